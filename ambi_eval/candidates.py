@@ -1,0 +1,47 @@
+"""One answer of a model to one prompt: a string that also carries what a string cannot."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Finish = Literal["stop", "length", "not_drawn"]
+
+
+class Candidate(str):
+    """The text of one answer, with how it came about.
+
+    A `Candidate` is a `str`, so every stock filter of the harness works on it.
+
+    Attributes:
+        logprob: Summed natural-log likelihood of the generated tokens under the model itself (temperature 1, nothing
+            cut off), the end-of-turn token included if it was generated. None where the model does not give it.
+        n_tokens: Number of generated tokens, the end-of-turn token included.
+        finish: `stop` (the model ended its turn or a stop string came), `length` (cut at the token limit),
+            `not_drawn` (an adaptive strategy did not need this sample).
+        index: Which sample (or beam, best first) of its clip's pool this is, from 0.
+    """
+
+    __slots__ = ("logprob", "n_tokens", "finish", "index")
+
+    logprob: float | None
+    n_tokens: int | None
+    finish: Finish | None
+    index: int | None
+
+    # The harness builds `type(result)(gold)` from the text alone, so all the rest has a default.
+    def __new__(
+        cls,
+        text: str = "",
+        logprob: float | None = None,
+        n_tokens: int | None = None,
+        finish: Finish | None = None,
+        index: int | None = None,
+    ) -> Candidate:
+        """Make a candidate from its text and, where known, its attributes."""
+        self = super().__new__(cls, text)
+        self.logprob, self.n_tokens, self.finish, self.index = logprob, n_tokens, finish, index
+        return self
+
+    def __reduce__(self) -> tuple[type[Candidate], tuple[str, float | None, int | None, Finish | None, int | None]]:
+        """Pickle with the attributes, as the harness does between processes and in its caches."""
+        return Candidate, (str(self), self.logprob, self.n_tokens, self.finish, self.index)
