@@ -1,0 +1,39 @@
+# Each target makes .venv and installs what it needs. torch comes first, so that nothing pulls another build of it.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip install --disable-pip-version-check -c constraints.txt
+
+# Real CREMA-D clips for the tests, where there are some; the tests that need them skip with the reason elsewhere.
+AMBI_TEST_DATA ?= $(abspath $(wildcard ../shared/data))
+export AMBI_TEST_DATA
+
+.PHONY: demo test lint clean
+
+demo: .venv/package
+	$(BIN)/lm_eval --model hf-audio --model_args pretrained=ambi-tiny --tasks ambi_demo --log_samples --output_path runs/demo
+	@echo "Synthetic speech, SIMULATED raters. The results lie in $(CURDIR)/runs/demo"
+
+test: .venv/test
+	$(BIN)/python -m pytest
+
+lint: .venv/lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv runs dist
+
+.venv/package: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(PIP) torch
+	$(PIP) -e .
+	touch $@
+
+.venv/test: .venv/package
+	$(PIP) -e '.[test]'
+	touch $@
+
+.venv/lint: .venv/package
+	$(PIP) -e '.[lint]'
+	touch $@

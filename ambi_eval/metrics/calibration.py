@@ -1,0 +1,131 @@
+"""Whether a prediction is as sure as the raters are agreed, over a set of clips."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ambi_eval.distribution import TIE_TOLERANCE, entropy_bits, majority, shares
+from ambi_eval.metrics.classification import expected_accuracy
+
+
+def expected_calibration_error_votes(p: ArrayLike, votes: ArrayLike, bins: int = 10) -> float:
+    """Return the expected calibration error of the top label against the SHARE of raters who chose it.
+
+    The clips are sorted into equal-width bins (a, b] of confidence, the highest predicted share; the error is the mean
+    over bins, weighted by their clips, of |mean confidence - mean share of raters for the top label|. Labels that tie
+    for the top each count by expectation. A perfect prediction scores 0.
+
+    Failing never pays: clips without a prediction (rows of `p` that hold NaN) form a bin of their own with error 1,
+    sure of a label that nobody chose, where they cannot make up for underconfidence elsewhere.
+
+    Sources: Guo et al. (2017), On calibration of modern neural networks; Baan et al. (2022), Stop measuring calibration
+    when humans disagree.
+
+    Args:
+        p: Predicted distributions, shape (clips, labels).
+        votes: Votes, shape (clips, labels).
+        bins: Number of equal-width bins from 0 to 1.
+
+    Returns:
+        Calibration error, 0 to 1.
+
+    >>> round(expected_calibration_error_votes([[0.8, 0.2], [0.8, 0.2]], [[3, 1], [2, 2]]), 4)
+    0.175
+    """
+    top_share = (majority(p) * shares(votes)).sum(axis=-1)
+    return _expected_calibration_error(p, top_share, bins)
+
+
+def expected_calibration_error_majority(p: ArrayLike, votes: ArrayLike, bins: int = 10) -> float:
+    """Return the expected calibration error of the top label against the raters' MAJORITY label.
+
+    Only for comparison with papers: where raters disagree it punishes the perfect prediction, whose confidence is the
+    majority's share, for being right more often than that. Ties count by expectation on both sides; otherwise as
+    `expected_calibration_error_votes`.
+
+    Source: Guo et al. (2017), On calibration of modern neural networks.
+
+    Args:
+        p: Predicted distributions, shape (clips, labels).
+        votes: Votes, shape (clips, labels).
+        bins: Number of equal-width bins from 0 to 1.
+
+    Returns:
+        Calibration error, 0 to 1.
+
+    >>> round(expected_calibration_error_majority([[0.8, 0.2], [0.8, 0.2]], [[3, 1], [2, 2]]), 4)
+    0.05
+    """
+    return _expected_calibration_error(p, expected_accuracy(p, votes), bins)
+
+
+def entropy_correlation(p: ArrayLike, votes: ArrayLike) -> float:
+    """Return Spearman's rank correlation over clips between the entropy of p and that of the votes.
+
+    Whether the prediction is less sure where the raters agree less, whatever the labels. Ties get average ranks.
+
+    Failing never pays: clips without a prediction (rows of `p` that hold NaN) are ranked where they make the
+    correlation smallest: no prediction in their place could have scored less. (But for a trifle where the correlation
+    is negative and predicted entropies tie, which shrinks its denominator.) One clip in a hundred costs about 0.02.
+
+    Source: Spearman (1904), The proof and measurement of association between two things.
+
+    Args:
+        p: Predicted distributions, shape (clips, labels).
+        votes: Votes, shape (clips, labels).
+
+    Returns:
+        Correlation, -1 to 1. NaN where it is undefined: fewer than two clips, or all entropies on one side equal.
+
+    >>> p = [[0.9, 0.1], [0.5, 0.5], [0.7, 0.3]]
+    >>> entropy_correlation(p, [[4, 0], [3, 1], [2, 2]])
+    0.5
+    """
+    # Rounded, so that (3, 1) and (1, 3) tie whatever the last digit of their entropies.
+    human = _centred_ranks(np.round(entropy_bits(shares(votes)), 9))
+    predicted = _centred_ranks(_least_favourable(np.round(entropy_bits(p), 9), human))
+    spread = np.sqrt(np.square(human).sum() * np.square(predicted).sum())
+    return float((human * predicted).sum() / spread) if spread > 0 else float("nan")
+
+
+def _expected_calibration_error(p: ArrayLike, outcome: NDArray[np.float64], bins: int) -> float:
+    """Return the calibration error of the highest share in `p` against `outcome`, both per clip."""
+    confidence = np.max(np.asarray(p, dtype=float), axis=-1)
+    valid = ~np.isnan(confidence)
+    # 0.1 + 0.2 belongs to the bin that ends at 0.3.
+    index = np.ceil(confidence[valid] * bins - TIE_TOLERANCE).astype(int)
+    gaps = np.bincount(index, weights=confidence[valid] - outcome[valid])
+    return float((np.abs(gaps).sum() + (~valid).sum()) / len(confidence))
+
+
+def _centred_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the ranks of the values minus their mean; ties share the average of their ranks."""
+    _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts + len(values)) / 2)[index]
+
+
+def _least_favourable(predicted: NDArray[np.float64], human: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return an order of the clips in which those without a predicted entropy (NaN) correlate least with `human`.
+
+    The covariance of ranks is a sum over pairs of clips of (human_i - human_j) * sign(predicted_i - predicted_j) / 2.
+    So each missing clip can go to its own worst place between the valid ones; the higher its human rank, the lower that
+    place, hence putting those that share a place in falling order of `human` is worst for them, too.
+
+    Args:
+        predicted: Predicted entropies, shape (clips,).
+        human: Centred ranks of the human entropies, shape (clips,).
+
+    Returns:
+        Numbers to be ranked in place of the entropies, shape (clips,).
+    """
+    missing = np.isnan(predicted)
+    _, level, counts = np.unique(predicted[~missing], return_inverse=True, return_counts=True)
+    n_below = np.concatenate([[0], np.cumsum(counts)])
+    human_below = np.concatenate([[0], np.cumsum(np.bincount(level, weights=human[~missing]))])
+    place = np.array([np.argmin(rank * n_below - human_below) for rank in human[missing]])
+    rising = np.argsort(np.argsort(human[missing]))
+    order = np.empty(len(predicted))
+    order[~missing] = level
+    order[missing] = place - (rising + 1) / (len(rising) + 1)  # between the levels place - 1 and place
+    return order

@@ -1,0 +1,159 @@
+"""How often the label predicted as most likely is the raters' majority label, over a set of clips."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ambi_eval.distribution import majority
+
+# Ties, in the prediction and among the raters, count by expectation: a clip whose raters chose two labels equally often
+# is half a clip of each. A clip without a valid prediction (a row of `p` that holds NaN) is a miss: it counts as truth
+# and as nobody's prediction.
+
+
+def expected_accuracy(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+    """Return the probability that the predicted label is the majority label, ties broken at random on both sides.
+
+    Args:
+        p: Predicted distributions, shape (..., labels).
+        votes: Votes, shape (..., labels).
+
+    Returns:
+        Accuracy of each clip, shape (...): 0 without a prediction, at most 1/m where m labels tie for the majority.
+
+    >>> float(expected_accuracy([0.4, 0.4, 0.2], [5, 3, 1]))
+    0.5
+    """
+    return (majority(p) * majority(votes)).sum(axis=-1)
+
+
+def expected_confusion(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+    """Return the confusion matrix of majority labels, ties broken at random on both sides.
+
+    Args:
+        p: Predicted distributions, shape (clips, labels).
+        votes: Votes, shape (clips, labels).
+
+    Returns:
+        Expected number of clips, shape (labels, labels + 1): a row per true label, a column per predicted label, and a
+        last column for the clips without a prediction. Sums to the number of clips.
+
+    >>> expected_confusion([[0.9, 0.1], [0.5, 0.5], [np.nan, np.nan]], [[3, 0], [1, 2], [0, 3]]).tolist()
+    [[1.0, 0.0, 0.0], [0.5, 0.5, 1.0]]
+    """
+    predicted = majority(p)
+    return majority(votes).T @ np.column_stack([predicted, 1 - predicted.sum(axis=-1)])
+
+
+def macro_f1(p: ArrayLike, votes: ArrayLike) -> float:
+    """Return the mean over labels of F1, 2 hits / (true + predicted), from expected counts.
+
+    A label that is neither the truth nor predicted anywhere is left out of the mean, as in scikit-learn. A clip without
+    a prediction costs recall but nobody's precision: more than a right answer, less than a wrong one.
+
+    Args:
+        p: Predicted distributions, shape (clips, labels).
+        votes: Votes, shape (clips, labels).
+
+    Returns:
+        Macro F1, 0 to 1.
+
+    >>> round(macro_f1([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0], [0.7, 0.3, 0.0]], [[3, 0, 0], [0, 3, 0], [1, 2, 0]]), 4)
+    0.6667
+    """
+    f1, _ = _f1_per_label(p, votes)
+    return float(np.nanmean(f1))
+
+
+def macro_f1_influence(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+    """Return each clip's influence on `macro_f1`, shape (clips,): see `clustered.clustered_standard_error`.
+
+    >>> macro_f1_influence([[0.9, 0.1], [0.8, 0.2]], [[3, 0], [0, 3]]).round(4).tolist()
+    [0.2222, -0.2222]
+    """
+    _, influence = _f1_per_label(p, votes)
+    return np.nanmean(influence, axis=-1)
+
+
+def weighted_f1(p: ArrayLike, votes: ArrayLike) -> float:
+    """Return the mean over labels of F1, each label weighted by how often it is the truth; else as `macro_f1`.
+
+    Args:
+        p: Predicted distributions, shape (clips, labels).
+        votes: Votes, shape (clips, labels).
+
+    Returns:
+        Weighted F1, 0 to 1.
+
+    >>> round(weighted_f1([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.6, 0.4]], [[3, 0], [0, 3], [1, 2], [0, 3]]), 4)
+    0.5
+    """
+    f1, _ = _f1_per_label(p, votes)
+    return float(np.nansum(majority(votes).mean(axis=0) * f1))
+
+
+def weighted_f1_influence(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+    """Return each clip's influence on `weighted_f1`, shape (clips,): see `clustered.clustered_standard_error`.
+
+    >>> weighted_f1_influence([[0.9, 0.1], [0.8, 0.2]], [[3, 0], [0, 3]]).round(4).tolist()
+    [0.5556, -0.5556]
+    """
+    f1, influence = _f1_per_label(p, votes)
+    truth = majority(votes)
+    weight = truth.mean(axis=0)
+    return np.nansum((truth - weight) * f1 + weight * influence, axis=-1)
+
+
+def unweighted_average_recall(p: ArrayLike, votes: ArrayLike) -> float:
+    """Return the mean over labels of recall, hits / true, from expected counts: the balanced accuracy.
+
+    A label that is nowhere the truth has no recall and is left out of the mean. A clip without a prediction costs as
+    much as a wrong one.
+
+    Args:
+        p: Predicted distributions, shape (clips, labels).
+        votes: Votes, shape (clips, labels).
+
+    Returns:
+        Unweighted average recall, 0 to 1.
+
+    >>> round(unweighted_average_recall([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]], [[3, 0], [0, 3], [1, 2]]), 4)
+    0.75
+    """
+    recall, _ = _recall_per_label(p, votes)
+    return float(np.nanmean(recall))
+
+
+def unweighted_average_recall_influence(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+    """Return each clip's influence on `unweighted_average_recall`, shape (clips,).
+
+    >>> unweighted_average_recall_influence([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]], [[3, 0], [0, 3], [1, 2]]).tolist()
+    [0.0, 0.375, -0.375]
+    """
+    _, influence = _recall_per_label(p, votes)
+    return np.nanmean(influence, axis=-1)
+
+
+def _f1_per_label(p: ArrayLike, votes: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    truth, predicted = majority(votes), majority(p)
+    return _ratio_of_sums(2 * truth * predicted, truth + predicted)
+
+
+def _recall_per_label(p: ArrayLike, votes: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    truth, predicted = majority(votes), majority(p)
+    return _ratio_of_sums(truth * predicted, truth)
+
+
+def _ratio_of_sums(
+    numerator: NDArray[np.float64], denominator: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return per label the ratio of the sums over clips, and each clip's influence on it by the delta method.
+
+    Both arguments have shape (clips, labels); so has the influence, clips * (numerator - ratio * denominator) /
+    sum(denominator). A label whose denominators are all 0 is NaN in both.
+    """
+    total = denominator.sum(axis=0)
+    total = np.where(total > 0, total, np.nan)
+    ratio = numerator.sum(axis=0) / total
+    return ratio, len(numerator) * (numerator - ratio * denominator) / total

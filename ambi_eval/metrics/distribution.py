@@ -1,0 +1,207 @@
+"""How near a predicted distribution is to the votes of one clip's raters."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ambi_eval.distribution import TIE_TOLERANCE, entropy_bits, shares
+
+# Every function here takes `p`, predicted distributions, and `votes`, counts per label, both of shape (..., labels) and
+# broadcast against each other, and returns one number per clip, shape (...). q stands for the human shares,
+# votes / sum(votes). A row of `p` that holds NaN is a clip without a valid prediction and gives NaN.
+
+NLL_FLOOR = 1e-4
+
+
+def jensen_shannon_divergence_bits(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+    """Return the Jensen-Shannon divergence H((p + q) / 2) - (H(p) + H(q)) / 2 in bits.
+
+    0 where the distributions are equal, 1 where they share no label. Symmetric in p and q. It is not a proper score
+    for a finite panel: the prediction of least expected divergence is sharper than the true shares.
+
+    Source: Lin (1991), Divergence measures based on the Shannon entropy.
+
+    Args:
+        p: Predicted distributions, shape (..., labels).
+        votes: Votes, shape (..., labels).
+
+    Returns:
+        Divergences, shape (...), 0 to 1 bit.
+
+    >>> round(float(jensen_shannon_divergence_bits([0.5, 0.5, 0, 0], [4, 0, 0, 0])), 4)
+    0.3113
+    """
+    p, q = np.asarray(p, dtype=float), shares(votes)
+    divergence = entropy_bits((p + q) / 2) - (entropy_bits(p) + entropy_bits(q)) / 2
+    return np.maximum(divergence, 0.0)  # rounding leaves -1e-16 for equal distributions
+
+
+def jensen_shannon_distance_nats(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+    """Return the Jensen-Shannon distance: the square root of the divergence taken with natural logarithms.
+
+    A metric in the mathematical sense. It is what AER-LLM (arXiv 2409.18339) reports and what
+    `scipy.spatial.distance.jensenshannon` computes.
+
+    Source: Endres and Schindelin (2003), A new metric for probability distributions.
+
+    Args:
+        p: Predicted distributions, shape (..., labels).
+        votes: Votes, shape (..., labels).
+
+    Returns:
+        Distances, shape (...), 0 (equal) to sqrt(ln 2) = 0.8326 (no label shared).
+
+    >>> round(float(jensen_shannon_distance_nats([0.5, 0.5, 0, 0], [4, 0, 0, 0])), 4)
+    0.4645
+    """
+    return np.sqrt(np.log(2) * jensen_shannon_divergence_bits(p, votes))
+
+
+def bhattacharyya_coefficient(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+    """Return the Bhattacharyya coefficient, the sum over labels of sqrt(p q).
+
+    1 where the distributions are equal, 0 where they share no label. Like the divergence, to which it is bound by
+    1 - BC <= JSD in bits <= (1 - BC) / ln 2, it is not a proper score for a finite panel.
+
+    Source: Bhattacharyya (1943), On a measure of divergence between two statistical populations.
+
+    Args:
+        p: Predicted distributions, shape (..., labels).
+        votes: Votes, shape (..., labels).
+
+    Returns:
+        Coefficients, shape (...), 0 to 1.
+
+    >>> round(float(bhattacharyya_coefficient([0.5, 0.5, 0, 0], [4, 0, 0, 0])), 4)
+    0.7071
+    """
+    return np.sqrt(np.asarray(p, dtype=float) * shares(votes)).sum(axis=-1)
+
+
+def pearson_r(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+    """Return Pearson's correlation between p and q across the labels of each clip.
+
+    Where either is constant over the labels (the uniform distribution) the correlation is undefined and 0 by
+    convention: such a prediction says nothing about the order of the labels.
+
+    Args:
+        p: Predicted distributions, shape (..., labels).
+        votes: Votes, shape (..., labels).
+
+    Returns:
+        Correlations, shape (...), -1 to 1.
+
+    >>> round(float(pearson_r([0.0, 0.3, 0.3, 0.4], [3, 0, 0, 0])), 4)
+    -0.9623
+    """
+    p, q = np.asarray(p, dtype=float), shares(votes)
+    p_deviation = p - p.mean(axis=-1, keepdims=True)
+    q_deviation = q - q.mean(axis=-1, keepdims=True)
+    p_length = np.sqrt(np.square(p_deviation).sum(axis=-1))
+    q_length = np.sqrt(np.square(q_deviation).sum(axis=-1))
+    constant = np.minimum(p_length, q_length) <= TIE_TOLERANCE  # False for NaN, which goes through
+    product = (p_deviation * q_deviation).sum(axis=-1)
+    return np.where(constant, 0.0, product / np.where(constant, 1.0, p_length * q_length))
+
+
+def pearson_r_squared(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+    """Return the square of `pearson_r`, the "R2" of AER-LLM (arXiv 2409.18339).
+
+    Blind to sign: (0, 1/3, 1/3, 1/3) against votes (1, 0, 0, 0) scores 1. Two unrelated vectors over C labels score
+    1 / (C - 1) on average, so that value is chance, not 0.
+
+    Args:
+        p: Predicted distributions, shape (..., labels).
+        votes: Votes, shape (..., labels).
+
+    Returns:
+        Squared correlations, shape (...), 0 to 1; 0 where either distribution is constant.
+
+    >>> round(float(pearson_r_squared([0, 1 / 3, 1 / 3, 1 / 3], [1, 0, 0, 0])), 4)
+    1.0
+    """
+    return np.square(pearson_r(p, votes))
+
+
+def negative_log_likelihood_bits(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+    """Return the negative log-likelihood per vote, -sum q log2 max(p, NLL_FLOOR), in bits.
+
+    Predicted shares below NLL_FLOOR = 0.0001 count as that floor, so that one vote for a label given 0 costs
+    13.29 bits and not infinitely many. The distribution is not renormalised after that: a prediction whose shares all
+    reach the floor is scored exactly. Whatever the size of the panel, the true shares have the least expected value (a
+    proper score), except that a true share below 0.0003 may as well be stated as 0.
+
+    Source: Good (1952), Rational decisions (the logarithmic score).
+
+    Args:
+        p: Predicted distributions, shape (..., labels).
+        votes: Votes, shape (..., labels).
+
+    Returns:
+        Bits per vote, shape (...), 0 to 13.29.
+
+    >>> round(float(negative_log_likelihood_bits([0.5, 0.25, 0.25], [2, 1, 1])), 4)
+    1.5
+    """
+    p = np.asarray(p, dtype=float)
+    return -(shares(votes) * np.log2(np.maximum(p, NLL_FLOOR))).sum(axis=-1) + 0.0  # no -0.0
+
+
+def brier_sum(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+    """Return the Brier score against the human shares, the sum over labels of (p - q)^2.
+
+    Source: Brier (1950), Verification of forecasts expressed in terms of probability.
+
+    Args:
+        p: Predicted distributions, shape (..., labels).
+        votes: Votes, shape (..., labels).
+
+    Returns:
+        Scores, shape (...), 0 (equal) to 2 (all on one label, all votes on another).
+
+    >>> round(float(brier_sum([0.5, 0.5, 0, 0], [4, 0, 0, 0])), 4)
+    0.5
+    """
+    return np.square(np.asarray(p, dtype=float) - shares(votes)).sum(axis=-1)
+
+
+def brier_mean(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+    """Return the mean over labels of (p - q)^2: `brier_sum` divided by the number of labels.
+
+    Some papers call this the Brier score; it shrinks as labels are added.
+
+    Args:
+        p: Predicted distributions, shape (..., labels).
+        votes: Votes, shape (..., labels).
+
+    Returns:
+        Scores, shape (...), 0 to 2 / labels.
+
+    >>> round(float(brier_mean([0.5, 0.5, 0, 0], [4, 0, 0, 0])), 4)
+    0.125
+    """
+    return brier_sum(p, votes) / np.shape(votes)[-1]
+
+
+def squared_error_debiased(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+    """Return sum (p - q)^2 - sum q (1 - q) / (n - 1): the squared error against infinitely many raters.
+
+    n is the number of votes. With n raters drawn independently from true shares t, E sum (p - q)^2 exceeds
+    sum (p - t)^2 by sum t (1 - t) / n, of which the second term is the unbiased estimate. So the mean over clips does
+    not depend on the size of the panels, and a perfect prediction scores 0 on average. Single clips may be negative.
+
+    Args:
+        p: Predicted distributions, shape (..., labels).
+        votes: Votes, shape (..., labels).
+
+    Returns:
+        Squared errors, shape (...), -0.5 to 2 for whole votes. NaN for a clip with one vote or less, which cannot show
+        how much its raters vary.
+
+    >>> round(float(squared_error_debiased([0.5, 0.5], [3, 1])), 4)
+    0.0
+    """
+    n, q = np.sum(votes, axis=-1, dtype=float), shares(votes)
+    variance = (q * (1 - q)).sum(axis=-1) / np.where(n > 1, n - 1, np.nan)
+    return brier_sum(p, votes) - variance

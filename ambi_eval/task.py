@@ -1,0 +1,202 @@
+"""`AmbiguousEmotionTask`, the one harness task class: manifest and YAML in, requests out, predictions to scores."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import datasets
+import jinja2
+from lm_eval.api.instance import Instance
+from lm_eval.api.registry import filter_registry
+from lm_eval.api.task import ConfigurableTask
+
+from ambi_eval.answers import freeze_synonyms
+from ambi_eval.candidates import Candidate
+from ambi_eval.errors import AmbiError, did_you_mean
+from ambi_eval.filters.pool import Prediction
+from ambi_eval.scores import ClipResult, aggregations, check_metrics, clip_scores, higher_is_better
+from ambi_eval.selection import Selection, corpus_clips, select
+from ambi_eval.task_config import OWN_KEYS, resolve
+
+logger = logging.getLogger(__name__)
+
+# `--gen_kwargs` reaches every task of a run; these keys mean something only where answers are sampled.
+SAMPLING_KEYS = ("do_sample", "temperature", "top_k", "top_p", "min_p")
+TEMPLATES = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
+
+
+class AmbiguousEmotionTask(ConfigurableTask):
+    """A task whose target is the distribution of human votes about the emotion in a clip.
+
+    The harness builds it from YAML (`class: !function ambi_eval.task.AmbiguousEmotionTask`). The documents that the
+    harness sees and logs hold a clip's id and audio only; votes, speaker and transcript stay in here.
+    """
+
+    def __init__(self, config: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        """Read the configuration, find the manifest and select the clips.
+
+        Raises:
+            AmbiError: For every mistake in the YAML, the manifest or the overrides.
+        """
+        whole = resolve(config or {})
+        self.own = {key: whole.pop(key) for key in OWN_KEYS.keys() & whole.keys()}
+        labels = self.own["labels"]
+        self.metrics = check_metrics(self.own["metrics"], whole["task"])
+        freeze_synonyms(labels, self.own["synonyms"])
+        for step in (step for pipeline in whole["filter_list"] for step in pipeline["filter"]):
+            if str(step["function"]).startswith("ambi_"):
+                if step["function"] not in filter_registry:
+                    hint = did_you_mean(step["function"], filter_registry)
+                    raise AmbiError(f"{whole['task']}: no filter '{step['function']}'{hint}")
+                step |= {key: self.own[key] for key in ("labels", "readout", "synonyms")}
+        if self.own["pool"] == "labels":
+            whole |= {"doc_to_choice": labels, "target_delimiter": ""}
+        if self.own["control"] != "none":
+            whole["task_alias"] = f"{whole['task']} [{self.own['control']}]"
+        self.templates = [_template(text, whole["task"]) for text in (whole["doc_to_text"], *self.own["prompts"])]
+        super().__init__(
+            config={
+                "test_split": "test",
+                "doc_to_target": "",
+                "doc_to_audio": "audio",
+                "fewshot_config": {"samples": []},
+                "metric_list": [],
+                **whole,
+            },
+            **kwargs,
+        )
+
+    # ------------------------------------------------------------------------------------------- documents
+
+    def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """Read the manifest and keep what scoring needs; the harness gets documents of id and audio only."""
+        config = {**self.own, "task": self.config.task, "metadata": self.config.metadata}
+        self.selection: Selection = select(config, corpus_clips(config))
+        self.rows = {clip.id: number for number, clip in enumerate(self.selection.clips)}
+        logger.info("%s: %s", self.config.task, self.selection.summary())
+        documents = [
+            {"id": clip.id, "audio": heard}
+            for clip, heard in zip(self.selection.clips, self.selection.heard, strict=True)
+        ]
+        self.dataset = {"test": datasets.Dataset.from_list(documents)}
+
+    def doc_to_text(self, doc: Mapping[str, Any], doc_to_text: Any = None) -> str:
+        """Return the prompt of the strategy (the first one where it has several)."""
+        return self._prompts(doc)[0]
+
+    def doc_to_target(self, doc: Mapping[str, Any], doc_to_target: Any = None) -> int | str:
+        """Return nothing: the target is a distribution, and the harness's logs stay free of votes."""
+        return 0 if self.own["pool"] == "labels" else ""
+
+    def doc_to_audio(self, doc: Mapping[str, Any], doc_to_audio: Any = None) -> list[dict[str, Any]]:
+        """Return what the model hears: one span of a file, or nothing under `control: transcript`."""
+        return [doc["audio"]] if doc["audio"] else []
+
+    def _prompts(self, doc: Mapping[str, Any]) -> list[str]:
+        reads_only = self.own["control"] == "transcript"
+        given = reads_only or self.own["transcript"] == "given"
+        clip = self.selection.clips[self.rows[doc["id"]]]
+        try:
+            prompts = [
+                template.render(
+                    labels=self.own["labels"],
+                    prompt_words=self.own["prompt_words"],
+                    transcript=clip.transcript if given else None,
+                )
+                for template in self.templates
+            ]
+        except jinja2.UndefinedError as error:
+            raise AmbiError(f"{self.config.task}: a prompt names what there is not: {error.message}") from error
+        return [prompt.replace("<audio>", "") for prompt in prompts] if reads_only else prompts
+
+    # ------------------------------------------------------------------------------------------- requests
+
+    @cached_property
+    def generation_kwargs(self) -> dict[str, Any]:
+        """What every generation request of this task says, after the user's `--gen_kwargs`."""
+        given = deepcopy(self.config.generation_kwargs)
+        if self.own["pool"] != "samples":
+            given = {key: value for key, value in given.items() if key not in SAMPLING_KEYS} | {"do_sample": False}
+        return given
+
+    def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
+        """Return the requests of one clip: one per prompt, or one per label where likelihoods are asked for."""
+        if self.config.num_fewshot:
+            raise AmbiError(f"{self.config.task}: there are no few-shot examples with audio; leave out --num_fewshot")
+        audio = self.doc_to_audio(doc)
+        keep = {key: kwargs[key] for key in ("metadata",) if key in kwargs}
+        if self.own["pool"] == "labels":
+            heard = {"audio": audio, "end_of_turn": True}
+            return [
+                Instance("loglikelihood", doc, (ctx, label, heard), idx=i, **keep)
+                for i, label in enumerate(self.own["labels"])
+            ]
+        first, *others = self._prompts(doc)
+        # The harness has put system prompt and description around the first wording; the others get the same.
+        contexts = [ctx, *(ctx.replace(first, other) for other in others)]
+        return [
+            Instance("generate_until", doc, (context, self.generation_kwargs, {"audio": audio}), idx=i, **keep)
+            for i, context in enumerate(contexts)
+        ]
+
+    # ------------------------------------------------------------------------------------------- scores
+
+    def apply_filters(self) -> None:
+        """Run the filter pipelines over one pool per clip, whether its answers came from repeats, prompts or labels."""
+        clips: dict[int, list[Instance]] = {}
+        for instance in self.instances:
+            del instance.resps[instance.repeats :]  # what data-parallel padding added
+            clips.setdefault(instance.doc_id, []).append(instance)
+        pools = [
+            replace(group[0], resps=[answer for instance in group for answer in instance.resps], filtered_resps={})
+            for group in clips.values()
+        ]
+        for pipeline in self._filters:
+            pipeline.apply(pools)
+        first = self._filters[0].name
+        for pool, group in zip(pools, clips.values(), strict=True):
+            pool.filtered_resps[first] = replace(pool.filtered_resps[first], candidates=_attributes(pool.resps))
+            for instance in group:
+                instance.filtered_resps = pool.filtered_resps
+
+    def process_results(self, doc: dict[str, Any], results: Sequence[Prediction]) -> dict[str, Any]:
+        """Return every metric of one clip under one pipeline; `<metric>_stderr` carries the error bar's material."""
+        if "bypass" in self._metric_fn_list:
+            return {"bypass": 999}
+        prediction, row = results[0], self.rows[doc["id"]]
+        if prediction.candidates:
+            doc["candidates"] = prediction.candidates  # the harness logs the document as it is now
+        result = ClipResult(doc["id"], self.selection.clusters[row], prediction.distribution, self.selection.votes[row])
+        return clip_scores(prediction, self.metrics, result)
+
+    def aggregation(self) -> dict[str, Any]:
+        """Return how each metric's clips become one number, and its error bar."""
+        return {**super().aggregation(), **aggregations(self.metrics)}
+
+    def higher_is_better(self) -> dict[str, bool]:
+        """Return the direction of each metric."""
+        return {**super().higher_is_better(), **higher_is_better(self.metrics)}
+
+    def dump_config(self) -> dict[str, Any]:
+        """Return the configuration for the results file: the harness's keys, ours, and what was left out."""
+        asked = {"clips": len(self.selection.clips), "left_out": dict(self.selection.left_out)}
+        return {**super().dump_config(), **self.own, **asked}
+
+
+def _template(text: str, task: str) -> jinja2.Template:
+    try:
+        return TEMPLATES.from_string(text)
+    except jinja2.TemplateSyntaxError as error:
+        raise AmbiError(f"{task}: the prompt is no Jinja template ({error.message}): {text}") from error
+
+
+def _attributes(answers: Sequence[Any]) -> dict[str, list[Any]] | None:
+    """Return what `Candidate`s carry beside their text, one list per attribute; None for other answers."""
+    if not all(isinstance(answer, Candidate) for answer in answers):
+        return None
+    return {name: [getattr(answer, name) for answer in answers] for name in ("logprob", "n_tokens", "finish")}

@@ -1,0 +1,105 @@
+import json
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ambi_eval.candidates import Candidate
+from ambi_eval.filters.exact import Exact
+from ambi_eval.filters.mean import Mean
+from ambi_eval.filters.pool import subsets
+from ambi_eval.filters.vote import Vote
+
+LABELS = ["angry", "happy", "sad"]
+
+
+def one(cls, answers, readout="label"):
+    return cls(labels=LABELS, readout=readout).apply([answers], [{}])[0]
+
+
+@pytest.mark.parametrize(
+    ("cls", "readout", "answers", "expected"),
+    [
+        (Mean, "label", ["happy", "happy", "sad", "angry"], [0.25, 0.5, 0.25]),
+        (Mean, "label", ["happy", "", "no idea", "sad"], [0, 0.5, 0.5]),
+        (Mean, "shares", ['{"angry": 1}', '{"happy": 0.5, "sad": 0.5}'], [0.5, 0.25, 0.25]),
+        (Vote, "label", ["happy", "happy", "sad"], [0, 1, 0]),
+        (Vote, "label", ["happy", "sad"], [0, 0.5, 0.5]),
+        (Vote, "shares", ['{"angry": 0.6, "sad": 0.4}', '{"angry": 0.5, "sad": 0.5}', '{"sad": 1}'], [0.5, 0, 0.5]),
+        (Vote, "shares", ['{"angry": 0.9, "sad": 0.1}', '{"sad": 0.6, "happy": 0.4}', '{"sad": 1}'], [0, 0, 1]),
+    ],
+)
+def test_a_pool_becomes_one_distribution(cls, readout, answers, expected):
+    np.testing.assert_allclose(one(cls, answers, readout).distribution, expected)
+
+
+@pytest.mark.parametrize("cls", [Mean, Vote])
+def test_a_pool_in_which_everything_fails_is_invalid_and_counted(cls):
+    prediction = one(cls, ["", "", "who knows"])
+    assert prediction.invalid
+    assert np.isnan(prediction.distribution).all()
+    assert sum(prediction.pool.failed.values()) == 3
+    assert json.loads(str(prediction))["shares"] is None
+
+
+def test_failed_answers_are_left_out_of_the_mean_and_counted():
+    prediction = one(Mean, ["happy", "???"])
+    assert prediction.distribution.tolist() == [0, 1, 0]
+    assert sum(prediction.pool.failed.values()) == 1
+
+
+@given(st.lists(st.sampled_from([*LABELS, "nothing"]), min_size=1, max_size=12), st.randoms())
+def test_the_order_of_the_answers_does_not_matter(answers, random):
+    shuffled = random.sample(answers, len(answers))
+    for cls in (Mean, Vote):
+        np.testing.assert_allclose(one(cls, answers).distribution, one(cls, shuffled).distribution, atol=1e-12)
+
+
+@given(st.lists(st.sampled_from([*LABELS, "nothing"]), min_size=2, max_size=9), st.data())
+def test_a_subset_predicts_what_a_pool_of_these_answers_would(answers, data):
+    n = data.draw(st.integers(1, len(answers)))
+    for cls in (Mean, Vote):
+        at = one(cls, answers).at(n)
+        for members, row in zip(subsets(len(answers), n), at, strict=True):
+            alone = one(cls, [a for a, member in zip(answers, members, strict=True) if member])
+            np.testing.assert_allclose(row, alone.distribution, atol=1e-12)
+
+
+@pytest.mark.parametrize(("size", "n", "count"), [(1, 1, 1), (5, 5, 1), (20, 1, 20), (20, 3, 64), (6, 3, 20)])
+def test_subsets_are_all_there_are_or_64_and_the_same_every_time(size, n, count):
+    members = subsets(size, n)
+    assert members.shape == (count, size)
+    assert (members.sum(axis=1) == n).all()
+    subsets.cache_clear()
+    assert (members == subsets(size, n)).all()
+
+
+def test_exact_normalises_the_likelihoods_and_says_how_much_mass_they_hold():
+    logprobs = np.log([0.4, 0.2, 0.2])
+    prediction = Exact(labels=LABELS, readout="exact").apply([[(lp, False) for lp in logprobs]], [{}])[0]
+    np.testing.assert_allclose(prediction.distribution, [0.5, 0.25, 0.25])
+    assert prediction.diagnostics["label_mass"] == pytest.approx(0.8)
+
+
+def test_exact_bears_likelihoods_far_below_the_smallest_float():
+    prediction = Exact(labels=LABELS, readout="exact").apply(
+        [[(-2000.0, False), (-2001.0, False), (-5000.0, False)]], [{}]
+    )[0]
+    np.testing.assert_allclose(prediction.distribution, [np.e / (1 + np.e), 1 / (1 + np.e), 0])
+    assert prediction.diagnostics["label_mass"] == 0
+
+
+def test_the_log_holds_the_shares_to_the_last_digit():
+    prediction = one(Mean, ["happy", "sad", "sad", "", Candidate("angry", n_tokens=2)])
+    logged = json.loads(str(prediction))
+    assert list(logged["shares"].values()) == prediction.distribution.tolist()
+    assert sum(logged["failed"].values()) == 1
+    assert prediction.pool.tokens == 2
+
+
+def test_a_prediction_survives_the_way_between_processes():
+    again = pickle.loads(pickle.dumps(one(Vote, ["happy", "sad", "sad"])))
+    assert again.distribution.tolist() == [0, 0, 1]
+    assert again.at(1).shape == (3, 3)

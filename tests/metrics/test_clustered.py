@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ambi_eval.metrics.clustered import clustered_standard_error
+
+
+@pytest.mark.parametrize(("clips", "speakers"), [(12, 2), (50, 10), (300, 91)])
+def test_equals_a_regression_on_a_constant_with_clustered_errors(clips, speakers):
+    rng = np.random.default_rng(clips)
+    speaker = np.concatenate([np.arange(speakers), rng.integers(speakers, size=clips - speakers)])
+    values = rng.normal(size=speakers)[speaker] + rng.normal(size=clips)
+    fit = sm.OLS(values, np.ones(clips)).fit(cov_type="cluster", cov_kwds={"groups": speaker})
+    standard_error, n_clusters = clustered_standard_error(values - values.mean(), speaker.tolist())
+    assert n_clusters == speakers
+    assert standard_error == pytest.approx(fit.bse[0], rel=1e-12)
+
+
+def test_a_cluster_per_clip_gives_the_plain_standard_error_of_the_mean():
+    values = np.random.default_rng(1).normal(size=40)
+    standard_error, _ = clustered_standard_error(values - values.mean(), range(40))
+    assert standard_error == pytest.approx(values.std(ddof=1) / math.sqrt(40))
+
+
+@pytest.mark.parametrize(
+    ("influence", "clusters", "expected"),
+    [
+        ([1, 1, -1, -1], ["a", "a", "b", "b"], (1.0, 2)),  # as if there were two values, 1 and -1
+        ([1, -1, 1, -1], ["a", "a", "b", "b"], (0.0, 2)),
+        ([1, 1, -1, -1], [("s1", 1), ("s1", 1), None, None], (1.0, 2)),
+        ([1, -1], ["a", "a"], (math.nan, 1)),
+        ([], [], (math.nan, 0)),
+        ([math.nan, math.nan], ["a", "b"], (math.nan, 2)),
+    ],
+)
+def test_known_value(influence, clusters, expected):
+    assert clustered_standard_error(influence, clusters) == pytest.approx(expected, nan_ok=True)
+
+
+@given(st.lists(st.tuples(st.floats(-5, 5), st.sampled_from("abcde")), min_size=2, max_size=30), st.randoms())
+def test_neither_order_nor_names_of_the_clusters_matter(clips, random):
+    shuffled = random.sample(clips, len(clips))
+    renamed = dict(zip("abcde", random.sample(range(5), 5), strict=True))
+    result = clustered_standard_error(*zip(*clips, strict=True))
+    again = clustered_standard_error([v for v, _ in shuffled], [renamed[c] for _, c in shuffled])
+    assert again == pytest.approx(result, nan_ok=True)
+
+
+@pytest.mark.parametrize("clusters", [["a"], ["a", "b", "a", "b"]])
+def test_every_clip_needs_its_cluster(clusters):
+    with pytest.raises(ValueError, match="same length"):
+        clustered_standard_error([1.0, 0.0, -1.0], clusters)
