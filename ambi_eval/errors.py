@@ -15,5 +15,6 @@ class AmbiError(Exception):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `", did you mean 'x'?"` for the known name nearest to `name`, or an empty string if none is near."""
-    near = get_close_matches(name, list(known), n=1)
+    known = list(known)
+    near = get_close_matches(name, known, n=1) or [other for other in known if name and other.startswith(name)]
     return f", did you mean '{near[0]}'?" if near else ""

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ambi_eval.errors import AmbiError, did_you_mean
-from ambi_eval.filters.pool import Prediction
+from ambi_eval.filters.pool import Pool, Prediction, subsets
 from ambi_eval.metrics import METRICS, ClipMetric, SetMetric
 from ambi_eval.metrics.clustered import clustered_standard_error, influence_on_mean, mean_of_defined
 
 # The points of the curve over the pool size N; a pool smaller than a point has no such point.
 CURVE_SIZES = (1, 3, 5, 10, 20)
 CURVE_METRICS = ("jsd_bits", "bc")
+# With 20 answers a clip has 257 subsets, so this many clips take a few MB.
+CLIPS_AT_ONCE = 256
 # Means over clips that are no function of prediction and votes, and whether higher is better.
-OTHER_MEANS = {"invalid_rate": False, "tokens_per_clip": False, "label_mass": True}
+OTHER_MEANS = {
+    "invalid_rate": False,
+    "tokens_per_clip": False,
+    "label_mass": True,
+    "ess": True,
+    "near_uniform": False,
+    "distinct": True,
+    "jsd_to_mean": True,
+    "jsd_to_best": True,
+    "unrated": False,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,36 +84,100 @@ def check_metrics(names: Sequence[str], task: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def clip_scores(prediction: Prediction, metrics: Sequence[str], result: ClipResult) -> dict[str, ClipScore]:
-    """Return every score of one clip; under `<metric>_stderr` stands the same score again, for the error bar.
+@dataclass(frozen=True, slots=True)
+class ScoredClip:
+    """A prediction with its scores: what stands in the harness's `filtered_resps` when the filters have run.
+
+    Attributes:
+        prediction: What one pipeline predicts for the clip.
+        scores: Every metric; under `<metric>_stderr` the same score again, for the error bar.
+        candidates: What to log of the clip's answers beside their texts; None on all pipelines but the first.
+    """
+
+    prediction: Prediction
+    scores: dict[str, ClipScore]
+    candidates: Mapping[str, list[Any]] | None = None
+
+    def __str__(self) -> str:
+        """Return what the log holds."""
+        return str(self.prediction)
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        """Travel between processes as what the log holds; the scores travel on their own."""
+        return str, (str(self),)
+
+
+def score_clips(
+    predictions: Sequence[Prediction],
+    clips: Sequence[str],
+    clusters: Sequence[str],
+    votes: NDArray[np.float64],
+    metrics: Sequence[str],
+) -> list[ScoredClip]:
+    """Score the predictions of one pipeline, a few hundred clips at once.
 
     A metric that only a set of clips has (macro F1 ...) shows the clip's accuracy in the logs; its overall value is
     computed from all clips' results.
 
     Args:
-        prediction: What one pipeline predicts for the clip.
+        predictions: One per clip.
+        clips: The clips' ids.
+        clusters: The speaker or session of each clip.
+        votes: Human votes, shape (clips, C).
         metrics: Names of the metrics asked for.
-        result: The clip with its votes.
     """
-    size = len(prediction.pool.shares)
-    points = [n for n in CURVE_SIZES if n <= size] if size > 1 else []
+    scored: dict[int, ScoredClip] = {}
+    by_size: defaultdict[int, list[int]] = defaultdict(list)
+    for number, prediction in enumerate(predictions):
+        by_size[prediction.pool.size].append(number)
+    for numbers in by_size.values():
+        for start in range(0, len(numbers), CLIPS_AT_ONCE):
+            chunk = numbers[start : start + CLIPS_AT_ONCE]
+            columns = _columns([predictions[number] for number in chunk], votes[chunk], metrics)
+            for row, number in enumerate(chunk):
+                prediction = predictions[number]
+                result = ClipResult(clips[number], clusters[number], prediction.distribution, votes[number])
+                values = {name: column[row] for name, column in columns.items()} | dict(prediction.diagnostics)
+                scores = {}
+                for name, value in values.items():
+                    scores[name] = scores[f"{name}_stderr"] = ClipScore(value, result)
+                scored[number] = ScoredClip(prediction, scores)
+    return [scored[number] for number in range(len(predictions))]
+
+
+def _columns(
+    predictions: Sequence[Prediction], votes: NDArray[np.float64], metrics: Sequence[str]
+) -> dict[str, Sequence[float]]:
+    """Return each metric's scores of clips whose pools have one size, one per clip."""
+    pools, reducer = Pool.stack([prediction.pool for prediction in predictions]), predictions[0].reducer
+    points = [n for n in CURVE_SIZES if n <= pools.size] if pools.size > 1 else []
     # One row for the whole pool, then all subsets of all sizes, so that a curve costs one call per metric.
-    subsets = [prediction.at(n) for n in points]
-    rows = np.concatenate([prediction.distribution[None], *subsets])
-    votes = result.votes[None]
-    values: dict[str, float] = {}
+    parts = [np.array([prediction.distribution for prediction in predictions])[:, None]]
+    parts += [reducer.reduce(pools, subsets(pools.size, n)) for n in points]
+    rows, ends = np.concatenate(parts, axis=1), np.cumsum([part.shape[1] for part in parts])
+    votes = votes[:, None]
+    columns: dict[str, Sequence[float]] = {}
     for name in metrics:
-        if name in CURVE_METRICS:
-            whole, *parts = np.split(METRICS[name].per_clip(rows, votes), np.cumsum([1, *map(len, subsets)])[:-1])
-            values[name] = whole[0]
-            values |= {f"{name}@{n}": part.mean() for n, part in zip(points, parts, strict=True)}
-        elif name == "tokens_per_clip":
-            values[name] = prediction.pool.tokens
+        if name == "tokens_per_clip":
+            columns[name] = [prediction.tokens for prediction in predictions]
+        elif name in CURVE_METRICS:
+            scores = _clip_metric(name).per_clip(rows, votes)
+            columns[name] = scores[:, 0].tolist()
+            for n, start, end in zip(points, ends, ends[1:], strict=False):
+                columns[f"{name}@{n}"] = scores[:, start:end].mean(axis=1).tolist()
         else:
-            metric = METRICS[name] if isinstance(METRICS[name], ClipMetric) else METRICS["acc"]
-            values[name] = metric.per_clip(rows[:1], votes)[0]
-    values |= {"invalid_rate": prediction.invalid, **prediction.diagnostics}
-    return {key: ClipScore(value, result) for name, value in values.items() for key in (name, f"{name}_stderr")}
+            columns[name] = _clip_metric(name).per_clip(rows[:, :1], votes)[:, 0].tolist()
+    columns["invalid_rate"] = [float(prediction.invalid) for prediction in predictions]
+    return columns
+
+
+def _clip_metric(name: str) -> ClipMetric:
+    """Return the metric of a clip that goes under this name: accuracy where only a set of clips has a score."""
+    metric = METRICS[name]
+    return metric if isinstance(metric, ClipMetric) else _clip_metric("acc")
+
+
+BY_CLIP = attrgetter("result.clip")
 
 
 def _names(metrics: Sequence[str]) -> list[str]:
@@ -111,9 +190,9 @@ def _set_metric(name: str) -> SetMetric | None:
     return metric if isinstance(metric, SetMetric) else None
 
 
-def aggregations(metrics: Sequence[str]) -> dict[str, Callable[[Sequence[ClipScore]], float]]:
+def aggregations(metrics: Sequence[str]) -> dict[str, Callable[[Sequence[ClipScore]], float | str]]:
     """Return how the scores of all clips become one number, by metric name; `<metric>_stderr` for its error bar."""
-    functions: dict[str, Callable[[Sequence[ClipScore]], float]] = {}
+    functions: dict[str, Callable[[Sequence[ClipScore]], float | str]] = {}
     for name in _names(metrics):
         functions[name] = partial(overall, metric=_set_metric(name))
         functions[f"{name}_stderr"] = partial(standard_error, metric=_set_metric(name))
@@ -132,7 +211,7 @@ def overall(scores: Sequence[ClipScore], metric: SetMetric | None) -> float:
     Clips are put in the order of their ids first, so that the last digit does not hang on the order of processes. Clips
     whose votes leave the score undefined (NaN) are left out of a mean.
     """
-    ordered = sorted(scores, key=lambda score: score.result.clip)
+    ordered = sorted(scores, key=BY_CLIP)
     if metric is not None:
         return metric.value(*_stacked(ordered))
     return mean_of_defined(np.array(ordered, dtype=float))
@@ -140,13 +219,11 @@ def overall(scores: Sequence[ClipScore], metric: SetMetric | None) -> float:
 
 def standard_error(scores: Sequence[ClipScore], metric: SetMetric | None) -> float | str:
     """Return the cluster-robust standard error of `overall`, or the harness's "N/A" where there is no closed form."""
-    ordered = sorted(scores, key=lambda score: score.result.clip)
-    if metric is None:
-        influence = influence_on_mean(np.array(ordered, dtype=float))
-    else:
-        influence = metric.influence(*_stacked(ordered))
-        if influence is None:
-            return "N/A"
+    ordered = sorted(scores, key=BY_CLIP)
+    values = np.array(ordered, dtype=float)
+    influence = influence_on_mean(values) if metric is None else metric.influence(*_stacked(ordered))
+    if influence is None:
+        return "N/A"
     error, clusters = clustered_standard_error(influence, [score.result.cluster for score in ordered])
     return error if clusters > 1 else "N/A"
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import datasets
@@ -18,8 +19,8 @@ from lm_eval.api.task import ConfigurableTask
 from ambi_eval.answers import freeze_synonyms
 from ambi_eval.candidates import Candidate
 from ambi_eval.errors import AmbiError, did_you_mean
-from ambi_eval.filters.pool import Prediction
-from ambi_eval.scores import ClipResult, aggregations, check_metrics, clip_scores, higher_is_better
+from ambi_eval.filters.pool import Answers, Prediction
+from ambi_eval.scores import ScoredClip, aggregations, check_metrics, higher_is_better, score_clips
 from ambi_eval.selection import Selection, corpus_clips, select
 from ambi_eval.task_config import OWN_KEYS, resolve
 
@@ -124,10 +125,18 @@ class AmbiguousEmotionTask(ConfigurableTask):
             given = {key: value for key, value in given.items() if key not in SAMPLING_KEYS} | {"do_sample": False}
         return given
 
+    def fewshot_context(self, doc: dict[str, Any], num_fewshot: int, **kwargs: Any) -> Any:
+        """Return the prompt with the system message and description that the harness puts around it.
+
+        Raises:
+            AmbiError: If few-shot examples are asked for.
+        """
+        if num_fewshot:
+            raise AmbiError(f"{self.config.task}: there are no few-shot examples with audio; leave out --num_fewshot")
+        return super().fewshot_context(doc, num_fewshot, **kwargs)
+
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
         """Return the requests of one clip: one per prompt, or one per label where likelihoods are asked for."""
-        if self.config.num_fewshot:
-            raise AmbiError(f"{self.config.task}: there are no few-shot examples with audio; leave out --num_fewshot")
         audio = self.doc_to_audio(doc)
         keep = {key: kwargs[key] for key in ("metadata",) if key in kwargs}
         if self.own["pool"] == "labels":
@@ -153,26 +162,32 @@ class AmbiguousEmotionTask(ConfigurableTask):
             del instance.resps[instance.repeats :]  # what data-parallel padding added
             clips.setdefault(instance.doc_id, []).append(instance)
         pools = [
-            replace(group[0], resps=[answer for instance in group for answer in instance.resps], filtered_resps={})
+            replace(group[0], resps=Answers(chain.from_iterable(i.resps for i in group)), filtered_resps={})
             for group in clips.values()
         ]
-        for pipeline in self._filters:
+        ids = [pool.doc["id"] for pool in pools]
+        rows = [self.rows[clip] for clip in ids]
+        clusters, votes = [self.selection.clusters[row] for row in rows], self.selection.votes[rows]
+        for number, pipeline in enumerate(self._filters):
             pipeline.apply(pools)
-        first = self._filters[0].name
+            predictions = [pool.filtered_resps[pipeline.name] for pool in pools]
+            if not all(isinstance(prediction, Prediction) for prediction in predictions):
+                raise AmbiError(f"{self.config.task}: the pipeline '{pipeline.name}' must end with an ambi_* filter")
+            scored_clips = score_clips(predictions, ids, clusters, votes, self.metrics)
+            for pool, scored in zip(pools, scored_clips, strict=True):
+                candidates = _attributes(pool.resps) if number == 0 else None
+                pool.filtered_resps[pipeline.name] = replace(scored, candidates=candidates)
         for pool, group in zip(pools, clips.values(), strict=True):
-            pool.filtered_resps[first] = replace(pool.filtered_resps[first], candidates=_attributes(pool.resps))
             for instance in group:
                 instance.filtered_resps = pool.filtered_resps
 
-    def process_results(self, doc: dict[str, Any], results: Sequence[Prediction]) -> dict[str, Any]:
-        """Return every metric of one clip under one pipeline; `<metric>_stderr` carries the error bar's material."""
+    def process_results(self, doc: dict[str, Any], results: Sequence[ScoredClip]) -> Mapping[str, Any]:
+        """Return every metric of one clip under one pipeline."""
         if "bypass" in self._metric_fn_list:
             return {"bypass": 999}
-        prediction, row = results[0], self.rows[doc["id"]]
-        if prediction.candidates:
-            doc["candidates"] = prediction.candidates  # the harness logs the document as it is now
-        result = ClipResult(doc["id"], self.selection.clusters[row], prediction.distribution, self.selection.votes[row])
-        return clip_scores(prediction, self.metrics, result)
+        if results[0].candidates:
+            doc["candidates"] = results[0].candidates  # the harness logs the document as it is now
+        return results[0].scores
 
     def aggregation(self) -> dict[str, Any]:
         """Return how each metric's clips become one number, and its error bar."""
@@ -197,6 +212,10 @@ def _template(text: str, task: str) -> jinja2.Template:
 
 def _attributes(answers: Sequence[Any]) -> dict[str, list[Any]] | None:
     """Return what `Candidate`s carry beside their text, one list per attribute; None for other answers."""
-    if not all(isinstance(answer, Candidate) for answer in answers):
+    if not isinstance(answers[0], Candidate):
         return None
-    return {name: [getattr(answer, name) for answer in answers] for name in ("logprob", "n_tokens", "finish")}
+    return {
+        "logprob": [answer.logprob for answer in answers],
+        "n_tokens": [answer.n_tokens for answer in answers],
+        "finish": [answer.finish for answer in answers],
+    }

@@ -30,7 +30,7 @@ OWN_KEYS: dict[str, tuple[str, ...] | None] = {
     "outside": ("drop_clip", "renormalise"),
     "transcript": ("none", "given"),
     "control": ("none", "silence", "noise", "shuffle", "shuffle_same_sentence", "shuffle_same_speaker", "transcript"),
-    "cluster": ("speaker", "session"),
+    "cluster": ("speaker", "session", "dialogue"),
 }
 DEFAULTS: Config = {
     "merge": {},

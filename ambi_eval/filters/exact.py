@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,14 +21,10 @@ class Exact(Mean):
     answer is exactly one of the labels.
     """
 
-    def apply(
-        self, resps: Sequence[Sequence[tuple[float, bool]]], docs: Sequence[Mapping[str, Any]]
-    ) -> list[Prediction]:
-        """Return one prediction per clip."""
-        return [self._from_likelihoods(np.array([logprob for logprob, _ in labels])) for labels in resps]
-
-    def _from_likelihoods(self, logprobs: np.ndarray) -> Prediction:
+    def predict(self, answers: Sequence[Any]) -> Prediction:
+        """Return the prediction of one clip."""
+        logprobs = np.array([logprob for logprob, _ in answers])
         likelihoods = np.exp(logprobs - logprobs.max())
-        shares = likelihoods / likelihoods.sum()
-        mass = float(np.exp(logprobs).sum())
-        return Prediction(self.labels, shares, Pool(shares[None]), self, {"label_mass": mass})
+        unknown = np.full(1, np.nan)
+        pool = Pool((likelihoods / likelihoods.sum())[None], unknown, unknown, unknown)
+        return replace(self.prediction(pool, {}, 0), diagnostics={"label_mass": float(np.exp(logprobs).sum())})

@@ -6,7 +6,7 @@ import json
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from functools import cache
 from itertools import combinations
 from math import comb
@@ -18,72 +18,90 @@ from numpy.typing import NDArray
 
 from ambi_eval.answers import freeze_synonyms, parse_label, parse_shares
 
+Array = NDArray[np.float64]
+
 PARSERS = {"shares": parse_shares, "label": parse_label}
 N_SUBSETS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The parsed answers of one clip.
+    """The parsed answers of one clip; or of many clips at once, with one more axis in front of every array.
 
     Attributes:
         shares: Each answer's distribution over the labels, shape (N, C); a row of NaN where the answer failed to parse.
-        failed: How many answers failed, by reason.
-        renormalised: How many answers stated shares that did not sum to 1.
-        tokens: Generated tokens of all answers together.
         logprobs: Each answer's summed log-likelihood, shape (N,); NaN where the model gives none.
         lengths: Each answer's number of tokens, shape (N,); NaN where the model does not say.
         ratings: The verifier's rating of each answer, shape (N,); NaN where there is none.
     """
 
-    shares: NDArray[np.float64]
-    failed: Mapping[str, int] = field(default_factory=dict)
-    renormalised: int = 0
-    tokens: int = 0
-    logprobs: NDArray[np.float64] = field(default_factory=lambda: np.array([]))
-    lengths: NDArray[np.float64] = field(default_factory=lambda: np.array([]))
-    ratings: NDArray[np.float64] = field(default_factory=lambda: np.array([]))
+    shares: Array
+    logprobs: Array
+    lengths: Array
+    ratings: Array
+
+    @property
+    def size(self) -> int:
+        """Number of answers, N."""
+        return self.shares.shape[-2]
 
     @property
     def valid(self) -> NDArray[np.bool_]:
         """Which answers parsed, shape (N,)."""
-        return ~np.isnan(self.shares[:, 0])
+        return ~np.isnan(self.shares[..., 0])
+
+    @staticmethod
+    def stack(pools: Sequence[Pool]) -> Pool:
+        """Return the pools of many clips, all of one size, as one."""
+        names = [field.name for field in fields(Pool)]
+        return Pool(*(np.stack([getattr(pool, name) for pool in pools]) for name in names))
+
+
+Parsed = tuple[Pool, Mapping[str, int], int]
+
+
+class Answers(list[str]):
+    """The answers of one clip; they remember how they were parsed, for the other pipelines of the same task."""
+
+    parsed: Parsed | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What one filter pipeline predicts for one clip: `str()` of it is what the harness logs.
+    """What one filter pipeline predicts for one clip.
 
     Attributes:
         labels: The task's labels.
         distribution: Predicted shares, shape (C,), sums to 1; all NaN if no answer of the pool could be used.
         pool: The parsed answers behind it.
         reducer: The filter that made it, to make it again from a part of the pool.
+        failed: How many answers failed to parse, by reason.
+        renormalised: How many answers stated shares that did not sum to 1.
         diagnostics: Further numbers about this clip that belong in the results (`label_mass` ...).
-        candidates: What to log of the answers beside their texts; only on the first pipeline of a clip, so that it is
-            logged once.
     """
 
     labels: tuple[str, ...]
-    distribution: NDArray[np.float64]
+    distribution: Array
     pool: Pool
     reducer: PoolFilter
-    diagnostics: Mapping[str, float] = field(default_factory=dict)
-    candidates: Mapping[str, list[Any]] | None = None
+    failed: Mapping[str, int]
+    renormalised: int
+    diagnostics: Mapping[str, float]
 
     @property
     def invalid(self) -> bool:
         """Whether no answer of the pool could be used."""
         return bool(np.isnan(self.distribution[0]))
 
-    def at(self, n: int) -> NDArray[np.float64]:
-        """Return what pools of n of these answers would predict, shape (subsets, C): the basis of the curve over N."""
-        return self.reducer.reduce(self.pool, subsets(len(self.pool.shares), n))
+    @property
+    def tokens(self) -> float:
+        """Generated tokens of all answers together; NaN if the model does not say."""
+        return float(self.pool.lengths.sum())
 
     def __str__(self) -> str:
-        """Return the prediction as JSON: shares per label (null if invalid), and the failed answers by reason."""
+        """Return what the log holds, as JSON: shares per label (null if invalid), failed answers by reason."""
         shares = None if self.invalid else dict(zip(self.labels, self.distribution.tolist(), strict=True))
-        return json.dumps({"shares": shares, "failed": dict(self.pool.failed), "renormalised": self.pool.renormalised})
+        return json.dumps({"shares": shares, "failed": dict(self.failed), "renormalised": self.renormalised})
 
 
 @cache
@@ -111,20 +129,20 @@ def subsets(size: int, n: int) -> NDArray[np.bool_]:
     return members
 
 
-def weighted_mean(values: NDArray[np.float64], weights: NDArray[np.floating | np.bool_]) -> NDArray[np.float64]:
-    """Return the weighted mean of the rows that are not NaN, once for each set of weights.
+def weighted_mean(values: Array, weights: NDArray[np.floating | np.bool_]) -> Array:
+    """Return the weighted mean of the answers that are not NaN, once for each set of weights.
 
     Args:
-        values: One row per answer, shape (N, C); a row of NaN for a failed answer, whose weights count as 0.
-        weights: Not negative, shape (S, N); they need not sum to 1.
+        values: One row per answer, shape (..., N, C); a row of NaN for a failed answer, whose weights count as 0.
+        weights: Not negative, shape (..., S, N); they need not sum to 1.
 
     Returns:
-        Means, shape (S, C); a row of NaN where no weight is left.
+        Means, shape (..., S, C); a row of NaN where no weight is left.
     """
-    valid = ~np.isnan(values[:, 0])
-    weights = weights * valid
-    total = weights.sum(axis=1, keepdims=True)
-    return weights @ np.where(valid[:, None], values, 0.0) / np.where(total == 0, np.nan, total)
+    valid = ~np.isnan(values[..., 0])
+    weights = weights * valid[..., None, :]
+    total = weights.sum(axis=-1, keepdims=True)
+    return weights @ np.where(valid[..., None], values, 0.0) / np.where(total == 0, np.nan, total)
 
 
 class PoolFilter(Filter):
@@ -151,42 +169,54 @@ class PoolFilter(Filter):
         self.synonyms = freeze_synonyms(self.labels, synonyms or {})
 
     @abstractmethod
-    def reduce(self, pool: Pool, members: NDArray[np.bool_]) -> NDArray[np.float64]:
+    def reduce(self, pool: Pool, members: NDArray[np.bool_]) -> Array:
         """Return the predicted distribution of each subset of a pool.
 
         Args:
-            pool: The parsed answers of one clip, N of them.
+            pool: The parsed answers of one clip, N of them, or of many clips.
             members: Which answers stand in each subset, shape (S, N).
 
         Returns:
-            Distributions, shape (S, C); a row of NaN for a subset without any usable answer.
+            Distributions, shape (S, C), or (clips, S, C); a row of NaN for a subset without any usable answer.
         """
 
-    def apply(self, resps: Sequence[Sequence[str]], docs: Sequence[Mapping[str, Any]]) -> list[Prediction]:
+    def diagnose(self, pool: Pool, distribution: Array) -> dict[str, float]:
+        """Return further numbers about the prediction of one clip; none by default."""
+        return {}
+
+    def apply(self, resps: Sequence[Sequence[Any]], docs: Sequence[Mapping[str, Any]]) -> list[Prediction]:
         """Return one prediction per clip."""
-        return [self.predict(self.parse(answers)) for answers in resps]
+        return [self.predict(answers) for answers in resps]
 
-    def predict(self, pool: Pool) -> Prediction:
-        """Return the prediction of the whole pool."""
-        everyone = np.ones((1, len(pool.shares)), dtype=bool)
-        return Prediction(self.labels, self.reduce(pool, everyone)[0], pool, self)
+    def predict(self, answers: Sequence[str]) -> Prediction:
+        """Return the prediction that a pool of answers makes."""
+        if not isinstance(answers, Answers):
+            return self.predict(Answers(answers))
+        if answers.parsed is None:
+            answers.parsed = self.parse(answers)
+        return self.prediction(*answers.parsed)
 
-    def parse(self, answers: Sequence[str]) -> Pool:
-        """Return the pool of a clip's answers; each distinct text is parsed once in the life of the process."""
+    def parse(self, answers: Sequence[str]) -> Parsed:
+        """Return the pool of a clip's answers, and how many of them failed (by reason) or had to be renormalised."""
         parser = PARSERS[self.readout]
         parsed = [parser(str(answer), self.labels, self.synonyms) for answer in answers]
         nothing = (np.nan,) * len(self.labels)
-        return Pool(
+        pool = Pool(
             shares=np.array([nothing if answer.shares is None else answer.shares for answer in parsed]),
-            failed=Counter(answer.reason for answer in parsed if answer.reason is not None),
-            renormalised=sum(answer.renormalised for answer in parsed),
-            tokens=sum(getattr(answer, "n_tokens", None) or 0 for answer in answers),
             logprobs=_attribute(answers, "logprob"),
             lengths=_attribute(answers, "n_tokens"),
             ratings=_attribute(answers, "rating"),
         )
+        failed = Counter(str(answer.reason) for answer in parsed if answer.reason is not None)
+        return pool, failed, sum(answer.renormalised for answer in parsed)
+
+    def prediction(self, pool: Pool, failed: Mapping[str, int], renormalised: int) -> Prediction:
+        """Return the prediction of the whole of a pool."""
+        distribution = self.reduce(pool, subsets(pool.size, pool.size))[0]
+        diagnostics = self.diagnose(pool, distribution)
+        return Prediction(self.labels, distribution, pool, self, failed, renormalised, diagnostics)
 
 
-def _attribute(answers: Sequence[str], name: str) -> NDArray[np.float64]:
+def _attribute(answers: Sequence[str], name: str) -> Array:
     """Return one attribute of all answers, shape (N,); NaN for answers that are plain text or do not have it."""
     return np.array([getattr(answer, name, None) for answer in answers], dtype=float)

@@ -7,15 +7,15 @@ from lm_eval.api.registry import register_filter
 from numpy.typing import NDArray
 
 from ambi_eval.distribution import majority
-from ambi_eval.filters.pool import Pool, PoolFilter, weighted_mean
+from ambi_eval.filters.pool import Array, Pool, PoolFilter, weighted_mean
 
 
 @register_filter("ambi_vote")
 class Vote(PoolFilter):
     """The label with the most votes gets everything; labels that tie for it share it equally."""
 
-    def reduce(self, pool: Pool, members: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Return the majority label of each subset as a distribution, shape (S, C)."""
-        votes = np.where(pool.valid[:, None], majority(pool.shares), np.nan)
+    def reduce(self, pool: Pool, members: NDArray[np.bool_]) -> Array:
+        """Return the majority label of each subset as a distribution, shape (..., S, C)."""
+        votes = np.where(pool.valid[..., None], majority(pool.shares), np.nan)
         tally = weighted_mean(votes, members)
         return np.where(np.isnan(tally), np.nan, majority(tally))

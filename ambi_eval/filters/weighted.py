@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from lm_eval.api.registry import register_filter
 from numpy.typing import NDArray
 
 from ambi_eval.errors import AmbiError
-from ambi_eval.filters.pool import Pool, PoolFilter, Prediction, weighted_mean
+from ambi_eval.filters.pool import Array, Pool, PoolFilter, subsets, weighted_mean
 from ambi_eval.metrics.distribution import jensen_shannon_divergence_bits
 
 MERITS = ("logprob", "mean_logprob", "rating")
@@ -38,19 +37,19 @@ class _Weighting(PoolFilter):
         self.by = by
 
     @abstractmethod
-    def weigh(self, merits: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return weights that are not negative, shape (S, N).
+    def weigh(self, merits: Array) -> Array:
+        """Return weights that are not negative, shape (..., S, N).
 
         Args:
-            merits: Shape (S, N); -inf for an answer that must weigh nothing. At least one of each row is finite.
+            merits: Shape (..., S, N); -inf for an answer that must weigh nothing. At least one of each row is finite.
         """
 
-    def reduce(self, pool: Pool, members: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Return the weighted mean of each subset, shape (S, C)."""
+    def reduce(self, pool: Pool, members: NDArray[np.bool_]) -> Array:
+        """Return the weighted mean of each subset, shape (..., S, C)."""
         return weighted_mean(pool.shares, self.weights(pool, members))
 
-    def weights(self, pool: Pool, members: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Return the weights of each subset's answers, shape (S, N).
+    def weights(self, pool: Pool, members: NDArray[np.bool_]) -> Array:
+        """Return the weights of each subset's answers, shape (..., S, N).
 
         An answer that failed to parse or has no merit weighs nothing. A subset in which no answer has a merit is
         weighted uniformly.
@@ -58,48 +57,46 @@ class _Weighting(PoolFilter):
         merits = {"logprob": pool.logprobs, "mean_logprob": pool.logprobs / pool.lengths, "rating": pool.ratings}[
             self.by
         ]
-        usable = members & pool.valid
-        rated = usable & np.isfinite(merits)
-        unrated = ~rated.any(axis=1, keepdims=True)
-        weights = self.weigh(np.where(rated | unrated, np.where(rated, merits, 0.0), -np.inf))
+        usable = members & pool.valid[..., None, :]
+        rated = usable & np.isfinite(merits)[..., None, :]
+        unrated = ~rated.any(axis=-1, keepdims=True)
+        weights = self.weigh(np.where(rated, merits[..., None, :], np.where(unrated, 0.0, -np.inf)))
         return np.where(unrated, usable, weights)
 
-    def predict(self, pool: Pool) -> Prediction:
-        """Return the prediction of the whole pool, with what tells whether the weights mattered.
+    def diagnose(self, pool: Pool, distribution: Array) -> dict[str, float]:
+        """Return what tells whether the weights mattered; nothing for an invalid clip.
 
-        Diagnostics: `ess`, the effective pool size 1 / sum of squared weights; `near_uniform`, whether it is over 0.98
-        of the pool (if that holds for over half of the clips, the strategy is indistinguishable from the unweighted
-        mean); `distinct`, the number of different distributions in the pool; `jsd_to_mean` and `jsd_to_best`, the
-        divergence in bits from the unweighted mean and from the answer of most merit; for ratings also `unrated`, the
-        number of answers that parsed but were not rated.
+        `ess`: the effective pool size, 1 / sum of squared weights. `near_uniform`: whether it is over 0.98 of the pool
+        (if that holds for over half of the clips, the strategy is indistinguishable from the unweighted mean).
+        `distinct`: the number of different distributions in the pool. `jsd_to_mean`, `jsd_to_best`: the divergence in
+        bits from the unweighted mean and from the answer of most merit. For ratings also `unrated`: the number of
+        answers that parsed but were not rated.
         """
-        prediction = super().predict(pool)
-        everyone = np.ones((1, len(pool.shares)), dtype=bool)
-        if prediction.invalid:
-            return prediction
+        everyone = subsets(pool.size, pool.size)
         weights = self.weights(pool, everyone)[0]
-        weights = weights / weights.sum()
-        ess = 1 / np.square(weights).sum()
+        if not weights.any():
+            return {}
+        ess = float(weights.sum() ** 2 / np.square(weights).sum())
         mean, best = weighted_mean(pool.shares, everyone)[0], pool.shares[weights.argmax()]
         diagnostics = {
-            "ess": float(ess),
-            "near_uniform": float(ess > NEAR_UNIFORM * pool.valid.sum()),
+            "ess": ess,
+            "near_uniform": float(ess > NEAR_UNIFORM * pool.size),
             "distinct": float(len(np.unique(pool.shares[pool.valid].round(6), axis=0))),
-            "jsd_to_mean": float(jensen_shannon_divergence_bits(prediction.distribution, mean)),
-            "jsd_to_best": float(jensen_shannon_divergence_bits(prediction.distribution, best)),
+            "jsd_to_mean": float(jensen_shannon_divergence_bits(distribution, mean)),
+            "jsd_to_best": float(jensen_shannon_divergence_bits(distribution, best)),
         }
         if self.by == "rating":
             diagnostics["unrated"] = float((pool.valid & ~np.isfinite(pool.ratings)).sum())
-        return replace(prediction, diagnostics=diagnostics)
+        return diagnostics
 
 
 @register_filter("ambi_best")
 class Best(_Weighting):
     """The answer of most merit; answers that tie for it count the same."""
 
-    def weigh(self, merits: NDArray[np.float64]) -> NDArray[np.float64]:
+    def weigh(self, merits: Array) -> Array:
         """Return 1 for the answers of most merit, 0 for the others."""
-        return (merits == merits.max(axis=1, keepdims=True)).astype(float)
+        return (merits == merits.max(axis=-1, keepdims=True)).astype(float)
 
 
 @register_filter("ambi_weighted")
@@ -125,8 +122,8 @@ class Weighted(_Weighting):
             )
         self.scale, self.temperature = scale, temperature
 
-    def weigh(self, merits: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the weights, shape (S, N); the softmax is taken relative to the best, so it cannot overflow."""
+    def weigh(self, merits: Array) -> Array:
+        """Return the weights, shape (..., S, N); the softmax is taken relative to the best, so it cannot overflow."""
         if self.scale == "linear":
             return np.maximum(merits, 0.0)
-        return np.exp((merits - merits.max(axis=1, keepdims=True)) / self.temperature)
+        return np.exp((merits - merits.max(axis=-1, keepdims=True)) / self.temperature)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from itertools import product
+from itertools import permutations, product
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from ambi_eval.metrics.calibration import (
 )
 
 NAN = [math.nan, math.nan]
+PERMUTED = list(permutations([1, 3, 5]))  # one entropy, in two versions that differ by rounding
 
 
 def soft_clips(seed: int, clips: int = 40, labels: int = 4):
@@ -66,7 +67,6 @@ def test_the_votes_themselves_are_calibrated_against_the_share_of_raters_only():
 def test_the_entropy_correlation_equals_scipy_with_ties(raters):
     rng = np.random.default_rng(raters)
     p, votes = rng.multinomial(5, [0.3] * 3 + [0.1], 80) / 5, rng.multinomial(raters, [0.4, 0.3, 0.2, 0.1], 80)
-    # Permutations of one distribution tie, though their entropies may differ in the last digit.
     entropies = np.round(entropy_bits(p), 9), np.round(entropy_bits(shares(votes)), 9)
     assert entropy_correlation(p, votes) == pytest.approx(spearmanr(*entropies).statistic, abs=1e-12)
 
@@ -75,6 +75,8 @@ def test_the_entropy_correlation_equals_scipy_with_ties(raters):
     ("p", "votes"),
     [
         pytest.param([[0.7, 0.3], [0.3, 0.7], [0.7, 0.3]], [[3, 0], [2, 1], [1, 1]], id="equally sure of all clips"),
+        pytest.param(shares(PERMUTED), [[4, 1, c] for c in range(6)], id="equally sure but for the last digit"),
+        pytest.param(shares([[4, 1, c] for c in range(6)]), PERMUTED, id="equally ambiguous but for the last digit"),
         pytest.param([[0.7, 0.3], [0.6, 0.4], [0.9, 0.1]], [[3, 0], [0, 3], [3, 0]], id="no clip is ambiguous"),
         pytest.param([NAN, NAN, NAN], [[3, 0], [0, 3], [3, 0]], id="no clip is ambiguous nor predicted"),
         pytest.param([[0.7, 0.3]], [[3, 1]], id="a single clip"),

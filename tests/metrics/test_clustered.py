@@ -8,7 +8,7 @@ import statsmodels.api as sm
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ambi_eval.metrics.clustered import clustered_standard_error
+from ambi_eval.metrics.clustered import clustered_standard_error, influence_on_mean, mean_of_defined
 
 
 @pytest.mark.parametrize(("clips", "speakers"), [(12, 2), (50, 10), (300, 91)])
@@ -41,6 +41,27 @@ def test_a_cluster_per_clip_gives_the_plain_standard_error_of_the_mean():
 )
 def test_known_value(influence, clusters, expected):
     assert clustered_standard_error(influence, clusters) == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("scores", "mean", "influence"),
+    [
+        ([1.0, 2.0, 6.0], 3.0, [-2.0, -1.0, 3.0]),
+        ([1.0, math.nan, 3.0, math.nan], 2.0, [-2.0, 0.0, 2.0, 0.0]),  # half the clips weigh double
+        ([math.nan, math.nan], math.nan, [math.nan, math.nan]),
+        ([], math.nan, []),
+    ],
+)
+def test_undefined_scores_are_left_out_of_the_mean(scores, mean, influence):
+    assert mean_of_defined(scores) == pytest.approx(mean, nan_ok=True)
+    assert influence_on_mean(scores).tolist() == pytest.approx(influence, nan_ok=True)
+
+
+def test_undefined_scores_leave_the_standard_error_as_if_they_were_not_there():
+    scores, speakers = np.array([0.2, math.nan, 0.9, 0.4, math.nan, 0.5]), list("aabbcc")
+    defined = np.flatnonzero(~np.isnan(scores))
+    alone = clustered_standard_error(influence_on_mean(scores[defined]), [speakers[i] for i in defined])
+    assert clustered_standard_error(influence_on_mean(scores), speakers) == pytest.approx(alone)
 
 
 @given(st.lists(st.tuples(st.floats(-5, 5), st.sampled_from("abcde")), min_size=2, max_size=30), st.randoms())

@@ -88,6 +88,7 @@ def test_equals_the_independent_implementation(metric, reference, random_clips):
         (jensen_shannon_divergence_bits, [1, 0, 0], [0, 2, 3], 1.0),
         (jensen_shannon_divergence_bits, [0.5, 0.5], [1, 0], 0.75 * math.log2(4 / 3)),
         (jensen_shannon_distance_nats, [1, 0, 0], [0, 2, 3], math.sqrt(math.log(2))),
+        (jensen_shannon_distance_nats, [2 / 3 + 1e-10, 1 / 3 - 1e-10], [2, 1], 0.0),  # rounding must not make it NaN
         (bhattacharyya_coefficient, [1, 0, 0], [0, 2, 3], 0.0),
         (bhattacharyya_coefficient, [0.25, 0.25, 0.5], [1, 1, 2], 1.0),
         (bhattacharyya_coefficient, [0.5, 0.5], [9, 1], math.sqrt(0.45) + math.sqrt(0.05)),

@@ -1,0 +1,108 @@
+"""CREMA-D: 91 actors speak 12 sentences in six emotions; about nine listeners voted on each of 7,442 clips."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from ambi_eval.corpora.manifest import Clip
+from ambi_eval.corpora.preparation import NO_AUDIO, Preparation, find_folder, read_rows
+from ambi_eval.errors import AmbiError
+
+Modality = Literal["voice", "face", "av"]
+
+LABELS = ("angry", "disgust", "fear", "happy", "neutral", "sad")
+SENTENCES = {
+    "DFA": "Don't forget a jacket.",
+    "IEO": "It's eleven o'clock.",
+    "IOM": "I'm on my way to the meeting.",
+    "ITH": "I think I have a doctor's appointment.",
+    "ITS": "I think I've seen this before.",
+    "IWL": "I would like a new alarm clock.",
+    "IWW": "I wonder what this is about.",
+    "MTI": "Maybe tomorrow it will be cold.",
+    "TAI": "The airplane is almost full.",
+    "TIE": "That is exactly what happened.",
+    "TSI": "The surface is slick.",
+    "WSI": "We'll stop in a couple of minutes.",
+}
+# Its file plays, but holds no signal.
+SILENT = "1076_MTI_SAD_XX"
+IS_SILENT = "the recording is silent"
+
+_VOTE_COLUMNS = dict(zip("ADFHNS", LABELS, strict=True))
+_ACTED = dict(zip(("ANG", "DIS", "FEA", "HAP", "NEU", "SAD"), LABELS, strict=True))
+_NAME = re.compile(rf"(\d{{4}})_({'|'.join(SENTENCES)})_({'|'.join(_ACTED)})_(?:LO|MD|HI|XX)")
+# The first digit of a row's key in tabulatedVotes.csv: what the raters heard and saw.
+_MODALITY_DIGIT = {"voice": "1", "face": "2", "av": "3"}
+_POINTER = "only a Git LFS pointer: run `git lfs pull` in --source"
+_POINTER_BYTES = 200
+
+
+def prepare(source: Path, out: Path, *, modality: Modality = "voice", allow_missing_audio: bool = False) -> Preparation:
+    """Write the manifest of CREMA-D.
+
+    The votes are those of `processedResults/tabulatedVotes.csv`, from which the authors left out answers that took
+    more than 10 seconds. The corpus has no official split.
+
+    Args:
+        source: A checkout of the official repository, with its audio.
+        out: Folder for `manifest.parquet`.
+        modality: Whose votes: of raters who only heard the `voice`, only saw the `face`, or had both (`av`).
+        allow_missing_audio: Keep clips without audio, for work on the votes alone.
+
+    Raises:
+        AmbiError: If the release is not complete, or no clip is left.
+    """
+    preparation = Preparation(out)
+    audio = _audio_files(source, allow_missing_audio)
+    demographics = source / "VideoDemographics.csv"
+    actors = {row["ActorID"]: row for row in read_rows(demographics, "ActorID", "Age", "Sex")}
+    for row in read_rows(source / "processedResults" / "tabulatedVotes.csv", "", "fileName", *_VOTE_COLUMNS):
+        if not row[""].startswith(_MODALITY_DIGIT[modality]):
+            continue
+        name = row["fileName"]
+        traits = describe(name)
+        if traits["speaker"] not in actors:
+            raise AmbiError(f"{demographics} lacks actor {traits['speaker']}: take the whole official file.")
+        actor = actors[traits["speaker"]]
+        clip = Clip(
+            id=name,
+            votes={label: float(row[column]) for column, label in _VOTE_COLUMNS.items()},
+            audio=None if name == SILENT else audio.get(name),
+            sex=actor["Sex"].lower(),
+            age=float(actor["Age"]),
+            **traits,
+        )
+        missing = IS_SILENT if name == SILENT else _POINTER if name in audio else NO_AUDIO
+        preparation.add(clip, allow_missing_audio, missing)
+    return preparation.save()
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Return what the name of a clip says: speaker, sentence, transcript and acted emotion.
+
+    Raises:
+        AmbiError: If this is no name of a CREMA-D clip.
+
+    >>> describe("1002_DFA_ANG_XX")["transcript"]
+    "Don't forget a jacket."
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise AmbiError(f"'{name}' is no name of a CREMA-D clip (such as 1002_DFA_ANG_XX): take the official files.")
+    speaker, sentence, acted = match.groups()
+    return {"speaker": speaker, "sentence": sentence, "transcript": SENTENCES[sentence], "acted": _ACTED[acted]}
+
+
+def _audio_files(source: Path, may_lack_folder: bool) -> dict[str, str | None]:
+    """Return the path of each clip's WAV file, or None where there is only a Git LFS pointer to it."""
+    if may_lack_folder and not (source / "AudioWAV").is_dir():
+        return {}
+    files: dict[str, str | None] = {}
+    for path in find_folder(source, "AudioWAV").absolute().glob("*.wav"):
+        name = path.stem + "X" if path.stem.endswith("_X") else path.stem  # 1040_ITH_SAD_X is an old, misnamed file
+        pointer = path.stat().st_size < _POINTER_BYTES and path.read_bytes().startswith(b"version https://git-lfs")
+        files[name] = None if pointer else str(path)
+    return files

@@ -1,0 +1,131 @@
+"""Mirrors on the Hugging Face hub that carry the shares of the votes: an easier way to CREMA-D and IEMOCAP."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ambi_eval.corpora import crema_d, iemocap
+from ambi_eval.corpora.manifest import Clip, writing
+from ambi_eval.corpora.preparation import NO_AUDIO, Preparation
+from ambi_eval.errors import AmbiError, did_you_mean
+
+# EMO-SUPERB (Wu et al., arXiv 2402.13018), whose shares the mirrors took over, smoothed them with this.
+EPSILON = 0.05
+# The tolerance covers rounding only: with up to 24 raters no other fraction comes within 1/24 of a whole vote.
+MOST_RATERS = 24
+TOLERANCE = 0.02
+
+# The labels that the mirror of a corpus has columns for, and what a clip's name tells.
+MIRRORED: dict[str, tuple[tuple[str, ...], Callable[[str], dict[str, Any]]]] = {
+    "crema_d": (crema_d.LABELS, crema_d.describe),
+    "iemocap": (tuple(label for label in iemocap.LABELS if label != "other"), iemocap.describe),
+}
+
+
+def prepare(corpus: str, mirror: str, out: Path) -> Preparation:
+    """Write the manifest of a corpus from a mirror, with the audio beside it.
+
+    Args:
+        corpus: `crema_d` or `iemocap`.
+        mirror: Hugging Face id such as `AbstractTTS/CREMA-D`, `id@revision` for a fixed state of it, or a folder that
+            holds its parquet files or what `datasets` wrote with `save_to_disk`.
+        out: Folder for `manifest.parquet` and `audio/`.
+
+    Raises:
+        AmbiError: If the hub cannot be reached, the mirror lacks a column, or no clip is left.
+    """
+    labels, describe = MIRRORED[corpus]
+    folder, release = (Path(mirror), None) if Path(mirror).is_dir() else _download(mirror)
+    files = sorted(folder.rglob("*.parquet")) or sorted(folder.rglob("data-*.arrow"))
+    if not files:
+        raise AmbiError(f"{mirror} holds neither *.parquet nor data-*.arrow: give a copy of a data set.")
+    table = pa.Table.from_batches(_batches(files, *labels))
+    votes = votes_from_shares(np.stack([table[label].to_numpy() for label in labels], axis=1))
+    preparation = Preparation(out)
+    rows = (row for batch in _batches(files, "file", "audio", "gender", "transcription") for row in batch.to_pylist())
+    for row, counts in zip(tqdm(rows, "audio", len(votes), unit="clip", disable=None), votes, strict=True):
+        file = PurePosixPath(row["file"]).name
+        name = PurePosixPath(file).stem
+        traits = {"sex": row["gender"] and row["gender"].lower(), "transcript": row["transcription"], **describe(name)}
+        clip = Clip(id=name, votes=dict(zip(labels, counts.tolist(), strict=True)), release=release, **traits)
+        content = row["audio"] and row["audio"]["bytes"]
+        if content and name != crema_d.SILENT:
+            path = out / "audio" / file
+            with writing(path):
+                path.write_bytes(content)
+            clip = replace(clip, audio=f"audio/{file}", sha256=hashlib.sha256(content).hexdigest())
+        if (counts % 1).any():
+            preparation.remarks["shares that fit no number of raters, kept as they are"] += 1
+        preparation.add(clip, False, crema_d.IS_SILENT if name == crema_d.SILENT else NO_AUDIO)
+    return preparation.save()
+
+
+def votes_from_shares(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the votes behind shares that may have been smoothed.
+
+    EMO-SUPERB writes a share p over K labels as `a + (1 - K a) p`, `a = EPSILON / (K - 1)`. Where the smallest share of
+    all is `a`, that is undone; else the shares are only brought to the sum 1.
+
+    Args:
+        shares: Shares, shape (clips, K); a row of NaN or zeros has no votes.
+
+    Returns:
+        Counts of the same shape: p times the smallest number of raters that makes every count whole. A common factor
+        of the counts is lost in shares (2 of 4 looks like 1 of 2), so the panel may have been larger, never smaller.
+        A row that fits no panel of up to `MOST_RATERS` stays as shares.
+    """
+    n_labels = shares.shape[1]
+    floor = EPSILON / (n_labels - 1)
+    p = np.nan_to_num(shares)
+    if np.isclose(np.nanmin(shares), floor, atol=1e-4):
+        p = (p - floor) / (1 - n_labels * floor)
+    p = np.clip(p, 0, None)  # a share of zero comes back as a tiny number of either sign
+    total = p.sum(axis=1, keepdims=True)
+    p = np.divide(p, total, out=np.zeros_like(p), where=total > 0)
+    votes = p.copy()
+    for raters in range(MOST_RATERS, 0, -1):  # downwards, so that the smallest number that fits has the last word
+        counts = np.round(p * raters)
+        fits = (np.abs(p * raters - counts) <= TOLERANCE).all(axis=1)
+        votes[fits] = counts[fits]
+    return votes
+
+
+def _download(mirror: str) -> tuple[Path, str]:
+    """Return the folder of a mirror's parquet files on this machine, and the state of the mirror that they are."""
+    name, _, revision = mirror.partition("@")
+    try:
+        folder = snapshot_download(name, repo_type="dataset", revision=revision or None, allow_patterns="*.parquet")
+    except (OSError, HfHubHTTPError, HFValidationError) as error:
+        reason = str(error).split("\n")[0].rstrip(".")
+        raise AmbiError(
+            f"cannot get '{mirror}' from the Hugging Face hub ({reason}): check the id and the network, or give the "
+            f"folder of a copy to --from-hub."
+        ) from error
+    return Path(folder), f"{name}@{Path(folder).name}"  # a snapshot's folder is named after its commit
+
+
+def _batches(files: Iterable[Path], *columns: str) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of parquet or Arrow files as they lie there, the audio not decoded."""
+    for file in files:
+        parquet = file.suffix == ".parquet"
+        reader = pq.ParquetFile(file) if parquet else pa.ipc.open_stream(pa.memory_map(str(file)))
+        known = (reader.schema_arrow if parquet else reader.schema).names
+        for column in columns:
+            if column not in known:
+                raise AmbiError(
+                    f"{file} has no column '{column}'{did_you_mean(column, known)} (it has: {', '.join(known)})."
+                )
+        for batch in reader.iter_batches(batch_size=64, columns=columns) if parquet else reader:
+            yield batch.select(columns)

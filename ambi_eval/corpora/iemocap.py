@@ -1,0 +1,131 @@
+"""IEMOCAP: ten actors in five sessions play scripts and improvise; three outside raters voted on each turn."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from ambi_eval.corpora.manifest import Clip, Rating
+from ambi_eval.corpora.preparation import Preparation, count_votes, find_folder
+from ambi_eval.errors import AmbiError
+
+LABELS = ("angry", "disgust", "excited", "fear", "frustrated", "happy", "neutral", "other", "sad", "surprise")
+SESSIONS = ("Session1", "Session2", "Session3", "Session4", "Session5")
+
+# The raters' words: the two tools that they worked with spell some of them differently.
+_WORDS = {
+    "anger": "angry",
+    "disgust": "disgust",
+    "excited": "excited",
+    "excitement": "excited",
+    "fear": "fear",
+    "frustration": "frustrated",
+    "happiness": "happy",
+    "happy": "happy",
+    "neutral": "neutral",
+    "neutral state": "neutral",
+    "other": "other",
+    "sadness": "sad",
+    "surprise": "surprise",
+}
+# The first F or M says who wore the markers in that recording, the last one who speaks.
+_TURN = re.compile(r"(Ses0[1-5])[FM]_(impro|script)\w+_([FM])(?:XX|\d\d)\d")
+_HEADER = re.compile(r"\[[\d.]+ - [\d.]+\]\t(\w+)\t\w+\t\[")
+# E1 to E6 are the outside raters; F1 and M1, the actors' reports on themselves, are no votes of listeners.
+# The comment in brackets may hold anything, a semicolon as well, and no label holds a bracket.
+_CATEGORY = re.compile(r"C-(E\d+):\s*([^(]*)")
+_UTTERANCE = re.compile(r"(\w+) \[[\d.]+-[\d.]+\]:(.*)")
+
+
+def prepare(source: Path, out: Path, *, count_each: bool = False, allow_missing_audio: bool = False) -> Preparation:
+    """Write the manifest of IEMOCAP.
+
+    Args:
+        source: The unpacked release, which holds `Session1/` to `Session5/`.
+        out: Folder for `manifest.parquet`.
+        count_each: Count every label of a rater who chose several as a whole vote; by default k labels of one rater
+            are 1/k votes each, so that every rater weighs the same.
+        allow_missing_audio: Keep turns without audio, for work on the votes alone.
+
+    Raises:
+        AmbiError: If the folder is no release of IEMOCAP, or no turn is left.
+    """
+    preparation = Preparation(out)
+    for session in SESSIONS:
+        if not (source / session).is_dir() and session != SESSIONS[0]:
+            preparation.remarks[f"{session}/ is missing"] += 1
+            continue
+        folder = find_folder(source, session).absolute()
+        for evaluation in sorted(find_folder(folder, "dialog/EmoEvaluation").glob("Ses*.txt")):
+            dialogue = evaluation.stem
+            transcripts = _transcripts(folder / "dialog" / "transcriptions" / evaluation.name)
+            turns = _turns(evaluation, preparation.remarks)
+            if unrated := transcripts.keys() - turns:
+                preparation.remarks["turns that are transcribed, but have neither audio nor votes"] += len(unrated)
+            for name, ratings in turns.items():
+                audio = folder / "sentences" / "wav" / dialogue / f"{name}.wav"
+                clip = Clip(
+                    id=name,
+                    votes=count_votes(ratings, count_each),
+                    ratings=ratings,
+                    transcript=transcripts.get(name),
+                    audio=str(audio) if audio.is_file() else None,
+                    **describe(name),
+                )
+                preparation.add(clip, allow_missing_audio)
+    return preparation.save()
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Return what the name of a turn says: session, dialogue, style, speaker and sex.
+
+    Raises:
+        AmbiError: If this is no name of an IEMOCAP turn.
+
+    >>> describe("Ses01F_script01_1b_M003")["speaker"]
+    'Ses01_M'
+    """
+    match = _TURN.fullmatch(name)
+    if match is None:
+        raise AmbiError(
+            f"'{name}' is no name of an IEMOCAP turn (such as Ses01F_impro01_F000): take the official files."
+        )
+    session, style, sex = match.groups()
+    return {
+        "session": session,
+        "dialogue": name.rsplit("_", 1)[0],
+        "style": "scripted" if style == "script" else "improvised",
+        "speaker": f"{session}_{sex}",
+        "sex": "female" if sex == "F" else "male",
+    }
+
+
+def _turns(path: Path, remarks: Counter[str]) -> dict[str, tuple[Rating, ...]]:
+    """Return the outside raters' ratings of each turn of a dialogue."""
+    turns: dict[str, tuple[Rating, ...]] = {}
+    for line in _lines(path):
+        if header := _HEADER.match(line):
+            name = header[1]
+            turns[name] = ()
+        elif turns and (category := _CATEGORY.match(line)):
+            words = [word.strip() for word in category[2].split(";") if word.strip()]
+            for word in words:
+                if word.lower() not in _WORDS:
+                    remarks[f"the label '{word}' counted as other"] += 1
+            if words:
+                labels = dict.fromkeys(_WORDS.get(word.lower(), "other") for word in words)
+                turns[name] += (Rating(category[1], tuple(labels)),)
+    return turns
+
+
+def _transcripts(path: Path) -> dict[str, str]:
+    """Return what is said in each turn of a dialogue; stray lines, which name no turn, are passed over."""
+    matches = map(_UTTERANCE.match, _lines(path) if path.is_file() else [])
+    return {match[1]: match[2].strip() for match in matches if match}
+
+
+def _lines(path: Path) -> list[str]:
+    # The words are ASCII; latin-1 also takes whatever a rater typed into a comment.
+    return path.read_text(encoding="latin-1").split("\n")

@@ -1,0 +1,299 @@
+"""The manifest: one table per corpus that says for each clip where its audio is and how people voted on it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ambi_eval.corpora import CORPORA, prepare_command
+from ambi_eval.errors import AmbiError, did_you_mean
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """What one rater said about one clip.
+
+    Attributes:
+        rater: The rater's name in the corpus.
+        labels: Every label that the rater chose; most raters choose one.
+    """
+
+    rater: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip:
+    """One clip of a corpus: a row of the manifest.
+
+    Attributes:
+        id: Name of the clip, unique in its manifest.
+        votes: Votes per label, not negative, at least one above zero. A rater of several labels may split a vote.
+        audio: Path of the audio file, or None where the clip is known by its votes alone.
+        start: Where the clip starts in its audio file, in seconds; None means at its beginning.
+        end: Where the clip ends in its audio file, in seconds; None means at its end.
+        speaker: Who speaks; clips of one speaker are not independent. None: unknown.
+        sex: `female` or `male`, as the corpus states it.
+        dialogue: The conversation that the clip was cut from.
+        session: The recording session; speakers of one session talk to each other.
+        style: `scripted` or `improvised`.
+        sentence: Code of the sentence, in corpora where many speakers read the same ones.
+        transcript: What is said.
+        split: Part of the corpus that its authors put the clip in.
+        acted: The emotion that the speaker was asked to act, in the words of the labels.
+        sha256: Hexadecimal SHA-256 of the whole audio file.
+        release: The release of the corpus that the clip was read from.
+        age: The speaker's age in years.
+        ratings: The single ratings behind the votes, where the corpus publishes them.
+    """
+
+    id: str
+    votes: dict[str, float]
+    audio: str | None = None
+    start: float | None = None
+    end: float | None = None
+    speaker: str | None = None
+    sex: str | None = None
+    dialogue: str | None = None
+    session: str | None = None
+    style: str | None = None
+    sentence: str | None = None
+    transcript: str | None = None
+    split: str | None = None
+    acted: str | None = None
+    sha256: str | None = None
+    release: str | None = None
+    age: float | None = None
+    ratings: tuple[Rating, ...] = ()
+
+
+COLUMNS = tuple(field.name for field in fields(Clip))
+_TYPES = dict.fromkeys(COLUMNS, pa.string()) | {
+    "start": pa.float64(),
+    "end": pa.float64(),
+    "age": pa.float64(),
+    "ratings": pa.list_(pa.struct([("rater", pa.string()), ("labels", pa.list_(pa.string()))])),
+}
+
+
+def data_dir() -> Path:
+    """Return the folder of all prepared corpora: `$AMBI_DATA`, else `ambi_eval` in the user's data directory."""
+    if chosen := os.environ.get("AMBI_DATA"):
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "ambi_eval"
+
+
+def manifest_path(corpus: str) -> Path:
+    """Return where the manifest of a prepared corpus lies."""
+    return data_dir() / corpus / "manifest.parquet"
+
+
+def write_manifest(path: Path, clips: Iterable[Clip]) -> None:
+    """Write clips as a parquet file, sorted by id; the file appears whole or not at all.
+
+    The same clips give the same bytes. Labels that a clip does not mention are null in the struct column `votes`.
+    Audio paths are written as they are: a relative one counts from the manifest's folder.
+
+    Raises:
+        AmbiError: If the clips would not pass the checks of `read_manifest`, or the folder cannot be written to.
+    """
+    ordered = sorted(clips, key=lambda clip: clip.id)
+    columns: dict[str, list[Any]] = {name: [getattr(clip, name) for clip in ordered] for name in COLUMNS}
+    columns["ratings"] = [[{"rater": r.rater, "labels": r.labels} for r in ratings] for ratings in columns["ratings"]]
+    table = _checked(path, columns)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    with writing(path):
+        try:
+            pq.write_table(table, unfinished)
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Make the folder of a file that is about to be written, and explain it if the file cannot be.
+
+    Raises:
+        AmbiError: If the folder cannot be made or written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise AmbiError(
+            f"cannot write {path} ({error.strerror or error}): choose another folder with --out, or for all corpora "
+            f"with the environment variable AMBI_DATA."
+        ) from error
+
+
+def read_manifest(path: Path) -> list[Clip]:
+    """Read the clips of a manifest, in the order of the file.
+
+    Args:
+        path: A `.parquet` file, or a `.jsonl` file that holds one JSON object a line; `id` and `votes` are required,
+            the other attributes of `Clip` are optional columns. `votes` is a struct (in JSON: an object) from label to
+            count; a null counts as a label that is not mentioned.
+
+    Returns:
+        The clips; relative audio paths are resolved against the manifest's folder.
+
+    Raises:
+        AmbiError: If the file is missing, unreadable or empty, has unknown columns or lacks required ones, or holds
+            doubled ids, clips without a vote, votes that are negative or not finite, or spans that end before they
+            start.
+    """
+    if not path.is_file():
+        for name in CORPORA:
+            if path == manifest_path(name):
+                raise AmbiError(f"no manifest of {name} at {path}: make it with {prepare_command(name)}")
+        raise AmbiError(f"no manifest at {path}: give the path of a .parquet or .jsonl file.")
+    readers = {".parquet": _read_parquet, ".jsonl": _read_jsonl}
+    if path.suffix not in readers:
+        raise AmbiError(f"{path}: a manifest is a .parquet or .jsonl file, not '{path.suffix}'.")
+    return _clips(_checked(path, readers[path.suffix](path)), path.absolute().parent)
+
+
+def _read_parquet(path: Path) -> dict[str, pa.ChunkedArray]:
+    try:
+        # Not `read_table`: it would take a folder named `release=2.0` for a column.
+        table = pq.ParquetFile(path).read()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise AmbiError(f"{path} cannot be read as a parquet file ({error}): prepare it again.") from error
+    return dict(zip(table.column_names, table.columns, strict=True))
+
+
+def _read_jsonl(path: Path) -> dict[str, list[Any]]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise AmbiError(f"{path} is not UTF-8 ({error}): save it as UTF-8.") from error
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise AmbiError(f"{path}, line {number} is not JSON ({error}): write one JSON object a line.") from error
+        if not isinstance(row, dict):
+            raise AmbiError(f"{path}, line {number} is {line.strip()[:40]}: write one JSON object a line.")
+        rows.append(row)
+    return {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
+
+
+def _checked(path: Path, columns: Mapping[str, pa.ChunkedArray | list[Any]]) -> pa.Table:
+    """Return the columns as a table of all `COLUMNS` in their types, or raise the sentence that says what is wrong."""
+    if not columns or not len(next(iter(columns.values()))):
+        raise AmbiError(f"{path} holds no clip: a manifest needs at least one.")
+    for name in columns:
+        if name not in COLUMNS:
+            raise AmbiError(
+                f"{path} has the column '{name}', which manifests do not know{did_you_mean(name.lower(), COLUMNS)} "
+                f"(known: {', '.join(COLUMNS)}); rename it or leave it out."
+            )
+    for name in ("id", "votes"):
+        if name not in columns:
+            raise AmbiError(f"{path} has no column '{name}' (it has {', '.join(columns)}); a manifest needs it.")
+    length = len(columns["id"])
+    table = pa.table({name: _typed(path, name, columns.get(name, [None] * length)) for name in COLUMNS})
+    _check_ids(path, table["id"].to_pylist())
+    _check_votes(path, table)
+    _check_spans(path, table)
+    return table
+
+
+def _typed(path: Path, name: str, values: pa.ChunkedArray | list[Any]) -> pa.Array:
+    try:
+        array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else pa.array(values)
+        if name != "votes":
+            return array.cast(_TYPES[name])
+        if not pa.types.is_struct(array.type):
+            raise AmbiError(
+                f"{path}, column 'votes': write the votes of a clip as label and count, not as {array.type}."
+            )
+        labels = sorted(field.name for field in array.type)
+        counts = [array.flatten()[array.type.get_field_index(label)].cast(pa.float64()) for label in labels]
+        return pa.StructArray.from_arrays(counts, labels) if labels else array
+    except pa.ArrowException as error:
+        raise AmbiError(f"{path}, column '{name}': {error}.") from error
+
+
+def _check_ids(path: Path, ids: list[str | None]) -> None:
+    if not all(ids):
+        raise AmbiError(f"{path}: clip number {[bool(id) for id in ids].index(False) + 1} has no id; give it one.")
+    if len(set(ids)) < len(ids):
+        doubled = [id for id, count in Counter(ids).items() if count > 1]
+        raise AmbiError(
+            f"{path}: {len(doubled)} ids occur more than once, the first is '{doubled[0]}'; ids must be unique."
+        )
+
+
+def _check_votes(path: Path, table: pa.Table) -> None:
+    counts = [
+        column.fill_null(0.0).to_numpy(zero_copy_only=False) for column in table["votes"].combine_chunks().flatten()
+    ]
+    matrix = np.stack(counts, axis=1) if counts else np.zeros((len(table), 1))
+    good = np.isfinite(matrix).all(axis=1) & (matrix >= 0).all(axis=1) & (matrix.sum(axis=1) > 0)
+    if not good.all():
+        row = int(good.argmin())
+        votes = {label: count for label, count in (table["votes"][row].as_py() or {}).items() if count is not None}
+        raise AmbiError(
+            f"{path}: clip '{table['id'][row]}' has the votes {votes}; votes must be finite, not negative "
+            f"and not all zero ({int((~good).sum())} such clips)."
+        )
+
+
+def _check_spans(path: Path, table: pa.Table) -> None:
+    start = pc.fill_null(table["start"], 0.0).to_numpy()
+    end = pc.fill_null(table["end"], np.inf).to_numpy()
+    bad = ~((start >= 0) & (start < end))  # so that NaN is bad as well
+    if bad.any():
+        row = int(bad.argmax())
+        raise AmbiError(
+            f"{path}: clip '{table['id'][row]}' goes from {start[row]} s to {end[row]} s; a clip starts at 0 "
+            f"or later and before its end ({int(bad.sum())} such clips)."
+        )
+
+
+def _clips(table: pa.Table, folder: Path) -> list[Clip]:
+    columns: dict[str, Sequence[Any]] = {
+        name: table[name].to_pylist() for name in COLUMNS if name not in ("votes", "ratings")
+    }
+    # Not `folder / audio`: a quarter of a million Path objects take longer than reading the file.
+    columns["audio"] = [audio and os.path.join(folder, audio) for audio in columns["audio"]]  # noqa: PTH118
+    votes = table["votes"].combine_chunks()
+    labels = [field.name for field in votes.type]
+    columns["votes"] = [
+        {label: count for label, count in zip(labels, counts, strict=True) if count is not None}
+        for counts in zip(*(column.to_pylist() for column in votes.flatten()), strict=True)
+    ]
+    columns["ratings"] = _ratings(table["ratings"].combine_chunks())
+    return [Clip(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+
+
+def _ratings(column: pa.ListArray) -> list[tuple[Rating, ...]]:
+    # Flattened and cut again: a tenth of the time that Arrow needs for nested Python objects.
+    raters, labels = column.flatten().flatten()
+    ratings = map(Rating, raters.to_pylist(), _cut(labels.flatten().to_pylist(), labels))
+    return _cut(ratings, column)
+
+
+def _cut(values: Iterable[T], lists: pa.ListArray) -> list[tuple[T, ...]]:
+    """Cut a flat sequence into tuples as long as the lists of an Arrow array."""
+    rest = iter(values)
+    return [tuple(islice(rest, length)) for length in pc.fill_null(pc.list_value_length(lists), 0).to_pylist()]

@@ -1,0 +1,173 @@
+"""What every corpus preparer shares: it collects clips, counts what it leaves out, and saves the manifest."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ambi_eval.corpora.manifest import Clip, Rating, write_manifest
+from ambi_eval.distribution import TIE_TOLERANCE, entropy_bits, majority, shares
+from ambi_eval.errors import AmbiError, did_you_mean
+
+NO_AUDIO = "no audio file"
+
+
+@dataclass(slots=True)
+class Preparation:
+    """The clips found so far, and what happened to the others.
+
+    Attributes:
+        out: Folder for `manifest.parquet`.
+        clips: Clips that go into the manifest.
+        skipped: Number of clips left out, by reason.
+        remarks: Number of other things that a user should know of, by what they are.
+    """
+
+    out: Path
+    clips: list[Clip] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+    remarks: Counter[str] = field(default_factory=Counter)
+
+    def add(self, clip: Clip, allow_missing_audio: bool, missing: str = NO_AUDIO) -> None:
+        """Take a clip in, or count it as skipped: it needs a vote and, unless that is waived, audio.
+
+        Args:
+            clip: The clip; `audio` is None where there is nothing to hear.
+            allow_missing_audio: Whether a clip without audio is kept, for work on the votes alone.
+            missing: Why there is no audio, if there is none.
+        """
+        if not any(clip.votes.values()):
+            self.skipped["no votes"] += 1
+        elif clip.audio is None and not allow_missing_audio:
+            self.skipped[missing] += 1
+        else:
+            self.clips.append(clip)
+            if clip.audio is None:
+                self.remarks[f"kept without audio ({missing})"] += 1
+
+    @property
+    def manifest(self) -> Path:
+        """Where the manifest is written."""
+        return self.out / "manifest.parquet"
+
+    def save(self) -> Preparation:
+        """Write the manifest, with the SHA-256 of each audio file.
+
+        Raises:
+            AmbiError: If no clip is left, or the folder cannot be written to.
+        """
+        if not self.clips:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.items()) or "none was found"
+            raise AmbiError(f"no clip is left for {self.manifest} ({reasons}): check the folder that you gave.")
+        self.clips = hash_audio(self.clips)
+        write_manifest(self.manifest, self.clips)
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The figures of a manifest that tell whether the preparation went well.
+
+    Attributes:
+        clips: Number of clips.
+        votes: Number of votes; a rater of several labels may split one.
+        raters: Raters per clip: the fewest, the mean, the most.
+        ambiguity_bits: Mean entropy of the clips' vote distributions over all labels of the corpus, in bits.
+        unanimous: Number of clips whose votes all went to one label.
+        tied: Number of clips whose highest number of votes is shared by several labels.
+        splits: Number of clips by split; empty where the corpus has none.
+    """
+
+    clips: int
+    votes: float
+    raters: tuple[float, float, float]
+    ambiguity_bits: float
+    unanimous: int
+    tied: int
+    splits: dict[str, int]
+
+
+def summarise(clips: Sequence[Clip]) -> Summary:
+    """Return the figures of a manifest with at least one clip."""
+    labels = sorted(set().union(*(clip.votes for clip in clips)))
+    votes = np.array([[clip.votes.get(label, 0.0) for label in labels] for clip in clips])
+    raters = np.array([len(clip.ratings) or sum(clip.votes.values()) for clip in clips])
+    distributions = shares(votes)
+    return Summary(
+        clips=len(clips),
+        votes=float(votes.sum()),
+        raters=(float(raters.min()), float(raters.mean()), float(raters.max())),
+        ambiguity_bits=float(entropy_bits(distributions).mean()),
+        unanimous=int((distributions.max(axis=1) > 1 - TIE_TOLERANCE).sum()),
+        tied=int(((majority(distributions) > 0).sum(axis=1) > 1).sum()),
+        splits=dict(sorted(Counter(clip.split for clip in clips if clip.split).items())),
+    )
+
+
+def count_votes(ratings: Iterable[Rating], count_each: bool) -> dict[str, float]:
+    """Return the votes of a panel of which some raters chose several labels.
+
+    Args:
+        ratings: One rating of each rater.
+        count_each: Whether each of a rater's k labels is a whole vote, or 1/k of one.
+    """
+    votes: defaultdict[str, float] = defaultdict(float)
+    for rating in ratings:
+        for label in rating.labels:
+            votes[label] += 1 if count_each else 1 / len(rating.labels)
+    return dict(votes)
+
+
+def hash_audio(clips: Sequence[Clip]) -> list[Clip]:
+    """Return the clips with the SHA-256 of their audio files, where they have audio and lack the hash."""
+    paths = list(dict.fromkeys(clip.audio for clip in clips if clip.audio and not clip.sha256))
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        digests = tqdm(pool.map(_sha256, paths), "sha256", len(paths), unit="file", disable=None)
+        known = dict(zip(paths, digests, strict=True))
+    return [replace(clip, sha256=known[clip.audio]) if clip.audio in known else clip for clip in clips]
+
+
+def _sha256(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def find_folder(source: Path, *names: str) -> Path:
+    """Return the first of several folders that exists in a release, or raise the sentence that says what is missing."""
+    if not source.is_dir():
+        raise AmbiError(f"--source {source} is no folder: give the folder that the release was unpacked to.")
+    for name in names:
+        if (source / name).is_dir():
+            return source / name
+    raise AmbiError(f"{source} holds no {names[0]}/: --source must be the folder of a whole release.")
+
+
+def read_rows(path: Path, *columns: str) -> Iterator[dict[str, str]]:
+    """Yield the rows of a CSV file as dictionaries.
+
+    Args:
+        path: A CSV file with a header, UTF-8.
+        columns: Columns that it must have.
+
+    Raises:
+        AmbiError: If the file is missing or lacks a column.
+    """
+    if not path.is_file():
+        raise AmbiError(f"{path} is missing: the release in --source is not complete.")
+    # Raters type free text in every encoding; none of it is used, so bytes that are no UTF-8 must not stop the reading.
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        reader = csv.DictReader(file, restval="")
+        for column in columns:
+            if column not in (header := reader.fieldnames or ()):
+                raise AmbiError(
+                    f"{path} has no column '{column}'{did_you_mean(column, header)} (it has: {', '.join(header)})."
+                )
+        yield from reader

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import logging
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from ambi_eval.corpora import CORPORA, ensure_manifest, prepare_command
+from ambi_eval.corpora.manifest import Clip, manifest_path, read_manifest, write_manifest
+from ambi_eval.errors import AmbiError
+
+
+@pytest.mark.parametrize("name", CORPORA)
+def test_each_corpus_has_a_preparer(name: str) -> None:
+    assert callable(import_module(CORPORA[name].module).prepare)
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("crema_d", "ambi-eval prepare crema_d --source DIR (the folder that holds AudioWAV/ and processedResults/)"),
+        ("demo", "ambi-eval prepare demo"),
+    ],
+)
+def test_the_command_names_what_it_needs(name: str, command: str) -> None:
+    assert prepare_command(name) == command
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("msp_podcast", r"no manifest of msp_podcast at .*: make it with ambi-eval prepare msp_podcast --source DIR"),
+        ("creme_d", r"no corpus is named 'creme_d', did you mean 'crema_d'\? \(known: crema_d, demo, iemocap"),
+    ],
+)
+def test_a_corpus_that_is_not_prepared_ends_in_the_command_to_run(name: str, message: str) -> None:
+    with pytest.raises(AmbiError, match=message):
+        ensure_manifest(name)
+
+
+@pytest.mark.parametrize("name", ["crema_d", "my_own"])
+def test_a_manifest_in_the_data_directory_is_taken_as_it_is(name: str) -> None:
+    write_manifest(manifest_path(name), [Clip(id="a", votes={"calm": 1.0})])
+    assert ensure_manifest(name) == manifest_path(name)
+
+
+def test_the_demo_is_made_on_the_spot_and_only_once(data_directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="ambi_eval")
+    path = ensure_manifest("demo")
+    assert path == data_directory / "demo" / "manifest.parquet"
+    assert all(Path(str(clip.audio)).is_file() for clip in read_manifest(path))
+    written = path.stat().st_mtime_ns
+    assert ensure_manifest("demo").stat().st_mtime_ns == written
+    assert [record.message for record in caplog.records] == [f"preparing the corpus demo in {path.parent}"]
