@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -168,6 +170,88 @@ def _report(preparation: Preparation) -> None:
     ]
     for name, value in figures:
         typer.echo(f"{name:<10} {value}")
+
+
+CorpusName = Annotated[str, typer.Argument(help="A corpus of ours, or the path of a task's YAML.", metavar="CORPUS")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, with all metrics, instead of tables.")]
+Edges = Annotated[
+    list[float] | None,
+    typer.Option("--edge", help="Edge between two bins of ambiguity, in bits; once for each. By default tertiles."),
+]
+Acoustic = Annotated[bool, typer.Option(help="Listen to the clips for the acoustic reference.")]
+
+
+@app.command()
+def baselines(corpus: CorpusName, as_json: Json = False, edges: Edges = None, acoustic: Acoustic = True) -> None:
+    """Show what scores on a corpus are read against: trivial predictors and human references."""
+    from ambi_eval.analysis import tables
+    from ambi_eval.analysis.ambiguity import ambiguity_bins
+    from ambi_eval.analysis.baselines import baselines
+    from ambi_eval.analysis.targets import target_votes
+    from ambi_eval.task_config import load_corpus
+
+    config = load_corpus(corpus)
+    selection = target_votes(config)
+    result = baselines(selection, config, ambiguity_bins(selection.votes, edges), acoustic=acoustic)
+    if as_json:
+        _print_json({"corpus": config["task"], **tables.baselines_json(result)})
+    else:
+        _print_tables(tables.tables(f"{config['task']}: {selection.summary()}", result))
+
+
+@app.command()
+def score(
+    predictions: Annotated[
+        Path, typer.Argument(help='Lines of {"id": ..., "distribution": {label: share}}.', metavar="PREDICTIONS.jsonl")
+    ],
+    corpus: Annotated[str, typer.Option(help="A corpus of ours, or the path of a task's YAML.")],
+    against: Annotated[
+        Literal["voice", "face", "av", "acted"],
+        typer.Option(help="The corpus' own votes; of CREMA-D also other raters' votes, or the acted emotion."),
+    ] = "voice",
+    smooth: Annotated[
+        Literal["prior"] | None, typer.Option(help="Soften and shrink to the prior as fits best on other speakers.")
+    ] = None,
+    allow_partial: Annotated[
+        bool, typer.Option("--allow-partial", help="Score what is there if clips are missing or unknown.")
+    ] = False,
+    as_json: Json = False,
+    edges: Edges = None,
+    acoustic: Acoustic = True,
+) -> None:
+    """Score a file of predictions, with the references beside it."""
+    from ambi_eval.analysis import tables
+    from ambi_eval.analysis.systems import score_file
+    from ambi_eval.analysis.targets import target_votes
+    from ambi_eval.task_config import load_corpus
+
+    config = load_corpus(corpus)
+    selection = target_votes(config, against)
+    system = score_file(
+        predictions,
+        selection,
+        config,
+        edges=edges,
+        allow_partial=allow_partial,
+        smooth=smooth is not None,
+        acoustic=acoustic,
+    )
+    if as_json:
+        _print_json({"corpus": config["task"], "against": against, **tables.system_json(system)})
+    else:
+        title = f"{predictions.name} against {config['task']} ({against}): {selection.summary()}"
+        _print_tables(tables.tables(title, system.baselines, system))
+
+
+def _print_json(content: dict[str, Any]) -> None:
+    typer.echo(json.dumps(content, allow_nan=False, indent=2))
+
+
+def _print_tables(content: Any) -> None:
+    from rich.console import Console
+
+    # Into a file or a pipe goes the whole width of the tables.
+    Console(width=None if sys.stdout.isatty() else 130, markup=False, highlight=False).print(content)
 
 
 def main() -> None:

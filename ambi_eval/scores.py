@@ -33,6 +33,8 @@ OTHER_MEANS = {
     "jsd_to_mean": True,
     "jsd_to_best": True,
     "unrated": False,
+    "oracle_jsd_bits": False,
+    "oracle_control_jsd_bits": False,
 }
 
 
@@ -113,6 +115,8 @@ def score_clips(
     clusters: Sequence[str],
     votes: NDArray[np.float64],
     metrics: Sequence[str],
+    *,
+    oracle: bool = False,
 ) -> list[ScoredClip]:
     """Score the predictions of one pipeline, a few hundred clips at once.
 
@@ -125,6 +129,9 @@ def score_clips(
         clusters: The speaker or session of each clip.
         votes: Human votes, shape (clips, C).
         metrics: Names of the metrics asked for.
+        oracle: Whether to add `oracle_jsd_bits`, the divergence of the one answer of the pool that is nearest to the
+            votes: no system, since it looks at them, but a bound to every choice from the pool. Beside it stands
+            `oracle_control_jsd_bits`, the same with the pool of another clip: what looking at the votes alone gives.
     """
     scored: dict[int, ScoredClip] = {}
     by_size: defaultdict[int, list[int]] = defaultdict(list)
@@ -134,6 +141,11 @@ def score_clips(
         for start in range(0, len(numbers), CLIPS_AT_ONCE):
             chunk = numbers[start : start + CLIPS_AT_ONCE]
             columns = _columns([predictions[number] for number in chunk], votes[chunk], metrics)
+            if oracle and predictions[chunk[0]].pool.size > 1:
+                columns["oracle_jsd_bits"] = _nearest([predictions[number] for number in chunk], votes[chunk])
+                # The clips half the corpus away, where other speakers stand.
+                others = np.roll(numbers, len(numbers) // 2)[start : start + CLIPS_AT_ONCE]
+                columns["oracle_control_jsd_bits"] = _nearest([predictions[number] for number in others], votes[chunk])
             for row, number in enumerate(chunk):
                 prediction = predictions[number]
                 result = ClipResult(clips[number], clusters[number], prediction.distribution, votes[number])
@@ -169,6 +181,12 @@ def _columns(
             columns[name] = _clip_metric(name).per_clip(rows[:, :1], votes)[:, 0].tolist()
     columns["invalid_rate"] = [float(prediction.invalid) for prediction in predictions]
     return columns
+
+
+def _nearest(predictions: Sequence[Prediction], votes: NDArray[np.float64]) -> list[float]:
+    """Return the divergence in bits between each clip's votes and the nearest answer of a pool."""
+    answers = Pool.stack([prediction.pool for prediction in predictions]).shares
+    return _clip_metric("jsd_bits").per_clip(answers, votes[:, None]).min(axis=1).tolist()
 
 
 def _clip_metric(name: str) -> ClipMetric:

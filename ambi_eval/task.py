@@ -54,7 +54,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
                 if step["function"] not in filter_registry:
                     hint = did_you_mean(step["function"], filter_registry)
                     raise AmbiError(f"{whole['task']}: no filter '{step['function']}'{hint}")
-                step |= {key: self.own[key] for key in ("labels", "readout", "synonyms")}
+                step |= {key: self.own[key] for key in ("labels", "readout", "synonyms", "calibration")}
         if self.own["pool"] == "labels":
             whole |= {"doc_to_choice": labels, "target_delimiter": ""}
         if self.own["control"] != "none":
@@ -99,17 +99,16 @@ class AmbiguousEmotionTask(ConfigurableTask):
         return [doc["audio"]] if doc["audio"] else []
 
     def _prompts(self, doc: Mapping[str, Any]) -> list[str]:
+        """Return the prompts of one clip: one per wording, and of each one per rotation of the labels."""
         reads_only = self.own["control"] == "transcript"
         given = reads_only or self.own["transcript"] == "given"
-        clip = self.selection.clips[self.rows[doc["id"]]]
+        clip, labels = self.selection.clips[self.rows[doc["id"]]], self.own["labels"]
+        words = {"prompt_words": self.own["prompt_words"], "transcript": clip.transcript if given else None}
         try:
             prompts = [
-                template.render(
-                    labels=self.own["labels"],
-                    prompt_words=self.own["prompt_words"],
-                    transcript=clip.transcript if given else None,
-                )
+                template.render(labels=labels[turn:] + labels[:turn], **words)
                 for template in self.templates
+                for turn in range(self.own["rotations"])
             ]
         except jinja2.UndefinedError as error:
             raise AmbiError(f"{self.config.task}: a prompt names what there is not: {error.message}") from error
@@ -137,20 +136,23 @@ class AmbiguousEmotionTask(ConfigurableTask):
 
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
         """Return the requests of one clip: one per prompt, or one per label where likelihoods are asked for."""
-        audio = self.doc_to_audio(doc)
-        keep = {key: kwargs[key] for key in ("metadata",) if key in kwargs}
-        if self.own["pool"] == "labels":
-            heard = {"audio": audio, "end_of_turn": True}
-            return [
-                Instance("loglikelihood", doc, (ctx, label, heard), idx=i, **keep)
-                for i, label in enumerate(self.own["labels"])
-            ]
         first, *others = self._prompts(doc)
-        # The harness has put system prompt and description around the first wording; the others get the same.
+        # The harness has put system prompt and description around the first prompt; the others get the same.
         contexts = [ctx, *(ctx.replace(first, other) for other in others)]
+        audio, metadata = self.doc_to_audio(doc), kwargs["metadata"]
+        if self.own["pool"] != "labels":
+            return [
+                Instance("generate_until", doc, (context, self.generation_kwargs, {"audio": audio}), i, metadata)
+                for i, context in enumerate(contexts)
+            ]
+        heard = [audio]
+        if self.own["calibration"] == "silence":
+            # The same silence for every clip, so that a model which joins equal requests scores it once.
+            heard.append([{**(self.selection.heard[0] or {}), "control": "silence"}] if audio else [])
+        scored = [(context, label, spans) for spans in heard for context in contexts for label in self.own["labels"]]
         return [
-            Instance("generate_until", doc, (context, self.generation_kwargs, {"audio": audio}), idx=i, **keep)
-            for i, context in enumerate(contexts)
+            Instance("loglikelihood", doc, (context, label, {"audio": spans, "end_of_turn": True}), i, metadata)
+            for i, (context, label, spans) in enumerate(scored)
         ]
 
     # ------------------------------------------------------------------------------------------- scores
@@ -173,7 +175,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
             predictions = [pool.filtered_resps[pipeline.name] for pool in pools]
             if not all(isinstance(prediction, Prediction) for prediction in predictions):
                 raise AmbiError(f"{self.config.task}: the pipeline '{pipeline.name}' must end with an ambi_* filter")
-            scored_clips = score_clips(predictions, ids, clusters, votes, self.metrics)
+            scored_clips = score_clips(predictions, ids, clusters, votes, self.metrics, oracle=number == 0)
             for pool, scored in zip(pools, scored_clips, strict=True):
                 candidates = _attributes(pool.resps) if number == 0 else None
                 pool.filtered_resps[pipeline.name] = replace(scored, candidates=candidates)

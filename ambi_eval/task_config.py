@@ -31,6 +31,8 @@ OWN_KEYS: dict[str, tuple[str, ...] | None] = {
     "transcript": ("none", "given"),
     "control": ("none", "silence", "noise", "shuffle", "shuffle_same_sentence", "shuffle_same_speaker", "transcript"),
     "cluster": ("speaker", "session", "dialogue"),
+    "rotations": None,
+    "calibration": ("none", "silence"),
 }
 DEFAULTS: Config = {
     "merge": {},
@@ -41,13 +43,22 @@ DEFAULTS: Config = {
     "transcript": "none",
     "control": "none",
     "cluster": "speaker",
+    "rotations": 1,
+    "calibration": "none",
     "metrics": ["jsd_bits", "bc", "acc", "macro_f1"],
 }
 REQUIRED = ("labels", "manifest", "pool", "readout", "doc_to_text", "filter_list")
 # Keys whose values are laid over one another one level deep; of every other key the upper file's value stands alone.
 MERGED_KEYS = ("generation_kwargs", "metadata", "prompt_words", "verifier")
 # What `--metadata KEY=VALUE` may set, and for which pools it makes sense (None: all).
-OVERRIDES: dict[str, str | None] = {"repeats": "samples", "beams": "beams", "transcript": None, "control": None}
+OVERRIDES: dict[str, str | None] = {
+    "repeats": "samples",
+    "beams": "beams",
+    "rotations": "labels",
+    "calibration": "labels",
+    "transcript": None,
+    "control": None,
+}
 
 
 class _Loader(yaml.SafeLoader):
@@ -231,3 +242,7 @@ def _check_values(config: Config, where: str) -> None:
     size = config.get("repeats", 1)
     if not isinstance(size, int) or size < 1:
         raise AmbiError(f"{where}: a pool cannot hold {size} answers; repeats must be a whole number of at least 1")
+    if config["rotations"] not in range(1, len(labels) + 1):
+        raise AmbiError(
+            f"{where}: rotations is {config['rotations']}; it must be a whole number from 1 to {len(labels)}"
+        )

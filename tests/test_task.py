@@ -129,6 +129,20 @@ def test_the_curve_ends_at_the_whole_pool_and_starts_at_the_single_answers(tmp_p
     assert results["jsd_bits@1,dist"] == pytest.approx(np.mean(singles))
 
 
+def test_the_oracle_is_the_nearest_answer_of_the_pool_and_its_control_that_of_another_clips(tmp_path):
+    write_corpus(tmp_path, "repeats: 4")
+    results = evaluate(tmp_path, Scripted(SC_ANSWERS))["results"]["mine"]
+    jsd = {
+        label: METRICS["jsd_bits"].per_clip([p] * 4, np.array(list(VOTES.values())))
+        for label, p in {"calm": [1, 0], "tense": [0, 1]}.items()
+    }
+    nearest = np.minimum(jsd["calm"], jsd["tense"])
+    assert results["oracle_jsd_bits,dist"] == pytest.approx(np.mean([*nearest[:3], 1]), abs=1e-12)
+    # Two clips on: c1 hears of c3's answers, c2 of c4's (none could be read), c3 of c1's, c4 of c2's.
+    assert results["oracle_control_jsd_bits,dist"] == pytest.approx(np.mean([nearest[0], 1, *nearest[2:]]), abs=1e-12)
+    assert "oracle_jsd_bits,vote" not in results, "it belongs to the pool, not to a pipeline"
+
+
 def test_exact_reads_likelihoods_and_reports_the_label_mass(tmp_path):
     write_corpus(tmp_path, "strategy: exact")
     lm = Scripted({"c1": [0.6, 0.2], "c2": [0.1, 0.1], "c3": [0.5, 0.5], "c4": [0.3, 0.1]})
@@ -149,6 +163,19 @@ def test_every_wording_of_an_ensemble_is_asked_once_and_joins_one_pool(tmp_path)
     assert results["jsd_bits,mean"] == pytest.approx(
         METRICS["jsd_bits"].value([[0.5, 0.5]] * 4, np.array(list(VOTES.values())))
     )
+
+
+def test_exact_asks_every_rotation_of_the_labels_and_about_silence_where_told_to(tmp_path):
+    write_corpus(tmp_path, "strategy: exact", "rotations: 2", "calibration: silence")
+    lm = Scripted({clip: [0.5, 0.5] * 4 for clip in VOTES})
+    evaluate(tmp_path, lm)
+    assert len(lm.requests) == 4 * 2 * 2 * 2
+    of_clip = [request for request in lm.requests if request.doc["id"] == "c2"]
+    assert [request.args[1] for request in of_clip] == ["calm", "tense"] * 4
+    assert [request.args[0].endswith("calm, tense.") for request in of_clip] == ([True] * 2 + [False] * 2) * 2
+    assert [request.args[2]["audio"][0]["control"] for request in of_clip] == [None] * 4 + ["silence"] * 4
+    silent = {json.dumps(r.args[2]["audio"]) for r in lm.requests if r.args[2]["audio"][0]["control"]}
+    assert len(silent) == 1, "one silence serves all clips"
 
 
 @pytest.mark.parametrize(

@@ -17,14 +17,27 @@ from ambi_eval.filters.pool import Pool, Prediction
 class Exact(Mean):
     """Answers are not texts here but (log-likelihood, is it the greedy answer) of each label, in the task's order.
 
-    The prediction is p(label) / sum of p over the labels. `label_mass` is that sum: the probability that a sampled
-    answer is exactly one of the labels.
+    The prediction is p(label) / sum of p over the labels, the mean over the rotations of the labels in the prompt.
+    `label_mass` is that sum: the probability that a sampled answer is exactly one of the labels.
+
+    With `calibration: silence` each p is first divided by the p of the same label when the model hears silence
+    (contextual calibration; Zhao et al. 2021, Calibrate before use).
     """
+
+    def __init__(self, calibration: str = "none", **kwargs: Any) -> None:
+        """Keep whether likelihoods of a silent clip follow those of the clip."""
+        super().__init__(**kwargs)
+        self.calibrated = calibration != "none"
 
     def predict(self, answers: Sequence[Any]) -> Prediction:
         """Return the prediction of one clip."""
-        logprobs = np.array([logprob for logprob, _ in answers])
-        likelihoods = np.exp(logprobs - logprobs.max())
+        logprobs = np.array([logprob for logprob, _ in answers]).reshape(-1, len(self.labels))
+        mass = np.exp(logprobs).sum(axis=1)
+        if self.calibrated:
+            clip, silence = np.split(logprobs, 2)
+            logprobs, mass = clip - silence, mass[: len(clip)]
+        likelihoods = np.exp(logprobs - logprobs.max(axis=1, keepdims=True))
+        shares = (likelihoods / likelihoods.sum(axis=1, keepdims=True)).mean(axis=0)
         unknown = np.full(1, np.nan)
-        pool = Pool((likelihoods / likelihoods.sum())[None], unknown, unknown, unknown)
-        return replace(self.prediction(pool, {}, 0), diagnostics={"label_mass": float(np.exp(logprobs).sum())})
+        prediction = self.prediction(Pool(shares[None], unknown, unknown, unknown), {}, 0)
+        return replace(prediction, diagnostics={"label_mass": float(mass.mean())})

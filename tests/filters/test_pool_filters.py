@@ -84,6 +84,21 @@ def test_exact_normalises_the_likelihoods_and_says_how_much_mass_they_hold():
     assert prediction.diagnostics["label_mass"] == pytest.approx(0.8)
 
 
+def test_exact_takes_the_mean_over_rotations():
+    logprobs = np.log([[0.6, 0.2, 0.2], [0.1, 0.1, 0.2]]).ravel()
+    prediction = Exact(labels=LABELS, readout="exact").apply([[(lp, False) for lp in logprobs]], [{}])[0]
+    np.testing.assert_allclose(prediction.distribution, [(0.6 + 0.25) / 2, (0.2 + 0.25) / 2, (0.2 + 0.5) / 2])
+    assert prediction.diagnostics["label_mass"] == pytest.approx(0.7)
+
+
+def test_exact_is_calibrated_by_what_the_model_says_about_silence():
+    logprobs = np.log([[0.6, 0.2, 0.2], [0.3, 0.1, 0.05]]).ravel()
+    exact = Exact(labels=LABELS, readout="exact", calibration="silence")
+    prediction = exact.apply([[(lp, False) for lp in logprobs]], [{}])[0]
+    np.testing.assert_allclose(prediction.distribution, [0.25, 0.25, 0.5])
+    assert prediction.diagnostics["label_mass"] == pytest.approx(1.0)
+
+
 def test_exact_bears_likelihoods_far_below_the_smallest_float():
     prediction = Exact(labels=LABELS, readout="exact").apply(
         [[(-2000.0, False), (-2001.0, False), (-5000.0, False)]], [{}]
