@@ -1,0 +1,1 @@
+"""The models that answer: audio-language models behind the interface of lm-evaluation-harness."""

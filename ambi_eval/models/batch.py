@@ -1,0 +1,133 @@
+"""Answers that are decoded side by side, and the KV cache that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from transformers import DynamicCache
+
+from ambi_eval.candidates import Finish
+
+KeysAndValues = tuple[Tensor, Tensor]
+
+
+@dataclass(eq=False)
+class Prefilled:
+    """A prompt that the model has read: all that its answers need of it.
+
+    Attributes:
+        layers: Keys and values of every layer, each of shape (1, heads, tokens, head size).
+        logits: Logits of the first answer token, float32, shape (vocabulary,).
+        input_ids: Its tokens, those that stand for audio included, shape (1, tokens).
+        rope_delta: What is added to the position of every later token.
+    """
+
+    layers: list[KeysAndValues]
+    logits: Tensor
+    input_ids: Tensor
+    rope_delta: int
+
+    @property
+    def length(self) -> int:
+        """Number of tokens."""
+        return self.input_ids.shape[1]
+
+    def expanded(self, rows: int, tokens: int | None = None) -> list[KeysAndValues]:
+        """Return keys and values of the first `tokens` tokens (all by default) for so many rows, without copying."""
+        return [
+            (keys[:, :, :tokens].expand(rows, -1, -1, -1), values[:, :, :tokens].expand(rows, -1, -1, -1))
+            for keys, values in self.layers
+        ]
+
+
+@dataclass(eq=False)
+class Row:
+    """One answer in the making; `key` is that of its sampling noise."""
+
+    key: int
+    prompt_length: int = 0
+    rope_delta: int = 0
+    tokens: list[int] = field(default_factory=list)
+    logprob: float = 0.0
+    finish: Finish | None = None
+
+    @property
+    def length(self) -> int:
+        """Tokens of prompt and answer so far."""
+        return self.prompt_length + len(self.tokens)
+
+
+class Batch:
+    """The rows that are decoded together.
+
+    Their caches are right-aligned, so that the newest token of every row stands in the last column; the columns to the
+    left of a row's prompt are padding and hidden by the mask.
+
+    Attributes:
+        rows: The rows.
+        cache: Keys and values of all their tokens but the newest.
+        logits: Of every row's next token, float32, shape (rows, vocabulary).
+    """
+
+    logits: Tensor
+
+    def __init__(self, model: Any) -> None:
+        """Begin without rows."""
+        self.model = model
+        self.rows: list[Row] = []
+        self.cache: Any = DynamicCache()
+
+    def add(self, arrivals: Sequence[tuple[Prefilled, Sequence[Row]]]) -> None:
+        """Let in the rows of prompts that have just been read."""
+        caches = [prompt.expanded(len(rows)) for prompt, rows in arrivals]
+        logits = [prompt.logits.expand(len(rows), -1) for prompt, rows in arrivals]
+        if self.rows:
+            caches.insert(0, keys_and_values(self.cache))
+            logits.insert(0, self.logits)
+        self.cache = DynamicCache(
+            [tuple(map(_right_aligned, zip(*layer, strict=True))) for layer in zip(*caches, strict=True)]
+        )
+        self.logits = torch.cat(logits)
+        for prompt, rows in arrivals:
+            for row in rows:
+                row.prompt_length, row.rope_delta = prompt.length, prompt.rope_delta
+            self.rows += rows
+
+    def keep(self, numbers: Sequence[int]) -> None:
+        """Keep the rows of these numbers."""
+        self.rows = [self.rows[number] for number in numbers]
+        self.logits = self.logits[numbers]
+        self.cache.batch_select_indices(torch.tensor(numbers, dtype=torch.long))
+
+    def advance(self) -> None:
+        """Feed every row its newest token; afterwards `logits` are those of the tokens to come."""
+        device = self.logits.device
+        lengths = torch.tensor([row.length for row in self.rows], device=device)
+        deltas = torch.tensor([row.rope_delta for row in self.rows], device=device)
+        width = max(row.length for row in self.rows)
+        for layer in self.cache.layers:  # no more columns than the longest row needs
+            layer.keys, layer.values = layer.keys[:, :, 1 - width :], layer.values[:, :, 1 - width :]
+        output = self.model(
+            input_ids=torch.tensor([row.tokens[-1:] for row in self.rows], device=device),
+            attention_mask=(torch.arange(width, device=device) >= width - lengths[:, None]).long(),
+            position_ids=(lengths - 1 + deltas)[:, None],
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        self.logits = output.logits[:, -1].float()
+
+
+def keys_and_values(cache: Any) -> list[KeysAndValues]:
+    """Return keys and values of every layer of a cache."""
+    return [(layer.keys, layer.values) for layer in cache.layers]
+
+
+def _right_aligned(states: Sequence[Tensor]) -> Tensor:
+    """Stack keys or values of different numbers of tokens, padded on the left with zeros."""
+    longest = max(state.shape[2] for state in states)
+    return torch.cat([pad(state, (0, 0, longest - state.shape[2], 0)) for state in states])

@@ -1,0 +1,321 @@
+"""Encode a clip once, read its prompt once, then decode all its answers side by side.
+
+1. Prefill: one clip at a time goes through the audio encoder and the language model. What stays is the KV cache of its
+   prompt and the logits of the first answer token. (Several clips at once would have to be padded, and then the result
+   depends on the neighbours: Phi-4-multimodal and Granite Speech are not batch-invariant.)
+2. Expand: the cache is copied once per answer; clips of different length are right-aligned in one batch.
+3. Decode: one token for all rows at a time. Finished rows leave, rows of the next clips enter.
+
+Beam search does 1 and 2, and hands the expanded cache to `generate()`. The likelihoods of given continuations are one
+forward pass of all of them over the expanded cache.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+from transformers import BatchFeature, DynamicCache, GenerationConfig, StoppingCriteria, StoppingCriteriaList
+
+from ambi_eval.candidates import Candidate
+from ambi_eval.errors import AmbiError
+from ambi_eval.models.batch import Batch, Prefilled, Row, keys_and_values
+from ambi_eval.models.families import Family
+from ambi_eval.models.sampling import GenerationSettings, choose_tokens
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Prompt:
+    """One clip with its question.
+
+    Attributes:
+        inputs: What the model reads, as `Family.model_inputs` gives it.
+        keys: The noise key of every answer that is wanted (`sampling.row_key`).
+        audios: Number of audios in it.
+        owner: Whatever the caller wants to find it by.
+    """
+
+    inputs: BatchFeature
+    keys: Sequence[int]
+    audios: int = 1
+    owner: Any = None
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """An answer whose likelihood is asked for.
+
+    Attributes:
+        tokens: Its tokens, at least one.
+        ends: Whether the model must end its turn behind it. That is the sum over all tokens that end a turn.
+    """
+
+    tokens: list[int]
+    ends: bool
+
+
+Answered = tuple[Prompt, list[Candidate]]
+
+
+class Decoder:
+    """Decodes the answers of one model.
+
+    Attributes:
+        counts: What has been computed so far: `encodes` (audios), `prefills` (prompts), `generated_tokens`.
+    """
+
+    def __init__(self, family: Family, batch_size: int | None = 1, max_batch_size: int = 64) -> None:
+        """Set up for a model.
+
+        Args:
+            family: The model.
+            batch_size: Clips that are decoded together, all answers of a clip at once; None: as many as fit in memory.
+            max_batch_size: The most that `None` may choose.
+        """
+        self.family = family
+        self.model = family.model
+        self.batch_size = batch_size
+        self.max_batch_size = max_batch_size
+        self.counts: Counter[str] = Counter()
+
+    def generate(self, prompts: Iterable[Prompt], settings: GenerationSettings) -> Iterator[Answered]:
+        """Yield every prompt with its answers, as soon as it is done.
+
+        Args:
+            prompts: Read as they are needed. One answer per key; with `num_beams`, that many of the best beams.
+            settings: The same for all of them.
+
+        Raises:
+            AmbiError: If a prompt with its answer is longer than the model allows, or one clip does not fit in memory.
+        """
+        if settings.num_beams == 1:
+            yield from self._decode(prompts, settings)
+        else:
+            for prompt in prompts:
+                yield prompt, self._beams(prompt, settings)
+
+    @torch.inference_mode()
+    def prefill(self, prompt: Prompt, room: int = 0) -> Prefilled:
+        """Encode the audio of one prompt and read the prompt.
+
+        Args:
+            prompt: The prompt.
+            room: How many tokens its answer may have.
+
+        Raises:
+            AmbiError: If prompt and answer are longer than the model allows.
+        """
+        inputs = {
+            name: value.to(self.model.device, self.model.dtype if value.is_floating_point() else None)
+            for name, value in prompt.inputs.items()
+        }
+        length, limit = inputs["input_ids"].shape[1], self.family.max_positions
+        if limit is not None and length + room > limit:
+            raise AmbiError(
+                f"a prompt of {length} tokens and {room} of its answer (max_gen_toks) are more than the "
+                f"{limit} positions of the model; lower max_gen_toks or shorten the prompt"
+            )
+        with _last_position_only(self.model):
+            output = self.model(**inputs, past_key_values=DynamicCache(), use_cache=True)
+        self.counts["prefills"] += 1
+        self.counts["encodes"] += prompt.audios
+        return Prefilled(
+            layers=keys_and_values(output.past_key_values),
+            logits=output.logits[0, -1].float(),
+            input_ids=inputs["input_ids"],
+            rope_delta=self.family.rope_delta,
+        )
+
+    @torch.inference_mode()
+    def _decode(self, prompts: Iterable[Prompt], settings: GenerationSettings) -> Iterator[Answered]:
+        """Decode greedily or by sampling."""
+        waiting = iter(prompts)
+        size = self.batch_size
+        batch = Batch(self.model)
+        answers: dict[Prompt, list[Row]] = {}  # of the clips that are being decoded
+        while True:
+            arrived = list(islice(waiting, (size or 1) - len(answers)))
+            answers |= {prompt: [Row(key) for key in prompt.keys] for prompt in arrived}
+            if not answers:
+                return
+            try:
+                if arrived:
+                    batch.add([(self.prefill(prompt, settings.max_gen_toks), answers[prompt]) for prompt in arrived])
+                size = size or self._clips_that_fit(batch, settings)
+                self._step(batch, settings)
+            except torch.OutOfMemoryError as error:
+                if len(answers) == 1:
+                    raise AmbiError(
+                        "the answers to one clip do not fit in memory; lower repeats, or give dtype=bfloat16"
+                    ) from error
+                size = len(answers) // 2
+                logger.warning("out of memory with %d clips at once: going on with %d", len(answers), size)
+                # Every answer comes out the same when it is begun anew.
+                waiting, answers, batch = chain(answers, waiting), {}, Batch(self.model)
+            for prompt in [prompt for prompt, rows in answers.items() if all(row.finish for row in rows)]:
+                rows = answers.pop(prompt)
+                yield prompt, [self._candidate(row.tokens, row.logprob, k, settings) for k, row in enumerate(rows)]
+
+    def _step(self, batch: Batch, settings: GenerationSettings) -> None:
+        """Choose the next token of every row, let the finished rows go, and feed the others their token."""
+        device = batch.logits.device
+        chosen = choose_tokens(
+            self._without_placeholders(batch.logits),
+            settings,
+            keys=torch.tensor([row.key for row in batch.rows], device=device),
+            steps=torch.tensor([len(row.tokens) for row in batch.rows], device=device),
+        )
+        logprobs = batch.logits.log_softmax(-1).gather(-1, chosen[:, None]).squeeze(-1)
+        for row, token, logprob in zip(batch.rows, chosen.tolist(), logprobs.tolist(), strict=True):
+            row.tokens.append(token)
+            row.logprob += logprob
+            if self._ended(row.tokens, settings):
+                row.finish = "stop"
+            elif len(row.tokens) == settings.max_gen_toks:
+                row.finish = "length"
+        self.counts["generated_tokens"] += len(batch.rows)
+        going_on = [number for number, row in enumerate(batch.rows) if row.finish is None]
+        if len(going_on) < len(batch.rows):
+            batch.keep(going_on)
+        if batch.rows:
+            batch.advance()
+
+    @torch.inference_mode()
+    def _beams(self, prompt: Prompt, settings: GenerationSettings) -> list[Candidate]:
+        """Return the best beams, the best one first."""
+        read = self.prefill(prompt, settings.max_gen_toks)
+        stop = StopOnStrings(lambda tokens: self._ended(tokens, settings), read.length)
+        # generate() wants one token left to read.
+        output = self.model.generate(
+            input_ids=read.input_ids,
+            attention_mask=torch.ones_like(read.input_ids),
+            past_key_values=DynamicCache(read.expanded(settings.num_beams, read.length - 1)),
+            stopping_criteria=StoppingCriteriaList([stop]),
+            generation_config=GenerationConfig(
+                num_beams=settings.num_beams,
+                num_return_sequences=len(prompt.keys),
+                length_penalty=settings.length_penalty,
+                max_new_tokens=settings.max_gen_toks,
+                suppress_tokens=self.family.placeholder_ids or None,
+                return_dict_in_generate=True,
+                output_scores=True,
+            ),
+        )
+        lengths = (output.beam_indices >= 0).sum(-1)
+        logprobs = output.sequences_scores * lengths**settings.length_penalty
+        self.counts["generated_tokens"] += int(lengths.sum())
+        return [
+            self._candidate(tokens[:length], logprob, index, settings)
+            for index, (tokens, length, logprob) in enumerate(
+                zip(output.sequences[:, read.length :].tolist(), lengths.tolist(), logprobs.tolist(), strict=True)
+            )
+        ]
+
+    @torch.inference_mode()
+    def score(self, prompt: Prefilled, continuations: Sequence[Continuation]) -> list[tuple[float, bool]]:
+        """Return the summed log-likelihood of each continuation of a prompt, and whether greedy decoding gives it."""
+        rows, longest = len(continuations), max(len(each.tokens) for each in continuations)
+        device = prompt.logits.device
+        # What stands behind the end of a shorter one is seen by nobody.
+        padded = [[*each.tokens, *each.tokens[-1:] * (longest - len(each.tokens))] for each in continuations]
+        tokens = torch.tensor(padded, device=device)
+        positions = torch.arange(prompt.length, prompt.length + longest, device=device) + prompt.rope_delta
+        output = self.model(
+            input_ids=tokens,
+            attention_mask=torch.ones(rows, prompt.length + longest, dtype=torch.long, device=device),
+            position_ids=positions.expand(rows, -1),
+            past_key_values=DynamicCache(prompt.expanded(rows)),
+            use_cache=True,
+        )
+        logits = torch.cat([prompt.logits.expand(rows, 1, -1), output.logits.float()], dim=1)
+        logprobs, greedy = logits.log_softmax(-1), self._without_placeholders(logits).argmax(-1)
+        scores = []
+        for row, each in enumerate(continuations):
+            end = len(each.tokens)
+            logprob = logprobs[row, :end].gather(-1, tokens[row, :end, None]).sum()
+            is_greedy = greedy[row, :end].tolist() == each.tokens
+            if each.ends:
+                logprob = logprob + logprobs[row, end, self.family.end_ids].logsumexp(-1)
+                is_greedy = is_greedy and int(greedy[row, end]) in self.family.end_ids
+            scores.append((float(logprob), is_greedy))
+        return scores
+
+    def _without_placeholders(self, logits: Tensor) -> Tensor:
+        """Return logits with which a token that stands for audio is never chosen."""
+        ids = torch.tensor(self.family.placeholder_ids, dtype=torch.long, device=logits.device)
+        return logits.index_fill(-1, ids, -torch.inf)
+
+    def _ended(self, tokens: Sequence[int], settings: GenerationSettings) -> bool:
+        """Whether the newest token ends the turn or completes a stop string."""
+        if tokens[-1] in self.family.end_ids:
+            return True
+        if not settings.until:
+            return False
+        # A token is at least one byte of text, so a string that the newest token completes is in the tail. The tokens
+        # added to it are for tokenizers that drop the space in front of the first one.
+        tail = self._text(tokens[-max(len(string.encode()) for string in settings.until) - TAIL_MARGIN :])
+        return any(string in tail for string in settings.until)
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        tokenizer = self.family.processor.tokenizer
+        return tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def _candidate(self, tokens: list[int], logprob: float, index: int, settings: GenerationSettings) -> Candidate:
+        """Return the answer of these tokens, its text cut before the first stop string."""
+        text = self._text([token for token in tokens if token not in self.family.end_ids])
+        cut = min((text.find(string) for string in settings.until if string in text), default=len(text))
+        stopped = self._ended(tokens, settings) or cut < len(text)
+        return Candidate(text[:cut], logprob, len(tokens), "stop" if stopped else "length", index)
+
+    def _clips_that_fit(self, batch: Batch, settings: GenerationSettings) -> int:
+        """Estimate from a batch of one clip how many fit in memory: their caches (twice while they grow) and logits."""
+        read = batch.cache.get_seq_length()
+        cache = sum(keys.nbytes + values.nbytes for keys, values in keys_and_values(batch.cache))
+        clip = 2 * cache * (read + settings.max_gen_toks) / read + 4 * batch.logits.nbytes
+        return max(1, min(int(MEMORY_SHARE * _free_memory(batch.logits.device) / clip), self.max_batch_size))
+
+
+TAIL_MARGIN = 4
+# Of the free memory. The rest is for the encoder, the activations, and prompts longer than the first.
+MEMORY_SHARE = 0.6
+
+
+class StopOnStrings(StoppingCriteria):
+    """Beam search asks here whether a beam has reached one of the stop strings."""
+
+    def __init__(self, ended: Callable[[list[int]], bool], prompt_length: int) -> None:
+        """Remember how to tell whether an answer has ended, and where answers begin."""
+        self.ended = ended
+        self.prompt_length = prompt_length
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+        """Return for every beam whether it is finished, shape (beams,)."""
+        answers = input_ids[:, self.prompt_length :].tolist()
+        return torch.tensor([self.ended(tokens) for tokens in answers], device=input_ids.device)
+
+
+@contextmanager
+def _last_position_only(model: Any) -> Iterator[None]:
+    """Let the LM head see the last position only: with 152k tokens in the vocabulary, all of them are gigabytes."""
+    handle = model.get_output_embeddings().register_forward_pre_hook(lambda head, hidden: (hidden[0][:, -1:],))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _free_memory(device: torch.device) -> int:
+    """Return the free memory in bytes: of the GPU, or of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available
