@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 Finish = Literal["stop", "length", "not_drawn"]
 
@@ -18,15 +18,17 @@ class Candidate(str):
         n_tokens: Number of generated tokens, the end-of-turn token included.
         finish: `stop` (the model ended its turn or a stop string came), `length` (cut at the token limit),
             `not_drawn` (an adaptive strategy did not need this sample).
-        index: Which sample (or beam, best first) of its clip's pool this is, from 0.
+        number: Which sample (or beam, best first) of its clip's pool this is, from 0.
+        rating: How well a verifier finds that the answer fits the clip; None where none was asked, or it gave none.
     """
 
-    __slots__ = ("logprob", "n_tokens", "finish", "index")
+    __slots__ = ("logprob", "n_tokens", "finish", "number", "rating")
 
     logprob: float | None
     n_tokens: int | None
     finish: Finish | None
-    index: int | None
+    number: int | None
+    rating: float | None
 
     # The harness builds `type(result)(gold)` from the text alone, so all the rest has a default.
     def __new__(
@@ -35,13 +37,15 @@ class Candidate(str):
         logprob: float | None = None,
         n_tokens: int | None = None,
         finish: Finish | None = None,
-        index: int | None = None,
+        number: int | None = None,
+        rating: float | None = None,
     ) -> Candidate:
         """Make a candidate from its text and, where known, its attributes."""
         self = super().__new__(cls, text)
-        self.logprob, self.n_tokens, self.finish, self.index = logprob, n_tokens, finish, index
+        self.logprob, self.n_tokens, self.finish = logprob, n_tokens, finish
+        self.number, self.rating = number, rating
         return self
 
-    def __reduce__(self) -> tuple[type[Candidate], tuple[str, float | None, int | None, Finish | None, int | None]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         """Pickle with the attributes, as the harness does between processes and in its caches."""
-        return Candidate, (str(self), self.logprob, self.n_tokens, self.finish, self.index)
+        return Candidate, (str(self), self.logprob, self.n_tokens, self.finish, self.number, self.rating)

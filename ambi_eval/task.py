@@ -20,6 +20,7 @@ from ambi_eval.answers import freeze_synonyms
 from ambi_eval.candidates import Candidate
 from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.filters.pool import Answers, Prediction
+from ambi_eval.models.requests import CANDIDATE_MARK
 from ambi_eval.scores import ScoredClip, aggregations, check_metrics, higher_is_better, score_clips
 from ambi_eval.selection import Selection, corpus_clips, select
 from ambi_eval.task_config import OWN_KEYS, resolve
@@ -60,6 +61,12 @@ class AmbiguousEmotionTask(ConfigurableTask):
         if self.own["control"] != "none":
             whole["task_alias"] = f"{whole['task']} [{self.own['control']}]"
         self.templates = [_template(text, whole["task"]) for text in (whole["doc_to_text"], *self.own["prompts"])]
+        if verifier := self.own.get("verifier"):
+            if set(verifier) != {"prompt", "ratings"}:
+                raise AmbiError(
+                    f"{whole['task']}: verifier needs the keys prompt and ratings, it has {sorted(verifier)}"
+                )
+            self.verifier_template = _template(verifier["prompt"], whole["task"])
         super().__init__(
             config={
                 "test_split": "test",
@@ -98,21 +105,32 @@ class AmbiguousEmotionTask(ConfigurableTask):
         """Return what the model hears: one span of a file, or nothing under `control: transcript`."""
         return [doc["audio"]] if doc["audio"] else []
 
+    def _verifier(self, doc: Mapping[str, Any]) -> dict[str, Any]:
+        """Return how the model is to rate its answers, if the strategy has a verifier; `<candidate>` is to fill in."""
+        if not self.own.get("verifier"):
+            return {}
+        prompt = self._render(self.verifier_template, doc, candidate=CANDIDATE_MARK)
+        return {"verifier": {"prompt": prompt, "ratings": self.own["verifier"]["ratings"]}}
+
     def _prompts(self, doc: Mapping[str, Any]) -> list[str]:
         """Return the prompts of one clip: one per wording, and of each one per rotation of the labels."""
+        labels, turns = self.own["labels"], range(self.own["rotations"])
+        return [
+            self._render(template, doc, labels=labels[turn:] + labels[:turn])
+            for template in self.templates
+            for turn in turns
+        ]
+
+    def _render(self, template: jinja2.Template, doc: Mapping[str, Any], **words: Any) -> str:
         reads_only = self.own["control"] == "transcript"
         given = reads_only or self.own["transcript"] == "given"
-        clip, labels = self.selection.clips[self.rows[doc["id"]]], self.own["labels"]
-        words = {"prompt_words": self.own["prompt_words"], "transcript": clip.transcript if given else None}
+        transcript = self.selection.clips[self.rows[doc["id"]]].transcript if given else None
+        own = {"labels": self.own["labels"], "prompt_words": self.own["prompt_words"], "transcript": transcript}
         try:
-            prompts = [
-                template.render(labels=labels[turn:] + labels[:turn], **words)
-                for template in self.templates
-                for turn in range(self.own["rotations"])
-            ]
+            prompt = template.render({**own, **words})
         except jinja2.UndefinedError as error:
             raise AmbiError(f"{self.config.task}: a prompt names what there is not: {error.message}") from error
-        return [prompt.replace("<audio>", "") for prompt in prompts] if reads_only else prompts
+        return prompt.replace("<audio>", "") if reads_only else prompt
 
     # ------------------------------------------------------------------------------------------- requests
 
@@ -141,8 +159,9 @@ class AmbiguousEmotionTask(ConfigurableTask):
         contexts = [ctx, *(ctx.replace(first, other) for other in others)]
         audio, metadata = self.doc_to_audio(doc), kwargs["metadata"]
         if self.own["pool"] != "labels":
+            wanted = {"audio": audio, **self._verifier(doc)}
             return [
-                Instance("generate_until", doc, (context, self.generation_kwargs, {"audio": audio}), i, metadata)
+                Instance("generate_until", doc, (context, self.generation_kwargs, wanted), i, metadata)
                 for i, context in enumerate(contexts)
             ]
         heard = [audio]
@@ -220,4 +239,5 @@ def _attributes(answers: Sequence[Any]) -> dict[str, list[Any]] | None:
         "logprob": [answer.logprob for answer in answers],
         "n_tokens": [answer.n_tokens for answer in answers],
         "finish": [answer.finish for answer in answers],
+        **({"rating": ratings} if any(ratings := [answer.rating for answer in answers]) else {}),
     }

@@ -4,7 +4,7 @@ from ambi_eval.candidates import Candidate
 
 
 def test_a_candidate_is_its_text():
-    candidate = Candidate("happy", logprob=-1.5, n_tokens=2, finish="stop", index=3)
+    candidate = Candidate("happy", logprob=-1.5, n_tokens=2, finish="stop", number=3)
     assert candidate == "happy"
     assert f"{candidate}!" == "happy!"
     assert {candidate} == {"happy"}
@@ -15,5 +15,6 @@ def test_one_argument_makes_a_candidate_as_the_harness_does():
 
 
 def test_pickling_keeps_what_the_text_cannot_carry():
-    again = pickle.loads(pickle.dumps(Candidate("sad", logprob=-2.0, n_tokens=1, finish="length", index=7)))
-    assert (again, again.logprob, again.n_tokens, again.finish, again.index) == ("sad", -2.0, 1, "length", 7)
+    again = pickle.loads(pickle.dumps(Candidate("sad", logprob=-2.0, n_tokens=1, finish="length", number=7, rating=4.5)))
+    assert (again, again.logprob, again.n_tokens, again.finish) == ("sad", -2.0, 1, "length")
+    assert (again.number, again.rating) == (7, 4.5)

@@ -2,7 +2,8 @@
 
 1. Prefill: one clip at a time goes through the audio encoder and the language model. What stays is the KV cache of its
    prompt and the logits of the first answer token. (Several clips at once would have to be padded, and then the result
-   depends on the neighbours: Phi-4-multimodal and Granite Speech are not batch-invariant.)
+   depends on the neighbours: Phi-4-multimodal and Granite Speech are not batch-invariant.) The next prompt about the
+   same audio is read on from where it differs.
 2. Expand: the cache is copied once per answer; clips of different length are right-aligned in one batch.
 3. Decode: one token for all rows at a time. Finished rows leave, rows of the next clips enter.
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -42,12 +43,15 @@ class Prompt:
         inputs: What the model reads, as `Family.model_inputs` gives it.
         keys: The noise key of every answer that is wanted (`sampling.row_key`).
         audios: Number of audios in it.
+        heard: What tells its audios from others; prompts that follow one another and hear the same share the work on
+            it. None: never shared.
         owner: Whatever the caller wants to find it by.
     """
 
     inputs: BatchFeature
     keys: Sequence[int]
     audios: int = 1
+    heard: Hashable = None
     owner: Any = None
 
 
@@ -74,6 +78,8 @@ class Decoder:
         counts: What has been computed so far: `encodes` (audios), `prefills` (prompts), `generated_tokens`.
     """
 
+    _last: tuple[Hashable, Prefilled] | None = None
+
     def __init__(self, family: Family, batch_size: int | None = 1, max_batch_size: int = 64) -> None:
         """Set up for a model.
 
@@ -88,18 +94,21 @@ class Decoder:
         self.max_batch_size = max_batch_size
         self.counts: Counter[str] = Counter()
 
-    def generate(self, prompts: Iterable[Prompt], settings: GenerationSettings) -> Iterator[Answered]:
+    def generate(
+        self, prompts: Iterable[Prompt], settings: GenerationSettings, clips: int | None = None
+    ) -> Iterator[Answered]:
         """Yield every prompt with its answers, as soon as it is done.
 
         Args:
             prompts: Read as they are needed. One answer per key; with `num_beams`, that many of the best beams.
             settings: The same for all of them.
+            clips: How many prompts to decode together, where that is not `batch_size`.
 
         Raises:
             AmbiError: If a prompt with its answer is longer than the model allows, or one clip does not fit in memory.
         """
         if settings.num_beams == 1:
-            yield from self._decode(prompts, settings)
+            yield from self._decode(prompts, settings, clips or self.batch_size)
         else:
             for prompt in prompts:
                 yield prompt, self._beams(prompt, settings)
@@ -125,22 +134,49 @@ class Decoder:
                 f"a prompt of {length} tokens and {room} of its answer (max_gen_toks) are more than the "
                 f"{limit} positions of the model; lower max_gen_toks or shorten the prompt"
             )
+        begun = self._begun(prompt, inputs)
+        if begun is None:
+            self.counts["encodes"] += prompt.audios
+            rest = inputs
+        else:
+            positions = torch.arange(begun.length, length, device=self.model.device) + begun.rope_delta
+            mask = torch.ones(1, length, dtype=torch.long, device=self.model.device)
+            unread = inputs["input_ids"][:, begun.length :]
+            rest = {"input_ids": unread, "attention_mask": mask, "position_ids": positions[None]}
         with _last_position_only(self.model):
-            output = self.model(**inputs, past_key_values=DynamicCache(), use_cache=True)
+            output = self.model(**rest, past_key_values=DynamicCache(begun.layers if begun else None), use_cache=True)
         self.counts["prefills"] += 1
-        self.counts["encodes"] += prompt.audios
-        return Prefilled(
+        read = Prefilled(
             layers=keys_and_values(output.past_key_values),
             logits=output.logits[0, -1].float(),
             input_ids=inputs["input_ids"],
-            rope_delta=self.family.rope_delta,
+            rope_delta=self.family.rope_delta if begun is None else begun.rope_delta,
         )
+        self._last = (prompt.heard, read)
+        return read
+
+    def _begun(self, prompt: Prompt, inputs: Mapping[str, Tensor]) -> Prefilled | None:
+        """Return what of this prompt was read with the last one: the same audio, and all tokens that are the same.
+
+        None where that does not cover the audio, or where the family makes it impossible to read on from there (token
+        types, caches that forget).
+        """
+        heard, last = self._last or (None, None)
+        if last is None or heard is None or heard != prompt.heard or any("token_type" in name for name in inputs):
+            return None
+        ids, before = inputs["input_ids"][0], last.input_ids[0]
+        most = min(len(ids) - 1, len(before))
+        same = int((ids[:most] == before[:most]).long().cumprod(0).sum())
+        placeholders = torch.tensor(self.family.placeholder_ids, dtype=ids.dtype, device=ids.device)
+        if torch.isin(ids[same:], placeholders).any() or any(keys.shape[2] < last.length for keys, _ in last.layers):
+            return None
+        layers = [(keys[:, :, :same], values[:, :, :same]) for keys, values in last.layers]
+        return Prefilled(layers, last.logits, ids[None, :same], last.rope_delta)
 
     @torch.inference_mode()
-    def _decode(self, prompts: Iterable[Prompt], settings: GenerationSettings) -> Iterator[Answered]:
-        """Decode greedily or by sampling."""
+    def _decode(self, prompts: Iterable[Prompt], settings: GenerationSettings, size: int | None) -> Iterator[Answered]:
+        """Decode greedily or by sampling, `size` prompts together."""
         waiting = iter(prompts)
-        size = self.batch_size
         batch = Batch(self.model)
         answers: dict[Prompt, list[Row]] = {}  # of the clips that are being decoded
         while True:

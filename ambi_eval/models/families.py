@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,6 @@ from transformers import AutoConfig, AutoProcessor, BatchFeature, GenerationConf
 
 from ambi_eval.audio import Samples
 from ambi_eval.errors import AmbiError
-
-Message = Mapping[str, Any]
 
 
 class Family:
@@ -52,7 +49,9 @@ class Family:
         text = model.config.get_text_config()
         self.sample_rate = int(getattr(audio_extractor(processor), "sampling_rate", 16000))
         self.end_ids = _as_list(
-            model.generation_config.eos_token_id or text.eos_token_id or processor.tokenizer.eos_token_id
+            model.generation_config.eos_token_id
+            or getattr(text, "eos_token_id", None)
+            or processor.tokenizer.eos_token_id
         )
         self.placeholder_ids = [token for token in _placeholder_ids(model.config) if token < text.vocab_size]
         self.max_positions: int | None = getattr(text, "max_position_embeddings", None)
@@ -72,10 +71,10 @@ class Family:
         """Return the part of a chat message that holds one audio."""
         return {"type": "audio", "audio": samples}
 
-    def model_inputs(self, messages: Sequence[Message]) -> BatchFeature:
+    def model_inputs(self, messages: list[dict[str, Any]]) -> BatchFeature:
         """Return what the model reads: the messages in its chat template, ready for its answer, with audio features."""
         return self.processor.apply_chat_template(
-            [dict(message) for message in messages],
+            messages,
             tokenize=True,
             return_dict=True,
             add_generation_prompt=True,
@@ -103,24 +102,23 @@ class OneWindow(Family):
         return float(audio_extractor(self.processor).chunk_length)
 
 
-class OmniThinker(OneWindow):
-    """The part of an omni model that listens and writes; the part that speaks is not loaded."""
+class Omni(Family):
+    """The part of an omni model that listens and writes (the thinker); the part that speaks is not loaded."""
 
     needs = ("PIL", "torchvision")
     install = "pip install pillow torchvision"
 
 
-class Qwen25Omni(OmniThinker):
-    """Qwen2.5-Omni."""
+class Qwen25Omni(Omni, OneWindow):
+    """Qwen2.5-Omni, whose window is 300 s."""
 
     model_class = "Qwen2_5OmniThinkerForConditionalGeneration"
 
 
-class Qwen3Omni(OmniThinker):
-    """Qwen3-Omni, whose encoder takes audio of any length."""
+class Qwen3Omni(Omni):
+    """Qwen3-Omni, which hears audio of any length."""
 
     model_class = "Qwen3OmniMoeThinkerForConditionalGeneration"
-    window_seconds = None  # type: ignore[assignment]
 
 
 class Gemma(Family):

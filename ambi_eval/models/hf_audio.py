@@ -4,38 +4,40 @@ from __future__ import annotations
 
 import inspect
 import logging
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from accelerate import Accelerator
 from lm_eval.api.instance import Instance
-from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 from tqdm import tqdm
 
 import ambi_eval
 from ambi_eval.audio import AudioSpan, Samples, audio_digest, load_ahead, load_audio
 from ambi_eval.candidates import Candidate
+from ambi_eval.corpora.manifest import data_dir
 from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.models.decoding import Continuation, Decoder, Prompt
 from ambi_eval.models.families import load_family, weights_digest
+from ambi_eval.models.processes import DataParallelLM
+from ambi_eval.models.recall import Recall
 from ambi_eval.models.requests import Question, as_context, as_messages, multimodal, pools, shared_prompts
 from ambi_eval.models.sampling import GenerationSettings, row_key
+from ambi_eval.models.store import CandidateStore
+from ambi_eval.models.verifier import rate
 
 logger = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-COUNTERS = ("encodes", "prefills", "generated_tokens", "truncated_audio")
+COUNTERS = ("store_hits", "encodes", "prefills", "generated_tokens", "truncated_audio")
 # Clips whose audio is loaded before their turn: 30 s are 2 MB.
 CLIPS_AHEAD = 16
 
 
 @register_model("hf-audio")
-class HFAudio(LM):
+class HFAudio(DataParallelLM):
     """Any audio-language model of transformers that answers in text.
 
     A request's arguments are `(context, generation_kwargs, {"audio": [...]})` for `generate_until` and
@@ -62,6 +64,7 @@ class HFAudio(LM):
         device_map: Any = None,
         peft: str | None = None,
         trust_remote_code: bool = False,
+        store: str | None = None,
         **unknown: Any,
     ) -> None:
         """Load a checkpoint.
@@ -81,6 +84,8 @@ class HFAudio(LM):
             device_map: Spreads the model over several GPUs (`auto`).
             peft: Folder or repository of an adapter, merged into the weights.
             trust_remote_code: Whether code that comes with the checkpoint may run.
+            store: File in which answers are kept and found again; by default `candidates.sqlite` in the data directory,
+                `none` for no store.
             **unknown: Refused.
 
         Raises:
@@ -97,7 +102,7 @@ class HFAudio(LM):
         self.pretrained = pretrained
         self.long_audio = long_audio
         self.seed = torch.initial_seed() if seed is None else _whole_number("seed", seed)
-        self._join_other_processes(device)
+        self.join_other_processes(_device(device))
         source = _demo_checkpoint() if pretrained == "ambi-tiny" else pretrained
         self.family = load_family(
             source,
@@ -117,6 +122,9 @@ class HFAudio(LM):
         most = 64 if max_batch_size is None else _whole_number("max_batch_size", max_batch_size, least=1)
         self.decoder = Decoder(self.family, clips, most)
         self.truncated = 0
+        identity = {"digest": self.digest, "dtype": str(self.family.model.dtype)}
+        self.recall = Recall(_open_store(store), identity, self._provenance())
+        self.origins: dict[str, int] = {}
         self.totals = dict.fromkeys(COUNTERS, 0)
 
     # ------------------------------------------------------------------------------------------- requests
@@ -140,50 +148,121 @@ class HFAudio(LM):
                     f"give num_beams of at least repeats"
                 )
             by_settings.setdefault(settings, []).append(question)
+        # The memory that the largest pool takes is there for small ones as well: more clips of them go together.
+        widest = max(question.n_answers(settings) for settings, group in by_settings.items() for question in group)
         answers: list[Any] = [None] * len(requests)
         with self._progress(len(requests), "answers", disable_tqdm) as bar:
             for settings, group in by_settings.items():
-                for prompt, candidates in self.decoder.generate(self._prompts(group, settings), settings):
-                    question = prompt.owner
-                    for k, position in enumerate(question.positions):
-                        answers[position] = _member(candidates, min(k, question.pool_size - 1))
+                for question, pool in self._pools(group, settings, widest):
+                    rated = self._rated(question, pool)
+                    for number, position in enumerate(question.positions):
+                        answers[position] = rated[min(number, question.pool_size - 1, len(rated) - 1)]
                     bar.update(len(question.positions))
         self._add_up_counters()
         return answers
 
+    def _pools(
+        self, questions: Sequence[Question], settings: GenerationSettings, widest: int
+    ) -> Iterator[tuple[Question, list[Candidate]]]:
+        """Yield every question with its answers: those that are stored, and those that are made now.
+
+        Questions of several tasks that ask for the same pool (or for the beginning of a larger one) share it.
+        """
+        sharing: dict[str, list[Question]] = {}
+        for question in questions:
+            sharing.setdefault(self.recall.pool(question, settings, self.seed), []).append(question)
+        askers = {max(group, key=lambda each: each.n_answers(settings)): key for key, group in sharing.items()}
+        known = self.recall.answers(askers, settings)
+        self.origins |= self.recall.origins(askers.values())
+        missing = {
+            asker: [number for number in range(asker.n_answers(settings)) if number not in known[asker]]
+            for asker in askers
+        }
+
+        def shared(asker: Question) -> Iterator[tuple[Question, list[Candidate]]]:
+            for question in sharing[askers[asker]]:
+                yield question, [known[asker][number] for number in range(question.n_answers(settings))]
+
+        # Prompts about the same audio follow one another, so that it is encoded once.
+        to_do = sorted((asker for asker in askers if missing[asker]), key=lambda each: str(each.spans))
+        for asker in askers:
+            if not missing[asker]:
+                yield from shared(asker)
+        most = max((len(missing[asker]) for asker in to_do), default=1)
+        clips = self.decoder.batch_size and max(1, self.decoder.batch_size * widest // most)
+        prompts = self._prompts(to_do, lambda asker: self._row_keys(asker, settings, missing[asker]))
+        for prompt, made in self.decoder.generate(prompts, settings, clips):
+            asker = prompt.owner
+            fresh = dict(zip(missing[asker], made, strict=True))
+            self.recall.keep_answers(askers[asker], fresh, settings)
+            known[asker] |= fresh
+            yield from shared(asker)
+            del known[asker]
+
+    def _rated(self, question: Question, pool: list[Candidate]) -> list[Candidate]:
+        """Return the answers with their places in the pool and, where the request names a verifier, their ratings."""
+        verifier = multimodal(question.requests[0]).get("verifier")
+        ratings = rate(self.score, question, pool, **verifier) if verifier else {}
+        return [
+            Candidate(str(each), each.logprob, each.n_tokens, each.finish, number, ratings.get(str(each)))
+            for number, each in enumerate(pool)
+        ]
+
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """Return the log-likelihood of each continuation and whether it is the greedy one; one prefill per clip.
+        """Return the log-likelihood of each continuation and whether it is the greedy one; one prefill per prompt.
 
         Raises:
             AmbiError: If a request is impossible; all of them are checked before the first is scored.
         """
-        questions = shared_prompts(requests)
+        questions = sorted(shared_prompts(requests), key=lambda each: str(each.spans))
+        wanted = {question: [_continuation(request) for request in question.requests] for question in questions}
         scores: list[Any] = [None] * len(requests)
         with self._progress(len(requests), "likelihoods", disable_tqdm) as bar:
-            for prompt in self._prompts(questions):
-                question = prompt.owner
-                wanted = [self._continuation(request) for request in question.requests]
-                read = self.decoder.prefill(prompt, max(len(continuation.tokens) for continuation in wanted))
-                found = self.decoder.score(read, wanted)
+            for question, found in self.score(wanted):
                 for position, score in zip(question.positions, found, strict=True):
                     scores[position] = score
                 bar.update(len(found))
         self._add_up_counters()
         return scores
 
+    def score(
+        self, wanted: Mapping[Question, Sequence[tuple[str, bool]]]
+    ) -> Iterator[tuple[Question, list[tuple[float, bool]]]]:
+        """Yield every question with the likelihoods of its continuations: text, and whether the turn must end there."""
+        keys = {question: self.recall.key(question, method="likelihood") for question in wanted}
+        known = self.recall.likelihoods({keys[question]: each for question, each in wanted.items()})
+        self.origins |= self.recall.origins(keys.values())
+        to_do = []
+        for question in wanted:
+            found = [score for score in known[keys[question]] if score is not None]
+            if len(found) == len(wanted[question]):
+                yield question, found
+            else:
+                to_do.append(question)
+        tokens = {question: [self._tokens(question, *each) for each in wanted[question]] for question in to_do}
+        for prompt in self._prompts(to_do):
+            question = prompt.owner
+            read = self.decoder.prefill(prompt, max(len(each.tokens) for each in tokens[question]))
+            found = self.decoder.score(read, tokens[question])
+            self.recall.keep_likelihoods(keys[question], wanted[question], found)
+            yield question, found
+
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Refuse: the perplexity of a text has nothing to do with audio."""
         raise AmbiError("hf-audio gives no perplexity of texts (loglikelihood_rolling); use --model hf for such tasks")
 
-    def _prompts(self, questions: Sequence[Question], settings: GenerationSettings | None = None) -> Iterator[Prompt]:
+    def _prompts(
+        self, questions: Sequence[Question], keys: Callable[[Question], Sequence[int]] = lambda question: ()
+    ) -> Iterator[Prompt]:
         """Yield what the model reads for each question, while the audio of the next ones is being loaded."""
         for question, audios in zip(questions, load_ahead(self._load, questions, CLIPS_AHEAD), strict=True):
             heard = [self._within_window(span, audio) for span, audio in zip(question.spans, audios, strict=True)]
             parts = [self.family.audio_part(audio) for audio in heard]
             yield Prompt(
                 inputs=self.family.model_inputs(as_messages(question.context, parts)),
-                keys=[] if settings is None else self._row_keys(question, settings),
+                keys=keys(question),
                 audios=len(parts),
+                heard=question.spans,
                 owner=question,
             )
 
@@ -204,20 +283,20 @@ class HFAudio(LM):
         self.truncated += 1
         return samples[: int(window * self.family.sample_rate)]
 
-    def _row_keys(self, question: Question, settings: GenerationSettings) -> list[int]:
-        """Return one key per answer that is to be generated: greedy answers are all the same one."""
+    def _row_keys(self, question: Question, settings: GenerationSettings, numbers: Sequence[int]) -> list[int]:
+        """Return the key of the sampling noise of each of these answers; greedy and beam search have no noise."""
         if not settings.sampled:
-            return [0] * (question.pool_size if settings.num_beams > 1 else 1)
+            return [0] * len(numbers)
         heard = [audio_digest(span) for span in question.spans]
         drawn = (settings.temperature, settings.top_k, settings.top_p)
-        return [row_key(self.seed, self.digest, question.context, *heard, *drawn, k) for k in range(question.pool_size)]
+        return [row_key(self.seed, self.digest, question.context, *heard, *drawn, number) for number in numbers]
 
-    def _continuation(self, request: Instance) -> Continuation:
-        text = request.args[1]
+    def _tokens(self, question: Question, text: str, ends: bool) -> Continuation:
         tokens = self.family.processor.tokenizer.encode(text, add_special_tokens=False)
         if not tokens:
-            raise AmbiError(f"{request.task_name}: the continuation {text!r} has no tokens; give every label a name")
-        return Continuation(tokens, ends=bool(multimodal(request).get("end_of_turn")))
+            task = question.requests[0].task_name
+            raise AmbiError(f"{task}: the continuation {text!r} has no tokens; give every label a name")
+        return Continuation(tokens, ends)
 
     # ------------------------------------------------------------------------------------------- chat template
 
@@ -245,36 +324,19 @@ class HFAudio(LM):
 
     # ------------------------------------------------------------------------------------------- processes, counters
 
-    def _join_other_processes(self, device: str | None) -> None:
-        """Become one of the processes of `torchrun`, each of which answers its share of the clips; or the only one."""
-        self._device = _device(device)
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            self.accelerator = Accelerator(cpu=self._device.type == "cpu")
-            self._device = self.accelerator.device
-            self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
-
-    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the tensors of all processes, one behind the other."""
-        return self.accelerator.gather(tensor) if self.world_size > 1 else tensor
-
-    def gather_object(self, obj: Any, dst: int = 0) -> list[Any] | None:
-        """Return the objects of all processes in process `dst`, None in the others."""
-        if self.world_size == 1:
-            return [obj]
-        gathered: list[Any] | None = [None] * self.world_size if self.rank == dst else None
-        torch.distributed.gather_object(obj, gathered, dst=dst)
-        return gathered
-
-    def barrier(self) -> None:
-        """Wait for the other processes."""
-        if self.world_size > 1:
-            self.accelerator.wait_for_everyone()
-
     def _add_up_counters(self) -> None:
         """Add up what all processes have computed; only the first one is asked for it, and when the others are gone."""
-        own = {**self.decoder.counts, "truncated_audio": self.truncated}
+        own = {**self.decoder.counts, "truncated_audio": self.truncated, "store_hits": self.recall.hits}
         counts = torch.tensor([[own.get(name, 0) for name in COUNTERS]], device=self._device)
         self.totals = dict(zip(COUNTERS, self.all_gather(counts).sum(0).tolist(), strict=True))
+
+    def _provenance(self) -> dict[str, Any]:
+        """Return what answers should not depend on, but may in the last digit."""
+        return {
+            "device": self.family.model.device.type,
+            "attn_implementation": self.family.model.config._attn_implementation,
+            "versions": {name: metadata.version(name) for name in ("ambi-eval", "torch", "transformers")},
+        }
 
     def get_model_info(self) -> dict[str, Any]:
         """Return what stands with the results: which model it was, how it ran, and what was computed."""
@@ -285,10 +347,10 @@ class HFAudio(LM):
                 "model_digest": self.digest,
                 "model_type": self.family.model.config.model_type,
                 "dtype": str(self.family.model.dtype).removeprefix("torch."),
-                "device": str(self.family.model.device),
-                "attn_implementation": self.family.model.config._attn_implementation,
                 "suppressed_tokens": self.family.placeholder_ids,
-                "versions": {name: metadata.version(name) for name in ("ambi-eval", "torch", "transformers")},
+                "store": str(self.recall.store.path) if self.recall.store else "none",
+                "stored_answers_from": self.origins,
+                **self._provenance(),
             }
         }
 
@@ -296,10 +358,9 @@ class HFAudio(LM):
         return tqdm(total=total, unit=unit, desc=f"{self.pretrained}: {unit}", disable=disable or self.rank != 0)
 
 
-def _member(candidates: Sequence[Candidate], k: int) -> Candidate:
-    """Return member k of a pool; all members of a greedy pool are the one answer that there is."""
-    answer = candidates[min(k, len(candidates) - 1)]
-    return Candidate(str(answer), answer.logprob, answer.n_tokens, answer.finish, k)
+def _continuation(request: Instance) -> tuple[str, bool]:
+    """Return the text whose likelihood is asked for, and whether the model must end its turn behind it."""
+    return request.args[1], bool(multimodal(request).get("end_of_turn"))
 
 
 def _device(name: str | None) -> torch.device:
@@ -329,6 +390,10 @@ def _whole_number(name: str, value: Any, least: int | None = None) -> int:
     if not whole or (least is not None and int(value) < least):
         raise AmbiError(f"{name}={value} is not a whole number{'' if least is None else f' of at least {least}'}")
     return int(value)
+
+
+def _open_store(path: str | None) -> CandidateStore | None:
+    return None if path == "none" else CandidateStore(path or data_dir() / "candidates.sqlite")
 
 
 def _demo_checkpoint() -> str:

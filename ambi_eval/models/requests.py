@@ -12,8 +12,10 @@ from lm_eval.api.instance import Instance
 
 from ambi_eval.audio import AudioSpan, check_files_exist
 from ambi_eval.errors import AmbiError
+from ambi_eval.models.sampling import GenerationSettings
 
 AUDIO_MARK = "<audio>"
+CANDIDATE_MARK = "<candidate>"
 # How a system message travels in the one string that the harness hands to a model.
 _SYSTEM = "<system>{}</system>\n"
 _CONTEXT = re.compile("(?:<system>(.*?)</system>\n)?(.*)", re.DOTALL)
@@ -39,6 +41,10 @@ class Question:
     def pool_size(self) -> int:
         """Number of answers to generate: `repeats`, not counting the clones that data-parallel padding adds."""
         return min(self.requests[0].repeats or 1, len(self.requests))
+
+    def n_answers(self, settings: GenerationSettings) -> int:
+        """Return how many different answers there are to make: all greedy answers are one."""
+        return self.pool_size if settings.sampled or settings.num_beams > 1 else 1
 
 
 def pools(requests: Sequence[Instance]) -> list[Question]:

@@ -125,7 +125,7 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         """Keep samples.
 
         Args:
-            samples: For each pool, samples by index. `Candidate.index` itself is not stored.
+            samples: For each pool, samples by index. `Candidate.number` itself is not stored.
             provenance: What the samples came from but should not depend on (device, library versions ...), plain JSON.
 
         Raises:
@@ -363,7 +363,7 @@ def _candidate_row(pool: str, k: int, set_size: int | None, candidate: Candidate
 def _candidate(
     k: int, text: str | bytes, logprob: float | str | None, n_tokens: int | None, finish: Finish | None
 ) -> Candidate:
-    return Candidate(_loaded_text(text), None if logprob is None else float(logprob), n_tokens, finish, index=k)
+    return Candidate(_loaded_text(text), None if logprob is None else float(logprob), n_tokens, finish, number=k)
 
 
 def _stored_text(text: str) -> str | bytes:

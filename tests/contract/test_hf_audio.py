@@ -15,7 +15,7 @@ SAMPLED = {"do_sample": True, "temperature": 1.0, "max_gen_toks": 6}
 
 @pytest.fixture(scope="module")
 def load(checkpoint):
-    return lambda **options: HFAudio(pretrained=str(checkpoint), device="cpu", seed=0, **options)
+    return lambda **options: HFAudio(str(checkpoint), device="cpu", seed=0, store="none", **options)
 
 
 @pytest.fixture(scope="module")

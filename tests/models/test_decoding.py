@@ -121,7 +121,7 @@ def test_samples_do_not_depend_on_the_batch(family, prompts, batch_size):
     together = answers(Decoder(family, batch_size), prompts(4), SAMPLED)
     assert together == alone
     for one, other in zip(chain(*alone.values()), chain(*together.values()), strict=True):
-        assert (one.finish, one.n_tokens, one.index) == (other.finish, other.n_tokens, other.index)
+        assert (one.finish, one.n_tokens, one.number) == (other.finish, other.n_tokens, other.number)
         assert one.logprob == pytest.approx(other.logprob, abs=1e-4)
 
 
@@ -170,7 +170,7 @@ def test_beams_are_those_of_generate(family, prompts, length_penalty):
         scores = family.model.compute_transition_scores(output.sequences, output.scores, output.beam_indices).sum(1)
         beams = found[prompt.owner]
         assert [str(beam) for beam in beams] == texts
-        assert [beam.index for beam in beams] == [0, 1, 2, 3]
+        assert [beam.number for beam in beams] == [0, 1, 2, 3]
         assert [beam.logprob for beam in beams] == pytest.approx(scores.tolist(), abs=1e-4)
 
 

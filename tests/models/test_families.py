@@ -1,8 +1,12 @@
+import base64
+import io
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
@@ -10,7 +14,7 @@ from transformers import Qwen2AudioForConditionalGeneration, Qwen2Config, Qwen2F
 
 from ambi_eval.errors import AmbiError
 from ambi_eval.models import families
-from ambi_eval.models.families import load_family, weights_digest
+from ambi_eval.models.families import Voxtral, load_family, weights_digest
 
 HEAD = "language_model.lm_head.weight"  # as on the hub
 
@@ -67,6 +71,14 @@ def test_the_end_of_a_turn_is_found_without_generation_settings(copy):
 def test_nothing_is_left_of_the_checkpoints_own_sampling_recipe(family):
     settings = family.model.generation_config
     assert (settings.do_sample, settings.top_p, settings.top_k, settings.repetition_penalty) == (None,) * 4
+
+
+def test_voxtral_gets_its_audio_as_a_file_that_loses_nothing():
+    samples = np.random.default_rng(0).standard_normal(4000).astype(np.float32)
+    part = Voxtral.audio_part(SimpleNamespace(sample_rate=16000), samples)
+    decoded, rate = soundfile.read(io.BytesIO(base64.b64decode(part["base64"])), dtype="float32")
+    assert np.array_equal(decoded, samples)
+    assert rate == 16000
 
 
 def test_the_prompt_is_the_models_chat_template_with_the_audio_in_it(family):

@@ -24,7 +24,7 @@ SAMPLED = {"do_sample": True, "temperature": 1.0, "max_gen_toks": 8}
 @pytest.fixture
 def load(qwen2_audio_checkpoint):
     return lambda **options: HFAudio(
-        **{"pretrained": str(qwen2_audio_checkpoint), "device": "cpu", "seed": 7, **options}
+        **{"pretrained": str(qwen2_audio_checkpoint), "device": "cpu", "seed": 7, "store": "none", **options}
     )
 
 
@@ -108,7 +108,7 @@ def test_every_clone_gets_a_candidate_in_the_order_of_the_requests(lm, ask, voic
     beams = ask("<audio>Which?", voice(1.0), repeats=2, num_beams=3, max_gen_toks=8)
     answers = lm.generate_until(clones(sampled, greedy, beams))
     assert all(type(answer) is Candidate for answer in answers)
-    assert [answer.index for answer in answers] == [0, 1, 2, 0, 0, 1]
+    assert [answer.number for answer in answers] == [0, 1, 2, 0, 0, 1]
     assert len(set(answers[:3])) == 3
     assert answers[4].logprob > answers[5].logprob
     assert answers[4].logprob >= answers[3].logprob
@@ -119,7 +119,7 @@ def test_every_clone_gets_a_candidate_in_the_order_of_the_requests(lm, ask, voic
 
 
 def vars_of(answers):
-    return [(answer.logprob, answer.n_tokens, answer.finish, answer.index) for answer in answers]
+    return [(answer.logprob, answer.n_tokens, answer.finish, answer.number) for answer in answers]
 
 
 def test_a_pool_costs_one_encoding_however_many_answers_it_has(lm, ask, voice):
@@ -137,14 +137,14 @@ def test_data_parallel_padding_repeats_the_last_answer_and_generates_nothing(lm,
     tokens = lm.get_model_info()["ambi"]["generated_tokens"]
     padded = lm.generate_until([request] * 9)
     assert padded == [*plain, *[plain[2]] * 6]
-    assert [answer.index for answer in padded] == [0, 1, *[2] * 7]
+    assert [answer.number for answer in padded] == [0, 1, *[2] * 7]
     assert lm.get_model_info()["ambi"]["generated_tokens"] == 2 * tokens
 
 
 def test_a_greedy_pool_is_one_answer_repeated(lm, ask, voice):
     answers = lm.generate_until([ask("<audio>Which?", voice(1.0), repeats=3, max_gen_toks=8)] * 3)
     assert len(set(answers)) == 1
-    assert [answer.index for answer in answers] == [0, 1, 2]
+    assert [answer.number for answer in answers] == [0, 0, 0], "there is one answer, and every clone gets it"
     assert lm.get_model_info()["ambi"]["generated_tokens"] == answers[0].n_tokens
 
 
@@ -224,7 +224,9 @@ def test_audio_beyond_the_window_is_cut_counted_and_said_once(lm, ask, voice, ca
     soundfile.write(tmp_path / "cut.wav", soundfile.read(voice(31.0))[0][: 30 * 16000], 16000)
     short = lm.generate_until([ask("<audio>Which?", str(tmp_path / "cut.wav"), max_gen_toks=8)])
     assert not caplog.records
-    long = lm.generate_until([ask("<audio>Which?", voice(31.0), max_gen_toks=8) for _ in range(2)])
+    longer = tmp_path / "longer.wav"
+    soundfile.write(longer, np.pad(soundfile.read(voice(31.0))[0], (0, 16000)), 16000)
+    long = lm.generate_until([ask("<audio>Which?", path, max_gen_toks=8) for path in (voice(31.0), str(longer))])
     assert long == short * 2
     assert lm.get_model_info()["ambi"]["truncated_audio"] == 2
     (record,) = caplog.records
@@ -344,7 +346,7 @@ from lm_eval.api.instance import Instance
 from ambi_eval.models.hf_audio import HFAudio
 
 checkpoint, *paths = sys.argv[1:]
-lm = HFAudio(checkpoint, device="cpu", seed=7)
+lm = HFAudio(checkpoint, device="cpu", seed=7, store="none")
 kwargs = {"do_sample": True, "max_gen_toks": 8}
 shares = []
 for path in paths[lm.rank :: lm.world_size]:

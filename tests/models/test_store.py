@@ -160,8 +160,8 @@ class TestRoundTrip:
     def test_a_candidate_comes_back_with_its_place_in_the_pool(self, store):
         store.add_samples({"samples": {7: Candidate("sad")}}, CPU)
         store.add_beams({"beams": [Candidate("sad"), Candidate("calm")]}, CPU)
-        assert store.samples({"samples": [7]})["samples"][7].index == 7
-        assert [beam.index for beam in store.beams(["beams"])["beams"]] == [0, 1]
+        assert store.samples({"samples": [7]})["samples"][7].number == 7
+        assert [beam.number for beam in store.beams(["beams"])["beams"]] == [0, 1]
 
 
 class TestAnswers:

@@ -1,0 +1,177 @@
+"""What is stored is not made again, and nothing stored is ever taken for something else."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import soundfile
+
+from ambi_eval.errors import AmbiError
+from ambi_eval.models.hf_audio import HFAudio
+
+SAMPLED = {"do_sample": True, "temperature": 1.0, "max_gen_toks": 6}
+
+
+@pytest.fixture
+def load(qwen2_audio_checkpoint, tmp_path):
+    given = {"pretrained": str(qwen2_audio_checkpoint), "device": "cpu", "seed": 7, "store": str(tmp_path / "store")}
+    return lambda **options: HFAudio(**{**given, **options})
+
+
+def clones(*requests):
+    return [request for request in requests for _ in range(request.repeats)]
+
+
+def work(lm):
+    info = lm.get_model_info()["ambi"]
+    return info["generated_tokens"], info["encodes"], info["store_hits"]
+
+
+@pytest.mark.parametrize(
+    "options", [{"repeats": 4, **SAMPLED}, {"max_gen_toks": 6}, {"repeats": 3, "num_beams": 3, "max_gen_toks": 6}]
+)
+def test_a_second_run_makes_nothing_and_says_the_same(load, ask, voice, options):
+    request = ask("<audio>Which?", voice(1.0), **options)
+    first, second = load(), load()
+    answers = first.generate_until(clones(request))
+    again = second.generate_until(clones(request))
+    assert [(str(a), a.logprob, a.n_tokens, a.finish, a.number) for a in answers] == [
+        (str(a), a.logprob, a.n_tokens, a.finish, a.number) for a in again
+    ]
+    assert work(first)[0] > 0
+    assert work(second)[:2] == (0, 0)
+    assert work(second)[2] == options.get("repeats", 1)
+
+
+def test_a_larger_pool_only_draws_what_is_missing(load, ask, voice):
+    def draw(lm, repeats):
+        return lm.generate_until(clones(ask("<audio>Which?", voice(1.0), repeats=repeats, **SAMPLED)))
+
+    five = draw(load(), 5)
+    grown = load()
+    eight = draw(grown, 8)
+    assert eight[:5] == five
+    assert work(grown)[2] == 5
+    assert draw(load(store="none"), 8) == eight
+
+
+def test_tasks_that_ask_for_the_same_pool_share_it_in_one_run(load, ask, voice):
+    lm, path = load(store="none"), voice(1.0)
+    requests = [ask("<audio>Which?", path, repeats=repeats, **SAMPLED) for repeats in (3, 5)]
+    answers = lm.generate_until(clones(*requests))
+    assert answers[:3] == answers[3:6]
+    assert work(lm)[1] == 1
+
+
+def test_prompts_about_one_clip_encode_it_once_and_answer_as_if_alone(load, ask, voice):
+    paths, words = [voice(1.0, 0), voice(2.0, 1)], ["Which emotion?", "Which emotion is it?", "Happy or sad?"]
+    lm = load(store="none")
+    requests = [ask(f"<audio>{text}", path, max_gen_toks=6) for text in words for path in paths]
+    together = lm.generate_until(requests)
+    assert work(lm)[1] == len(paths)
+    assert together == [load(store="none").generate_until([request])[0] for request in requests]
+
+
+def test_likelihoods_are_stored_too(load, ask, voice):
+    def score(lm, *labels):
+        return lm.loglikelihood([ask("<audio>Which?", voice(1.0), continuation=label) for label in labels])
+
+    first = score(load(), "happy", "sad")
+    second = load()
+    assert score(second, "sad", "happy") == first[::-1]
+    assert work(second)[1] == 0
+    assert score(second, "sad", "angry")[0] == pytest.approx(first[1], abs=1e-5)
+
+
+CHANGES = {
+    "prompt": {"context": "<audio>Which one?"},
+    "seed": {"seed": 8},
+    "dtype": {"dtype": "bfloat16"},
+    "temperature": {"temperature": 0.9},
+    "top_p": {"top_p": 0.9},
+    "top_k": {"top_k": 5},
+    "max tokens": {"max_gen_toks": 5},
+    "stop": {"until": ["x"]},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_changed_setting_never_meets_an_old_answer(load, ask, voice, change):
+    path = voice(1.0)
+    load().generate_until(clones(ask("<audio>Which?", path, repeats=2, **SAMPLED)))
+    lm = load(**{key: value for key, value in change.items() if key in ("seed", "dtype")})
+    kwargs = {**SAMPLED, **{key: value for key, value in change.items() if key not in ("seed", "dtype", "context")}}
+    lm.generate_until(clones(ask(change.get("context", "<audio>Which?"), path, repeats=2, **kwargs)))
+    assert work(lm)[2] == 0
+
+
+def test_a_changed_audio_file_never_meets_an_old_answer(load, ask, voice, tmp_path):
+    path = tmp_path / "clip.wav"
+    for n in range(2):
+        samples, rate = soundfile.read(voice(1.0, n))
+        soundfile.write(path, samples, rate)
+        os.utime(path, ns=(n, n))
+        lm = load()
+        lm.generate_until([ask("<audio>Which?", str(path), max_gen_toks=4)])
+        assert work(lm)[2] == 0
+
+
+def test_a_seed_means_nothing_to_greedy_answers_and_beams(load, ask, voice):
+    requests = [
+        ask("<audio>Which?", voice(1.0), max_gen_toks=4),
+        ask("<audio>Which?", voice(1.0), repeats=2, num_beams=2, max_gen_toks=4),
+    ]
+    load(seed=1).generate_until(clones(*requests))
+    other = load(seed=2)
+    other.generate_until(clones(*requests))
+    assert work(other)[0] == 0
+
+
+def test_a_file_that_is_no_store_is_refused_and_left_as_it_is(load, tmp_path):
+    file = tmp_path / "notes.txt"
+    file.write_text("not a store")
+    with pytest.raises(AmbiError, match=r"notes\.txt.*store=none"):
+        load(store=str(file))
+    assert file.read_text() == "not a store"
+
+
+RUN = """
+import sys
+from lm_eval.api.instance import Instance
+from ambi_eval.models.hf_audio import HFAudio
+
+checkpoint, store, *paths = sys.argv[1:]
+lm = HFAudio(checkpoint, device="cpu", seed=7, store=store)
+kwargs = {"do_sample": True, "max_gen_toks": 64}
+requests = [Instance("generate_until", {}, ("<audio>Which?", kwargs, {"audio": [{"path": path}]}), 0, ("task", n, 3))
+            for n, path in enumerate(paths)]
+print(list(map(str, lm.generate_until([request for request in requests for _ in range(3)]))))
+print(lm.get_model_info()["ambi"]["store_hits"])
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_goes_on_where_it_stood_and_ends_as_an_unbroken_one(
+    load, voice, qwen2_audio_checkpoint, tmp_path
+):
+    (tmp_path / "run.py").write_text(RUN)
+    paths = [voice(1.0, n) for n in range(30)]
+
+    def start(store):
+        command = [sys.executable, str(tmp_path / "run.py"), str(qwen2_audio_checkpoint), str(store), *paths]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+    unbroken, hits = start(tmp_path / "other").communicate()[0].strip().splitlines()
+    assert hits == "0"
+    killed = start(tmp_path / "broken")
+    wal = tmp_path / "broken-wal"
+    while killed.poll() is None and not (wal.exists() and wal.stat().st_size > 20_000):
+        time.sleep(0.005)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    resumed, hits = start(tmp_path / "broken").communicate()[0].strip().splitlines()
+    assert 0 < int(hits) < 90, "killed in the middle"
+    assert resumed == unbroken
