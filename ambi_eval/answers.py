@@ -53,8 +53,8 @@ def parse_shares(text: str, labels: tuple[str, ...], synonyms: Synonyms = ()) ->
     begins the next. The last complete answer counts; labels that it leaves out have share 0. A text without numbers is
     read by `parse_label`.
 
-    Shares that do not sum to 1 are divided by their sum, but a distribution over other emotions is never cut down to
-    the labels: an object with a share for anything else is refused, and so is a list beside other labels or numbers.
+    A distribution over other emotions is never cut down to the labels: an object with a share for anything else is
+    refused. Shares that do not sum to 1 are divided by their sum, in a list only if no label or number stays unread.
 
     Args:
         text: The model's whole answer; it is read from its last `</think>` on.
@@ -83,7 +83,7 @@ def parse_shares(text: str, labels: tuple[str, ...], synonyms: Synonyms = ()) ->
         return Answer(None, answer.reason)
 
     numbers = answer.numbers.values()
-    total = sum(sorted(number.value for number in numbers))  # sorted: the order of the labels must not move a digit
+    total = sum(number.value for number in numbers)
     units = {number.is_percent for number in numbers if number.value > 0}
     if not math.isfinite(total):
         return Answer(None, "not_a_number")
@@ -92,7 +92,7 @@ def parse_shares(text: str, labels: tuple[str, ...], synonyms: Synonyms = ()) ->
     if len(units) != 1:
         return Answer(None, "mixed_units" if units else "zero_sum")
 
-    whole = 100.0 if total > 50 and units == {False} else 1.0
+    whole = 100.0 if total > 50 else 1.0
     renormalised = abs(total / whole - 1) > SUM_TOLERANCE + 1e-9  # three times 0.33 is within 0.01
     if renormalised and reading.numbered - {number.name for number in numbers}:
         return Answer(None, "conflicting_shares")
@@ -186,7 +186,7 @@ def _name(folded: str) -> str:
     return " ".join(folded.replace("-", " ").split())
 
 
-# Neighbouring repetitions in the patterns share no character, so matching takes time linear in the text.
+# No two repetitions compete for the same characters, so that matching takes time linear in the text.
 _NUMBER = (
     r"""[-+]?(?:\.?\d(?:[^\s,;|"'()\[\]{}<>]|,(?=\d))*(?<![.:!?])|(?:nan|inf(?:inity)?)\b)(?: ?(?:%|percent\b))?"""
 )

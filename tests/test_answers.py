@@ -32,6 +32,7 @@ STATED = [
     "{'happy': 0.6, 'sad': .4,}",
     "{happy: 0.6, sad: 0.4}",
     "{happy:0.6,sad:0.4}",
+    "{happy: 60 %, sad: 40%}",
     "{“happy”: 0.6, “sad”: 0.4}",
     '"{\\"happy\\": 0.6, \\"sad\\": 0.4}"',
     '```json\n{"happy": 0.6, "sad": 0.4}\n```',
@@ -62,7 +63,7 @@ STATED = [
     "1. Happy: 60%\n2. Sad: 40%",
     "| Emotion | Share |\n|:---|---:|\n| happy | 0.6 |\n| sad | 0.4 |\n| Total | 1.0 |",
     # The last complete answer
-    'Angry: 0.9? No. {"happy": 0.6, "sad": 0.4}',
+    'Perhaps angry: 0.9, but no: {"happy": 0.6, "sad": 0.4}',
     '{"happy": 0.00, "sad": 0.00} is the form. {"happy": 0.6, "sad": 0.4}',
     '{"angry": 0.5, "sad": 0.5}\nOn reflection:\n{"happy": 0.6, "sad": 0.4}',
     '{"happy": 0.6, "sad": 0.4}\nAgain: {"happy": 0.1, "sad": ',
@@ -95,6 +96,8 @@ def test_a_stated_distribution_is_read(text):
         ('{"angry": 0.33, "happy": 0.33, "sad": 0.33}', (1 / 3, 1 / 3, 0, 1 / 3), False),
         ("happy: 1, sad: 99", (0, 0.01, 0, 0.99), False),
         ('{"happy": 0.8}', (0, 1, 0, 0), True),
+        ("1. Happy: 0.6\n2. Sad: 0.2", (0, 0.75, 0, 0.25), True),
+        ('{"happy": 0.333, "sad": 0.667}\nHappy (33.3%) for the pitch.', (0, 0.333, 0, 0.667), False),
     ],
 )
 def test_shares_that_do_not_sum_to_1_are_normalised_and_flagged(text, expected, renormalised):
@@ -118,7 +121,8 @@ REFUSED_SHARES = {
     ],
     "conflicting_shares": [
         '{"happy": 0.6, "happy": 0.5}', "happy: 0.9, no, happy: 0.6, sad: 0.4", '[{"happy": 0.6}, {"sad": 0.4}]',
-        '{"happy": 0.6, "sad": 0.4}. I gave happy 0.5 for its pitch.',
+        '{"happy": 0.6, "sad": 0.4}. I gave happy 0.5 for its pitch.', "sad: 0.4\nhappy: 0.7, happy: 0.6",
+        '{"happy": 0.6, "sad": 0.4}. Neutral: 0.2 at most.',
     ],
     "not_a_number": [
         '{"happy": NaN, "sad": 1}', '{"happy": Infinity}', '{"happy": 1e400}', '{"happy": 1e308, "sad": 1e308}',
@@ -153,11 +157,13 @@ NAMED = {
         # Beside labels that are denied
         "happy (not sad)", "happy, not sad", "happy rather than sad", "Not sad but happy.",
         "It is not sad. It is happy.", "The voice isn't sad; it's happy", "sad? happy.", "nothing but happy",
+        "Happy is what I hear, not sad.", "Happy is what I hear (not sad).", "It is happy. Sad? Never.",
         # Reasons first
         "The pitch suggests angry or happy. Answer: happy", "Angry? The pace says so.\n\nAnswer:\n\nhappy",
         "It could be angry.\nFinal answer: happy. It is not sad.", "The answer is not sad.\nThe answer is happy.",
         "It sounds angry or sad, hence the emotion is happy.", "A loud, angry voice.\n<answer>happy</answer>",
-        "The loud voice suggests angry.\n\nHappy", "The loud voice suggests angry.\n**Happy**.\nThat is my choice.",
+        "The pitch suggests angry or sad.\nThe emotion is happy.", "It sounds angry at first\n\nHappy",
+        "The loud voice suggests angry.\n**Happy**.\nThat is my choice.",
     ],
     "sad": ["unhappy, so sad", "sad sad sad"],
     "neutral": ["Neutral. The voice shows no strong emotion.", "neutral, with no strong emotion"],
@@ -175,7 +181,8 @@ REFUSED_LABEL = {
     "no_label": ["unhappy", "happiness", "non-happy", "happy-sad", "I cannot tell.", "It may be happy. Answer: none"],
     "ambiguous_label": [
         "happy or sad", "happy/sad", "sad but happy", "not only happy but also sad", "Either happy or\nsad",
-        "It could be:\n- Happy\n- Sad", "It could be:\n\n1. Happy\n\n2. Sad", "Answer: happy or sad",
+        "It could be:\n- Happy\n- Sad", "It could be:\n\n1. Happy\n\n2. Sad", "- Happy\n\n- Sad",
+        "Answer: happy or sad",
         "Happy\n\nThe tone could suggest angry, too.", '{"happy": 0.6, "sad": 0.4}',
     ],
     "negated": [
@@ -197,7 +204,7 @@ def test_a_label_without_numbers_is_a_whole_distribution(label, text):
     assert parse_shares(text, LABELS) == Answer(one_hot(label))
 
 
-NESTED = ("happy", "very happy", "low-arousal", "no emotion")
+NESTED = ("happy", "very happy", "low", "low-arousal", "no emotion")
 
 
 @pytest.mark.parametrize("form", ["{}", "It is {}.", '{{"{}": 1}}', "{}: 100%", "100% {}"])
@@ -208,6 +215,7 @@ NESTED = ("happy", "very happy", "low-arousal", "no emotion")
         ("Very happy", "very happy"),
         ("very_happy", "very happy"),
         ("very-happy", "very happy"),
+        ("Low", "low"),
         ("Low arousal", "low-arousal"),
         ("No emotion", "no emotion"),
     ],
