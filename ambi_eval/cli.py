@@ -243,6 +243,39 @@ def score(
         _print_tables(tables.tables(title, system.baselines, system))
 
 
+@app.command("report")
+def report_on_runs(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Folders that lm_eval --log_samples --output_path wrote.", metavar="RUN..."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page.")] = Path("report.html"),
+    json_file: Annotated[Path | None, typer.Option("--json", help="Every number of it, as JSON.")] = None,
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="Print the differences of two systems instead: each RUN, RUN:TASK or RUN:TASK:PIPELINE."),
+    ] = None,
+) -> None:
+    """Show what runs of lm_eval mean: one page of scores, references, curves and the clips with the largest error."""
+    from ambi_eval.analysis.runs import read_runs
+    from ambi_eval.report import comparison, page
+    from ambi_eval.report.build import build
+
+    if (compare is None) == (not runs):
+        raise AmbiError("ambi-eval report: name the folders of runs, or two systems with --compare A B.")
+    if compare is not None:
+        pairs = comparison.compare_runs(*compare)
+        _print_tables(comparison.table(pairs))
+        if json_file is not None:
+            page.write_json(pairs, json_file)
+        return
+    content = build([run for path in runs or () for run in read_runs(path)])
+    page.write_page(content, out)
+    typer.echo(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
+    if json_file is not None:
+        page.write_json(content, json_file)
+
+
 def _print_json(content: dict[str, Any]) -> None:
     typer.echo(json.dumps(content, allow_nan=False, indent=2))
 

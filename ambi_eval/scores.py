@@ -26,6 +26,7 @@ CLIPS_AT_ONCE = 256
 OTHER_MEANS = {
     "invalid_rate": False,
     "tokens_per_clip": False,
+    "answers_per_clip": False,
     "label_mass": True,
     "ess": True,
     "near_uniform": False,
@@ -79,7 +80,7 @@ def check_metrics(names: Sequence[str], task: str) -> tuple[str, ...]:
     Raises:
         AmbiError: If one is not known.
     """
-    known = [*METRICS, "tokens_per_clip"]
+    known = [*METRICS, "tokens_per_clip", "answers_per_clip"]
     for name in names:
         if name not in known:
             raise AmbiError(f"{task}: unknown metric '{name}'{did_you_mean(name, known)} (known: {', '.join(known)})")
@@ -172,6 +173,8 @@ def _columns(
     for name in metrics:
         if name == "tokens_per_clip":
             columns[name] = [prediction.tokens for prediction in predictions]
+        elif name == "answers_per_clip":
+            columns[name] = [float(pools.size)] * len(predictions)
         elif name in CURVE_METRICS:
             scores = _clip_metric(name).per_clip(rows, votes)
             columns[name] = scores[:, 0].tolist()

@@ -61,6 +61,11 @@ class AmbiguousEmotionTask(ConfigurableTask):
         if self.own["control"] != "none":
             whole["task_alias"] = f"{whole['task']} [{self.own['control']}]"
         self.templates = [_template(text, whole["task"]) for text in (whole["doc_to_text"], *self.own["prompts"])]
+        rule = self.own.get("stop_rule")
+        if rule and not (set(rule) == {"confidence", "round"} and 0.5 <= rule["confidence"] < 1 and rule["round"] >= 1):
+            raise AmbiError(
+                f"{whole['task']}: stop_rule needs confidence (from 0.5 to below 1) and round, it is {rule}"
+            )
         if verifier := self.own.get("verifier"):
             if set(verifier) != {"prompt", "ratings"}:
                 raise AmbiError(
@@ -112,6 +117,11 @@ class AmbiguousEmotionTask(ConfigurableTask):
         prompt = self._render(self.verifier_template, doc, candidate=CANDIDATE_MARK)
         return {"verifier": {"prompt": prompt, "ratings": self.own["verifier"]["ratings"]}}
 
+    def _stop_rule(self) -> dict[str, Any]:
+        if not self.own.get("stop_rule"):
+            return {}
+        return {"stop_rule": {**self.own["stop_rule"], "labels": self.own["labels"], "synonyms": self.own["synonyms"]}}
+
     def _prompts(self, doc: Mapping[str, Any]) -> list[str]:
         """Return the prompts of one clip: one per wording, and of each one per rotation of the labels."""
         labels, turns = self.own["labels"], range(self.own["rotations"])
@@ -159,7 +169,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
         contexts = [ctx, *(ctx.replace(first, other) for other in others)]
         audio, metadata = self.doc_to_audio(doc), kwargs["metadata"]
         if self.own["pool"] != "labels":
-            wanted = {"audio": audio, **self._verifier(doc)}
+            wanted = {"audio": audio, **self._verifier(doc), **self._stop_rule()}
             return [
                 Instance("generate_until", doc, (context, self.generation_kwargs, wanted), i, metadata)
                 for i, context in enumerate(contexts)

@@ -32,6 +32,7 @@ OWN_KEYS: dict[str, tuple[str, ...] | None] = {
     "control": ("none", "silence", "noise", "shuffle", "shuffle_same_sentence", "shuffle_same_speaker", "transcript"),
     "cluster": ("speaker", "session", "dialogue"),
     "rotations": None,
+    "stop_rule": None,
     "calibration": ("none", "silence"),
 }
 DEFAULTS: Config = {
@@ -49,7 +50,7 @@ DEFAULTS: Config = {
 }
 REQUIRED = ("labels", "manifest", "pool", "readout", "doc_to_text", "filter_list")
 # Keys whose values are laid over one another one level deep; of every other key the upper file's value stands alone.
-MERGED_KEYS = ("generation_kwargs", "metadata", "prompt_words", "verifier")
+MERGED_KEYS = ("generation_kwargs", "metadata", "prompt_words", "verifier", "stop_rule")
 # What `--metadata KEY=VALUE` may set, and for which pools it makes sense (None: all).
 OVERRIDES: dict[str, str | None] = {
     "repeats": "samples",

@@ -21,9 +21,10 @@ from ambi_eval.corpora.manifest import data_dir
 from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.models.decoding import Continuation, Decoder, Prompt
 from ambi_eval.models.families import load_family, weights_digest
+from ambi_eval.models.pools import Order, Pools
 from ambi_eval.models.processes import DataParallelLM
 from ambi_eval.models.recall import Recall
-from ambi_eval.models.requests import Question, as_context, as_messages, multimodal, pools, shared_prompts
+from ambi_eval.models.requests import Question, as_context, as_messages, asked_pools, multimodal, shared_prompts
 from ambi_eval.models.sampling import GenerationSettings, row_key
 from ambi_eval.models.store import CandidateStore
 from ambi_eval.models.verifier import rate
@@ -124,7 +125,7 @@ class HFAudio(DataParallelLM):
         self.truncated = 0
         identity = {"digest": self.digest, "dtype": str(self.family.model.dtype)}
         self.recall = Recall(_open_store(store), identity, self._provenance())
-        self.origins: dict[str, int] = {}
+        self.pools = Pools(self.recall, self.seed, self._make)
         self.totals = dict.fromkeys(COUNTERS, 0)
 
     # ------------------------------------------------------------------------------------------- requests
@@ -138,7 +139,7 @@ class HFAudio(DataParallelLM):
         Raises:
             AmbiError: If a request is impossible; all of them are checked before the first is answered.
         """
-        questions = pools(requests)
+        questions = asked_pools(requests)
         by_settings: dict[GenerationSettings, list[Question]] = {}
         for question in questions:
             settings = GenerationSettings.from_kwargs(question.requests[0].args[1])
@@ -148,12 +149,11 @@ class HFAudio(DataParallelLM):
                     f"give num_beams of at least repeats"
                 )
             by_settings.setdefault(settings, []).append(question)
-        # The memory that the largest pool takes is there for small ones as well: more clips of them go together.
-        widest = max(question.n_answers(settings) for settings, group in by_settings.items() for question in group)
+        self.widest = max(question.n_answers(settings) for settings, group in by_settings.items() for question in group)
         answers: list[Any] = [None] * len(requests)
         with self._progress(len(requests), "answers", disable_tqdm) as bar:
             for settings, group in by_settings.items():
-                for question, pool in self._pools(group, settings, widest):
+                for question, pool in self.pools.answers(group, settings):
                     rated = self._rated(question, pool)
                     for number, position in enumerate(question.positions):
                         answers[position] = rated[min(number, question.pool_size - 1, len(rated) - 1)]
@@ -161,43 +161,19 @@ class HFAudio(DataParallelLM):
         self._add_up_counters()
         return answers
 
-    def _pools(
-        self, questions: Sequence[Question], settings: GenerationSettings, widest: int
-    ) -> Iterator[tuple[Question, list[Candidate]]]:
-        """Yield every question with its answers: those that are stored, and those that are made now.
+    def _make(self, orders: Sequence[Order], settings: GenerationSettings) -> Iterator[tuple[Order, list[Candidate]]]:
+        """Generate answers.
 
-        Questions of several tasks that ask for the same pool (or for the beginning of a larger one) share it.
+        The memory that the largest pool of a run takes is there for small ones as well: more clips of them go together.
         """
-        sharing: dict[str, list[Question]] = {}
-        for question in questions:
-            sharing.setdefault(self.recall.pool(question, settings, self.seed), []).append(question)
-        askers = {max(group, key=lambda each: each.n_answers(settings)): key for key, group in sharing.items()}
-        known = self.recall.answers(askers, settings)
-        self.origins |= self.recall.origins(askers.values())
-        missing = {
-            asker: [number for number in range(asker.n_answers(settings)) if number not in known[asker]]
-            for asker in askers
-        }
-
-        def shared(asker: Question) -> Iterator[tuple[Question, list[Candidate]]]:
-            for question in sharing[askers[asker]]:
-                yield question, [known[asker][number] for number in range(question.n_answers(settings))]
-
-        # Prompts about the same audio follow one another, so that it is encoded once.
-        to_do = sorted((asker for asker in askers if missing[asker]), key=lambda each: str(each.spans))
-        for asker in askers:
-            if not missing[asker]:
-                yield from shared(asker)
-        most = max((len(missing[asker]) for asker in to_do), default=1)
-        clips = self.decoder.batch_size and max(1, self.decoder.batch_size * widest // most)
-        prompts = self._prompts(to_do, lambda asker: self._row_keys(asker, settings, missing[asker]))
+        most = max((len(order.numbers) for order in orders), default=1)
+        clips = self.decoder.batch_size and max(1, self.decoder.batch_size * self.widest // most)
+        by_question = {order.question: order for order in orders}
+        prompts = self._prompts(
+            list(by_question), lambda each: self._row_keys(each, settings, by_question[each].numbers)
+        )
         for prompt, made in self.decoder.generate(prompts, settings, clips):
-            asker = prompt.owner
-            fresh = dict(zip(missing[asker], made, strict=True))
-            self.recall.keep_answers(askers[asker], fresh, settings)
-            known[asker] |= fresh
-            yield from shared(asker)
-            del known[asker]
+            yield by_question[prompt.owner], made
 
     def _rated(self, question: Question, pool: list[Candidate]) -> list[Candidate]:
         """Return the answers with their places in the pool and, where the request names a verifier, their ratings."""
@@ -231,7 +207,6 @@ class HFAudio(DataParallelLM):
         """Yield every question with the likelihoods of its continuations: text, and whether the turn must end there."""
         keys = {question: self.recall.key(question, method="likelihood") for question in wanted}
         known = self.recall.likelihoods({keys[question]: each for question, each in wanted.items()})
-        self.origins |= self.recall.origins(keys.values())
         to_do = []
         for question in wanted:
             found = [score for score in known[keys[question]] if score is not None]
@@ -349,7 +324,7 @@ class HFAudio(DataParallelLM):
                 "dtype": str(self.family.model.dtype).removeprefix("torch."),
                 "suppressed_tokens": self.family.placeholder_ids,
                 "store": str(self.recall.store.path) if self.recall.store else "none",
-                "stored_answers_from": self.origins,
+                "stored_answers_from": self.recall.origins,
                 **self._provenance(),
             }
         }

@@ -25,6 +25,7 @@ class Recall:
 
     Attributes:
         hits: How many answers and likelihoods were found instead of made.
+        origins: What the stored answers came from (JSON of their provenance), and how many.
     """
 
     def __init__(self, store: CandidateStore | None, model: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
@@ -39,6 +40,7 @@ class Recall:
         self.model = dict(model)
         self.provenance = dict(provenance)
         self.hits = 0
+        self.origins: dict[str, int] = {}
 
     def key(self, question: Question, **decoding: Any) -> str:
         """Return the key of what is asked: everything that the answers depend on, and nothing else."""
@@ -73,6 +75,7 @@ class Recall:
             )
             found = {question: samples[pool] for question, pool in pools.items()}
         self.hits += sum(map(len, found.values()))
+        self._note_origins(pools.values())
         return found
 
     def keep_answers(self, pool: str, answers: Mapping[int, Candidate], settings: GenerationSettings) -> None:
@@ -98,6 +101,7 @@ class Recall:
         stored = self.store.likelihoods(names)
         found = {key: [stored[key].get(name) for name in names[key]] for key in names}
         self.hits += sum(score is not None for scores in found.values() for score in scores)
+        self._note_origins(wanted)
         return found
 
     def keep_likelihoods(
@@ -108,14 +112,12 @@ class Recall:
             named = {_name(*each): score for each, score in zip(continuations, scores, strict=True)}
             self.store.add_likelihoods({key: named}, self.provenance)
 
-    def origins(self, keys: Iterable[str]) -> dict[str, int]:
-        """Return what the stored answers of these pools came from (JSON) and how many each; more than one is said."""
-        if self.store is None:
-            return {}
-        origins = self.store.mixtures(keys)
-        if len(origins) > 1:
-            logger.warning("the stored answers come from %d different set-ups: %s", len(origins), origins)
-        return origins
+    def _note_origins(self, keys: Iterable[str]) -> None:
+        """Note what the stored answers of these pools came from; more than one set-up is said."""
+        if self.store is not None:
+            self.origins |= self.store.mixtures(keys)
+        if len(self.origins) > 1:
+            logger.warning("the stored answers come from %d different set-ups: %s", len(self.origins), self.origins)
 
 
 def _name(text: str, end_of_turn: bool) -> str:

@@ -47,7 +47,7 @@ class Question:
         return self.pool_size if settings.sampled or settings.num_beams > 1 else 1
 
 
-def pools(requests: Sequence[Instance]) -> list[Question]:
+def asked_pools(requests: Sequence[Instance]) -> list[Question]:
     """Return one question for each request to generate; its clones, as `repeats` makes them, are the same object.
 
     Raises:

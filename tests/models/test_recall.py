@@ -66,6 +66,33 @@ def test_tasks_that_ask_for_the_same_pool_share_it_in_one_run(load, ask, voice):
     assert work(lm)[1] == 1
 
 
+RULE = {"confidence": 0.9, "round": 3, "labels": ["a", "e"], "synonyms": {}}
+
+
+def test_an_adaptive_pool_is_the_beginning_of_the_full_one_and_shares_its_key(load, ask, voice):
+    def draw(lm, rule):
+        requests = [ask("<audio>Which?", voice(1.0, n), repeats=12, **SAMPLED) for n in range(3)]
+        for request in requests:
+            request.arguments = (*request.args[:2], {**request.args[2], **({"stop_rule": rule} if rule else {})})
+        answers = lm.generate_until(clones(*requests))
+        return [answers[n : n + 12] for n in (0, 12, 24)]
+
+    full = draw(load(store="none"), None)
+    settled = draw(load(), {**RULE, "confidence": 0.5})
+    never = draw(load(store="none"), {**RULE, "confidence": 0.9999999})
+    assert never == full
+    for some, every in zip(settled, full, strict=True):
+        assert some[:3] == every[:3]
+        assert [each.finish for each in some[3:]] == ["not_drawn"] * 9
+        assert [each.number for each in some] == list(range(12))
+    later = load()
+    assert draw(later, None) == full
+    assert work(later)[2] == 9, "the nine that the adaptive run drew"
+    again = load()
+    assert draw(again, {**RULE, "confidence": 0.5}) == settled
+    assert work(again)[0] == 0
+
+
 def test_prompts_about_one_clip_encode_it_once_and_answer_as_if_alone(load, ask, voice):
     paths, words = [voice(1.0, 0), voice(2.0, 1)], ["Which emotion?", "Which emotion is it?", "Happy or sad?"]
     lm = load(store="none")

@@ -2,7 +2,7 @@ import pytest
 
 from ambi_eval.audio import AudioSpan
 from ambi_eval.errors import AmbiError
-from ambi_eval.models.requests import as_context, as_messages, multimodal, pools, shared_prompts
+from ambi_eval.models.requests import as_context, as_messages, asked_pools, multimodal, shared_prompts
 
 AUDIO = [{"type": "audio", "audio": n} for n in range(2)]
 
@@ -13,7 +13,7 @@ def text(words):
 
 def test_clones_of_a_request_are_one_pool_and_equal_requests_are_not(ask, voice):
     first, second = (ask("<audio>Which?", voice(1.0), repeats=3) for _ in range(2))
-    questions = pools([first] * 3 + [second] * 3)
+    questions = asked_pools([first] * 3 + [second] * 3)
     assert [question.positions for question in questions] == [[0, 1, 2], [3, 4, 5]]
     assert [question.pool_size for question in questions] == [3, 3]
     assert questions[0].spans == (AudioSpan(voice(1.0)),)
@@ -21,7 +21,7 @@ def test_clones_of_a_request_are_one_pool_and_equal_requests_are_not(ask, voice)
 
 @pytest.mark.parametrize(("clones", "repeats", "size"), [(6, 3, 3), (2, 3, 2), (1, 1, 1), (1, None, 1)])
 def test_the_clones_of_data_parallel_padding_are_no_part_of_the_pool(ask, clones, repeats, size):
-    (question,) = pools([ask("Which?", repeats=repeats)] * clones)
+    (question,) = asked_pools([ask("Which?", repeats=repeats)] * clones)
     assert question.pool_size == size
     assert question.positions == list(range(clones))
 
@@ -47,7 +47,7 @@ def test_a_request_may_have_no_audio_at_all(ask):
     request = ask("Which?")
     request.arguments = request.arguments[:2]
     assert multimodal(request) == {}
-    assert pools([request])[0].spans == ()
+    assert asked_pools([request])[0].spans == ()
 
 
 @pytest.mark.parametrize(
@@ -60,12 +60,12 @@ def test_a_request_may_have_no_audio_at_all(ask):
 )
 def test_every_audio_needs_its_mark(ask, voice, context, clips, sentence):
     with pytest.raises(AmbiError, match=sentence):
-        pools([ask(context, *[voice(1.0)] * clips)])
+        asked_pools([ask(context, *[voice(1.0)] * clips)])
 
 
 def test_a_missing_file_is_said_before_anything_is_computed(ask, voice, tmp_path):
     requests = [ask("<audio>Which?", voice(1.0)), ask("<audio>Which?", str(tmp_path / "gone.wav"))]
-    for collect in (pools, shared_prompts):
+    for collect in (asked_pools, shared_prompts):
         with pytest.raises(AmbiError, match=r"gone\.wav: there is no such audio file"):
             collect(requests)
 

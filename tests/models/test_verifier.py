@@ -6,7 +6,7 @@ import torch
 from ambi_eval.audio import AudioSpan, load_audio
 from ambi_eval.candidates import Candidate
 from ambi_eval.models.hf_audio import HFAudio
-from ambi_eval.models.requests import as_messages, pools
+from ambi_eval.models.requests import as_messages, asked_pools
 from ambi_eval.models.verifier import expected_rating, rate
 
 PROMPT = "<audio>Happy or sad? Somebody said: <candidate> How well does it fit?"
@@ -42,7 +42,7 @@ def test_answers_of_a_pool_are_rated_as_a_full_reading_of_each_one_alone_says(lm
 
 
 def test_the_order_of_the_candidates_does_not_matter(lm, ask, voice):
-    (question,) = pools([ask("<audio>Which?", voice(1.0))])
+    (question,) = asked_pools([ask("<audio>Which?", voice(1.0))])
     candidates = [Candidate(text) for text in ("happy", "sad", "neither", "happy")]
     one = rate(lm.score, question, candidates, PROMPT, RATINGS)
     other = rate(lm.score, question, candidates[::-1], PROMPT, RATINGS)
@@ -51,7 +51,7 @@ def test_the_order_of_the_candidates_does_not_matter(lm, ask, voice):
 
 
 def test_a_candidate_without_finite_likelihoods_gets_no_rating(ask, voice):
-    (question,) = pools([ask("<audio>Which?", voice(1.0))])
+    (question,) = asked_pools([ask("<audio>Which?", voice(1.0))])
 
     def broken(wanted):
         for each in wanted:

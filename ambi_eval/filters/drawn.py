@@ -1,0 +1,22 @@
+"""`ambi_drawn`: leaves out the answers that an adaptive strategy did not need to draw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lm_eval.api.filter import Filter
+from lm_eval.api.registry import register_filter
+
+from ambi_eval.filters.pool import Answers
+
+
+@register_filter("ambi_drawn")
+class Drawn(Filter):
+    """Keeps each clip's drawn answers, in order."""
+
+    def apply(self, resps: Sequence[Sequence[Any]], docs: Sequence[Mapping[str, Any]]) -> list[Answers]:
+        """Return the answers of each clip that are not marked `not_drawn`."""
+        return [
+            Answers(answer for answer in answers if getattr(answer, "finish", None) != "not_drawn") for answers in resps
+        ]
