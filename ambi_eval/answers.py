@@ -228,7 +228,7 @@ class _Vocabulary(NamedTuple):
 def _vocabulary(labels: tuple[str, ...], synonyms: Synonyms) -> _Vocabulary:
     names = {_name(_fold(label)): index for index, label in enumerate(labels)}
     names |= {_name(_fold(word)): labels.index(label) for label, words in synonyms for word in words}
-    # The longest first, so that "very happy" is not read as "happy".
+    # The longest first, so that "low arousal" is not read as "low".
     words = [r"[\s-]+".join(map(re.escape, name.split())) for name in sorted(names, key=len, reverse=True)]
     label = rf"(?<!\w)(?<!\w-)(?:{'|'.join(words)})(?!-?\w)"
     statement = (

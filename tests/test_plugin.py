@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PYTHON = sys.executable
 LM_EVAL = [str(Path(PYTHON).with_name("lm_eval"))]
 ROOT = Path(__file__).parent.parent

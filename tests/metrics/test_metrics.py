@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import csv
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -138,12 +136,9 @@ def test_the_influence_is_the_derivative_by_the_weight_of_a_clip(metric):
 
 
 @pytest.fixture(scope="module")
-def crema_d_votes():
+def crema_d_votes(crema_d):
     """The voice-only votes of all 7,442 clips, shape (7442, 6), in the order A D F H N S."""
-    if "AMBI_TEST_DATA" not in os.environ:
-        pytest.skip("AMBI_TEST_DATA does not point at a folder that holds crema_d/")
-    table = Path(os.environ["AMBI_TEST_DATA"]) / "crema_d" / "processedResults" / "tabulatedVotes.csv"
-    with table.open(newline="") as file:
+    with (crema_d / "processedResults" / "tabulatedVotes.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if len(row[""]) == 6 and row[""].startswith("1")]
     assert len(rows) == 7442
     return np.array([[float(row[label]) for label in "ADFHNS"] for row in rows])
