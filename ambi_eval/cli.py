@@ -59,10 +59,10 @@ def prepare_crema_d(
     modality: Annotated[Literal["voice", "face", "av"], typer.Option(help="Raters heard, saw, or both.")] = "voice",
     allow_missing_audio: AllowMissingAudio = False,
 ) -> None:
-    """Prepare CREMA-D from a checkout of its repository, or from a mirror."""
+    """Prepare CREMA-D from a checkout of its repository, or from a mirror; faces and both go into their own folders."""
     from ambi_eval.corpora import crema_d, hub
 
-    folder = _folder(out, "crema_d")
+    folder = _folder(out, "crema_d" if modality == "voice" else f"crema_d_{modality}")
     if from_hub is None:
         release = _required(source, "crema_d")
         preparation = crema_d.prepare(release, folder, modality=modality, allow_missing_audio=allow_missing_audio)

@@ -87,7 +87,8 @@ def test_options_reach_the_preparer(arguments: str, votes: dict[str, float]) -> 
     corpus, *_ = arguments.split()
     result = CliRunner().invoke(app, ["prepare", *arguments.split()])
     assert result.exit_code == 0, result.stderr
-    clip = read_manifest(manifest_path(corpus))[-1]
+    folder = f"{corpus}_face" if "face" in arguments else corpus
+    clip = read_manifest(manifest_path(folder))[-1]
     assert {label: count for label, count in clip.votes.items() if count} == votes
     assert clip.release == ("1.11" if "1.11" in arguments else None)
 

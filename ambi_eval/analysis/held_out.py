@@ -1,0 +1,122 @@
+"""Prior, model and people judged by the very same raters: half of each clip's panel, while the other half guesses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ambi_eval.analysis import intervals
+from ambi_eval.analysis.ambiguity import Bin
+from ambi_eval.analysis.intervals import Estimate
+from ambi_eval.analysis.panels import Trials, dealt, panel_of
+from ambi_eval.distribution import shares
+from ambi_eval.metrics import METRICS
+from ambi_eval.selection import Selection
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """One metric of prior, model and half panel against the other half of the raters.
+
+    Attributes:
+        clips: Number of clips whose panels can be halved.
+        prior: Score of the mean distribution of these clips.
+        model: Score of the model.
+        human: Score of the half panel.
+        model_minus_prior: Difference on the same clips and raters.
+        model_minus_human: The same.
+        human_minus_prior: The same.
+        gap_closed: (model - prior) / (human - prior): 0 as good as the prior, 1 as good as the half panel. None where
+            the half panel is not better than the prior by more than chance (the 95% interval of the difference), as on
+            the most ambiguous clips: there is no gap to close.
+    """
+
+    clips: int
+    prior: Estimate
+    model: Estimate
+    human: Estimate
+    model_minus_prior: Estimate
+    model_minus_human: Estimate
+    human_minus_prior: Estimate
+    gap_closed: Estimate | None
+
+
+class HeldOutRaters:
+    """All ways to halve the panels of some clips; expectations over them are exact (but for very large panels)."""
+
+    def __init__(self, selection: Selection, config: Mapping[str, Any]) -> None:
+        """Deal the panels.
+
+        Args:
+            selection: The clips.
+            config: The configuration that selected them (`labels`, `merge`).
+        """
+        panels = [panel_of(clip, votes, config) for clip, votes in zip(selection.clips, selection.votes, strict=True)]
+        shared = dealt(panels, lambda raters: raters // 2)
+        self.trials = None if shared is None else _of_each_clip(shared)
+        self.clusters = np.array(selection.clusters)
+        self.prior = shares(selection.votes).mean(axis=0)
+
+    def judge(self, p: Array, metric: str, bins: Sequence[Bin]) -> list[HeldOut] | None:
+        """Return one metric over all clips and then in each bin, or None if no panel can be halved.
+
+        Args:
+            p: Predicted distributions, shape (clips, labels); a row of NaN is an invalid one.
+            metric: Name of a metric that single clips have.
+            bins: Bins of the clips.
+        """
+        if self.trials is None:
+            return None
+        per_clip = METRICS[metric].per_clip
+        votes = self.trials.votes
+        case_of_clip = self.trials.clips[np.repeat(self.trials.panel, _lengths(self.trials))]
+        prior, model, human = (
+            self.trials.expected(np.asarray(per_clip(guess, votes)))
+            for guess in (np.broadcast_to(self.prior, votes.shape), p[case_of_clip], shares(self.trials.given))
+        )
+        everyone = np.ones(len(self.clusters), dtype=bool)
+        groups = [everyone[self.trials.clips], *(b.members[self.trials.clips] for b in bins)]
+        clusters = self.clusters[self.trials.clips]
+        up = 1 if METRICS[metric].higher_is_better else -1
+        return [_held_out(prior[here], model[here], human[here], clusters[here].tolist(), up) for here in groups]
+
+
+def _held_out(prior: Array, model: Array, human: Array, clusters: Sequence[str], up: int) -> HeldOut:
+    gap = intervals.of_mean(human - prior, clusters)
+    is_gap = min(up * gap.low, up * gap.high) > 0
+    return HeldOut(
+        clips=len(prior),
+        prior=intervals.of_mean(prior, clusters),
+        model=intervals.of_mean(model, clusters),
+        human=intervals.of_mean(human, clusters),
+        model_minus_prior=intervals.of_mean(model - prior, clusters),
+        model_minus_human=intervals.of_mean(model - human, clusters),
+        human_minus_prior=gap,
+        gap_closed=intervals.of_ratio(up * (model - prior), up * (human - prior), clusters) if is_gap else None,
+    )
+
+
+def _of_each_clip(trials: Trials) -> Trials:
+    """Return the same trials with cases of their own for every clip, since a model may predict clips differently."""
+    lengths = _lengths(trials)[trials.panel]
+    first = np.cumsum(lengths) - lengths
+    cases = np.repeat(trials.first[trials.panel] - first, lengths) + np.arange(lengths.sum())
+    return Trials(
+        given=trials.given[cases],
+        votes=trials.votes[cases],
+        probability=trials.probability[cases],
+        first=first,
+        clips=trials.clips,
+        panel=np.arange(len(trials.clips)),
+    )
+
+
+def _lengths(trials: Trials) -> NDArray[np.intp]:
+    """Return the number of cases of each panel."""
+    return np.diff(np.append(trials.first, len(trials.votes)))

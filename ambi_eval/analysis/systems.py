@@ -1,0 +1,74 @@
+"""The scores of one system's predictions, with the references beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ambi_eval.analysis.ambiguity import ambiguity_bins
+from ambi_eval.analysis.baselines import Baselines, baselines
+from ambi_eval.analysis.panels import certain
+from ambi_eval.analysis.predictions import read_predictions
+from ambi_eval.analysis.scoring import Scorer, Scores
+from ambi_eval.analysis.smoothing import smooth_towards_prior
+from ambi_eval.selection import Selection
+
+
+@dataclass(frozen=True)
+class SystemScores:
+    """What a file of predictions scores.
+
+    Attributes:
+        overall: Scores over all clips that are predicted.
+        binned: Scores in each bin of ambiguity, in the order of `baselines.bins`.
+        baselines: The references on the same clips.
+        notes: What a reader of the scores must know: missing clips, invalid answers, smoothing.
+    """
+
+    overall: Scores
+    binned: list[Scores]
+    baselines: Baselines
+    notes: list[str]
+
+
+def score_file(
+    path: Path,
+    selection: Selection,
+    config: Mapping[str, Any],
+    *,
+    edges: Sequence[float] | None = None,
+    allow_partial: bool = False,
+    smooth: bool = False,
+    acoustic: bool = True,
+) -> SystemScores:
+    """Score the predictions of a `.jsonl` file.
+
+    Args:
+        path: The file, as `read_predictions` reads it.
+        selection: The clips of the corpus, with the votes to score against.
+        config: The configuration that selected them.
+        edges: Edges of the bins of ambiguity, as `ambiguity_bins` takes them.
+        allow_partial: Whether to score what is there if clips are missing or unknown.
+        smooth: Whether to fit a temperature and shrink towards the prior first, on other speakers.
+        acoustic: Whether to listen to the clips for the acoustic reference.
+
+    Raises:
+        AmbiError: If the file, the edges or the smoothing cannot be.
+    """
+    predictions = read_predictions(path, selection.clips, config["labels"], allow_partial=allow_partial)
+    p, notes, clips = predictions.p, list(predictions.notes), predictions.clips
+    here = replace(
+        selection,
+        clips=[selection.clips[clip] for clip in clips],
+        votes=selection.votes[clips],
+        clusters=[selection.clusters[clip] for clip in clips],
+        heard=[selection.heard[clip] for clip in clips],
+    )
+    if smooth:
+        p, note = smooth_towards_prior(p, here.votes, here.clusters)
+        notes.append(note)
+    bins = ambiguity_bins(here.votes, edges)
+    overall, *binned = Scorer(here.votes, here.clusters, [b.members for b in bins]).score(certain(here.votes), p)
+    return SystemScores(overall, binned, baselines(here, config, bins, acoustic=acoustic), notes)

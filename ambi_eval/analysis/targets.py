@@ -1,0 +1,44 @@
+"""Whose judgement predictions are scored against: the corpus' own raters, raters of a face, or what was acted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+from ambi_eval.corpora.manifest import Clip, manifest_path, read_manifest
+from ambi_eval.errors import AmbiError
+from ambi_eval.selection import Selection, corpus_clips, select
+
+Against = Literal["voice", "face", "av", "acted"]
+
+
+def target_votes(config: Mapping[str, Any], against: Against = "voice") -> Selection:
+    """Return the clips of a corpus, those without audio among them, with the votes that count.
+
+    Args:
+        config: What `load_corpus` says about the corpus.
+        against: `voice`: the votes of the corpus' own manifest. `face`, `av`: those of raters who saw the face, or saw
+            and heard, from the manifest CORPUS_face or CORPUS_av. `acted`: one vote for the emotion that was acted.
+
+    Raises:
+        AmbiError: If there are no such votes.
+    """
+    if against == "voice":
+        return select(config, corpus_clips(config), hear=False)
+    if against == "acted":
+        return select(config, _acted(config, corpus_clips(config)), hear=False)
+    name = f"{config['manifest']}_{against}"
+    if not manifest_path(name).is_file():
+        raise AmbiError(
+            f"no '{against}' votes of {config['task']}, there is no manifest {manifest_path(name)}; of CREMA-D make it "
+            f"with ambi-eval prepare crema_d --modality {against} --source DIR"
+        )
+    return select(config, read_manifest(manifest_path(name)), hear=False)
+
+
+def _acted(config: Mapping[str, Any], clips: Iterable[Clip]) -> list[Clip]:
+    acted = [replace(clip, votes={clip.acted: 1.0}, ratings=()) for clip in clips if clip.acted]
+    if not acted:
+        raise AmbiError(f"no clip of {config['task']} says which emotion was acted: leave out --against acted")
+    return acted

@@ -1,0 +1,69 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from ambi_eval.analysis.targets import target_votes
+from ambi_eval.cli import app
+from ambi_eval.task_config import load_corpus
+
+
+def run(*arguments, exit_code=0):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == exit_code, result.output
+    return result
+
+
+@pytest.fixture
+def predictions(own_corpus, tmp_path):
+    clips = target_votes(load_corpus(str(own_corpus))).clips
+    path = tmp_path / "predictions.jsonl"
+    path.write_text("\n".join(json.dumps({"id": clip.id, "distribution": {clip.acted: 1}}) for clip in clips))
+    return path
+
+
+def test_baselines_prints_tables_or_json(own_corpus):
+    assert "majority_oracle_tie_split" in run("baselines", own_corpus).stdout
+    content = json.loads(run("baselines", own_corpus, "--json", "--edge", 0.9, "--no-acoustic").stdout)
+    assert content["corpus"] == "mine"
+    assert content["clips"] == 40
+    assert sum(b["clips"] for b in content["bins"]) == 40
+    assert content["bins"][0]["high"] <= 0.9 < content["bins"][1]["low"]
+    assert not any(note.startswith("acoustic") for note in content["notes"])
+
+
+def test_score_prints_tables_or_json(own_corpus, predictions):
+    text = run("score", predictions, "--corpus", own_corpus, "--smooth", "prior").stdout
+    assert text.startswith("predictions.jsonl against mine (voice): 40 clips; 8 clusters")
+    assert "THIS SYSTEM" in text
+    assert "smoothed: temperature" in text
+    content = json.loads(run("score", predictions, "--corpus", own_corpus, "--json", "--against", "acted").stdout)
+    assert (content["corpus"], content["against"], content["clips"]) == ("mine", "acted", 40)
+    assert content["metrics"]["jsd_bits"]["value"] == 0
+    assert set(content["bins"][0]) == {"low", "high", "clips", "metrics", "baselines"}
+    assert "prior" in content["baselines"]
+
+
+def test_a_partial_file_is_scored_only_if_that_is_wanted(own_corpus, predictions):
+    predictions.write_text("\n".join(predictions.read_text().split("\n")[:30]))
+    result = run("score", predictions, "--corpus", own_corpus, exit_code=2)
+    assert result.stderr.startswith(f"ambi_eval: {predictions}: 10 of 40 clips are missing")
+    content = json.loads(run("score", predictions, "--corpus", own_corpus, "--allow-partial", "--json").stdout)
+    assert content["clips"] == 30
+    assert content["notes"][0].startswith("PARTIAL: 10 of 40 clips are missing")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["baselines", "crema"], "no corpus 'crema', did you mean 'crema_d'?"),
+        (["baselines", "MINE", "--edge", "9"], "no clip has an entropy between 9 and 1.58496 bits: choose other edges"),
+        (["score", "none.jsonl", "--corpus", "MINE"], "none.jsonl cannot be read"),
+        (["score", "none.jsonl", "--corpus", "MINE", "--against", "face"], "no 'face' votes of mine"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(own_corpus, arguments, message):
+    arguments = [str(own_corpus) if argument == "MINE" else argument for argument in arguments]
+    result = run(*arguments, exit_code=2)
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1

@@ -1,0 +1,52 @@
+import io
+import json
+import math
+
+import pytest
+from rich.console import Console
+
+from ambi_eval.analysis.ambiguity import ambiguity_bins
+from ambi_eval.analysis.baselines import baselines
+from ambi_eval.analysis.scoring import WORTH
+from ambi_eval.analysis.tables import COLUMNS, baselines_json, tables
+from ambi_eval.analysis.targets import target_votes
+from ambi_eval.metrics import METRICS
+from ambi_eval.task_config import load_corpus
+
+
+@pytest.fixture(scope="module")
+def own(own_corpus):
+    config = load_corpus(str(own_corpus))
+    selection = target_votes(config)
+    return baselines(selection, config, ambiguity_bins(selection.votes))
+
+
+def test_json_has_a_value_and_an_interval_for_every_metric_and_null_for_what_is_undefined(own):
+    content = json.loads(json.dumps(baselines_json(own), allow_nan=False))
+    assert content["clips"] == 40
+    assert content["krippendorff_alpha"] == own.krippendorff_alpha
+    assert set(content["baselines"]) == set(own.overall)
+    for name, scores in content["baselines"].items():
+        assert list(scores) == [*METRICS, WORTH]
+        for metric, estimate in scores.items():
+            value = own.overall[name][metric].value
+            assert estimate["value"] == (None if math.isnan(value) else value)
+            assert set(estimate) == {"value", "low", "high"}
+    assert content["baselines"]["uniform"]["entropy_rho"] == {"value": None, "low": None, "high": None}
+    assert sum(b["clips"] for b in content["bins"]) == 40
+    assert set(content["bins"][0]["baselines"]) == set(own.overall)
+
+
+def test_the_tables_show_every_reference_once_and_fit_their_width(own):
+    console = Console(width=130, markup=False, highlight=False, file=io.StringIO())
+    console.print(tables("mine", own))
+    lines = console.file.getvalue().splitlines()
+    assert lines[0].strip() == "mine"
+    for name in own.overall.keys() - {"one_human"}:
+        rows = [line.split() for line in lines if line.split()[:1] == [name]]
+        assert len(rows) == 2, name
+    assert lines[1].split() == ["clips", *COLUMNS]
+    uniform = next(line.split() for line in lines if line.strip().startswith("uniform"))
+    jsd = own.overall["uniform"]["jsd_bits"]
+    assert uniform[1:4] == ["40", f"{jsd.value:.3f}"[1:], "±" + f"{jsd.high - jsd.value:.3f}"[1:]]
+    assert any(line.startswith("acoustic: 0 of 40 clips") for line in lines)
