@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ambi_eval.errors import AmbiError
+from ambi_eval.metrics import METRICS
 from ambi_eval.selection import Selection, corpus_clips, select
 from ambi_eval.task_config import OVERRIDES, tasks_dir
 
@@ -192,17 +193,19 @@ def _read_task(file: Path, name: str, config: Json, results: Json) -> TaskRun:
     digest = hashlib.sha256()
     for sample in _lines(path):
         samples.setdefault(sample["filter"], {})[sample["doc"]["id"]] = sample
-        digest.update((sample["doc_hash"] + sample["prompt_hash"] + sample["target_hash"]).encode())
+        digest.update(sample["hashes"].encode())
     if digest.hexdigest() != results.get("task_hashes", {}).get(name):
         raise AmbiError(f"{path} is not what {file.name} was computed from: it was cut or changed; repeat the run.")
     selection = _selection(path, config, next(iter(samples.values())))
     ordered = {pipeline: [of_clips[clip.id] for clip in selection.clips] for pipeline, of_clips in samples.items()}
     first = next(iter(ordered.values()))
+    pipelines = {key: _pipeline(key, of_clips, config["labels"]) for key, of_clips in ordered.items()}
+    _check_votes(path, config, selection, next(iter(pipelines.values())))
     return TaskRun(
         name=name,
         config=config,
         selection=selection,
-        pipelines={key: _pipeline(key, of_clips, config["labels"]) for key, of_clips in ordered.items()},
+        pipelines=pipelines,
         texts=[_texts(sample, config) for sample in first],
         tokens=np.array([_tokens(sample, config) for sample in first]),
         failed=sum((Counter(sample["prediction"]["failed"]) for sample in first), Counter()),
@@ -210,13 +213,14 @@ def _read_task(file: Path, name: str, config: Json, results: Json) -> TaskRun:
 
 
 def _lines(path: Path) -> Iterator[Json]:
-    """Yield the logged samples, each with its `prediction`; prompts, which nothing here needs, are dropped at once."""
+    """Yield the logged samples, each with its `prediction` and its `hashes`; prompts are dropped at once."""
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 sample = json.loads(line)
                 del sample["arguments"]
                 sample["prediction"] = json.loads(sample["filtered_resps"][0])
+                sample["hashes"] = sample["doc_hash"] + sample["prompt_hash"] + sample["target_hash"]
             except (ValueError, KeyError, TypeError) as error:
                 raise AmbiError(f"{path}, line {number} is no logged sample ({error!r}): repeat the run.") from error
             yield sample
@@ -252,6 +256,20 @@ def _pipeline(name: str, samples: Sequence[Json], labels: Sequence[str]) -> Pipe
     names = {name for sample in samples for name in sample["metrics"] if not name.endswith("_stderr")}
     logged = {name: np.array([sample.get(name, np.nan) for sample in samples], dtype=float) for name in names}
     return Pipeline(name, p, logged)
+
+
+def _check_votes(path: Path, config: Json, selection: Selection, pipeline: Pipeline) -> None:
+    """Raise if the votes in the manifest are not those that the run was scored against."""
+    for name, metric in METRICS.items():
+        scores = metric.per_clip(pipeline.p, selection.votes)
+        if scores is not None and name in pipeline.logged:
+            changed = np.flatnonzero(~np.isclose(scores, pipeline.logged[name], atol=1e-6, equal_nan=True))
+            if len(changed):
+                raise AmbiError(
+                    f"{path}: {len(changed)} of its clips have other votes in the manifest '{config['manifest']}' than "
+                    f"when they were scored, the first is '{selection.clips[changed[0]].id}': prepare the corpus as it "
+                    "was, or repeat the run."
+                )
 
 
 def _texts(sample: Json, config: Json) -> list[str]:

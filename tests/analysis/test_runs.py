@@ -210,6 +210,18 @@ def with_other_manifest(folder):
     set_manifest(folder, str(other))
 
 
+def with_other_votes(folder):
+    other = folder / "other.jsonl"
+    votes = {"calm": 4, "tense": 1}
+    other.write_text("\n".join(json.dumps({**clip, "votes": votes}) for clip in CLIPS))
+    set_manifest(folder, str(other))
+
+
+def without_hashes(folder):
+    file = only(folder, "samples_mine_sc_*.jsonl")
+    file.write_text(file.read_text().replace("doc_hash", "hash"))
+
+
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
@@ -217,6 +229,11 @@ def with_other_manifest(folder):
         (with_broken_line, r"samples_mine_sc_.*\.jsonl, line 6 is no logged sample .*: repeat the run"),
         (with_lines_lost, "it was cut or changed; repeat the run"),
         (with_other_json, "line 1 is no logged sample"),
+        (without_hashes, "line 1 is no logged sample .*doc_hash"),
+        (
+            with_other_votes,
+            "2 of its clips have other votes in the manifest .* than when they were scored",
+        ),
         (with_broken_results, r"results_.*\.json cannot be read"),
         (without_anything, "holds no results_.*: give the folder that --output_path of lm_eval named"),
         (with_manifest_gone, r"the votes of its clips are not there any more: no manifest at .*gone\.jsonl"),

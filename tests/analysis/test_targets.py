@@ -34,5 +34,5 @@ def test_the_votes_of_other_raters_come_from_a_manifest_of_their_own(crema_d_dat
 
 def test_votes_that_were_not_prepared(tmp_path, monkeypatch, crema_d_config):
     monkeypatch.setenv("AMBI_DATA", str(tmp_path))
-    with pytest.raises(AmbiError, match=r"no 'av' votes of crema_d.*prepare crema_d --modality av --source DIR --out"):
+    with pytest.raises(AmbiError, match=r"no 'av' votes of crema_d.*prepare crema_d --modality av --source DIR"):
         target_votes(crema_d_config, "av")

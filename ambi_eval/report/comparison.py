@@ -1,0 +1,130 @@
+"""Two runs, or two strategies of a run, on the same clips: every metric's difference in one table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Group
+from rich.table import Table
+
+from ambi_eval.analysis.runs import Pipeline, TaskRun, read_runs
+from ambi_eval.analysis.significance import Comparison, compare, linearised
+from ambi_eval.errors import AmbiError, did_you_mean
+from ambi_eval.metrics import METRICS
+from ambi_eval.report.figures import with_interval
+
+System = tuple[str, TaskRun, Pipeline]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One system against another.
+
+    Attributes:
+        first: Model, task and pipeline of the first.
+        second: Those of the second.
+        clips: Number of clips that both were asked about.
+        left_out: Number of clips that only one of them was asked about.
+        simulated: Whether the raters are simulated.
+        metrics: First minus second, by metric; p-values are corrected for all metrics of the pair.
+    """
+
+    first: str
+    second: str
+    clips: int
+    left_out: int
+    simulated: bool
+    metrics: dict[str, Comparison]
+
+
+def compare_runs(first: str, second: str) -> list[Pair]:
+    """Return the comparison of two systems, or of all that two runs have in common.
+
+    Args:
+        first: A folder or results file of `lm_eval`; with `:TASK` or `:TASK:PIPELINE` behind it only that part.
+        second: The same. If both name exactly one system, these are compared, whatever they are called; otherwise
+            those of the same task and pipeline.
+
+    Raises:
+        AmbiError: If one cannot be read, or nothing in them can be compared.
+    """
+    a, b = _systems(first), _systems(second)
+    if len(a) == len(b) == 1:
+        return [_pair(*a.values(), *b.values())]
+    common = [name for name in a if name in b]
+    if not common:
+        raise AmbiError(
+            f"{first} and {second} have no task and pipeline in common ({', '.join(a)}; {', '.join(b)}): name one of "
+            f"each, such as {first}:{next(iter(a))}."
+        )
+    return [_pair(a[name], b[name]) for name in common]
+
+
+def table(pairs: list[Pair]) -> Group:
+    """Return what a terminal shows."""
+    blocks: list[Table | str] = []
+    for pair in pairs:
+        title = f"{pair.first} minus {pair.second}, {pair.clips:,} clips"
+        if pair.left_out:
+            title += f" ({pair.left_out:,} that only one of them has are left out)"
+        if pair.simulated:
+            title = f"SIMULATED RATERS, NOT PEOPLE: {title}"
+        shown = Table("", "difference [95 % interval]", "p", "p corrected", box=None)
+        for name, comparison in pair.metrics.items():
+            up = "higher is better" if METRICS[name].higher_is_better else "lower is better"
+            p_values = f"{comparison.p:.2g}", f"{comparison.p_holm:.2g}"
+            shown.add_row(f"{name} ({up})", with_interval(comparison.difference), *p_values)
+        any_metric = next(iter(pair.metrics.values()))
+        blocks += [
+            title,
+            shown,
+            f"Sign-flip test over {any_metric.clusters} clusters (least possible p: {any_metric.smallest_p:.2g}), "
+            f"corrected by Holm's method for {len(pair.metrics)} metrics.",
+            "",
+        ]
+    return Group(*blocks)
+
+
+def _systems(named: str) -> dict[str, System]:
+    """Return the systems that `PATH`, `PATH:TASK` or `PATH:TASK:PIPELINE` names, by `TASK:PIPELINE`."""
+    parts = named.split(":")
+    depth = next((end for end in range(len(parts), 1, -1) if Path(":".join(parts[:end])).exists()), 1)
+    path, wanted = ":".join(parts[:depth]), ":".join(parts[depth:])
+    runs = read_runs(Path(path))
+    if len(runs) > 1:
+        raise AmbiError(f"{path} holds {len(runs)} runs: name one of their folders, such as {runs[0].file.parent}.")
+    systems = {
+        f"{task.name}:{pipeline.name}": (f"{runs[0].model} {task.name}:{pipeline.name}", task, pipeline)
+        for task in runs[0].tasks.values()
+        for pipeline in task.pipelines.values()
+    }
+    found = {name: system for name, system in systems.items() if f"{name}:".startswith(f"{wanted}:") or not wanted}
+    if not found:
+        raise AmbiError(f"{path} has no '{wanted}'{did_you_mean(wanted, systems)} (it has {', '.join(systems)}).")
+    return found
+
+
+def _pair(first: System, second: System) -> Pair:
+    (first_name, a, p), (second_name, b, q) = first, second
+    rows_a, rows_b = ({clip.id: row for row, clip in enumerate(task.selection.clips)} for task in (a, b))
+    common = [clip for clip in rows_a if clip in rows_b]
+    here, there = [rows_a[clip] for clip in common], [rows_b[clip] for clip in common]
+    if not common or a.config["labels"] != b.config["labels"] or (a.votes[here] != b.votes[there]).any():
+        raise AmbiError(
+            f"{first_name} and {second_name} cannot be compared: they share {len(common)} clips, and the labels "
+            f"({', '.join(a.config['labels'])}; {', '.join(b.config['labels'])}) and votes of these must be the same."
+        )
+    votes, differences = a.votes[here], {}
+    for name, metric in METRICS.items():
+        of_first, of_second = linearised(metric, p.p[here], votes), linearised(metric, q.p[there], votes)
+        if of_first is not None and of_second is not None:
+            differences[name] = of_first - of_second
+    return Pair(
+        first=first_name,
+        second=second_name,
+        clips=len(common),
+        left_out=len(rows_a) + len(rows_b) - 2 * len(common),
+        simulated=a.simulated,
+        metrics=compare(differences, [a.selection.clusters[row] for row in here]),
+    )

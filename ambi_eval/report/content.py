@@ -1,0 +1,218 @@
+"""Every number of the report: what the page draws and what `--json` writes down."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from ambi_eval.analysis.discrimination import Discrimination
+from ambi_eval.analysis.held_out import HeldOut
+from ambi_eval.analysis.intervals import Estimate
+from ambi_eval.analysis.reliability import ConfidenceBin
+from ambi_eval.analysis.scoring import Scores
+from ambi_eval.analysis.significance import Comparison
+from ambi_eval.analysis.subgroups import Subgroup
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """Where a run came from and how to repeat it.
+
+    Attributes:
+        label: The model's name, numbered where several runs have the same.
+        file: The results file.
+        date: When it started.
+        seconds: How long it took.
+        command: The command line that repeats it.
+        versions: Versions of what computed it.
+        model_info: What the model says about itself: digest, dtype, device, counters ...
+        environment: The harness's description of the machine.
+    """
+
+    label: str
+    file: str
+    date: str
+    seconds: float
+    command: str
+    versions: Mapping[str, str]
+    model_info: Mapping[str, Any]
+    environment: str
+
+
+@dataclass(frozen=True)
+class ClipError:
+    """One of the clips that a system predicts worst.
+
+    Attributes:
+        clip: The clip's id.
+        jsd_bits: Its score.
+        ambiguity: Entropy of its votes, in bits.
+        majority: The raters' majority label; several that tie are joined by a slash.
+        votes: Votes per label.
+        predicted: Predicted shares per label, or None where no answer could be used.
+        answers: The different answers and how often each was given, the most frequent first.
+        audio: Address of the audio file on this machine, or None if it is not there.
+    """
+
+    clip: str
+    jsd_bits: float
+    ambiguity: float
+    majority: str
+    votes: Sequence[float]
+    predicted: Sequence[float] | None
+    answers: Sequence[tuple[str, int]]
+    audio: str | None
+
+
+@dataclass(frozen=True)
+class System:
+    """One model under one strategy and pipeline, on the clips of a section.
+
+    Attributes:
+        model: Label of its run.
+        name: Strategy and pipeline, with control and transcript where there are any.
+        task: The harness's task.
+        pipeline: The filter pipeline.
+        config: What matters of the task's configuration.
+        pool_size: Number of answers of a clip.
+        scores: Every metric and `worth_raters`, over all clips.
+        binned: The same in each bin of ambiguity.
+        invalid_rate: Share of clips without a valid prediction.
+        failed: How many answers could not be used, by reason.
+        tokens: Generated tokens per clip.
+        two_alternatives: The matched-pair forced choice.
+        held_out: Prior, system and half panel against the same raters, over all clips and then in each bin.
+        curves: Of each metric, the score at each pool size; empty where a part of the pool is no smaller pool.
+        asymptote: Full name of the system that the curve tends to: `exact`, of the same model and prompt.
+        confusion: Expected number of clips, a row per majority label, a column per predicted label and one for none.
+        reliability: Confidence against agreement.
+        ambiguity_auroc: How well its entropy tells the clips of the most ambiguous bin from the others.
+        entropy_map: Number of clips by entropy of the votes (rows, upwards) and of the prediction (columns).
+        subgroups: The divergence less that of the prior, by groups of speakers.
+        diagnostics: Further means over clips that the harness logged.
+        worst: The clips with the largest error, the worst first.
+        against_best: Difference from the best system of the section, per clip; None for that system itself.
+    """
+
+    model: str
+    name: str
+    task: str
+    pipeline: str
+    config: Mapping[str, Any]
+    pool_size: int
+    scores: Scores
+    binned: list[Scores]
+    invalid_rate: Estimate
+    failed: Mapping[str, int]
+    tokens: Estimate
+    two_alternatives: Discrimination | None
+    held_out: list[HeldOut] | None
+    curves: Mapping[str, Mapping[int, Estimate]]
+    asymptote: str | None
+    confusion: list[list[float]]
+    reliability: list[ConfidenceBin]
+    ambiguity_auroc: Estimate
+    entropy_map: list[list[int]]
+    subgroups: list[Subgroup]
+    diagnostics: Mapping[str, Estimate]
+    worst: list[ClipError]
+    against_best: Comparison | None
+
+    @property
+    def full_name(self) -> str:
+        """Model and name."""
+        return f"{self.model}: {self.name}"
+
+
+@dataclass(frozen=True)
+class BinFacts:
+    """A bin of ambiguity: its name, its ends in bits, and its number of clips."""
+
+    name: str
+    low: float
+    high: float
+    clips: int
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A trivial predictor or a human reference.
+
+    Attributes:
+        description: What it predicts, and who judges it.
+        clips: Number of clips that it is scored on.
+        scores: Every metric and `worth_raters`, over all clips.
+        binned: The same in each bin of ambiguity.
+        two_alternatives: The matched-pair forced choice, where clips match.
+    """
+
+    description: str
+    clips: int
+    scores: Scores
+    binned: list[Scores]
+    two_alternatives: Estimate | None
+
+
+@dataclass(frozen=True)
+class Section:
+    """All systems that were asked about the same clips with the same labels.
+
+    Attributes:
+        corpus: Its name.
+        simulated: Whether its raters are simulated.
+        labels: The labels.
+        clips: Number of clips.
+        left_out: Number of clips of the corpus that were not asked about, by reason.
+        clusters: Number of clusters of dependent clips.
+        cluster: What they are: speakers, sessions or dialogues.
+        raters: Fewest, mean and most votes of a clip.
+        ambiguity: Mean entropy of the votes, in bits.
+        krippendorff_alpha: Agreement of the raters.
+        best_accuracy: Accuracy of the best possible prediction, since votes tie.
+        bins: Bins of ambiguity.
+        references: What to read the scores against.
+        samplers: Curves of mere sampling: from the raters' shares (`people`) and from the prior (`prior`), by metric.
+        systems: The systems, the best first.
+        notes: What else a reader must know.
+    """
+
+    corpus: str
+    simulated: bool
+    labels: Sequence[str]
+    clips: int
+    left_out: Mapping[str, int]
+    clusters: int
+    cluster: str
+    raters: tuple[float, float, float]
+    ambiguity: float
+    krippendorff_alpha: float
+    best_accuracy: float
+    bins: list[BinFacts]
+    references: Mapping[str, Reference]
+    samplers: Mapping[str, Mapping[str, Mapping[int, Estimate]]]
+    systems: list[System]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Content:
+    """All of the report: when it was made, its runs, and a section for each set of clips."""
+
+    made: str
+    runs: list[RunFacts]
+    sections: list[Section]
+
+
+def as_json(value: Any) -> Any:
+    """Return any part of the content as JSON takes it: dataclasses as objects, NaN and infinities as null."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: as_json(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,45 @@
+// Sorting and filtering; without it the page shows everything in its first order.
+"use strict";
+for (const table of document.querySelectorAll("table.sortable")) {
+  const body = table.tBodies[0];
+  table.querySelectorAll("thead th").forEach((head, column) => {
+    if (head.dataset.plain !== undefined) return;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => {
+      const falling = head.getAttribute("aria-sort") === "ascending";
+      for (const other of table.querySelectorAll("th[aria-sort]")) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", falling ? "descending" : "ascending");
+      const key = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
+      const compare = (a, b) => {
+        const [x, y] = [key(a), key(b)], [m, n] = [parseFloat(x), parseFloat(y)];
+        if (x === "" || y === "") return (x === "") - (y === "");  // nothing to compare goes last, both ways
+        const order = Number.isNaN(m) || Number.isNaN(n) ? x.localeCompare(y) : m - n;
+        return falling ? -order : order;
+      };
+      body.append(...[...body.rows].sort(compare));
+    });
+  });
+}
+for (const form of document.querySelectorAll(".filters")) {
+  const rows = [...document.getElementById(form.dataset.table).tBodies[0].rows];
+  const count = form.querySelector("output");
+  const apply = () => {
+    const text = form.elements.text.value.toLowerCase();
+    let shown = 0;
+    for (const row of rows) {
+      const system = form.elements.system.value, label = form.elements.label.value;
+      row.hidden = (system && row.dataset.system !== system)
+        || (label && !row.dataset.labels.split("/").includes(label))
+        || (text && !row.textContent.toLowerCase().includes(text));
+      shown += !row.hidden;
+    }
+    count.textContent = `${shown} of ${rows.length} rows`;
+  };
+  form.addEventListener("input", apply);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.hidden = false;
+  apply();
+}

@@ -1,0 +1,150 @@
+"""The content of the report against what the harness itself computed, and what is left for the report to work out."""
+
+import numpy as np
+import pytest
+
+from ambi_eval.analysis.baselines import baselines
+from ambi_eval.analysis.runs import read_runs
+from ambi_eval.distribution import shares
+from ambi_eval.metrics import METRICS
+from ambi_eval.report.build import WORST_CLIPS, asymptotes, build, system_name
+
+NAMES = ["direct answer", "exact likelihood", "sc dist", "sc vote"]
+
+
+def system(content, model, name):
+    (found,) = [s for s in content.sections[0].systems if (s.model, s.name) == (model, name)]
+    return found
+
+
+def test_systems_asked_about_the_same_clips_share_a_section_the_best_first(content):
+    (section,) = content.sections
+    scores = [s.scores["jsd_bits"].value for s in section.systems]
+    assert scores == sorted(scores)
+    assert sorted(s.full_name for s in section.systems) == sorted(
+        f"{model}: {name}" for model in ("good/model", "weak<model>") for name in NAMES
+    )
+    assert (section.clips, section.clusters, section.cluster) == (48, 8, "speaker")
+    assert (section.corpus, section.simulated) == ("mine", False)
+
+
+@pytest.mark.parametrize("metric", ["jsd_bits", "bc", "acc", "macro_f1", "invalid_rate"])
+def test_scores_are_those_of_the_harness(runs, content, metric):
+    for run in runs:
+        for task, pipeline, name in (("direct", "answer", "direct answer"), ("sc", "dist", "sc dist")):
+            found = system(content, run.model, name)
+            value = found.invalid_rate if metric == "invalid_rate" else found.scores[metric]
+            of_harness = run.results["results"][f"mine_{task}"]
+            assert value.value == pytest.approx(of_harness[f"{metric},{pipeline}"], abs=1e-12)
+            margin = of_harness[f"{metric}_stderr,{pipeline}"] * 2.364624  # Student's t with 7 degrees of freedom
+            assert value.high - value.value == pytest.approx(margin, abs=1e-6)
+
+
+def test_curves_are_those_of_the_harness_and_end_with_the_whole_pool(runs, content):
+    of_harness = runs[0].results["results"]["mine_sc"]
+    points = system(content, "good/model", "sc dist").curves["jsd_bits"]
+    assert list(points) == [1, 3, 5, 10, 20]
+    for size, estimate in points.items():
+        assert estimate.value == pytest.approx(of_harness[f"jsd_bits@{size},dist"], abs=1e-12)
+    assert points[20].value == pytest.approx(of_harness["jsd_bits,dist"], abs=1e-12)
+    assert system(content, "good/model", "direct answer").curves == {}
+
+
+def test_mere_sampling_stands_beside_the_curves_at_the_same_sizes(content):
+    section = content.sections[0]
+    for source in ("people", "prior"):
+        values = [e.value for e in section.samplers[source]["jsd_bits"].values()]
+        assert list(section.samplers[source]["jsd_bits"]) == [1, 3, 5, 10, 20]
+        assert values == sorted(values, reverse=True)
+
+
+def test_the_histogram_of_samples_tends_to_the_exact_readout_of_its_own_model(content):
+    assert system(content, "weak<model>", "sc dist").asymptote == "weak<model>: exact likelihood"
+    assert {s.asymptote for s in content.sections[0].systems if s.name != "sc dist"} == {None}
+
+
+@pytest.mark.parametrize("kwargs", [{"gen_kwargs": {"temperature": 0.7}}, {"gen_kwargs": {"top_p": 0.9}}])
+def test_under_other_sampling_than_from_the_likelihoods_there_is_no_asymptote(lm_eval, tmp_path, kwargs):
+    (run,) = read_runs(lm_eval(tmp_path, 0.5, "m", tasks=["mine_sc", "mine_exact"], **kwargs))
+    sampled, exact = run.tasks["mine_sc"], run.tasks["mine_exact"]
+    assert asymptotes(sampled, sampled.pipelines["dist"], [exact]) == []
+
+
+def test_references_are_those_of_the_baselines_command(runs, content):
+    task = next(iter(runs[0].tasks.values()))
+    found = baselines(task.selection, task.config, [], acoustic=False)
+    for name, reference in content.sections[0].references.items():
+        assert reference.scores == found.overall[name]
+        assert len(reference.binned) == len(content.sections[0].bins)
+
+
+def test_tokens_failures_and_pool_sizes(content):
+    sampled, direct = system(content, "good/model", "sc dist"), system(content, "good/model", "direct answer")
+    assert sampled.tokens.value == pytest.approx(20 * (47 * 2 + 9) / 48)
+    assert (sampled.pool_size, direct.pool_size) == (20, 1)
+    assert sum(sampled.failed.values()) == 20
+    assert direct.invalid_rate.value == pytest.approx(1 / 48)
+    assert system(content, "good/model", "exact likelihood").tokens.value == 0
+
+
+def test_the_clips_with_the_largest_error_come_worst_first_with_their_answers(content, votes):
+    worst = system(content, "good/model", "sc dist").worst
+    assert len(worst) == WORST_CLIPS
+    errors = [clip.jsd_bits for clip in worst]
+    assert errors == sorted(errors, reverse=True)
+    first = worst[0]
+    assert (first.clip, first.jsd_bits, first.predicted) == ("s0_0", 1.0, None)
+    assert [count for _, count in first.answers] == [20]
+    assert first.audio.endswith("all.wav#t=0,0.1")
+    for clip in worst[1:]:
+        assert clip.votes == votes[clip.clip].tolist()
+        assert METRICS["jsd_bits"].per_clip(clip.predicted, clip.votes) == pytest.approx(clip.jsd_bits)
+
+
+def test_confusion_and_entropy_map_count_every_clip(content):
+    for s in content.sections[0].systems:
+        assert np.sum(s.confusion) == pytest.approx(48)
+        assert np.sum(s.entropy_map) == round(48 * (1 - s.invalid_rate.value))
+
+
+def test_every_system_is_compared_with_the_best(content, runs):
+    best, *others = content.sections[0].systems
+    assert best.against_best is None
+    for other in others:
+        difference = other.against_best.difference.value
+        assert difference == pytest.approx(other.scores["jsd_bits"].value - best.scores["jsd_bits"].value)
+        assert other.against_best.smallest_p == 2**-7
+
+
+def test_subgroups_are_read_as_differences_from_the_prior(content, runs):
+    s = system(content, "good/model", "direct answer")
+    assert [(g.trait, g.name, g.speakers) for g in s.subgroups] == [("sex", "female", 4), ("sex", "male", 4)]
+    prior = content.sections[0].references["prior"].scores["jsd_bits"].value
+    assert np.mean([g.mean.value for g in s.subgroups]) == pytest.approx(s.scores["jsd_bits"].value - prior)
+
+
+def test_other_clips_make_another_section_and_are_counted(lm_eval, runs, tmp_path):
+    part = lm_eval(tmp_path, 0.5, "good/model", tasks=["mine_direct"], limit=12)
+    content = build([*runs[:1], *read_runs(part)])
+    assert [section.clips for section in content.sections] == [48, 12]
+    assert content.sections[1].left_out == {"not asked in this run": 36}
+    assert [run.label for run in content.runs] == ["good/model #1", "good/model #2"]
+    assert content.sections[1].systems[0].against_best is None
+
+
+def test_a_control_and_a_transcript_show_in_the_name(lm_eval, tmp_path):
+    metadata = {"control": "silence", "transcript": "given"}
+    (run,) = read_runs(lm_eval(tmp_path, 0.5, "m", tasks=["mine_direct"], metadata=metadata))
+    task = run.tasks["mine_direct"]
+    assert system_name(task, task.pipelines["answer"]) == "direct answer + transcript [silence]"
+
+
+def test_bins_and_held_out_raters_are_those_of_the_votes(content, runs):
+    section = content.sections[0]
+    assert sum(b.clips for b in section.bins) == 48
+    human = shares(next(iter(runs[0].tasks.values())).votes)
+    assert section.ambiguity == pytest.approx(-np.nansum(human * np.log2(np.where(human > 0, human, 1))) / 48)
+    for s in section.systems:
+        assert len(s.held_out) == len(s.binned) + 1 == len(section.bins) + 1
+        overall = s.held_out[0]
+        assert overall.model_minus_prior.value == pytest.approx(overall.model.value - overall.prior.value)

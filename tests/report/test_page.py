@@ -1,0 +1,144 @@
+"""The page: one file, complete without a network, with every number; whatever a model answers stays text."""
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from ambi_eval.analysis.intervals import Estimate
+from ambi_eval.analysis.runs import read_runs
+from ambi_eval.errors import AmbiError
+from ambi_eval.metrics import METRICS
+from ambi_eval.report.build import build
+from ambi_eval.report.content import Content
+from ambi_eval.report.figures import short
+from ambi_eval.report.page import render, write_json, write_page
+
+VOID = {"meta", "link", "input", "br"}
+
+
+class Page(HTMLParser):
+    """Elements and text of a page; refuses tags that do not match."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.elements, self.open, self.text = [], [], ""
+        self.feed(html)
+        assert self.open == [], "tags that were never closed"
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] not in ("style", "script"):
+            self.text += data
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def page(content):
+    return Page(render(content))
+
+
+def test_it_is_well_formed_and_asks_for_nothing(page, content):
+    assert all(not attrs["href"].startswith(("http", "//")) for attrs in page.all("a") + page.all("link"))
+    assert not any("src" in attrs for _, attrs in page.elements)
+    html = render(content)
+    assert "url(" not in html
+    assert "@import" not in html
+    assert len(html) < 5_000_000
+
+
+def test_answers_and_names_stay_text(page):
+    assert "<img src=x onerror=alert(1)> & I'm not sure." in page.text
+    assert "weak<model>" in page.text
+    assert page.all("img") == []
+    assert len(page.all("script")) == 1
+
+
+def test_every_headline_number_stands_in_the_page(page, content):
+    for system in content.sections[0].systems:
+        for metric in (*METRICS, "worth_raters"):
+            assert short(system.scores[metric].value) in page.text
+        assert short(system.two_alternatives.score.value) in page.text
+        for held_out in system.held_out:
+            assert short(held_out.model.value) in page.text
+
+
+def test_commands_versions_prompts_and_references_are_there(page, content):
+    for run in content.runs:
+        assert run.command in page.text
+        assert f"lm_eval {run.versions['lm_eval']}" in page.text
+    assert "name the emotion that" in page.text
+    for reference in content.sections[0].references.values():
+        assert reference.description in page.text
+
+
+def test_every_plot_has_words_for_screen_readers_and_a_table_behind_it(page):
+    assert all(attrs.get("role") == "img" and "aria-label" in attrs for attrs in page.all("svg"))
+    assert page.text.count("Numbers of this plot") == 5 + 2 * 8
+    assert all(attrs.get("scope") for attrs in page.all("th"))
+
+
+def test_simulated_raters_are_said_in_big_letters_over_every_table(page, content):
+    assert "SIMULATED" not in page.text
+    simulated = Page(render(replace(content, sections=[replace(content.sections[0], simulated=True)])))
+    headings = [tag for tag, _ in simulated.elements].count("h3")
+    unmarked = len(content.runs) + 1  # how to repeat it, what was asked
+    assert simulated.text.count("SIMULATED RATERS") == 1 + 1 + headings - unmarked
+
+
+def test_audio_is_linked_not_embedded(page):
+    links = {attrs["href"] for attrs in page.all("a") if attrs["href"].startswith("file:")}
+    assert any(re.fullmatch(r"file:///.*/all\.wav#t=0,0\.1", link) for link in links)
+    assert page.all("audio") == []
+
+
+def test_one_system_alone_and_panels_that_cannot_be_halved_make_a_page_too(content):
+    section = content.sections[0]
+    exact = next(s for s in section.systems if s.name == "exact likelihood")
+    alone = replace(exact, held_out=None, two_alternatives=None, against_best=None, subgroups=[])
+    page = Page(render(replace(content, sections=[replace(section, systems=[alone])])))
+    assert "there is no half panel to compare with" in page.text
+    assert "no two clips share a speaker" in page.text
+    assert "Is the best really better?" not in page.text
+    assert "What more answers buy" not in page.text
+
+
+def test_weights_that_are_practically_uniform_are_called_so(content):
+    section = content.sections[0]
+    said = "indistinguishable from the unweighted mean"
+    for share, times in ((0.4, 0), (0.99, 1)):
+        weighted = replace(section.systems[0], diagnostics={"near_uniform": Estimate(share, share, share)})
+        text = Page(render(replace(content, sections=[replace(section, systems=[weighted])]))).text
+        assert text.count(said) == times
+
+
+def test_a_single_clip_makes_a_page_without_intervals(lm_eval, tmp_path):
+    (section,) = build(read_runs(lm_eval(tmp_path, 0.5, "m", limit=1))).sections
+    assert (section.clips, section.clusters, len(section.bins)) == (1, 1, 1)
+    html = render(Content("now", [], [section]))
+    text = Page(html).text
+    assert not re.search(r"[>\s\[,]nan[<\s\],]", html)
+    assert "[" not in text.partition("Scores")[2].partition("Against the same raters")[0]
+
+
+def test_files_are_written_with_their_folder_or_the_reason_is_said(content, tmp_path):
+    write_page(content, tmp_path / "new" / "report.html")
+    write_json(content, tmp_path / "new" / "report.json")
+    assert (tmp_path / "new" / "report.html").read_text(encoding="utf-8") == render(content)
+    assert json.loads((tmp_path / "new" / "report.json").read_text())["sections"][0]["clips"] == 48
+    with pytest.raises(AmbiError, match=r"cannot write .*report.html \(.*\): name another file"):
+        write_page(content, tmp_path / "new" / "report.html" / "report.html")

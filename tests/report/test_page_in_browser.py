@@ -1,0 +1,101 @@
+"""The page in a real browser, opened from disk."""
+
+import pytest
+
+from ambi_eval.report.page import write_page
+
+TABLES = "[...document.querySelectorAll('table.sortable')]"
+CLIPS = "document.querySelector('#clips1')"
+SHOWN = f"[...{CLIPS}.tBodies[0].rows].filter(row => row.offsetParent !== null)"
+
+
+@pytest.fixture(scope="module")
+def file(content, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    write_page(content, path)
+    return path
+
+
+@pytest.fixture(params=[1280, 390], ids=["desktop", "phone"])
+def opened(browser, file, request):
+    browser.open(file, request.param)
+    return browser
+
+
+def choose(browser, name, value):
+    browser.js(
+        f"const field = document.querySelector('.filters').elements['{name}']; field.value = {value!r};"
+        "field.dispatchEvent(new Event('input', {bubbles: true}));"
+    )
+
+
+def test_it_loads_without_an_error_or_a_request(browser, file):
+    browser.requests()
+    browser.open(file, 1280)
+    assert browser.console() == []
+    assert [url for url in browser.requests() if not url.startswith("data:")] == [file.as_uri()]
+
+
+def test_nothing_is_wider_than_the_screen(opened):
+    assert opened.js("return document.documentElement.scrollWidth <= window.innerWidth")
+    assert len(opened.screenshot()) > 20_000
+
+
+@pytest.mark.parametrize(("column", "number"), [(0, False), (2, True), (3, True), (4, False)])
+def test_clips_sort_by_a_click_and_back_by_another(opened, column, number):
+    key = f"row => {'Number' if number else 'String'}(row.cells[{column}].textContent.trim())"
+    for direction in ("ascending", "descending"):
+        opened.js(f"{CLIPS}.querySelectorAll('thead button')[{column}].click()")
+        assert opened.js(f"return {CLIPS}.querySelectorAll('th')[{column}].getAttribute('aria-sort')") == direction
+        values = opened.js(f"return [...{CLIPS}.tBodies[0].rows].map({key})")
+        ordered = sorted(values) if number else sorted(values, key=str.lower)
+        assert values == (ordered if direction == "ascending" else ordered[::-1])
+
+
+def test_scores_sort_without_the_references_among_them(opened):
+    opened.js("document.querySelectorAll('#scores1 thead button')[2].click()")
+    values = opened.js(
+        "return [...document.querySelector('#scores1').tBodies[0].rows].map(r => +r.cells[2].dataset.value)"
+    )
+    assert values == sorted(values)
+    assert len(values) == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "matches"),
+    [
+        ("system", "good/model: sc dist", "row.dataset.system === 'good/model: sc dist'"),
+        ("label", "tense", "row.dataset.labels.split('/').includes('tense')"),
+        ("text", "NOT SURE", "row.textContent.includes('not sure')"),
+    ],
+)
+def test_clips_are_filtered_and_counted(opened, name, value, matches):
+    every = opened.js(f"return {CLIPS}.tBodies[0].rows.length")
+    choose(opened, name, value)
+    expected = opened.js(f"return [...{CLIPS}.tBodies[0].rows].filter(row => {matches}).length")
+    assert 0 < expected < every
+    assert opened.js(f"return {SHOWN}.length") == expected
+    assert opened.js(f"return {SHOWN}.every(row => {matches})")
+    assert opened.js("return document.querySelector('.filters output').textContent") == f"{expected} of {every} rows"
+    choose(opened, name, "")
+    assert opened.js(f"return {SHOWN}.length") == every
+
+
+def test_no_two_texts_of_a_plot_lie_on_each_other(opened):
+    overlaps = opened.js(
+        """
+        const found = [];
+        document.querySelectorAll("details").forEach(d => { d.open = true; });
+        for (const svg of document.querySelectorAll("svg")) {
+          const boxes = [...svg.querySelectorAll("text")].map(t => [t.textContent, t.getBoundingClientRect()]);
+          for (let i = 0; i < boxes.length; i++) for (let j = 0; j < i; j++) {
+            const [[a, p], [b, q]] = [boxes[i], boxes[j]];
+            const across = Math.min(p.right, q.right) - Math.max(p.left, q.left);
+            const down = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
+            if (across > 1 && down > 4) found.push([a, b]);
+          }
+        }
+        return found.slice(0, 5);
+        """
+    )
+    assert overlaps == []
