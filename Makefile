@@ -11,7 +11,8 @@ export AMBI_TEST_DATA
 
 demo: .venv/package
 	$(BIN)/lm_eval --model hf-audio --model_args pretrained=ambi-tiny --tasks ambi_demo --log_samples --output_path runs/demo
-	@echo "Synthetic speech, SIMULATED raters. The results lie in $(CURDIR)/runs/demo"
+	$(BIN)/ambi-eval report runs/demo -o runs/demo/report.html
+	@echo "Synthetic speech, SIMULATED raters. Results: $(CURDIR)/runs/demo  Report: $(CURDIR)/runs/demo/report.html"
 
 test: .venv/test
 	$(BIN)/python -m pytest

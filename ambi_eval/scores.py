@@ -20,8 +20,8 @@ from ambi_eval.metrics.clustered import clustered_standard_error, influence_on_m
 # The points of the curve over the pool size N; a pool smaller than a point has no such point.
 CURVE_SIZES = (1, 3, 5, 10, 20)
 CURVE_METRICS = ("jsd_bits", "bc")
-# With 20 answers a clip has 257 subsets, so this many clips take a few MB.
-CLIPS_AT_ONCE = 256
+# With 20 answers a clip has 257 subsets; arrays of this many clips still fit a processor's cache.
+CLIPS_AT_ONCE = 64
 # Means over clips that are no function of prediction and votes, and whether higher is better.
 OTHER_MEANS = {
     "invalid_rate": False,

@@ -122,7 +122,7 @@ def write_task(folder, audio="tone.wav", **clip):
     ("make", "message"),
     [
         (lambda folder: write_task(folder), "tone.wav: there is no such audio file"),
-        (lambda folder: write_task(folder, votes={"calm": 0}), "votes must be finite, not negative, and at least one"),
+        (lambda folder: write_task(folder, votes={"calm": 0}), "votes must be finite, not negative and not all zero"),
         (lambda folder: write_task(folder, votes={"calm": -1, "tense": 2}), "votes must be finite, not negative"),
         (lambda folder: (write_task(folder) / "mine.jsonl").write_text(""), "holds no clip"),
     ],
