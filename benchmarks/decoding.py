@@ -208,9 +208,9 @@ def measure(ways: Ways, seconds: float, repetitions: int, baselines: bool = True
 
 
 def bandwidth_bound(family: Any, row: dict[str, Any], bytes_per_second: float, prompt_tokens: int) -> float:
-    """Return the share of the memory-bandwidth bound at which a row decoded (1: as fast as memory can be read).
+    """Return the share of the memory-bandwidth bound at which a row decoded; 1 is as fast as memory can be read.
 
-    The least that each decoding step must read: all weights of the language model once, and keys and values of all rows.
+    The least that a decoding step must read: all weights of the language model once, and keys and values of all rows.
     """
     text = family.model.config.get_text_config()
     size = family.model.dtype.itemsize

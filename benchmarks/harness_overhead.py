@@ -97,7 +97,10 @@ def main() -> None:
     logging.disable(logging.WARNING)
     os.environ["TQDM_DISABLE"] = "1"
     rows = [measure(strategy, n_clips) for strategy in arguments.strategies for n_clips in arguments.clips]
-    print(f"{'strategy':<12}{'clips':>8}{'pipelines':>11}{'build':>9}{'score':>9}   ms of processor time per clip (score: and pipeline)")
+    print(
+        f"{'strategy':<12}{'clips':>8}{'pipelines':>11}{'build':>9}{'score':>9}"
+        "   ms of processor time per clip (score: and pipeline)"
+    )
     for row in rows:
         print(
             f"{row['strategy']:<12}{row['clips']:>8}{row['pipelines']:>11}{row['build_ms_per_clip']:>9.3f}"
