@@ -69,7 +69,7 @@ def prepare_crema_d(
     else:
         _check_mirror_options(source=source, modality=modality != "voice", allow_missing_audio=allow_missing_audio)
         preparation = hub.prepare("crema_d", from_hub, folder)
-    _report(preparation)
+    _report(preparation, "crema_d")
 
 
 @prepare.command("iemocap")
@@ -90,7 +90,7 @@ def prepare_iemocap(
     else:
         _check_mirror_options(source=source, count_each=count_each, allow_missing_audio=allow_missing_audio)
         preparation = hub.prepare("iemocap", from_hub, folder)
-    _report(preparation)
+    _report(preparation, "iemocap")
 
 
 @prepare.command("msp_podcast")
@@ -115,7 +115,7 @@ def prepare_msp_podcast(
         release=release,
         allow_missing_audio=allow_missing_audio,
     )
-    _report(preparation)
+    _report(preparation, "msp_podcast")
 
 
 @prepare.command("demo")
@@ -126,7 +126,7 @@ def prepare_demo(out: Out = None) -> None:
     from ambi_eval.demo import corpus
 
     folder = _folder(out, "demo")
-    _report(Preparation(folder, clips=read_manifest(corpus.prepare(folder))))
+    _report(Preparation(folder, clips=read_manifest(corpus.prepare(folder))), "demo")
 
 
 def _folder(out: Path | None, corpus: str) -> Path:
@@ -150,9 +150,9 @@ def _check_mirror_options(**given: object) -> None:
             raise AmbiError(f"{option} does not go with --from-hub: leave one of the two out.")
 
 
-def _report(preparation: Preparation) -> None:
+def _report(preparation: Preparation, corpus: str) -> None:
     """Print what a user checks before trusting a manifest."""
-    from ambi_eval.corpora.preparation import summarise
+    from ambi_eval.corpora.preparation import label_choices, summarise
 
     summary = summarise(preparation.clips)
     fewest, mean, most = summary.raters
@@ -166,6 +166,10 @@ def _report(preparation: Preparation) -> None:
         ("unanimous", f"{summary.unanimous:,} clips"),
         ("tied", f"{summary.tied:,} clips (several labels share the most votes)"),
         *(("split", f"{split}: {clips:,} clips") for split, clips in summary.splits.items()),
+        *(
+            ("labels", f"{choice}: {clips:,} clips, {mass:.1%} of the votes")
+            for choice, clips, mass in label_choices(corpus, preparation.clips)
+        ),
         ("manifest", str(preparation.manifest)),
     ]
     for name, value in figures:

@@ -15,8 +15,9 @@ import numpy as np
 from tqdm import tqdm
 
 from ambi_eval.corpora.manifest import Clip, Rating, write_manifest
-from ambi_eval.distribution import TIE_TOLERANCE, entropy_bits, majority, shares
+from ambi_eval.distribution import TIE_TOLERANCE, entropy_bits, majority, select_labels, shares
 from ambi_eval.errors import AmbiError, did_you_mean
+from ambi_eval.task_config import load_corpus, tasks_dir
 
 NO_AUDIO = "no audio file"
 
@@ -111,6 +112,29 @@ def summarise(clips: Sequence[Clip]) -> Summary:
         tied=int(((majority(distributions) > 0).sum(axis=1) > 1).sum()),
         splits=dict(sorted(Counter(clip.split for clip in clips if clip.split).items())),
     )
+
+
+def label_choices(corpus: str, clips: Sequence[Clip]) -> list[tuple[str, int, float]]:
+    """Return what each choice of labels keeps of a corpus: what it is, how many clips, which share of all votes.
+
+    The choices are the label sets of the tasks on this corpus, each with and without its merged labels, and with clips
+    that have a vote outside the labels dropped or renormalised.
+    """
+    total = sum(sum(clip.votes.values()) for clip in clips)
+    found = []
+    for path in sorted(tasks_dir().glob(f"{corpus}/_{corpus}*.yaml")):
+        config = load_corpus(path.stem.removeprefix("_"))
+        labels = config["labels"]
+        for merge in [config["merge"], {}] if config["merge"] else [{}]:
+            merged = "".join(f", {original} as {label}" for original, label in merge.items())
+            for outside in ("drop_clip", "renormalise"):
+                votes = [select_labels(clip.votes, labels, merge, outside) for clip in clips]
+                kept = [counts for counts in votes if counts is not None]
+                name = f"{len(labels)} labels{merged}, {outside}"
+                if config["merge"] == merge and config["outside"] == outside:
+                    name += f" (the tasks ambi_{path.stem.removeprefix('_')}_*)"
+                found.append((name, len(kept), float(sum(counts.sum() for counts in kept)) / total))
+    return found
 
 
 def count_votes(ratings: Iterable[Rating], count_each: bool) -> dict[str, float]:

@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from ambi_eval.corpora.manifest import Clip, Rating, read_manifest
-from ambi_eval.corpora.preparation import Preparation, count_votes, find_folder, hash_audio, read_rows, summarise
+from ambi_eval.corpora.preparation import (
+    Preparation,
+    count_votes,
+    find_folder,
+    hash_audio,
+    label_choices,
+    read_rows,
+    summarise,
+)
 from ambi_eval.errors import AmbiError
 
 HEARD = Clip(id="heard", votes={"sad": 1.0}, audio="/a.wav")
@@ -115,3 +123,15 @@ def test_a_table_that_is_not_as_released_is_named(tmp_path: Path, content: str |
         (tmp_path / "table.csv").write_text(content)
     with pytest.raises(AmbiError, match=message):
         list(read_rows(tmp_path / "table.csv", "Filename"))
+
+
+def test_what_each_choice_of_labels_keeps_is_counted_in_clips_and_votes():
+    votes = [{"happy": 2, "excited": 1}, {"angry": 3}, {"sad": 2, "frustrated": 1}, {"frustrated": 3}]
+    clips = [Clip(id=str(n), votes=each) for n, each in enumerate(votes)]
+    kept = {name: (count, mass) for name, count, mass in label_choices("iemocap", clips)}
+    tasks = " (the tasks ambi_iemocap_*)"
+    assert kept[f"4 labels, excited as happy, drop_clip{tasks}"] == (2, 6 / 12)
+    assert kept["4 labels, excited as happy, renormalise"] == (3, 8 / 12)
+    assert kept["4 labels, drop_clip"] == (1, 3 / 12)
+    assert kept["4 labels, renormalise"] == (3, 7 / 12)
+    assert kept["9 labels, renormalise (the tasks ambi_iemocap_full_*)"] == (4, 1.0)
