@@ -182,21 +182,32 @@ Edges = Annotated[
     list[float] | None,
     typer.Option("--edge", help="Edge between two bins of ambiguity, in bits; once for each. By default tertiles."),
 ]
+BinOnHalf = Annotated[
+    bool, typer.Option("--bin-on-half", help="Make the bins from one half of each panel, score against the other half.")
+]
 Acoustic = Annotated[bool, typer.Option(help="Listen to the clips for the acoustic reference.")]
 
 
 @app.command()
-def baselines(corpus: CorpusName, as_json: Json = False, edges: Edges = None, acoustic: Acoustic = True) -> None:
+def baselines(
+    corpus: CorpusName,
+    as_json: Json = False,
+    edges: Edges = None,
+    bin_on_half: BinOnHalf = False,
+    acoustic: Acoustic = True,
+) -> None:
     """Show what scores on a corpus are read against: trivial predictors and human references."""
     from ambi_eval.analysis import tables
     from ambi_eval.analysis.ambiguity import ambiguity_bins
     from ambi_eval.analysis.baselines import baselines
-    from ambi_eval.analysis.targets import target_votes
+    from ambi_eval.analysis.targets import halve_panels, target_votes
     from ambi_eval.task_config import load_corpus
 
     config = load_corpus(corpus)
     selection = target_votes(config)
-    result = baselines(selection, config, ambiguity_bins(selection.votes, edges), acoustic=acoustic)
+    selection, bin_votes, note = halve_panels(selection) if bin_on_half else (selection, selection.votes, None)
+    result = baselines(selection, config, ambiguity_bins(bin_votes, edges), acoustic=acoustic)
+    result.notes.extend([note] if note else [])
     if as_json:
         _print_json({"corpus": config["task"], **tables.baselines_json(result)})
     else:
@@ -221,25 +232,29 @@ def score(
     ] = False,
     as_json: Json = False,
     edges: Edges = None,
+    bin_on_half: BinOnHalf = False,
     acoustic: Acoustic = True,
 ) -> None:
     """Score a file of predictions, with the references beside it."""
     from ambi_eval.analysis import tables
     from ambi_eval.analysis.systems import score_file
-    from ambi_eval.analysis.targets import target_votes
+    from ambi_eval.analysis.targets import halve_panels, target_votes
     from ambi_eval.task_config import load_corpus
 
     config = load_corpus(corpus)
     selection = target_votes(config, against)
+    selection, bin_votes, note = halve_panels(selection) if bin_on_half else (selection, selection.votes, None)
     system = score_file(
         predictions,
         selection,
         config,
         edges=edges,
+        bin_votes=bin_votes,
         allow_partial=allow_partial,
         smooth=smooth is not None,
         acoustic=acoustic,
     )
+    system.notes.extend([note] if note else [])
     if as_json:
         _print_json({"corpus": config["task"], "against": against, **tables.system_json(system)})
     else:

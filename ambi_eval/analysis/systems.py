@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ambi_eval.analysis.ambiguity import ambiguity_bins
 from ambi_eval.analysis.baselines import Baselines, baselines
 from ambi_eval.analysis.panels import certain
@@ -39,6 +42,7 @@ def score_file(
     config: Mapping[str, Any],
     *,
     edges: Sequence[float] | None = None,
+    bin_votes: NDArray[np.float64] | None = None,
     allow_partial: bool = False,
     smooth: bool = False,
     acoustic: bool = True,
@@ -50,6 +54,7 @@ def score_file(
         selection: The clips of the corpus, with the votes to score against.
         config: The configuration that selected them.
         edges: Edges of the bins of ambiguity, as `ambiguity_bins` takes them.
+        bin_votes: Votes to make the bins from, shape (clips, labels), where these are others than those scored against.
         allow_partial: Whether to score what is there if clips are missing or unknown.
         smooth: Whether to fit a temperature and shrink towards the prior first, on other speakers.
         acoustic: Whether to listen to the clips for the acoustic reference.
@@ -69,6 +74,6 @@ def score_file(
     if smooth:
         p, note = smooth_towards_prior(p, here.votes, here.clusters)
         notes.append(note)
-    bins = ambiguity_bins(here.votes, edges)
+    bins = ambiguity_bins(here.votes if bin_votes is None else bin_votes[clips], edges)
     overall, *binned = Scorer(here.votes, here.clusters, [b.members for b in bins]).score(certain(here.votes), p)
     return SystemScores(overall, binned, baselines(here, config, bins, acoustic=acoustic), notes)

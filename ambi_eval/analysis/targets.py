@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ambi_eval.corpora.manifest import Clip, manifest_path, read_manifest
 from ambi_eval.errors import AmbiError
 from ambi_eval.selection import Selection, corpus_clips, select
@@ -35,6 +38,40 @@ def target_votes(config: Mapping[str, Any], against: Against = "voice") -> Selec
             f"with ambi-eval prepare crema_d --modality {against} --source DIR"
         )
     return select(config, read_manifest(manifest_path(name)), hear=False)
+
+
+def halve_panels(selection: Selection) -> tuple[Selection, NDArray[np.float64], str]:
+    """Return the clips with a random half of their votes, and the other half, to make bins of ambiguity from.
+
+    Bins of the very votes that predictions are scored against share their noise: by chance unanimous panels lie in the
+    low bin, and there they are easier to predict than the clip is. Halves are drawn without replacement, the same in
+    every run; of an odd panel the bins get the smaller one.
+
+    Args:
+        selection: The clips.
+
+    Returns:
+        The clips whose panels can be halved (two whole votes or more), with the votes to score against; the votes to
+        make bins from, shape (clips, labels); and a sentence that says how many clips are left out.
+
+    Raises:
+        AmbiError: If no panel can be halved.
+    """
+    votes = selection.votes
+    whole = np.flatnonzero((votes == np.round(votes)).all(axis=1) & (votes.sum(axis=1) >= 2)).tolist()
+    if not whole:
+        raise AmbiError("no panel has two whole votes to be halved: leave out --bin-on-half")
+    rng = np.random.default_rng(0)
+    binned = np.array([rng.multivariate_hypergeometric(v.astype(int), int(v.sum()) // 2) for v in votes[whole]], float)
+    halved = replace(
+        selection,
+        clips=[replace(selection.clips[clip], ratings=()) for clip in whole],
+        votes=votes[whole] - binned,
+        clusters=[selection.clusters[clip] for clip in whole],
+        heard=[selection.heard[clip] for clip in whole],
+    )
+    left_out = f", {len(votes) - len(whole)} clips left out" if len(whole) < len(votes) else ""
+    return halved, binned, f"bins made from one half of each panel, scores against the other half{left_out}"
 
 
 def _acted(config: Mapping[str, Any], clips: Iterable[Clip]) -> list[Clip]:
