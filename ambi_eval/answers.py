@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -67,6 +68,8 @@ def parse_shares(text: str, labels: tuple[str, ...], synonyms: Synonyms = ()) ->
     >>> parse_shares("happy: 75%, sad: 25%", ("angry", "happy", "sad")).shares
     (0.0, 0.75, 0.25)
     """
+    if usual := _usual(text, labels):
+        return usual
     said = _said(text)
     if said is None:
         return Answer(None, "unfinished")
@@ -83,7 +86,7 @@ def parse_shares(text: str, labels: tuple[str, ...], synonyms: Synonyms = ()) ->
         return Answer(None, answer.reason)
 
     numbers = answer.numbers.values()
-    total = sum(number.value for number in numbers)
+    total = sum(sorted(number.value for number in numbers))  # sorted: the order of the labels must not move a digit
     units = {number.is_percent for number in numbers if number.value > 0}
     if not math.isfinite(total):
         return Answer(None, "not_a_number")
@@ -103,6 +106,21 @@ def parse_shares(text: str, labels: tuple[str, ...], synonyms: Synonyms = ()) ->
             return Answer(None, "ambiguous_label")
     shares = {label: number.value / total for label, number in answer.numbers.items()}
     return Answer(tuple(shares.get(label, 0.0) for label in range(len(labels))), renormalised=renormalised)
+
+
+def _usual(text: str, labels: tuple[str, ...]) -> Answer | None:
+    """Read the usual answer, a JSON object of all labels that sums to 1 and nothing else, in a fraction of the time."""
+    if not text.startswith("{") or text.count(":") != len(labels):
+        return None
+    try:
+        stated = json.loads(text)
+        numbers = [stated[label] for label in labels]
+    except (ValueError, KeyError, RecursionError):
+        return None
+    total = sum(sorted(numbers)) if all(type(n) in (int, float) and 0 <= n <= 1 for n in numbers) else 0.0
+    if abs(total - 1) > SUM_TOLERANCE:
+        return None
+    return Answer(tuple(number / total for number in numbers))
 
 
 @lru_cache(maxsize=1 << 15)

@@ -167,7 +167,9 @@ def _columns(
     # One row for the whole pool, then all subsets of all sizes, so that a curve costs one call per metric.
     parts = [np.array([prediction.distribution for prediction in predictions])[:, None]]
     parts += [reducer.reduce(pools, subsets(pools.size, n)) for n in points]
-    rows, ends = np.concatenate(parts, axis=1), np.cumsum([part.shape[1] for part in parts])
+    # Label by label in memory: sums over a handful of labels are then several times faster.
+    rows = np.moveaxis(np.concatenate([np.moveaxis(part, -1, 0) for part in parts], axis=2), 0, -1)
+    ends = np.cumsum([part.shape[1] for part in parts])
     votes = votes[:, None]
     columns: dict[str, Sequence[float]] = {}
     for name in metrics:

@@ -375,3 +375,27 @@ def test_a_text_that_only_denies_labels_yields_none(denials, random, joint):
     text = joint.join(denial.format(*random.choices(LABELS, k=3)) for denial in denials)
     assert parse_label(text, LABELS).shares is None
     assert parse_shares(text, LABELS).shares is None
+
+
+@given(st.lists(st.integers(0, 100), min_size=4, max_size=4), st.permutations(["angry", "happy", "neutral", "sad"]))
+def test_the_usual_answer_is_read_in_the_fast_way_as_in_the_slow_one(hundredths, order):
+    labels = ("angry", "happy", "neutral", "sad")
+    text = "{" + ", ".join(f'"{label}": {n / 100:.2f}' for label, n in zip(order, hundredths, strict=True)) + "}"
+    assert parse_shares(text, labels) == parse_shares(f" {text}", labels)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"angry": 0.5, "angry": 0.5, "happy": 0.5, "sad": 0}',
+        '{"angry": true, "happy": 0, "neutral": 0, "sad": 0}',
+        '{"angry": 1e400, "happy": 0, "neutral": 0, "sad": 0}',
+        '{"angry": 1, "happy": 0, "neutral": 0, "sad": -0.0}',
+        '{"angry": 0.25, "happy": 0.25, "neutral": 0.25, "sad": 0.26}',
+        '{"angry": 1, "happy": 0, "neutral": 0, "sad": 0} no, {"sad": 1}',
+        "{" * 4 + ":" * 4,
+    ],
+)
+def test_what_only_looks_usual_is_read_as_anything_else(text):
+    labels = ("angry", "happy", "neutral", "sad")
+    assert parse_shares(text, labels) == parse_shares(f" {text}", labels)
