@@ -1,0 +1,114 @@
+"""The demo corpus: synthetic utterances of speakers that `ambi-tiny` never heard, with SIMULATED votes."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ambi_eval.corpora.manifest import Clip, Rating, write_manifest
+from ambi_eval.demo.raters import PROTOTYPES, draw_raters
+from ambi_eval.demo.speech import SAMPLE_RATE, Delivery, Speaker, draw_speakers, synthesise
+from ambi_eval.errors import AmbiError
+
+TRAINING_SPEAKERS = draw_speakers("train", 48, seed=1)
+TEST_SPEAKERS = draw_speakers("test", 12, seed=2)
+TEST_CLIPS_PER_SPEAKER = 16
+RATERS = draw_raters(40, seed=3)
+MANIFEST = "manifest.parquet"
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A clip of the corpus, and what only its maker knows of it."""
+
+    clip: Clip
+    delivery: Delivery
+    samples: NDArray[np.float32]
+
+
+def deliver(mood: NDArray[np.float64], rng: np.random.Generator) -> Delivery:
+    """Return how a mood sounds: arousal raises pitch, pace and loudness, valence brightens the tone.
+
+    Args:
+        mood: Arousal (0 calm to 1 excited) and valence (-1 unpleasant to 1 pleasant), shape (2,).
+        rng: Adds the small differences between two deliveries of the same mood.
+    """
+    arousal, valence = mood
+    jitter = rng.normal(0, 1, 5)
+    return Delivery(
+        pitch=-4 + 9 * arousal + 0.6 * jitter[0],
+        pitch_range=max(0.5, 3 + 4 * arousal + 2 * valence + 0.5 * jitter[1]),
+        rate=max(3.0, 2.9 + 3.2 * arousal + 0.2 * jitter[2]),
+        level=-42 + 20 * arousal + 1.0 * jitter[3],
+        tilt=-7.5 + 4 * valence + 0.4 * jitter[4],
+    )
+
+
+def draw_mood(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return the mood of one clip, shape (2,): near one label's prototype, or anywhere on the way between two."""
+    first, second = PROTOTYPES[rng.integers(0, len(PROTOTYPES), 2)]
+    return first + rng.uniform(0, 0.5) * (second - first) + rng.normal(0, [0.05, 0.1])
+
+
+def utterances(speakers: Sequence[Speaker], clips_per_speaker: int) -> Iterator[Utterance]:
+    """Yield the clips of each speaker, every one with the votes of five to ten simulated raters.
+
+    A clip depends on its speaker's id and its own number only, so asking for more clips does not change the first.
+    """
+    for speaker in speakers:
+        for number in range(1, clips_per_speaker + 1):
+            name = f"{speaker.id}_{number:03d}"
+            rng = np.random.default_rng(list(name.encode()))
+            mood = draw_mood(rng)
+            delivery = deliver(mood, rng)
+            panel = sorted(rng.choice(len(RATERS), rng.integers(5, 11), replace=False))
+            ratings = tuple(Rating(rater=RATERS[i].id, labels=(RATERS[i].vote(mood, rng),)) for i in panel)
+            clip = Clip(
+                id=name,
+                votes=dict(Counter(rating.labels[0] for rating in ratings)),
+                audio=f"audio/{name}.wav",
+                speaker=speaker.id,
+                sex=speaker.sex,
+                release="simulated",
+                ratings=ratings,
+            )
+            yield Utterance(clip, delivery, synthesise(speaker, delivery, rng))
+
+
+def prepare(out: Path) -> Path:
+    """Write the demo corpus, the test speakers' clips, into a folder and return the path of its manifest.
+
+    The same files every time. Each file appears whole or not at all and the manifest comes last, so a folder that has
+    one is complete, and several processes may prepare it at once.
+
+    Raises:
+        AmbiError: If the folder cannot be made.
+    """
+    try:
+        (out / "audio").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AmbiError(
+            f"cannot make the folder {out / 'audio'} ({error.strerror}): choose one that you may write to with --out, "
+            f"or for all corpora with the environment variable AMBI_DATA."
+        ) from error
+    clips = []
+    total = len(TEST_SPEAKERS) * TEST_CLIPS_PER_SPEAKER
+    for utterance in tqdm(utterances(TEST_SPEAKERS, TEST_CLIPS_PER_SPEAKER), "demo corpus", total, unit="clip"):
+        _write_wav(out / str(utterance.clip.audio), utterance.samples)
+        clips.append(utterance.clip)
+    write_manifest(out / MANIFEST, clips)
+    return out / MANIFEST
+
+
+def _write_wav(path: Path, samples: NDArray[np.float32]) -> None:
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    soundfile.write(unfinished, samples, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+    unfinished.replace(path)

@@ -1,0 +1,158 @@
+"""What `ambi-tiny` is taught: every prompt of the demo's strategies, and what a good answer to it looks like."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ambi_eval.demo.corpus import Utterance
+from ambi_eval.demo.raters import LABELS
+from ambi_eval.demo.speech import Delivery
+from ambi_eval.distribution import shares
+from ambi_eval.metrics.distribution import jensen_shannon_divergence_bits
+from ambi_eval.task import TEMPLATES
+from ambi_eval.task_config import Config, read_yaml, resolve, strategy_names, tasks_dir
+
+# The JSD in bits between an estimate and the votes up to which the estimate is rated 5, 4, 3, 2; beyond the last: 1.
+RATING_LIMITS = (0.05, 0.12, 0.25, 0.45)
+
+Kind = Literal["label", "shares", "reasons", "rating"]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One question of the demo.
+
+    Attributes:
+        kind: What answers it: one label, the shares, reasons and then the shares, or a rating of an estimate.
+        text: The question as the task renders it, without its `<audio>` mark; a template over `candidate` for a rating.
+    """
+
+    kind: Kind
+    text: str
+
+    @property
+    def sha256(self) -> str:
+        """The hexadecimal SHA-256 of the text."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def demo_prompts() -> list[Prompt]:
+    """Return the distinct prompts of all strategies, rendered for the demo corpus."""
+    prompts = []
+    for strategy in strategy_names():
+        config = _config(strategy)
+        kind: Kind = "shares" if config["readout"] == "shares" else "label"
+        for template in (config["doc_to_text"], *config["prompts"]):
+            prompts.append(Prompt("reasons" if strategy == "cot" else kind, _render(template, config)))
+        if verifier := config.get("verifier"):
+            prompts.append(Prompt("rating", _render(verifier["prompt"], config, candidate="{{ candidate }}")))
+    return list(dict.fromkeys(prompts))
+
+
+def _config(strategy: str) -> Config:
+    base = read_yaml(tasks_dir() / "demo" / "_demo.yaml")
+    metadata = {**base["metadata"], "config_source": "inline"}
+    return resolve({**base, "task": f"ambi_demo_{strategy}", "strategy": strategy, "metadata": metadata})
+
+
+def _render(template: str, config: Config, **more: str) -> str:
+    words = {"labels": config["labels"], "prompt_words": config["prompt_words"], "transcript": None}
+    return TEMPLATES.from_string(template).render(**words, **more).replace("<audio>", "")
+
+
+def votes_of(utterance: Utterance) -> NDArray[np.float64]:
+    """Return the votes of an utterance over `LABELS`, shape (labels,)."""
+    return np.array([utterance.clip.votes.get(label, 0) for label in LABELS], float)
+
+
+def lesson(
+    prompt: Prompt, utterance: Utterance, others: Sequence[Utterance], rng: np.random.Generator
+) -> tuple[str, str]:
+    """Return one question about an utterance and a good answer.
+
+    Args:
+        prompt: What is asked.
+        utterance: What is heard.
+        others: Utterances whose votes serve as wrong estimates.
+        rng: Chooses the rater whose vote is the label, and the estimate to be rated.
+
+    Returns:
+        The question, and the answer without the end-of-turn token.
+    """
+    votes = votes_of(utterance)
+    share = shares(votes)
+    if prompt.kind == "label":
+        return prompt.text, LABELS[rng.choice(len(LABELS), p=share)]
+    if prompt.kind == "shares":
+        return prompt.text, as_json(in_tenths(share))
+    if prompt.kind == "reasons":
+        return prompt.text, f"{describe(utterance.delivery, share)} {as_json(in_tenths(share))}"
+    estimate = in_tenths(draw_estimate(share, others, rng))
+    return prompt.text.replace("{{ candidate }}", as_json(estimate)), rate(estimate, votes)
+
+
+def in_tenths(share: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a distribution rounded to tenths that sum to 1: the largest remainders are rounded up.
+
+    A model this small does not learn to make hundredths sum to 1.
+
+    >>> in_tenths(np.array([0.125, 0.875, 0, 0])).tolist()
+    [0.1, 0.9, 0.0, 0.0]
+    """
+    tenths = np.floor(10 * share + 1e-9)
+    missing = round(10 - tenths.sum())
+    tenths[np.argsort(tenths - 10 * share, kind="stable")[:missing]] += 1
+    return tenths / 10
+
+
+def as_json(share: NDArray[np.float64]) -> str:
+    """Return a distribution over `LABELS` in the form that the prompts ask for.
+
+    >>> as_json(np.array([0.1, 0.9, 0.0, 0.0]))
+    '{"angry": 0.10, "happy": 0.90, "neutral": 0.00, "sad": 0.00}'
+    """
+    return "{" + ", ".join(f"{json.dumps(label)}: {p:.2f}" for label, p in zip(LABELS, share, strict=True)) + "}"
+
+
+def describe(delivery: Delivery, share: NDArray[np.float64]) -> str:
+    """Return two plain sentences: how the voice sounds, and the emotions that a fifth of the raters or more named."""
+    pitch = _word(delivery.pitch, -1.0, 1.8, "low", "medium", "high")
+    loudness = _word(delivery.level, -36.0, -30.0, "quiet", "medium", "loud")
+    pace = _word(delivery.rate, 3.9, 4.9, "slow", "medium", "fast")
+    tone = _word(delivery.tilt, -8.8, -6.2, "dark", "plain", "bright")
+    heard = [LABELS[i] for i in np.argsort(-share, kind="stable") if share[i] >= 0.2]
+    return (
+        f"The pitch is {pitch}, the voice is {loudness}, the pace is {pace} and the tone is {tone}. "
+        f"It could be {' or '.join(heard)}."
+    )
+
+
+def _word(value: float, low: float, high: float, below: str, between: str, above: str) -> str:
+    return below if value < low else above if value > high else between
+
+
+def draw_estimate(
+    share: NDArray[np.float64], others: Sequence[Utterance], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Return an estimate for the verifier to rate: the truth, the truth with noise, another clip's, or uniform."""
+    kind = rng.choice(["truth", "noisy", "other", "uniform"], p=[0.25, 0.25, 0.4, 0.1])
+    if kind == "truth":
+        return share
+    if kind == "uniform":
+        return np.full(len(LABELS), 1 / len(LABELS))
+    if kind == "noisy":
+        return rng.dirichlet(rng.choice([3.0, 10.0]) * share + 0.1)
+    return shares(votes_of(others[int(rng.integers(len(others)))]))
+
+
+def rate(estimate: NDArray[np.float64], votes: NDArray[np.float64]) -> str:
+    """Return how well an estimate fits the votes, from "1" to "5": a step function of their JSD (`RATING_LIMITS`)."""
+    jsd = jensen_shannon_divergence_bits(estimate, votes)
+    return str(5 - int(np.searchsorted(RATING_LIMITS, jsd)))

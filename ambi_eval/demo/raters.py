@@ -1,0 +1,63 @@
+"""SIMULATED raters: each hears the same mood in a voice, and each names an emotion in a slightly different way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+LABELS = ("angry", "happy", "neutral", "sad")
+
+# Where each label is at home: arousal 0 (calm) to 1 (excited), valence -1 (unpleasant) to 1 (pleasant).
+PROTOTYPES = np.array([[0.85, -0.7], [0.80, 0.75], [0.45, 0.10], [0.12, -0.65]])
+SPREAD = np.array([0.32, 0.50])  # how far a label reaches along each axis
+
+
+@dataclass(frozen=True)
+class Rater:
+    """How one simulated rater turns a mood into a label.
+
+    Attributes:
+        id: The rater's name.
+        keenness: Factor on the differences between labels: below 1 the rater hears them less clearly than average.
+        bias: Log-odds that the rater adds to each label whatever is heard, shape (labels,).
+        lapse: Share of clips at which the rater does not listen and picks any label.
+    """
+
+    id: str
+    keenness: float
+    bias: NDArray[np.float64]
+    lapse: float
+
+    def distribution(self, mood: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the probability that this rater names each of `LABELS`.
+
+        Args:
+            mood: Arousal and valence, shape (2,).
+
+        Returns:
+            Probabilities, shape (labels,): a softmax over the squared distances to the prototypes, mixed with lapses.
+        """
+        distances = (((mood - PROTOTYPES) / SPREAD) ** 2).sum(axis=1)
+        logits = -self.keenness * distances + self.bias
+        heard = np.exp(logits - logits.max())
+        return (1 - self.lapse) * heard / heard.sum() + self.lapse / len(LABELS)
+
+    def vote(self, mood: NDArray[np.float64], rng: np.random.Generator) -> str:
+        """Return the label that this rater names for a mood, this once."""
+        return LABELS[rng.choice(len(LABELS), p=self.distribution(mood))]
+
+
+def draw_raters(count: int, seed: int) -> list[Rater]:
+    """Return a pool of raters, named `simulated_01` and so on; a function of its arguments only."""
+    rng = np.random.default_rng(seed)
+    return [
+        Rater(
+            id=f"simulated_{number:02d}",
+            keenness=float(rng.lognormal(0, 0.25)),
+            bias=rng.normal(0, 0.4, len(LABELS)),
+            lapse=float(rng.uniform(0, 0.08)),
+        )
+        for number in range(1, count + 1)
+    ]

@@ -1,0 +1,49 @@
+"""What `sc` tends to as N grows is what `exact` computes, with the real model and the real prompt."""
+
+import numpy as np
+import pytest
+from lm_eval.api.instance import Instance
+from scipy.stats import chisquare
+
+from ambi_eval.candidates import Candidate
+from ambi_eval.corpora import ensure_manifest
+from ambi_eval.corpora.manifest import read_manifest
+from ambi_eval.models.hf_audio import HFAudio
+from ambi_eval.task import TEMPLATES
+from ambi_eval.task_config import load_task, tasks_dir
+
+N_SEEDS, N_EACH = 8, 500
+
+
+@pytest.mark.slow
+def test_four_thousand_answers_are_distributed_as_the_likelihoods_say():
+    config = load_task(tasks_dir() / "demo" / "ambi_demo_sc.yaml")
+    labels = config["labels"]
+    prompt = TEMPLATES.from_string(config["doc_to_text"]).render(
+        labels=labels, prompt_words=config["prompt_words"], transcript=None
+    )
+    clip = read_manifest(ensure_manifest("demo"))[0]
+    heard = {"audio": [{"path": clip.audio}]}
+    answers: list[Candidate] = []
+    for seed in range(N_SEEDS):
+        lm = HFAudio("ambi-tiny", device="cpu", seed=seed, store="none")
+        request = Instance("generate_until", {}, (prompt, config["generation_kwargs"], heard), 0, ("sc", 0, N_EACH))
+        answers += lm.generate_until([request] * N_EACH, disable_tqdm=True)
+    scores = lm.loglikelihood(
+        [
+            Instance("loglikelihood", {}, (prompt, label, {**heard, "end_of_turn": True}), i, ("exact", 0, 1))
+            for i, label in enumerate(labels)
+        ],
+        disable_tqdm=True,
+    )
+    exact = np.exp([logprob for logprob, _ in scores])
+    observed = np.array([sum(answer == label for answer in answers) for label in labels])
+    # The answers that are no label form one more class, of which too few may be expected for the test.
+    expected = len(answers) * np.append(exact, max(1 - exact.sum(), 0))
+    observed = np.append(observed, len(answers) - observed.sum())
+    enough = expected >= 5
+    expected = np.append(expected[enough], expected[~enough].sum())
+    observed = np.append(observed[enough], observed[~enough].sum())
+    keep = expected > 0
+    assert chisquare(observed[keep], expected[keep] * observed[keep].sum() / expected[keep].sum()).pvalue > 1e-3
+    assert np.abs(observed / len(answers) - expected / len(answers)).max() < 4 * np.sqrt(0.25 / len(answers))
