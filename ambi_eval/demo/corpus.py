@@ -20,7 +20,7 @@ from ambi_eval.errors import AmbiError
 
 TRAINING_SPEAKERS = draw_speakers("train", 48, seed=1)
 TEST_SPEAKERS = draw_speakers("test", 12, seed=2)
-TEST_CLIPS_PER_SPEAKER = 16
+TEST_CLIPS_PER_SPEAKER = 6
 RATERS = draw_raters(40, seed=3)
 MANIFEST = "manifest.parquet"
 

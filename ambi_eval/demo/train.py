@@ -207,7 +207,7 @@ def answer_loss(model: Qwen2AudioForConditionalGeneration, inputs: dict[str, Ten
 
 
 def train(out: Path = CHECKPOINT, steps: int = 1000, seed: int = 0) -> None:
-    """Train ambi-tiny on the training speakers and save it: about 20 minutes on two cores.
+    """Train ambi-tiny on the training speakers and save it: about 15 minutes on one free core.
 
     Args:
         out: Folder of the checkpoint.
