@@ -10,7 +10,15 @@ import soundfile
 
 from ambi_eval.corpora.manifest import Clip, read_manifest
 from ambi_eval.demo import corpus
-from ambi_eval.demo.corpus import MANIFEST, TEST_SPEAKERS, TRAINING_SPEAKERS, deliver, prepare, utterances
+from ambi_eval.demo.corpus import (
+    MANIFEST,
+    TEST_CLIPS_PER_SPEAKER,
+    TEST_SPEAKERS,
+    TRAINING_SPEAKERS,
+    deliver,
+    prepare,
+    utterances,
+)
 from ambi_eval.demo.raters import LABELS, PROTOTYPES
 from ambi_eval.distribution import entropy_bits, shares
 from ambi_eval.errors import AmbiError
@@ -43,7 +51,7 @@ def test_no_training_speaker_is_in_the_corpus(clips: list[Clip]):
 
 
 def test_the_corpus_has_sixteen_clips_of_each_of_twelve_speakers(clips: list[Clip]):
-    assert sorted(Counter(clip.speaker for clip in clips).values()) == [16] * 12
+    assert sorted(Counter(clip.speaker for clip in clips).values()) == [TEST_CLIPS_PER_SPEAKER] * 12
     assert {clip.sex for clip in clips} == {"female", "male"}
 
 
