@@ -117,6 +117,7 @@ def score_clips(
     votes: NDArray[np.float64],
     metrics: Sequence[str],
     *,
+    curve: bool = False,
     oracle: bool = False,
 ) -> list[ScoredClip]:
     """Score the predictions of one pipeline, a few hundred clips at once.
@@ -130,6 +131,7 @@ def score_clips(
         clusters: The speaker or session of each clip.
         votes: Human votes, shape (clips, C).
         metrics: Names of the metrics asked for.
+        curve: Whether a part of a pool is a smaller pool of its kind, so that `jsd_bits@5` means something.
         oracle: Whether to add `oracle_jsd_bits`, the divergence of the one answer of the pool that is nearest to the
             votes: no system, since it looks at them, but a bound to every choice from the pool. Beside it stands
             `oracle_control_jsd_bits`, the same with the pool of another clip: what looking at the votes alone gives.
@@ -141,7 +143,7 @@ def score_clips(
     for numbers in by_size.values():
         for start in range(0, len(numbers), CLIPS_AT_ONCE):
             chunk = numbers[start : start + CLIPS_AT_ONCE]
-            columns = _columns([predictions[number] for number in chunk], votes[chunk], metrics)
+            columns = _columns([predictions[number] for number in chunk], votes[chunk], metrics, curve)
             if oracle and predictions[chunk[0]].pool.size > 1:
                 columns["oracle_jsd_bits"] = _nearest([predictions[number] for number in chunk], votes[chunk])
                 # The clips half the corpus away, where other speakers stand.
@@ -159,11 +161,11 @@ def score_clips(
 
 
 def _columns(
-    predictions: Sequence[Prediction], votes: NDArray[np.float64], metrics: Sequence[str]
+    predictions: Sequence[Prediction], votes: NDArray[np.float64], metrics: Sequence[str], curve: bool
 ) -> dict[str, Sequence[float]]:
     """Return each metric's scores of clips whose pools have one size, one per clip."""
     pools, reducer = Pool.stack([prediction.pool for prediction in predictions]), predictions[0].reducer
-    points = [n for n in CURVE_SIZES if n <= pools.size] if pools.size > 1 else []
+    points = [n for n in CURVE_SIZES if n <= pools.size] if curve else []
     # One row for the whole pool, then all subsets of all sizes, so that a curve costs one call per metric.
     parts = [np.array([prediction.distribution for prediction in predictions])[:, None]]
     parts += [reducer.reduce(pools, subsets(pools.size, n)) for n in points]

@@ -204,13 +204,20 @@ class AmbiguousEmotionTask(ConfigurableTask):
             predictions = [pool.filtered_resps[pipeline.name] for pool in pools]
             if not all(isinstance(prediction, Prediction) for prediction in predictions):
                 raise AmbiError(f"{self.config.task}: the pipeline '{pipeline.name}' must end with an ambi_* filter")
-            scored_clips = score_clips(predictions, ids, clusters, votes, self.metrics, oracle=number == 0)
+            scored_clips = score_clips(
+                predictions, ids, clusters, votes, self.metrics, curve=self._has_curve, oracle=number == 0
+            )
             for pool, scored in zip(pools, scored_clips, strict=True):
                 candidates = _attributes(pool.resps) if number == 0 else None
                 pool.filtered_resps[pipeline.name] = replace(scored, candidates=candidates)
         for pool, group in zip(pools, clips.values(), strict=True):
             for instance in group:
                 instance.filtered_resps = pool.filtered_resps
+
+    @property
+    def _has_curve(self) -> bool:
+        """Whether a part of a clip's pool is a smaller pool: not of beams, which fewer beams would not have found."""
+        return self.own["pool"] in ("samples", "prompts") and not self.own.get("stop_rule")
 
     def process_results(self, doc: dict[str, Any], results: Sequence[ScoredClip]) -> Mapping[str, Any]:
         """Return every metric of one clip under one pipeline."""

@@ -143,6 +143,14 @@ def test_the_oracle_is_the_nearest_answer_of_the_pool_and_its_control_that_of_an
     assert "oracle_jsd_bits,vote" not in results, "it belongs to the pool, not to a pipeline"
 
 
+@pytest.mark.parametrize("strategy", ["bon", "direct", "asc", "exact"])
+def test_there_is_no_curve_where_a_part_of_the_pool_is_no_smaller_pool(tmp_path, strategy):
+    write_corpus(tmp_path, f"strategy: {strategy}")
+    answers = dict.fromkeys(VOTES, [0.5, 0.5] if strategy == "exact" else ["calm"])
+    results = evaluate(tmp_path, Scripted(answers))["results"]["mine"]
+    assert not [name for name in results if "@" in name]
+
+
 def test_exact_reads_likelihoods_and_reports_the_label_mass(tmp_path):
     write_corpus(tmp_path, "strategy: exact")
     lm = Scripted({"c1": [0.6, 0.2], "c2": [0.1, 0.1], "c3": [0.5, 0.5], "c4": [0.3, 0.1]})
