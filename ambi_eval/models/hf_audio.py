@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+import lm_eval.models  # noqa: F401 - before ours: lm_eval fills its registry of models only while that is empty
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.api.registry import register_model
