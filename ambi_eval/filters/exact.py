@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,11 @@ class Exact(Mean):
         super().__init__(**kwargs)
         self.calibrated = calibration != "none"
 
-    def predict(self, answers: Sequence[Any]) -> Prediction:
+    def apply(self, resps: Sequence[Sequence[Any]], docs: Sequence[Mapping[str, Any]]) -> list[Prediction]:
+        """Return one prediction per clip."""
+        return [self.predict(likelihoods) for likelihoods in resps]
+
+    def predict(self, answers: Sequence[tuple[float, bool]]) -> Prediction:
         """Return the prediction of one clip."""
         logprobs = np.array([logprob for logprob, _ in answers]).reshape(-1, len(self.labels))
         mass = np.exp(logprobs).sum(axis=1)
@@ -39,5 +42,5 @@ class Exact(Mean):
         likelihoods = np.exp(logprobs - logprobs.max(axis=1, keepdims=True))
         shares = (likelihoods / likelihoods.sum(axis=1, keepdims=True)).mean(axis=0)
         unknown = np.full(1, np.nan)
-        prediction = self.prediction(Pool(shares[None], unknown, unknown, unknown), {}, 0)
-        return replace(prediction, diagnostics={"label_mass": float(mass.mean())})
+        pool = Pool(shares[None], unknown, unknown, unknown)
+        return Prediction(self.labels, shares, pool, self, {}, 0, {"label_mass": float(mass.mean())})

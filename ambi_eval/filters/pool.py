@@ -22,6 +22,7 @@ Array = NDArray[np.float64]
 
 PARSERS = {"shares": parse_shares, "label": parse_label}
 N_SUBSETS = 64
+POOLS_AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,11 @@ def weighted_mean(values: Array, weights: NDArray[np.floating | np.bool_]) -> Ar
     valid = ~np.isnan(values[..., 0])
     weights = weights * valid[..., None, :]
     total = weights.sum(axis=-1, keepdims=True)
-    return weights @ np.where(valid[..., None], values, 0.0) / np.where(total == 0, np.nan, total)
+    sums = weights @ np.where(valid[..., None], values, 0.0)
+    if sums.ndim > 2:
+        # Label by label in memory: whatever is summed over a handful of labels next is then several times faster.
+        sums = np.moveaxis(np.ascontiguousarray(np.moveaxis(sums, -1, 0)), 0, -1)
+    return sums / np.where(total == 0, np.nan, total)
 
 
 class PoolFilter(Filter):
@@ -185,16 +190,30 @@ class PoolFilter(Filter):
         return {}
 
     def apply(self, resps: Sequence[Sequence[Any]], docs: Sequence[Mapping[str, Any]]) -> list[Prediction]:
-        """Return one prediction per clip."""
-        return [self.predict(answers) for answers in resps]
+        """Return one prediction per clip; pools of one size are reduced together."""
+        parsed = [self.parsed(answers) for answers in resps]
+        by_size: dict[int, list[int]] = {}
+        for number, (pool, _, _) in enumerate(parsed):
+            by_size.setdefault(pool.size, []).append(number)
+        found: dict[int, Prediction] = {}
+        for size, numbers in by_size.items():
+            for start in range(0, len(numbers), POOLS_AT_ONCE):
+                chunk = numbers[start : start + POOLS_AT_ONCE]
+                pools = Pool.stack([parsed[number][0] for number in chunk])
+                distributions = np.ascontiguousarray(self.reduce(pools, subsets(size, size))[:, 0])
+                for number, distribution in zip(chunk, distributions, strict=True):
+                    pool, failed, renormalised = parsed[number]
+                    diagnostics = self.diagnose(pool, distribution)
+                    found[number] = Prediction(self.labels, distribution, pool, self, failed, renormalised, diagnostics)
+        return [found[number] for number in range(len(parsed))]
 
-    def predict(self, answers: Sequence[str]) -> Prediction:
-        """Return the prediction that a pool of answers makes."""
+    def parsed(self, answers: Sequence[str]) -> Parsed:
+        """Return the parsed answers of one clip; `Answers` are parsed once for all pipelines."""
         if not isinstance(answers, Answers):
-            return self.predict(Answers(answers))
+            return self.parse(answers)
         if answers.parsed is None:
             answers.parsed = self.parse(answers)
-        return self.prediction(*answers.parsed)
+        return answers.parsed
 
     def parse(self, answers: Sequence[str]) -> Parsed:
         """Return the pool of a clip's answers, and how many of them failed (by reason) or had to be renormalised."""
@@ -209,12 +228,6 @@ class PoolFilter(Filter):
         )
         failed = Counter(str(answer.reason) for answer in parsed if answer.reason is not None)
         return pool, failed, sum(answer.renormalised for answer in parsed)
-
-    def prediction(self, pool: Pool, failed: Mapping[str, int], renormalised: int) -> Prediction:
-        """Return the prediction of the whole of a pool."""
-        distribution = self.reduce(pool, subsets(pool.size, pool.size))[0]
-        diagnostics = self.diagnose(pool, distribution)
-        return Prediction(self.labels, distribution, pool, self, failed, renormalised, diagnostics)
 
 
 def _attribute(answers: Sequence[str], name: str) -> Array:
