@@ -109,7 +109,7 @@ def parse_shares(text: str, labels: tuple[str, ...], synonyms: Synonyms = ()) ->
 
 
 def _usual(text: str, labels: tuple[str, ...]) -> Answer | None:
-    """Read the usual answer, a JSON object of all labels that sums to 1 and nothing else, in a fraction of the time."""
+    """Read the usual answer, a JSON object of all labels from 0 to 1 and nothing else, in a fraction of the time."""
     if not text.startswith("{") or text.count(":") != len(labels):
         return None
     try:
@@ -118,9 +118,9 @@ def _usual(text: str, labels: tuple[str, ...]) -> Answer | None:
     except (ValueError, KeyError, RecursionError):
         return None
     total = sum(sorted(numbers)) if all(type(n) in (int, float) and 0 <= n <= 1 for n in numbers) else 0.0
-    if abs(total - 1) > SUM_TOLERANCE:
+    if total == 0:
         return None
-    return Answer(tuple(number / total for number in numbers))
+    return Answer(tuple(number / total for number in numbers), renormalised=abs(total - 1) > SUM_TOLERANCE + 1e-9)
 
 
 @lru_cache(maxsize=1 << 15)
