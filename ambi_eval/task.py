@@ -49,7 +49,10 @@ class AmbiguousEmotionTask(ConfigurableTask):
         self.own = {key: whole.pop(key) for key in OWN_KEYS.keys() & whole.keys()}
         labels = self.own["labels"]
         self.metrics = check_metrics(self.own["metrics"], whole["task"])
-        freeze_synonyms(labels, self.own["synonyms"])
+        try:
+            freeze_synonyms(labels, self.own["synonyms"])
+        except AmbiError as error:
+            raise AmbiError(f"{whole['task']} ({whole['metadata']['config_source']}): {error}") from error
         for step in (step for pipeline in whole["filter_list"] for step in pipeline["filter"]):
             if str(step["function"]).startswith("ambi_"):
                 if step["function"] not in filter_registry:

@@ -322,7 +322,7 @@ def test_a_user_task_that_carries_our_tag_joins_ours(tmp_path):
         (["manifest: crema"], {}, "no corpus is named 'crema', did you mean 'crema_d'"),
         (["labels: [loud, soft]"], {}, r"no clip of the manifest 'mine.jsonl' is left \(5 votes outside the labels\)"),
         (["metrics: [jsd]"], {}, "unknown metric 'jsd', did you mean 'jsd_bits'"),
-        (["synonyms: {clam: [quiet]}"], {}, "clam"),
+        (["synonyms: {clam: [quiet]}"], {}, r"mine.yaml\): synonyms: 'clam' is not one of the labels"),
         (["doc_to_text: '<audio> {{ lables }}'"], {}, "a prompt names what there is not: 'lables' is undefined"),
         (["doc_to_text: '<audio> {{ labels'"], {}, "the prompt is no Jinja template"),
         ([], {"num_fewshot": 2}, "no few-shot examples with audio"),

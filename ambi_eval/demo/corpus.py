@@ -101,7 +101,9 @@ def prepare(out: Path) -> Path:
         ) from error
     clips = []
     total = len(TEST_SPEAKERS) * TEST_CLIPS_PER_SPEAKER
-    for utterance in tqdm(utterances(TEST_SPEAKERS, TEST_CLIPS_PER_SPEAKER), "demo corpus", total, unit="clip"):
+    for utterance in tqdm(
+        utterances(TEST_SPEAKERS, TEST_CLIPS_PER_SPEAKER), "demo corpus", total, unit="clip", disable=None
+    ):
         _write_wav(out / str(utterance.clip.audio), utterance.samples)
         clips.append(utterance.clip)
     write_manifest(out / MANIFEST, clips)
