@@ -33,6 +33,9 @@ clean:
 
 .venv/test: .venv/package
 	$(PIP) -e '.[test]'
+	# For the tests of some model families; their compiled parts want a GPU's libraries (see tests/conftest.py).
+	$(PIP) --no-deps --upgrade --target .venv/families torchvision torchaudio timm
+	find .venv/families -name '*.so' -delete
 	touch $@
 
 .venv/lint: .venv/package

@@ -1,9 +1,22 @@
 """What all tests share: a data directory of their own, the real CREMA-D release where there is one, slow tests last."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+# Packages that some model families need, without their compiled parts: the published builds of torchvision and torchaudio
+# want the libraries of a GPU and do not import beside a CPU build of torch. Audio needs their Python alone, which
+# `make test` puts into a folder of its own. It is added here, before anything asks transformers what is installed.
+FAMILY_PACKAGES = Path(sys.prefix) / "families"
+# torchvision names two operators of its compiled part when it is imported; nothing here calls them.
+TORCHVISION = torch.library.Library("torchvision", "FRAGMENT")
+if FAMILY_PACKAGES.is_dir():
+    sys.path.append(str(FAMILY_PACKAGES))
+    for operator in ("nms", "qnms"):
+        TORCHVISION.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 
 def pytest_configure(config):

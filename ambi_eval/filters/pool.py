@@ -140,14 +140,14 @@ def weighted_mean(values: Array, weights: NDArray[np.floating | np.bool_]) -> Ar
     Returns:
         Means, shape (..., S, C); a row of NaN where no weight is left.
     """
-    valid = ~np.isnan(values[..., 0])
-    weights = weights * valid[..., None, :]
-    total = weights.sum(axis=-1, keepdims=True)
-    sums = weights @ np.where(valid[..., None], values, 0.0)
+    valid = ~np.isnan(values[..., :1])
+    # The last column is the weight that is left: the same product gives sums and totals.
+    sums = np.asarray(weights, dtype=float) @ np.concatenate([np.where(valid, values, 0.0), valid], axis=-1)
     if sums.ndim > 2:
         # Label by label in memory: whatever is summed over a handful of labels next is then several times faster.
         sums = np.moveaxis(np.ascontiguousarray(np.moveaxis(sums, -1, 0)), 0, -1)
-    return sums / np.where(total == 0, np.nan, total)
+    total = sums[..., -1:]
+    return sums[..., :-1] / np.where(total == 0, np.nan, total)
 
 
 class PoolFilter(Filter):
