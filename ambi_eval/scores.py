@@ -166,12 +166,14 @@ def _columns(
     """Return each metric's scores of clips whose pools have one size, one per clip."""
     pools, reducer = Pool.stack([prediction.pool for prediction in predictions]), predictions[0].reducer
     points = [n for n in CURVE_SIZES if n <= pools.size] if curve else []
+    members = [subsets(pools.size, n) for n in points]
+    ends = np.cumsum([1, *map(len, members)])
     # One row for the whole pool, then all subsets of all sizes, so that a curve costs one call per metric.
     parts = [np.array([prediction.distribution for prediction in predictions])[:, None]]
-    parts += [reducer.reduce(pools, subsets(pools.size, n)) for n in points]
+    if members:
+        parts.append(reducer.reduce(pools, np.concatenate(members)))
     # Label by label in memory: sums over a handful of labels are then several times faster.
     rows = np.moveaxis(np.concatenate([np.moveaxis(part, -1, 0) for part in parts], axis=2), 0, -1)
-    ends = np.cumsum([part.shape[1] for part in parts])
     votes = votes[:, None]
     columns: dict[str, Sequence[float]] = {}
     for name in metrics:
