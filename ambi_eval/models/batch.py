@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
-from transformers import DynamicCache
+from transformers import DynamicCache, DynamicLayer
 
 from ambi_eval.candidates import Finish
 
@@ -89,9 +88,8 @@ class Batch:
         if self.rows:
             caches.insert(0, keys_and_values(self.cache))
             logits.insert(0, self.logits)
-        self.cache = DynamicCache(
-            [tuple(map(_right_aligned, zip(*layer, strict=True))) for layer in zip(*caches, strict=True)]
-        )
+        self.cache = DynamicCache()
+        self.cache.layers = [GrowingLayer(*states) for states in joined(caches, ROOM)]
         self.logits = torch.cat(logits)
         for prompt, rows in arrivals:
             for row in rows:
@@ -102,7 +100,7 @@ class Batch:
         """Keep the rows of these numbers."""
         self.rows = [self.rows[number] for number in numbers]
         self.logits = self.logits[numbers]
-        self.cache.batch_select_indices(torch.tensor(numbers, dtype=torch.long))
+        self.cache.batch_select_indices(torch.tensor(numbers, dtype=torch.long, device=self.logits.device))
 
     def advance(self) -> None:
         """Feed every row its newest token; afterwards `logits` are those of the tokens to come."""
@@ -122,12 +120,71 @@ class Batch:
         self.logits = output.logits[:, -1].float()
 
 
+class GrowingLayer(DynamicLayer):
+    """Keys and values of one layer with room behind them: a new token is written there, and all others stay in place.
+
+    transformers' own layer copies everything to a new place for each token.
+    """
+
+    keys: Tensor
+    values: Tensor
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        """Take what there is so far, each of shape (rows, heads, tokens + ROOM, head size)."""
+        super().__init__()
+        self.lazy_initialization(keys, values)
+        self._hold(keys, values)
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> KeysAndValues:
+        """Add the keys and values of new tokens, and return all."""
+        held, new = self.keys.shape[2], key_states.shape[2]
+        if self._end + new > self._buffers[0].shape[2]:
+            self._move(self.keys, self.values)
+        for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer[:, :, self._end : self._end + new] = states
+        self._end += new
+        # Not from the first column on: columns that no row needs any more have been let go.
+        self.keys, self.values = (buffer[:, :, self._end - new - held : self._end] for buffer in self._buffers)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep these rows."""
+        self._move(self.keys[indices], self.values[indices])
+
+    def _move(self, keys: Tensor, values: Tensor) -> None:
+        """Copy keys and values to a new place with room behind them."""
+        self._hold(_right_aligned([keys], ROOM), _right_aligned([values], ROOM))
+
+    def _hold(self, keys: Tensor, values: Tensor) -> None:
+        """Let these be the place where keys and values lie."""
+        self._buffers = (keys, values)
+        self._end = keys.shape[2] - ROOM
+        self.keys, self.values = keys[:, :, : self._end], values[:, :, : self._end]
+
+
+# Tokens that are added before everything moves to a new place. More room is more memory.
+ROOM = 32
+
+
 def keys_and_values(cache: Any) -> list[KeysAndValues]:
     """Return keys and values of every layer of a cache."""
     return [(layer.keys, layer.values) for layer in cache.layers]
 
 
-def _right_aligned(states: Sequence[Tensor]) -> Tensor:
+def joined(caches: Sequence[list[KeysAndValues]], room: int = 0) -> list[KeysAndValues]:
+    """Return keys and values of every layer of all rows of several caches, right-aligned, and room behind them."""
+    return [
+        (_right_aligned([keys for keys, _ in layer], room), _right_aligned([values for _, values in layer], room))
+        for layer in zip(*caches, strict=True)
+    ]
+
+
+def _right_aligned(states: Sequence[Tensor], room: int) -> Tensor:
     """Stack keys or values of different numbers of tokens, padded on the left with zeros."""
-    longest = max(state.shape[2] for state in states)
-    return torch.cat([pad(state, (0, 0, longest - state.shape[2], 0)) for state in states])
+    rows, longest = sum(map(len, states)), max(state.shape[2] for state in states)
+    stacked = states[0].new_zeros(rows, states[0].shape[1], longest + room, states[0].shape[3])
+    first = 0
+    for state in states:
+        stacked[first : first + len(state), :, longest - state.shape[2] : longest] = state
+        first += len(state)
+    return stacked

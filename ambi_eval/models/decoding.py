@@ -24,11 +24,12 @@ from typing import Any
 import psutil
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import BatchFeature, DynamicCache, GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from ambi_eval.candidates import Candidate
 from ambi_eval.errors import AmbiError
-from ambi_eval.models.batch import Batch, Prefilled, Row, keys_and_values
+from ambi_eval.models.batch import Batch, Prefilled, Row, joined, keys_and_values
 from ambi_eval.models.families import Family
 from ambi_eval.models.sampling import GenerationSettings, choose_tokens
 
@@ -110,8 +111,7 @@ class Decoder:
         if settings.num_beams == 1:
             yield from self._decode(prompts, settings, clips or self.batch_size)
         else:
-            for prompt in prompts:
-                yield prompt, self._beams(prompt, settings)
+            yield from self._search(prompts, settings, clips or self.batch_size)
 
     @torch.inference_mode()
     def prefill(self, prompt: Prompt, room: int = 0) -> Prefilled:
@@ -186,16 +186,12 @@ class Decoder:
                 return
             try:
                 if arrived:
-                    batch.add([(self.prefill(prompt, settings.max_gen_toks), answers[prompt]) for prompt in arrived])
-                size = size or self._clips_that_fit(batch, settings)
+                    read = [self.prefill(prompt, settings.max_gen_toks) for prompt in arrived]
+                    size = size or self._clips_that_fit(read[0], len(arrived[0].keys), settings)
+                    batch.add([(each, answers[prompt]) for each, prompt in zip(read, arrived, strict=True)])
                 self._step(batch, settings)
             except torch.OutOfMemoryError as error:
-                if len(answers) == 1:
-                    raise AmbiError(
-                        "the answers to one clip do not fit in memory; lower repeats, or give dtype=bfloat16"
-                    ) from error
-                size = len(answers) // 2
-                logger.warning("out of memory with %d clips at once: going on with %d", len(answers), size)
+                size = self._half(len(answers), error)
                 # Every answer comes out the same when it is begun anew.
                 waiting, answers, batch = chain(answers, waiting), {}, Batch(self.model)
             for prompt in [prompt for prompt, rows in answers.items() if all(row.finish for row in rows)]:
@@ -227,19 +223,41 @@ class Decoder:
             batch.advance()
 
     @torch.inference_mode()
-    def _beams(self, prompt: Prompt, settings: GenerationSettings) -> list[Candidate]:
-        """Return the best beams, the best one first."""
-        read = self.prefill(prompt, settings.max_gen_toks)
-        stop = StopOnStrings(lambda tokens: self._ended(tokens, settings), read.length)
-        # generate() wants one token left to read.
+    def _search(self, prompts: Iterable[Prompt], settings: GenerationSettings, size: int | None) -> Iterator[Answered]:
+        """Decode by beam search, `size` prompts together."""
+        waiting = iter(prompts)
+        if self.family.counts_positions:
+            size = 1  # generate() knows how far one prompt has come, not several
+        while arrived := list(islice(waiting, size or 1)):
+            try:
+                read = [self.prefill(prompt, settings.max_gen_toks) for prompt in arrived]
+                # generate() keeps the scores of all tokens at every step.
+                kept = settings.num_beams * settings.max_gen_toks * read[0].logits.nbytes
+                size = size or self._clips_that_fit(read[0], settings.num_beams, settings, kept)
+                found = self._beams(read, max(len(prompt.keys) for prompt in arrived), settings)
+            except torch.OutOfMemoryError as error:
+                size = self._half(len(arrived), error)
+                waiting = chain(arrived, waiting)
+                continue
+            for prompt, beams in zip(arrived, found, strict=True):
+                yield prompt, beams[: len(prompt.keys)]
+
+    def _beams(self, read: Sequence[Prefilled], best: int, settings: GenerationSettings) -> list[list[Candidate]]:
+        """Return so many of the best beams of every prompt, the best one first."""
+        longest = max(prompt.length for prompt in read)
+        ids = torch.cat([pad(prompt.input_ids, (longest - prompt.length, 0)) for prompt in read])
+        lengths = torch.tensor([[prompt.length] for prompt in read], device=ids.device)
         output = self.model.generate(
-            input_ids=read.input_ids,
-            attention_mask=torch.ones_like(read.input_ids),
-            past_key_values=DynamicCache(read.expanded(settings.num_beams, read.length - 1)),
-            stopping_criteria=StoppingCriteriaList([stop]),
+            input_ids=ids,
+            attention_mask=(torch.arange(longest, device=ids.device) >= longest - lengths).long(),
+            # generate() wants one token left to read.
+            past_key_values=DynamicCache(joined([each.expanded(settings.num_beams, each.length - 1) for each in read])),
+            stopping_criteria=StoppingCriteriaList(
+                [StopOnStrings(lambda tokens: self._ended(tokens, settings), longest)]
+            ),
             generation_config=GenerationConfig(
                 num_beams=settings.num_beams,
-                num_return_sequences=len(prompt.keys),
+                num_return_sequences=best,
                 length_penalty=settings.length_penalty,
                 max_new_tokens=settings.max_gen_toks,
                 suppress_tokens=self.family.placeholder_ids or None,
@@ -250,11 +268,13 @@ class Decoder:
         lengths = (output.beam_indices >= 0).sum(-1)
         logprobs = output.sequences_scores * lengths**settings.length_penalty
         self.counts["generated_tokens"] += int(lengths.sum())
+        beams = zip(output.sequences[:, longest:].tolist(), lengths.tolist(), logprobs.tolist(), strict=True)
         return [
-            self._candidate(tokens[:length], logprob, index, settings)
-            for index, (tokens, length, logprob) in enumerate(
-                zip(output.sequences[:, read.length :].tolist(), lengths.tolist(), logprobs.tolist(), strict=True)
-            )
+            [
+                self._candidate(tokens[:length], logprob, index, settings)
+                for index, (tokens, length, logprob) in enumerate(islice(beams, best))
+            ]
+            for _ in read
         ]
 
     @torch.inference_mode()
@@ -313,12 +333,32 @@ class Decoder:
         stopped = self._ended(tokens, settings) or cut < len(text)
         return Candidate(text[:cut], logprob, len(tokens), "stop" if stopped else "length", index)
 
-    def _clips_that_fit(self, batch: Batch, settings: GenerationSettings) -> int:
-        """Estimate from a batch of one clip how many fit in memory: their caches (twice while they grow) and logits."""
-        read = batch.cache.get_seq_length()
-        cache = sum(keys.nbytes + values.nbytes for keys, values in keys_and_values(batch.cache))
-        clip = 2 * cache * (read + settings.max_gen_toks) / read + 4 * batch.logits.nbytes
-        return max(1, min(int(MEMORY_SHARE * _free_memory(batch.logits.device) / clip), self.max_batch_size))
+    def _clips_that_fit(self, read: Prefilled, rows: int, settings: GenerationSettings, kept: int = 0) -> int:
+        """Estimate from one prompt how many fit in memory with answers: caches (twice while they grow) and logits.
+
+        Args:
+            read: The prompt.
+            rows: How many answers it gets.
+            settings: How long they may be.
+            kept: Further bytes per prompt.
+        """
+        cache = sum(keys.nbytes + values.nbytes for keys, values in read.layers)
+        grown = 2 * rows * cache * (read.length + settings.max_gen_toks) / read.length
+        clip = grown + 4 * rows * read.logits.nbytes + kept
+        return max(1, min(int(MEMORY_SHARE * _free_memory(read.logits.device) / clip), self.max_batch_size))
+
+    def _half(self, clips: int, error: torch.OutOfMemoryError) -> int:
+        """Return how many clips to go on with after so many did not fit in memory.
+
+        Raises:
+            AmbiError: If it was one.
+        """
+        if clips == 1:
+            raise AmbiError(
+                "the answers to one clip do not fit in memory; lower repeats, or give dtype=bfloat16"
+            ) from error
+        logger.warning("out of memory with %d clips at once: going on with %d", clips, clips // 2)
+        return clips // 2
 
 
 TAIL_MARGIN = 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,16 @@ class Family:
         max_positions: Tokens of prompt and answer together that the model was built for, or None where it says nothing.
     """
 
-    # Modules that the family needs beyond ours, and how they are installed.
+    # Modules that the family needs beyond ours, and the extra of this package that installs them.
     needs: tuple[str, ...] = ()
-    install = ""
+    extra = ""
     # The class to load, where the one that the checkpoint names does more than to answer in text.
     model_class: str | None = None
     # A folder of the checkpoint with an adapter without which the model hears nothing.
     adapter: str | None = None
+    # What the family's own processor takes.
+    one_audio_only = False
+    system_beside_audio = True
 
     def __init__(self, model: Any, processor: Any) -> None:
         """Wrap a transformers model and its processor; the model's own generation settings are dropped."""
@@ -65,14 +69,29 @@ class Family:
     @property
     def window_seconds(self) -> float | None:
         """The longest audio that the model hears whole, in seconds; None where there is no such limit."""
-        return getattr(self.processor, "max_audio_len", None)
+        most = getattr(self.processor, "max_audio_len", None)
+        if most is None:
+            return None
+        # Audio is cut into windows, of which only whole ones count: GLM-ASR says 655 s and hears 21 of 30 s.
+        window = audio_extractor(self.processor).chunk_length
+        return float(most // window * window)
 
     def audio_part(self, samples: Samples) -> dict[str, Any]:
         """Return the part of a chat message that holds one audio."""
         return {"type": "audio", "audio": samples}
 
     def model_inputs(self, messages: list[dict[str, Any]]) -> BatchFeature:
-        """Return what the model reads: the messages in its chat template, ready for its answer, with audio features."""
+        """Return what the model reads: the messages in its chat template, ready for its answer, with audio features.
+
+        Raises:
+            AmbiError: If the family does not take such messages.
+        """
+        name = self.model.config.model_type
+        audios = sum(part["type"] == "audio" for message in messages for part in message["content"])
+        if audios > 1 and self.one_audio_only:
+            raise AmbiError(f"{name} takes one audio in a prompt, not {audios}; write one <audio> in doc_to_text")
+        if audios and messages[0]["role"] == "system" and not self.system_beside_audio:
+            raise AmbiError(f"{name} takes no system message beside audio; leave out --system_instruction")
         return self.processor.apply_chat_template(
             messages,
             tokenize=True,
@@ -87,10 +106,18 @@ class Family:
 
         The omni families count positions per modality, and keep the difference to the number of tokens on themselves.
         """
-        for module in (self.model, getattr(self.model, "model", None)):
-            if (deltas := getattr(module, "rope_deltas", None)) is not None:
-                return int(deltas.flatten()[0])
-        return 0
+        deltas = [getattr(module, "rope_deltas", None) for module in self._position_counters]
+        return int(deltas[0].flatten()[0]) if deltas and deltas[0] is not None else 0
+
+    @property
+    def counts_positions(self) -> bool:
+        """Whether the model remembers what its last prompt adds to positions, so that prompts cannot go together."""
+        return bool(self._position_counters)
+
+    @property
+    def _position_counters(self) -> list[Any]:
+        modules = (self.model, getattr(self.model, "model", None))
+        return [module for module in modules if hasattr(module, "rope_deltas")]
 
 
 class OneWindow(Family):
@@ -102,11 +129,17 @@ class OneWindow(Family):
         return float(audio_extractor(self.processor).chunk_length)
 
 
+class OneAudio(Family):
+    """A family of which each prompt has one audio, of many minutes."""
+
+    one_audio_only = True
+
+
 class Omni(Family):
     """The part of an omni model that listens and writes (the thinker); the part that speaks is not loaded."""
 
     needs = ("PIL", "torchvision")
-    install = "pip install pillow torchvision"
+    extra = "omni"
 
 
 class Qwen25Omni(Omni, OneWindow):
@@ -121,34 +154,46 @@ class Qwen3Omni(Omni):
     model_class = "Qwen3OmniMoeThinkerForConditionalGeneration"
 
 
-class Gemma(Family):
-    """Gemma 3n and Gemma 4: audio is cut off after 30 s."""
+class Gemma4Unified(Family):
+    """Gemma 4 without an encoder of its own for audio, which hears audio of any length."""
+
+    needs: tuple[str, ...] = ("PIL", "torchvision")
+    extra = "gemma"
+
+
+class Gemma4(Gemma4Unified):
+    """Gemma 4: audio is cut off after 30 s."""
+
+    window_seconds = 30.0
+
+
+class Gemma3n(Gemma4):
+    """Gemma 3n, which is always built with the part that sees."""
 
     needs = ("PIL", "torchvision", "timm")
-    install = "pip install pillow torchvision timm"
-    window_seconds = 30.0
 
 
 class Granite(Family):
     """Granite Speech."""
 
     needs = ("torchaudio",)
-    install = "pip install torchaudio"
+    extra = "granite"
 
 
 class Phi4(Family):
     """Phi-4-multimodal."""
 
     needs = ("PIL", "torchvision", "peft")
-    install = "pip install pillow torchvision peft"
+    extra = "phi4"
     adapter = "speech-lora"
 
 
 class Voxtral(Family):
-    """Voxtral, whose processor takes audio as a file only."""
+    """Voxtral, whose processor takes audio as a file only, and no system message beside it."""
 
     needs = ("mistral_common",)
-    install = "pip install 'mistral-common[audio]'"
+    extra = "voxtral"
+    system_beside_audio = False
 
     def audio_part(self, samples: Samples) -> dict[str, Any]:
         """Return the audio as a WAV file of floats, which loses nothing."""
@@ -159,12 +204,16 @@ class Voxtral(Family):
 
 FAMILIES: dict[str, type[Family]] = {
     "qwen2_audio": OneWindow,
+    "audioflamingo3": OneAudio,
+    "musicflamingo": OneAudio,
+    "glmasr": OneAudio,
     "qwen2_5_omni": Qwen25Omni,
     "qwen2_5_omni_thinker": Qwen25Omni,
     "qwen3_omni_moe": Qwen3Omni,
     "qwen3_omni_moe_thinker": Qwen3Omni,
-    "gemma3n": Gemma,
-    "gemma4": Gemma,
+    "gemma3n": Gemma3n,
+    "gemma4": Gemma4,
+    "gemma4_unified": Gemma4Unified,
     "granite_speech": Granite,
     "granite_speech_plus": Granite,
     "phi4_multimodal": Phi4,
@@ -205,7 +254,10 @@ def load_family(
         family = FAMILIES.get(config.model_type, Family)
         lacking = [module for module in family.needs if find_spec(module) is None]
         if lacking:
-            raise AmbiError(f"{pretrained} ({config.model_type}) needs {' and '.join(lacking)}: {family.install}")
+            raise AmbiError(
+                f"{pretrained} ({config.model_type}) needs {' and '.join(lacking)}: "
+                f"pip install 'ambi_eval[{family.extra}]'"
+            )
         processor = AutoProcessor.from_pretrained(pretrained, **source)
         _check_hears_and_chats(pretrained, family, processor)
         model, report = _model_class(family, config).from_pretrained(
@@ -221,7 +273,10 @@ def load_family(
         if peft is not None:
             model = _merged(model, peft)
     except ImportError as error:
-        raise AmbiError(f"{pretrained} needs a package that is not installed: {_first_line(error)}") from error
+        raise AmbiError(
+            f"{pretrained} needs a package that is not installed or does not fit torch {torch.__version__}: "
+            f"{_first_line(_cause(error))}"
+        ) from error
     except (OSError, ValueError, SafetensorError) as error:
         raise AmbiError(
             f"{pretrained} cannot be loaded ({_first_line(error)}); give a folder or a repository of the Hugging Face "
@@ -246,10 +301,9 @@ def weights_digest(*sources: str, revision: str = "main") -> str:
     """
     digest = hashlib.sha256()
     for source in sources:
-        folder = Path(source)
-        if not folder.is_dir():
-            folder = Path(snapshot_download(source, revision=revision, local_files_only=True))
-        for path in sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin")):
+        folder = _folder(source, revision)
+        weights = [*folder.glob("*.safetensors"), *folder.glob("*/adapter_model.safetensors")]
+        for path in sorted(weights) or sorted(folder.glob("*.bin")):
             size = path.stat().st_size
             digest.update(f"{path.name}|{size}|".encode())
             with path.open("rb") as file:
@@ -259,8 +313,27 @@ def weights_digest(*sources: str, revision: str = "main") -> str:
     return digest.hexdigest()
 
 
+def processor_digest(*sources: str, revision: str = "main") -> str:
+    """Return a digest (hex) of what else in checkpoints an answer depends on, wherever they lie.
+
+    That is configuration, tokenizer, chat template, the settings of the feature extractor, and code.
+    """
+    digest = hashlib.sha256()
+    for source in sources:
+        for path in sorted(_folder(source, revision).iterdir()):
+            if path.suffix in PROCESSOR_FILES:
+                digest.update(f"{path.name}|{path.stat().st_size}|".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _folder(source: str, revision: str) -> Path:
+    folder = Path(source)
+    return folder if folder.is_dir() else Path(snapshot_download(source, revision=revision, local_files_only=True))
+
+
 DIGEST_BLOCK = 1 << 16
 DIGEST_BLOCKS = 256
+PROCESSOR_FILES = (".jinja", ".json", ".model", ".py", ".txt")
 
 
 def _check_hears_and_chats(pretrained: str, family: type[Family], processor: Any) -> None:
@@ -285,7 +358,16 @@ def _model_class(family: type[Family], config: Any) -> Any:
 def _merged(model: Any, adapter: str, **source: Any) -> Any:
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(model, adapter, **source).merge_and_unload()
+    try:
+        with warnings.catch_warnings():  # of an adapter of another model peft would go on without the weights
+            warnings.filterwarnings("error", message=".*missing adapter keys")
+            return PeftModel.from_pretrained(model, adapter, **source).merge_and_unload()
+    except (ValueError, UserWarning) as error:
+        place = "/".join([adapter, *filter(None, [source.get("subfolder")])])
+        raise AmbiError(
+            f"{place} is no adapter of this model ({_first_line(error)}); download the whole repository of the model "
+            "anew, or correct peft="
+        ) from error
 
 
 def _placeholder_ids(config: Any) -> list[int]:
@@ -297,6 +379,11 @@ def _placeholder_ids(config: Any) -> list[int]:
 
 def _as_list(ids: int | list[int]) -> list[int]:
     return [ids] if isinstance(ids, int) else list(ids)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return what an error began with: transformers hides a broken package behind its own ImportError."""
+    return error if error.__cause__ is None else _cause(error.__cause__)
 
 
 def _first_line(error: BaseException) -> str:

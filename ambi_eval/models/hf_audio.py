@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
@@ -11,24 +10,30 @@ from typing import Any, Literal
 
 import lm_eval.models  # noqa: F401 - before ours: lm_eval fills its registry of models only while that is empty
 import torch
-from lm_eval.api.instance import Instance
 from lm_eval.api.registry import register_model
-from tqdm import tqdm
+from transformers import BatchFeature
 
 import ambi_eval
-from ambi_eval.audio import AudioSpan, Samples, audio_digest, load_ahead, load_audio
+from ambi_eval.audio import audio_digest, load_ahead, load_audio
 from ambi_eval.candidates import Candidate
-from ambi_eval.corpora.manifest import data_dir
 from ambi_eval.errors import AmbiError, did_you_mean
+from ambi_eval.models.audio_lm import (
+    AudioLM,
+    Continuations,
+    Groups,
+    Likelihoods,
+    open_store,
+    open_verifier,
+    refuse_unknown,
+    whole_number,
+)
 from ambi_eval.models.decoding import Continuation, Decoder, Prompt
-from ambi_eval.models.families import load_family, weights_digest
+from ambi_eval.models.families import load_family, processor_digest, weights_digest
 from ambi_eval.models.pools import Order, Pools
-from ambi_eval.models.processes import DataParallelLM
 from ambi_eval.models.recall import Recall
-from ambi_eval.models.requests import Question, as_context, as_messages, asked_pools, multimodal, shared_prompts
+from ambi_eval.models.requests import Question, as_messages
 from ambi_eval.models.sampling import GenerationSettings, row_key
-from ambi_eval.models.store import CandidateStore
-from ambi_eval.models.verifier import rate
+from ambi_eval.models.verifier import LikelihoodVerifier
 
 logger = logging.getLogger(__name__)
 
@@ -39,16 +44,8 @@ CLIPS_AHEAD = 16
 
 
 @register_model("hf-audio")
-class HFAudio(DataParallelLM):
-    """Any audio-language model of transformers that answers in text.
-
-    A request's arguments are `(context, generation_kwargs, {"audio": [...]})` for `generate_until` and
-    `(context, continuation, {"audio": [...], "end_of_turn": bool})` for `loglikelihood`; an audio is a dict of path,
-    start, end and control. `<audio>` in the context marks where each audio goes. The model's chat template is applied
-    in here, with or without `--apply_chat_template`.
-    """
-
-    MULTIMODAL = True
+class HFAudio(AudioLM):
+    """Any audio-language model of transformers that answers in text; its own chat template is applied in here."""
 
     def __init__(
         self,
@@ -67,6 +64,9 @@ class HFAudio(DataParallelLM):
         peft: str | None = None,
         trust_remote_code: bool = False,
         store: str | None = None,
+        verifier: str = "self",
+        verifier_base_url: str | None = None,
+        verifier_api_key_env: str | None = None,
         **unknown: Any,
     ) -> None:
         """Load a checkpoint.
@@ -88,22 +88,23 @@ class HFAudio(DataParallelLM):
             trust_remote_code: Whether code that comes with the checkpoint may run.
             store: File in which answers are kept and found again; by default `candidates.sqlite` in the data directory,
                 `none` for no store.
+            verifier: Who rates answers: `self`, another checkpoint, or `openai:MODEL` at `verifier_base_url`.
+            verifier_base_url: Where the verifier's server is; by default OPENAI_BASE_URL, else OpenAI's own.
+            verifier_api_key_env: Environment variable that holds the verifier's key; by default OPENAI_API_KEY.
             **unknown: Refused.
 
         Raises:
             AmbiError: If an argument is unknown or impossible, or if the checkpoint cannot be used.
         """
         super().__init__()
-        for name in unknown:
-            known = list(inspect.signature(HFAudio).parameters)
-            raise AmbiError(f"hf-audio has no argument '{name}'{did_you_mean(name, known)}")
+        refuse_unknown("hf-audio", HFAudio, unknown)
         if pretrained is None:
             raise AmbiError("hf-audio needs a model: --model_args pretrained=Qwen/Qwen2-Audio-7B-Instruct, for example")
         if long_audio not in ("cut", "refuse"):
             raise AmbiError(f"long_audio={long_audio} is neither cut nor refuse")
         self.pretrained = pretrained
         self.long_audio = long_audio
-        self.seed = torch.initial_seed() if seed is None else _whole_number("seed", seed)
+        self.seed = torch.initial_seed() if seed is None else whole_number("seed", seed)
         self.join_other_processes(_device(device))
         source = _demo_checkpoint() if pretrained == "ambi-tiny" else pretrained
         self.family = load_family(
@@ -117,50 +118,46 @@ class HFAudio(DataParallelLM):
             trust_remote_code=trust_remote_code,
         )
         if max_length is not None:
-            self.family.max_positions = _whole_number("max_length", max_length, least=1)
+            self.family.max_positions = whole_number("max_length", max_length, least=1)
         self.digest = weights_digest(source, *([peft] if peft else []), revision=revision)
         # The harness also says `auto:4`, to look again four times on the way.
-        clips = None if str(batch_size).startswith("auto") else _whole_number("batch_size", batch_size, least=1)
-        most = 64 if max_batch_size is None else _whole_number("max_batch_size", max_batch_size, least=1)
+        clips = None if str(batch_size).startswith("auto") else whole_number("batch_size", batch_size, least=1)
+        most = 64 if max_batch_size is None else whole_number("max_batch_size", max_batch_size, least=1)
         self.decoder = Decoder(self.family, clips, most)
         self.truncated = 0
-        identity = {"digest": self.digest, "dtype": str(self.family.model.dtype)}
-        self.recall = Recall(_open_store(store), identity, self._provenance())
+        identity = {
+            "digest": self.digest,
+            "processor": processor_digest(source, *([peft] if peft else []), revision=revision),
+            "dtype": str(self.family.model.dtype),
+        }
+        self.recall = Recall(open_store(store), identity, self._provenance())
         self.pools = Pools(self.recall, self.seed, self._make)
-        self.totals = dict.fromkeys(COUNTERS, 0)
+        self.rated_by = open_verifier(
+            self,
+            verifier,
+            base_url=verifier_base_url,
+            api_key_env=verifier_api_key_env,
+            device=device,
+            seed=self.seed,
+            store=store,
+        )
+        self.totals = self.counts()
+
+    @property
+    def name(self) -> str:
+        """What messages call the model."""
+        return self.pretrained
+
+    @property
+    def verifier(self) -> LikelihoodVerifier:
+        """How this model rates answers."""
+        return LikelihoodVerifier(self.score)
 
     # ------------------------------------------------------------------------------------------- requests
 
-    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Candidate]:
-        """Answer requests; the repeats of one request (the same object, as the harness clones it) are its pool.
-
-        Returns:
-            One `Candidate` for each request, in their order: candidate k of a pool for its k-th clone.
-
-        Raises:
-            AmbiError: If a request is impossible; all of them are checked before the first is answered.
-        """
-        questions = asked_pools(requests)
-        by_settings: dict[GenerationSettings, list[Question]] = {}
-        for question in questions:
-            settings = GenerationSettings.from_kwargs(question.requests[0].args[1])
-            if 1 < settings.num_beams < question.pool_size:
-                raise AmbiError(
-                    f"{question.requests[0].task_name}: {question.pool_size} repeats of {settings.num_beams} beams; "
-                    f"give num_beams of at least repeats"
-                )
-            by_settings.setdefault(settings, []).append(question)
-        self.widest = max(question.n_answers(settings) for settings, group in by_settings.items() for question in group)
-        answers: list[Any] = [None] * len(requests)
-        with self._progress(len(requests), "answers", disable_tqdm) as bar:
-            for settings, group in by_settings.items():
-                for question, pool in self.pools.answers(group, settings):
-                    rated = self._rated(question, pool)
-                    for number, position in enumerate(question.positions):
-                        answers[position] = rated[min(number, question.pool_size - 1, len(rated) - 1)]
-                    bar.update(len(question.positions))
-        self._add_up_counters()
-        return answers
+    def check(self, asked: Groups) -> None:
+        """Note how large the largest pool is."""
+        self.widest = max(question.n_answers(settings) for settings, group in asked.items() for question in group)
 
     def _make(self, orders: Sequence[Order], settings: GenerationSettings) -> Iterator[tuple[Order, list[Candidate]]]:
         """Generate answers.
@@ -176,88 +173,40 @@ class HFAudio(DataParallelLM):
         for prompt, made in self.decoder.generate(prompts, settings, clips):
             yield by_question[prompt.owner], made
 
-    def _rated(self, question: Question, pool: list[Candidate]) -> list[Candidate]:
-        """Return the answers with their places in the pool and, where the request names a verifier, their ratings."""
-        verifier = multimodal(question.requests[0]).get("verifier")
-        ratings = rate(self.score, question, pool, **verifier) if verifier else {}
-        return [
-            Candidate(str(each), each.logprob, each.n_tokens, each.finish, number, ratings.get(str(each)))
-            for number, each in enumerate(pool)
-        ]
-
-    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """Return the log-likelihood of each continuation and whether it is the greedy one; one prefill per prompt.
-
-        Raises:
-            AmbiError: If a request is impossible; all of them are checked before the first is scored.
-        """
-        questions = sorted(shared_prompts(requests), key=lambda each: str(each.spans))
-        wanted = {question: [_continuation(request) for request in question.requests] for question in questions}
-        scores: list[Any] = [None] * len(requests)
-        with self._progress(len(requests), "likelihoods", disable_tqdm) as bar:
-            for question, found in self.score(wanted):
-                for position, score in zip(question.positions, found, strict=True):
-                    scores[position] = score
-                bar.update(len(found))
-        self._add_up_counters()
-        return scores
-
-    def score(
-        self, wanted: Mapping[Question, Sequence[tuple[str, bool]]]
-    ) -> Iterator[tuple[Question, list[tuple[float, bool]]]]:
-        """Yield every question with the likelihoods of its continuations: text, and whether the turn must end there."""
-        keys = {question: self.recall.key(question, method="likelihood") for question in wanted}
-        known = self.recall.likelihoods({keys[question]: each for question, each in wanted.items()})
-        to_do = []
-        for question in wanted:
-            found = [score for score in known[keys[question]] if score is not None]
-            if len(found) == len(wanted[question]):
-                yield question, found
-            else:
-                to_do.append(question)
-        tokens = {question: [self._tokens(question, *each) for each in wanted[question]] for question in to_do}
-        for prompt in self._prompts(to_do):
+    def make_scores(self, wanted: Mapping[Question, Continuations]) -> Iterator[tuple[Question, Likelihoods]]:
+        """Yield every question with the likelihoods of its continuations; one prefill per prompt."""
+        tokens = {question: [self._tokens(question, *each) for each in wanted[question]] for question in wanted}
+        for prompt in self._prompts(list(wanted)):
             question = prompt.owner
             read = self.decoder.prefill(prompt, max(len(each.tokens) for each in tokens[question]))
-            found = self.decoder.score(read, tokens[question])
-            self.recall.keep_likelihoods(keys[question], wanted[question], found)
-            yield question, found
-
-    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """Refuse: the perplexity of a text has nothing to do with audio."""
-        raise AmbiError("hf-audio gives no perplexity of texts (loglikelihood_rolling); use --model hf for such tasks")
+            yield question, self.decoder.score(read, tokens[question])
 
     def _prompts(
         self, questions: Sequence[Question], keys: Callable[[Question], Sequence[int]] = lambda question: ()
     ) -> Iterator[Prompt]:
-        """Yield what the model reads for each question, while the audio of the next ones is being loaded."""
-        for question, audios in zip(questions, load_ahead(self._load, questions, CLIPS_AHEAD), strict=True):
-            heard = [self._within_window(span, audio) for span, audio in zip(question.spans, audios, strict=True)]
-            parts = [self.family.audio_part(audio) for audio in heard]
-            yield Prompt(
-                inputs=self.family.model_inputs(as_messages(question.context, parts)),
-                keys=keys(question),
-                audios=len(parts),
-                heard=question.spans,
-                owner=question,
-            )
+        """Yield what the model reads for each question, while threads make ready what it reads next."""
+        ready = load_ahead(self._read, questions, CLIPS_AHEAD)
+        for question, (inputs, too_long) in zip(questions, ready, strict=True):
+            for what in too_long:
+                if self.long_audio == "refuse":
+                    raise AmbiError(f"{what}; give long_audio=cut to go on with these")
+                if self.truncated == 0:
+                    logger.warning("%s; the rest is cut off, here and wherever else", what)
+                self.truncated += 1
+            yield Prompt(inputs, keys(question), audios=len(question.spans), heard=question.spans, owner=question)
 
-    def _load(self, question: Question) -> list[Samples]:
-        return [load_audio(span, self.family.sample_rate) for span in question.spans]
-
-    def _within_window(self, span: AudioSpan, samples: Samples) -> Samples:
-        """Return no more of an audio than the model hears; counted, and said at the first one."""
-        window = self.family.window_seconds
-        if window is None or len(samples) <= window * self.family.sample_rate:
-            return samples
-        seconds = len(samples) / self.family.sample_rate
-        what = f"{span.path}: {seconds:.1f} s of audio, of which {self.pretrained} hears {window:g} s"
-        if self.long_audio == "refuse":
-            raise AmbiError(f"{what}; give long_audio=cut to go on with these")
-        if self.truncated == 0:
-            logger.warning("%s; the rest is cut off, here and wherever else", what)
-        self.truncated += 1
-        return samples[: int(window * self.family.sample_rate)]
+    def _read(self, question: Question) -> tuple[BatchFeature, list[str]]:
+        """Return what the model reads, features of the audio included; and which audios are longer than it hears."""
+        parts, too_long = [], []
+        window, rate = self.family.window_seconds, self.family.sample_rate
+        for span in question.spans:
+            samples = load_audio(span, rate)
+            if window is not None and len(samples) > window * rate:
+                seconds = len(samples) / rate
+                too_long.append(f"{span.path}: {seconds:.1f} s of audio, of which {self.name} hears {window:g} s")
+                samples = samples[: int(window * rate)]
+            parts.append(self.family.audio_part(samples))
+        return self.family.model_inputs(as_messages(question.context, parts)), too_long
 
     def _row_keys(self, question: Question, settings: GenerationSettings, numbers: Sequence[int]) -> list[int]:
         """Return the key of the sampling noise of each of these answers; greedy and beam search have no noise."""
@@ -276,35 +225,18 @@ class HFAudio(DataParallelLM):
 
     # ------------------------------------------------------------------------------------------- chat template
 
-    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """Return the conversation as one string that still holds its `<audio>` marks.
-
-        The template is applied when the audio is there, with `--apply_chat_template` or without. So results do not
-        depend on it: a question alone comes back as it is.
-
-        Raises:
-            AmbiError: If there is more than a system message and one question.
-        """
-        return as_context(chat_history)
-
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         """Return the model's own template, for the log; it has no others."""
         if isinstance(chat_template, str):
             raise AmbiError(f"hf-audio has one chat template, the model's own, and none named '{chat_template}'")
         return self.family.processor.chat_template
 
-    @property
-    def tokenizer_name(self) -> str:
-        """Name of tokenizer and template, part of the names of the harness's caches."""
-        return self.pretrained.replace("/", "__")
+    # ------------------------------------------------------------------------------------------- counters
 
-    # ------------------------------------------------------------------------------------------- processes, counters
-
-    def _add_up_counters(self) -> None:
-        """Add up what all processes have computed; only the first one is asked for it, and when the others are gone."""
+    def counts(self) -> dict[str, int]:
+        """Return what this process has computed."""
         own = {**self.decoder.counts, "truncated_audio": self.truncated, "store_hits": self.recall.hits}
-        counts = torch.tensor([[own.get(name, 0) for name in COUNTERS]], device=self._device)
-        self.totals = dict(zip(COUNTERS, self.all_gather(counts).sum(0).tolist(), strict=True))
+        return {name: own.get(name, 0) for name in COUNTERS}
 
     def _provenance(self) -> dict[str, Any]:
         """Return what answers should not depend on, but may in the last digit."""
@@ -316,27 +248,18 @@ class HFAudio(DataParallelLM):
 
     def get_model_info(self) -> dict[str, Any]:
         """Return what stands with the results: which model it was, how it ran, and what was computed."""
+        common = super().get_model_info()["ambi"]
         return {
             "ambi": {
-                **self.totals,
+                **common,
                 "seed": self.seed,
                 "model_digest": self.digest,
                 "model_type": self.family.model.config.model_type,
                 "dtype": str(self.family.model.dtype).removeprefix("torch."),
                 "suppressed_tokens": self.family.placeholder_ids,
-                "store": str(self.recall.store.path) if self.recall.store else "none",
-                "stored_answers_from": self.recall.origins,
                 **self._provenance(),
             }
         }
-
-    def _progress(self, total: int, unit: str, disable: bool) -> Any:
-        return tqdm(total=total, unit=unit, desc=f"{self.pretrained}: {unit}", disable=disable or self.rank != 0)
-
-
-def _continuation(request: Instance) -> tuple[str, bool]:
-    """Return the text whose likelihood is asked for, and whether the model must end its turn behind it."""
-    return request.args[1], bool(multimodal(request).get("end_of_turn"))
 
 
 def _device(name: str | None) -> torch.device:
@@ -359,17 +282,6 @@ def _dtype(dtype: str | torch.dtype, device: torch.device) -> str | torch.dtype:
     if dtype not in DTYPES:
         raise AmbiError(f"dtype={dtype} is not auto, {', '.join(DTYPES)}{did_you_mean(dtype, DTYPES)}")
     return DTYPES[dtype]
-
-
-def _whole_number(name: str, value: Any, least: int | None = None) -> int:
-    whole = not isinstance(value, float) and str(value).lstrip("-").isdigit()
-    if not whole or (least is not None and int(value) < least):
-        raise AmbiError(f"{name}={value} is not a whole number{'' if least is None else f' of at least {least}'}")
-    return int(value)
-
-
-def _open_store(path: str | None) -> CandidateStore | None:
-    return None if path == "none" else CandidateStore(path or data_dir() / "candidates.sqlite")
 
 
 def _demo_checkpoint() -> str:

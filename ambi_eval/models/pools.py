@@ -41,7 +41,8 @@ class Pools:
         Args:
             recall: What the model has answered before.
             seed: Of the sampling.
-            make: Lets the model make answers, and yields each order as soon as it is done.
+            make: Lets the model make answers, and yields each order, or a part of it, as soon as it is done. What the
+                model fails on it does not yield.
         """
         self.recall = recall
         self.seed = seed
@@ -52,7 +53,8 @@ class Pools:
     ) -> Iterator[tuple[Question, list[Candidate]]]:
         """Yield every question with its answers as soon as they are there, in no particular order.
 
-        Adaptive questions are drawn in rounds: what is not settled after one round is ordered again for the next.
+        Adaptive questions are drawn in rounds: what is not settled after one round is ordered again for the next. A
+        question is left out if the model could not make all that was ordered for it.
         """
         groups: dict[str, list[Question]] = {}
         for question in questions:
@@ -77,6 +79,9 @@ class Pools:
                 if not _missing(groups[order.key], known[order.key], settings):
                     del pending[order.key]
                     yield from _pools(groups[order.key], known.pop(order.key), settings)
+            for order in orders:
+                if order.key in pending and not known[order.key].keys() >= set(order.numbers):
+                    del pending[order.key]
 
 
 def _missing(group: Sequence[Question], known: Mapping[int, Candidate], settings: GenerationSettings) -> list[int]:

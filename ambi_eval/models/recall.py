@@ -112,6 +112,19 @@ class Recall:
             named = {_name(*each): score for each, score in zip(continuations, scores, strict=True)}
             self.store.add_likelihoods({key: named}, self.provenance)
 
+    def ratings(self, key: str, texts: Sequence[str]) -> dict[str, float]:
+        """Return the stored ratings of these texts, by text."""
+        if self.store is None:
+            return {}
+        found = self.store.ratings({key: texts})[key]
+        self.hits += len(found)
+        return found
+
+    def keep_ratings(self, key: str, ratings: Mapping[str, float]) -> None:
+        """Keep a verifier's ratings of texts."""
+        if self.store is not None and ratings:
+            self.store.add_ratings({key: ratings}, self.provenance)
+
     def _note_origins(self, keys: Iterable[str]) -> None:
         """Note what the stored answers of these pools came from; more than one set-up is said."""
         if self.store is not None:

@@ -354,7 +354,7 @@ def _canonical_json(parts: Mapping[str, Any]) -> str:
 
 
 def _candidate_row(pool: str, k: int, set_size: int | None, candidate: Candidate) -> _Row:
-    if candidate.finish not in ("stop", "length", None):
+    if candidate.finish not in ("stop", "length", "content_filter", None):
         raise ValueError(f"a candidate that ended with '{candidate.finish}' is no answer to keep")
     logprob = None if candidate.logprob is None else _stored_float(candidate.logprob)
     return pool, k, set_size, _stored_text(candidate), logprob, candidate.n_tokens, candidate.finish

@@ -1,16 +1,37 @@
-"""What every audio-language family must do behind `hf-audio`."""
+"""What every audio-language family must do behind `hf-audio`, held against `generate()` of transformers itself."""
 
 import json
+from types import MethodType
 
 import pytest
 import torch
+from transformers import LogitsProcessor
 
 from ambi_eval.audio import AudioSpan, load_audio
+from ambi_eval.errors import AmbiError
+from ambi_eval.models.check import CHECKS, Subject
 from ambi_eval.models.hf_audio import HFAudio
-from ambi_eval.models.requests import as_messages
+from ambi_eval.models.requests import as_messages, asked_pools
+from ambi_eval.models.sampling import GenerationSettings, choose_tokens
 
-CLIPS = [(3.0, "<audio>Which emotion?"), (0.05, "<audio>Happy or sad, angry or neutral?"), (9.5, "<audio>Which?")]
-SAMPLED = {"do_sample": True, "temperature": 1.0, "max_gen_toks": 6}
+# Seconds of each audio of a prompt: of every length, over the window of some families (who get several windows), two.
+CLIPS = [
+    ([3.0], "<audio>Which emotion?"),
+    ([0.05], "<audio>Happy or sad, angry or neutral?"),
+    ([38.0], "<audio>Which?"),
+    ([9.5], "Listen: <audio> Which emotion does the speaker express?"),
+    ([2.0, 0.7], "First <audio>, then <audio> Which?"),
+]
+GREEDY = {"max_gen_toks": 6}
+SAMPLED = {"do_sample": True, "temperature": 0.8, "top_k": 50, "top_p": 0.95, "max_gen_toks": 6}
+BEAMS = {"num_beams": 3, "max_gen_toks": 6}
+
+# What a family's own processor does not take. All the rest of this file holds for every family.
+ONE_AUDIO_ONLY = {"audioflamingo3", "musicflamingo", "glmasr"}
+NO_SYSTEM_MESSAGE = {"voxtral"}
+
+# Families that hear a long clip in windows of 30 s.
+SEVERAL_WINDOWS = {"audioflamingo3", "musicflamingo", "glmasr", "voxtral"}
 
 
 @pytest.fixture(scope="module")
@@ -24,19 +45,51 @@ def lm(load):
 
 
 @pytest.fixture(scope="module")
-def inputs(lm, voice):
-    """What the model reads for each clip, by its own processor."""
+def model_type(lm):
+    return lm.family.model.config.model_type
 
-    def of(seconds, context):
-        samples = load_audio(AudioSpan(voice(seconds)), 16000)
-        return lm.family.model_inputs(as_messages(context, [lm.family.audio_part(samples)]))
 
-    return [of(*clip) for clip in CLIPS]
+@pytest.fixture(scope="module")
+def clips(model_type):
+    """The clips that the family takes."""
+    return [clip for clip in CLIPS if len(clip[0]) == 1 or model_type not in ONE_AUDIO_ONLY]
+
+
+@pytest.fixture(scope="module")
+def read(lm, voice):
+    """What the model reads, by its own processor: no more of each audio than its window."""
+
+    def of(context, *seconds):
+        audios = [load_audio(AudioSpan(voice(length, seed)), 16000) for seed, length in enumerate(seconds)]
+        window = round(16000 * (lm.family.window_seconds or 1000))
+        return lm.family.model_inputs(as_messages(context, [lm.family.audio_part(audio[:window]) for audio in audios]))
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def inputs(read, clips):
+    return [read(context, *seconds) for seconds, context in clips]
 
 
 @pytest.fixture
-def requests(ask, voice):
-    return lambda **options: [ask(context, voice(seconds), **options) for seconds, context in CLIPS]
+def requests(ask, voice, clips):
+    return lambda **options: [
+        ask(context, *(voice(length, seed) for seed, length in enumerate(seconds)), **options)
+        for seconds, context in clips
+    ]
+
+
+class Seeded(LogitsProcessor):
+    """Leaves generate() no choice but the token that the noise of one answer chooses."""
+
+    def __init__(self, settings, key, prompt_length):
+        self.settings, self.key, self.prompt_length = settings, torch.tensor([key]), prompt_length
+
+    def __call__(self, input_ids, scores):
+        step = torch.tensor([input_ids.shape[1] - self.prompt_length])
+        chosen = choose_tokens(scores.float(), self.settings, self.key, step)
+        return torch.full_like(scores, -torch.inf).index_fill(1, chosen, 0.0)
 
 
 def reference(lm, inputs, **options):
@@ -54,7 +107,25 @@ def reference(lm, inputs, **options):
     given = output.scores if "num_beams" in options else output.logits
     scores = lm.family.model.compute_transition_scores(output.sequences, given, **beams).sum(1).tolist()
     answers = output.sequences[:, inputs["input_ids"].shape[1] :]
-    return lm.family.processor.tokenizer.batch_decode(answers, skip_special_tokens=True), scores
+    return lm.family.processor.tokenizer.batch_decode(answers.tolist(), skip_special_tokens=True), scores
+
+
+@pytest.fixture
+def expands_whole_prompts(lm, monkeypatch):
+    """Return what lets generate() repeat the audio of one prompt as a whole; by itself it repeats row after row."""
+
+    def expand(self, expand_size=1, is_encoder_decoder=False, input_ids=None, **kwargs):
+        def tiled(value, name=""):
+            if not isinstance(value, torch.Tensor):
+                return value
+            prompts = 1 if name == "position_ids" and value.dim() == 3 else 0  # the omni families count in three ways
+            return torch.cat([value] * expand_size, dim=prompts)
+
+        return tiled(input_ids), {name: tiled(value, name) for name, value in kwargs.items()}
+
+    return lambda: monkeypatch.setattr(
+        lm.family.model, "_expand_inputs_for_generation", MethodType(expand, lm.family.model)
+    )
 
 
 def test_it_is_loaded_by_its_own_class(lm, checkpoint):
@@ -62,29 +133,36 @@ def test_it_is_loaded_by_its_own_class(lm, checkpoint):
     assert type(lm.family.model).__name__ == name
 
 
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_doctor_finds_nothing_wrong(lm, tmp_path, check):
+    assert check(Subject(lm, tmp_path))
+
+
 def test_greedy_answers_of_a_mixed_batch_are_those_of_generate_on_each_clip_alone(lm, inputs, requests):
-    answers = lm.generate_until(requests(max_gen_toks=6))
+    answers = lm.generate_until(requests(**GREEDY))
     for answer, alone in zip(answers, inputs, strict=True):
         (text,), (score,) = reference(lm, alone)
         assert answer == text
         assert answer.logprob == pytest.approx(score, abs=1e-4)
 
 
-def test_samples_do_not_depend_on_batch_or_order(lm, load, requests):
-    def pools(lm, order):
-        asked = requests(repeats=3, **SAMPLED)[::order]
-        answers = lm.generate_until([request for request in asked for _ in range(3)])
-        return [answers[n : n + 3] for n in (0, 3, 6)][::order]
+def test_samples_of_a_mixed_batch_are_those_of_generate_with_the_same_noise(lm, inputs, requests):
+    asked = requests(repeats=2, **SAMPLED)
+    answers = lm.generate_until([request for request in asked for _ in range(2)])
+    settings = GenerationSettings.from_kwargs(SAMPLED)
+    for n, (question, alone) in enumerate(zip(asked_pools(asked), inputs, strict=True)):
+        keys = lm._row_keys(question, settings, range(2))
+        for answer, key in zip(answers[2 * n : 2 * n + 2], keys, strict=True):
+            seeded = Seeded(settings, key, alone["input_ids"].shape[1])
+            (text,), (score,) = reference(lm, alone, logits_processor=[seeded])
+            assert answer == text
+            assert answer.logprob == pytest.approx(score, abs=1e-4)
+    assert len(set(map(str, answers))) >= 7
 
-    together = pools(lm, 1)
-    assert pools(load(batch_size=1), -1) == together
-    assert len({str(answer) for pool in together for answer in pool}) > 3
 
-
-def test_beams_are_those_of_generate(lm, inputs, requests):
-    answers = lm.generate_until(
-        [request for request in requests(repeats=3, num_beams=3, max_gen_toks=6) for _ in "123"]
-    )
+def test_beams_are_those_of_generate(lm, inputs, requests, expands_whole_prompts):
+    answers = lm.generate_until([request for request in requests(repeats=3, **BEAMS) for _ in "123"])
+    expands_whole_prompts()
     for n, alone in enumerate(inputs):
         texts, scores = reference(lm, alone, num_beams=3, num_return_sequences=3, length_penalty=0.0)
         beams = answers[3 * n : 3 * n + 3]
@@ -94,10 +172,10 @@ def test_beams_are_those_of_generate(lm, inputs, requests):
 
 @torch.inference_mode()
 def test_likelihoods_are_those_of_teacher_forcing(lm, inputs, requests):
-    labels = ["happy", "sad", "angry and sad"]
+    labels = ["happy", "angry and sad"]
     asked = [request for label in labels for request in requests(continuation=label, end_of_turn=True)]
     scores = lm.loglikelihood(asked)
-    for (logprob, _), request, alone in zip(scores, asked, inputs * 3, strict=True):
+    for (logprob, _), request, alone in zip(scores, asked, inputs * 2, strict=True):
         tokens = lm.family.processor.tokenizer.encode(request.args[1], add_special_tokens=False)
         ids = torch.cat([alone["input_ids"], torch.tensor([tokens])], dim=1)
         more = {
@@ -112,40 +190,99 @@ def test_likelihoods_are_those_of_teacher_forcing(lm, inputs, requests):
         assert logprob == pytest.approx(expected.item(), abs=1e-4)
 
 
-def test_each_clip_is_encoded_and_read_once(load, requests):
-    lm = load(batch_size=2)
-    lm.generate_until([request for request in requests(repeats=20, **SAMPLED) for _ in range(20)])
-    info = lm.get_model_info()["ambi"]
-    assert (info["encodes"], info["prefills"]) == (3, 3)
+def test_samples_of_generate_itself_hear_the_audio_of_other_samples(lm, inputs, clips, model_type):
+    """Why `num_return_sequences` is never used on audio: the first token of all samples has the same logits, or not.
+
+    transformers 5.23 repeats every row of features for itself. Where a prompt owns several, [A, B] becomes [A, A, B, B]
+    for texts that want [A, B, A, B].
+    """
+    for (seconds, _), alone in zip(clips, inputs, strict=True):
+        output = lm.family.model.generate(
+            **alone,
+            max_new_tokens=1,
+            do_sample=True,
+            num_return_sequences=3,
+            return_dict_in_generate=True,
+            output_logits=True,
+        )
+        first = output.logits[0]
+        several_rows = len(seconds) > 1 or (seconds[0] > 30 and model_type in SEVERAL_WINDOWS)
+        assert bool((first - first[0]).abs().max() > 1e-2) is several_rows
 
 
-def test_the_audio_matters(lm, ask, voice):
-    labels = ["happy", "sad"]
-    scores = [
-        lm.loglikelihood([ask("<audio>Which?", voice(2.0, seed), continuation=label) for label in labels])
-        for seed in (0, 1)
+@pytest.mark.parametrize("settings", [GREEDY, SAMPLED, BEAMS], ids=["greedy", "samples", "beams"])
+def test_a_token_that_stands_for_audio_is_never_generated(lm, requests, settings):
+    """The model could not read its answer back: it would look for the audio behind the token."""
+    fed = []
+
+    def prefer_placeholders(head, args, logits):
+        ids = torch.tensor(lm.family.placeholder_ids)
+        return logits.index_add(-1, ids, torch.full_like(logits[..., : len(ids)], 50.0))
+
+    hooks = [
+        lm.family.model.get_output_embeddings().register_forward_hook(prefer_placeholders),
+        lm.family.model.register_forward_pre_hook(
+            lambda model, args, kwargs: fed.append(kwargs["input_ids"]), with_kwargs=True
+        ),
     ]
-    assert all(abs(one - other) > 1e-4 for (one, _), (other, _) in zip(*scores, strict=True))
-
-
-def test_a_prompt_without_audio_and_one_with_a_system_message_are_answered(lm, ask, voice):
-    context = lm.apply_chat_template(
-        [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "<audio>Which?"}]
-    )
-    answers = lm.generate_until([ask("Which?", max_gen_toks=4), ask(context, voice(1.0), max_gen_toks=4)])
-    assert all(answer.n_tokens > 0 for answer in answers)
+    repeats = settings.get("num_beams", 1)
+    lm.generate_until([each for each in requests(repeats=repeats, **settings)[:2] for _ in range(repeats)])
+    for hook in hooks:
+        hook.remove()
+    generated = torch.cat([ids.flatten() for ids in fed if ids.shape[1] == 1])
+    assert len(generated) > 5
+    assert not torch.isin(generated, torch.tensor(lm.family.placeholder_ids)).any()
 
 
 def test_placeholders_are_known_and_the_clip_stands_in_the_prompt_by_them(lm, inputs):
     assert lm.family.placeholder_ids
     lengths = [int(torch.isin(each["input_ids"], torch.tensor(lm.family.placeholder_ids)).sum()) for each in inputs]
-    assert 0 < lengths[1] <= lengths[0] <= lengths[2]
+    assert 0 < lengths[1] <= lengths[0] <= lengths[3] <= lengths[2]
 
 
-def test_what_is_beyond_the_window_is_cut_by_us_and_not_by_the_processor(load, ask, voice):
-    lm = load()
+def test_several_audios_in_a_prompt_are_read_in_their_order_or_refused(lm, ask, voice, model_type):
+    context = "First <audio>, then <audio> Which?"
+    two, swapped = (ask(context, *map(voice, seconds), continuation="happy") for seconds in ((2.0, 0.7), (0.7, 2.0)))
+    if model_type in ONE_AUDIO_ONLY:
+        with pytest.raises(AmbiError, match="takes one audio in a prompt, not 2; write one <audio> in doc_to_text"):
+            lm.loglikelihood([two])
+    else:
+        (one, _), (other, _) = lm.loglikelihood([two, swapped])
+        assert abs(one - other) > 1e-4
+
+
+def test_a_prompt_without_audio_is_answered(lm, ask):
+    (answer,) = lm.generate_until([ask("Which?", max_gen_toks=4)])
+    assert answer.n_tokens > 0
+
+
+def test_a_system_message_is_read_or_refused(lm, ask, voice, model_type):
+    chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "<audio>Which?"}]
+    plain, spoken_to = (
+        ask(context, voice(1.0), continuation="happy") for context in ("<audio>Which?", lm.apply_chat_template(chat))
+    )
+    if model_type in NO_SYSTEM_MESSAGE:
+        with pytest.raises(AmbiError, match="takes no system message beside audio; leave out --system_instruction"):
+            lm.loglikelihood([spoken_to])
+    else:
+        (one, _), (other, _) = lm.loglikelihood([plain, spoken_to])
+        assert abs(one - other) > 1e-4
+
+
+def test_audio_beyond_the_window_is_cut_by_us_and_counted_or_refused(load, ask, voice, tmp_path):
+    lm, refusing = load(), load(long_audio="refuse")
+    for each in (lm, refusing):
+        if hasattr(each.family.processor, "max_audio_len"):
+            each.family.processor.max_audio_len = 65  # instead of 10 minutes and more: two windows of 30 s
     window = lm.family.window_seconds
-    if window is None or window > 60:
-        pytest.skip("the window is longer than any clip here")
-    lm.generate_until([ask("<audio>Which?", voice(window + 2.0), max_gen_toks=1)])
-    assert lm.get_model_info()["ambi"]["truncated_audio"] == 1
+    request = ask("<audio>Which?", voice((window or 60) + 2.0), **GREEDY)
+    (answer,) = lm.generate_until([request])
+    assert lm.get_model_info()["ambi"]["truncated_audio"] == (window is not None)
+    if window is not None:
+        whole = load_audio(AudioSpan(voice(window + 2.0)), 16000)[: round(window * 16000)]
+        alone = lm.family.model_inputs(as_messages("<audio>Which?", [lm.family.audio_part(whole)]))
+        (text,), (score,) = reference(lm, alone)
+        assert answer == text
+        assert answer.logprob == pytest.approx(score, abs=1e-4)
+        with pytest.raises(AmbiError, match=rf"s of audio, of which .* hears {window:g} s; give long_audio=cut"):
+            refusing.generate_until([request])

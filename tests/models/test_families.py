@@ -2,6 +2,7 @@ import base64
 import io
 import json
 import shutil
+from importlib.metadata import metadata
 from types import SimpleNamespace
 
 import numpy as np
@@ -105,6 +106,15 @@ def test_an_adapter_is_merged_into_the_weights(qwen2_audio_checkpoint, family, t
     assert weights_digest(str(qwen2_audio_checkpoint), str(tmp_path)) != weights_digest(str(qwen2_audio_checkpoint))
 
 
+def test_an_adapter_of_another_model_is_said(qwen2_audio_checkpoint, tmp_path):
+    model = Qwen2AudioForConditionalGeneration.from_pretrained(qwen2_audio_checkpoint)
+    get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(tmp_path)
+    weights = tmp_path / "adapter_model.safetensors"
+    save_file({f"other.{name}": value for name, value in load_file(weights).items()}, weights)
+    with pytest.raises(AmbiError, match=r"is no adapter of this model \(Found missing adapter keys .*correct peft="):
+        load(qwen2_audio_checkpoint, peft=str(tmp_path))
+
+
 def test_the_digest_is_of_the_weights_wherever_they_lie(qwen2_audio_checkpoint, copy):
     digest = weights_digest(str(qwen2_audio_checkpoint))
     assert weights_digest(str(copy)) == digest
@@ -138,13 +148,34 @@ def test_a_checkpoint_that_is_not_there_is_said():
     ("name", "changes", "sentence"),
     [
         ("config.json", {"model_type": "qwen9_audio"}, r"cannot be loaded \(.*qwen9_audio"),
-        ("config.json", {"model_type": "voxtral"}, r"\(voxtral\) needs mistral_common: pip install"),
+        (
+            "config.json",
+            {"model_type": "voxtral"},
+            r"\(voxtral\) needs mistral_common: pip install 'ambi_eval\[voxtral\]'",
+        ),
     ],
 )
 def test_a_checkpoint_that_this_installation_cannot_load_is_said(copy, monkeypatch, name, changes, sentence):
     monkeypatch.setattr(families, "find_spec", lambda module: None)
     edit(copy / name, **changes)
     with pytest.raises(AmbiError, match=sentence):
+        load(copy)
+
+
+def test_every_extra_that_a_family_names_is_one_of_the_package():
+    extras = set(metadata("ambi-eval").get_all("Provides-Extra"))
+    assert {family.extra for family in families.FAMILIES.values() if family.needs} <= extras
+
+
+def test_a_package_that_does_not_work_is_said_with_what_is_wrong_with_it(copy, monkeypatch):
+    def broken(*args, **kwargs):
+        try:
+            raise RuntimeError("operator torchvision::nms does not exist")
+        except RuntimeError as error:
+            raise ModuleNotFoundError("Could not import module 'Qwen2AudioProcessor'.") from error
+
+    monkeypatch.setattr(families.AutoProcessor, "from_pretrained", broken)
+    with pytest.raises(AmbiError, match=r"does not fit torch 2.*: operator torchvision::nms does not exist"):
         load(copy)
 
 

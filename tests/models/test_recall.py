@@ -1,6 +1,7 @@
 """What is stored is not made again, and nothing stored is ever taken for something else."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 
 import pytest
 import soundfile
+from peft import LoraConfig, get_peft_model
 
 from ambi_eval.errors import AmbiError
 from ambi_eval.models.hf_audio import HFAudio
@@ -115,8 +117,10 @@ def test_likelihoods_are_stored_too(load, ask, voice):
 
 CHANGES = {
     "prompt": {"context": "<audio>Which one?"},
+    "system message": {"context": "<system>Be brief.</system>\n<audio>Which?"},
     "seed": {"seed": 8},
     "dtype": {"dtype": "bfloat16"},
+    "greedy": {"do_sample": False},
     "temperature": {"temperature": 0.9},
     "top_p": {"top_p": 0.9},
     "top_k": {"top_k": 5},
@@ -133,6 +137,110 @@ def test_a_changed_setting_never_meets_an_old_answer(load, ask, voice, change):
     kwargs = {**SAMPLED, **{key: value for key, value in change.items() if key not in ("seed", "dtype", "context")}}
     lm.generate_until(clones(ask(change.get("context", "<audio>Which?"), path, repeats=2, **kwargs)))
     assert work(lm)[2] == 0
+
+
+@pytest.mark.parametrize("heard", [{"start": 0.1}, {"end": 0.9}, {"control": "silence"}, {"control": "noise"}], ids=str)
+@pytest.mark.parametrize("kind", ["answers", "likelihoods"])
+def test_another_span_or_control_never_meets_an_old_answer(load, ask, voice, heard, kind):
+    def hits(**change):
+        options = {"continuation": "happy"} if kind == "likelihoods" else {"max_gen_toks": 4}
+        request, lm = ask("<audio>Which?", voice(1.0), **options), load()
+        request.args[2]["audio"][0].update(change)
+        (lm.loglikelihood if kind == "likelihoods" else lm.generate_until)([request])
+        return work(lm)[2]
+
+    assert [hits(), hits(**heard), hits()] == [0, 0, 1]
+
+
+def append(file, text):
+    file.write_text(file.read_text() + text)
+
+
+def change_weights(file):
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+CHANGED_FILES = {
+    "model.safetensors": change_weights,
+    "config.json": lambda file: append(file, "\n"),
+    "chat_template.jinja": lambda file: append(file, "Well:"),
+    "processor_config.json": lambda file: append(file, "\n"),
+    "tokenizer.json": lambda file: append(file, "\n"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED_FILES)
+def test_a_changed_file_of_the_checkpoint_never_meets_an_old_answer_and_its_place_does_not_matter(
+    load, ask, voice, qwen2_audio_checkpoint, tmp_path, name
+):
+    def hits(folder):
+        lm = load(pretrained=str(folder))
+        lm.generate_until([ask("<audio>Which?", voice(1.0), max_gen_toks=4)])
+        return work(lm)[2]
+
+    assert hits(qwen2_audio_checkpoint) == 0
+    copy = shutil.copytree(qwen2_audio_checkpoint, tmp_path / "copy")
+    assert hits(copy) == 1
+    CHANGED_FILES[name](copy / name)
+    assert hits(copy) == 0
+
+
+def test_another_revision_never_meets_an_old_answer(load, ask, voice, qwen2_audio_checkpoint, tmp_path, monkeypatch):
+    repository = tmp_path / "hub" / "models--me--tiny"
+    (repository / "refs").mkdir(parents=True)
+    for revision, commit in {"main": "0" * 40, "next": "1" * 40}.items():
+        (repository / "refs" / revision).write_text(commit)
+        shutil.copytree(qwen2_audio_checkpoint, repository / "snapshots" / commit)
+    change_weights(repository / "snapshots" / ("1" * 40) / "model.safetensors")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    found = []
+    for revision in ("main", "next", "main"):
+        lm = load(pretrained="me/tiny", revision=revision)
+        lm.generate_until([ask("<audio>Which?", voice(1.0), max_gen_toks=4)])
+        found.append(work(lm)[2])
+    assert found == [0, 0, 1]
+
+
+def test_an_adapter_never_meets_an_answer_without_it(load, ask, voice, tmp_path):
+    bare = load()
+    lora = LoraConfig(target_modules=["q_proj"], r=2, init_lora_weights=False)
+    get_peft_model(bare.family.model, lora).save_pretrained(tmp_path / "adapter")
+    found = []
+    for options in ({}, {"peft": str(tmp_path / "adapter")}, {"peft": str(tmp_path / "adapter")}):
+        lm = load(**options)
+        lm.generate_until([ask("<audio>Which?", voice(1.0), max_gen_toks=4)])
+        found.append(work(lm)[2])
+    assert found == [0, 0, 1]
+
+
+@pytest.mark.parametrize("beams", [2, 4])
+def test_a_beam_set_of_another_size_is_another_pool(load, ask, voice, beams):
+    load().generate_until(clones(ask("<audio>Which?", voice(1.0), repeats=3, num_beams=3, max_gen_toks=4)))
+    lm = load()
+    lm.generate_until(clones(ask("<audio>Which?", voice(1.0), repeats=beams, num_beams=beams, max_gen_toks=4)))
+    assert work(lm)[2] == 0
+
+
+@pytest.mark.parametrize(
+    "setup", [{"batch_size": 3}, {"attn_implementation": "eager"}, {"long_audio": "refuse"}], ids=str
+)
+def test_how_a_model_runs_does_not_matter(load, ask, voice, setup):
+    requests = [ask("<audio>Which?", voice(1.0, n), repeats=2, **SAMPLED) for n in range(3)]
+    answers = load().generate_until(clones(*requests))
+    lm = load(**setup)
+    assert lm.generate_until(clones(*requests[::-1]))[::-1] == [answers[n] for n in (1, 0, 3, 2, 5, 4)]
+    assert work(lm)[2] == 6
+
+
+def test_the_same_audio_under_another_path_is_the_same_audio(load, ask, voice, tmp_path):
+    path = shutil.copy(voice(1.0), tmp_path / "other.wav")
+    load().generate_until([ask("<audio>Which?", voice(1.0), max_gen_toks=4)])
+    lm = load()
+    lm.generate_until([ask("<audio>Which?", str(path), max_gen_toks=4)])
+    assert work(lm)[2] == 1
 
 
 def test_a_changed_audio_file_never_meets_an_old_answer(load, ask, voice, tmp_path):

@@ -1,0 +1,401 @@
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+import ambi_eval
+from ambi_eval.demo.corpus import prepare
+from ambi_eval.errors import AmbiError
+from ambi_eval.models.hf_audio import HFAudio
+from ambi_eval.models.openai_audio import OpenAIAudio
+
+WHICH = "<audio>Which emotion?"
+SAMPLED = {"do_sample": True, "temperature": 1.0, "until": ["\n"], "max_gen_toks": 16}
+
+
+@pytest.fixture
+def load(chat_server, tmp_path):
+    def model(**options):
+        given = {"base_url": chat_server.url, "seed": 7, "max_retries": 0, "store": str(tmp_path / "store.sqlite")}
+        return OpenAIAudio("listener", **{**given, **options})
+
+    return model
+
+
+@pytest.fixture
+def asked(ask, voice):
+    """Requests about so many clips, with so many samples of each, as the harness clones them."""
+
+    def requests(clips=2, repeats=20, **kwargs):
+        each = [ask(WHICH, voice(0.3, seed), repeats=repeats, **{**SAMPLED, **kwargs}) for seed in range(clips)]
+        return [request for request in each for _ in range(repeats)]
+
+    return requests
+
+
+def refuse(words):
+    return 400, {}, {"error": {"message": words}}
+
+
+# ---------------------------------------------------------------------------------------------- answers
+
+
+def test_the_samples_of_a_clip_are_one_request(load, asked, chat_server):
+    answers = load().generate_until(asked())
+    assert [body["n"] for body in chat_server.bodies] == [20, 20]
+    sent = chat_server.bodies[0]
+    assert {name: sent[name] for name in ("model", "temperature", "max_tokens", "stop", "logprobs")} == {
+        "model": "listener",
+        "temperature": 1.0,
+        "max_tokens": 16,
+        "stop": ["\n"],
+        "logprobs": True,
+    }
+    assert len(answers) == 40
+    assert [answer.number for answer in answers] == [*range(20), *range(20)]
+    assert len(set(answers[:20])) > 1
+    assert (answers[0].logprob, answers[0].n_tokens, answers[0].finish) == (-0.75, 2, "stop")
+
+
+def test_a_greedy_answer_is_one_for_all_repeats(load, asked, chat_server):
+    answers = load().generate_until(asked(clips=1, repeats=3, do_sample=False))
+    (sent,) = chat_server.bodies
+    assert sent["temperature"] == 0
+    assert not {"n", "seed", "top_p", "top_k"} & sent.keys()
+    assert len(set(answers)) == 1
+
+
+def test_top_p_and_top_k_are_sent_where_they_are_asked_for(load, asked, chat_server):
+    load().generate_until(asked(clips=1, top_p=0.9, top_k=5))
+    assert (chat_server.bodies[0]["top_p"], chat_server.bodies[0]["top_k"]) == (0.9, 5)
+
+
+@pytest.mark.parametrize(("most", "requests"), [(1, 20), (8, 3), (20, 1)])
+def test_a_server_that_gives_fewer_answers_is_asked_again_for_the_very_same_ones(
+    most, requests, load, asked, chat_server, caplog
+):
+    expected = load(store="none").generate_until(asked(clips=1))
+    del chat_server.bodies[:]
+    chat_server.most = most
+    lm = load(store="none", num_concurrent=1)
+    assert lm.generate_until(asked(clips=1)) == expected
+    assert len(chat_server.bodies) == requests
+    assert caplog.text.count("of 20 answers to one request (n)") == (most < 20)
+    lm.generate_until(asked(clips=1))
+    assert len(chat_server.bodies) == (20 if most == 1 else math.ceil(20 / most)) + requests
+
+
+def test_samples_per_request_bounds_n(load, asked, chat_server):
+    load(samples_per_request=6).generate_until(asked(clips=1))
+    assert sorted(body.get("n", 1) for body in chat_server.bodies) == [2, 6, 6, 6]
+
+
+def test_a_sample_has_its_seed_from_its_clip_and_its_number(load, asked, chat_server):
+    small = load().generate_until(asked(repeats=5))
+    large = load().generate_until(asked(repeats=20))
+    assert [large[0:5], large[20:25]] == [small[:5], small[5:]]
+    one, other, *more = chat_server.bodies
+    assert abs(one["seed"] - other["seed"]) > 20, "clips do not share samples"
+    assert {(body["seed"], body["n"]) for body in more} == {(one["seed"] + 5, 15), (other["seed"] + 5, 15)}
+    assert 0 <= one["seed"] < 2**31 - 20, "some servers take no more"
+    load(seed=8).generate_until(asked(repeats=5))
+    assert chat_server.bodies[-1]["seed"] not in (one["seed"], other["seed"])
+
+
+def test_an_adaptive_clip_is_asked_for_in_rounds_until_it_is_settled(load, asked, chat_server):
+    requests = asked(clips=3)
+    labels = ["angry", "happy", "neutral", "sad"]
+    rule = {"stop_rule": {"confidence": 0.7, "round": 4, "labels": labels, "synonyms": {}}}
+    for request in {id(request): request for request in requests}.values():
+        request.arguments = (*request.args[:2], {**request.args[2], **rule})
+    adaptive = load().generate_until(requests)
+    drawn = [answer for answer in adaptive if answer.finish != "not_drawn"]
+    assert 0 < len(drawn) < 60
+    assert sum(body["n"] for body in chat_server.bodies) == len(drawn)
+    everything = load(store="none").generate_until(asked(clips=3))
+    assert all(one == other for one, other in zip(adaptive, everything, strict=True) if one.finish != "not_drawn")
+
+
+def test_an_answer_is_cut_at_a_stop_string_that_the_server_overlooked(load, asked, chat_server):
+    reply = {"choices": [{"message": {"content": "happy\nbecause"}, "finish_reason": "length"}]}
+    chat_server.faults = [(200, {}, reply)]
+    (answer,) = load().generate_until(asked(clips=1, repeats=1))
+    assert (answer, answer.logprob, answer.n_tokens) == ("happy", None, None)
+
+
+# ---------------------------------------------------------------------------------------------- the store
+
+
+def test_an_answer_that_is_there_is_never_asked_for_again(load, asked, chat_server):
+    first = load().generate_until(asked())
+    chat_server.close()
+    lm = load()
+    assert lm.generate_until(asked()) == first
+    info = lm.get_model_info()["ambi"]
+    assert (info["store_hits"], info["requests"]) == (40, 0)
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 8}, {"extra_body": {"reasoning_effort": "low"}}, {"extra_body": '{"reasoning_effort": "low"}'}]
+)
+def test_what_answers_depend_on_is_in_their_key(change, load, asked, chat_server):
+    load().generate_until(asked(clips=1))
+    load(**change).generate_until(asked(clips=1))
+    assert len(chat_server.bodies) == 2
+
+
+def test_failed_clips_are_counted_the_others_kept_and_a_second_run_asks_for_what_is_missing(load, asked, chat_server):
+    expected = load(store="none").generate_until(asked(clips=6))
+    bad = {body["seed"] for body in chat_server.bodies[1:3]}
+    chat_server.faults = [lambda body: refuse("no voice in there") if body["seed"] in bad else None]
+    lm = load()
+    with pytest.raises(
+        AmbiError, match=r"listener failed on 2 of 6 prompts \(.*no voice in there\).* no score.* again"
+    ):
+        lm.generate_until(asked(clips=6))
+    assert lm.get_model_info()["ambi"]["failed"] == 2
+    del chat_server.faults[:], chat_server.bodies[:]
+    assert load().generate_until(asked(clips=6)) == expected
+    assert {body["seed"] for body in chat_server.bodies} == bad
+
+
+def test_of_a_clip_that_fails_half_way_the_first_half_is_kept(load, asked, chat_server):
+    chat_server.most = 1
+    chat_server.faults = [None] * 7 + [refuse("busy")]
+    with pytest.raises(AmbiError, match="failed on 1 of 1 prompts"):
+        load(num_concurrent=1, samples_per_request=1).generate_until(asked(clips=1))
+    kept = len(chat_server.bodies) - 1
+    del chat_server.bodies[:]
+    load().generate_until(asked(clips=1))
+    assert kept == 19, "the other requests of the clip went on"
+    assert len(chat_server.bodies) == 1
+
+
+def test_an_answer_that_a_filter_withheld_is_an_answer(load, asked, chat_server):
+    chat_server.faults = [(200, {}, {"choices": [{"message": {"content": None}, "finish_reason": "content_filter"}]})]
+    lm = load()
+    (answer,) = lm.generate_until(asked(clips=1, repeats=1))
+    assert (answer, answer.finish) == ("", "content_filter")
+    assert lm.get_model_info()["ambi"]["content_filtered"] == 1
+    (again,) = load().generate_until(asked(clips=1, repeats=1))
+    assert (again, again.finish) == ("", "content_filter")
+    assert len(chat_server.bodies) == 1
+
+
+# ---------------------------------------------------------------------------------------------- beams, likelihoods
+
+
+def test_beams_and_likelihoods_are_refused_before_anything_is_asked(load, ask, asked, voice, chat_server):
+    beams = ask(WHICH, voice(0.3), repeats=3, num_beams=3)
+    with pytest.raises(AmbiError, match=r"task: chat servers have no beam search.* \(sc, sc_shares\).* bridge"):
+        load().generate_until([*asked(), beams, beams, beams])
+    with pytest.raises(AmbiError, match=r"task: chat servers give no likelihoods.* use sc.* bridge"):
+        load().loglikelihood([ask(WHICH, voice(0.3), continuation="happy", end_of_turn=True)])
+    assert chat_server.bodies == []
+
+
+@pytest.fixture
+def bridge(chat_server):
+    chat_server.owner = "ambi-eval-bridge"
+    return chat_server
+
+
+def test_the_bridge_is_told_which_samples_are_wanted(load, asked, bridge):
+    load().generate_until(asked(clips=1, repeats=4))
+    (sent,) = bridge.bodies
+    assert (sent["ambi_samples"], sent["ambi_seed"], len(sent["ambi_audio_digests"])) == ([0, 1, 2, 3], 7, 1)
+
+
+def test_the_bridge_gives_beams_with_their_likelihoods(load, ask, voice, bridge):
+    choices = [
+        {"message": {"content": text}, "finish_reason": "stop", "ambi_logprob": logprob, "ambi_n_tokens": 2}
+        for text, logprob in (("sad", -1.0), ("happy", -2.0))
+    ]
+    bridge.faults = [(200, {}, {"choices": choices, "ambi_beams": 3})]
+    beams = load().generate_until([ask(WHICH, voice(0.3), repeats=2, num_beams=3)] * 2)
+    assert [(beam, beam.logprob, beam.n_tokens) for beam in beams] == [("sad", -1.0, 2), ("happy", -2.0, 2)]
+    assert (bridge.bodies[0]["n"], bridge.bodies[0]["ambi_beams"]) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("echo", "likelihood", "number"), [({}, -1.0, 2), ({"ambi_beams": 2}, None, 2), ({"ambi_beams": 2}, -1.0, 1)]
+)
+def test_a_bridge_without_beams_is_refused(echo, likelihood, number, load, ask, voice, bridge):
+    choices = [{"message": {"content": "sad"}, "ambi_logprob": likelihood}] * number
+    bridge.faults = [(200, {}, {"choices": choices, **echo})]
+    with pytest.raises(AmbiError, match="no beam search with likelihoods"):
+        load().generate_until([ask(WHICH, voice(0.3), repeats=2, num_beams=2)] * 2)
+
+
+def test_the_bridge_gives_likelihoods_which_are_kept(load, ask, voice, bridge):
+    requests = [ask(WHICH, voice(0.3), continuation=label, end_of_turn=True) for label in ("happy", "sad")]
+    bridge.faults = [(200, {}, {"ambi_loglikelihoods": [[-1.5, True], [-2.5, False]]})]
+    assert load().loglikelihood(requests) == [(-1.5, True), (-2.5, False)]
+    assert bridge.bodies[0]["ambi_continuations"] == ["happy", "sad"]
+    bridge.close()
+    assert load().loglikelihood(requests) == [(-1.5, True), (-2.5, False)]
+
+
+def test_a_bridge_without_likelihoods_is_refused(load, ask, voice, bridge):
+    with pytest.raises(AmbiError, match="gives no likelihoods of given answers; use sc"):
+        load().loglikelihood([ask(WHICH, voice(0.3), continuation="happy", end_of_turn=True)])
+    with pytest.raises(AmbiError, match="whole answers only; give the requests end_of_turn"):
+        load().loglikelihood([ask(WHICH, voice(0.3), continuation="happy")])
+
+
+def test_clips_whose_likelihoods_failed_are_counted(load, ask, voice, bridge):
+    requests = [ask(WHICH, voice(0.3, seed), continuation="happy", end_of_turn=True) for seed in range(2)]
+    good = (200, {}, {"ambi_loglikelihoods": [[-1.5, True]]})
+    bridge.faults = [good, refuse("out of memory")]
+    with pytest.raises(AmbiError, match=r"failed on 1 of 2 prompts \(.*out of memory"):
+        load().loglikelihood(requests)
+    bridge.faults = [good]
+    assert load().loglikelihood(requests) == [(-1.5, True)] * 2
+    assert len(bridge.bodies) == 3
+
+
+# ---------------------------------------------------------------------------------------------- results, mistakes
+
+
+def test_what_was_asked_and_what_it_cost_stands_with_the_results(load, asked):
+    lm = load(input_price=2.0, output_price=10.0, audio_price=40.0)
+    lm.generate_until(asked())
+    info = lm.get_model_info()["ambi"]
+    counts = {
+        "requests": 2,
+        "retries": 0,
+        "failed": 0,
+        "prompt_tokens": 200,
+        "generated_tokens": 80,
+        "audio_tokens": 160,
+    }
+    assert counts.items() <= info.items()
+    assert info["cost"] == pytest.approx((40 * 2.0 + 160 * 40.0 + 80 * 10.0) / 1e6)
+    assert (info["model"], info["seed"], info["verifier"]) == ("listener", 7, "self")
+    assert info["system_fingerprints"] == {"fp_1": 2}
+
+
+def test_without_prices_there_is_no_cost(load):
+    assert "cost" not in load().get_model_info()["ambi"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"modle": "x"}, "openai-audio has no argument 'modle', did you mean 'model'"),
+        ({"api_key": "sk-1"}, "keys do not belong on the command line; .* api_key_env="),
+        ({"model": None}, "needs a model"),
+        ({"timeout": "soon"}, "timeout=soon is not a number above 0"),
+        ({"requests_per_minute": -1}, "requests_per_minute=-1 is not a number above 0"),
+        ({"num_concurrent": 0}, "num_concurrent=0 is not a whole number of at least 1"),
+        ({"samples_per_request": 0}, "samples_per_request=0 is not"),
+        ({"max_retries": "many"}, "max_retries=many is not"),
+        ({"input_price": "free"}, "input_price=free is not a number above 0"),
+        ({"extra_body": "{effort"}, "extra_body={effort is no JSON"),
+        ({"extra_body": "[1]"}, r"extra_body=\[1\] is no JSON object"),
+        ({"verifier_base_url": "http://x/v1"}, "verifier=self is no server; give verifier=openai:MODEL"),
+    ],
+)
+def test_a_mistake_is_one_sentence(options, sentence, chat_server):
+    with pytest.raises(AmbiError, match=sentence):
+        OpenAIAudio(**{"model": "listener", "base_url": chat_server.url, "store": "none", **options})
+
+
+def test_several_processes_are_refused(load, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(AmbiError, match="runs in one process; leave out torchrun"):
+        load()
+
+
+def test_a_system_message_and_a_question_are_the_context(load):
+    history = [{"role": "system", "content": "Be short."}, {"role": "user", "content": WHICH}]
+    assert load().apply_chat_template(history) == f"<system>Be short.</system>\n{WHICH}"
+
+
+# ---------------------------------------------------------------------------------------------- other people's server
+
+
+@pytest.fixture(scope="module")
+def transformers_serve(tmp_path_factory):
+    """Start `transformers serve` with ambi-tiny; give its address and the model's name."""
+    checkpoint = Path(ambi_eval.__file__).parent / "demo" / "ambi-tiny"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [Path(sys.executable).with_name("transformers"), "serve", checkpoint, "--device", "cpu"]
+    log = tmp_path_factory.mktemp("serve") / "log"
+    with log.open("w") as out:
+        options = ["--dtype", "float32", "--host", "127.0.0.1", "--port", str(port)]
+        server = subprocess.Popen([*map(str, command), *options], stdout=out, stderr=out)
+    for _ in range(1200):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
+                break
+        except OSError:
+            assert server.poll() is None, log.read_text()
+            time.sleep(0.1)
+    yield f"http://127.0.0.1:{port}/v1", str(checkpoint)
+    server.terminate()
+    server.wait()
+
+
+@pytest.mark.slow
+def test_transformers_serve_gives_the_greedy_answers_of_the_model(transformers_serve, ask, voice):
+    url, checkpoint = transformers_serve
+    # Its `stop` needs a tokenizer where it has a processor.
+    lm = OpenAIAudio(checkpoint, base_url=url, extra_body={"stop": None}, store="none", max_retries=0)
+    paths = [voice(0.5, 1), voice(2.0, 2)]
+    question = "<audio>Which emotion do you hear? Answer with exactly one word of: angry, happy, neutral, sad."
+    contexts = [question, f"<system>Be short.</system>\n{question}"]
+    requests = [ask(context, path, until=["\n"], max_gen_toks=8) for path in paths for context in contexts]
+    local = HFAudio("ambi-tiny", device="cpu", store="none")
+    assert lm.generate_until(requests) == local.generate_until(requests)
+    info = lm.get_model_info()["ambi"]
+    assert (info["requests"], info["failed"]) == (4, 0)
+    assert info["prompt_tokens"] > 4 * 30, "the audio is in there"
+
+
+@pytest.mark.slow
+def test_transformers_serve_gives_one_sample_at_a_time(transformers_serve, ask, voice, caplog):
+    url, checkpoint = transformers_serve
+    body = {"stop": None, "generation_config": '{"do_sample": true, "temperature": 2.0, "max_new_tokens": 4}'}
+    # Requests at the same time share its one random state.
+    lm = OpenAIAudio(checkpoint, base_url=url, extra_body=body, seed=3, store="none", num_concurrent=1)
+    request = ask(WHICH, voice(0.5, 1), repeats=6, **SAMPLED)
+    answers = lm.generate_until([request] * 6)
+    assert len(set(answers)) > 1
+    assert caplog.text.count("gives 1 of 6 answers to one request (n)") == 1
+    again = OpenAIAudio(checkpoint, base_url=url, extra_body=body, seed=3, store="none", num_concurrent=1)
+    assert again.generate_until([request] * 6) == answers, "each sample has its own seed"
+
+
+# ---------------------------------------------------------------------------------------------- the stock command
+
+
+@pytest.mark.slow
+def test_the_stock_command_scores_a_server_and_writes_its_key_nowhere(chat_server, tmp_path):
+    key = "sk-not-to-be-seen-0123456789"
+    chat_server.faults = [(500, {}, {"error": {"message": f"{key} is too much for me"}})]
+    environment = {**os.environ, "OPENAI_API_KEY": key, "LMEVAL_LOG_LEVEL": "DEBUG", "AMBI_DATA": str(tmp_path)}
+    prepare(tmp_path / "demo")
+    command = [Path(sys.executable).with_name("lm_eval"), "--model", "openai-audio", "--tasks", "ambi_demo_sc"]
+    command += ["--model_args", f"model=listener,base_url={chat_server.url},max_retries=1", "--limit", "2"]
+    command += ["--log_samples", "--output_path", tmp_path / "runs"]
+    run = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "ambi_demo_sc" in run.stdout
+    assert set(chat_server.keys) == {f"Bearer {key}"}
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"candidates.sqlite", ".json", ".jsonl"} <= {path.name for path in written} | {p.suffix for p in written}
+    contents = [*(path.read_bytes() for path in written), run.stdout.encode(), run.stderr.encode()]
+    assert all(key.encode() not in content for content in contents)
+    (results,) = (tmp_path / "runs").rglob("results*.json")
+    info = json.loads(results.read_text())["config"]["ambi"]
+    assert (info["requests"], info["retries"], info["model"]) == (3, 1, "listener")
