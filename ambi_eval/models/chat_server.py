@@ -250,6 +250,8 @@ class ChatServer:
             return AmbiError(f"{self.base_url} has no model '{self.model}'{hint} ({told}); correct model or base_url")
         if isinstance(error, sdk.RateLimitError) and error.code == "insufficient_quota":
             return AmbiError(f"{self.base_url}: the account has no quota left ({told}); add some, then run again")
+        if getattr(error, "code", None) == "unsupported":
+            return AmbiError(f"{self.base_url} cannot do what this strategy needs ({told}); leave the strategy out")
         with self._lock:
             self.counts["failed"] += 1
             self._failed_in_a_row += 1

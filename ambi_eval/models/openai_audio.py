@@ -109,7 +109,7 @@ class OpenAIAudio(AudioLM):
             raise AmbiError("keys do not belong on the command line; name an environment variable with api_key_env=")
         refuse_unknown("openai-audio", OpenAIAudio, unknown)
         if model is None:
-            raise AmbiError("openai-audio needs a model: --model_args model=gpt-4o-audio-preview, for example")
+            raise AmbiError("openai-audio needs a model: --model_args model=gpt-audio, for example")
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise AmbiError("openai-audio, as a verifier too, runs in one process; leave out torchrun")
         self.server = ChatServer(
@@ -230,7 +230,8 @@ class OpenAIAudio(AudioLM):
             # Engines give sample i of a request the seed + i: so sample k of a clip has the same seed in any request.
             body["seed"] = self._first_seed(question, settings) + numbers[0]
             body["n"] = len(numbers) if len(numbers) > 1 else None
-            body["top_p"] = settings.top_p if settings.top_p < 1 else None
+            # Also where it is 1: some servers would take the checkpoint's own otherwise.
+            body["top_p"] = settings.top_p
             body["top_k"] = settings.top_k or None
             if self.server.is_bridge:
                 body |= {"ambi_samples": numbers, "ambi_seed": self.seed}

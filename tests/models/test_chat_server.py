@@ -112,6 +112,7 @@ def test_retry_after_is_waited_for(connect, chat_server):
         (error(403, "country"), "refuses the key in LISTENER_KEY"),
         (error(404, "model_not_found"), "has no model 'listenre', did you mean 'listener'"),
         (error(429, "insufficient_quota"), "has no quota left"),
+        (error(400, "unsupported"), "cannot do what this strategy needs"),
     ],
 )
 def test_what_no_request_can_mend_ends_the_run_at_once(fault, sentence, connect, chat_server, monkeypatch):

@@ -51,9 +51,10 @@ def test_the_samples_of_a_clip_are_one_request(load, asked, chat_server):
     answers = load().generate_until(asked())
     assert [body["n"] for body in chat_server.bodies] == [20, 20]
     sent = chat_server.bodies[0]
-    assert {name: sent[name] for name in ("model", "temperature", "max_tokens", "stop", "logprobs")} == {
+    assert {name: sent[name] for name in ("model", "temperature", "top_p", "max_tokens", "stop", "logprobs")} == {
         "model": "listener",
         "temperature": 1.0,
+        "top_p": 1.0,
         "max_tokens": 16,
         "stop": ["\n"],
         "logprobs": True,
