@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-# Packages that some model families need, without their compiled parts: the published builds of torchvision and torchaudio
-# want the libraries of a GPU and do not import beside a CPU build of torch. Audio needs their Python alone, which
-# `make test` puts into a folder of its own. It is added here, before anything asks transformers what is installed.
+# Before anything imports huggingface_hub.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+# Packages that some model families need, without their compiled parts: the published builds of torchvision and
+# torchaudio want the libraries of a GPU and do not import beside a CPU build of torch. Audio needs their Python alone,
+# which `make test` puts into a folder of its own. It is added before anything asks transformers what is installed.
 FAMILY_PACKAGES = Path(sys.prefix) / "families"
 # torchvision names two operators of its compiled part when it is imported; nothing here calls them.
 TORCHVISION = torch.library.Library("torchvision", "FRAGMENT")
@@ -21,7 +24,6 @@ if FAMILY_PACKAGES.is_dir():
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: starts processes or trains; runs after all others")
-    os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def pytest_collection_modifyitems(items):

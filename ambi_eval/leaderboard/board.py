@@ -1,0 +1,256 @@
+"""From verified submissions to boards: systems on the same clips with intervals, ranks, costs and references."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ambi_eval.analysis import intervals
+from ambi_eval.analysis.ambiguity import Bin, ambiguity_bins
+from ambi_eval.analysis.baselines import REFERENCES, baselines
+from ambi_eval.analysis.intervals import UNDEFINED, Estimate
+from ambi_eval.leaderboard.ranks import Rank, rank_intervals
+from ambi_eval.leaderboard.rescore import scoring_task, task_config
+from ambi_eval.leaderboard.schema import Card
+from ambi_eval.leaderboard.verify import HEADLINE, Status, TaskFindings, Verdict, overrides
+from ambi_eval.metrics import METRICS
+from ambi_eval.report.content import BinFacts
+from ambi_eval.selection import Selection
+from ambi_eval.task_config import Config
+
+Array = NDArray[np.float64]
+
+SHOWN = (HEADLINE, "bc", "acc", "macro_f1")
+INVALID = "invalid_rate"
+# Stand in every board, whoever submits.
+SHOWN_REFERENCES = ("prior", "half_panel", "one_human", "perfect_model")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One system: the answers to a task under one pipeline.
+
+    Attributes:
+        submission: Folder of the submission.
+        name: What the submission calls itself.
+        model: The model.
+        task: The task.
+        strategy: How answers were asked for.
+        pipeline: How they were reduced.
+        control: What stood in the place of the clip; `none` in a real run.
+        n: Answers of each clip; 0 where likelihoods are read out.
+        status: How far the scores are confirmed.
+        scores: Scores with 95% intervals by metric; without intervals where they are only claimed.
+        binned: The divergence in each bin of ambiguity; empty where scores are only claimed.
+        tokens: Generated tokens per clip; NaN where the model does not say.
+        rank: Rank by divergence; None for controls, and where scores are only claimed.
+        efficient: Whether no system of the board is at least as good for as few tokens.
+    """
+
+    submission: str
+    name: str
+    model: str
+    task: str
+    strategy: str
+    pipeline: str
+    control: str
+    n: int
+    status: Status
+    scores: Mapping[str, Estimate]
+    binned: Sequence[Estimate]
+    tokens: float
+    rank: Rank | None = None
+    efficient: bool = False
+
+    @property
+    def method(self) -> str:
+        """Strategy and pipeline."""
+        return f"{self.strategy} {self.pipeline}"
+
+
+@dataclass(frozen=True)
+class ReferenceRow:
+    """What scores are read against; undefined where the corpus does not have it or is not here.
+
+    Attributes:
+        name: Its name.
+        description: What it predicts.
+        scores: By metric.
+        binned: The divergence in each bin.
+    """
+
+    name: str
+    description: str
+    scores: Mapping[str, Estimate]
+    binned: Sequence[Estimate]
+
+
+@dataclass(frozen=True)
+class Board:
+    """All systems on one corpus.
+
+    Attributes:
+        corpus: Its name.
+        simulated: Whether the raters are simulated.
+        labels: The labels.
+        clips: Number of clips; 0 where the votes are not here.
+        clusters: Number of clusters of dependent clips.
+        cluster: What they are.
+        bins: Bins of ambiguity.
+        references: What to read the scores against.
+        systems: The systems, the best first.
+        controls: Systems that heard something else than the clip, or only read the words.
+    """
+
+    corpus: str
+    simulated: bool
+    labels: Sequence[str]
+    clips: int
+    clusters: int
+    cluster: str
+    bins: Sequence[BinFacts]
+    references: Sequence[ReferenceRow]
+    systems: Sequence[Row]
+    controls: Sequence[Row]
+
+
+@dataclass(frozen=True, eq=False)
+class _Entry:
+    """One task of a submission."""
+
+    verdict: Verdict
+    card: Card
+    task: str
+
+    @property
+    def findings(self) -> TaskFindings:
+        return self.verdict.tasks[self.task]
+
+    @property
+    def config(self) -> Config:
+        return task_config(self.task, overrides(self.card.tasks[self.task]))
+
+    @property
+    def selection(self) -> Selection | None:
+        """The clips with their votes, where these are here."""
+        scored = self.findings.pipelines
+        return scoring_task(self.task, overrides(self.card.tasks[self.task])).selection if scored else None
+
+
+def boards(verdicts: Sequence[Verdict]) -> list[Board]:
+    """Return one board for each corpus that somebody submitted to, simulated raters last."""
+    by_corpus: dict[str, list[_Entry]] = {}
+    for verdict in verdicts:
+        for name in verdict.tasks:
+            if verdict.card is not None:
+                entry = _Entry(verdict, verdict.card, name)
+                by_corpus.setdefault(entry.config["metadata"]["corpus"], []).append(entry)
+    found = [_board(corpus, entries) for corpus, entries in sorted(by_corpus.items())]
+    return sorted(found, key=lambda board: board.simulated)
+
+
+def _board(corpus: str, entries: Sequence[_Entry]) -> Board:
+    config = entries[0].config
+    # A transcript that a clip lacks, say, leaves out the clip: what was asked about most clips makes the board.
+    scored = [selection for entry in entries if (selection := entry.selection)]
+    selection = max(scored, key=lambda each: len(each.clips), default=None)
+    bins = ambiguity_bins(selection.votes) if selection else []
+    rows: list[Row] = []
+    errors: dict[int, Array] = {}
+    for entry in entries:
+        for pipeline in entry.verdict.claims[entry.task]:
+            if pipeline not in entry.findings.pipelines:
+                rows.append(_row(entry, pipeline, _claimed(entry.verdict.claims[entry.task][pipeline]), []))
+                continue
+            p, own = entry.findings.pipelines[pipeline].p, entry.selection
+            if own is None or selection is None:
+                raise RuntimeError(f"{entry.task} has scores without votes")
+            whole = len(own.clips) == len(selection.clips)
+            binned = [_scores(p, own, b.members, (HEADLINE,))[HEADLINE] for b in bins] if whole else []
+            rows.append(_row(entry, pipeline, _scores(p, own, np.ones(len(p), dtype=bool)), binned))
+            if whole and rows[-1].control == "none":
+                errors[len(rows) - 1] = np.asarray(METRICS[HEADLINE].per_clip(p, own.votes))
+    if selection and errors:
+        ranks = rank_intervals(np.array(list(errors.values())), selection.clusters)
+        efficient = _frontier([rows[number] for number in errors])
+        for number, rank, best in zip(errors, ranks, efficient, strict=True):
+            rows[number] = replace(rows[number], rank=rank, efficient=best)
+    rows.sort(key=lambda row: (row.rank is None, row.scores[HEADLINE].value, row.submission, row.task, row.pipeline))
+    return Board(
+        corpus=corpus,
+        simulated=selection is not None and any(clip.release == "simulated" for clip in selection.clips),
+        labels=config["labels"],
+        clips=len(selection.clips) if selection else 0,
+        clusters=len(set(selection.clusters)) if selection else 0,
+        cluster=config["cluster"],
+        bins=[BinFacts(b.name, b.low, b.high, int(b.members.sum())) for b in bins],
+        references=_references(selection, config, bins),
+        systems=[row for row in rows if row.control == "none"],
+        controls=[row for row in rows if row.control != "none"],
+    )
+
+
+def _row(entry: _Entry, pipeline: str, scores: Mapping[str, Estimate], binned: Sequence[Estimate]) -> Row:
+    config = entry.config
+    return Row(
+        submission=entry.verdict.name,
+        name=entry.card.name,
+        model=entry.card.model.id,
+        task=entry.task,
+        strategy=config["strategy"],
+        pipeline=pipeline,
+        control=config["control"],
+        n=0 if config["pool"] == "labels" else entry.card.tasks[entry.task].n,
+        status=entry.findings.status,
+        scores=scores,
+        binned=binned,
+        tokens=entry.findings.tokens,
+    )
+
+
+def _scores(
+    p: Array, selection: Selection, members: NDArray[np.bool_], metrics: Sequence[str] = SHOWN
+) -> dict[str, Estimate]:
+    """Return scores of some of the clips with clustered intervals."""
+    p, votes = p[members], selection.votes[members]
+    clusters = [cluster for cluster, inside in zip(selection.clusters, members, strict=True) if inside]
+    found = {}
+    for name in metrics:
+        influence = METRICS[name].influence(p, votes)
+        assert influence is not None, "every metric that is shown has a closed form"
+        found[name] = intervals.from_influence(METRICS[name].value(p, votes), influence, clusters)
+    found[INVALID] = intervals.of_mean(np.isnan(p).any(axis=1).astype(float), clusters)
+    return found
+
+
+def _claimed(claims: Mapping[str, float | None]) -> dict[str, Estimate]:
+    values = {name: claims.get(name) for name in (*SHOWN, INVALID)}
+    return {name: UNDEFINED if v is None else Estimate(v, math.nan, math.nan) for name, v in values.items()}
+
+
+def _frontier(rows: Sequence[Row]) -> list[bool]:
+    """Return which systems are better than all that are as cheap."""
+    costs = [(row.tokens, row.scores[HEADLINE].value) for row in rows]
+    return [
+        not math.isnan(tokens) and not any(t <= tokens and s <= score and (t, s) != (tokens, score) for t, s in costs)
+        for tokens, score in costs
+    ]
+
+
+def _references(selection: Selection | None, config: Mapping[str, Any], bins: Sequence[Bin]) -> list[ReferenceRow]:
+    found = baselines(selection, config, bins, acoustic=False) if selection else None
+    nothing = dict.fromkeys(SHOWN, UNDEFINED)
+    return [
+        ReferenceRow(
+            name=name.replace("_", " "),
+            description=REFERENCES[name],
+            scores=found.overall.get(name, nothing) if found else nothing,
+            binned=[of_bin.get(name, nothing)[HEADLINE] for of_bin in found.binned] if found else [],
+        )
+        for name in SHOWN_REFERENCES
+    ]

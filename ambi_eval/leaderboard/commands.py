@@ -1,0 +1,171 @@
+"""The commands `ambi-eval leaderboard ...`."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ambi_eval.errors import AmbiError
+
+if TYPE_CHECKING:
+    from ambi_eval.leaderboard.verify import Verdict
+
+leaderboard = typer.Typer(help="Submit runs, check submissions, build the boards.", no_args_is_help=True)
+
+SUBMISSIONS = Path("leaderboard/submissions")
+SubmissionPath = Annotated[Path, typer.Argument(help="A submission's folder.", metavar="SUBMISSION")]
+Record = Annotated[
+    Path | None, typer.Option(help="What maintainers have found out; by default beside the submissions.")
+]
+
+
+@leaderboard.command()
+def pack(
+    run: Annotated[Path, typer.Argument(help="The folder that lm_eval --log_samples --output_path wrote.")],
+    name: Annotated[str, typer.Option(help="What the board is to call the system.")],
+    licence: Annotated[str, typer.Option(help="Licence of the model's weights.")],
+    contact: Annotated[str, typer.Option(help="Whom to ask: an address or a page.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The submission's folder: .../<date>_<model>.")],
+    training_data: Annotated[
+        list[str] | None,
+        typer.Option(help="CORPUS=..., whether the model may have seen the corpus in training; once for each corpus."),
+    ] = None,
+    parameters: Annotated[int | None, typer.Option(help="Number of the model's parameters.")] = None,
+    hardware: Annotated[str | None, typer.Option(help="What it ran on; by default what the harness noted.")] = None,
+) -> None:
+    """Make a submission of a run: its answers and settings; no audio, no transcript, no vote."""
+    from ambi_eval.leaderboard.pack import Statement
+    from ambi_eval.leaderboard.pack import pack as pack_run
+
+    said = {}
+    for each in training_data or ():
+        corpus, equals, statement = each.partition("=")
+        if not (equals and statement):
+            raise AmbiError(f"--training-data {each!r} is not of the form CORPUS=STATEMENT.")
+        said[corpus] = statement
+    pack_run(run, Statement(name, licence, contact, said, parameters, hardware), out)
+    size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    typer.echo(f"wrote {out} ({size / 1000:.0f} kB); it passes the checks")
+
+
+@leaderboard.command()
+def verify(
+    path: Annotated[Path, typer.Argument(help="A submission, or a folder of them.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    rerun: Annotated[
+        int, typer.Option(help="Let the model of a submission give so many answers of each task again.", metavar="K")
+    ] = 0,
+    seed: Annotated[int | None, typer.Option(help="Which answers; by default nobody can know them before.")] = None,
+    record: Annotated[Path | None, typer.Option(help="Write down how far the submission is confirmed.")] = None,
+) -> None:
+    """Check submissions: form, clips, answers, scores, copies. Exit code 1 if one cannot be accepted."""
+    from ambi_eval.leaderboard.record import write_record
+    from ambi_eval.leaderboard.submission import CARD_FILE
+    from ambi_eval.leaderboard.verify import verify as verify_one
+    from ambi_eval.leaderboard.verify import verify_all
+
+    single = (path / CARD_FILE).is_file()
+    if not single and (rerun or record):
+        raise AmbiError("--rerun and --record are about one submission: name its folder.")
+    verdicts = [verify_one(path)] if single else verify_all(path)
+    if not verdicts:
+        raise AmbiError(f"{path} holds no submissions: name the folder of one, or of several.")
+    if rerun and not verdicts[0].problems:
+        _run_again(path, verdicts[0], rerun, secrets.randbelow(2**31) if seed is None else seed)
+    _show(verdicts, as_json)
+    if any(verdict.problems for verdict in verdicts):
+        raise typer.Exit(1)
+    if record is not None:
+        write_record(record, verdicts[0])
+
+
+@leaderboard.command()
+def build(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the site.")] = Path("site"),
+    submissions: Annotated[Path, typer.Option(help="Folder of the submissions.")] = SUBMISSIONS,
+    record: Record = None,
+) -> None:
+    """Verify all submissions and build the static site: index.html, results.json, a page for each submission."""
+    from ambi_eval.leaderboard.record import RECORD
+    from ambi_eval.leaderboard.site import build as build_site
+
+    site = build_site(submissions, out, record or submissions.parent / RECORD)
+    for verdict in site.refused:
+        typer.echo(f"not shown: {verdict.name}: {verdict.problems[0]}", err=True)
+    typer.echo(f"wrote {out / 'index.html'}: {len(site.boards)} boards, {len(site.shown)} submissions")
+
+
+@leaderboard.command()
+def card(
+    submission: SubmissionPath,
+    dataset: Annotated[str, typer.Option(help="The benchmark's repository on the Hugging Face Hub.")],
+) -> None:
+    """Print a submission's scores as the Hub's .eval_results YAML, for the model's repository."""
+    from ambi_eval.leaderboard.card import eval_results_yaml
+    from ambi_eval.leaderboard.verify import verify as verify_one
+
+    typer.echo(eval_results_yaml(verify_one(submission), dataset), nl=False)
+
+
+@leaderboard.command()
+def schema() -> None:
+    """Print the JSON schema of submission.yaml."""
+    from ambi_eval.leaderboard.schema import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+def _run_again(path: Path, verdict: Verdict, count: int, seed: int) -> None:
+    from ambi_eval.leaderboard.rerun import rerun
+    from ambi_eval.leaderboard.submission import read_submission
+
+    submission = read_submission(path)
+    pools = {name: pools for name, pools in submission.pools.items() if verdict.tasks[name].pipelines}
+    for name, found in rerun(submission.card, pools, count, seed).items():
+        came = f"{name}: {found.agreeing} of {found.compared} answers came out again (seed {seed})"
+        if found.confirmed:
+            verdict.tasks[name] = replace(verdict.tasks[name], status="re-run")
+            verdict.notes.append(f"{came}.")
+        else:
+            verdict.problems.append(f"{came}, {found.required:.0%} must; {found.example}.")
+
+
+def _show(verdicts: Sequence[Verdict], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps([_content(verdict) for verdict in verdicts], indent=2))
+        return
+    for verdict in verdicts:
+        typer.echo(f"{verdict.name}: {'REFUSED' if verdict.problems else verdict.status}")
+        for problem in verdict.problems:
+            typer.echo(f"  problem: {_plain(problem)}")
+        for note in verdict.notes:
+            typer.echo(f"  note: {_plain(note)}")
+
+
+def _plain(text: str) -> str:
+    """Return a text that may hold a submission's words without what would command the terminal."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+def _content(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "name": verdict.name,
+        "accepted": not verdict.problems,
+        "status": verdict.status,
+        "digest": verdict.digest,
+        "problems": verdict.problems,
+        "notes": verdict.notes,
+        "tasks": {
+            name: {
+                "status": findings.status,
+                "scores": {pipeline: dict(rescored.metrics) for pipeline, rescored in findings.pipelines.items()},
+            }
+            for name, findings in verdict.tasks.items()
+        },
+    }

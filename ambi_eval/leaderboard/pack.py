@@ -1,0 +1,179 @@
+"""From the harness's output folder to a submission: what may be published of a run, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ambi_eval.analysis.runs import Run, TaskRun, read_runs
+from ambi_eval.candidates import Candidate
+from ambi_eval.errors import AmbiError
+from ambi_eval.leaderboard.rescore import task_config
+from ambi_eval.leaderboard.schema import CARD, FOLDER, Claims, check
+from ambi_eval.leaderboard.submission import Pools, write_submission
+from ambi_eval.leaderboard.verify import verify
+from ambi_eval.task_config import OVERRIDES
+
+# What an answer does not depend on stays at home: paths, devices, batch sizes ...
+ARGUMENTS = (
+    "pretrained",
+    "model",
+    "revision",
+    "dtype",
+    "seed",
+    "long_audio",
+    "max_length",
+    "attn_implementation",
+    "peft",
+)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What only the submitter knows.
+
+    Attributes:
+        name: What the board is to call the system.
+        licence: Of the model's weights.
+        contact: Whom to ask.
+        training_data: For each corpus, whether the model may have seen it in training.
+        parameters: How many the model has.
+        hardware: What it ran on; None: as the harness noted it.
+    """
+
+    name: str
+    licence: str
+    contact: str
+    training_data: Mapping[str, str]
+    parameters: int | None = None
+    hardware: str | None = None
+
+
+def pack(path: Path, statement: Statement, out: Path) -> None:
+    """Write the submission of one run, and check it as `verify` will.
+
+    Args:
+        path: The folder that `lm_eval --log_samples --output_path` wrote, or one results file of it.
+        statement: What only the submitter knows.
+        out: The folder of the submission, `<date>_<model>`.
+
+    Raises:
+        AmbiError: If the run is broken, several, or partial; if the statement lacks a corpus; if `verify` finds fault.
+    """
+    if not FOLDER.fullmatch(out.name):
+        raise AmbiError(f"{out}: a submission's folder is named <date>_<model>, such as 2026-01-31_qwen2-audio.")
+    runs = read_runs(path)
+    if len(runs) > 1:
+        files = ", ".join(str(run.file) for run in runs[:3])
+        raise AmbiError(f"{path} holds {len(runs)} runs: name the results file of one of them ({files} ...).")
+    (run,) = runs
+    corpora = {task_config(name)["metadata"]["corpus"] for name in run.tasks}  # refuses tasks that are not ours
+    if missing := corpora - statement.training_data.keys():
+        raise AmbiError(
+            f"say whether the model may have seen {sorted(missing)[0]} in training: "
+            f'--training-data {sorted(missing)[0]}="..." (and so for each corpus of the run).'
+        )
+    claims: Claims = {name: _claims(run.results["results"][name]) for name in run.tasks}
+    pools = {name: _pools(run, task) for name, task in run.tasks.items()}
+    write_submission(out, check(CARD, _card(run, statement, pools), "the run"), claims, pools)
+    verdict = verify(out)
+    if verdict.problems:
+        shutil.rmtree(out)
+        raise AmbiError(f"{path} cannot be submitted, {out} is not written: {verdict.problems[0]}")
+
+
+def _card(run: Run, statement: Statement, pools: Mapping[str, Pools]) -> dict[str, Any]:
+    results, config = run.results, run.results["config"]
+    about = config.get("ambi", {})
+    arguments = {key: value for key, value in (config.get("model_args") or {}).items() if key in ARGUMENTS}
+    versions = {"lm_eval": results["lm_eval_version"], **about.get("versions", {})}
+    tokens = np.sum([task.tokens.sum() for task in run.tasks.values()])
+    return {
+        "format": 1,
+        "name": statement.name,
+        "date": datetime.fromtimestamp(results["date"], tz=timezone.utc).strftime("%Y-%m-%d"),
+        "model": {
+            "id": run.model,
+            "revision": arguments.get("revision"),
+            "digest": about.get("model_digest"),
+            "parameters": statement.parameters,
+            "licence": statement.licence,
+        },
+        "backend": {
+            "name": config["model"],
+            "arguments": arguments,
+            "dtype": about.get("dtype"),
+            "device": about.get("device"),
+            "versions": versions,
+        },
+        "system_instruction": results.get("system_instruction"),
+        "tasks": {name: _task(task, pools[name]) for name, task in run.tasks.items()},
+        "seeds": {
+            **{name: config.get(f"{name}_seed") for name in ("random", "numpy", "torch", "fewshot")},
+            "sampling": about.get("seed"),
+        },
+        "hardware": statement.hardware or _hardware(results.get("pretty_env_info", "")),
+        "wall_seconds": float(results["total_evaluation_time_seconds"]),
+        "tokens": int(tokens) if np.isfinite(tokens) else None,
+        "contact": statement.contact,
+        "training_data": dict(statement.training_data),
+    }
+
+
+def _task(task: TaskRun, pools: Pools) -> dict[str, Any]:
+    changed = {key: value for key, value in task.config["metadata"].items() if key in OVERRIDES}
+    return {
+        "strategy": task.config["strategy"],
+        "n": max(map(len, pools.values())),
+        "overrides": changed,
+        "generation": task.config.get("generation_kwargs"),
+    }
+
+
+def _hardware(environment: str) -> str:
+    """Return the GPUs that the harness noted, or the processor where there are none."""
+    gpus = re.findall(r"^GPU \d+: (.+)$", environment, re.MULTILINE)
+    if gpus:
+        return ", ".join(f"{gpus.count(name)} x {name}" for name in dict.fromkeys(gpus))
+    processor = re.search(r"^(?:Model name|Name): *(.+)$", environment, re.MULTILINE)
+    cores = re.search(r"^CPU\(s\): *(\d+)$", environment, re.MULTILINE)
+    return f"CPU {processor[1].strip()}" + (f", {cores[1]} cores" if cores else "") if processor else "not noted"
+
+
+def _claims(results: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
+    claims: dict[str, dict[str, float | None]] = {}
+    for key, value in results.items():
+        metric, comma, pipeline = key.partition(",")
+        if comma and isinstance(value, int | float):
+            claims.setdefault(pipeline, {})[metric] = float(value) if np.isfinite(value) else None
+    return claims
+
+
+def _pools(run: Run, task: TaskRun) -> Pools:
+    """Return the answers of each clip with all that was logged about them."""
+    path = run.file.with_name(f"samples_{task.name}_{run.file.stem.removeprefix('results_')}.jsonl")
+    first, pools = next(iter(task.pipelines)), {}
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            sample = json.loads(line)
+            if sample["filter"] == first:
+                pools[sample["doc"]["id"]] = _pool(sample, task)
+    return pools
+
+
+def _pool(sample: Mapping[str, Any], task: TaskRun) -> list[Candidate]:
+    if task.config["pool"] == "labels":
+        answers = zip(cycle(task.config["labels"]), sample["resps"], strict=False)
+        return [Candidate(label, logprob=float(logprob)) for label, [(logprob, _)] in answers]
+    texts = [text for request in sample["resps"] for text in request]
+    known = sample["doc"].get("candidates") or {}
+    return [Candidate(text, **{name: of_all[k] for name, of_all in known.items()}) for k, text in enumerate(texts)]

@@ -1,0 +1,54 @@
+"""What maintainers found out where others cannot look: with licensed votes, or with the model at hand."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ambi_eval.errors import AmbiError
+from ambi_eval.leaderboard.untrusted import read_json
+from ambi_eval.leaderboard.verify import STATUSES, Verdict
+
+RECORD = "verified.json"
+
+
+def write_record(path: Path, verdict: Verdict) -> None:
+    """Write down how far each task of a submission is confirmed, beside what is written down of others.
+
+    Raises:
+        AmbiError: If the file cannot be read or written.
+    """
+    known = _read(path)
+    known[verdict.name] = {
+        "digest": verdict.digest,
+        "tasks": {name: findings.status for name, findings in verdict.tasks.items()},
+    }
+    try:
+        path.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise AmbiError(f"cannot write {path} ({error.strerror or error}): name another file.") from error
+
+
+def apply_record(path: Path, verdict: Verdict) -> None:
+    """Raise the status of a submission's tasks to what is written down, if these are the very files of then.
+
+    Raises:
+        AmbiError: If the file is broken.
+    """
+    written = _read(path).get(verdict.name, {})
+    if written.get("digest") != verdict.digest:
+        return
+    for name, findings in verdict.tasks.items():
+        status = max(findings.status, written["tasks"][name], key=STATUSES.index)
+        verdict.tasks[name] = replace(findings, status=status)
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    if not path.is_file():
+        return {}
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise AmbiError(f"{path} holds no record of verified submissions: restore it.")
+    return content

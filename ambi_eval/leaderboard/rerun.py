@@ -1,0 +1,132 @@
+"""Lets the model answer again: the only way to find a submission that was forged without contradicting itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from lm_eval import simple_evaluate
+from lm_eval.tasks import TaskManager
+
+from ambi_eval.candidates import Candidate
+from ambi_eval.errors import AmbiError
+from ambi_eval.leaderboard.schema import Card
+from ambi_eval.leaderboard.submission import Pools
+from ambi_eval.leaderboard.verify import overrides
+from ambi_eval.models.hf_audio import HFAudio
+from ambi_eval.task_config import tasks_dir
+
+BACKEND = "hf-audio"
+# Arguments that neither run code from a checkpoint nor reach out to a server of the submitter's choice.
+ARGUMENTS = ("pretrained", "revision", "dtype", "long_audio", "max_length", "attn_implementation", "peft", "seed")
+# On a CPU in float32 every answer comes out again. Elsewhere rounding changes some: so many must be the same.
+AGREEING_ELSEWHERE = 0.8
+# Likelihoods in float32 on CPUs, and elsewhere.
+LOGPROB_TOLERANCE, LOGPROB_TOLERANCE_ELSEWHERE = 1e-3, 0.1
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """How many of the answers came out again.
+
+    Attributes:
+        compared: Number of answers that were generated again.
+        agreeing: Number of those that are what was submitted.
+        required: Share that must be.
+        example: A clip whose answer is another now, with both answers; None if there is none.
+    """
+
+    compared: int
+    agreeing: int
+    required: float
+    example: str | None
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether enough came out again."""
+        return self.agreeing >= self.required * self.compared
+
+
+def rerun(card: Card, pools: Mapping[str, Pools], count: int, seed: int) -> dict[str, Rerun]:
+    """Return how many of some answers come out again, by task.
+
+    Args:
+        card: What the submission says of itself: the model, its arguments, the seeds.
+        pools: The answers, by task and clip.
+        count: How many answers of each task to generate again.
+        seed: Of their choice. Whoever submits must not know it, so it is not a constant.
+
+    Raises:
+        AmbiError: If the model cannot be had, or is another one than the submission says.
+    """
+    model = _model(card)
+    if card.model.digest != model.digest:
+        raise AmbiError(f"{card.model.id} has other weights than were submitted (digest {model.digest}).")
+    rng = np.random.default_rng(seed)
+    return {name: _rerun_task(model, card, name, pools[name], count, rng) for name in pools}
+
+
+def _model(card: Card) -> HFAudio:
+    backend = card.backend
+    if backend.name != BACKEND:
+        raise AmbiError(f"only models of {BACKEND} can be run again, this one ran with {backend.name}.")
+    if refused := backend.arguments.keys() - set(ARGUMENTS):
+        raise AmbiError(f"the model argument '{min(refused)}' is not allowed in a re-run.")
+    arguments: dict[str, Any] = {"dtype": backend.dtype or "auto", **backend.arguments}
+    return HFAudio(**{**arguments, "seed": card.seeds.sampling, "store": "none"})
+
+
+def _rerun_task(model: HFAudio, card: Card, name: str, pools: Pools, count: int, rng: np.random.Generator) -> Rerun:
+    stated = card.tasks[name]
+    # Our tasks alone: finding the thousands of the harness takes longer than a few answers.
+    tasks = TaskManager(include_path=str(tasks_dir()), include_defaults=False, metadata=dict(overrides(stated)))
+    task = tasks.load([name])["tasks"][name]
+    rows = {clip: row for clip, row in task.rows.items() if clip in pools}
+    drawn = [(clip, k) for clip in sorted(rows) for k, one in enumerate(pools[clip]) if one.finish != "not_drawn"]
+    if not drawn:
+        raise AmbiError(f"{name}: the audio of its clips is not on this machine, so nothing can be run again.")
+    chosen = [drawn[number] for number in rng.choice(len(drawn), size=min(count, len(drawn)), replace=False)]
+    generation = stated.generation.model_dump(exclude_none=True) if stated.generation else None
+    results = simple_evaluate(
+        model=model,
+        tasks=[task],
+        task_manager=tasks,
+        samples={name: sorted({rows[clip] for clip, _ in chosen})},
+        gen_kwargs=generation,
+        system_instruction=card.system_instruction,
+        bootstrap_iters=0,
+        log_samples=True,
+    )
+    assert results is not None, "there is one process"
+    again = {sample["doc"]["id"]: _answers(sample["resps"], task.own) for sample in results["samples"][name]}
+    same_place = model.family.model.device.type == "cpu" == card.backend.device and card.backend.dtype == "float32"
+    tolerance = LOGPROB_TOLERANCE if same_place else LOGPROB_TOLERANCE_ELSEWHERE
+    changed = [(clip, k) for clip, k in chosen if not _agree(pools[clip][k], again[clip][k], tolerance)]
+    example = None
+    if changed:
+        clip, k = changed[0]
+        example = f"{clip}: {_told(pools[clip][k])} was submitted, {_told(again[clip][k])} comes out"
+    return Rerun(len(chosen), len(chosen) - len(changed), 1.0 if same_place else AGREEING_ELSEWHERE, example)
+
+
+def _answers(resps: Sequence[Sequence[Any]], own: Mapping[str, Any]) -> list[Candidate]:
+    if own["pool"] != "labels":
+        return [answer for request in resps for answer in request]
+    labels = own["labels"]
+    return [Candidate(labels[k % len(labels)], logprob=score[0]) for k, (score,) in enumerate(resps)]
+
+
+def _agree(submitted: Candidate, again: Candidate, tolerance: float) -> bool:
+    """Return whether two answers are the same: text, tokens and likelihood, as far as they were submitted."""
+    if submitted != again or submitted.n_tokens != again.n_tokens:
+        return False
+    if submitted.logprob is None or again.logprob is None:
+        return True
+    return abs(submitted.logprob - again.logprob) <= tolerance
+
+
+def _told(answer: Candidate) -> str:
+    likelihood = "" if answer.logprob is None else f" (log-likelihood {answer.logprob:.3f})"
+    return f"{answer!r:.80}{likelihood}"

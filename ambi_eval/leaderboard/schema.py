@@ -1,0 +1,209 @@
+"""What a submission says about itself, line by line: every key is known, every value has a type and a range."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from ambi_eval.errors import AmbiError
+from ambi_eval.task_config import OVERRIDES
+
+FOLDER = re.compile(r"\d{4}-\d{2}-\d{2}_[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():  # control characters, and those that turn the direction of the text around
+        raise ValueError("must be one line of printable characters")
+    return text
+
+
+def _overridable(key: str) -> str:
+    if key not in OVERRIDES:
+        raise ValueError(f"must be one of {', '.join(OVERRIDES)}")
+    return key
+
+
+Line = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(_printable)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.@-]{1,60}$")]
+TaskName = Annotated[str, Field(pattern=r"^ambi_[a-z0-9_]{1,60}$")]
+Override = Annotated[str, AfterValidator(_overridable)]
+Count = Annotated[int, Field(ge=0, le=10**15)]
+
+
+class _Strict(BaseModel):
+    model_config = STRICT
+
+
+class Model(_Strict):
+    """The model.
+
+    Attributes:
+        id: Its name, as `pretrained=` takes it.
+        revision: Branch, tag or commit of its repository; null where there is none.
+        digest: SHA-256 of its weights, where the backend gives it.
+        parameters: How many it has; null where nobody knows.
+        licence: Of its weights.
+    """
+
+    id: Line
+    revision: Line | None
+    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
+    parameters: Count | None
+    licence: Line
+
+
+class Backend(_Strict):
+    """What ran the model.
+
+    Attributes:
+        name: The harness's model type: `hf-audio` ...
+        arguments: Its `--model_args`, those alone that an answer depends on.
+        dtype: Precision of the weights.
+        device: Kind of device.
+        versions: Version of each package that an answer depends on.
+    """
+
+    name: Name
+    arguments: dict[Name, Line | int | float | bool]
+    dtype: Name | None
+    device: Name | None
+    versions: dict[Name, Line]
+
+
+class Generation(_Strict):
+    """How answers were generated, after `--gen_kwargs`; null where likelihoods are read out."""
+
+    do_sample: bool | None = None
+    temperature: Annotated[float, Field(ge=0, le=100)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    top_k: Count | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    num_beams: Annotated[int, Field(ge=1, le=1000)] | None = None
+    length_penalty: float | None = None
+    max_gen_toks: Annotated[int, Field(ge=1, le=10**6)] | None = None
+    until: Annotated[list[Annotated[str, Field(min_length=1, max_length=100)]], Field(max_length=20)] | None = None
+
+
+class Task(_Strict):
+    """One task of the run.
+
+    Attributes:
+        strategy: How answers were asked for and reduced.
+        n: Answers of each clip; of `exact` the likelihoods.
+        overrides: What `--metadata` changed of it.
+        generation: How answers were generated.
+    """
+
+    strategy: Name
+    n: Annotated[int, Field(ge=1, le=1000)]
+    overrides: dict[Override, Line | int | float | bool]
+    generation: Generation | None
+
+
+class Seeds(_Strict):
+    """The seeds of the run: the harness's four, and that of the sampling."""
+
+    random: int | None
+    numpy: int | None
+    torch: int | None
+    fewshot: int | None
+    sampling: int | None
+
+
+class Card(_Strict):
+    """`submission.yaml`.
+
+    Attributes:
+        format: Of this file.
+        name: What the board calls the system.
+        date: When the run started, `YYYY-MM-DD`.
+        model: The model.
+        backend: What ran it.
+        system_instruction: The system message, null where there is none.
+        tasks: The tasks of the run, by name.
+        seeds: Its seeds.
+        hardware: What it ran on.
+        wall_seconds: How long it took.
+        tokens: Generated tokens altogether; null where the model does not say.
+        contact: Whom to ask.
+        training_data: For each corpus, whether the model may have seen it in training.
+    """
+
+    format: Literal[1]
+    name: Line
+    date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    model: Model
+    backend: Backend
+    system_instruction: Annotated[str, Field(max_length=10_000)] | None
+    tasks: Annotated[dict[TaskName, Task], Field(min_length=1)]
+    seeds: Seeds
+    hardware: Line
+    wall_seconds: Annotated[float, Field(ge=0, le=1e9)]
+    tokens: Count | None
+    contact: Line
+    training_data: dict[Name, Line]
+
+
+class Answer(TypedDict):
+    """One line of `samples/<task>.jsonl.gz`.
+
+    Attributes:
+        clip: Id of the clip.
+        sample: Number of the answer in its clip's pool, from 0.
+        answer: The whole text as the model gave it; of `exact` the label.
+        finish: Why it ended: `stop`, `length`, or `not_drawn` where an adaptive strategy did not need it.
+        tokens: Number of generated tokens.
+        logprob: Summed log-likelihood of the answer.
+        rating: The verifier's score.
+    """
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+
+    clip: Annotated[str, Field(min_length=1, max_length=200)]
+    sample: Annotated[int, Field(ge=0, lt=1000)]
+    answer: Annotated[str, Field(max_length=20_000)]
+    finish: Literal["stop", "length", "not_drawn"] | None
+    tokens: Annotated[int, Field(ge=0, le=10**6)] | None
+    logprob: Annotated[float, Field(le=1e-3)] | None
+    rating: float | None
+
+
+ANSWER = TypeAdapter(Answer)
+# Task -> pipeline -> metric -> value; null is a score that the votes leave undefined.
+Claims = dict[TaskName, dict[Name, dict[Name, float | None]]]
+CLAIMS: TypeAdapter[Claims] = TypeAdapter(Claims, config=ConfigDict(strict=True, allow_inf_nan=False))
+
+
+def check(adapter: TypeAdapter[Any], content: Any, where: str) -> Any:
+    """Return the content in the form of the schema.
+
+    Raises:
+        AmbiError: If it does not fit; the sentence names the first key that does not.
+    """
+    try:
+        return adapter.validate_python(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise AmbiError(
+            f"{where}: {f'{key}: ' if key else ''}{first['msg']}, it is {_short(first['input'])}{more}"
+        ) from error
+
+
+CARD = TypeAdapter(Card)
+
+
+def json_schema() -> Mapping[str, Any]:
+    """Return the JSON schema of `submission.yaml`, for editors and other tools."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Card.model_json_schema()}
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,117 @@
+"""The boards as a static site: plain pages that need no server, no network and no script to be read."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import jinja2
+
+from ambi_eval.errors import AmbiError
+from ambi_eval.leaderboard.board import SHOWN, Board, boards
+from ambi_eval.leaderboard.figures import quality_against_cost
+from ambi_eval.leaderboard.record import apply_record
+from ambi_eval.leaderboard.verify import Verdict, verify_all
+from ambi_eval.report import figures
+from ambi_eval.report.content import as_json
+from ambi_eval.report.page import TEMPLATES as REPORT_TEMPLATES
+
+TEMPLATES = Path(__file__).parent / "templates"
+# The look and the sorting of the report, and what boards have beyond it.
+FILES = (
+    REPORT_TEMPLATES / "report.css",
+    REPORT_TEMPLATES / "report.js",
+    TEMPLATES / "leaderboard.css",
+    TEMPLATES / "filter.js",
+    TEMPLATES / "icon.svg",
+)
+# Only what comes with the pages is ever loaded, and no script or style that stands in a page.
+POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'"
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """What was built.
+
+    Attributes:
+        boards: The boards.
+        shown: Submissions that stand on them.
+        refused: Submissions that do not, for their problems.
+    """
+
+    boards: Sequence[Board]
+    shown: Sequence[Verdict]
+    refused: Sequence[Verdict]
+
+
+def build(submissions: Path, out: Path, record: Path) -> Site:
+    """Verify all submissions and write the site.
+
+    Args:
+        submissions: The folder of all submissions.
+        out: The folder of the site: `index.html`, `results.json`, and a page for each submission.
+        record: What maintainers have found out where votes or models are not at hand.
+
+    Raises:
+        AmbiError: If there are no submissions, or the site cannot be written.
+    """
+    verdicts = verify_all(submissions)
+    if not verdicts:
+        raise AmbiError(f"{submissions} holds no submissions: make one with `ambi-eval leaderboard pack`.")
+    site = Site([], [v for v in verdicts if not v.problems], [v for v in verdicts if v.problems])
+    for verdict in site.shown:
+        apply_record(record, verdict)
+    site = Site(boards(site.shown), site.shown, site.refused)
+    try:
+        _write(site, out)
+    except OSError as error:
+        raise AmbiError(f"cannot write {out} ({error.strerror or error}): name another folder.") from error
+    return site
+
+
+def _write(site: Site, out: Path) -> None:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {"short": figures.short, "count": _count}
+    environment.globals |= {
+        "policy": POLICY,
+        "version": metadata.version("ambi-eval"),
+        "metrics": SHOWN,
+    }
+    (out / "submissions").mkdir(parents=True, exist_ok=True)
+    for file in FILES:
+        shutil.copyfile(file, out / file.name)
+    plots = [quality_against_cost(board) for board in site.boards]
+    index = environment.get_template("index.html.j2").render(site=site, plots=plots, root="")
+    (out / "index.html").write_text(index, encoding="utf-8")
+    (out / "results.json").write_text(json.dumps(_results(site), indent=1, allow_nan=False), encoding="utf-8")
+    page = environment.get_template("submission.html.j2")
+    for verdict in site.shown:
+        html = page.render(verdict=verdict, root="../")
+        (out / "submissions" / f"{verdict.name}.html").write_text(html, encoding="utf-8")
+
+
+def _results(site: Site) -> object:
+    """Return every number of the site."""
+    return as_json(
+        {
+            "boards": list(site.boards),
+            "submissions": [
+                {"name": verdict.name, "digest": verdict.digest, "status": verdict.status, "notes": verdict.notes}
+                | {"card": verdict.card.model_dump() if verdict.card else None, "claims": verdict.claims}
+                for verdict in site.shown
+            ],
+            "refused": [{"name": verdict.name, "problems": verdict.problems} for verdict in site.refused],
+        }
+    )
+
+
+def _count(value: float) -> str:
+    """Return a number of tokens: a dash where it is not known."""
+    return f"{value:,.0f}" if math.isfinite(value) else "\N{EN DASH}"

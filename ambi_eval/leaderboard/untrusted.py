@@ -1,0 +1,168 @@
+"""Reads files that anyone may have written: bounded in size, strict in form, and nothing in them is ever run."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import stat
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ambi_eval.errors import AmbiError
+
+MEGABYTE = 1_000_000
+# Answers take room; what describes them does not.
+YAML_BYTES = 64_000
+JSON_BYTES = MEGABYTE
+PACKED_BYTES = 20 * MEGABYTE
+UNPACKED_BYTES = 512 * MEGABYTE
+LINE_BYTES = 256_000
+DEPTH = 20
+ENTRIES = 1000
+
+
+def folder_entries(folder: Path) -> dict[str, Path]:
+    """Return the files and folders in a folder by name; links and special files are refused, never followed.
+
+    Raises:
+        AmbiError: If it is no folder, cannot be read, has too many entries, or one that is no file and no folder.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        raise AmbiError(f"{folder.name} is no folder: give a folder, not a link or a file.")
+    entries = sorted(folder.iterdir())
+    if len(entries) > ENTRIES:
+        raise AmbiError(f"{folder.name} has {len(entries)} entries; at most {ENTRIES} are allowed.")
+    for entry in entries:
+        mode = entry.lstat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise AmbiError(f"{_named(entry)} is a link or a special file; only files and folders are allowed.")
+    return {entry.name: entry for entry in entries}
+
+
+def plain_file(path: Path, limit: int) -> Path:
+    """Return the path if it is that of a file, no link, and not larger than the limit.
+
+    Raises:
+        AmbiError: If it is missing, a link, no file, or too large.
+    """
+    try:
+        status = path.lstat()
+    except OSError as error:
+        raise AmbiError(f"{_named(path)} cannot be read ({error.strerror}).") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise AmbiError(f"{_named(path)} is no plain file.")
+    if status.st_size > limit:
+        raise AmbiError(f"{_named(path)} has {status.st_size:,} bytes; at most {limit:,} are allowed.")
+    return path
+
+
+def read_yaml(path: Path) -> Any:
+    """Return the content of a YAML file of plain mappings, lists, strings and numbers.
+
+    Raises:
+        AmbiError: If it is too large or no YAML, or uses tags, anchors, aliases, a key twice, or deep nesting.
+    """
+    text = _decoded(plain_file(path, YAML_BYTES).read_bytes(), path)
+    try:
+        # The parser works through the text without recursion; only what passes here is built, which is recursive.
+        depth = 0
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            starts = isinstance(event, yaml.CollectionStartEvent)
+            depth += starts - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEPTH:
+                raise AmbiError(f"{_named(path)} is nested deeper than {DEPTH} levels.")
+            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+                raise AmbiError(f"{_named(path)} uses an anchor or alias; write everything out.")
+            if tag := getattr(event, "tag", None):
+                raise AmbiError(f"{_named(path)} uses the tag '{tag}'; tags are not allowed.")
+        return yaml.load(text, Loader=_UniqueKeys)
+    except (yaml.YAMLError, ValueError) as error:
+        raise AmbiError(f"{_named(path)} is not valid: {' '.join(str(error).split())[:300]}") from error
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file; see `parse_json`."""
+    return parse_json(_decoded(plain_file(path, JSON_BYTES).read_bytes(), path), _named(path))
+
+
+def parse_json(text: str, where: str) -> Any:
+    """Return what a JSON text says.
+
+    Args:
+        text: The text.
+        where: What to call it in a message.
+
+    Raises:
+        AmbiError: If it is no JSON, has a key twice, NaN or infinity, a huge number, or is nested too deeply.
+    """
+    try:
+        return _STRICT.decode(text)
+    except (ValueError, RecursionError) as error:
+        raise AmbiError(f"{where} is no strict JSON: {str(error)[:300]}") from error
+
+
+def gzip_lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a gzip file without ever unpacking more than a line at once, and not too much in all.
+
+    Raises:
+        AmbiError: If it is too large, packed or unpacked, has a line that is too long, or is no gzip of UTF-8 text.
+    """
+    total = 0
+    try:
+        with gzip.open(plain_file(path, PACKED_BYTES)) as file:
+            while line := file.readline(LINE_BYTES + 1):
+                total += len(line)
+                if len(line) > LINE_BYTES:
+                    raise AmbiError(f"{_named(path)} has a line of more than {LINE_BYTES:,} bytes.")
+                if total > UNPACKED_BYTES:
+                    raise AmbiError(f"{_named(path)} unpacks to more than {UNPACKED_BYTES:,} bytes.")
+                yield _decoded(line, path)
+    except (OSError, EOFError, zlib.error) as error:
+        raise AmbiError(f"{_named(path)} is no whole gzip file ({error}).") from error
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML's safe loader, which would let the last one of equal keys win; this one refuses them."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        if len({str(key.value) for key, _ in node.value}) < len(node.value):
+            raise ValueError("a key stands there twice")
+        return super().construct_mapping(node, deep)
+
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands there twice")
+    return found
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number")
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text[:40]} is too large")
+    return number
+
+
+# Made once: `json.loads` would make it anew for every line.
+_STRICT = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+
+
+def _decoded(content: bytes, path: Path) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise AmbiError(f"{_named(path)} is no UTF-8 text ({error.reason}).") from error
+
+
+def _named(path: Path) -> str:
+    """Return how messages call a file: with its folder, without the machine's path."""
+    return f"{path.parent.name}/{path.name}"

@@ -1,0 +1,295 @@
+"""Finds out whether a submission is what it says: whole, honest about its scores, its own work, and fit to publish."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ambi_eval.candidates import Candidate
+from ambi_eval.errors import AmbiError
+from ambi_eval.leaderboard.rescore import (
+    Overrides,
+    Rescored,
+    ScoringTask,
+    answers_per_clip,
+    listed_clips,
+    score,
+    scoring_task,
+    task_config,
+    tokens_per_clip,
+    votes_are_here,
+)
+from ambi_eval.leaderboard.schema import FOLDER, Card, Claims, Task
+from ambi_eval.leaderboard.submission import Pools, Submission, read_submission
+from ambi_eval.leaderboard.untrusted import folder_entries
+from ambi_eval.models.stopping import StopRule
+from ambi_eval.task_config import Config
+
+Status = Literal["claimed", "re-scored", "re-run"]
+HEADLINE = "jsd_bits"
+STATUSES: tuple[Status, ...] = ("claimed", "re-scored", "re-run")
+
+# Claimed and recomputed numbers may differ by so much, as other processors round differently.
+TOLERANCE = 1e-6
+# Two submissions that share this many answers to a task have one source. Different models agree on far fewer.
+NEAR_DUPLICATE = 0.95
+# What anyone may read aloud: the twelve sentences of CREMA-D, and the demo's sounds. Elsewhere words are licensed.
+PUBLIC_TRANSCRIPTS = ("crema_d", "demo")
+# Shorter transcripts ("yeah", "I don't know") are what anyone says.
+TRANSCRIPT_WORDS = 4
+# So many letters without a blank are no language but something packed, such as audio.
+PACKED = re.compile(r"[A-Za-z0-9+/=_-]{1000,}")
+PREVIEWED_CLIPS = 6
+
+
+@dataclass(frozen=True, eq=False)
+class TaskFindings:
+    """What was found out about the answers to one task.
+
+    Attributes:
+        status: How far the claim is confirmed.
+        fingerprint: A number for each answer, equal where answers are, shape (answers,), clips in the order of ids.
+        clips: The ids of the clips, sorted.
+        pipelines: What the answers score; empty where the votes are not here.
+        tokens: Mean number of generated tokens of a clip; NaN where the model does not say.
+        preview: The answers to the first clips.
+    """
+
+    status: Status
+    fingerprint: NDArray[np.int64]
+    clips: tuple[str, ...]
+    pipelines: Mapping[str, Rescored]
+    tokens: float
+    preview: Mapping[str, Sequence[str]]
+
+
+@dataclass(eq=False)
+class Verdict:
+    """What `verify` says of a submission.
+
+    Attributes:
+        name: Its folder's name.
+        problems: Why it cannot be accepted, a sentence each; empty if it can.
+        notes: What could not be checked here, and what else is worth knowing.
+        digest: SHA-256 of its files; empty if they could not be read.
+        card: What it says of itself, if that could be read.
+        claims: What it claims.
+        tasks: What was found out, by task.
+    """
+
+    name: str
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    digest: str = ""
+    card: Card | None = None
+    claims: Claims = field(default_factory=dict)
+    tasks: dict[str, TaskFindings] = field(default_factory=dict)
+
+    @property
+    def status(self) -> Status:
+        """How far all of it is confirmed: as far as the least confirmed of its tasks."""
+        return min((of_task.status for of_task in self.tasks.values()), key=STATUSES.index, default="claimed")
+
+
+def verify(folder: Path) -> Verdict:
+    """Return the verdict on one submission, compared with those beside it."""
+    beside = [
+        other
+        for other in sorted(folder.absolute().parent.iterdir())
+        if FOLDER.fullmatch(other.name) and other.name != folder.name
+    ]
+    verdict = _examine(folder, rescoring=True)
+    _compare([verdict], [verdict, *(_examine(other, rescoring=False) for other in beside)])
+    return verdict
+
+
+def verify_all(folder: Path) -> list[Verdict]:
+    """Return the verdicts on all submissions in a folder, each compared with all others."""
+    verdicts = [_examine(submission, rescoring=True) for submission in _submission_folders(folder)]
+    _compare(verdicts, verdicts)
+    return verdicts
+
+
+def _submission_folders(folder: Path) -> list[Path]:
+    """Return what lies in a folder of submissions, sorted by name; hidden files are none."""
+    return [path for name, path in folder_entries(folder).items() if not name.startswith(".") and not path.is_file()]
+
+
+def overrides(task: Task) -> Overrides:
+    """Return what a submission's run changed of a task."""
+    return tuple(sorted(task.overrides.items()))
+
+
+def _examine(folder: Path, *, rescoring: bool) -> Verdict:
+    verdict = Verdict(folder.name)
+    try:
+        submission = read_submission(folder)
+    except AmbiError as error:
+        verdict.problems.append(str(error))
+        return verdict
+    verdict.digest, verdict.card, verdict.claims = submission.digest, submission.card, submission.claims
+    for name, pools in submission.pools.items():
+        try:
+            verdict.tasks[name] = _examine_task(submission, name, pools, verdict, rescoring)
+        except AmbiError as error:
+            verdict.problems.append(f"{name}: {error}")
+    return verdict
+
+
+def _examine_task(submission: Submission, name: str, pools: Pools, verdict: Verdict, rescoring: bool) -> TaskFindings:
+    stated = submission.card.tasks[name]
+    try:
+        config = task_config(name, overrides(stated))
+        task = scoring_task(name, overrides(stated)) if rescoring and votes_are_here(config) else None
+    except (TypeError, ValueError) as error:  # a word where a number belongs, say
+        raise AmbiError(f"its overrides {dict(stated.overrides)!r:.200} make no task ({error}).") from error
+    corpus = config["metadata"]["corpus"]
+    if stated.strategy != config["strategy"]:
+        raise AmbiError(f"the strategy is {config['strategy']}, {submission.name} says {stated.strategy}.")
+    if corpus not in submission.card.training_data:
+        raise AmbiError(f"training_data says nothing of {corpus}.")
+    _check_clips(pools, config, task, verdict)
+    _check_pools(pools, stated, config)
+    _check_content(pools, config, task)
+    findings = TaskFindings(
+        status="claimed",
+        fingerprint=_fingerprint(pools, config),
+        clips=tuple(sorted(pools)),
+        pipelines={},
+        tokens=tokens_per_clip(config, pools),
+        preview={clip: [str(answer) for answer in pools[clip]] for clip in sorted(pools)[:PREVIEWED_CLIPS]},
+    )
+    if task is None:
+        if rescoring:
+            verdict.notes.append(f"{name}: the votes of {corpus} are not on this machine, so its scores are claims.")
+        return findings
+    pipelines = score(task, pools)
+    _check_claims(submission.claims[name], pipelines)
+    return replace(findings, status="re-scored", pipelines=pipelines)
+
+
+def _check_clips(pools: Pools, config: Config, task: ScoringTask | None, verdict: Verdict) -> None:
+    """Raise unless every clip that the task asks about is there, and no other."""
+    listed = listed_clips(config)
+    here = [clip.id for clip in task.selection.clips] if task else None
+    if listed is not None and here is not None and set(listed) != set(here):
+        raise AmbiError(
+            f"the manifest of {config['manifest']} on this machine has {len(here)} clips, and not the {len(listed)} of "
+            "the task: prepare the whole corpus anew."
+        )
+    expected = listed if here is None else here
+    if expected is None:
+        verdict.notes.append(
+            f"{config['task']}: the ids of its {len(pools)} clips could not be checked without the manifest of "
+            f"{config['manifest']}."
+        )
+        return
+    missing, extra = sorted(set(expected) - pools.keys()), sorted(pools.keys() - set(expected))
+    if missing:
+        raise AmbiError(f"{len(missing)} of {len(expected)} clips are missing, the first is '{missing[0]}'.")
+    if extra:
+        raise AmbiError(f"{len(extra)} clips are none of this task, the first is {extra[0]!r:.100}.")
+
+
+def _check_pools(pools: Pools, stated: Task, config: Config) -> None:
+    """Raise unless every clip has as many answers as the task asks for, drawn as its stop rule says."""
+    size = answers_per_clip(config)
+    if stated.n != size:
+        raise AmbiError(f"a clip has {size} answers in this task, the submission says n: {stated.n}.")
+    rule = config.get("stop_rule")
+    settled = StopRule.from_dict(config["labels"], config["synonyms"], **rule).settled if rule else None
+    for clip, pool in pools.items():
+        if len(pool) != size:
+            raise AmbiError(f"the clip {clip!r:.100} has {len(pool)} answers instead of {size}.")
+        drawn = [answer for answer in pool if answer.finish != "not_drawn"]
+        ends = range(rule["round"], size, rule["round"]) if rule else ()
+        due = next((end for end in ends if settled and settled(pool[:end])), size)
+        if len(drawn) != due or any(answer.finish == "not_drawn" for answer in pool[:due]):
+            raise AmbiError(f"the clip {clip!r:.100} has {len(drawn)} drawn answers where the task draws {due}.")
+        if config["pool"] == "labels" and any(
+            answer.logprob is None or answer != config["labels"][number % len(config["labels"])]
+            for number, answer in enumerate(pool)
+        ):
+            raise AmbiError(f"the clip {clip!r:.100} lacks the likelihood of a label, or has labels in another order.")
+
+
+def _check_content(pools: Pools, config: Config, task: ScoringTask | None) -> None:
+    """Raise if the answers hold what must not be published, or are all the same though the model heard the clips."""
+    for clip, pool in pools.items():
+        if any(PACKED.search(answer) for answer in pool):
+            raise AmbiError(f"an answer to the clip {clip!r:.100} holds packed data, such as audio; it must be text.")
+    if task and config["manifest"] not in PUBLIC_TRANSCRIPTS:
+        for row in task.selection.clips:
+            said = _words(row.transcript or "")
+            if said.count(" ") + 1 >= TRANSCRIPT_WORDS and any(said in _words(answer) for answer in pools[row.id]):
+                raise AmbiError(
+                    f"an answer quotes the transcript of the clip '{row.id}', which its licence does not let us "
+                    "publish: submit strategies without reasons, such as sc, sc_shares or exact."
+                )
+    if config["control"] == "none":
+        if config["pool"] == "labels":
+            different = {tuple(_said(answer, config) for answer in pool) for pool in pools.values()}
+        else:
+            different = {(answer,) for pool in pools.values() for answer in pool if answer.finish != "not_drawn"}
+        if len(pools) > 1 and len(different) == 1:
+            raise AmbiError("the answers to all clips are the same, so the model did not hear them.")
+
+
+def _check_claims(claims: Mapping[str, Mapping[str, float | None]], pipelines: Mapping[str, Rescored]) -> None:
+    """Raise unless every claimed number is what the answers score, and every pipeline claims its scores."""
+    if odd := claims.keys() ^ pipelines.keys():
+        raise AmbiError(
+            f"the claims must be about the pipelines {', '.join(pipelines)}, not {', '.join(sorted(odd))[:200]}."
+        )
+    wrong = []
+    for pipeline, rescored in pipelines.items():
+        # A later version may compute more than an earlier one claimed.
+        if odd := (claims[pipeline].keys() - rescored.metrics.keys()) | ({HEADLINE} - claims[pipeline].keys()):
+            raise AmbiError(f"{pipeline}: the claims lack or invent a metric: {', '.join(sorted(odd))[:200]}.")
+        for metric, claimed in claims[pipeline].items():
+            found = rescored.metrics[metric]
+            if math.isnan(found) != (claimed is None) or abs((claimed or 0.0) - found) > TOLERANCE:
+                wrong.append(f"{pipeline} {metric} is claimed to be {claimed}, the answers give {found:.6f}")
+    if wrong:
+        raise AmbiError(f"{wrong[0]}" + (f" (and {len(wrong) - 1} more numbers)." if wrong[1:] else "."))
+
+
+def _compare(verdicts: Sequence[Verdict], everything: Sequence[Verdict]) -> None:
+    """Add to each verdict the submissions that have the same answers, or nearly."""
+    for verdict in verdicts:
+        for name, own in verdict.tasks.items():
+            for other in everything:
+                theirs = other.tasks.get(name)
+                if other is verdict or theirs is None or theirs.clips != own.clips:
+                    continue
+                if len(theirs.fingerprint) != len(own.fingerprint):
+                    continue
+                share = float((own.fingerprint == theirs.fingerprint).mean())
+                if share >= NEAR_DUPLICATE:
+                    heard, control = _control(verdict, name), _control(other, name)
+                    why = f", which heard {control}" if control != heard else ""
+                    verdict.problems.append(f"{name}: {share:.1%} of its answers are those of {other.name}{why}.")
+
+
+def _control(verdict: Verdict, name: str) -> object:
+    return verdict.card.tasks[name].overrides.get("control", "none") if verdict.card else "none"
+
+
+def _fingerprint(pools: Pools, config: Config) -> NDArray[np.int64]:
+    return np.array([hash(_said(answer, config)) for clip in sorted(pools) for answer in pools[clip]], dtype=np.int64)
+
+
+def _said(answer: Candidate, config: Config) -> str:
+    """Return what makes an answer what it is: its text, or the likelihood of a label."""
+    return f"{answer.logprob:.4f}" if config["pool"] == "labels" and answer.logprob is not None else str(answer)
+
+
+def _words(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.casefold()))

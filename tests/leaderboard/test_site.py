@@ -1,0 +1,180 @@
+"""The site: every number of the boards, whatever is submitted stays text, and nothing is asked of a network."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from ambi_eval.errors import AmbiError
+from ambi_eval.leaderboard.record import apply_record, write_record
+from ambi_eval.leaderboard.rescore import scoring_task
+from ambi_eval.leaderboard.site import POLICY, build
+from ambi_eval.leaderboard.verify import verify
+from ambi_eval.metrics import METRICS
+from ambi_eval.report.figures import short
+
+
+class Page(HTMLParser):
+    """Elements and text of a page."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.elements, self.text = [], ""
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def built(shipped, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("built")
+    return build(shipped, folder / "site", folder / "none.json"), folder / "site"
+
+
+def test_every_submission_has_a_page_and_every_link_a_target(built):
+    site, out = built
+    pages = [out / "index.html", *(out / "submissions").iterdir()]
+    assert len(pages) == 1 + len(site.shown) == 6
+    for path in pages:
+        page = Page(path)
+        for tag, attrs in page.elements:
+            for target in (attrs.get("href"), attrs.get("src")):
+                if target and not target.startswith("#"):
+                    assert (path.parent / target).resolve().is_file(), (path, target)
+            assert not any(name.startswith("on") or name == "style" for name in attrs), (tag, attrs)
+        assert page.all("style") == []
+        assert all(attrs.get("src") for attrs in page.all("script")), "no script stands in a page"
+        policy = next(attrs for attrs in page.all("meta") if attrs.get("http-equiv"))
+        assert policy == {"http-equiv": "Content-Security-Policy", "content": POLICY}
+
+
+def test_ranks_scores_references_and_bins_stand_in_the_first_page(built):
+    site, out = built
+    (board,) = site.boards
+    text = Page(out / "index.html").text
+    for row in board.systems:
+        assert short(row.scores["jsd_bits"].value) in text
+        assert all(short(estimate.value) in text for estimate in row.binned)
+    assert [reference.name for reference in board.references] == ["prior", "half panel", "one human", "perfect model"]
+    for name in ("prior", "half panel", "one human", "perfect model", "text only", "not submitted", "SIMULATED RATERS"):
+        assert name in text
+    assert [row.control for row in board.controls] == ["silence"]
+    assert text.count("best at this cost") == 1, "exact is the best, and the cheapest"
+
+
+def test_scores_of_the_board_are_those_of_the_metrics(built):
+    (board,) = built[0].boards
+    verdict = next(verdict for verdict in built[0].shown if verdict.name.endswith("-sc"))
+    p = verdict.tasks["ambi_demo_sc"].pipelines["dist"].p
+    votes = scoring_task("ambi_demo_sc").selection.votes
+    row = next(row for row in board.systems if row.method == "sc dist")
+    for name in ("jsd_bits", "bc", "acc", "macro_f1"):
+        assert row.scores[name].value == pytest.approx(METRICS[name].value(p, votes), abs=1e-12)
+        assert row.scores[name].value == pytest.approx(verdict.claims["ambi_demo_sc"]["dist"][name], abs=1e-9)
+    weights = [b.clips for b in board.bins]
+    assert np.average([estimate.value for estimate in row.binned], weights=weights) == pytest.approx(
+        row.scores["jsd_bits"].value
+    )
+    values = [row.scores["jsd_bits"].value for row in board.systems]
+    assert values == sorted(values)
+    assert [row.rank.value for row in board.systems] == [1 + sum(v < value - 1e-12 for v in values) for value in values]
+
+
+def test_results_are_strict_json_of_the_same_numbers(built):
+    site, out = built
+    content = json.loads((out / "results.json").read_text(), parse_constant=pytest.fail)
+    assert (
+        content["boards"][0]["systems"][0]["scores"]["jsd_bits"]["value"]
+        == site.boards[0].systems[0].scores["jsd_bits"].value
+    )
+    assert {submission["status"] for submission in content["submissions"]} == {"re-scored"}
+    assert content["refused"] == []
+
+
+def test_a_second_build_gives_the_same_bytes(built, shipped, tmp_path):
+    build(shipped, tmp_path / "again", tmp_path / "none.json")
+    for path in built[1].rglob("*.*"):
+        assert path.read_bytes() == (tmp_path / "again" / path.relative_to(built[1])).read_bytes(), path
+
+
+def test_what_is_submitted_stays_text(site, trouble):
+    content, out = site
+    assert (len(content.shown), len(content.refused)) == (5, 1)
+    for path in (out / "index.html", next((out / "submissions").glob("*-sc.html"))):
+        page = Page(path)
+        assert trouble in page.text
+        assert page.all("img") == []
+        assert len(page.all("script")) == 2
+    assert "<img src=x onerror=alert(3)>" in Page(out / "index.html").text
+    assert f"sad {trouble}" in Page(next((out / "submissions").glob("*-sc.html"))).text
+
+
+def test_refused_submissions_are_shown_as_such_and_nowhere_else(copy, edit, tmp_path):
+    honest, forged = copy("exact-silence"), copy("exact")
+    edit.claims(forged, lambda claims: claims["ambi_demo_exact"]["likelihood"].update(jsd_bits=0.01))
+    site = build(honest.parent, tmp_path / "site", tmp_path / "none.json")
+    assert [verdict.name for verdict in site.refused] == [forged.name]
+    text = Page(tmp_path / "site" / "index.html").text
+    assert "Not shown" in text
+    assert "jsd_bits is claimed to be 0.01" in text
+    assert not (tmp_path / "site" / "submissions" / f"{forged.name}.html").exists()
+
+
+def test_what_maintainers_found_out_raises_the_status_of_these_very_files(copy, edit, tmp_path):
+    folder, record = copy("sc"), tmp_path / "verified.json"
+    verdict = verify(folder)
+    apply_record(record, verdict)
+    assert verdict.status == "re-scored", "nobody has found out anything"
+    record.write_text(json.dumps({folder.name: {"digest": verdict.digest, "tasks": {"ambi_demo_sc": "re-run"}}}))
+    apply_record(record, verdict)
+    assert verdict.status == "re-run"
+    edit.card(folder, lambda card: card.update(contact="somebody else"))
+    changed = verify(folder)
+    apply_record(record, changed)
+    assert changed.status == "re-scored"
+
+
+def test_a_record_keeps_what_it_holds_of_others(copy, tmp_path):
+    record = tmp_path / "verified.json"
+    for kind in ("sc", "exact"):
+        write_record(record, verify(copy(kind)))
+    assert len(json.loads(record.read_text())) == 2
+    record.write_text("[]")
+    with pytest.raises(AmbiError, match="holds no record"):
+        apply_record(record, verify(copy("cheap")))
+
+
+def test_nothing_to_show_and_nowhere_to_write_are_said(copy, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(AmbiError, match="holds no submissions"):
+        build(tmp_path / "empty", tmp_path / "site", tmp_path / "none.json")
+    (tmp_path / "file").touch()
+    with pytest.raises(AmbiError, match="cannot write"):
+        build(copy("sc").parent, tmp_path / "file" / "site", tmp_path / "none.json")
+
+
+def test_a_corpus_whose_votes_are_elsewhere_has_a_board_of_claims(copy, edit, tmp_path, monkeypatch):
+    monkeypatch.setenv("AMBI_DATA", str(tmp_path / "data"))
+    folder = copy("sc")
+    task = "ambi_msp_podcast_sc"
+    shutil.move(folder / "samples" / "ambi_demo_sc.jsonl.gz", folder / "samples" / f"{task}.jsonl.gz")
+    edit.claims(folder, lambda claims: claims.update({task: claims.pop("ambi_demo_sc")}))
+    edit.card(folder, lambda card: card["tasks"].update({task: card["tasks"].pop("ambi_demo_sc")}))
+    edit.card(folder, lambda card: card.update(training_data={"msp_podcast": "unknown"}))
+    (board,) = build(folder.parent, tmp_path / "site", tmp_path / "none.json").boards
+    assert (board.corpus, board.clips, board.simulated) == ("msp_podcast", 0, False)
+    assert {(row.status, row.rank) for row in board.systems} == {("claimed", None)}
+    text = Page(tmp_path / "site" / "index.html").text
+    assert "scores are claims, without ranks, intervals or references" in text
+    assert "prior" in text
+    assert not re.search(r"\bnan\b", text)

@@ -1,0 +1,146 @@
+"""The site in a real browser, from disk and from a server, with texts that would like to be scripts."""
+
+import functools
+import http.server
+import threading
+from pathlib import PurePosixPath
+from urllib.parse import urlparse
+
+import pytest
+
+BOARD = "document.querySelector('#board-demo')"
+ROWS = f"[...{BOARD}.tBodies[0].rows]"
+SHOWN = f"{ROWS}.filter(row => row.offsetParent !== null)"
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+class Address:
+    """Something with an address, as the browser wants it."""
+
+    def __init__(self, url):
+        self.url = url
+
+    def as_uri(self):
+        return self.url
+
+
+@pytest.fixture(scope="module")
+def root(site):
+    """The address of the site on a server of its own."""
+    handler = functools.partial(Quiet, directory=str(site[1]))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/"
+    server.shutdown()
+
+
+@pytest.fixture(params=[1280, 390], ids=["desktop", "phone"])
+def opened(browser, root, request):
+    browser.open(Address(f"{root}index.html"), request.param)
+    return browser
+
+
+def choose(browser, name, value):
+    browser.js(
+        f"const field = document.querySelector('.board-filters').elements['{name}']; field.value = {value!r};"
+        "field.dispatchEvent(new Event('input', {bubbles: true}));"
+    )
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_page_loads_without_an_error_from_its_own_files_only(browser, root, site, width):
+    browser.requests()
+    pages = ["index.html", *(f"submissions/{path.name}" for path in (site[1] / "submissions").iterdir())]
+    for page in pages:
+        browser.open(Address(root + page), width)
+        assert browser.console() == []
+        assert browser.js("return document.documentElement.scrollWidth <= window.innerWidth"), page
+        assert browser.js("return document.title") != "pwned"
+        assert browser.js("return document.querySelectorAll('img, body script').length") == 0
+    files = {"report.css", "leaderboard.css", "report.js", "filter.js", "icon.svg"}
+    asked = {url for url in browser.requests() if not url.startswith("data:")}
+    assert {urlparse(url).netloc for url in asked} == {urlparse(root).netloc}
+    assert {PurePosixPath(urlparse(url).path).name for url in asked} - files == {
+        PurePosixPath(page).name for page in pages
+    }
+
+
+def test_it_works_from_disk_too(browser, site):
+    browser.open(site[1] / "index.html", 1280)
+    assert browser.console() == []
+    assert browser.js(f"return {BOARD}.querySelectorAll('thead button').length") == 10
+
+
+def test_the_policy_stops_a_script_that_got_into_the_page(opened):
+    opened.js(
+        "const script = document.createElement('script'); script.textContent = \"document.title = 'pwned'\";"
+        "document.body.append(script);"
+    )
+    assert opened.js("return document.title") != "pwned"
+    assert any("Content Security Policy" in entry["message"] for entry in opened.console())
+
+
+@pytest.mark.parametrize("column", [0, 4, 5, 9])
+def test_systems_sort_by_a_click_and_back_by_another(opened, column):
+    references = opened.js(f"return [...{BOARD}.tBodies[1].rows].map(row => row.textContent)")
+    for direction in ("ascending", "descending"):
+        opened.js(f"{BOARD}.querySelectorAll('thead button')[{column}].click()")
+        assert opened.js(f"return {BOARD}.querySelectorAll('th')[{column}].getAttribute('aria-sort')") == direction
+        values = opened.js(f"return {ROWS}.map(row => +row.cells[{column}].dataset.value)")
+        assert values == sorted(values, reverse=direction == "descending")
+        assert len(set(values)) > 2
+    assert opened.js(f"return [...{BOARD}.tBodies[1].rows].map(row => row.textContent)") == references
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "matches"),
+    [
+        ("strategy", "sc", "row.dataset.strategy === 'sc'"),
+        ("status", "re-scored", "true"),
+        ("text", "CHEAPER", "row.textContent.includes('cheaper')"),
+        ("text", "<script>", "row.textContent.includes('<script>')"),
+    ],
+)
+def test_systems_are_filtered_and_counted(opened, name, value, matches):
+    every = opened.js(f"return {ROWS}.length")
+    choose(opened, name, value)
+    expected = opened.js(f"return {ROWS}.filter(row => {matches}).length")
+    assert 0 < expected <= every
+    assert opened.js(f"return {SHOWN}.length") == expected
+    assert opened.js(f"return {SHOWN}.every(row => {matches})")
+    assert (
+        opened.js("return document.querySelector('.board-filters output').textContent") == f"{expected} of {every} rows"
+    )
+    choose(opened, name, "")
+    assert opened.js(f"return {SHOWN}.length") == every
+
+
+def test_a_click_on_a_system_leads_to_its_page_and_back(opened):
+    name = opened.js(f"return {BOARD}.querySelector('tbody a').textContent")
+    opened.js(f"{BOARD}.querySelector('tbody a').click()")
+    assert opened.js("return document.querySelector('h1').textContent") == name
+    opened.js("document.querySelector('nav a').click()")
+    assert opened.js(f"return {BOARD} !== null")
+
+
+def test_no_two_texts_of_a_plot_lie_on_each_other(opened):
+    overlaps = opened.js(
+        """
+        const found = [];
+        for (const svg of document.querySelectorAll(".plot svg")) {
+          const boxes = [...svg.querySelectorAll("text")].map(t => [t.textContent, t.getBoundingClientRect()]);
+          for (let i = 0; i < boxes.length; i++) for (let j = 0; j < i; j++) {
+            const [[a, p], [b, q]] = [boxes[i], boxes[j]];
+            const across = Math.min(p.right, q.right) - Math.max(p.left, q.left);
+            const down = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
+            if (across > 1 && down > 4) found.push([a, b]);
+          }
+        }
+        return found.slice(0, 5);
+        """
+    )
+    assert overlaps == []
