@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-Finish = Literal["stop", "length", "not_drawn"]
+Finish = Literal["stop", "length", "content_filter", "not_drawn"]
 
 
 class Candidate(str):
@@ -17,7 +17,8 @@ class Candidate(str):
             cut off), the end-of-turn token included if it was generated. None where the model does not give it.
         n_tokens: Number of generated tokens, the end-of-turn token included.
         finish: `stop` (the model ended its turn or a stop string came), `length` (cut at the token limit),
-            `not_drawn` (an adaptive strategy did not need this sample).
+            `content_filter` (the model's provider withheld the answer), `not_drawn` (an adaptive strategy did not need
+            this sample).
         number: Which sample (or beam, best first) of its clip's pool this is, from 0.
         rating: How well a verifier finds that the answer fits the clip; None where none was asked, or it gave none.
     """

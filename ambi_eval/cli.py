@@ -11,6 +11,8 @@ import typer
 from typer.core import TyperGroup
 
 from ambi_eval.errors import AmbiError
+from ambi_eval.leaderboard.commands import leaderboard
+from ambi_eval.sweep.commands import sweep
 
 if TYPE_CHECKING:
     from ambi_eval.corpora.preparation import Preparation
@@ -37,6 +39,7 @@ app = typer.Typer(
 )
 prepare = typer.Typer(help="Turn a corpus on disk into a manifest.", no_args_is_help=True)
 app.add_typer(prepare, name="prepare")
+app.add_typer(leaderboard, name="leaderboard")
 
 Source = Annotated[Path | None, typer.Option(help="The folder that the release was unpacked to.")]
 FromHub = Annotated[
@@ -293,6 +296,41 @@ def report_on_runs(
     typer.echo(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
     if json_file is not None:
         page.write_json(content, json_file)
+
+
+@app.command()
+def bridge(
+    model_args: Annotated[str, typer.Option("--model_args", help="As for lm_eval --model hf-audio, without store=.")],
+    name: Annotated[str | None, typer.Option(help="The model's name for clients; by default the checkpoint's.")] = None,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 for any that is free.")] = 8000,
+) -> None:
+    """Serve hf-audio as an OpenAI-compatible server, for `openai-audio` and any other client."""
+    from ambi_eval.models.bridge import BridgeError, serve
+    from ambi_eval.models.bridge_hf_audio import BridgedHFAudio
+
+    model = BridgedHFAudio.create_from_arg_string(model_args)
+    model.served_name = name or model.served_name
+    try:
+        serve(model, host, port)
+    except BridgeError as error:
+        raise AmbiError(str(error)) from error
+
+
+@app.command()
+def doctor(
+    model_args: Annotated[str, typer.Option("--model_args", help="As for lm_eval: pretrained=..., for example.")],
+    model: Annotated[str, typer.Option(help="As for lm_eval: hf-audio or openai-audio.")] = "hf-audio",
+) -> None:
+    """Check that a model hears, repeats itself and tells true likelihoods; exit code 1 if not."""
+    from ambi_eval.models import check
+
+    outcomes = check.examine(model, model_args)
+    _print_tables(check.table(outcomes))
+    raise typer.Exit(int(any(outcome.status == "failed" for outcome in outcomes)))
+
+
+app.command()(sweep)
 
 
 def _print_json(content: dict[str, Any]) -> None:

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+import gc
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
+from inspect import signature
 from itertools import chain
 from typing import Any
 
 import datasets
 import jinja2
+import numpy as np
 from lm_eval.api.instance import Instance
 from lm_eval.api.registry import filter_registry
 from lm_eval.api.task import ConfigurableTask
 
+from ambi_eval.analysis.scaling import scaling_curve
 from ambi_eval.answers import freeze_synonyms
 from ambi_eval.candidates import Candidate
 from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.filters.pool import Answers, Prediction
 from ambi_eval.models.requests import CANDIDATE_MARK
-from ambi_eval.scores import ScoredClip, aggregations, check_metrics, higher_is_better, score_clips
+from ambi_eval.scores import (
+    BY_CLIP,
+    CURVE_METRICS,
+    CURVE_SIZES,
+    ClipScore,
+    ScoredClip,
+    aggregations,
+    check_metrics,
+    higher_is_better,
+    score_clips,
+)
 from ambi_eval.selection import Selection, corpus_clips, select
 from ambi_eval.task_config import OWN_KEYS, resolve
 
@@ -29,7 +44,22 @@ logger = logging.getLogger(__name__)
 
 # `--gen_kwargs` reaches every task of a run; these keys mean something only where answers are sampled.
 SAMPLING_KEYS = ("do_sample", "temperature", "top_k", "top_p", "min_p")
+Aggregation = Callable[[Sequence[ClipScore]], float | str]
+# What the answers mean is one thing for all pipelines of a task; other options may differ from step to step.
+TASK_WIDE = {"labels", "readout", "synonyms", "calibration", "length_normalisation"}
 TEMPLATES = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
+
+
+@contextmanager
+def _no_cycles_made() -> Iterator[None]:
+    """Spare Python the search for reference cycles among many small objects that have none: half of their cost."""
+    searching = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if searching:
+            gc.enable()
 
 
 class AmbiguousEmotionTask(ConfigurableTask):
@@ -55,10 +85,10 @@ class AmbiguousEmotionTask(ConfigurableTask):
             raise AmbiError(f"{whole['task']} ({whole['metadata']['config_source']}): {error}") from error
         for step in (step for pipeline in whole["filter_list"] for step in pipeline["filter"]):
             if str(step["function"]).startswith("ambi_"):
-                if step["function"] not in filter_registry:
-                    hint = did_you_mean(step["function"], filter_registry)
-                    raise AmbiError(f"{whole['task']}: no filter '{step['function']}'{hint}")
-                step |= {key: self.own[key] for key in ("labels", "readout", "synonyms", "calibration")}
+                try:
+                    _complete(step, self.own)
+                except AmbiError as error:
+                    raise AmbiError(f"{whole['task']} ({whole['metadata']['config_source']}): {error}") from error
         if self.own["pool"] == "labels":
             whole |= {"doc_to_choice": labels, "target_delimiter": ""}
         if self.own["control"] != "none":
@@ -74,7 +104,13 @@ class AmbiguousEmotionTask(ConfigurableTask):
                 raise AmbiError(
                     f"{whole['task']}: verifier needs the keys prompt and ratings, it has {sorted(verifier)}"
                 )
+            if verifier["ratings"] not in range(2, 10):
+                raise AmbiError(
+                    f"{whole['task']}: ratings is {verifier['ratings']}; it must be a whole number from 2 to 9, the "
+                    "best of the ratings from 1 up"
+                )
             self.verifier_template = _template(verifier["prompt"], whole["task"])
+        self.aggregated: dict[str, list[Sequence[ClipScore]]] = {}
         super().__init__(
             config={
                 "test_split": "test",
@@ -117,8 +153,9 @@ class AmbiguousEmotionTask(ConfigurableTask):
         """Return how the model is to rate its answers, if the strategy has a verifier; `<candidate>` is to fill in."""
         if not self.own.get("verifier"):
             return {}
-        prompt = self._render(self.verifier_template, doc, candidate=CANDIDATE_MARK)
-        return {"verifier": {"prompt": prompt, "ratings": self.own["verifier"]["ratings"]}}
+        best = self.own["verifier"]["ratings"]
+        prompt = self._render(self.verifier_template, doc, candidate=CANDIDATE_MARK, ratings=best)
+        return {"verifier": {"prompt": prompt, "ratings": [str(rating) for rating in range(1, best + 1)]}}
 
     def _stop_rule(self) -> dict[str, Any]:
         if not self.own.get("stop_rule"):
@@ -189,6 +226,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
 
     # ------------------------------------------------------------------------------------------- scores
 
+    @_no_cycles_made()
     def apply_filters(self) -> None:
         """Run the filter pipelines over one pool per clip, whether its answers came from repeats, prompts or labels."""
         clips: dict[int, list[Instance]] = {}
@@ -232,7 +270,49 @@ class AmbiguousEmotionTask(ConfigurableTask):
 
     def aggregation(self) -> dict[str, Any]:
         """Return how each metric's clips become one number, and its error bar."""
-        return {**super().aggregation(), **aggregations(self.metrics)}
+        functions = aggregations(self.metrics)
+        names = (name for points in self._curve_points.values() for name in points.values())
+        kept = {name: partial(self._aggregate, name, functions[name]) for name in names}
+        return {**super().aggregation(), **functions, **kept}
+
+    def _aggregate(self, name: str, function: Aggregation, scores: Sequence[ClipScore]) -> float | str:
+        """Return the overall score, and keep the clips' for the curve: the harness shows all of them only here."""
+        self.aggregated.setdefault(name, []).append(scores)
+        return function(scores)
+
+    @property
+    def _curve_points(self) -> dict[str, dict[int, str]]:
+        """The names of the scores on the curve of each metric, by pool size N."""
+        whole = self.config.repeats * len(self.templates) * self.own["rotations"]
+        if whole == 1 or not self._has_curve:
+            return {}
+        return {
+            metric: {**{n: f"{metric}@{n}" for n in CURVE_SIZES if n < whole}, whole: metric}
+            for metric in CURVE_METRICS
+            if metric in self.metrics
+        }
+
+    def _curves(self) -> dict[str, Any]:
+        """Return `{"curve": ...}`, the curves over the pool size N by metric, once the harness has made the scores."""
+        pipelines = [pipeline.name for pipeline in self._filters]
+        if {len(scores) for scores in self.aggregated.values()} != {len(pipelines)}:
+            return {}
+        drawn = self.own["pool"] == "samples"
+        means = [p["name"] for p in self.config.filter_list if drawn and p["filter"][-1]["function"] == "ambi_mean"]
+        # As in the overall scores, the order of processes must not move a digit.
+        first = next(iter(self.aggregated.values()))[0]
+        order = sorted(range(len(first)), key=lambda number: BY_CLIP(first[number]))
+        results = [first[number].result for number in order]
+        votes, clusters = np.array([each.votes for each in results]), [each.cluster for each in results]
+        curves = {}
+        for metric, points in self._curve_points.items():
+            # The harness aggregates pipeline by pipeline, in their order.
+            scores = {
+                name: {n: np.array(self.aggregated[point][number], float)[order] for n, point in points.items()}
+                for number, name in enumerate(pipelines)
+            }
+            curves[metric] = scaling_curve(scores, metric, votes, clusters, means=means).to_json()
+        return {"curve": curves}
 
     def higher_is_better(self) -> dict[str, bool]:
         """Return the direction of each metric."""
@@ -241,7 +321,25 @@ class AmbiguousEmotionTask(ConfigurableTask):
     def dump_config(self) -> dict[str, Any]:
         """Return the configuration for the results file: the harness's keys, ours, and what was left out."""
         asked = {"clips": len(self.selection.clips), "left_out": dict(self.selection.left_out)}
-        return {**super().dump_config(), **self.own, **asked}
+        return {**super().dump_config(), **self.own, **asked, **self._curves()}
+
+
+def _complete(step: dict[str, Any], own: Mapping[str, Any]) -> None:
+    """Give a step of a filter pipeline what the task says, and make its filter once, to find mistakes before the run.
+
+    Raises:
+        AmbiError: If there is no such filter, or if it does not take what the step says.
+    """
+    name = step["function"]
+    if name not in filter_registry:
+        raise AmbiError(f"no filter '{name}'{did_you_mean(name, filter_registry)}")
+    made_by = filter_registry.get(name)
+    takes = {parameter for each in made_by.__mro__ for parameter in signature(each.__init__).parameters}
+    options = takes - TASK_WIDE - {"self", "args", "kwargs"}
+    for key in step.keys() - options - {"function"}:
+        raise AmbiError(f"{name} has no option '{key}'{did_you_mean(key, options)}")
+    step |= {key: own[key] for key in takes & own.keys() - step.keys()}
+    made_by(**{key: value for key, value in step.items() if key != "function"})
 
 
 def _template(text: str, task: str) -> jinja2.Template:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ OWN_KEYS: dict[str, tuple[str, ...] | None] = {
     "rotations": None,
     "stop_rule": None,
     "calibration": ("none", "silence"),
+    "length_normalisation": ("none", "bytes"),
+    "weighting": ("softmax", "linear"),
+    "weighting_temperature": None,
 }
 DEFAULTS: Config = {
     "merge": {},
@@ -46,20 +50,29 @@ DEFAULTS: Config = {
     "cluster": "speaker",
     "rotations": 1,
     "calibration": "none",
+    "length_normalisation": "none",
+    "weighting": "softmax",
+    "weighting_temperature": 1.0,
     "metrics": ["jsd_bits", "bc", "acc", "macro_f1"],
 }
 REQUIRED = ("labels", "manifest", "pool", "readout", "doc_to_text", "filter_list")
 # Keys whose values are laid over one another one level deep; of every other key the upper file's value stands alone.
 MERGED_KEYS = ("generation_kwargs", "metadata", "prompt_words", "verifier", "stop_rule")
-# What `--metadata KEY=VALUE` may set, and for which pools it makes sense (None: all).
+# What `--metadata KEY=VALUE` may set, and where it makes sense: for one pool, with a verifier, or (None) everywhere.
 OVERRIDES: dict[str, str | None] = {
     "repeats": "samples",
     "beams": "beams",
+    "weighting_temperature": "beams",
+    "weighting": "verifier",
+    "ratings": "verifier",
     "rotations": "labels",
     "calibration": "labels",
+    "length_normalisation": "labels",
     "transcript": None,
     "control": None,
 }
+# `--metadata` also brings what other tasks and models read, so only what looks like one of ours is refused.
+NEARLY = 0.8
 
 
 class _Loader(yaml.SafeLoader):
@@ -213,14 +226,19 @@ def _check_keys(config: Config, where: str) -> None:
 
 
 def _apply_overrides(config: Config, where: str) -> None:
-    """Let `--metadata` set what makes sense for this pool, and only that."""
+    """Let `--metadata` set what makes sense for this task, and only that."""
     given = config["metadata"]
-    pool = config["pool"]
+    for key in given.keys() - OVERRIDES.keys():
+        if near := get_close_matches(key, OVERRIDES, n=1, cutoff=NEARLY):
+            raise AmbiError(f"{where}: --metadata {key}={given[key]} sets nothing, did you mean '{near[0]}'?")
+    places = {None, config["pool"], "verifier" if config.get("verifier") else None}
     for key in OVERRIDES.keys() & given.keys():
-        if OVERRIDES[key] not in (None, pool):
+        if OVERRIDES[key] not in places:
             continue  # `repeats=5` for a group must not make its greedy tasks draw five
         if key == "beams":
             config["generation_kwargs"]["num_beams"] = config["repeats"] = given[key]
+        elif key == "ratings":
+            config["verifier"][key] = given[key]
         else:
             config[key] = given[key]
 

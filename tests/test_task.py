@@ -11,6 +11,7 @@ import soundfile
 from lm_eval import simple_evaluate
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
+from scipy.special import softmax
 
 from ambi_eval.candidates import Candidate
 from ambi_eval.errors import AmbiError
@@ -42,7 +43,8 @@ class Scripted(LM):
         for request in requests:
             k = seen[request.doc_id] = seen.get(request.doc_id, -1) + 1
             texts = self.answers(request) if callable(self.answers) else self.answers[request.doc["id"]]
-            out.append(Candidate(texts[k % len(texts)], logprob=-float(k), n_tokens=2, finish="stop"))
+            rating = k + 1.0 if "verifier" in request.args[2] else None
+            out.append(Candidate(texts[k % len(texts)], logprob=-float(k), n_tokens=2, finish="stop", rating=rating))
         return out
 
     def loglikelihood(self, requests, disable_tqdm=False):
@@ -129,6 +131,32 @@ def test_the_curve_ends_at_the_whole_pool_and_starts_at_the_single_answers(tmp_p
     assert results["jsd_bits@1,dist"] == pytest.approx(np.mean(singles))
 
 
+def test_the_results_file_holds_the_curve_with_what_mere_sampling_gives_and_where_it_ends(tmp_path):
+    write_corpus(tmp_path, "repeats: 6")
+    answers = {**SC_ANSWERS, "c4": ["calm"] * 4}
+    found = evaluate(tmp_path, Scripted(answers))
+    results, curves = found["results"]["mine"], found["configs"]["mine"]["curve"]
+    assert list(curves) == ["jsd_bits", "bc"]
+    for metric, curve in curves.items():
+        assert list(curve["people"]) == list(curve["prior"]) == ["1", "3", "5", "6"]
+        for name in ("dist", "vote"):
+            values = {size: point["value"] for size, point in curve["pipelines"][name].items()}
+            logged = {size: results[f"{metric}@{size},{name}"] for size in "135"} | {"6": results[f"{metric},{name}"]}
+            assert values == pytest.approx(logged)
+        at = {int(size): point["value"] for size, point in curve["pipelines"]["dist"].items()}
+        assert curve["extrapolated"]["dist"]["value"] == pytest.approx(2 * at[6] - at[3])
+        assert list(curve["extrapolated"]) == ["dist"], "a majority vote does not go with 1/N"
+
+
+@pytest.mark.parametrize(
+    ("lines", "kwargs"),
+    [(["strategy: direct"], {}), (["strategy: asc"], {}), (["repeats: 1"], {}), ([], {"predict_only": True})],
+)
+def test_without_a_growing_pool_or_scores_there_is_no_curve_in_the_results(tmp_path, lines, kwargs):
+    write_corpus(tmp_path, *lines)
+    assert "curve" not in evaluate(tmp_path, Scripted(lambda request: ["calm"]), **kwargs)["configs"]["mine"]
+
+
 def test_the_oracle_is_the_nearest_answer_of_the_pool_and_its_control_that_of_another_clips(tmp_path):
     write_corpus(tmp_path, "repeats: 4")
     results = evaluate(tmp_path, Scripted(SC_ANSWERS))["results"]["mine"]
@@ -206,6 +234,46 @@ def test_overrides_reach_the_requests_that_they_are_for(tmp_path):
     assert len(everything) == 4 * 5
     assert by_clip["c1"].args[1]["temperature"] == 0.9
     assert by_clip["c1"].args[1]["do_sample"] is True
+
+
+BEAMS = ['{"calm": 1}', '{"tense": 1}', '{"calm": 0.5, "tense": 0.5}']
+
+
+@pytest.mark.parametrize(
+    ("strategy", "metadata", "pipeline", "weights"),
+    [
+        ("wbon", {}, "weighted", softmax([0, -1, -2])),
+        ("wbon", {"weighting_temperature": 0.5}, "weighted", softmax([0, -2, -4])),
+        ("wbon", {"weighting_temperature": 0.5}, "length_normalised", softmax([0, -1, -2])),
+        ("walmv", {"weighting_temperature": 2}, "weighted", softmax([0.5, 1, 1.5])),
+        ("walmv", {"weighting": "linear"}, "weighted", [1 / 6, 2 / 6, 3 / 6]),
+        ("walmv", {"weighting_temperature": 2}, "linear", [1 / 6, 2 / 6, 3 / 6]),
+    ],
+)
+def test_weighting_and_its_temperature_are_set_from_the_command_line(tmp_path, strategy, metadata, pipeline, weights):
+    write_corpus(tmp_path, f"strategy: {strategy}")
+    found = evaluate(tmp_path, Scripted(lambda request: BEAMS), metadata={"beams": 3, **metadata})
+    shares = np.array(weights) @ [[1, 0], [0, 1], [0.5, 0.5]]
+    expected = METRICS["jsd_bits"].value([shares] * 4, np.array(list(VOTES.values())))
+    assert found["results"]["mine"][f"jsd_bits,{pipeline}"] == pytest.approx(expected)
+    assert found["configs"]["mine"] | metadata == found["configs"]["mine"], "the results file says so"
+
+
+def test_the_verifiers_scale_reaches_its_prompt_and_its_ratings(tmp_path):
+    write_corpus(tmp_path, "strategy: almv")
+    by_clip, _ = requests_of(tmp_path, metadata={"ratings": 7})
+    asked = by_clip["c1"].args[2]["verifier"]
+    assert "from 1 (not at all) to 7 (very well)" in asked["prompt"]
+    assert asked["ratings"] == ["1", "2", "3", "4", "5", "6", "7"]
+
+
+def test_length_normalisation_reaches_exact_from_the_command_line(tmp_path):
+    write_corpus(tmp_path, "strategy: exact")
+    lm = Scripted({clip: [0.1, 0.1] for clip in VOTES})
+    found = evaluate(tmp_path, lm, metadata={"length_normalisation": "bytes"})
+    p = softmax(np.log([0.1, 0.1]) / [4, 5])  # calm, tense
+    expected = METRICS["jsd_bits"].value([p] * 4, np.array(list(VOTES.values())))
+    assert found["results"]["mine"]["jsd_bits,likelihood"] == pytest.approx(expected)
 
 
 def test_greedy_requests_stay_greedy_whatever_the_command_line_says(tmp_path):
@@ -331,6 +399,19 @@ def test_a_user_task_that_carries_our_tag_joins_ours(tmp_path):
             {},
             "no filter 'ambi_men', did you mean 'ambi_mean'",
         ),
+        (
+            ["filter_list: [{name: x, filter: [{function: ambi_weighted, by: rating, wieghting: linear}]}]"],
+            {},
+            r"mine.yaml\): ambi_weighted has no option 'wieghting', did you mean 'weighting'",
+        ),
+        (
+            ["filter_list: [{name: x, filter: [{function: ambi_mean, readout: shares}]}]"],
+            {},
+            "ambi_mean has no option 'readout'",
+        ),
+        (["strategy: wbon"], {"metadata": {"weighting_temperature": 0}}, "weighting_temperature is 0"),
+        (["strategy: walmv"], {"metadata": {"weighting": "liner"}}, "weighting is 'liner', did you mean 'linear'"),
+        (["strategy: almv"], {"metadata": {"ratings": 12}}, "ratings is 12; it must be a whole number from 2 to 9"),
     ],
 )
 def test_mistakes_are_one_sentence(tmp_path, lines, kwargs, message):

@@ -1,8 +1,11 @@
+import inspect
 from pathlib import Path
 
 import pytest
+from lm_eval.models.huggingface import HFLM
 
 from ambi_eval.errors import AmbiError
+from ambi_eval.models.hf_audio import HFAudio
 from ambi_eval.task_config import lay_over, load_task, read_yaml, refuse_broken_yaml, resolve, strategy_names, tasks_dir
 
 BASE = """\
@@ -92,15 +95,40 @@ def test_a_task_without_strategy_hears_of_it(tmp_path):
         ("sc", {"beams": 4}, "repeats", 20),
         ("sc", {"control": "silence"}, "control", "silence"),
         ("direct", {"transcript": "given"}, "transcript", "given"),
+        ("wbon", {"weighting_temperature": 0.1}, "weighting_temperature", 0.1),
+        ("sc", {"weighting_temperature": 0.1}, "weighting_temperature", 1.0),
+        ("walmv", {"weighting": "linear"}, "weighting", "linear"),
+        ("wbon", {"weighting": "linear"}, "weighting", "softmax"),
+        ("exact", {"length_normalisation": "bytes"}, "length_normalisation", "bytes"),
+        ("sc", {"length_normalisation": "bytes"}, "length_normalisation", "none"),
     ],
 )
 def test_metadata_overrides_only_where_it_makes_sense(tmp_path, strategy, metadata, key, value):
     assert task(tmp_path, f"strategy: {strategy}", metadata=metadata).get(key, 1) == value
 
 
-def test_an_override_that_cannot_be_is_refused(tmp_path):
-    with pytest.raises(AmbiError, match="a pool cannot hold 0 answers"):
-        task(tmp_path, metadata={"repeats": 0})
+def test_ratings_override_the_verifiers_scale(tmp_path):
+    assert task(tmp_path, "strategy: almv", metadata={"ratings": 7})["verifier"]["ratings"] == 7
+    assert "verifier" not in task(tmp_path, metadata={"ratings": 7})
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"repeats": 0}, "a pool cannot hold 0 answers"),
+        ({"transcript": "givn"}, "transcript is 'givn', did you mean 'given'"),
+        ({"repeat": 5}, "--metadata repeat=5 sets nothing, did you mean 'repeats'"),
+        ({"length_normalization": "bytes"}, "did you mean 'length_normalisation'"),
+    ],
+)
+def test_an_override_that_cannot_be_is_refused(tmp_path, metadata, message):
+    with pytest.raises(AmbiError, match=message):
+        task(tmp_path, metadata=metadata)
+
+
+def test_arguments_of_the_model_which_the_harness_adds_to_the_metadata_are_nobodys_mistake(tmp_path):
+    arguments = [name for model in (HFAudio, HFLM) for name in inspect.signature(model.__init__).parameters]
+    task(tmp_path, metadata=dict.fromkeys(arguments, "something"))
 
 
 def test_a_circle_of_includes_is_named(tmp_path):

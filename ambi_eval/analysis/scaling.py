@@ -1,41 +1,106 @@
-"""What more samples buy: a score against the pool size N, and what mere sampling would have bought."""
+"""What more answers buy: a score against the pool size N, what mere sampling would have bought, and where it ends."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ambi_eval.analysis import intervals
 from ambi_eval.analysis.intervals import Estimate
-from ambi_eval.analysis.runs import Pipeline
 from ambi_eval.distribution import shares
 from ambi_eval.metrics import METRICS
 
 Array = NDArray[np.float64]
+Points = Mapping[int, Estimate]
 
-# Random pools of each size; the mean over clips is taken of them as well.
+# Random pools of each size; the mean over clips is taken of them as well, so that many clips need fewer.
 DRAWS = 32
+MOST_POOLS = 60_000
 
 
-def curve(pipeline: Pipeline, metric: str, pool_size: int, clusters: Sequence[str]) -> dict[int, Estimate]:
-    """Return the mean score at each pool size that the run logged, the whole pool the last.
+@dataclass(frozen=True)
+class Curve:
+    """A score against the pool size N.
+
+    Attributes:
+        people: What the histogram of N draws from the shares of a clip's own raters would score, by N.
+        prior: What the histogram of N draws from the mean of all clips' shares would score, by N.
+        pipelines: What pools of N answers score, by pipeline and N.
+        extrapolated: By pipeline, what its score tends to as N grows; pipelines that are no mean have none.
+    """
+
+    people: Points
+    prior: Points
+    pipelines: Mapping[str, Points]
+    extrapolated: Mapping[str, Estimate]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the curve as JSON takes it: an end of an interval that is not defined is null."""
+        return {
+            "people": _to_json(self.people),
+            "prior": _to_json(self.prior),
+            "pipelines": {name: _to_json(points) for name, points in self.pipelines.items()},
+            "extrapolated": _to_json(self.extrapolated),
+        }
+
+    @classmethod
+    def from_json(cls, given: Mapping[str, Any]) -> Curve:
+        """Return the curve that `to_json` wrote."""
+
+        def points(of: Mapping[str, Any]) -> Points:
+            return {int(size): _estimate(values) for size, values in of.items()}
+
+        return cls(
+            people=points(given["people"]),
+            prior=points(given["prior"]),
+            pipelines={name: points(of) for name, of in given["pipelines"].items()},
+            extrapolated={name: _estimate(values) for name, values in given["extrapolated"].items()},
+        )
+
+
+def _to_json(estimates: Mapping[Any, Estimate]) -> dict[str, dict[str, float | None]]:
+    return {
+        str(key): {name: None if math.isnan(number) else number for name, number in asdict(estimate).items()}
+        for key, estimate in estimates.items()
+    }
+
+
+def _estimate(values: Mapping[str, float | None]) -> Estimate:
+    return Estimate(**{name: math.nan if number is None else number for name, number in values.items()})
+
+
+def scaling_curve(
+    scores: Mapping[str, Mapping[int, Array]],
+    metric: str,
+    votes: Array,
+    clusters: Sequence[str],
+    *,
+    means: Collection[str],
+) -> Curve:
+    """Return the curve of one metric.
 
     Args:
-        pipeline: The predictions with what the harness logged: `jsd_bits@5` is the mean over pools of 5 answers.
+        scores: By pipeline and pool size N, the score of each clip, shape (clips,).
         metric: `jsd_bits` or `bc`.
-        pool_size: Number of answers of a clip.
+        votes: Votes, shape (clips, labels).
         clusters: Whom each clip depends on.
+        means: The pipelines that tend to a limit smoothly: means of answers that are drawn independently.
     """
-    points = {pool_size: metric} | {
-        int(size): name for name in pipeline.logged for of, _, size in [name.partition("@")] if of == metric and size
-    }
-    return {
-        size: intervals.of_mean(pipeline.logged[name], clusters)
-        for size, name in sorted(points.items())
-        if name in pipeline.logged
-    }
+    sizes = sorted({size for of_pipeline in scores.values() for size in of_pipeline})
+    return Curve(
+        people=sampler_curve(shares(votes), votes, metric, sizes, clusters),
+        prior=sampler_curve(shares(votes).mean(axis=0), votes, metric, sizes, clusters),
+        pipelines={
+            name: {size: intervals.of_mean(of_pipeline[size], clusters) for size in sorted(of_pipeline)}
+            for name, of_pipeline in scores.items()
+        },
+        extrapolated={name: extrapolate(scores[name], clusters) for name in means},
+    )
 
 
 def sampler_curve(
@@ -55,9 +120,31 @@ def sampler_curve(
         clusters: Whom each clip depends on.
     """
     p = np.broadcast_to(shares(p), votes.shape)
+    draws = min(DRAWS, max(1, MOST_POOLS // len(votes)))
     points = {}
     for size in sizes:
-        drawn = np.random.default_rng(intervals.SEED).multinomial(size, p, size=(DRAWS, len(votes)))
+        drawn = np.random.default_rng(intervals.SEED).multinomial(size, p, size=(draws, len(votes)))
         scores = np.asarray(METRICS[metric].per_clip(shares(drawn), votes))
         points[size] = intervals.of_mean(scores.mean(axis=0), clusters)
     return points
+
+
+def extrapolate(scores: Mapping[int, Array], clusters: Sequence[str]) -> Estimate:
+    """Return what a score tends to as N grows: the straight line in 1/N through the whole pool and its half.
+
+    A smooth function of a mean of N independent answers has the expectation f + a/N + O(1/N^2), so that
+    (N f(N) - n f(n)) / (N - n) is free of the first-order term (Quenouille 1956, Notes on bias in estimation). It is no
+    more than that: of `jsd_bits` and `bc`, which are not smooth where a label has next to no share, some bias remains.
+
+    Args:
+        scores: By pool size, the score of each clip, shape (clips,).
+        clusters: Whom each clip depends on.
+
+    Returns:
+        The estimate; undefined if no size is half of the largest or less.
+    """
+    most = max(scores)
+    half = max((size for size in scores if 2 * size <= most), default=None)
+    if half is None:
+        return intervals.UNDEFINED
+    return intervals.of_mean((most * scores[most] - half * scores[half]) / (most - half), clusters)

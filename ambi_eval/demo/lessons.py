@@ -52,7 +52,8 @@ def demo_prompts() -> list[Prompt]:
         for template in (config["doc_to_text"], *config["prompts"]):
             prompts.append(Prompt("reasons" if strategy == "cot" else kind, _render(template, config)))
         if verifier := config.get("verifier"):
-            prompts.append(Prompt("rating", _render(verifier["prompt"], config, candidate="{{ candidate }}")))
+            words = {"candidate": "{{ candidate }}", "ratings": verifier["ratings"]}
+            prompts.append(Prompt("rating", _render(verifier["prompt"], config, **words)))
     return list(dict.fromkeys(prompts))
 
 
@@ -62,7 +63,7 @@ def _config(strategy: str) -> Config:
     return resolve({**base, "task": f"ambi_demo_{strategy}", "strategy": strategy, "metadata": metadata})
 
 
-def _render(template: str, config: Config, **more: str) -> str:
+def _render(template: str, config: Config, **more: object) -> str:
     words = {"labels": config["labels"], "prompt_words": config["prompt_words"], "transcript": None}
     return TEMPLATES.from_string(template).render(**words, **more).replace("<audio>", "")
 

@@ -20,13 +20,17 @@ class Exact(Mean):
     `label_mass` is that sum: the probability that a sampled answer is exactly one of the labels.
 
     With `calibration: silence` each p is first divided by the p of the same label when the model hears silence
-    (contextual calibration; Zhao et al. 2021, Calibrate before use).
+    (contextual calibration; Zhao et al. 2021, Calibrate before use). With `length_normalisation: bytes` log p is then
+    divided by the label's length in bytes, as in the harness's `acc_bytes` (Gao 2021, Multiple Choice Normalization in
+    LM Evaluation). Neither touches `label_mass`, and `sc` does not tend to a prediction made with either.
     """
 
-    def __init__(self, calibration: str = "none", **kwargs: Any) -> None:
-        """Keep whether likelihoods of a silent clip follow those of the clip."""
+    def __init__(self, calibration: str = "none", length_normalisation: str = "none", **kwargs: Any) -> None:
+        """Keep whether likelihoods of a silent clip follow those of the clip, and what to divide by."""
         super().__init__(**kwargs)
         self.calibrated = calibration != "none"
+        normalised = length_normalisation == "bytes"
+        self.lengths = np.array([len(label.encode()) if normalised else 1 for label in self.labels])
 
     def apply(self, resps: Sequence[Sequence[Any]], docs: Sequence[Mapping[str, Any]]) -> list[Prediction]:
         """Return one prediction per clip."""
@@ -39,6 +43,7 @@ class Exact(Mean):
         if self.calibrated:
             clip, silence = np.split(logprobs, 2)
             logprobs, mass = clip - silence, mass[: len(clip)]
+        logprobs = logprobs / self.lengths
         likelihoods = np.exp(logprobs - logprobs.max(axis=1, keepdims=True))
         shares = (likelihoods / likelihoods.sum(axis=1, keepdims=True)).mean(axis=0)
         unknown = np.full(1, np.nan)

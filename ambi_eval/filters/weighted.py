@@ -21,7 +21,7 @@ NEAR_UNIFORM = 0.98
 class _Weighting(PoolFilter):
     """The mean of the answers under weights that follow from each answer's merit."""
 
-    def __init__(self, by: str, **kwargs: Any) -> None:
+    def __init__(self, by: str | None = None, **kwargs: Any) -> None:
         """Keep which merit counts.
 
         Args:
@@ -29,11 +29,11 @@ class _Weighting(PoolFilter):
             kwargs: As for every pool filter.
 
         Raises:
-            AmbiError: If the merit is not known.
+            AmbiError: If the merit is not known, or not given.
         """
         super().__init__(**kwargs)
         if by not in MERITS:
-            raise AmbiError(f"filter: by is '{by}'; it must be one of {', '.join(MERITS)}")
+            raise AmbiError(f"by is '{by}'; it must be one of {', '.join(MERITS)}")
         self.by = by
 
     @abstractmethod
@@ -101,29 +101,29 @@ class Best(_Weighting):
 
 @register_filter("ambi_weighted")
 class Weighted(_Weighting):
-    """The mean weighted by softmax(merit / temperature), or by the merit itself."""
+    """The mean weighted by softmax(merit / weighting_temperature), or by the merit itself."""
 
-    def __init__(self, scale: str = "softmax", temperature: float = 1.0, **kwargs: Any) -> None:
+    def __init__(self, weighting: str = "softmax", weighting_temperature: float = 1.0, **kwargs: Any) -> None:
         """Keep how merits become weights.
 
         Args:
-            scale: `softmax`, or `linear` for merits that are positive numbers (ratings).
-            temperature: Of the softmax: towards 0 the best answer alone counts, towards infinity all count the same.
+            weighting: `softmax`, or `linear` for ratings, which are above 0 (log-likelihoods are below).
+            weighting_temperature: Of the softmax: towards 0 the best answer alone counts, towards infinity all count
+                the same.
             kwargs: `by`, and as for every pool filter.
 
         Raises:
-            AmbiError: If the scale is not known or the temperature not above 0.
+            AmbiError: If the weighting is not known or not possible.
         """
         super().__init__(**kwargs)
-        if scale not in ("softmax", "linear") or not temperature > 0:
-            raise AmbiError(
-                f"filter: scale is '{scale}' and temperature {temperature}; scale must be softmax or linear, and "
-                "temperature above 0"
-            )
-        self.scale, self.temperature = scale, temperature
+        if weighting not in ("softmax", "linear") or (weighting == "linear" and self.by != "rating"):
+            raise AmbiError(f"weighting is '{weighting}'; it must be softmax, or linear with `by: rating`")
+        if not isinstance(weighting_temperature, int | float) or not weighting_temperature > 0:
+            raise AmbiError(f"weighting_temperature is {weighting_temperature}; it must be a number above 0")
+        self.linear, self.temperature = weighting == "linear", weighting_temperature
 
     def weigh(self, merits: Array) -> Array:
         """Return the weights, shape (..., S, N); the softmax is taken relative to the best, so it cannot overflow."""
-        if self.scale == "linear":
+        if self.linear:
             return np.maximum(merits, 0.0)
         return np.exp((merits - merits.max(axis=-1, keepdims=True)) / self.temperature)

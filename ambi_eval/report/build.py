@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from ambi_eval.analysis.ambiguity import Bin, ambiguity_bins
 from ambi_eval.analysis.baselines import REFERENCES, baselines
 from ambi_eval.analysis.discrimination import human_two_alternatives, two_alternatives
 from ambi_eval.analysis.held_out import HeldOutRaters
+from ambi_eval.analysis.intervals import Estimate
 from ambi_eval.analysis.panels import certain
 from ambi_eval.analysis.reliability import ambiguity_auroc, reliability_curve
 from ambi_eval.analysis.runs import Pipeline, Run, TaskRun
-from ambi_eval.analysis.scaling import curve, sampler_curve
+from ambi_eval.analysis.scaling import Curve
 from ambi_eval.analysis.scoring import Scorer
 from ambi_eval.analysis.significance import compare
 from ambi_eval.analysis.subgroups import subgroups
@@ -37,6 +39,7 @@ Array = NDArray[np.float64]
 
 HEADLINE = "jsd_bits"
 CURVES = ("jsd_bits", "bc")
+SAMPLERS = ("people", "prior")
 # The references that stand beside the systems.
 SHOWN_REFERENCES = ("perfect_model", "half_panel", "prior", "one_human", "uniform")
 HUMAN_REFERENCES = {"half_panel": lambda raters: raters // 2, "one_human": lambda raters: 1}
@@ -56,13 +59,14 @@ CONFIG_KEYS = (
     "control",
     "rotations",
     "calibration",
+    "length_normalisation",
+    "weighting",
+    "weighting_temperature",
     "merge",
     "outside",
     "doc_to_text",
     "prompts",
 )
-# A part of these pools is a smaller pool of its kind; a part of B beams is not what fewer beams would have found.
-GROWING_POOLS = ("samples", "prompts")
 # Sampling under any of these does not draw from the likelihoods that `exact` reads out.
 TRUNCATIONS = ("top_k", "top_p", "min_p")
 
@@ -122,8 +126,6 @@ def _section(tasks: Sequence[tuple[str, TaskRun]]) -> Section:
     raters = votes.sum(axis=1)
     references, notes = _references(selection, config, bins)
     systems = _systems(tasks, bins)
-    sizes = sorted({size for system in systems for size in system.curves.get(HEADLINE, ())})
-    sources = {"people": shares(votes), "prior": shares(votes).mean(axis=0)}
     left_out = dict(config["left_out"])
     if len(votes) < config["clips"]:
         left_out["not asked in this run"] = config["clips"] - len(votes)
@@ -141,13 +143,25 @@ def _section(tasks: Sequence[tuple[str, TaskRun]]) -> Section:
         best_accuracy=float(majority(votes).max(axis=1).mean()),
         bins=[BinFacts(b.name, b.low, b.high, int(b.members.sum())) for b in bins],
         references=references,
-        samplers={
-            source: {metric: sampler_curve(p, votes, metric, sizes, selection.clusters) for metric in CURVES}
-            for source, p in sources.items()
-        },
+        samplers=_samplers([_curves(task) for _, task in tasks]),
         systems=systems,
         notes=notes,
     )
+
+
+def _curves(task: TaskRun) -> dict[str, Curve]:
+    """Return the curves over the pool size that stand in the results file, by metric."""
+    return {metric: Curve.from_json(curve) for metric, curve in task.config.get("curve", {}).items()}
+
+
+def _samplers(curves: Sequence[Mapping[str, Curve]]) -> dict[str, dict[str, dict[int, Estimate]]]:
+    """Return the curves of mere sampling at all sizes of a section; of the same clips, they agree where they meet."""
+    samplers: dict[str, dict[str, dict[int, Estimate]]] = {}
+    for source in SAMPLERS:
+        for metric in CURVES:
+            points = [getattr(of_task[metric], source).items() for of_task in curves if metric in of_task]
+            samplers.setdefault(source, {})[metric] = dict(sorted(chain.from_iterable(points)))
+    return samplers
 
 
 def _references(
@@ -205,8 +219,7 @@ def _system(
     prior = np.broadcast_to(shares(votes).mean(axis=0), votes.shape)
     above_prior = errors - np.asarray(METRICS[HEADLINE].per_clip(prior, votes))
     logged = {name: pipeline.logged[name] for name in OTHER_MEANS if name in pipeline.logged}
-    grows = task.config["pool"] in GROWING_POOLS
-    curves = {metric: curve(pipeline, metric, task.pool_size, clusters) for metric in CURVES if grows}
+    curves, name = _curves(task), pipeline.name
     return System(
         model=model,
         name=system_name(task, pipeline),
@@ -221,7 +234,8 @@ def _system(
         tokens=intervals.of_mean(task.tokens, clusters),
         two_alternatives=two_alternatives(p, votes, task.selection.clips, clusters),
         held_out=held_out.judge(p, HEADLINE, bins),
-        curves={metric: points for metric, points in curves.items() if len(points) > 1},
+        curves={metric: c.pipelines[name] for metric, c in curves.items()},
+        extrapolated={metric: c.extrapolated[name] for metric, c in curves.items() if name in c.extrapolated},
         asymptote=next((f"{model}: {name}" for name in asymptotes(task, pipeline, others)), None),
         confusion=expected_confusion(p, votes).tolist(),
         reliability=reliability_curve(p, votes, clusters),
@@ -265,7 +279,7 @@ def _tends_to(task: TaskRun, pipeline: Pipeline, other: TaskRun) -> bool:
         and steps == ["ambi_mean"]
         and sampling.get("temperature") == 1
         and not any(sampling.get(key) for key in TRUNCATIONS)
-        and (exact.get("rotations", 1), exact.get("calibration", "none")) == (1, "none")
+        and (exact["rotations"], exact["calibration"], exact["length_normalisation"]) == (1, "none", "none")
         and all(config[key] == exact[key] for key in ("doc_to_text", "control", "transcript"))
     )
 

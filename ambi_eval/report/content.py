@@ -85,7 +85,8 @@ class System:
         two_alternatives: The matched-pair forced choice.
         held_out: Prior, system and half panel against the same raters, over all clips and then in each bin.
         curves: Of each metric, the score at each pool size; empty where a part of the pool is no smaller pool.
-        asymptote: Full name of the system that the curve tends to: `exact`, of the same model and prompt.
+        extrapolated: Of each metric, what the curve of a mean tends to as N grows; empty for other pipelines.
+        asymptote: Full name of the system that the curve tends to, where it ran: `exact`, of the same model and prompt.
         confusion: Expected number of clips, a row per majority label, a column per predicted label and one for none.
         reliability: Confidence against agreement.
         ambiguity_auroc: How well its entropy tells the clips of the most ambiguous bin from the others.
@@ -110,6 +111,7 @@ class System:
     two_alternatives: Discrimination | None
     held_out: list[HeldOut] | None
     curves: Mapping[str, Mapping[int, Estimate]]
+    extrapolated: Mapping[str, Estimate]
     asymptote: str | None
     confusion: list[list[float]]
     reliability: list[ConfidenceBin]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from markupsafe import Markup
 
@@ -127,11 +127,13 @@ def multiples(section: Section) -> Figure:
 
 def scaling_by_size(section: Section) -> Figure | None:
     """Return divergence against the pool size N, with mere sampling and the asymptotes; None without curves."""
-    curves = [(s, {float(n): e for n, e in s.curves["jsd_bits"].items()}) for s in section.systems if s.curves]
+    curves = [
+        (s, {float(n): e for n, e in s.curves["jsd_bits"].items()}) for s in section.systems if "jsd_bits" in s.curves
+    ]
     if not curves:
         return None
     tended_to = {system.asymptote for system, _ in curves}
-    return _scaling(
+    figure = _scaling(
         "Score against the number of answers per clip, N",
         "answers per clip, N",
         section,
@@ -140,6 +142,12 @@ def scaling_by_size(section: Section) -> Figure | None:
         {source: by_metric["jsd_bits"] for source, by_metric in section.samplers.items()},
         [system for system in section.systems if system.full_name in tended_to],
     )
+    extrapolated = [
+        [system.full_name, "\N{INFINITY}, extrapolated", with_interval(system.extrapolated["jsd_bits"])]
+        for system, _ in curves
+        if system.asymptote is None and "jsd_bits" in system.extrapolated
+    ]
+    return replace(figure, rows=[*figure.rows, *extrapolated])
 
 
 def scaling_by_tokens(section: Section) -> Figure | None:

@@ -1,12 +1,15 @@
 """Curves over the pool size, against all pools written out and the figures of CREMA-D."""
 
+import json
 from itertools import product
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ambi_eval.analysis.runs import Pipeline
-from ambi_eval.analysis.scaling import curve, sampler_curve
+from ambi_eval.analysis.intervals import UNDEFINED, of_mean
+from ambi_eval.analysis.scaling import Curve, extrapolate, sampler_curve, scaling_curve
 from ambi_eval.distribution import shares
 from ambi_eval.metrics import METRICS
 
@@ -32,12 +35,49 @@ def test_one_distribution_for_all_clips_is_a_sampler_too():
     assert many.value == pytest.approx(METRICS["jsd_bits"].value(constant, VOTES), abs=0.003)
 
 
-def test_the_logged_curve_ends_with_the_whole_pool():
-    logged = {"jsd_bits@1": np.full(120, 0.5), "jsd_bits@5": np.full(120, 0.3), "jsd_bits": np.full(120, 0.2)}
-    logged |= {"bc@1": np.zeros(120), "acc": np.zeros(120)}
-    points = curve(Pipeline("dist", shares(VOTES), logged), "jsd_bits", 7, SPEAKERS)
-    assert list(points) == [1, 5, 7]
-    assert [e.value for e in points.values()] == pytest.approx([0.5, 0.3, 0.2])
+def scores_of(*sizes):
+    rng = np.random.default_rng(0)
+    return {size: rng.random(120) for size in sizes}
+
+
+def test_each_pipeline_has_its_points_and_only_a_mean_has_a_limit():
+    scores = {"dist": scores_of(7, 1, 5), "vote": scores_of(1, 5, 7)}
+    curve = scaling_curve(scores, "jsd_bits", VOTES, SPEAKERS, means=["dist"])
+    assert list(curve.pipelines["dist"]) == list(curve.people) == list(curve.prior) == [1, 5, 7]
+    assert curve.pipelines["vote"][5] == of_mean(scores["vote"][5], SPEAKERS)
+    assert list(curve.extrapolated) == ["dist"]
+    assert curve.people[7].value < curve.prior[7].value
+
+
+@pytest.mark.parametrize("clusters", [SPEAKERS, ["one"] * 120], ids=["with interval", "without"])
+def test_a_curve_survives_json(clusters):
+    curve = scaling_curve({"dist": scores_of(1, 2)}, "bc", VOTES, clusters, means=["dist"])
+    written = json.loads(json.dumps(curve.to_json(), allow_nan=False))
+    assert repr(Curve.from_json(written)) == repr(curve)  # NaN equals nothing, not even itself
+
+
+@given(st.floats(0, 1), st.floats(-1, 1), st.lists(st.integers(1, 40), min_size=2, max_size=6, unique=True).map(sorted))
+def test_what_is_straight_in_1_over_n_is_extrapolated_without_error(limit, slope, sizes):
+    scores = {size: np.full(4, limit + slope / size) for size in sizes}
+    found = extrapolate(scores, list("aabb"))
+    if 2 * sizes[0] <= sizes[-1]:
+        assert found.value == pytest.approx(limit, abs=1e-9)
+    else:
+        assert repr(found) == repr(UNDEFINED)
+
+
+@pytest.mark.parametrize("metric", ["jsd_bits", "bc"])
+def test_the_extrapolated_limit_is_near_the_score_of_the_distribution_that_was_drawn_from(metric):
+    rng = np.random.default_rng(1)
+    p = rng.dirichlet([1, 1, 1], size=3000)
+    votes = np.array([rng.multinomial(8, 0.5 * row + 0.5 / 3) for row in p]).astype(float)
+    clusters = np.arange(3000) // 10
+    scores = {
+        size: METRICS[metric].per_clip(shares(rng.multinomial(size, p, size=(64, 3000))), votes).mean(axis=0)
+        for size in (10, 20)
+    }
+    limit, at_20 = METRICS[metric].value(p, votes), scores[20].mean()
+    assert abs(extrapolate(scores, clusters).value - limit) < 0.2 * abs(at_20 - limit)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,25 @@ from ambi_eval.task_config import load_task, tasks_dir
 N_SEEDS, N_EACH = 8, 500
 
 
+def test_exact_reads_each_clip_once_and_all_labels_at_once():
+    clips, labels = read_manifest(ensure_manifest("demo"))[:3], ["angry", "happy", "neutral", "sad"]
+    lm = HFAudio("ambi-tiny", device="cpu", seed=0, store="none")
+    passes = []
+    lm.family.model.register_forward_pre_hook(lambda module, arguments: passes.append(module))
+    heard = [{"audio": [{"path": clip.audio}], "end_of_turn": True} for clip in clips]
+    lm.loglikelihood(
+        [
+            Instance("loglikelihood", {}, ("<audio>Which emotion?", label, audio), 0, ("exact", n, 1))
+            for n, audio in enumerate(heard)
+            for label in labels
+        ],
+        disable_tqdm=True,
+    )
+    counted = lm.get_model_info()["ambi"]
+    assert (counted["encodes"], counted["prefills"], counted["generated_tokens"]) == (3, 3, 0)
+    assert len(passes) <= 2 * len(clips), "the prompt, and all labels behind it"
+
+
 @pytest.mark.slow
 def test_four_thousand_answers_are_distributed_as_the_likelihoods_say():
     config = load_task(tasks_dir() / "demo" / "ambi_demo_sc.yaml")

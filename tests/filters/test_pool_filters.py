@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import softmax
 
 from ambi_eval.candidates import Candidate
 from ambi_eval.filters.exact import Exact
@@ -97,6 +98,21 @@ def test_exact_is_calibrated_by_what_the_model_says_about_silence():
     prediction = exact.apply([[(lp, False) for lp in logprobs]], [{}])[0]
     np.testing.assert_allclose(prediction.distribution, [0.25, 0.25, 0.5])
     assert prediction.diagnostics["label_mass"] == pytest.approx(1.0)
+
+
+def test_exact_divides_log_likelihoods_by_the_bytes_of_the_labels_where_told_to():
+    labels, logprobs = ["né", "abcdef"], [-3.0, -3.0]  # three bytes, six bytes
+    exact = Exact(labels=labels, readout="exact", length_normalisation="bytes")
+    prediction = exact.apply([[(lp, False) for lp in logprobs]], [{}])[0]
+    np.testing.assert_allclose(prediction.distribution, softmax([-1.0, -0.5]))
+    assert prediction.diagnostics["label_mass"] == pytest.approx(2 * np.exp(-3.0)), "that of the label as it is"
+
+
+def test_length_normalisation_comes_after_calibration():
+    clip, silence = np.log([0.6, 0.2, 0.2]), np.log([0.3, 0.1, 0.05])
+    exact = Exact(labels=LABELS, readout="exact", calibration="silence", length_normalisation="bytes")
+    prediction = exact.apply([[(lp, False) for lp in [*clip, *silence]]], [{}])[0]
+    np.testing.assert_allclose(prediction.distribution, softmax((clip - silence) / [5, 5, 3]))
 
 
 def test_exact_bears_likelihoods_far_below_the_smallest_float():

@@ -63,7 +63,21 @@ def test_the_histogram_of_samples_tends_to_the_exact_readout_of_its_own_model(co
     assert {s.asymptote for s in content.sections[0].systems if s.name != "sc dist"} == {None}
 
 
-@pytest.mark.parametrize("kwargs", [{"gen_kwargs": {"temperature": 0.7}}, {"gen_kwargs": {"top_p": 0.9}}])
+def test_the_curve_of_a_mean_is_extrapolated_from_its_own_end(content):
+    sampled = system(content, "good/model", "sc dist")
+    at = sampled.curves["bc"]
+    assert sampled.extrapolated["bc"].value == pytest.approx(2 * at[20].value - at[10].value)
+    assert system(content, "good/model", "sc vote").extrapolated == {}
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"gen_kwargs": {"temperature": 0.7}},
+        {"gen_kwargs": {"top_p": 0.9}},
+        {"metadata": {"length_normalisation": "bytes"}},
+    ],
+)
 def test_under_other_sampling_than_from_the_likelihoods_there_is_no_asymptote(lm_eval, tmp_path, kwargs):
     (run,) = read_runs(lm_eval(tmp_path, 0.5, "m", tasks=["mine_sc", "mine_exact"], **kwargs))
     sampled, exact = run.tasks["mine_sc"], run.tasks["mine_exact"]

@@ -34,6 +34,14 @@ def test_intervals_in_brackets():
     assert with_interval(UNDEFINED) == DASH
 
 
+def test_where_the_exact_readout_did_not_run_the_curve_is_extrapolated(content):
+    section = content.sections[0]
+    alone = replace(section, systems=[replace(system, asymptote=None) for system in section.systems])
+    for shown, end in ((section, "\N{INFINITY}"), (alone, "\N{INFINITY}, extrapolated")):
+        places = [row[1] for row in figures.scaling_by_size(shown).rows]
+        assert {place for place in places if "\N{INFINITY}" in place} == {end}
+
+
 def all_figures(section):
     for draw in (
         figures.ranking,

@@ -1,0 +1,116 @@
+"""The engine for many machines: Ray gives each job a process and its GPUs on whichever of them has some free."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ambi_eval.corpora.manifest import data_dir
+from ambi_eval.errors import AmbiError
+from ambi_eval.sweep.grid import Model
+from ambi_eval.sweep.jobs import Event, Job, run_job
+
+POLL_SECONDS = 0.5
+
+
+class RayEngine:
+    """Runs jobs as tasks of Ray, as many at once as there are resources for.
+
+    Only jobs and events travel: names, paths and numbers. A job keeps what it makes in files, so it has no state that
+    could be lost with its process, and Ray need not repeat one: the sweep does, with those cells that are missing.
+    """
+
+    def __init__(self, models: Sequence[Model], address: str | None = None) -> None:
+        """Connect to a cluster.
+
+        Args:
+            models: The models that are to run.
+            address: Of a running cluster, or `auto` for the one that this machine belongs to; None starts one on this
+                machine alone.
+
+        Raises:
+            AmbiError: If Ray is not installed, there is no cluster at the address, or it lacks the GPUs for a model.
+        """
+        try:
+            import ray
+        except ImportError as error:
+            raise AmbiError("--engine ray needs Ray: pip install 'ambi-eval[ray]'") from error
+        self.ray = ray
+        try:
+            _knock(address)
+            ray.init(
+                address or "local",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={"env_vars": {"AMBI_DATA": str(data_dir())}},
+                include_dashboard=None if address else False,
+            )
+        except (ConnectionError, TimeoutError, socket.gaierror) as error:
+            raise AmbiError(
+                f"no Ray cluster at '{address}': start one with `ray start --head`, or leave out --address to use this "
+                "machine alone"
+            ) from error
+        there = ray.cluster_resources().get("GPU", 0)
+        for model in models:
+            if model.gpus > there:
+                self.close()
+                raise AmbiError(
+                    f"the model {model.name} takes {model.gpus:g} GPU, the Ray cluster has {there:g}: say how many in "
+                    f"the grid (models: {model.name}: gpus: 0)"
+                )
+        self.mailbox: Any = ray.remote(num_cpus=0)(_Mailbox).remote()
+        self.jobs: dict[Any, Job] = {}
+
+    def submit(self, job: Job) -> None:
+        """Add a job; it starts as soon as a machine has room for it."""
+        # `max_calls`: the process ends with its job, so that the next one finds the memory of the GPU free.
+        work = self.ray.remote(num_cpus=1, num_gpus=job.cells[0].model.gpus, max_retries=0, max_calls=1)(_work)
+        self.jobs[work.remote(job, self.mailbox)] = job
+
+    def events(self) -> Iterator[Event]:
+        """Yield what happens, until no job is left; the last event of each job is that it `ended`."""
+        while self.jobs:
+            ended, _ = self.ray.wait(list(self.jobs), num_returns=len(self.jobs), timeout=POLL_SECONDS)
+            yield from self.ray.get(self.mailbox.take.remote())
+            for task in ended:
+                job = self.jobs.pop(task)
+                try:
+                    self.ray.get(task)
+                    reason = ""
+                except self.ray.exceptions.RayError as error:
+                    reason = str(error).strip().splitlines()[0]
+                yield Event(job.name, "ended", reason=reason)
+
+    def close(self) -> None:
+        """Leave the cluster; what is still running ends."""
+        self.ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """Raise at once if nobody listens at `host:port`; Ray would try for many minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdigit() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+class _Mailbox:
+    """Where the processes leave their events."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def put(self, event: Event) -> None:
+        self.events.append(event)
+
+    def take(self) -> list[Event]:
+        events, self.events = self.events, []
+        return events
+
+
+def _work(job: Job, mailbox: Any) -> None:
+    import ray
+
+    # Waited for, so that no event of a job comes after its end.
+    run_job(job, lambda event: ray.get(mailbox.put.remote(event)))

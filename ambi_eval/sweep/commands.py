@@ -1,0 +1,98 @@
+"""The command `ambi-eval sweep`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ambi_eval.errors import AmbiError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from ambi_eval.sweep.grid import Cell
+    from ambi_eval.sweep.scheduler import Engine
+
+
+def sweep(
+    grid: Annotated[Path, typer.Argument(help="What to run: models, corpora, strategies, seeds.", metavar="GRID.yaml")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for results, answers and report.")],
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="One process after another here, or Ray, on any number of machines.")
+    ] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster, `auto` for the one this machine is in; else a new one.")
+    ] = None,
+    replicas: Annotated[
+        int, typer.Option(min=1, help="Processes of each model that share the clips (--engine ray).")
+    ] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and what it would cost.")] = False,
+    probe: Annotated[
+        int | None, typer.Option(min=1, help="With --dry-run: measure tokens on the first so many clips of each run.")
+    ] = None,
+) -> None:
+    """Run a grid of models, corpora, strategies and seeds; what is done already is skipped."""
+    from rich.console import Console
+
+    from ambi_eval.sweep.grid import read_grid
+    from ambi_eval.sweep.overview import cost_table, finished_runs, probed_tokens
+
+    _check_options(engine, address, replicas, dry_run, probe)
+    out = out.absolute()
+    cells = read_grid(grid)
+    console = Console(width=None if sys.stdout.isatty() else 130, markup=False, highlight=False)
+    if dry_run:
+        tokens = None
+        if probe is not None:
+            probes = read_grid(grid, limit=probe)
+            _run(probes, out / "probe", _engine(engine, address, probes), console, replicas)
+            tokens = probed_tokens(probes, out / "probe")
+        console.print(cost_table(cells, out, tokens))
+        return
+    failures = _run(cells, out, _engine(engine, address, cells), console, replicas)
+    if runs := finished_runs(cells, out):
+        from ambi_eval.report import page
+        from ambi_eval.report.build import build
+
+        page.write_page(build(runs), out / "report.html")
+        typer.echo(f"wrote {out / 'report.html'}")
+    for name, reason in failures.items():
+        typer.echo(f"{name} failed twice: {reason}; its log: {out / name / 'log.txt'}", err=True)
+    if failures:
+        raise typer.Exit(1)
+
+
+def _check_options(engine: str, address: str | None, replicas: int, dry_run: bool, probe: int | None) -> None:
+    if engine == "local" and (address or replicas > 1):
+        raise AmbiError("--address and --replicas go with --engine ray")
+    if probe is not None and not dry_run:
+        raise AmbiError("--probe goes with --dry-run")
+
+
+def _engine(name: str, address: str | None, cells: Sequence[Cell]) -> Engine:
+    from ambi_eval.sweep.cluster import RayEngine
+    from ambi_eval.sweep.local import LocalEngine
+
+    models = list({cell.model.name: cell.model for cell in cells}.values())
+    return RayEngine(models, address) if name == "ray" else LocalEngine()
+
+
+def _run(cells: Sequence[Cell], out: Path, engine: Engine, console: Console, replicas: int) -> dict[str, str]:
+    """Run the cells and return why those failed that did."""
+    from ambi_eval.sweep.jobs import is_done
+    from ambi_eval.sweep.progress import Progress
+    from ambi_eval.sweep.scheduler import run_cells
+
+    skipped = [cell for cell in cells if is_done(out, cell)]
+    typer.echo(f"{len(cells)} runs, {len(skipped)} of them done before")
+    try:
+        with Progress(cells, skipped, console) as progress:
+            run_cells(cells, out, engine, progress, replicas)
+    finally:
+        engine.close()
+    return progress.failures

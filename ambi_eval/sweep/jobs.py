@@ -1,0 +1,272 @@
+"""What one process of a sweep does: it loads a model once and runs cells of the grid with it, one after another."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import json
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from ambi_eval.errors import AmbiError
+from ambi_eval.sweep.grid import Cell, Model
+
+HEARTBEAT_SECONDS = 1.0
+# Written last into the folder of a cell: where it stands, the results are whole.
+DONE = "cell.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """Work for one process: cells of one group, over all of their clips or a share of these.
+
+    A job over a share of the clips only fills its store; the others write results.
+
+    Attributes:
+        name: Name of the job.
+        cells: The cells.
+        folder: Folder of the grid.
+        store: File for the answers, which no other process has open meanwhile.
+        share: `(i, n)`: clips i, i + n, i + 2n ... of each cell only.
+    """
+
+    name: str
+    cells: tuple[Cell, ...]
+    folder: Path
+    store: Path
+    share: tuple[int, int] | None = None
+
+    @property
+    def log(self) -> str:
+        """Name of the file, in the folder of each cell, for what the process prints."""
+        return "log.txt" if self.share is None else f"log.share-{self.share[0]}-of-{self.share[1]}.txt"
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened in a job.
+
+    Attributes:
+        job: Name of the job.
+        kind: A cell was `started`, goes on (`progress`), is `done` or has `failed`; or the job has `ended`.
+        cell: Name of the cell; empty for `ended`.
+        fraction: How much of the cell's clips is done, 0 to 1.
+        answers_per_second: Since the cell began to answer.
+        reason: Why it failed; for `ended`, why the process was lost; else empty.
+    """
+
+    job: str
+    kind: Literal["started", "progress", "done", "failed", "ended"]
+    cell: str = ""
+    fraction: float = 0.0
+    answers_per_second: float = 0.0
+    reason: str = ""
+
+
+Report = Callable[[Event], None]
+
+
+def is_done(folder: Path, cell: Cell) -> bool:
+    """Return whether the results of a cell are there, of the same configuration."""
+    return results_file(folder, cell) is not None
+
+
+def results_file(folder: Path, cell: Cell) -> Path | None:
+    """Return the harness's results file of a cell, None if it is not there or is of another configuration."""
+    try:
+        done = json.loads((folder / cell.name / DONE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    file = folder / cell.name / done["results"]
+    return file if done["identity"] == cell.identity and file.is_file() else None
+
+
+def run_job(job: Job, report: Report) -> None:
+    """Run the cells of a job; one that fails is reported, and the others go on."""
+    worker = _Worker(job)
+    for cell in job.cells:
+        folder = job.folder / cell.name
+        folder.mkdir(parents=True, exist_ok=True)
+        with _output_to(folder / job.log):
+            report(Event(job.name, "started", cell.name))
+            with _heartbeat(job, cell, report):
+                reason = _failure(worker, cell)
+        if reason:
+            report(Event(job.name, "failed", cell.name, reason=reason))
+        else:
+            report(Event(job.name, "done", cell.name, fraction=1.0))
+    del worker
+    gc.collect()  # closes the store: whoever waits for the end of the job will open it
+
+
+def _failure(worker: _Worker, cell: Cell) -> str:
+    """Run a cell and return what went wrong, if anything: the others must not pay for it, whatever it is."""
+    try:
+        worker.run(cell)
+    except Exception as error:
+        traceback.print_exc()
+        return str(error) if isinstance(error, AmbiError) else f"{type(error).__name__}: {error}"
+    return ""
+
+
+def takes_store(model: Model) -> bool:
+    """Return whether a model keeps its answers in a candidate store."""
+    return "store" in inspect.signature(_kind(model)).parameters
+
+
+def _kind(model: Model) -> Any:
+    import lm_eval.models  # noqa: F401 - fills the registry
+    from lm_eval.api.registry import get_model
+
+    return get_model(model.model)
+
+
+class _Worker:
+    """Runs cells as the stock `lm_eval` does, except that the model is loaded once for all of them."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.model = job.cells[0].model
+        self.seed = job.cells[0].seed
+
+    @cached_property
+    def model_args(self) -> dict[str, Any]:
+        store = {"store": str(self.job.store)} if takes_store(self.model) else {}
+        return {**self.model.model_args, **store}
+
+    @cached_property
+    def lm(self) -> Any:
+        from lm_eval.utils import set_torch_seed
+
+        set_torch_seed(self.seed)  # as the harness does before it loads a model
+        return _kind(self.model).create_from_arg_obj(self.model_args, {"batch_size": self.model.batch_size})
+
+    def run(self, cell: Cell) -> None:
+        from lm_eval import simple_evaluate
+        from lm_eval.loggers import EvaluationTracker
+        from lm_eval.tasks import TaskManager
+
+        share = self.job.share
+        clips = list(range(share[0], cell.clips, share[1])) if share else None
+        if clips == []:
+            return  # more processes than clips
+        tracker = EvaluationTracker(output_path=str(self.job.folder / cell.name))
+        before = self._counts()
+        results = simple_evaluate(
+            model=self.lm,
+            model_args=self.model_args,
+            tasks=[cell.task],
+            batch_size=self.model.batch_size,
+            limit=cell.limit if clips is None else None,
+            samples=None if clips is None else {cell.task: clips},
+            predict_only=clips is not None,
+            evaluation_tracker=tracker,
+            task_manager=TaskManager(
+                include_path=str(cell.source.parent),
+                include_defaults=False,
+                metadata={**self.model_args, **cell.metadata},
+            ),
+            random_seed=self.seed,
+            numpy_random_seed=self.seed,
+            torch_random_seed=self.seed,
+            fewshot_random_seed=self.seed,
+        )
+        if clips is None:
+            self._save(cell, results, tracker, before)
+
+    def _counts(self) -> dict[str, float]:
+        """Return what the model has counted up to now: tokens, encodes, money."""
+        names = {*getattr(self.lm, "totals", ()), "cost"}
+        return {name: count for name, count in self._info().items() if name in names}
+
+    def _info(self) -> dict[str, Any]:
+        return self.lm.get_model_info().get("ambi", {}) if hasattr(self.lm, "get_model_info") else {}
+
+    def _save(self, cell: Cell, results: Any, tracker: Any, before: Mapping[str, float]) -> None:
+        from ambi_eval.analysis.runs import read_runs
+
+        # The harness names a model by its class where it did not load it itself.
+        results["config"]["model"] = tracker.general_config_tracker.model_source = self.model.model
+        for name, count in before.items():
+            results["config"]["ambi"][name] -= count  # the model counts on from cell to cell
+        samples = results.pop("samples")
+        tracker.save_results_aggregated(results, samples)
+        tracker.save_results_samples(cell.task, samples[cell.task])
+        folder = self.job.folder / cell.name
+        file = next(folder.rglob(f"results_{tracker.date_id}.json"))
+        read_runs(file)  # the harness only logs it when it cannot write; what can be read back is there
+        done = folder / f"{DONE}.part"
+        done.write_text(json.dumps({"results": str(file.relative_to(folder)), "identity": cell.identity}, indent=1))
+        done.replace(folder / DONE)
+
+
+@contextmanager
+def _output_to(log: Path) -> Iterator[None]:
+    """Let everything that this process prints go to the end of a file."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(descriptor) for descriptor in (1, 2)]
+    with log.open("a", encoding="utf-8") as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        logging.getLogger(__name__).info("process %d on %s", os.getpid(), socket.gethostname())
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for descriptor, before in zip((1, 2), kept, strict=True):
+            os.dup2(before, descriptor)
+            os.close(before)
+
+
+@contextmanager
+def _heartbeat(job: Job, cell: Cell, report: Report) -> Iterator[None]:
+    """Report how far the cell is, every second, from the progress bar that its model shows."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(HEARTBEAT_SECONDS):
+            fraction, speed = _progress()
+            try:
+                report(Event(job.name, "progress", cell.name, fraction, speed))
+            except OSError:
+                os._exit(1)  # nobody is there any more to whom the results matter
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _progress() -> tuple[float, float]:
+    """Return how much of the model's requests is answered, and how many of them a second."""
+    from tqdm import tqdm
+
+    bars: Any = tqdm
+    for bar in list(bars._instances):  # as tqdm's own monitor finds the bars that are shown
+        if bar.unit in ("answers", "likelihoods") and bar.total:
+            return bar.n / bar.total, bar.n / max(time.time() - bar.start_t, 1e-9)
+    return 0.0, 0.0

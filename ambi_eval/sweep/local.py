@@ -1,0 +1,53 @@
+"""The engine for one machine: one process at a time, each of which can be lost without harm to the sweep."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+
+from ambi_eval.sweep.jobs import Event, Job, run_job
+
+
+class LocalEngine:
+    """Runs jobs one after another, each in a process of its own."""
+
+    def __init__(self) -> None:
+        """Start with nothing to do."""
+        self.jobs: deque[Job] = deque()
+        self.process: BaseProcess | None = None
+
+    def submit(self, job: Job) -> None:
+        """Add a job; one that is added later runs later."""
+        self.jobs.append(job)
+
+    def events(self) -> Iterator[Event]:
+        """Yield what happens, until no job is left; the last event of each job is that it `ended`."""
+        # Not fork: a process that has started threads, as torch does, must not be forked.
+        context = multiprocessing.get_context("spawn")
+        while self.jobs:
+            job = self.jobs.popleft()
+            here, there = context.Pipe(duplex=False)
+            self.process = context.Process(target=_work, args=(job, there), name=job.name)
+            self.process.start()
+            there.close()  # so that the end of the process is the end of the pipe
+            while True:
+                try:
+                    yield here.recv()
+                except EOFError:
+                    break
+            self.process.join()
+            code = self.process.exitcode
+            yield Event(job.name, "ended", reason=f"its process ended with exit code {code}" if code else "")
+
+    def close(self) -> None:
+        """End the process that is running."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.join()
+
+
+def _work(job: Job, pipe: Connection) -> None:
+    run_job(job, pipe.send)

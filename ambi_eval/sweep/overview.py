@@ -1,0 +1,82 @@
+"""Before a sweep, what it will cost; after it, one report on all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from ambi_eval.analysis.runs import Run, read_runs
+from ambi_eval.sweep.grid import Cell
+from ambi_eval.sweep.jobs import is_done, results_file
+
+
+def probed_tokens(cells: Sequence[Cell], folder: Path) -> dict[str, float]:
+    """Return the mean tokens of an answer in each cell that is done, by name; 0 where it generates none."""
+    means = {}
+    for cell in cells:
+        if file := results_file(folder, cell):
+            run = read_runs(file)[0]
+            task = run.tasks[cell.task]
+            means[cell.name] = float(np.nansum(task.tokens)) / max(1, len(task.texts) * task.pool_size)
+    return means
+
+
+def cost_table(cells: Sequence[Cell], folder: Path, probed: Mapping[str, float] | None = None) -> Table:
+    """Return what each cell will cost, and all of them.
+
+    Args:
+        cells: The cells.
+        folder: Folder of the grid: what is done there costs nothing.
+        probed: Mean tokens of an answer, by cell, where they were measured.
+    """
+    table = Table(title=f"{len(cells)} runs", title_justify="left", show_footer=True)
+    rows = []
+    for cell in cells:
+        state = "done" if is_done(folder, cell) else ""
+        answers = 0 if state else cell.answers
+        each = cell.max_tokens if probed is None else probed.get(cell.name, float("nan"))
+        state = state or ("" if answers or cell.pool == "labels" else "answers of a run before")
+        rows.append((cell.name, 0 if state == "done" else cell.clips, answers, answers * each if answers else 0, state))
+    table.add_column("run", "all")
+    columns = {"clips": 1, "new answers": 2, "tokens, at most" if probed is None else "tokens, as probed": 3}
+    for heading, column in columns.items():
+        table.add_column(heading, f"{np.nansum([row[column] for row in rows]):,.0f}", justify="right")
+    table.add_column("")
+    for name, clips, answers, tokens, state in rows:
+        table.add_row(name, f"{clips:,}", f"{answers:,}", "?" if np.isnan(tokens) else f"{tokens:,.0f}", state)
+    return table
+
+
+def finished_runs(cells: Sequence[Cell], folder: Path) -> list[Run]:
+    """Return what is done: the cells of one model that differ in the task only as one run, as `lm_eval` runs them."""
+    together: dict[tuple[str, int, str], list[Run]] = {}
+    for cell in cells:
+        if file := results_file(folder, cell):
+            key = (cell.model.name, cell.seed, str(cell.metadata))
+            together.setdefault(key, []).extend(read_runs(file))
+    seeds = {cell.seed for cell in cells}
+    return [
+        _joined(runs, name + (f", seed {seed}" if len(seeds) > 1 else "")) for (name, seed, _), runs in together.items()
+    ]
+
+
+def _joined(runs: Sequence[Run], name: str) -> Run:
+    first = runs[0].results
+    configs = {task: config for run in runs for task, config in run.results["configs"].items()}
+    seconds = sum(float(run.results["total_evaluation_time_seconds"]) for run in runs)
+    infos: list[dict[str, Any]] = [run.results["config"].get("ambi", {}) for run in runs]
+    counts = {key for key, value in infos[0].items() if type(value) is int or key == "cost"} - {"seed"}
+    info = {**infos[0], **{key: sum(each[key] for each in infos) for key in counts}}
+    results = {
+        **first,
+        "model_name": name,
+        "configs": configs,
+        "config": {**first["config"], "ambi": info},
+        "total_evaluation_time_seconds": str(seconds),
+    }
+    return replace(runs[0], results=results, tasks={task: each for run in runs for task, each in run.tasks.items()})

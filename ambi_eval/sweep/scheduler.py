@@ -1,0 +1,141 @@
+"""Which job runs next: what is done is skipped, what fails is tried once more, and the rest of the grid goes on."""
+
+from __future__ import annotations
+
+import glob
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from ambi_eval.errors import AmbiError
+from ambi_eval.models.store import merge
+from ambi_eval.sweep.grid import Cell, by_group
+from ambi_eval.sweep.jobs import Event, Job, is_done, takes_store
+from ambi_eval.sweep.progress import Progress
+
+ATTEMPTS = 2
+
+
+class Engine(Protocol):
+    """Where jobs run."""
+
+    def submit(self, job: Job) -> None:
+        """Add a job."""
+
+    def events(self) -> Iterator[Event]:
+        """Yield what happens, until no job is left; the last event of each job is that it `ended`."""
+
+    def close(self) -> None:
+        """End what is running."""
+
+
+def run_cells(cells: Sequence[Cell], folder: Path, engine: Engine, progress: Progress, replicas: int = 1) -> None:
+    """Run those cells that are not done yet.
+
+    With several replicas, each first answers its share of the clips into a store of its own; the stores are merged,
+    and the ordinary run over all clips finds every answer there. So its results do not depend on how many there were.
+
+    Args:
+        cells: The cells.
+        folder: Folder of the grid.
+        engine: Where they run.
+        progress: Is told what is done and what has failed.
+        replicas: How many processes of one model share the clips.
+
+    Raises:
+        AmbiError: If a model that is to be replicated keeps no store.
+    """
+    for model in {cell.model.name: cell.model for cell in cells}.values():
+        if replicas > 1 and not takes_store(model):
+            raise AmbiError(
+                f"the model {model.name} ({model.model}) keeps no candidate store, through which replicas share their "
+                "answers: leave out --replicas"
+            )
+    missing = [cell for cell in cells if not is_done(folder, cell)]
+    groups = {name: _Group(name, of_group, folder, replicas) for name, of_group in by_group(missing).items()}
+    jobs: dict[str, tuple[_Group, Job]] = {}
+
+    def submit(group: _Group, job: Job) -> None:
+        jobs[job.name] = (group, job)
+        engine.submit(job)
+
+    for group in groups.values():
+        for job in group.first_jobs():
+            submit(group, job)
+    for event in engine.events():
+        group, job = jobs[event.job]
+        progress.show(event, group.weight(job))
+        group.note(event)
+        if event.kind == "ended":
+            for following in group.after(job):
+                submit(group, following)
+
+
+class _Group:
+    """The cells of one model, corpus and seed: their store, and how often each has been tried."""
+
+    def __init__(self, name: str, cells: Sequence[Cell], folder: Path, replicas: int) -> None:
+        self.name = name
+        self.cells = tuple(cells)
+        self.folder = folder
+        self.shares = [(i, replicas) for i in range(replicas)] if replicas > 1 else []
+        self.unfinished = len(self.shares)
+        self.store = folder / "stores" / f"{name}.sqlite"
+        self.tries: Counter[tuple[str, str]] = Counter()
+        self.done: set[tuple[str, str]] = set()
+
+    def first_jobs(self) -> list[Job]:
+        """Return the jobs to begin with."""
+        self._gather()
+        return [self._job_of(share, self.cells) for share in self.shares] or [self._job_of(None, self.cells)]
+
+    def note(self, event: Event) -> None:
+        """Remember what has become of a cell."""
+        if event.kind == "started":
+            self.tries[event.job, event.cell] += 1
+        if event.kind == "done":
+            self.done.add((event.job, event.cell))
+
+    def after(self, job: Job) -> list[Job]:
+        """Return the jobs that follow from the end of one."""
+        if not any(self.tries[job.name, cell.name] for cell in job.cells):
+            self.tries[job.name, job.cells[0].name] = ATTEMPTS  # it was lost before it began
+        left = tuple(
+            cell
+            for cell in job.cells
+            if (job.name, cell.name) not in self.done and self.tries[job.name, cell.name] < ATTEMPTS
+        )
+        if left:
+            return [self._job_of(job.share, left)]
+        if job.share is None:
+            return []
+        self.unfinished -= 1
+        if self.unfinished:
+            return []
+        self._gather()
+        return [self._job_of(None, self.cells)]
+
+    def weight(self, job: Job) -> float:
+        """Return how much of the work on its cells a job does."""
+        return 1 / job.share[1] if job.share else float(not self.shares)
+
+    def _job_of(self, share: tuple[int, int] | None, cells: tuple[Cell, ...]) -> Job:
+        if share is None:
+            return Job(self.name, cells, self.folder, self.store)
+        name = f"{self.name}.share-{share[0]}-of-{share[1]}"
+        # A file of its own for each try: nobody knows for sure that a lost process is not writing any more.
+        earlier = self._files(name)
+        store = self.store.with_name(f"{name}.{len(earlier)}.sqlite")
+        merge([*earlier, *([self.store] if self.store.is_file() else [])], into=store)
+        return Job(name, cells, self.folder, store, share)
+
+    def _gather(self) -> None:
+        """Put the answers of all shares, of this sweep or one that was broken off, into the store of the group."""
+        files = self._files(f"{self.name}.share-")
+        merge(files, into=self.store)
+        for file in files:
+            file.unlink()
+
+    def _files(self, beginning: str) -> list[Path]:
+        return sorted(self.store.parent.glob(f"{glob.escape(beginning)}*.sqlite"))

@@ -1,0 +1,205 @@
+"""Whole sweeps of ambi-tiny, in processes that are killed, against the stock `lm_eval`."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ambi_eval.analysis.runs import read_runs
+from ambi_eval.sweep.local import LocalEngine
+from ambi_eval.sweep.overview import finished_runs
+
+pytestmark = pytest.mark.slow
+
+BIN = Path(sys.executable).parent
+STRATEGIES = ["direct", "sc", "asc", "exact"]
+
+
+def command(*words, cwd):
+    return subprocess.run(
+        [str(BIN / words[0]), *map(str, words[1:])],
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("sweep")
+
+
+@pytest.fixture(scope="module")
+def stock(folder):
+    """What the stock command makes of the same tasks, by task."""
+    tasks = ",".join(f"ambi_demo_{strategy}" for strategy in STRATEGIES)
+    words = ["lm_eval", "--model", "hf-audio", "--model_args", "pretrained=ambi-tiny,store=none", "--device", "cpu"]
+    done = command(*words, "--tasks", tasks, "--seed", 0, "--log_samples", "--output_path", "stock", cwd=folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(next((folder / "stock").rglob("results_*.json")).read_text())["results"]
+
+
+@pytest.fixture(scope="module")
+def cells(grid):
+    return grid(strategies=STRATEGIES)
+
+
+class TestOneMachine:
+    @pytest.fixture(scope="class")
+    def killed(self, cells, folder, run, losing):
+        """A sweep whose process is killed once, in the middle of sampling."""
+        engine = losing(LocalEngine(), task="ambi_demo_sc")
+        return engine, run(cells, folder / "local", engine)
+
+    def test_a_killed_process_fails_the_run_it_was_at_which_is_tried_again(self, killed, cells):
+        engine, failures = killed
+        assert failures == {}
+        assert [event.reason for event in engine.seen if event.kind == "ended"] == [
+            "its process ended with exit code -9",
+            "",
+        ]
+        starts = [event.cell.rpartition("demo_")[2] for event in engine.seen if event.kind == "started"]
+        assert starts == ["direct", "sc.seed-0", "sc.seed-0", "asc.seed-0", "exact"]
+
+    def test_results_are_those_of_the_stock_command(self, killed, cells, folder, results, stock):
+        for cell in cells:
+            assert results(folder / "local", cell)["results"][cell.task] == stock[cell.task]
+
+    def test_every_run_says_what_it_took_itself(self, killed, cells, folder, results):
+        direct, sc, asc, exact = (results(folder / "local", cell)["config"]["ambi"] for cell in cells)
+        assert (direct["encodes"], exact["encodes"]) == (72, 72)
+        assert sc["generated_tokens"] > 0
+        assert sc["store_hits"] == killed[0].answers_at_death, "it went on where the killed process stood"
+        assert (asc["generated_tokens"], asc["store_hits"], exact["store_hits"]) == (0, 1440, 0)
+
+    def test_the_report_shows_all_runs_of_a_model_as_one(self, killed, cells, folder):
+        joined, *others = finished_runs(cells, folder / "local")
+        assert not others
+        assert joined.model == "tiny"
+        assert [*joined.tasks] == [f"ambi_demo_{strategy}" for strategy in STRATEGIES]
+        assert "--tasks ambi_demo_direct,ambi_demo_sc,ambi_demo_asc,ambi_demo_exact" in joined.command
+        assert "--seed 0,0,0,0" in joined.command
+        assert joined.results["config"]["ambi"]["encodes"] >= 144
+
+    def test_a_second_sweep_runs_nothing(self, killed, cells, folder, run, losing):
+        engine = losing(LocalEngine())
+        assert run(cells, folder / "local", engine) == {}
+        assert engine.jobs == []
+
+    def test_what_was_changed_in_the_grid_runs_again_from_the_store(self, killed, grid, folder, run, losing, results):
+        cells = grid(strategies=STRATEGIES, metadata=[{"repeats": 10}])
+        sc = next(cell for cell in cells if cell.task == "ambi_demo_sc")
+        engine = losing(LocalEngine())
+        assert run([sc], folder / "local", engine) == {}
+        counts = results(folder / "local", sc)["config"]["ambi"]
+        assert (counts["store_hits"], counts["generated_tokens"]) == (720, 0)
+
+
+class TestRay:
+    @pytest.fixture(scope="class")
+    def killed(self, cells, folder, run, losing):
+        """A sweep of two replicas, the first of which is killed once while it samples."""
+        pytest.importorskip("ray")
+        from ambi_eval.sweep.cluster import RayEngine
+
+        sampled = [cell for cell in cells if cell.pool in ("samples", "labels")]
+        engine = losing(RayEngine([cells[0].model]), job="share-0-of-2", task="ambi_demo_sc")
+        return sampled, engine, run(sampled, folder / "ray", engine, replicas=2)
+
+    def test_the_share_of_a_killed_process_is_run_again(self, killed):
+        _, engine, failures = killed
+        assert failures == {}
+        assert 0 < engine.answers_at_death < 720
+        names = [job.name.removeprefix("tiny.demo.seed-0") for job in engine.jobs]
+        assert sorted(names) == ["", ".share-0-of-2", ".share-0-of-2", ".share-1-of-2"]
+        reasons = [event.reason for event in engine.seen if event.kind == "ended"]
+        assert sorted(map(bool, reasons)) == [False, False, False, True]
+
+    def test_it_goes_on_from_what_the_killed_one_left(self, killed):
+        _, engine, _ = killed
+        first, second = (job for job in engine.jobs if job.name.endswith("share-0-of-2"))
+        assert (first.store.name, second.store.name) == tuple(f"{first.name}.{number}.sqlite" for number in (0, 1))
+        assert engine.answers_before[second.store] == engine.answers_at_death
+
+    def test_results_are_to_the_digit_those_of_one_process(self, killed, folder, results, stock):
+        for cell in killed[0]:
+            assert results(folder / "ray", cell)["results"][cell.task] == stock[cell.task]
+
+    def test_the_run_over_all_clips_finds_every_answer(self, killed, folder, results):
+        for cell in killed[0]:
+            counts = results(folder / "ray", cell)["config"]["ambi"]
+            assert (counts["encodes"], counts["generated_tokens"]) == (0, 0)
+
+    def test_of_the_replicas_one_store_is_left(self, killed, folder, answers_in):
+        assert [file.name for file in (folder / "ray" / "stores").iterdir()] == ["tiny.demo.seed-0.sqlite"]
+        assert answers_in(folder / "ray" / "stores" / "tiny.demo.seed-0.sqlite") == 1440
+
+    def test_what_travels_is_names_and_numbers(self, killed):
+        assert all(len(pickle.dumps(job)) < 20_000 for job in killed[1].jobs)
+
+
+class TestCommand:
+    @pytest.fixture(scope="class")
+    def half_broken(self, folder, write_grid):
+        """A grid of a run that works and one whose audio is not there."""
+        (folder / "clips.jsonl").write_text('{"id": "1", "audio": "gone.wav", "votes": {"calm": 2}}')
+        (folder / "mine.yaml").write_text(
+            "class: !function ambi_eval.task.AmbiguousEmotionTask\ntask: mine\nstrategy: exact\n"
+            "labels: [calm, sad]\nmanifest: clips.jsonl\n"
+        )
+        file = write_grid(folder, strategies=["direct"], tasks=["mine.yaml"], limit=3)
+        return file, command("ambi-eval", "sweep", file, "-o", "half", cwd=folder)
+
+    def test_what_fails_twice_is_reported_and_the_rest_is_done(self, half_broken, folder):
+        done = half_broken[1]
+        assert done.returncode == 1, done.stderr[-3000:]
+        assert "gone.wav: there is no such audio file" in done.stderr
+        log = folder / "half" / "tiny" / "mine" / "log.txt"
+        assert f"tiny/mine failed twice: {folder}" in done.stderr
+        assert f"its log: {log}" in done.stderr
+        assert log.read_text().count("errors.AmbiError: ") == 2
+        assert "wrote " in done.stdout
+        assert [run.model for run in read_runs(folder / "half" / "tiny" / "ambi_demo_direct")] == ["ambi-tiny"]
+        assert "direct" in (folder / "half" / "report.html").read_text()
+
+    def test_a_dry_run_shows_the_cost_and_does_nothing(self, half_broken, folder):
+        done = command("ambi-eval", "sweep", half_broken[0], "-o", "dry", "--dry-run", cwd=folder)
+        assert done.returncode == 0, done.stderr
+        assert "tokens, at most" in done.stdout
+        assert "384" in done.stdout, "three answers of at most 128 tokens"
+        assert not (folder / "dry").exists()
+
+    def test_a_probe_measures_the_tokens(self, folder, write_grid):
+        file = write_grid(strategies=["direct", "sc"], limit=20)
+        done = command("ambi-eval", "sweep", file, "-o", "probed", "--dry-run", "--probe", 2, cwd=folder)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert "tokens, as probed" in done.stdout
+        rows = {row[1].strip(): row for row in (line.split("│") for line in done.stdout.splitlines()) if len(row) > 4}
+        probed = next(iter(read_runs(folder / "probed" / "probe" / "tiny" / "ambi_demo_sc.seed-0"))).tasks[
+            "ambi_demo_sc"
+        ]
+        assert float(rows["tiny/ambi_demo_sc.seed-0"][4].replace(",", "")) == pytest.approx(
+            10 * probed.tokens.sum(), abs=1
+        )
+        assert not (folder / "probed" / "tiny").exists()
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["--replicas", "2"], "--address and --replicas go with --engine ray"),
+            (["--probe", "2"], "--probe goes with --dry-run"),
+            (["--engine", "ray", "--address", "127.0.0.1:1"], "no Ray cluster at '127.0.0.1:1'"),
+        ],
+    )
+    def test_a_mistake_is_one_line_and_exit_code_2(self, folder, write_grid, options, message):
+        done = command("ambi-eval", "sweep", write_grid(), "-o", "mistaken", *options, cwd=folder)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
