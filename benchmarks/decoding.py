@@ -107,8 +107,8 @@ class Ways:
         """Encode and prefill once per clip, decode all answers side by side."""
         decoder = Decoder(self.family, self.batch_size)
         settings = GenerationSettings(temperature=1.0, max_gen_toks=self.tokens)
-        prompts = (Prompt(each, [1000 * i + k for k in range(self.n)]) for i, each in enumerate(self.inputs))
-        answers = [candidate for _, candidates in decoder.generate(prompts, settings) for candidate in candidates]
+        prompts = (Prompt(each, [1000 * i + k for k in range(self.n)], settings) for i, each in enumerate(self.inputs))
+        answers = [candidate for _, candidates in decoder.generate(prompts) for candidate in candidates]
         assert [answer.n_tokens for answer in answers] == [self.tokens] * self.n * len(self.inputs)
         return decoder.counts
 

@@ -17,13 +17,11 @@ from ambi_eval.models.pools import Pools
 from ambi_eval.models.processes import DataParallelLM
 from ambi_eval.models.recall import Recall
 from ambi_eval.models.requests import Question, as_context, asked_pools, multimodal, shared_prompts
-from ambi_eval.models.sampling import GenerationSettings
 from ambi_eval.models.store import CandidateStore
 from ambi_eval.models.verifier import Verifier
 
 Continuations = Sequence[tuple[str, bool]]  # each with whether the model must end its turn behind it
 Likelihoods = list[tuple[float, bool]]  # each with whether greedy decoding would give it
-Groups = Mapping[GenerationSettings, Sequence[Question]]
 
 
 class AudioLM(DataParallelLM):
@@ -61,7 +59,7 @@ class AudioLM(DataParallelLM):
         """How this model rates answers."""
 
     @abstractmethod
-    def check(self, asked: Groups) -> None:
+    def check(self, questions: Sequence[Question]) -> None:
         """Look at all that is asked, before the first question is answered.
 
         Raises:
@@ -87,38 +85,26 @@ class AudioLM(DataParallelLM):
                 failed on some; the others are answered and kept before that.
         """
         questions = asked_pools(requests)
-        asked: dict[GenerationSettings, list[Question]] = {}
-        for question in questions:
-            settings = GenerationSettings.from_kwargs(question.requests[0].args[1])
-            if 1 < settings.num_beams < question.pool_size:
-                raise AmbiError(
-                    f"{question.requests[0].task_name}: {question.pool_size} repeats of {settings.num_beams} beams; "
-                    f"give num_beams of at least repeats"
-                )
-            asked.setdefault(settings, []).append(question)
-        self.check(asked)
+        self.check(questions)
         answers: list[Any] = [None] * len(requests)
         done = 0
         with self._progress(len(requests), "answers", disable_tqdm) as bar:
-            for settings, group in asked.items():
-                for question, pool, ratings in self._rated(group, settings):
-                    rated = [
-                        Candidate(str(each), each.logprob, each.n_tokens, each.finish, number, ratings.get(str(each)))
-                        for number, each in enumerate(pool)
-                    ]
-                    for number, position in enumerate(question.positions):
-                        answers[position] = rated[min(number, question.pool_size - 1, len(rated) - 1)]
-                    done += 1
-                    bar.update(len(question.positions))
+            for question, pool, ratings in self._rated(questions):
+                rated = [
+                    Candidate(str(each), each.logprob, each.n_tokens, each.finish, number, ratings.get(str(each)))
+                    for number, each in enumerate(pool)
+                ]
+                for number, position in enumerate(question.positions):
+                    answers[position] = rated[min(number, question.pool_size - 1, len(rated) - 1)]
+                done += 1
+                bar.update(len(question.positions))
         self._refuse_gaps(done, len(questions))
         return answers
 
-    def _rated(
-        self, group: Sequence[Question], settings: GenerationSettings
-    ) -> Iterator[tuple[Question, list[Candidate], dict[str, float]]]:
+    def _rated(self, questions: Sequence[Question]) -> Iterator[tuple[Question, list[Candidate], dict[str, float]]]:
         """Yield every question with its answers and the ratings of their texts, where the request names a verifier."""
-        answered = self.pools.answers(group, settings)
-        if any("verifier" in multimodal(question.requests[0]) for question in group):
+        answered = self.pools.answers(questions)
+        if any("verifier" in multimodal(question.requests[0]) for question in questions):
             return self.rated_by.verifier.rate(answered)
         return ((question, pool, {}) for question, pool in answered)
 

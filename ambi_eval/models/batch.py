@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import DynamicCache, DynamicLayer
 
 from ambi_eval.candidates import Finish
+from ambi_eval.models.sampling import GenerationSettings
 
 KeysAndValues = tuple[Tensor, Tensor]
 
@@ -49,6 +50,7 @@ class Row:
     """One answer in the making; `key` is that of its sampling noise."""
 
     key: int
+    settings: GenerationSettings = field(default_factory=GenerationSettings)
     prompt_length: int = 0
     rope_delta: int = 0
     tokens: list[int] = field(default_factory=list)

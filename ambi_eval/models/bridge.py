@@ -28,6 +28,7 @@ import reprlib
 import selectors
 import signal
 import socket
+import socketserver
 import sys
 import tempfile
 import threading
@@ -306,6 +307,11 @@ class Bridge(ThreadingHTTPServer):
             ) from error
         self.url = f"http://{host}:{self.server_port}/v1"
         threading.Thread(target=self._work, name="model", daemon=True).start()
+
+    def server_bind(self) -> None:
+        """Take the address, without asking for the name that belongs to it: that may take a minute."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = "bridge", int(self.server_address[1])
 
     def server_close(self) -> None:
         """Stop listening, and remove what is left of the audio files."""

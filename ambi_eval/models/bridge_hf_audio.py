@@ -16,7 +16,7 @@ from ambi_eval.models.sampling import GenerationSettings, row_key
 
 
 class BridgedHFAudio(HFAudio):
-    """An `hf-audio` that answers requests of a bridge; those that wait with equal settings are decoded together."""
+    """An `hf-audio` that answers requests of a bridge; those that wait are decoded together."""
 
     def __init__(self, pretrained: str | None = None, **options: Any) -> None:
         """Load a checkpoint.
@@ -47,23 +47,21 @@ class BridgedHFAudio(HFAudio):
             scored = {each: [(text, True) for text in chat.ambi_continuations or ()] for each, chat in asked.items()}
             for question, scores in self.score({each: texts for each, texts in scored.items() if texts}):
                 yield asked[question], Reply(loglikelihoods=scores)
-            groups: dict[GenerationSettings, list[Question]] = {}
-            for question, chat in asked.items():
-                if not scored[question]:
-                    groups.setdefault(_settings(chat), []).append(question)
-            for settings, questions in groups.items():
-                prompts = self._prompts(questions, lambda each: self._keys(each, asked[each]))
-                for prompt, made in self.decoder.generate(prompts, settings):
-                    chat = asked[prompt.owner]
-                    answers = [Answer(str(each), each.logprob, each.n_tokens, each.finish) for each in made]
-                    # All greedy answers are one.
-                    yield chat, Reply(answers * (chat.n // len(answers)), (), prompt.inputs["input_ids"].shape[1])
+            answered = [question for question in asked if not scored[question]]
+            for question in answered:
+                question.settings = _settings(asked[question])
+            prompts = self._prompts(answered, lambda each: self._keys(each, asked[each]))
+            for prompt, made in self.decoder.generate(prompts):
+                chat = asked[prompt.owner]
+                answers = [Answer(str(each), each.logprob, each.n_tokens, each.finish) for each in made]
+                # All greedy answers are one.
+                yield chat, Reply(answers * (chat.n // len(answers)), (), prompt.inputs["input_ids"].shape[1])
         except AmbiError as error:
             raise BridgeError(_without_paths(str(error), chats)) from error
 
     def _keys(self, question: Question, chat: Chat) -> list[int]:
         """Return the noise keys that `hf-audio` would give these samples; without a seed, those of a random one."""
-        settings = _settings(chat)
+        settings = question.settings
         if not settings.sampled:
             return [0] * (chat.n if settings.num_beams > 1 else 1)
         given = (chat.ambi_seed, chat.seed, secrets.randbits(63))

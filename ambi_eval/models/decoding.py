@@ -5,19 +5,20 @@
    depends on the neighbours: Phi-4-multimodal and Granite Speech are not batch-invariant.) The next prompt about the
    same audio is read on from where it differs.
 2. Expand: the cache is copied once per answer; clips of different length are right-aligned in one batch.
-3. Decode: one token for all rows at a time. Finished rows leave, rows of the next clips enter.
+3. Decode: one token for all rows at a time. Finished rows leave, rows of the next prompts enter, whatever strategy they
+   belong to.
 
-Beam search does 1 and 2, and hands the expanded cache to `generate()`. The likelihoods of given continuations are one
-forward pass of all of them over the expanded cache.
+Beam search does 1 and 2, and hands the expanded caches of several prompts to `generate()`. The likelihoods of given
+continuations are one forward pass of all of them over the expanded cache.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
 
@@ -42,7 +43,9 @@ class Prompt:
 
     Attributes:
         inputs: What the model reads, as `Family.model_inputs` gives it.
-        keys: The noise key of every answer that is wanted (`sampling.row_key`).
+        keys: The noise key of every answer that is wanted (`sampling.row_key`); for beam search, one for each of the
+            best beams that are wanted.
+        settings: How they are generated.
         audios: Number of audios in it.
         heard: What tells its audios from others; prompts that follow one another and hear the same share the work on
             it. None: never shared.
@@ -51,6 +54,7 @@ class Prompt:
 
     inputs: BatchFeature
     keys: Sequence[int]
+    settings: GenerationSettings = field(default_factory=GenerationSettings)
     audios: int = 1
     heard: Hashable = None
     owner: Any = None
@@ -95,23 +99,79 @@ class Decoder:
         self.max_batch_size = max_batch_size
         self.counts: Counter[str] = Counter()
 
-    def generate(
-        self, prompts: Iterable[Prompt], settings: GenerationSettings, clips: int | None = None
-    ) -> Iterator[Answered]:
+    @torch.inference_mode()
+    def generate(self, prompts: Iterable[Prompt], widest: int | None = None) -> Iterator[Answered]:
         """Yield every prompt with its answers, as soon as it is done.
 
         Args:
-            prompts: Read as they are needed. One answer per key; with `num_beams`, that many of the best beams.
-            settings: The same for all of them.
-            clips: How many prompts to decode together, where that is not `batch_size`.
+            prompts: Read as they are needed. Those about one audio share the work on it if they follow one another.
+            widest: The most answers that one of them has: `batch_size` such prompts are decoded together, or as many
+                more as have fewer answers. By default as many as the first one has.
 
         Raises:
-            AmbiError: If a prompt with its answer is longer than the model allows, or one clip does not fit in memory.
+            AmbiError: If a prompt with its answer is longer than the model allows, or one prompt does not fit in
+                memory.
         """
-        if settings.num_beams == 1:
-            yield from self._decode(prompts, settings, clips or self.batch_size)
-        else:
-            yield from self._search(prompts, settings, clips or self.batch_size)
+        coming = iter(prompts)
+        ahead = next(coming, None)
+        if ahead is None:
+            return
+        widest = widest or len(ahead.keys)
+        room = None if self.batch_size is None else self.batch_size * widest
+        batch = Batch(self.model)
+        answers: dict[Prompt, list[Row]] = {}  # of the prompts that are being decoded
+        arrived: list[tuple[Prefilled, list[Row]]] = []  # of them, those that are about to enter the batch
+        searches: dict[GenerationSettings, dict[Prompt, Prefilled]] = {}  # beam searches that wait for company
+
+        def fits(prompt: Prompt) -> bool:
+            if not answers and not searches:
+                return True
+            if room is None or (searches and self.family.counts_positions):
+                return False
+            if prompt.settings.num_beams > 1:
+                return not self._is_full(searches.get(prompt.settings, ()), prompt.settings, room)
+            entering = sum(len(rows) for _, rows in arrived)
+            # Whenever rows enter, all others are copied: not before half of the room is free, and then all of it.
+            return 2 * len(batch.rows) <= room and (
+                not entering or len(batch.rows) + entering + len(prompt.keys) <= room
+            )
+
+        while ahead or answers or searches:
+            found: dict[Prompt, list[Candidate]] = {}
+            try:
+                while ahead and fits(ahead):
+                    read = self.prefill(ahead, ahead.settings.max_gen_toks)
+                    if ahead.settings.num_beams > 1:
+                        searches.setdefault(ahead.settings, {})[ahead] = read
+                    else:
+                        answers[ahead] = [Row(key, ahead.settings) for key in ahead.keys]
+                        arrived.append((read, answers[ahead]))
+                    if room is None:
+                        room = min(self._rows_that_fit(read, ahead.settings), self.max_batch_size * widest)
+                    ahead = next(coming, None)
+                if arrived:
+                    batch.add(arrived)
+                    arrived = []
+                if batch.rows:
+                    self._step(batch)
+                alone = ahead is None or not (answers or fits(ahead))
+                for settings, group in list(searches.items()):
+                    if alone or self._is_full(group, settings, room):
+                        found |= zip(group, self._beams(group, settings), strict=True)
+                        del searches[settings]
+            except torch.OutOfMemoryError as error:
+                # Every answer comes out the same when it is begun anew.
+                again = [*found, *answers, *chain(*searches.values()), *([ahead] if ahead else [])]
+                room = self._less_room(room, again, error)
+                coming = chain(again, coming)
+                ahead, answers, arrived, searches, batch = next(coming), {}, [], {}, Batch(self.model)
+                continue
+            for prompt in [prompt for prompt, rows in answers.items() if all(row.finish for row in rows)]:
+                found[prompt] = [
+                    self._candidate(row.tokens, row.logprob, k, row.settings)
+                    for k, row in enumerate(answers.pop(prompt))
+                ]
+            yield from found.items()
 
     @torch.inference_mode()
     def prefill(self, prompt: Prompt, room: int = 0) -> Prefilled:
@@ -173,77 +233,50 @@ class Decoder:
         layers = [(keys[:, :, :same], values[:, :, :same]) for keys, values in last.layers]
         return Prefilled(layers, last.logits, ids[None, :same], last.rope_delta)
 
-    @torch.inference_mode()
-    def _decode(self, prompts: Iterable[Prompt], settings: GenerationSettings, size: int | None) -> Iterator[Answered]:
-        """Decode greedily or by sampling, `size` prompts together."""
-        waiting = iter(prompts)
-        batch = Batch(self.model)
-        answers: dict[Prompt, list[Row]] = {}  # of the clips that are being decoded
-        while True:
-            arrived = list(islice(waiting, (size or 1) - len(answers)))
-            answers |= {prompt: [Row(key) for key in prompt.keys] for prompt in arrived}
-            if not answers:
-                return
-            try:
-                if arrived:
-                    read = [self.prefill(prompt, settings.max_gen_toks) for prompt in arrived]
-                    size = size or self._clips_that_fit(read[0], len(arrived[0].keys), settings)
-                    batch.add([(each, answers[prompt]) for each, prompt in zip(read, arrived, strict=True)])
-                self._step(batch, settings)
-            except torch.OutOfMemoryError as error:
-                size = self._half(len(answers), error)
-                # Every answer comes out the same when it is begun anew.
-                waiting, answers, batch = chain(answers, waiting), {}, Batch(self.model)
-            for prompt in [prompt for prompt, rows in answers.items() if all(row.finish for row in rows)]:
-                rows = answers.pop(prompt)
-                yield prompt, [self._candidate(row.tokens, row.logprob, k, settings) for k, row in enumerate(rows)]
+    def _is_full(self, group: Collection[Prompt], settings: GenerationSettings, room: int | None) -> bool:
+        """Whether one more beam search would be too many to go together."""
+        # Of a model that counts positions, generate() knows how far one prompt has come, not several.
+        return self.family.counts_positions or (len(group) + 1) * settings.num_beams > (room or 0)
 
-    def _step(self, batch: Batch, settings: GenerationSettings) -> None:
+    def _step(self, batch: Batch) -> None:
         """Choose the next token of every row, let the finished rows go, and feed the others their token."""
-        device = batch.logits.device
-        chosen = choose_tokens(
-            self._without_placeholders(batch.logits),
-            settings,
-            keys=torch.tensor([row.key for row in batch.rows], device=device),
-            steps=torch.tensor([len(row.tokens) for row in batch.rows], device=device),
-        )
+        chosen = self._choose(batch)
         logprobs = batch.logits.log_softmax(-1).gather(-1, chosen[:, None]).squeeze(-1)
         for row, token, logprob in zip(batch.rows, chosen.tolist(), logprobs.tolist(), strict=True):
+            if row.finish:
+                continue
             row.tokens.append(token)
+            self.counts["generated_tokens"] += 1
             row.logprob += logprob
-            if self._ended(row.tokens, settings):
+            if self._ended(row.tokens, row.settings):
                 row.finish = "stop"
-            elif len(row.tokens) == settings.max_gen_toks:
+            elif len(row.tokens) == row.settings.max_gen_toks:
                 row.finish = "length"
-        self.counts["generated_tokens"] += len(batch.rows)
         going_on = [number for number, row in enumerate(batch.rows) if row.finish is None]
-        if len(going_on) < len(batch.rows):
+        # Whenever rows leave, all others are copied.
+        if len(going_on) <= MOST_GOING_ON * len(batch.rows):
             batch.keep(going_on)
         if batch.rows:
             batch.advance()
 
-    @torch.inference_mode()
-    def _search(self, prompts: Iterable[Prompt], settings: GenerationSettings, size: int | None) -> Iterator[Answered]:
-        """Decode by beam search, `size` prompts together."""
-        waiting = iter(prompts)
-        if self.family.counts_positions:
-            size = 1  # generate() knows how far one prompt has come, not several
-        while arrived := list(islice(waiting, size or 1)):
-            try:
-                read = [self.prefill(prompt, settings.max_gen_toks) for prompt in arrived]
-                # generate() keeps the scores of all tokens at every step.
-                kept = settings.num_beams * settings.max_gen_toks * read[0].logits.nbytes
-                size = size or self._clips_that_fit(read[0], settings.num_beams, settings, kept)
-                found = self._beams(read, max(len(prompt.keys) for prompt in arrived), settings)
-            except torch.OutOfMemoryError as error:
-                size = self._half(len(arrived), error)
-                waiting = chain(arrived, waiting)
-                continue
-            for prompt, beams in zip(arrived, found, strict=True):
-                yield prompt, beams[: len(prompt.keys)]
+    def _choose(self, batch: Batch) -> Tensor:
+        """Return the next token of every row, each chosen by the settings of its row, shape (rows,)."""
+        logits = self._without_placeholders(batch.logits)
+        keys = torch.tensor([row.key for row in batch.rows], device=logits.device)
+        steps = torch.tensor([len(row.tokens) for row in batch.rows], device=logits.device)
+        groups: dict[GenerationSettings, list[int]] = {}
+        for number, row in enumerate(batch.rows):
+            groups.setdefault(row.settings, []).append(number)
+        if len(groups) == 1:  # nothing is copied
+            return choose_tokens(logits, batch.rows[0].settings, keys, steps)
+        chosen = torch.empty_like(steps)
+        for settings, numbers in groups.items():
+            chosen[numbers] = choose_tokens(logits[numbers], settings, keys[numbers], steps[numbers])
+        return chosen
 
-    def _beams(self, read: Sequence[Prefilled], best: int, settings: GenerationSettings) -> list[list[Candidate]]:
-        """Return so many of the best beams of every prompt, the best one first."""
+    def _beams(self, prompts: Mapping[Prompt, Prefilled], settings: GenerationSettings) -> list[list[Candidate]]:
+        """Return the best beams of every prompt, the best one first."""
+        read, best = list(prompts.values()), max(len(prompt.keys) for prompt in prompts)
         longest = max(prompt.length for prompt in read)
         ids = torch.cat([pad(prompt.input_ids, (longest - prompt.length, 0)) for prompt in read])
         lengths = torch.tensor([[prompt.length] for prompt in read], device=ids.device)
@@ -273,8 +306,8 @@ class Decoder:
             [
                 self._candidate(tokens[:length], logprob, index, settings)
                 for index, (tokens, length, logprob) in enumerate(islice(beams, best))
-            ]
-            for _ in read
+            ][: len(prompt.keys)]
+            for prompt in prompts
         ]
 
     @torch.inference_mode()
@@ -333,35 +366,31 @@ class Decoder:
         stopped = self._ended(tokens, settings) or cut < len(text)
         return Candidate(text[:cut], logprob, len(tokens), "stop" if stopped else "length", index)
 
-    def _clips_that_fit(self, read: Prefilled, rows: int, settings: GenerationSettings, kept: int = 0) -> int:
-        """Estimate from one prompt how many fit in memory with answers: caches (twice while they grow) and logits.
-
-        Args:
-            read: The prompt.
-            rows: How many answers it gets.
-            settings: How long they may be.
-            kept: Further bytes per prompt.
-        """
+    def _rows_that_fit(self, read: Prefilled, settings: GenerationSettings) -> int:
+        """Estimate from one prompt how many answers fit in memory: caches (twice while they grow) and logits."""
         cache = sum(keys.nbytes + values.nbytes for keys, values in read.layers)
-        grown = 2 * rows * cache * (read.length + settings.max_gen_toks) / read.length
-        clip = grown + 4 * rows * read.logits.nbytes + kept
-        return max(1, min(int(MEMORY_SHARE * _free_memory(read.logits.device) / clip), self.max_batch_size))
+        row = 2 * cache * (read.length + settings.max_gen_toks) / read.length + 4 * read.logits.nbytes
+        if settings.num_beams > 1:  # generate() keeps the scores of all tokens at every step
+            row += settings.max_gen_toks * read.logits.nbytes
+        return int(MEMORY_SHARE * _free_memory(read.logits.device) / row)
 
-    def _half(self, clips: int, error: torch.OutOfMemoryError) -> int:
-        """Return how many clips to go on with after so many did not fit in memory.
+    def _less_room(self, room: int | None, again: Sequence[Prompt], error: torch.OutOfMemoryError) -> int:
+        """Return for how many answers there is room when these prompts did not fit in memory.
 
         Raises:
-            AmbiError: If it was one.
+            AmbiError: If there is one prompt only.
         """
-        if clips == 1:
+        if len(again) == 1 or not room:
             raise AmbiError(
                 "the answers to one clip do not fit in memory; lower repeats, or give dtype=bfloat16"
             ) from error
-        logger.warning("out of memory with %d clips at once: going on with %d", clips, clips // 2)
-        return clips // 2
+        logger.warning("out of memory with room for %d answers: going on with %d", room, room // 2)
+        return room // 2
 
 
 TAIL_MARGIN = 4
+# Finished rows stay as long as more than this share of the batch goes on.
+MOST_GOING_ON = 0.8
 # Of the free memory. The rest is for the encoder, the activations, and prompts longer than the first.
 MEMORY_SHARE = 0.6
 

@@ -20,7 +20,6 @@ from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.models.audio_lm import (
     AudioLM,
     Continuations,
-    Groups,
     Likelihoods,
     open_store,
     open_verifier,
@@ -32,7 +31,7 @@ from ambi_eval.models.families import load_family, processor_digest, weights_dig
 from ambi_eval.models.pools import Order, Pools
 from ambi_eval.models.recall import Recall
 from ambi_eval.models.requests import Question, as_messages
-from ambi_eval.models.sampling import GenerationSettings, row_key
+from ambi_eval.models.sampling import row_key
 from ambi_eval.models.verifier import LikelihoodVerifier
 
 logger = logging.getLogger(__name__)
@@ -155,22 +154,15 @@ class HFAudio(AudioLM):
 
     # ------------------------------------------------------------------------------------------- requests
 
-    def check(self, asked: Groups) -> None:
-        """Note how large the largest pool is."""
-        self.widest = max(question.n_answers(settings) for settings, group in asked.items() for question in group)
+    def check(self, questions: Sequence[Question]) -> None:
+        """Note how large the largest pool is: the memory that it takes is there for more of the small ones."""
+        self.widest = max(question.n_answers for question in questions)
 
-    def _make(self, orders: Sequence[Order], settings: GenerationSettings) -> Iterator[tuple[Order, list[Candidate]]]:
-        """Generate answers.
-
-        The memory that the largest pool of a run takes is there for small ones as well: more clips of them go together.
-        """
-        most = max((len(order.numbers) for order in orders), default=1)
-        clips = self.decoder.batch_size and max(1, self.decoder.batch_size * self.widest // most)
+    def _make(self, orders: Sequence[Order]) -> Iterator[tuple[Order, list[Candidate]]]:
+        """Generate answers."""
         by_question = {order.question: order for order in orders}
-        prompts = self._prompts(
-            list(by_question), lambda each: self._row_keys(each, settings, by_question[each].numbers)
-        )
-        for prompt, made in self.decoder.generate(prompts, settings, clips):
+        prompts = self._prompts(list(by_question), lambda each: self._row_keys(each, by_question[each].numbers))
+        for prompt, made in self.decoder.generate(prompts, self.widest):
             yield by_question[prompt.owner], made
 
     def make_scores(self, wanted: Mapping[Question, Continuations]) -> Iterator[tuple[Question, Likelihoods]]:
@@ -193,7 +185,7 @@ class HFAudio(AudioLM):
                 if self.truncated == 0:
                     logger.warning("%s; the rest is cut off, here and wherever else", what)
                 self.truncated += 1
-            yield Prompt(inputs, keys(question), audios=len(question.spans), heard=question.spans, owner=question)
+            yield Prompt(inputs, keys(question), question.settings, len(question.spans), question.spans, question)
 
     def _read(self, question: Question) -> tuple[BatchFeature, list[str]]:
         """Return what the model reads, features of the audio included; and which audios are longer than it hears."""
@@ -208,8 +200,9 @@ class HFAudio(AudioLM):
             parts.append(self.family.audio_part(samples))
         return self.family.model_inputs(as_messages(question.context, parts)), too_long
 
-    def _row_keys(self, question: Question, settings: GenerationSettings, numbers: Sequence[int]) -> list[int]:
+    def _row_keys(self, question: Question, numbers: Sequence[int]) -> list[int]:
         """Return the key of the sampling noise of each of these answers; greedy and beam search have no noise."""
+        settings = question.settings
         if not settings.sampled:
             return [0] * len(numbers)
         heard = [audio_digest(span) for span in question.spans]

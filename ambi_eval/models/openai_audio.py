@@ -21,7 +21,6 @@ from ambi_eval.errors import AmbiError
 from ambi_eval.models.audio_lm import (
     AudioLM,
     Continuations,
-    Groups,
     Likelihoods,
     open_store,
     open_verifier,
@@ -152,21 +151,21 @@ class OpenAIAudio(AudioLM):
 
     # ------------------------------------------------------------------------------------------- answers
 
-    def check(self, asked: Groups) -> None:
+    def check(self, questions: Sequence[Question]) -> None:
         """Refuse beams, except from our bridge.
 
         Raises:
             AmbiError: If a request asks for beams that the server does not have.
         """
-        for settings, questions in asked.items():
-            if settings.num_beams > 1 and not self.server.is_bridge:
+        for question in questions:
+            if question.settings.num_beams > 1 and not self.server.is_bridge:
                 raise AmbiError(
-                    f"{questions[0].requests[0].task_name}: chat servers have no beam search, and "
+                    f"{question.requests[0].task_name}: chat servers have no beam search, and "
                     f"{self.server.base_url} is no ambi-eval bridge; use a strategy that samples (sc, sc_shares), or "
                     f"serve the model with `ambi-eval bridge`"
                 )
 
-    def _make(self, orders: Sequence[Order], settings: GenerationSettings) -> Iterator[tuple[Order, list[Candidate]]]:
+    def _make(self, orders: Sequence[Order]) -> Iterator[tuple[Order, list[Candidate]]]:
         """Ask for answers, and yield each reply's as soon as they are there; orders that fail are left out."""
         queue = deque(orders)
 
@@ -174,12 +173,13 @@ class OpenAIAudio(AudioLM):
             if not queue:
                 return None
             order = queue.popleft()
-            together = len(order.numbers) if settings.num_beams > 1 else min(len(order.numbers), self.per_request)
+            beams = order.question.settings.num_beams > 1
+            together = len(order.numbers) if beams else min(len(order.numbers), self.per_request)
             if together < len(order.numbers):
                 queue.appendleft(Order(order.question, order.numbers[int(together) :], order.key))
             return Order(order.question, order.numbers[: int(together)], order.key)
 
-        for order, answers in self._ask_all(lambda order: self._answers(order, settings), take):
+        for order, answers in self._ask_all(self._answers, take):
             self.content_filtered += sum(answer.finish == "content_filter" for answer in answers)
             if len(answers) < len(order.numbers):
                 self._note_fewer(len(order.numbers), len(answers))
@@ -214,9 +214,9 @@ class OpenAIAudio(AudioLM):
             )
             self.per_request = given
 
-    def _answers(self, order: Order, settings: GenerationSettings) -> list[Candidate]:
+    def _answers(self, order: Order) -> list[Candidate]:
         """Ask for the answers of one order; the reply may hold fewer."""
-        question, numbers = order.question, order.numbers
+        question, numbers, settings = order.question, order.numbers, order.question.settings
         body = {
             **self.server.question(question.context, question.spans),
             "temperature": settings.temperature,

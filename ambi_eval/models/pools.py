@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from ambi_eval.candidates import Candidate
 from ambi_eval.models.recall import Recall
 from ambi_eval.models.requests import Question, multimodal
-from ambi_eval.models.sampling import GenerationSettings
 from ambi_eval.models.stopping import StopRule
 
 Known = dict[int, Candidate]
@@ -29,7 +28,7 @@ class Order:
     key: str
 
 
-Make = Callable[[Sequence[Order], GenerationSettings], Iterator[tuple[Order, list[Candidate]]]]
+Make = Callable[[Sequence[Order]], Iterator[tuple[Order, list[Candidate]]]]
 
 
 class Pools:
@@ -48,9 +47,7 @@ class Pools:
         self.seed = seed
         self.make = make
 
-    def answers(
-        self, questions: Sequence[Question], settings: GenerationSettings
-    ) -> Iterator[tuple[Question, list[Candidate]]]:
+    def answers(self, questions: Sequence[Question]) -> Iterator[tuple[Question, list[Candidate]]]:
         """Yield every question with its answers as soon as they are there, in no particular order.
 
         Adaptive questions are drawn in rounds: what is not settled after one round is ordered again for the next. A
@@ -58,43 +55,43 @@ class Pools:
         """
         groups: dict[str, list[Question]] = {}
         for question in questions:
-            groups.setdefault(self.recall.pool(question, settings, self.seed), []).append(question)
-        largest = {max(group, key=lambda each: each.n_answers(settings)): key for key, group in groups.items()}
-        known = {largest[question]: found for question, found in self.recall.answers(largest, settings).items()}
+            groups.setdefault(self.recall.pool(question, self.seed), []).append(question)
+        largest = {max(group, key=lambda each: each.n_answers): key for key, group in groups.items()}
+        known = {largest[question]: found for question, found in self.recall.answers(largest).items()}
         pending = dict.fromkeys(groups)
         while pending:
             orders = []
             for key in list(pending):
-                if numbers := _missing(groups[key], known[key], settings):
+                if numbers := _missing(groups[key], known[key]):
                     orders.append(Order(groups[key][0], numbers, key))
                 else:
                     del pending[key]
-                    yield from _pools(groups[key], known.pop(key), settings)
+                    yield from _pools(groups[key], known.pop(key))
             # Prompts about the same audio follow one another, so that it is encoded once.
             orders.sort(key=lambda order: str(order.question.spans))
-            for order, made in self.make(orders, settings):
+            for order, made in self.make(orders):
                 fresh = dict(zip(order.numbers, made, strict=True))
-                self.recall.keep_answers(order.key, fresh, settings)
+                self.recall.keep_answers(order.question, order.key, fresh)
                 known[order.key] |= fresh
-                if not _missing(groups[order.key], known[order.key], settings):
+                if not _missing(groups[order.key], known[order.key]):
                     del pending[order.key]
-                    yield from _pools(groups[order.key], known.pop(order.key), settings)
+                    yield from _pools(groups[order.key], known.pop(order.key))
             for order in orders:
                 if order.key in pending and not known[order.key].keys() >= set(order.numbers):
                     del pending[order.key]
 
 
-def _missing(group: Sequence[Question], known: Mapping[int, Candidate], settings: GenerationSettings) -> list[int]:
-    wanted = max(_wanted(question, known, settings) for question in group)
+def _missing(group: Sequence[Question], known: Mapping[int, Candidate]) -> list[int]:
+    wanted = max(_wanted(question, known) for question in group)
     return [number for number in range(wanted) if number not in known]
 
 
-def _wanted(question: Question, known: Mapping[int, Candidate], settings: GenerationSettings) -> int:
+def _wanted(question: Question, known: Mapping[int, Candidate]) -> int:
     """Return how many answers the question needs: all, or those up to the round after which it is settled.
 
     If a round is not known yet, that round is what it needs next.
     """
-    size = question.n_answers(settings)
+    size = question.n_answers
     given = multimodal(question.requests[0]).get("stop_rule")
     if not given:
         return size
@@ -106,11 +103,9 @@ def _wanted(question: Question, known: Mapping[int, Candidate], settings: Genera
     return size
 
 
-def _pools(
-    group: Sequence[Question], known: Mapping[int, Candidate], settings: GenerationSettings
-) -> Iterator[tuple[Question, list[Candidate]]]:
+def _pools(group: Sequence[Question], known: Mapping[int, Candidate]) -> Iterator[tuple[Question, list[Candidate]]]:
     """Yield the questions of one pool with their answers; what an adaptive one did not need is marked `not_drawn`."""
     for question in group:
-        wanted = _wanted(question, known, settings)
-        left = question.n_answers(settings) - wanted
+        wanted = _wanted(question, known)
+        left = question.n_answers - wanted
         yield question, [known[number] for number in range(wanted)] + [Candidate(finish="not_drawn")] * left

@@ -9,7 +9,6 @@ from typing import Any
 from ambi_eval.audio import audio_digest
 from ambi_eval.candidates import Candidate
 from ambi_eval.models.requests import Question
-from ambi_eval.models.sampling import GenerationSettings
 from ambi_eval.models.store import CandidateStore, pool_key
 
 logger = logging.getLogger(__name__)
@@ -47,8 +46,9 @@ class Recall:
         heard = [audio_digest(span) for span in question.spans]
         return pool_key(model=self.model, prompt=question.context, audio=heard, decoding=decoding)
 
-    def pool(self, question: Question, settings: GenerationSettings, seed: int) -> str:
+    def pool(self, question: Question, seed: int) -> str:
         """Return the key of a pool of generated answers, with those parameters only that the decoding method reads."""
+        settings = question.settings
         decoding: dict[str, Any] = {"max_tokens": settings.max_gen_toks, "until": list(settings.until)}
         if settings.sampled:
             drawn = {"temperature": settings.temperature, "top_k": settings.top_k, "top_p": settings.top_p}
@@ -60,29 +60,28 @@ class Recall:
             decoding |= {"method": "greedy"}
         return self.key(question, **decoding)
 
-    def answers(
-        self, pools: Mapping[Question, str], settings: GenerationSettings
-    ) -> dict[Question, dict[int, Candidate]]:
+    def answers(self, pools: Mapping[Question, str]) -> dict[Question, dict[int, Candidate]]:
         """Return the stored answers of each pool by their number: a beam set whole or not at all."""
         if self.store is None:
             return {question: {} for question in pools}
-        if settings.num_beams > 1:
-            sets = self.store.beams(pools.values())
-            found = {question: dict(enumerate(sets.get(pool, []))) for question, pool in pools.items()}
-        else:
-            samples = self.store.samples(
-                {pool: range(question.n_answers(settings)) for question, pool in pools.items()}
-            )
-            found = {question: samples[pool] for question, pool in pools.items()}
+        searched = {question: pool for question, pool in pools.items() if question.settings.num_beams > 1}
+        sets = self.store.beams(searched.values())
+        samples = self.store.samples(
+            {pool: range(question.n_answers) for question, pool in pools.items() if question not in searched}
+        )
+        found = {
+            question: dict(enumerate(sets.get(pool, []))) if question in searched else samples[pool]
+            for question, pool in pools.items()
+        }
         self.hits += sum(map(len, found.values()))
         self._note_origins(pools.values())
         return found
 
-    def keep_answers(self, pool: str, answers: Mapping[int, Candidate], settings: GenerationSettings) -> None:
+    def keep_answers(self, question: Question, pool: str, answers: Mapping[int, Candidate]) -> None:
         """Keep the answers of one pool: samples one by one, beams as a set."""
         if self.store is None:
             return
-        if settings.num_beams > 1:
+        if question.settings.num_beams > 1:
             self.store.add_beams({pool: [answers[number] for number in sorted(answers)]}, self.provenance)
         else:
             self.store.add_samples({pool: answers}, self.provenance)

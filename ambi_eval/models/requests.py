@@ -29,12 +29,14 @@ class Question:
         context: The text, with one `<audio>` where each audio goes.
         spans: The audios.
         requests: The harness's requests for it.
+        settings: How its answers are generated, where that is what is asked.
         positions: Where each of them stands in the harness's list.
     """
 
     context: str
     spans: tuple[AudioSpan, ...]
     requests: list[Instance] = field(default_factory=list)
+    settings: GenerationSettings = field(default_factory=GenerationSettings)
     positions: list[int] = field(default_factory=list)
 
     @property
@@ -42,18 +44,28 @@ class Question:
         """Number of answers to generate: `repeats`, not counting the clones that data-parallel padding adds."""
         return min(self.requests[0].repeats or 1, len(self.requests))
 
-    def n_answers(self, settings: GenerationSettings) -> int:
-        """Return how many different answers there are to make: all greedy answers are one."""
-        return self.pool_size if settings.sampled or settings.num_beams > 1 else 1
+    @property
+    def n_answers(self) -> int:
+        """How many different answers there are to make: all greedy answers are one."""
+        return self.pool_size if self.settings.sampled or self.settings.num_beams > 1 else 1
 
 
 def asked_pools(requests: Sequence[Instance]) -> list[Question]:
     """Return one question for each request to generate; its clones, as `repeats` makes them, are the same object.
 
     Raises:
-        AmbiError: If an audio is missing, or `<audio>` does not stand in the prompt once for each.
+        AmbiError: If an audio is missing, `<audio>` does not stand in the prompt once for each, or the settings are
+            impossible.
     """
-    return _collect(requests, id)
+    questions = _collect(requests, id)
+    for question in questions:
+        settings = question.settings = GenerationSettings.from_kwargs(question.requests[0].args[1])
+        if 1 < settings.num_beams < question.pool_size:
+            raise AmbiError(
+                f"{question.requests[0].task_name}: {question.pool_size} repeats of {settings.num_beams} beams; "
+                f"give num_beams of at least repeats"
+            )
+    return questions
 
 
 def shared_prompts(requests: Sequence[Instance]) -> list[Question]:

@@ -85,11 +85,11 @@ def forget_the_first_time(lm):
 
 
 def draw_by_chance(lm):
-    lm._row_keys = lambda question, settings, numbers: torch.randint(2**40, (len(numbers),)).tolist()
+    lm._row_keys = lambda question, numbers: torch.randint(2**40, (len(numbers),)).tolist()
 
 
 def draw_all_alike(lm):
-    lm._row_keys = lambda question, settings, numbers: [0] * len(numbers)
+    lm._row_keys = lambda question, numbers: [0] * len(numbers)
 
 
 def see_the_padding(lm):
@@ -105,12 +105,12 @@ def see_the_padding(lm):
 def prefill_for_every_answer(lm):
     generate = lm.decoder.generate
 
-    def one_by_one(prompts, settings, clips=None):
+    def one_by_one(prompts, widest=None):
         for prompt in prompts:
             answers = []
             for key in prompt.keys:
-                single = check.Prompt(prompt.inputs, [key], audios=prompt.audios, owner=prompt.owner)
-                answers += next(generate([single], settings, clips))[1]
+                single = check.Prompt(prompt.inputs, [key], prompt.settings, prompt.audios, owner=prompt.owner)
+                answers += next(generate([single], widest))[1]
             yield prompt, answers
 
     lm.decoder.generate = one_by_one

@@ -131,6 +131,15 @@ def test_a_pool_costs_one_encoding_however_many_answers_it_has(lm, ask, voice):
     assert (info["encodes"], info["prefills"]) == (4, 4)
 
 
+def test_all_strategies_about_a_clip_share_its_encoding(lm, ask, voice):
+    greedy = ask("<audio>Which?", voice(1.0), max_gen_toks=6)
+    sampled = ask("<audio>Which one?", voice(1.0), repeats=3, **SAMPLED)
+    beams = ask("<audio>Which is it?", voice(1.0), repeats=2, num_beams=2, max_gen_toks=4)
+    lm.generate_until(clones(greedy, sampled, beams))
+    info = lm.get_model_info()["ambi"]
+    assert (info["encodes"], info["prefills"]) == (1, 3)
+
+
 def test_data_parallel_padding_repeats_the_last_answer_and_generates_nothing(lm, ask, voice):
     request = ask("<audio>Which?", voice(1.0), repeats=3, **SAMPLED)
     plain = lm.generate_until([request] * 3)
