@@ -148,9 +148,9 @@ def mixed_prompts(prompts):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 6, None])
 def test_all_strategies_go_together_and_answer_as_they_do_alone(family, prompts, batch_size):
-    together = dict(
-        (prompt.owner, found) for prompt, found in Decoder(family, batch_size).generate(mixed_prompts(prompts), 4)
-    )
+    together = {
+        prompt.owner: found for prompt, found in Decoder(family, batch_size).generate(mixed_prompts(prompts), 4)
+    }
     for n, (settings, n_answers) in enumerate(MIXED):
         for clip, alone in answers(Decoder(family), prompts(n_answers), settings).items():
             assert together.pop((clip, n)) == alone
@@ -348,7 +348,7 @@ def test_strategies_that_go_together_recover_from_out_of_memory_as_well(family, 
         found = {prompt.owner: found for prompt, found in Decoder(family, 6).generate(mixed_prompts(prompts), 4)}
     memory.handle.remove()
     assert found == expected
-    assert [record.args for record in caplog.records][0] == (24, 12)
+    assert caplog.records[0].args == (24, 12)
 
 
 def test_a_clip_that_does_not_fit_alone_is_said(family, prompts):
