@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -382,9 +381,3 @@ def _heard(path: str) -> dict[str, Any]:
 def _require(condition: bool, sentence: str) -> None:
     if not condition:
         raise CheckError(sentence)
-
-
-if __name__ == "__main__":
-    from ambi_eval.cli import app
-
-    app(["doctor", "--model_args", *sys.argv[1:]])

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 
@@ -246,10 +244,3 @@ def test_the_exit_code_of_the_command_tells_how_it_went(deaf, pretrained, exit_c
     source = deaf if pretrained == "deaf" else pretrained
     result = CliRunner().invoke(app, ["doctor", "--model_args", f"pretrained={source},device=cpu"])
     assert (result.exit_code, words in result.output) == (exit_code, True)
-
-
-@pytest.mark.slow
-def test_the_module_is_a_command_too(deaf):
-    command = [sys.executable, "-m", "ambi_eval.models.check", f"pretrained={deaf},device=cpu"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (result.returncode, "is deaf" in result.stdout) == (1, True)
