@@ -151,7 +151,7 @@ def test_samples_of_a_mixed_batch_are_those_of_generate_with_the_same_noise(lm, 
     answers = lm.generate_until([request for request in asked for _ in range(2)])
     settings = GenerationSettings.from_kwargs(SAMPLED)
     for n, (question, alone) in enumerate(zip(asked_pools(asked), inputs, strict=True)):
-        keys = lm._row_keys(question, settings, range(2))
+        keys = lm._row_keys(question, range(2))
         for answer, key in zip(answers[2 * n : 2 * n + 2], keys, strict=True):
             seeded = Seeded(settings, key, alone["input_ids"].shape[1])
             (text,), (score,) = reference(lm, alone, logits_processor=[seeded])
