@@ -507,7 +507,7 @@ def test_a_taken_port_is_refused(echo):
 def test_listening_to_other_machines_is_said(folder, key, said):
     program = start(folder, "toy:generate", "--host", "0.0.0.0", "--port", "0", AMBI_BRIDGE_KEY=key)
     lines = [program.stderr.readline(), program.stderr.readline()]
-    program.send_signal(signal.SIGINT)
+    program.terminate()
     assert program.wait(20) == 0
     assert lines[0].startswith(f"bridge: whoever reaches 0.0.0.0 can use the model, {said}")
     assert lines[1].startswith("bridge: serving toy at http://0.0.0.0:")
