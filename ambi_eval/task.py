@@ -13,7 +13,6 @@ from inspect import signature
 from itertools import chain
 from typing import Any
 
-import datasets
 import jinja2
 import numpy as np
 from lm_eval.api.instance import Instance
@@ -60,6 +59,19 @@ def _no_cycles_made() -> Iterator[None]:
     finally:
         if searching:
             gc.enable()
+
+
+class Documents(list[dict[str, Any]]):
+    """The documents of a task; the harness may write into each one that it takes, so it gets copies.
+
+    A `datasets.Dataset` in their place takes longer to iterate over than a clip takes to score.
+    """
+
+    features: Mapping[str, Any] = {"id": None, "audio": None}
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield a copy of each document."""
+        return map(dict, super().__iter__())
 
 
 class AmbiguousEmotionTask(ConfigurableTask):
@@ -131,11 +143,8 @@ class AmbiguousEmotionTask(ConfigurableTask):
         self.selection: Selection = select(config, corpus_clips(config))
         self.rows = {clip.id: number for number, clip in enumerate(self.selection.clips)}
         logger.info("%s: %s", self.config.task, self.selection.summary())
-        documents = [
-            {"id": clip.id, "audio": heard}
-            for clip, heard in zip(self.selection.clips, self.selection.heard, strict=True)
-        ]
-        self.dataset = {"test": datasets.Dataset.from_list(documents)}
+        heard = zip(self.selection.clips, self.selection.heard, strict=True)
+        self.dataset = {"test": Documents({"id": clip.id, "audio": audio} for clip, audio in heard)}
 
     def doc_to_text(self, doc: Mapping[str, Any], doc_to_text: Any = None) -> str:
         """Return the prompt of the strategy (the first one where it has several)."""

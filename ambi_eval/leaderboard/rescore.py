@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
 from lm_eval.api.instance import Instance
 from numpy.typing import NDArray
 
@@ -20,7 +19,7 @@ from ambi_eval.corpora.manifest import manifest_path
 from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.leaderboard.submission import Pools
 from ambi_eval.selection import Selection, corpus_clips, select
-from ambi_eval.task import AmbiguousEmotionTask
+from ambi_eval.task import AmbiguousEmotionTask, Documents
 from ambi_eval.task_config import Config, read_yaml, resolve, tasks_dir
 
 Array = NDArray[np.float64]
@@ -36,7 +35,7 @@ class ScoringTask(AmbiguousEmotionTask):
         clips = [replace(clip, audio=clip.audio or "not on this machine") for clip in corpus_clips(config)]
         self.selection: Selection = select(config, clips)
         self.rows = {clip.id: number for number, clip in enumerate(self.selection.clips)}
-        self.dataset = {"test": Dataset.from_list([{"id": clip.id, "audio": None} for clip in self.selection.clips])}
+        self.dataset = {"test": Documents({"id": clip.id, "audio": None} for clip in self.selection.clips)}
 
 
 @dataclass(frozen=True, eq=False)
