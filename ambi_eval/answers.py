@@ -44,7 +44,6 @@ class Answer(NamedTuple):
     renormalised: bool = False
 
 
-@lru_cache(maxsize=1 << 15)
 def parse_shares(text: str, labels: tuple[str, ...], synonyms: Synonyms = ()) -> Answer:
     """Read the distribution over the labels that a text states.
 
@@ -67,8 +66,11 @@ def parse_shares(text: str, labels: tuple[str, ...], synonyms: Synonyms = ()) ->
     >>> parse_shares("happy: 75%, sad: 25%", ("angry", "happy", "sad")).shares
     (0.0, 0.75, 0.25)
     """
-    if usual := _usual(text, labels):
-        return usual
+    return _usual(text, labels) or _parse_shares(text, labels, synonyms)
+
+
+@lru_cache(maxsize=1 << 15)
+def _parse_shares(text: str, labels: tuple[str, ...], synonyms: Synonyms) -> Answer:
     said = _said(text)
     if said is None:
         return Answer(None, "unfinished")
