@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from itertools import combinations
@@ -16,11 +16,11 @@ import numpy as np
 from lm_eval.api.filter import Filter
 from numpy.typing import NDArray
 
-from ambi_eval.answers import freeze_synonyms, parse_label, parse_shares
+from ambi_eval.answers import Answer, freeze_synonyms, parse_label, parse_shares
 
 Array = NDArray[np.float64]
 
-PARSERS = {"shares": parse_shares, "label": parse_label}
+PARSERS: dict[str, Callable[..., Answer]] = {"shares": parse_shares, "label": parse_label}
 N_SUBSETS = 64
 POOLS_AT_ONCE = 256
 
