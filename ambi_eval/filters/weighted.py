@@ -54,14 +54,18 @@ class _Weighting(PoolFilter):
         An answer that failed to parse or has no merit weighs nothing. A subset in which no answer has a merit is
         weighted uniformly.
         """
-        merits = {"logprob": pool.logprobs, "mean_logprob": pool.logprobs / pool.lengths, "rating": pool.ratings}[
-            self.by
-        ]
+        merits = self.merits(pool)
         usable = members & pool.valid[..., None, :]
         rated = usable & np.isfinite(merits)[..., None, :]
         unrated = ~rated.any(axis=-1, keepdims=True)
         weights = self.weigh(np.where(rated, merits[..., None, :], np.where(unrated, 0.0, -np.inf)))
         return np.where(unrated, usable, weights)
+
+    def merits(self, pool: Pool) -> Array:
+        """Return the merit of each answer, shape (..., N); NaN where the model or the verifier gave none."""
+        if self.by == "rating":
+            return pool.ratings
+        return pool.logprobs / pool.lengths if self.by == "mean_logprob" else pool.logprobs
 
     def diagnose(self, pool: Pool, distribution: Array) -> dict[str, float]:
         """Return what tells whether the weights mattered; nothing for an invalid clip.
@@ -69,8 +73,8 @@ class _Weighting(PoolFilter):
         `ess`: the effective pool size, 1 / sum of squared weights. `near_uniform`: whether it is over 0.98 of the pool
         (if that holds for over half of the clips, the strategy is indistinguishable from the unweighted mean).
         `distinct`: the number of different distributions in the pool. `jsd_to_mean`, `jsd_to_best`: the divergence in
-        bits from the unweighted mean and from the answer of most merit. For ratings also `unrated`: the number of
-        answers that parsed but were not rated.
+        bits from the unweighted mean and from the answer of most merit. `unrated`: the number of answers that parsed
+        but have no merit (a verifier that failed, a server that gives no log-probabilities).
         """
         everyone = subsets(pool.size, pool.size)
         weights = self.weights(pool, everyone)[0]
@@ -78,16 +82,14 @@ class _Weighting(PoolFilter):
             return {}
         ess = float(weights.sum() ** 2 / np.square(weights).sum())
         mean, best = weighted_mean(pool.shares, everyone)[0], pool.shares[weights.argmax()]
-        diagnostics = {
+        return {
             "ess": ess,
             "near_uniform": float(ess > NEAR_UNIFORM * pool.size),
             "distinct": float(len(np.unique(pool.shares[pool.valid].round(6), axis=0))),
             "jsd_to_mean": float(jensen_shannon_divergence_bits(distribution, mean)),
             "jsd_to_best": float(jensen_shannon_divergence_bits(distribution, best)),
+            "unrated": float((pool.valid & ~np.isfinite(self.merits(pool))).sum()),
         }
-        if self.by == "rating":
-            diagnostics["unrated"] = float((pool.valid & ~np.isfinite(pool.ratings)).sum())
-        return diagnostics
 
 
 @register_filter("ambi_best")

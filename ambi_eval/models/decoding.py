@@ -105,8 +105,9 @@ class Decoder:
 
         Args:
             prompts: Read as they are needed. Those about one audio share the work on it if they follow one another.
-            widest: The most answers that one of them has: `batch_size` such prompts are decoded together, or as many
-                more as have fewer answers. By default as many as the first one has.
+            widest: The most answers that one of them has: there is room for `batch_size` such prompts, or as many more
+                as have fewer answers. The first to enter when half of the room is free may take up to half more. By
+                default as many as the first prompt has.
 
         Raises:
             AmbiError: If a prompt with its answer is longer than the model allows, or one prompt does not fit in
@@ -154,9 +155,9 @@ class Decoder:
                     arrived = []
                 if batch.rows:
                     self._step(batch)
-                alone = ahead is None or not (answers or fits(ahead))
+                no_more = ahead is None or not (answers or fits(ahead))
                 for settings, group in list(searches.items()):
-                    if alone or self._is_full(group, settings, room):
+                    if no_more or self._is_full(group, settings, room):
                         found |= zip(group, self._beams(group, settings), strict=True)
                         del searches[settings]
             except torch.OutOfMemoryError as error:

@@ -46,7 +46,7 @@ class LikelihoodVerifier(Verifier):
         self.score = score
 
     def rate(self, pools: Iterator[Answered]) -> Iterator[Rated]:
-        """Yield every pool as soon as it is rated, while its audio is still in the model's cache."""
+        """Yield every pool as soon as it is rated; the questions about its answers share one encoding."""
         for question, pool in pools:
             asked = multimodal(question.requests[0]).get("verifier")
             yield question, pool, rate(self.score, question, pool, **asked) if asked else {}

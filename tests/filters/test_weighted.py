@@ -59,9 +59,10 @@ def test_an_unrated_answer_keeps_no_weight_and_is_counted():
     assert prediction.diagnostics["unrated"] == 1
 
 
-def test_without_any_rating_it_is_the_unweighted_mean_and_counted():
+@pytest.mark.parametrize("by", ["rating", "logprob", "mean_logprob"])
+def test_without_any_merit_it_is_the_unweighted_mean_and_counted(by):
     answers = [answer(0.0), answer(0.75), answer(None)]
-    prediction = predict(Weighted, answers, by="rating")
+    prediction = predict(Weighted, answers, by=by)
     assert prediction.distribution.tolist() == predict(Mean, answers).distribution.tolist()
     assert prediction.diagnostics["unrated"] == 2
 
