@@ -63,10 +63,10 @@ def build(submissions: Path, out: Path, record: Path) -> Site:
     verdicts = verify_all(submissions)
     if not verdicts:
         raise AmbiError(f"{submissions} holds no submissions: make one with `ambi-eval leaderboard pack`.")
-    site = Site([], [v for v in verdicts if not v.problems], [v for v in verdicts if v.problems])
-    for verdict in site.shown:
+    shown = [verdict for verdict in verdicts if not verdict.problems]
+    for verdict in shown:
         apply_record(record, verdict)
-    site = Site(boards(site.shown), site.shown, site.refused)
+    site = Site(boards(shown), shown, [verdict for verdict in verdicts if verdict.problems])
     try:
         _write(site, out)
     except OSError as error:

@@ -1,7 +1,6 @@
-"""The shipped demo submissions to tamper with, a forger who has our own software, and the report's browser."""
+"""The shipped demo submissions to tamper with, and a forger who has our own software."""
 
 import gzip
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -18,11 +17,6 @@ TESTS = Path(__file__).parent.parent
 # Would like to be HTML, a script and a template.
 TROUBLE = "<img src=x onerror=document.title='pwned'><script>document.title='pwned'</script>\"'&{{7*7}}"
 SUBMISSIONS = TESTS.parent / "leaderboard" / "submissions"
-
-_spec = importlib.util.spec_from_file_location("report_conftest", TESTS / "report" / "conftest.py")
-_report = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_report)
-browser = _report.browser
 
 
 @pytest.fixture(scope="session")

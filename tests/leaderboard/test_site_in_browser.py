@@ -128,19 +128,4 @@ def test_a_click_on_a_system_leads_to_its_page_and_back(opened):
 
 
 def test_no_two_texts_of_a_plot_lie_on_each_other(opened):
-    overlaps = opened.js(
-        """
-        const found = [];
-        for (const svg of document.querySelectorAll(".plot svg")) {
-          const boxes = [...svg.querySelectorAll("text")].map(t => [t.textContent, t.getBoundingClientRect()]);
-          for (let i = 0; i < boxes.length; i++) for (let j = 0; j < i; j++) {
-            const [[a, p], [b, q]] = [boxes[i], boxes[j]];
-            const across = Math.min(p.right, q.right) - Math.max(p.left, q.left);
-            const down = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
-            if (across > 1 && down > 4) found.push([a, b]);
-          }
-        }
-        return found.slice(0, 5);
-        """
-    )
-    assert overlaps == []
+    assert opened.overlapping_texts(".plot svg") == []

@@ -1,13 +1,6 @@
-"""Two runs of the real harness on a small corpus, by models that hear the votes more or less well; and a browser."""
+"""Two runs of the real harness on a small corpus, by models that hear the votes more or less well."""
 
-import base64
 import json
-import shutil
-import socket
-import subprocess
-import time
-import urllib.error
-import urllib.request
 
 import numpy as np
 import pytest
@@ -137,69 +130,3 @@ def runs(folders):
 @pytest.fixture(scope="session")
 def content(runs):
     return build(runs)
-
-
-class Browser:
-    """Headless Chromium, driven through chromedriver's HTTP interface."""
-
-    def __init__(self, driver):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.process = subprocess.Popen([driver, f"--port={port}"], stdout=subprocess.DEVNULL)
-        self.base = f"http://127.0.0.1:{port}"
-        options = {"args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]}
-        logs = {"browser": "ALL", "performance": "ALL"}
-        wanted = {"alwaysMatch": {"goog:chromeOptions": options, "goog:loggingPrefs": logs}}
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                session = self._ask("POST", "/session", {"capabilities": wanted})
-                break
-            except urllib.error.URLError as error:
-                if isinstance(error, urllib.error.HTTPError) or time.monotonic() > deadline:
-                    self.process.terminate()
-                    raise
-                time.sleep(0.05)
-        self.base += f"/session/{session['sessionId']}"
-
-    def _ask(self, method, path, body=None):
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.base + path, data, {"Content-Type": "application/json"}, method=method)
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)["value"]
-
-    def open(self, path, width):
-        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-        self._ask("POST", "/goog/cdp/execute", {"cmd": "Emulation.setDeviceMetricsOverride", "params": size})
-        self._ask("POST", "/url", {"url": path.as_uri()})
-
-    def js(self, script):
-        return self._ask("POST", "/execute/sync", {"script": script, "args": []})
-
-    def console(self):
-        return self._ask("POST", "/se/log", {"type": "browser"})
-
-    def requests(self):
-        """Addresses that were asked for since the last call."""
-        events = [json.loads(e["message"])["message"] for e in self._ask("POST", "/se/log", {"type": "performance"})]
-        sent = [e["params"] for e in events if e["method"] == "Network.requestWillBeSent"]
-        return [event["request"]["url"] for event in sent]
-
-    def screenshot(self):
-        return base64.b64decode(self._ask("GET", "/screenshot"))
-
-    def close(self):
-        self._ask("DELETE", "")
-        self.process.terminate()
-        self.process.wait()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    driver = shutil.which("chromedriver")
-    if driver is None or not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
-        pytest.skip("there is no Chromium with chromedriver here (Debian: apt-get install chromium chromium-driver)")
-    browser = Browser(driver)
-    yield browser
-    browser.close()
