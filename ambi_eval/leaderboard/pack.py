@@ -23,7 +23,8 @@ from ambi_eval.leaderboard.submission import Pools, write_submission
 from ambi_eval.leaderboard.verify import verify
 from ambi_eval.task_config import OVERRIDES
 
-# What an answer does not depend on stays at home: paths, devices, batch sizes ...
+# Model arguments that a submission may have. What an answer does not depend on stays at home: paths, devices, batch
+# sizes ... None of these runs code from a checkpoint or reaches out to a server, so that a re-run is safe with them.
 ARGUMENTS = (
     "pretrained",
     "model",

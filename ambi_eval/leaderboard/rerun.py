@@ -12,6 +12,7 @@ from lm_eval.tasks import TaskManager
 
 from ambi_eval.candidates import Candidate
 from ambi_eval.errors import AmbiError
+from ambi_eval.leaderboard.pack import ARGUMENTS
 from ambi_eval.leaderboard.schema import Card
 from ambi_eval.leaderboard.submission import Pools
 from ambi_eval.leaderboard.verify import overrides
@@ -19,8 +20,6 @@ from ambi_eval.models.hf_audio import HFAudio
 from ambi_eval.task_config import tasks_dir
 
 BACKEND = "hf-audio"
-# Arguments that neither run code from a checkpoint nor reach out to a server of the submitter's choice.
-ARGUMENTS = ("pretrained", "revision", "dtype", "long_audio", "max_length", "attn_implementation", "peft", "seed")
 # On a CPU in float32 every answer comes out again. Elsewhere rounding changes some: so many must be the same.
 AGREEING_ELSEWHERE = 0.8
 # Likelihoods in float32 on CPUs, and elsewhere.
