@@ -33,8 +33,9 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
-from ambi_eval.models.decoding import Decoder, Prompt
+from ambi_eval.models.decoding import Decoder
 from ambi_eval.models.families import FAMILIES
+from ambi_eval.models.prefill import Prompt
 from ambi_eval.models.sampling import GenerationSettings
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>"]

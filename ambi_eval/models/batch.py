@@ -11,38 +11,8 @@ from torch import Tensor
 from transformers import DynamicCache, DynamicLayer
 
 from ambi_eval.candidates import Finish
+from ambi_eval.models.prefill import KeysAndValues, Prefilled, keys_and_values
 from ambi_eval.models.sampling import GenerationSettings
-
-KeysAndValues = tuple[Tensor, Tensor]
-
-
-@dataclass(eq=False)
-class Prefilled:
-    """A prompt that the model has read: all that its answers need of it.
-
-    Attributes:
-        layers: Keys and values of every layer, each of shape (1, heads, tokens, head size).
-        logits: Logits of the first answer token, float32, shape (vocabulary,).
-        input_ids: Its tokens, those that stand for audio included, shape (1, tokens).
-        rope_delta: What is added to the position of every later token.
-    """
-
-    layers: list[KeysAndValues]
-    logits: Tensor
-    input_ids: Tensor
-    rope_delta: int
-
-    @property
-    def length(self) -> int:
-        """Number of tokens."""
-        return self.input_ids.shape[1]
-
-    def expanded(self, rows: int, tokens: int | None = None) -> list[KeysAndValues]:
-        """Return keys and values of the first `tokens` tokens (all by default) for so many rows, without copying."""
-        return [
-            (keys[:, :, :tokens].expand(rows, -1, -1, -1), values[:, :, :tokens].expand(rows, -1, -1, -1))
-            for keys, values in self.layers
-        ]
 
 
 @dataclass(eq=False)
@@ -135,7 +105,7 @@ class GrowingLayer(DynamicLayer):
         """Take what there is so far, each of shape (rows, heads, tokens + ROOM, head size)."""
         super().__init__()
         self.lazy_initialization(keys, values)
-        self._hold(keys, values)
+        self._hold(keys, values, keys.shape[2] - ROOM)
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> KeysAndValues:
         """Add the keys and values of new tokens, and return all."""
@@ -150,27 +120,24 @@ class GrowingLayer(DynamicLayer):
         return self.keys, self.values
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep these rows."""
-        self._move(self.keys[indices], self.values[indices])
+        """Keep these rows, with the room that there is behind them."""
+        first = self._end - self.keys.shape[2]
+        keys, values = (buffer[:, :, first:][indices] for buffer in self._buffers)
+        self._hold(keys, values, self.keys.shape[2])
 
     def _move(self, keys: Tensor, values: Tensor) -> None:
         """Copy keys and values to a new place with room behind them."""
-        self._hold(_right_aligned([keys], ROOM), _right_aligned([values], ROOM))
+        self._hold(_right_aligned([keys], ROOM), _right_aligned([values], ROOM), keys.shape[2])
 
-    def _hold(self, keys: Tensor, values: Tensor) -> None:
-        """Let these be the place where keys and values lie."""
+    def _hold(self, keys: Tensor, values: Tensor, tokens: int) -> None:
+        """Let these be the place where keys and values of so many tokens lie."""
         self._buffers = (keys, values)
-        self._end = keys.shape[2] - ROOM
+        self._end = tokens
         self.keys, self.values = keys[:, :, : self._end], values[:, :, : self._end]
 
 
 # Tokens that are added before everything moves to a new place. More room is more memory.
 ROOM = 32
-
-
-def keys_and_values(cache: Any) -> list[KeysAndValues]:
-    """Return keys and values of every layer of a cache."""
-    return [(layer.keys, layer.values) for layer in cache.layers]
 
 
 def joined(caches: Sequence[list[KeysAndValues]], room: int = 0) -> list[KeysAndValues]:
@@ -182,11 +149,11 @@ def joined(caches: Sequence[list[KeysAndValues]], room: int = 0) -> list[KeysAnd
 
 
 def _right_aligned(states: Sequence[Tensor], room: int) -> Tensor:
-    """Stack keys or values of different numbers of tokens, padded on the left with zeros."""
+    """Stack keys or values of different numbers of tokens, padded on the left with zeros; the room is not filled."""
     rows, longest = sum(map(len, states)), max(state.shape[2] for state in states)
-    stacked = states[0].new_zeros(rows, states[0].shape[1], longest + room, states[0].shape[3])
-    first = 0
-    for state in states:
-        stacked[first : first + len(state), :, longest - state.shape[2] : longest] = state
-        first += len(state)
+    stacked = states[0].new_empty(rows, states[0].shape[1], longest + room, states[0].shape[3])
+    for part, state in zip(stacked.split([*map(len, states)]), states, strict=True):
+        padding = longest - state.shape[2]
+        part[:, :, :padding] = 0
+        part[:, :, padding:longest] = state
     return stacked

@@ -22,7 +22,7 @@ from ambi_eval.audio import AudioSpan, load_audio
 from ambi_eval.candidates import Candidate
 from ambi_eval.demo.speech import SAMPLE_RATE, Delivery, Speaker, synthesise
 from ambi_eval.errors import AmbiError, did_you_mean
-from ambi_eval.models.decoding import Continuation, Prompt
+from ambi_eval.models.prefill import Continuation, Prompt
 from ambi_eval.models.requests import AUDIO_MARK, as_messages
 
 logger = logging.getLogger(__name__)
@@ -220,8 +220,8 @@ def agrees_with_generate(subject: Subject) -> str:
     expected = float(logprobs.gather(1, tokens[:, None]).sum())
     text = family.processor.tokenizer.decode(tokens.tolist(), skip_special_tokens=True)
 
-    read = subject.lm.decoder.prefill(Prompt(inputs, keys=[0]))
-    ((scored, _),) = subject.lm.decoder.score(read, [Continuation(tokens.tolist(), ends=False)])
+    given = Prompt(inputs, continuations=[Continuation(tokens.tolist(), ends=False)])
+    ((_, ((scored, _),)),) = subject.lm.decoder.score([given])
     (((answer,),)) = subject.answers([(QUESTION, path)], GREEDY)
     off = abs(scored - expected) / len(tokens)
     most = TOLERANCE if subject.exact else HALF_TOLERANCE

@@ -1,79 +1,42 @@
-"""Encode a clip once, read its prompt once, then decode all its answers side by side.
+"""Read a clip and its prompts once, then decode all answers side by side.
 
-1. Prefill: one clip at a time goes through the audio encoder and the language model. What stays is the KV cache of its
-   prompt and the logits of the first answer token. (Several clips at once would have to be padded, and then the result
-   depends on the neighbours: Phi-4-multimodal and Granite Speech are not batch-invariant.) The next prompt about the
-   same audio is read on from where it differs.
-2. Expand: the cache is copied once per answer; clips of different length are right-aligned in one batch.
+1. Prefill (`prefill.py`): audio and prompt go through the model once. What stays is the KV cache of the prompt and the
+   logits of the first answer token.
+2. Expand: the cache is copied once per answer; clips of different length are right-aligned in one batch (`batch.py`).
 3. Decode: one token for all rows at a time. Finished rows leave, rows of the next prompts enter, whatever strategy they
    belong to.
 
 Beam search does 1 and 2, and hands the expanded caches of several prompts to `generate()`. The likelihoods of given
-continuations are one forward pass of all of them over the expanded cache.
+continuations, of all prompts about a clip, are one forward pass over their expanded caches.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import chain, islice
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import chain, groupby, islice
 from typing import Any
 
 import psutil
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers import BatchFeature, DynamicCache, GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers import DynamicCache, GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from ambi_eval.candidates import Candidate
 from ambi_eval.errors import AmbiError
-from ambi_eval.models.batch import Batch, Prefilled, Row, joined, keys_and_values
+from ambi_eval.models.batch import Batch, Row, joined
 from ambi_eval.models.families import Family
+from ambi_eval.models.prefill import Prefilled, Prompt, Reader
 from ambi_eval.models.sampling import GenerationSettings, choose_tokens
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(eq=False)
-class Prompt:
-    """One clip with its question.
-
-    Attributes:
-        inputs: What the model reads, as `Family.model_inputs` gives it.
-        keys: The noise key of every answer that is wanted (`sampling.row_key`); for beam search, one for each of the
-            best beams that are wanted.
-        settings: How they are generated.
-        audios: Number of audios in it.
-        heard: What tells its audios from others; prompts that follow one another and hear the same share the work on
-            it. None: never shared.
-        owner: Whatever the caller wants to find it by.
-    """
-
-    inputs: BatchFeature
-    keys: Sequence[int]
-    settings: GenerationSettings = field(default_factory=GenerationSettings)
-    audios: int = 1
-    heard: Hashable = None
-    owner: Any = None
-
-
-@dataclass(frozen=True)
-class Continuation:
-    """An answer whose likelihood is asked for.
-
-    Attributes:
-        tokens: Its tokens, at least one.
-        ends: Whether the model must end its turn behind it. That is the sum over all tokens that end a turn.
-    """
-
-    tokens: list[int]
-    ends: bool
-
-
 Answered = tuple[Prompt, list[Candidate]]
+# Of every continuation its log-likelihood, and whether greedy decoding gives it.
+Scored = tuple[Prompt, list[tuple[float, bool]]]
 
 
 class Decoder:
@@ -82,8 +45,6 @@ class Decoder:
     Attributes:
         counts: What has been computed so far: `encodes` (audios), `prefills` (prompts), `generated_tokens`.
     """
-
-    _last: tuple[Hashable, Prefilled] | None = None
 
     def __init__(self, family: Family, batch_size: int | None = 1, max_batch_size: int = 64) -> None:
         """Set up for a model.
@@ -98,6 +59,7 @@ class Decoder:
         self.batch_size = batch_size
         self.max_batch_size = max_batch_size
         self.counts: Counter[str] = Counter()
+        self.reader = Reader(family, self.counts)
 
     @torch.inference_mode()
     def generate(self, prompts: Iterable[Prompt], widest: int | None = None) -> Iterator[Answered]:
@@ -117,12 +79,13 @@ class Decoder:
         ahead = next(coming, None)
         if ahead is None:
             return
-        widest = widest or len(ahead.keys)
-        room = None if self.batch_size is None else self.batch_size * widest
+        widest = widest or ahead.rows
+        room = self._room(widest)
         batch = Batch(self.model)
         answers: dict[Prompt, list[Row]] = {}  # of the prompts that are being decoded
-        arrived: list[tuple[Prefilled, list[Row]]] = []  # of them, those that are about to enter the batch
-        searches: dict[GenerationSettings, dict[Prompt, Prefilled]] = {}  # beam searches that wait for company
+        searches: dict[GenerationSettings, list[Prompt]] = {}  # beam searches that wait for company
+        unread: list[Prompt] = []  # of both, those that have just been let in
+        read: dict[Prompt, Prefilled] = {}  # what the others have not yet used
 
         def fits(prompt: Prompt) -> bool:
             if not answers and not searches:
@@ -131,41 +94,39 @@ class Decoder:
                 return False
             if prompt.settings.num_beams > 1:
                 return not self._is_full(searches.get(prompt.settings, ()), prompt.settings, room)
-            entering = sum(len(rows) for _, rows in arrived)
+            entering = sum(len(answers[each]) for each in unread if each in answers)
             # Whenever rows enter, all others are copied: not before half of the room is free, and then all of it.
-            return 2 * len(batch.rows) <= room and (
-                not entering or len(batch.rows) + entering + len(prompt.keys) <= room
-            )
+            return 2 * len(batch.rows) <= room and (not entering or len(batch.rows) + entering + prompt.rows <= room)
 
         while ahead or answers or searches:
             found: dict[Prompt, list[Candidate]] = {}
             try:
                 while ahead and fits(ahead):
-                    read = self.prefill(ahead, ahead.settings.max_gen_toks)
+                    unread.append(ahead)
                     if ahead.settings.num_beams > 1:
-                        searches.setdefault(ahead.settings, {})[ahead] = read
+                        searches.setdefault(ahead.settings, []).append(ahead)
                     else:
                         answers[ahead] = [Row(key, ahead.settings) for key in ahead.keys]
-                        arrived.append((read, answers[ahead]))
-                    if room is None:
-                        room = min(self._rows_that_fit(read, ahead.settings), self.max_batch_size * widest)
                     ahead = next(coming, None)
-                if arrived:
-                    batch.add(arrived)
-                    arrived = []
+                if unread:
+                    read |= zip(unread, self.reader.read(unread), strict=True)
+                    room = self._room(widest, unread[0], read[unread[0]]) if room is None else room
+                    if entering := [(read.pop(each), answers[each]) for each in unread if each in answers]:
+                        batch.add(entering)
+                    unread = []
                 if batch.rows:
                     self._step(batch)
                 no_more = ahead is None or not (answers or fits(ahead))
                 for settings, group in list(searches.items()):
                     if no_more or self._is_full(group, settings, room):
-                        found |= zip(group, self._beams(group, settings), strict=True)
-                        del searches[settings]
+                        beams = self._beams(group, [read.pop(each) for each in group], settings)
+                        found |= zip(searches.pop(settings), beams, strict=True)
             except torch.OutOfMemoryError as error:
                 # Every answer comes out the same when it is begun anew.
                 again = [*found, *answers, *chain(*searches.values()), *([ahead] if ahead else [])]
                 room = self._less_room(room, again, error)
                 coming = chain(again, coming)
-                ahead, answers, arrived, searches, batch = next(coming), {}, [], {}, Batch(self.model)
+                ahead, answers, searches, unread, read, batch = next(coming), {}, {}, [], {}, Batch(self.model)
                 continue
             for prompt in [prompt for prompt, rows in answers.items() if all(row.finish for row in rows)]:
                 found[prompt] = [
@@ -173,66 +134,42 @@ class Decoder:
                     for k, row in enumerate(answers.pop(prompt))
                 ]
             yield from found.items()
+            self.reader.keep({prompt.heard for prompt in (ahead, *answers, *chain(*searches.values())) if prompt})
 
     @torch.inference_mode()
-    def prefill(self, prompt: Prompt, room: int = 0) -> Prefilled:
-        """Encode the audio of one prompt and read the prompt.
+    def score(self, prompts: Iterable[Prompt], widest: int | None = None) -> Iterator[Scored]:
+        """Yield every prompt with the likelihoods of its continuations; those about one clip are scored together.
 
         Args:
-            prompt: The prompt.
-            room: How many tokens its answer may have.
+            prompts: Read as they are needed. Those about one audio share the work on it if they follow one another.
+            widest: The most continuations or answers of a prompt: there is room for `batch_size` such prompts. By
+                default as many as the first prompt has.
 
         Raises:
-            AmbiError: If prompt and answer are longer than the model allows.
+            AmbiError: If a prompt with a continuation is longer than the model allows, or one prompt does not fit in
+                memory.
         """
-        inputs = {
-            name: value.to(self.model.device, self.model.dtype if value.is_floating_point() else None)
-            for name, value in prompt.inputs.items()
-        }
-        length, limit = inputs["input_ids"].shape[1], self.family.max_positions
-        if limit is not None and length + room > limit:
-            raise AmbiError(
-                f"a prompt of {length} tokens and {room} of its answer (max_gen_toks) are more than the "
-                f"{limit} positions of the model; lower max_gen_toks or shorten the prompt"
-            )
-        begun = self._begun(prompt, inputs)
-        if begun is None:
-            self.counts["encodes"] += prompt.audios
-            rest = inputs
-        else:
-            positions = torch.arange(begun.length, length, device=self.model.device) + begun.rope_delta
-            mask = torch.ones(1, length, dtype=torch.long, device=self.model.device)
-            unread = inputs["input_ids"][:, begun.length :]
-            rest = {"input_ids": unread, "attention_mask": mask, "position_ids": positions[None]}
-        with _last_position_only(self.model):
-            output = self.model(**rest, past_key_values=DynamicCache(begun.layers if begun else None), use_cache=True)
-        self.counts["prefills"] += 1
-        read = Prefilled(
-            layers=keys_and_values(output.past_key_values),
-            logits=output.logits[0, -1].float(),
-            input_ids=inputs["input_ids"],
-            rope_delta=self.family.rope_delta if begun is None else begun.rope_delta,
-        )
-        self._last = (prompt.heard, read)
-        return read
-
-    def _begun(self, prompt: Prompt, inputs: Mapping[str, Tensor]) -> Prefilled | None:
-        """Return what of this prompt was read with the last one: the same audio, and all tokens that are the same.
-
-        None where that does not cover the audio, or where the family makes it impossible to read on from there (token
-        types, caches that forget).
-        """
-        heard, last = self._last or (None, None)
-        if last is None or heard is None or heard != prompt.heard or any("token_type" in name for name in inputs):
-            return None
-        ids, before = inputs["input_ids"][0], last.input_ids[0]
-        most = min(len(ids) - 1, len(before))
-        same = int((ids[:most] == before[:most]).long().cumprod(0).sum())
-        placeholders = torch.tensor(self.family.placeholder_ids, dtype=ids.dtype, device=ids.device)
-        if torch.isin(ids[same:], placeholders).any() or any(keys.shape[2] < last.length for keys, _ in last.layers):
-            return None
-        layers = [(keys[:, :, :same], values[:, :, :same]) for keys, values in last.layers]
-        return Prefilled(layers, last.logits, ids[None, :same], last.rope_delta)
+        room = None
+        kept = set(self.reader.kept)  # by whoever asks about the same clips at the same time
+        for _, about_one_clip in groupby(prompts, lambda prompt: prompt if prompt.heard is None else prompt.heard):
+            waiting = deque(about_one_clip)
+            while waiting:
+                if room is None:
+                    room = self._room(widest or waiting[0].rows)
+                together = [waiting.popleft()]
+                while waiting and room and sum(each.rows for each in together) + waiting[0].rows <= room:
+                    together.append(waiting.popleft())
+                try:
+                    read = self.reader.read(together)
+                    if room is None:
+                        room = self._room(widest or together[0].rows, together[0], read[0])
+                    scores = self._likelihoods(together, read)
+                except torch.OutOfMemoryError as error:
+                    room = self._less_room(room, together, error)
+                    waiting.extendleft(reversed(together))
+                else:
+                    yield from zip(together, scores, strict=True)
+            self.reader.keep(kept)
 
     def _is_full(self, group: Collection[Prompt], settings: GenerationSettings, room: int | None) -> bool:
         """Whether one more beam search would be too many to go together."""
@@ -275,9 +212,11 @@ class Decoder:
             chosen[numbers] = choose_tokens(logits[numbers], settings, keys[numbers], steps[numbers])
         return chosen
 
-    def _beams(self, prompts: Mapping[Prompt, Prefilled], settings: GenerationSettings) -> list[list[Candidate]]:
+    def _beams(
+        self, prompts: Sequence[Prompt], read: Sequence[Prefilled], settings: GenerationSettings
+    ) -> list[list[Candidate]]:
         """Return the best beams of every prompt, the best one first."""
-        read, best = list(prompts.values()), max(len(prompt.keys) for prompt in prompts)
+        best = max(prompt.rows for prompt in prompts)
         longest = max(prompt.length for prompt in read)
         ids = torch.cat([pad(prompt.input_ids, (longest - prompt.length, 0)) for prompt in read])
         lengths = torch.tensor([[prompt.length] for prompt in read], device=ids.device)
@@ -307,38 +246,44 @@ class Decoder:
             [
                 self._candidate(tokens[:length], logprob, index, settings)
                 for index, (tokens, length, logprob) in enumerate(islice(beams, best))
-            ][: len(prompt.keys)]
+            ][: prompt.rows]
             for prompt in prompts
         ]
 
-    @torch.inference_mode()
-    def score(self, prompt: Prefilled, continuations: Sequence[Continuation]) -> list[tuple[float, bool]]:
-        """Return the summed log-likelihood of each continuation of a prompt, and whether greedy decoding gives it."""
-        rows, longest = len(continuations), max(len(each.tokens) for each in continuations)
-        device = prompt.logits.device
+    def _likelihoods(self, prompts: Sequence[Prompt], read: Sequence[Prefilled]) -> list[list[tuple[float, bool]]]:
+        """Return the scores of the continuations of every prompt: one pass over all of them."""
+        device = read[0].logits.device
+        rows = [(each, wanted) for prompt, each in zip(prompts, read, strict=True) for wanted in prompt.continuations]
+        longest = max(len(wanted.tokens) for _, wanted in rows)
         # What stands behind the end of a shorter one is seen by nobody.
-        padded = [[*each.tokens, *each.tokens[-1:] * (longest - len(each.tokens))] for each in continuations]
+        padded = [[*wanted.tokens, *wanted.tokens[-1:] * (longest - len(wanted.tokens))] for _, wanted in rows]
         tokens = torch.tensor(padded, device=device)
-        positions = torch.arange(prompt.length, prompt.length + longest, device=device) + prompt.rope_delta
+        lengths = torch.tensor([[each.length] for each, _ in rows], device=device)
+        deltas = torch.tensor([[each.rope_delta] for each, _ in rows], device=device)
+        cache = joined([each.expanded(prompt.rows) for prompt, each in zip(prompts, read, strict=True)])
+        width = cache[0][0].shape[2]
         output = self.model(
             input_ids=tokens,
-            attention_mask=torch.ones(rows, prompt.length + longest, dtype=torch.long, device=device),
-            position_ids=positions.expand(rows, -1),
-            past_key_values=DynamicCache(prompt.expanded(rows)),
+            attention_mask=(torch.arange(width + longest, device=device) >= width - lengths).long(),
+            position_ids=lengths + deltas + torch.arange(longest, device=device),
+            past_key_values=DynamicCache(cache),
             use_cache=True,
         )
-        logits = torch.cat([prompt.logits.expand(rows, 1, -1), output.logits.float()], dim=1)
-        logprobs, greedy = logits.log_softmax(-1), self._without_placeholders(logits).argmax(-1)
+        first = torch.stack([each.logits for each, _ in rows])
+        logits = torch.cat([first[:, None], output.logits.float()], dim=1)
+        logprobs, greedy = logits.log_softmax(-1), self._without_placeholders(logits).argmax(-1).tolist()
+        of_tokens = logprobs[:, :longest].gather(-1, tokens[:, :, None]).squeeze(-1).tolist()
+        of_ends = logprobs[:, :, self.family.end_ids].logsumexp(-1).tolist()
         scores = []
-        for row, each in enumerate(continuations):
-            end = len(each.tokens)
-            logprob = logprobs[row, :end].gather(-1, tokens[row, :end, None]).sum()
-            is_greedy = greedy[row, :end].tolist() == each.tokens
-            if each.ends:
-                logprob = logprob + logprobs[row, end, self.family.end_ids].logsumexp(-1)
-                is_greedy = is_greedy and int(greedy[row, end]) in self.family.end_ids
-            scores.append((float(logprob), is_greedy))
-        return scores
+        for row, (_, wanted) in enumerate(rows):
+            end = len(wanted.tokens)
+            logprob, is_greedy = sum(of_tokens[row][:end]), greedy[row][:end] == wanted.tokens
+            if wanted.ends:
+                logprob += of_ends[row][end]
+                is_greedy = is_greedy and greedy[row][end] in self.family.end_ids
+            scores.append((logprob, is_greedy))
+        found = iter(scores)
+        return [list(islice(found, prompt.rows)) for prompt in prompts]
 
     def _without_placeholders(self, logits: Tensor) -> Tensor:
         """Return logits with which a token that stands for audio is never chosen."""
@@ -367,13 +312,23 @@ class Decoder:
         stopped = self._ended(tokens, settings) or cut < len(text)
         return Candidate(text[:cut], logprob, len(tokens), "stop" if stopped else "length", index)
 
-    def _rows_that_fit(self, read: Prefilled, settings: GenerationSettings) -> int:
-        """Estimate from one prompt how many answers fit in memory: caches (twice while they grow) and logits."""
-        cache = sum(keys.nbytes + values.nbytes for keys, values in read.layers)
-        row = 2 * cache * (read.length + settings.max_gen_toks) / read.length + 4 * read.logits.nbytes
-        if settings.num_beams > 1:  # generate() keeps the scores of all tokens at every step
-            row += settings.max_gen_toks * read.logits.nbytes
-        return int(MEMORY_SHARE * _free_memory(read.logits.device) / row)
+    def _room(self, widest: int, prompt: Prompt | None = None, read: Prefilled | None = None) -> int | None:
+        """Return for how many answers there is room; what memory holds is estimated from one prompt that has been read.
+
+        That counts caches (twice while they grow) and logits. None if it depends on memory and no prompt is given.
+        """
+        if self.batch_size is not None:
+            room = self.batch_size * widest
+        elif prompt is None or read is None:
+            return None
+        else:
+            cache = sum(keys.nbytes + values.nbytes for keys, values in read.layers)
+            row = 2 * cache * (read.length + prompt.room) / read.length + 4 * read.logits.nbytes
+            if prompt.settings.num_beams > 1:  # generate() keeps the scores of all tokens at every step
+                row += prompt.room * read.logits.nbytes
+            fit = int(MEMORY_SHARE * _free_memory(read.logits.device) / row)
+            room = min(fit, self.max_batch_size * widest)
+        return room
 
     def _less_room(self, room: int | None, again: Sequence[Prompt], error: torch.OutOfMemoryError) -> int:
         """Return for how many answers there is room when these prompts did not fit in memory.
@@ -381,6 +336,7 @@ class Decoder:
         Raises:
             AmbiError: If there is one prompt only.
         """
+        self.reader.keep(())
         if len(again) == 1 or not room:
             raise AmbiError(
                 "the answers to one clip do not fit in memory; lower repeats, or give dtype=bfloat16"
@@ -408,16 +364,6 @@ class StopOnStrings(StoppingCriteria):
         """Return for every beam whether it is finished, shape (beams,)."""
         answers = input_ids[:, self.prompt_length :].tolist()
         return torch.tensor([self.ended(tokens) for tokens in answers], device=input_ids.device)
-
-
-@contextmanager
-def _last_position_only(model: Any) -> Iterator[None]:
-    """Let the LM head see the last position only: with 152k tokens in the vocabulary, all of them are gigabytes."""
-    handle = model.get_output_embeddings().register_forward_pre_hook(lambda head, hidden: (hidden[0][:, -1:],))
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def _free_memory(device: torch.device) -> int:

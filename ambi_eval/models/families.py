@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoProcessor, BatchFeature, GenerationConf
 
 from ambi_eval.audio import Samples
 from ambi_eval.errors import AmbiError
+from ambi_eval.models.features import remember_features
 
 
 class Family:
@@ -50,6 +51,7 @@ class Family:
         """Wrap a transformers model and its processor; the model's own generation settings are dropped."""
         self.model = model.eval()
         self.processor = processor
+        remember_features(audio_extractor(processor))
         text = model.config.get_text_config()
         self.sample_rate = int(getattr(audio_extractor(processor), "sampling_rate", 16000))
         self.end_ids = _as_list(

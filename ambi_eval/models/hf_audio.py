@@ -26,9 +26,10 @@ from ambi_eval.models.audio_lm import (
     refuse_unknown,
     whole_number,
 )
-from ambi_eval.models.decoding import Continuation, Decoder, Prompt
+from ambi_eval.models.decoding import Decoder
 from ambi_eval.models.families import load_family, processor_digest, weights_digest
 from ambi_eval.models.pools import Order, Pools
+from ambi_eval.models.prefill import Continuation, Prompt
 from ambi_eval.models.recall import Recall
 from ambi_eval.models.requests import Question, as_messages
 from ambi_eval.models.sampling import row_key
@@ -45,6 +46,8 @@ CLIPS_AHEAD = 16
 @register_model("hf-audio")
 class HFAudio(AudioLM):
     """Any audio-language model of transformers that answers in text; its own chat template is applied in here."""
+
+    widest = 1  # answers in the largest pool of the run
 
     def __init__(
         self,
@@ -168,13 +171,16 @@ class HFAudio(AudioLM):
     def make_scores(self, wanted: Mapping[Question, Continuations]) -> Iterator[tuple[Question, Likelihoods]]:
         """Yield every question with the likelihoods of its continuations; one prefill per prompt."""
         tokens = {question: [self._tokens(question, *each) for each in wanted[question]] for question in wanted}
-        for prompt in self._prompts(list(wanted)):
-            question = prompt.owner
-            read = self.decoder.prefill(prompt, max(len(each.tokens) for each in tokens[question]))
-            yield question, self.decoder.score(read, tokens[question])
+        prompts = self._prompts(list(wanted), continuations=lambda question: tokens[question])
+        widest = max(self.widest, *(len(each) for each in tokens.values()))
+        for prompt, scores in self.decoder.score(prompts, widest):
+            yield prompt.owner, scores
 
     def _prompts(
-        self, questions: Sequence[Question], keys: Callable[[Question], Sequence[int]] = lambda question: ()
+        self,
+        questions: Sequence[Question],
+        keys: Callable[[Question], Sequence[int]] = lambda question: (),
+        continuations: Callable[[Question], Sequence[Continuation]] = lambda question: (),
     ) -> Iterator[Prompt]:
         """Yield what the model reads for each question, while threads make ready what it reads next."""
         ready = load_ahead(self._read, questions, CLIPS_AHEAD)
@@ -185,7 +191,15 @@ class HFAudio(AudioLM):
                 if self.truncated == 0:
                     logger.warning("%s; the rest is cut off, here and wherever else", what)
                 self.truncated += 1
-            yield Prompt(inputs, keys(question), question.settings, len(question.spans), question.spans, question)
+            yield Prompt(
+                inputs,
+                keys(question),
+                question.settings,
+                continuations(question),
+                audios=len(question.spans),
+                heard=question.spans or None,
+                owner=question,
+            )
 
     def _read(self, question: Question) -> tuple[BatchFeature, list[str]]:
         """Return what the model reads, features of the audio included; and which audios are longer than it hears."""

@@ -170,6 +170,20 @@ def test_beams_are_those_of_generate(lm, inputs, requests, expands_whole_prompts
         assert [beam.logprob for beam in beams] == pytest.approx(scores, abs=1e-4)
 
 
+def test_questions_about_a_clip_are_answered_as_each_is_alone(lm, read, ask, voice):
+    contexts = ["<audio>Which emotion?", "<audio>Which emotion does the speaker express?", "<audio>Happy?"]
+    asked = [ask(context, voice(seconds, 0), **GREEDY) for seconds in (3.0, 0.4) for context in contexts]
+    answers = lm.generate_until(asked)
+    scores = lm.loglikelihood([ask(each.args[0], voice(3.0, 0), continuation="happy") for each in asked[:3]])
+    for n, answer in enumerate(answers):
+        (text,), (score,) = reference(lm, read(contexts[n % 3], 3.0 if n < 3 else 0.4))
+        assert answer == text
+        assert answer.logprob == pytest.approx(score, abs=1e-4)
+    for context, (together, _) in zip(contexts, scores, strict=True):
+        ((alone, _),) = lm.loglikelihood([ask(context, voice(3.0, 0), continuation="happy")])
+        assert together == pytest.approx(alone, abs=1e-4)
+
+
 @torch.inference_mode()
 def test_likelihoods_are_those_of_teacher_forcing(lm, inputs, requests):
     labels = ["happy", "angry and sad"]

@@ -2,7 +2,8 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from ambi_eval.models.batch import Batch, Prefilled, Row, keys_and_values
+from ambi_eval.models.batch import Batch, Row
+from ambi_eval.models.prefill import Prefilled, keys_and_values
 
 TOKENS = [[5, 9, 3, 7, 2, 8, 1], [4, 4, 6], [9, 1, 2, 3, 4]]
 

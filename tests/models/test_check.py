@@ -107,7 +107,7 @@ def prefill_for_every_answer(lm):
         for prompt in prompts:
             answers = []
             for key in prompt.keys:
-                single = check.Prompt(prompt.inputs, [key], prompt.settings, prompt.audios, owner=prompt.owner)
+                single = check.Prompt(prompt.inputs, [key], prompt.settings, audios=prompt.audios, owner=prompt.owner)
                 answers += next(generate([single], widest))[1]
             yield prompt, answers
 
@@ -116,7 +116,9 @@ def prefill_for_every_answer(lm):
 
 def misjudge_likelihoods(lm):
     score = lm.decoder.score
-    lm.decoder.score = lambda *args: [(0.9 * logprob, greedy) for logprob, greedy in score(*args)]
+    lm.decoder.score = lambda *args: (
+        (prompt, [(0.9 * logprob, greedy) for logprob, greedy in scores]) for prompt, scores in score(*args)
+    )
 
 
 def believe_in_every_label(lm):
@@ -133,7 +135,7 @@ def name_no_seed(lm):
 
 
 def break_down(lm):
-    lm.decoder.prefill = lambda *args, **kwargs: 1 / 0
+    lm.decoder.reader.read = lambda *args, **kwargs: 1 / 0
 
 
 @pytest.mark.parametrize(

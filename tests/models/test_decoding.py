@@ -9,8 +9,9 @@ from scipy import stats
 from ambi_eval.audio import AudioSpan, load_audio
 from ambi_eval.errors import AmbiError
 from ambi_eval.models import decoding
-from ambi_eval.models.decoding import Continuation, Decoder, Prompt
+from ambi_eval.models.decoding import Decoder
 from ambi_eval.models.families import load_family
+from ambi_eval.models.prefill import Continuation, Prompt
 from ambi_eval.models.requests import as_messages
 from ambi_eval.models.sampling import GenerationSettings, choose_tokens, row_key
 
@@ -219,7 +220,9 @@ def test_likelihoods_of_continuations_are_those_of_teacher_forcing(family, promp
     decoder, prompt = Decoder(family), prompts()[clip]
     best = family.model.generate(**prompt.inputs, max_new_tokens=3)[0, prompt.inputs["input_ids"].shape[1] :].tolist()
     wanted = [Continuation(tokens, ends) for tokens in ([60, 70, 80], [90], [60, 70], best[:2])]
-    for each, (logprob, is_greedy) in zip(wanted, decoder.score(decoder.prefill(prompt), wanted), strict=True):
+    prompt.continuations = wanted
+    ((_, scores),) = decoder.score([prompt])
+    for each, (logprob, is_greedy) in zip(wanted, scores, strict=True):
         logprobs = forward(family, prompt.inputs, each.tokens).log_softmax(-1)
         expected = sum(logprobs[step, token].item() for step, token in enumerate(each.tokens))
         if ends:
@@ -227,6 +230,75 @@ def test_likelihoods_of_continuations_are_those_of_teacher_forcing(family, promp
         assert logprob == pytest.approx(expected, abs=1e-4)
         best_end = logprobs[-1].argmax().item() in family.end_ids
         assert is_greedy == (each.tokens == best[: len(each.tokens)] and (not ends or best_end))
+
+
+WORDS = [Continuation([60, 70, 80], True), Continuation([90], True), Continuation([60, 70], False)]
+
+
+@pytest.fixture
+def scored_prompts(prompts):
+    """Build three prompts about each of two clips, with the continuations to be scored."""
+
+    def build():
+        questions = [prompt for prompt in prompts() if prompt.owner in (0, 1)]
+        for clip, question in enumerate(questions):
+            for n in range(3):
+                inputs = {name: value.clone() for name, value in question.inputs.items()}
+                inputs["input_ids"][0, -2 - n] = 65 + n
+                yield Prompt(inputs, continuations=WORDS[: 3 - n], heard=clip, owner=(clip, n))
+
+    return build
+
+
+def scores_of(decoder, prompts, widest=None):
+    return {prompt.owner: scores for prompt, scores in decoder.score(prompts, widest)}
+
+
+def assert_same_scores(some, others):
+    assert some.keys() == others.keys()
+    for one, other in ((some[owner], others[owner]) for owner in some):
+        assert [score for score, _ in one] == pytest.approx([score for score, _ in other], abs=1e-4)
+        assert [is_greedy for _, is_greedy in one] == [is_greedy for _, is_greedy in other]
+
+
+# The first prompt about a clip is read alone, the others as far as they fit; then all of them are scored.
+@pytest.mark.parametrize(
+    ("batch_size", "rows"), [(1, [1, 3, 2, 3] * 2), (2, [1, 2, 6] * 2), (None, [1, 3, 2, 3, 1, 2, 6])]
+)
+def test_prompts_about_a_clip_are_scored_together_as_each_is_alone(family, scored_prompts, calls, batch_size, rows):
+    together = scores_of(Decoder(family, batch_size), scored_prompts())
+    assert [len(kwargs["input_ids"]) for kwargs in calls] == rows
+    alone = {}
+    for prompt in scored_prompts():
+        prompt.heard = None
+        alone |= scores_of(Decoder(family), [prompt])
+    assert_same_scores(together, alone)
+
+
+def test_scoring_shares_what_others_have_read_and_leaves_it_to_them(family, scored_prompts):
+    decoder = Decoder(family, 2)
+    first, *others = scored_prompts()
+    decoder.reader.read([first])
+    scores_of(decoder, others)
+    assert decoder.counts["encodes"] == 2
+    assert set(decoder.reader.kept) == {0}
+
+
+def test_scoring_recovers_from_out_of_memory(family, scored_prompts, caplog):
+    expected = scores_of(Decoder(family), scored_prompts())
+    memory = RunsOutOfMemory(family.model, rows=3)
+    with caplog.at_level(logging.WARNING):
+        found = scores_of(Decoder(family, 2), scored_prompts())
+    memory.handle.remove()
+    assert_same_scores(found, expected)
+    assert [record.args for record in caplog.records] == [(6, 3)]
+
+
+def test_a_prompt_whose_continuations_do_not_fit_is_said(family, scored_prompts):
+    memory = RunsOutOfMemory(family.model, rows=2)
+    with pytest.raises(AmbiError, match="do not fit in memory"):
+        scores_of(Decoder(family, 2), scored_prompts())
+    memory.handle.remove()
 
 
 def test_twenty_answers_cost_one_encoding_one_prefill_and_little_for_the_finished(family, prompts, calls):
@@ -245,20 +317,12 @@ def test_twenty_answers_cost_one_encoding_one_prefill_and_little_for_the_finishe
     assert decoder.counts == {"encodes": 4, "prefills": 4, "generated_tokens": tokens}
 
 
-def test_the_head_computes_one_position_of_the_prompt(family, prompts):
-    seen = []
-    handle = family.model.lm_head.register_forward_hook(lambda head, args, output: seen.append(output.shape[:2]))
-    Decoder(family).prefill(prompts()[0])
-    handle.remove()
-    assert seen == [(1, 1)]
-    assert forward(family, prompts()[0].inputs, [60, 70]).shape[0] == 3  # and all of them again afterwards
-
-
 def test_two_clips_get_different_answers(family, inputs, voice):
     def heard(*seeds):
         parts = [family.audio_part(load_audio(AudioSpan(voice(3.0, seed)), 16000)) for seed in seeds]
         inputs = family.model_inputs(as_messages("<audio>" * len(seeds) + "Happy or sad?", parts))
-        return Decoder(family).prefill(Prompt(inputs, [0], audios=len(seeds))).logits
+        (read,) = Decoder(family).reader.read([Prompt(inputs, [0], audios=len(seeds))])
+        return read.logits
 
     assert (heard(0) - heard(1)).abs().max() > 1e-3
     assert (heard(0, 1) - heard(1, 0)).abs().max() > 1e-3
@@ -382,8 +446,3 @@ def test_prompts_are_taken_as_they_are_needed(family, prompts):
     decoded = Decoder(family, 2).generate(slowly())
     next(decoded)
     assert taken == [0, 1, 2]  # one is always ready
-
-
-def test_a_prompt_too_long_for_its_answer_is_said(family, prompts):
-    with pytest.raises(AmbiError, match=r"a prompt of \d+ tokens and 2000 of its answer .* lower max_gen_toks"):
-        answers(Decoder(family), prompts()[:1], GenerationSettings(max_gen_toks=2000))

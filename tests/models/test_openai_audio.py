@@ -351,7 +351,7 @@ def transformers_serve(tmp_path_factory):
 def test_transformers_serve_gives_the_greedy_answers_of_the_model(transformers_serve, ask, voice):
     url, checkpoint = transformers_serve
     # Its `stop` needs a tokenizer where it has a processor.
-    lm = OpenAIAudio(checkpoint, base_url=url, extra_body={"stop": None}, store="none", max_retries=0, num_concurrent=1)
+    lm = OpenAIAudio(checkpoint, base_url=url, extra_body={"stop": None}, store="none", num_concurrent=1)
     paths = [voice(0.5, 1), voice(2.0, 2)]
     question = "<audio>Which emotion do you hear? Answer with exactly one word of: angry, happy, neutral, sad."
     contexts = [question, f"<system>Be short.</system>\n{question}"]
