@@ -2,6 +2,7 @@
 
     python benchmarks/decoding.py --quick                     three rows, under five minutes on two CPU cores
     python benchmarks/decoding.py --json decoding.json        all rows
+    python benchmarks/decoding.py --n 1 --repetitions 5       some of them
     python benchmarks/decoding.py --size 7b --device cuda     Qwen2-Audio-7B's shape in bfloat16
 
 The model has Qwen2-Audio's architecture and random weights, which cost what trained ones do. Every answer is exactly as
@@ -16,6 +17,7 @@ import platform
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -197,6 +199,8 @@ def measure(ways: Ways, seconds: float, repetitions: int, baselines: bool = True
         "n": ways.n,
         "clips": len(ways.inputs),
         "seconds": ours,
+        "seconds_clones": median(times["clones"]) if baselines else None,
+        "seconds_num_return_sequences": median(times["num_return_sequences"]) if baselines else None,
         "candidates_per_second": ways.n * len(ways.inputs) / ours,
         "speedup_vs_clones": speedup("clones"),
         "speedup_vs_num_return_sequences": speedup("num_return_sequences"),
@@ -223,6 +227,23 @@ def bandwidth_bound(family: Any, row: dict[str, Any], bytes_per_second: float, p
     return steps * (language + cache) / bytes_per_second / row["decode_seconds"]
 
 
+def slopes(rows: list[dict[str, Any]], along: str) -> list[dict[str, Any]]:
+    """Return what one more answer (`along="n"`) or clip (`"clips"`) costs: a line through rows that else are alike."""
+    names = [name for name in ("audio_seconds", "answer_tokens", "n", "clips") if name != along]
+    alike: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        alike.setdefault(tuple(row[name] for name in names), []).append(row)
+    found = []
+    for key, group in alike.items():
+        steps = [row[along] for row in group]
+        if len(set(steps)) > 2:
+            line = {"further": along, **dict(zip(names, key, strict=True))}
+            for way in ("seconds", "seconds_clones"):
+                line[way] = np.polyfit(steps, [row[way] for row in group], 1)[0]
+            found.append(line)
+    return found
+
+
 def memory_bandwidth(device: torch.device) -> float:
     """Return the bytes per second at which this device reads memory, measured by summing a large tensor."""
     block = torch.ones(2**28 if device.type == "cuda" else 2**25, device=device)
@@ -237,6 +258,9 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="mid")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", help="bfloat16 on a GPU, float32 else")
+    parser.add_argument("--seconds", type=float, nargs="+", default=[3.0, 10.0, 30.0], help="of audio")
+    parser.add_argument("--tokens", type=int, nargs="+", default=[8, 64, 256], help="of each answer")
+    parser.add_argument("--n", type=int, nargs="+", default=[1, 5, 20], help="answers to each clip")
     parser.add_argument("--clips", type=int, help="4 by default")
     parser.add_argument("--batch-size", type=int, help="clips decoded together; by default what fits in memory")
     parser.add_argument("--repetitions", type=int, help="3 by default")
@@ -248,28 +272,36 @@ def main() -> None:
     dtype = getattr(torch, arguments.dtype or ("bfloat16" if device.type == "cuda" else "float32"))
     family = build(arguments.size, device, dtype)
 
-    grid = [(10.0, tokens, 20) for tokens in (8, 64, 256)]
-    if not arguments.quick:
-        grid = [(seconds, tokens, n) for seconds in (3.0, 10.0, 30.0) for tokens in (8, 64, 256) for n in (1, 5, 20)]
+    if arguments.quick:
+        grid = [(10.0, tokens, 20, clips) for tokens in (8, 64, 256)]
+    else:
+        grid = [(*row, clips) for row in product(arguments.seconds, arguments.tokens, arguments.n)]
+        grid += [(10.0, 8, 20, more * clips) for more in (2, 4) if (10.0, 8, 20, clips) in grid]
     columns = ["audio_seconds", "answer_tokens", "n", "clips", "seconds", "candidates_per_second"]
     columns += ["speedup_vs_clones", "speedup_vs_num_return_sequences", "encodes", "prefills", "peak_mb"]
     columns += ["share_of_bandwidth_bound"]
     print("  ".join(columns))
     bandwidth = memory_bandwidth(device)
     rows = []
-    for seconds, tokens, n in grid:
-        inputs = make_inputs(family, seconds, clips)
+    for seconds, tokens, n, n_clips in grid:
+        inputs = make_inputs(family, seconds, n_clips)
         ways = Ways(family, inputs, tokens, n, arguments.batch_size)
         row = measure(ways, seconds, repetitions)
         one_token = measure(Ways(family, inputs, 1, n, arguments.batch_size), seconds, 1, baselines=False)
         row["decode_seconds"] = row["seconds"] - one_token["seconds"]
         row["share_of_bandwidth_bound"] = bandwidth_bound(family, row, bandwidth, inputs[0]["input_ids"].shape[1])
         rows.append(row)
-        print("  ".join(f"{row[name]:>{len(name)}.{3 if isinstance(row[name], float) else 0}f}" for name in columns))
+        cells = (f"{row[name]:>{len(name)}.{3 if isinstance(row[name], float) else 0}f}" for name in columns)
+        print("  ".join(cells), flush=True)
+    growth = [*slopes(rows, "n"), *slopes(rows, "clips")]
+    for line in growth:
+        further = line["further"]
+        print(f"further {further}: ", *(f"{name} {line[name]:.3g}" for name in line if name != "further"), sep="  ")
     print(f"memory read at {bandwidth / 1e9:.1f} GB/s")
     if arguments.json:
         machine = {"device": str(device), "dtype": str(dtype), "torch": torch.__version__, "cpu": platform.processor()}
-        arguments.json.write_text(json.dumps({"machine": machine, "size": arguments.size, "rows": rows}, indent=1))
+        found = {"machine": machine, "size": arguments.size, "rows": rows, "slopes": growth}
+        arguments.json.write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ class RayEngine:
         """
         try:
             import ray
+            from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
         except ImportError as error:
             raise AmbiError("--engine ray needs Ray: pip install 'ambi-eval[ray]'") from error
         self.ray = ray
@@ -60,7 +61,9 @@ class RayEngine:
                     f"the model {model.name} takes {model.gpus:g} GPU, the Ray cluster has {there:g}: say how many in "
                     f"the grid (models: {model.name}: gpus: 0)"
                 )
-        self.mailbox: Any = ray.remote(num_cpus=0)(_Mailbox).remote()
+        # On this machine: with any other one it could be lost, and the sweep with it.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self.mailbox: Any = ray.remote(_Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
         self.jobs: dict[Any, Job] = {}
 
     def submit(self, job: Job) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sqlite3
 import sys
 import time
@@ -13,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from rich.console import Console
@@ -53,11 +52,12 @@ def count_answers(store: Path) -> int:
 class Losing:
     """An engine around another one: it notes the events, and kills a process with -9 in the middle of a cell.
 
-    The process is killed once, as soon as the store of its job holds answers that the cell has made.
+    The process is killed once, as soon as the store of its job holds answers that the cell has made. Of a machine in a
+    Ray cluster, all is killed that stands for it here: the process that started the job's as well.
     """
 
-    def __init__(self, engine: Any, job: str = "", task: str = "") -> None:
-        self.engine, self.job, self.task = engine, job, task
+    def __init__(self, engine: Any, job: str = "", task: str = "", machine: bool = False) -> None:
+        self.engine, self.job, self.task, self.machine = engine, job, task, machine
         self.jobs: list[Job] = []
         self.seen: list[Event] = []
         self.answers_before: dict[Path, int] = {}
@@ -79,12 +79,14 @@ class Losing:
     def _kill(self, event: Event) -> None:
         job = [job for job in self.jobs if job.name == event.job][-1]
         before = count_answers(job.store)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while count_answers(job.store) == before:
             assert time.monotonic() < deadline, f"{event.cell} was over before it could be killed"
             time.sleep(0.01)
         log = (job.folder / event.cell / job.log).read_text()
-        os.kill(int(log.rpartition("sweep.jobs: process ")[2].split()[0]), signal.SIGKILL)
+        process = psutil.Process(int(log.rpartition("sweep.jobs: process ")[2].split()[0]))
+        for each in [process.parent(), process] if self.machine else [process]:
+            each.kill()
         self.answers_at_death = count_answers(job.store) - before
 
     def close(self) -> None:

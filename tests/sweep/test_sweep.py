@@ -103,17 +103,31 @@ class TestOneMachine:
 
 
 class TestRay:
+    """A cluster of three: one where the sweep runs, and two with a core and a GPU each, by what they tell Ray."""
+
     @pytest.fixture(scope="class")
-    def killed(self, cells, folder, run, losing):
-        """A sweep of two replicas, the first of which is killed once while it samples."""
+    def cluster(self):
         pytest.importorskip("ray")
+        from ray.cluster_utils import Cluster
+
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "num_gpus": 0})
+        for _ in range(2):
+            cluster.add_node(num_cpus=1, num_gpus=1)
+        yield cluster
+        cluster.shutdown()
+
+    @pytest.fixture(scope="class")
+    def killed(self, cluster, grid, folder, run, losing):
+        """A sweep of two replicas with a GPU each; the machine of the first is lost while it samples."""
         from ambi_eval.sweep.cluster import RayEngine
 
-        sampled = [cell for cell in cells if cell.pool in ("samples", "labels")]
-        engine = losing(RayEngine([cells[0].model]), job="share-0-of-2", task="ambi_demo_sc")
+        model = {"model_args": {"pretrained": "ambi-tiny", "device": "cpu"}, "gpus": 1}
+        sampled = grid(models={"tiny": model}, strategies=["sc", "asc", "exact"])
+        ray = RayEngine([sampled[0].model], cluster.address)
+        engine = losing(ray, job="share-0-of-2", task="ambi_demo_sc", machine=True)
         return sampled, engine, run(sampled, folder / "ray", engine, replicas=2)
 
-    def test_the_share_of_a_killed_process_is_run_again(self, killed):
+    def test_the_share_of_a_lost_machine_is_run_again_elsewhere(self, killed, cluster):
         _, engine, failures = killed
         assert failures == {}
         assert 0 < engine.answers_at_death < 720
