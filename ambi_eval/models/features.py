@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from concurrent.futures import Future
-from copy import deepcopy
+from copy import copy
 from threading import Lock
 from typing import Any
 
@@ -42,7 +42,7 @@ def remember_features(extractor: Any, most: int = REMEMBERED) -> None:
                 features.set_result(kind.__call__(self, *args, **kwargs))
             except Exception as error:
                 features.set_exception(error)
-        return deepcopy(features.result())  # processors rename and remove entries
+        return copy(features.result())  # processors rename and remove entries
 
     # Python looks for __call__ in the class, and processors ask for the class by its name.
     names = {"__call__": call, "__module__": kind.__module__, "__doc__": kind.__doc__}

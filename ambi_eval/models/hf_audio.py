@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -183,36 +184,41 @@ class HFAudio(AudioLM):
         continuations: Callable[[Question], Sequence[Continuation]] = lambda question: (),
     ) -> Iterator[Prompt]:
         """Yield what the model reads for each question, while threads make ready what it reads next."""
-        ready = load_ahead(self._read, questions, CLIPS_AHEAD)
-        for question, (inputs, too_long) in zip(questions, ready, strict=True):
+        about_one_clip = [list(group) for _, group in groupby(questions, lambda each: each.spans or id(each))]
+        ready = load_ahead(self._read, about_one_clip, CLIPS_AHEAD)
+        for group, (inputs, too_long) in zip(about_one_clip, ready, strict=True):
             for what in too_long:
                 if self.long_audio == "refuse":
                     raise AmbiError(f"{what}; give long_audio=cut to go on with these")
                 if self.truncated == 0:
                     logger.warning("%s; the rest is cut off, here and wherever else", what)
-                self.truncated += 1
-            yield Prompt(
-                inputs,
-                keys(question),
-                question.settings,
-                continuations(question),
-                audios=len(question.spans),
-                heard=question.spans or None,
-                owner=question,
-            )
+                self.truncated += len(group)
+            for question, each in zip(group, inputs, strict=True):
+                yield Prompt(
+                    each,
+                    keys(question),
+                    question.settings,
+                    continuations(question),
+                    audios=len(question.spans),
+                    heard=question.spans or None,
+                    owner=question,
+                )
 
-    def _read(self, question: Question) -> tuple[BatchFeature, list[str]]:
-        """Return what the model reads, features of the audio included; and which audios are longer than it hears."""
+    def _read(self, questions: Sequence[Question]) -> tuple[list[BatchFeature], list[str]]:
+        """Return what the model reads for questions about one clip, and which of its audios are longer than it hears.
+
+        The audio is decoded, and its features are made, once for all of them.
+        """
         parts, too_long = [], []
         window, rate = self.family.window_seconds, self.family.sample_rate
-        for span in question.spans:
+        for span in questions[0].spans:
             samples = load_audio(span, rate)
             if window is not None and len(samples) > window * rate:
                 seconds = len(samples) / rate
                 too_long.append(f"{span.path}: {seconds:.1f} s of audio, of which {self.name} hears {window:g} s")
                 samples = samples[: int(window * rate)]
             parts.append(self.family.audio_part(samples))
-        return self.family.model_inputs(as_messages(question.context, parts)), too_long
+        return [self.family.model_inputs(as_messages(question.context, parts)) for question in questions], too_long
 
     def _row_keys(self, question: Question, numbers: Sequence[int]) -> list[int]:
         """Return the key of the sampling noise of each of these answers; greedy and beam search have no noise."""

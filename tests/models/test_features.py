@@ -70,8 +70,7 @@ def test_what_is_asked_otherwise_is_made_anew(extractor, fresh, audio, options):
 
 def test_what_a_processor_does_to_features_is_not_remembered(extractor, fresh):
     first = extractor(noise(0), sampling_rate=16_000, return_tensors="np")
-    first["input_features"][:] = 0
-    first.pop("attention_mask", None)
+    first["audio_features"] = first.pop("input_features")
     assert_same(
         extractor(noise(0), sampling_rate=16_000, return_tensors="np"),
         fresh(noise(0), sampling_rate=16_000, return_tensors="np"),
