@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from ambi_eval.candidates import Candidate
 from ambi_eval.corpora.manifest import data_dir
 from ambi_eval.errors import AmbiError, did_you_mean
-from ambi_eval.models.pools import Pools
+from ambi_eval.models.pools import Answered, Pools
 from ambi_eval.models.processes import DataParallelLM
 from ambi_eval.models.recall import Recall
 from ambi_eval.models.requests import Question, as_context, asked_pools, multimodal, shared_prompts
@@ -103,11 +104,29 @@ class AudioLM(DataParallelLM):
         return answers
 
     def _rated(self, questions: Sequence[Question]) -> Iterator[tuple[Question, list[Candidate], dict[str, float]]]:
-        """Yield every question with its answers and the ratings of their texts, where the request names a verifier."""
-        answered = self.pools.answers(questions)
+        """Yield every question with its answers and the ratings of their texts, where the request names a verifier.
+
+        What `almv` and `walmv` share is rated once.
+        """
+        alike: dict[Question, list[Answered]] = {}
+
+        def one_of_each() -> Iterator[Answered]:
+            for pool in self.pools.answers(questions):
+                groups: dict[tuple[str, ...], list[Answered]] = {}
+                for question, answers in pool:
+                    asked = multimodal(question.requests[0]).get("verifier")
+                    groups.setdefault((json.dumps(asked), *map(str, answers)), []).append((question, answers))
+                for group in groups.values():
+                    alike[group[0][0]] = group
+                    yield group[0]
+
         if any("verifier" in multimodal(question.requests[0]) for question in questions):
-            return self.rated_by.verifier.rate(answered)
-        return ((question, pool, {}) for question, pool in answered)
+            rated = self.rated_by.verifier.rate(one_of_each())
+        else:
+            rated = ((question, answers, {}) for question, answers in one_of_each())
+        for question, _, ratings in rated:
+            for each, answers in alike.pop(question):
+                yield each, answers, ratings
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> Likelihoods:
         """Return the log-likelihood of each continuation and whether it is the greedy one; one prefill per prompt.

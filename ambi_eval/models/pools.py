@@ -28,6 +28,7 @@ class Order:
     key: str
 
 
+Answered = tuple[Question, list[Candidate]]
 Make = Callable[[Sequence[Order]], Iterator[tuple[Order, list[Candidate]]]]
 
 
@@ -47,8 +48,8 @@ class Pools:
         self.seed = seed
         self.make = make
 
-    def answers(self, questions: Sequence[Question]) -> Iterator[tuple[Question, list[Candidate]]]:
-        """Yield every question with its answers as soon as they are there, in no particular order.
+    def answers(self, questions: Sequence[Question]) -> Iterator[list[Answered]]:
+        """Yield all questions of a pool, each with its answers, as soon as they are there, in no particular order.
 
         Adaptive questions are drawn in rounds: what is not settled after one round is ordered again for the next. A
         question is left out if the model could not make all that was ordered for it.
@@ -66,7 +67,7 @@ class Pools:
                     orders.append(Order(groups[key][0], numbers, key))
                 else:
                     del pending[key]
-                    yield from _pools(groups[key], known.pop(key))
+                    yield _answered(groups[key], known.pop(key))
             # Prompts about the same audio follow one another, so that it is encoded once.
             orders.sort(key=lambda order: str(order.question.spans))
             for order, made in self.make(orders):
@@ -75,7 +76,7 @@ class Pools:
                 known[order.key] |= fresh
                 if not _missing(groups[order.key], known[order.key]):
                     del pending[order.key]
-                    yield from _pools(groups[order.key], known.pop(order.key))
+                    yield _answered(groups[order.key], known.pop(order.key))
             for order in orders:
                 if order.key in pending and not known[order.key].keys() >= set(order.numbers):
                     del pending[order.key]
@@ -103,9 +104,12 @@ def _wanted(question: Question, known: Mapping[int, Candidate]) -> int:
     return size
 
 
-def _pools(group: Sequence[Question], known: Mapping[int, Candidate]) -> Iterator[tuple[Question, list[Candidate]]]:
-    """Yield the questions of one pool with their answers; what an adaptive one did not need is marked `not_drawn`."""
+def _answered(group: Sequence[Question], known: Mapping[int, Candidate]) -> list[Answered]:
+    """Return the questions of one pool with their answers; what an adaptive one did not need is marked `not_drawn`."""
+    answered = []
     for question in group:
         wanted = _wanted(question, known)
         left = question.n_answers - wanted
-        yield question, [known[number] for number in range(wanted)] + [Candidate(finish="not_drawn")] * left
+        drawn = [known[number] for number in range(wanted)]
+        answered.append((question, drawn + [Candidate(finish="not_drawn")] * left))
+    return answered

@@ -10,12 +10,12 @@ from typing import Any
 
 from ambi_eval.candidates import Candidate
 from ambi_eval.models.chat_server import ChatServer, RequestFailedError, concurrently
+from ambi_eval.models.pools import Answered
 from ambi_eval.models.recall import Recall
 from ambi_eval.models.requests import CANDIDATE_MARK, Question, multimodal
 
 Scored = Iterator[tuple[Question, list[tuple[float, bool]]]]
 Score = Callable[[Mapping[Question, Sequence[tuple[str, bool]]]], Scored]
-Answered = tuple[Question, list[Candidate]]
 Rated = tuple[Question, list[Candidate], dict[str, float]]
 
 # Room for a model that reasons before it gives its rating.

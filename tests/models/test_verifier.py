@@ -169,11 +169,15 @@ def test_if_all_ratings_fail_the_strategy_is_the_unweighted_mean_and_says_so(rat
 # ---------------------------------------------------------------------------------------------- other verifiers
 
 
-def verified(lm, ask, path):
-    request = ask("<audio>Which?", path, repeats=3, num_beams=3, max_gen_toks=4)
-    verifier = {"verifier": {"prompt": PROMPT.replace("How", "Rate it. How"), "ratings": RATINGS}}
-    request.arguments = (*request.args[:2], {**request.args[2], **verifier})
-    return lm.generate_until([request] * 3)
+def verified(lm, ask, path, *ratings):
+    """Return three beams that are rated by these scales, each scale for itself."""
+    requests = []
+    for each in ratings or [RATINGS]:
+        request = ask("<audio>Which?", path, repeats=3, num_beams=3, max_gen_toks=4)
+        verifier = {"verifier": {"prompt": PROMPT.replace("How", "Rate it. How"), "ratings": each}}
+        request.arguments = (*request.args[:2], {**request.args[2], **verifier})
+        requests += [request] * 3
+    return lm.generate_until(requests)
 
 
 def test_another_checkpoint_rates_as_it_rates_itself(qwen2_audio_checkpoint, lm, ask, voice, tmp_path):
@@ -208,6 +212,20 @@ def test_a_chat_server_rates_the_answers_of_a_checkpoint(qwen2_audio_checkpoint,
     info = lm.get_model_info()["ambi"]["verifier"]
     assert info["name"] == "listener"
     assert info["requests"] == len(chat_server.bodies) == len({answer for answer in answers if answer})
+
+
+def test_a_pool_that_two_strategies_share_is_rated_once(qwen2_audio_checkpoint, ask, voice, chat_server):
+    by_server = {"verifier": "openai:listener", "verifier_base_url": chat_server.url}
+    for options in ({}, by_server):
+        lm = HFAudio(str(qwen2_audio_checkpoint), device="cpu", store="none", seed=7, **options)
+        once = verified(lm, ask, voice(1.5))
+        before, asked = lm.decoder.counts["prefills"], len(chat_server.bodies)
+        twice = verified(lm, ask, voice(1.5), RATINGS, RATINGS)
+        assert [answer.rating for answer in twice] == [answer.rating for answer in once] * 2
+        assert (lm.decoder.counts["prefills"], len(chat_server.bodies)) == (2 * before, 2 * asked)
+    other = verified(lm, ask, voice(1.5), RATINGS, ["1", "2", "3", "4", "5"])
+    assert [answer.rating for answer in other[:3]] == [answer.rating for answer in once]
+    assert len(chat_server.bodies) == 4 * asked
 
 
 def test_a_checkpoint_rates_the_answers_of_a_chat_server(rated_by_server, voice):
