@@ -14,6 +14,8 @@ demo: .venv/package
 	$(BIN)/ambi-eval report runs/demo -o runs/demo/report.html
 	@echo "Synthetic speech, SIMULATED raters. Results: $(CURDIR)/runs/demo  Report: $(CURDIR)/runs/demo/report.html"
 
+# Models as small as those of the tests are slower on several threads than on one.
+test: export OMP_NUM_THREADS ?= 1
 test: .venv/test
 	$(BIN)/python -m pytest
 
