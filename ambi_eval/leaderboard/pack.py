@@ -24,7 +24,8 @@ from ambi_eval.leaderboard.verify import verify
 from ambi_eval.task_config import OVERRIDES
 
 # Model arguments that a submission may have. What an answer does not depend on stays at home: paths, devices, batch
-# sizes ... None of these runs code from a checkpoint or reaches out to a server, so that a re-run is safe with them.
+# sizes, kernels ... None of these runs code of the submitter's (the name of a kernel could) or reaches out to a server,
+# so that a re-run is safe with them.
 ARGUMENTS = (
     "pretrained",
     "model",
@@ -33,7 +34,6 @@ ARGUMENTS = (
     "seed",
     "long_audio",
     "max_length",
-    "attn_implementation",
     "peft",
 )
 

@@ -33,7 +33,6 @@ from ambi_eval.models.sampling import GenerationSettings, choose_tokens
 
 logger = logging.getLogger(__name__)
 
-
 Answered = tuple[Prompt, list[Candidate]]
 # Of every continuation its log-likelihood, and whether greedy decoding gives it.
 Scored = tuple[Prompt, list[tuple[float, bool]]]
@@ -323,9 +322,9 @@ class Decoder:
             return None
         else:
             cache = sum(keys.nbytes + values.nbytes for keys, values in read.layers)
-            row = 2 * cache * (read.length + prompt.room) / read.length + 4 * read.logits.nbytes
+            row = 2 * cache * (read.length + prompt.answer_length) / read.length + 4 * read.logits.nbytes
             if prompt.settings.num_beams > 1:  # generate() keeps the scores of all tokens at every step
-                row += prompt.room * read.logits.nbytes
+                row += prompt.answer_length * read.logits.nbytes
             fit = int(MEMORY_SHARE * _free_memory(read.logits.device) / row)
             room = min(fit, self.max_batch_size * widest)
         return room

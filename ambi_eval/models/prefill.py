@@ -72,8 +72,8 @@ class Prompt:
         return len(self.continuations) or len(self.keys)
 
     @property
-    def room(self) -> int:
-        """Tokens of its longest answer, at most."""
+    def answer_length(self) -> int:
+        """Number of tokens of its longest answer, at most."""
         return max((len(each.tokens) for each in self.continuations), default=self.settings.max_gen_toks)
 
 
@@ -134,10 +134,10 @@ class Reader:
         """
         limit = self.family.max_positions
         for prompt in prompts:
-            if limit is not None and prompt.length + prompt.room > limit:
+            if limit is not None and prompt.length + prompt.answer_length > limit:
                 raise AmbiError(
-                    f"a prompt of {prompt.length} tokens and {prompt.room} of its answer (max_gen_toks) are more than "
-                    f"the {limit} positions of the model; lower max_gen_toks or shorten the prompt"
+                    f"a prompt of {prompt.length} tokens and {prompt.answer_length} of its answer (max_gen_toks) are "
+                    f"more than the {limit} positions of the model; lower max_gen_toks or shorten the prompt"
                 )
         read: list[Prefilled] = []
         for heard, group in groupby(prompts, lambda prompt: prompt.heard):
@@ -152,16 +152,17 @@ class Reader:
         base = self.kept[heard]
         found = {tuple(base.input_ids[0].tolist()): base}
         going_on: dict[tuple[int, ...], Prompt] = {}
+        shared = base.length  # tokens that all of them share with it
         names = [tuple(prompt.inputs["input_ids"][0].tolist()) for prompt in prompts]
         for name, prompt in zip(names, prompts, strict=True):
             if name in found or name in going_on:
                 continue
-            if self._same(prompt, base):
-                going_on[name] = prompt
+            if same := self._same(prompt, base):
+                going_on[name], shared = prompt, min(shared, same)
             else:
                 found[name] = self._whole(prompt)
         if going_on:
-            found |= zip(going_on, self._rest([*going_on.values()], base), strict=True)
+            found |= zip(going_on, self._rest([*going_on.values()], base, shared), strict=True)
         return [found[name] for name in names]
 
     def _same(self, prompt: Prompt, base: Prefilled) -> int:
@@ -191,9 +192,9 @@ class Reader:
         layers = keys_and_values(output.past_key_values)
         return Prefilled(layers, output.logits[0, -1].float(), inputs["input_ids"], self.family.rope_delta)
 
-    def _rest(self, prompts: Sequence[Prompt], base: Prefilled) -> list[Prefilled]:
-        """Read of several prompts what comes behind the tokens that all of them share with another one."""
-        device, start = base.input_ids.device, min(self._same(prompt, base) for prompt in prompts)
+    def _rest(self, prompts: Sequence[Prompt], base: Prefilled, start: int) -> list[Prefilled]:
+        """Read of several prompts what comes behind the first `start` tokens, which they share with another one."""
+        device = base.input_ids.device
         all_ids = [prompt.inputs["input_ids"].to(device) for prompt in prompts]
         lengths = [prompt.length for prompt in prompts]
         # What stands behind the end of a shorter one is seen by nobody.

@@ -56,6 +56,10 @@ def test_flattered_likelihoods_and_costs_do_not_come_out_again(copy, edit):
             "'trust_remote_code' is not allowed",
         ),
         (lambda card: card["backend"]["arguments"].update(store="/tmp/x.sqlite"), "'store' is not allowed"),
+        (
+            lambda card: card["backend"]["arguments"].update(attn_implementation="somebody/kernel"),
+            "'attn_implementation' is not allowed",
+        ),
         (lambda card: card["model"].update(digest="0" * 64), "ambi-tiny has other weights than were submitted"),
     ],
 )

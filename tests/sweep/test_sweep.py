@@ -127,7 +127,7 @@ class TestRay:
         engine = losing(ray, job="share-0-of-2", task="ambi_demo_sc", machine=True)
         return sampled, engine, run(sampled, folder / "ray", engine, replicas=2)
 
-    def test_the_share_of_a_lost_machine_is_run_again_elsewhere(self, killed, cluster):
+    def test_the_share_of_a_lost_machine_is_run_again_elsewhere(self, killed):
         _, engine, failures = killed
         assert failures == {}
         assert 0 < engine.answers_at_death < 720
