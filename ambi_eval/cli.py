@@ -133,7 +133,7 @@ def prepare_demo(out: Out = None) -> None:
 
 
 def _folder(out: Path | None, corpus: str) -> Path:
-    from ambi_eval.corpora.manifest import manifest_path
+    from ambi_eval.paths import manifest_path
 
     return out or manifest_path(corpus).parent
 
@@ -202,9 +202,9 @@ def baselines(
     """Show what scores on a corpus are read against: trivial predictors and human references."""
     from ambi_eval.analysis import tables
     from ambi_eval.analysis.ambiguity import ambiguity_bins
-    from ambi_eval.analysis.baselines import baselines
-    from ambi_eval.analysis.targets import halve_panels, target_votes
-    from ambi_eval.task_config import load_corpus
+    from ambi_eval.analysis.references.baselines import baselines
+    from ambi_eval.config.load import load_corpus
+    from ambi_eval.corpora.other_votes import halve_panels, target_votes
 
     config = load_corpus(corpus)
     selection = target_votes(config)
@@ -241,8 +241,8 @@ def score(
     """Score a file of predictions, with the references beside it."""
     from ambi_eval.analysis import tables
     from ambi_eval.analysis.systems import score_file
-    from ambi_eval.analysis.targets import halve_panels, target_votes
-    from ambi_eval.task_config import load_corpus
+    from ambi_eval.config.load import load_corpus
+    from ambi_eval.corpora.other_votes import halve_panels, target_votes
 
     config = load_corpus(corpus)
     selection = target_votes(config, against)
@@ -279,7 +279,7 @@ def report_on_runs(
     ] = None,
 ) -> None:
     """Show what runs of lm_eval mean: one page of scores, references, curves and the clips with the largest error."""
-    from ambi_eval.analysis.runs import read_runs
+    from ambi_eval.harness.results import read_runs
     from ambi_eval.report import comparison, page
     from ambi_eval.report.build import build
 
@@ -323,7 +323,7 @@ def doctor(
     model: Annotated[str, typer.Option(help="As for lm_eval: hf-audio or openai-audio.")] = "hf-audio",
 ) -> None:
     """Check that a model hears, repeats itself and tells true likelihoods; exit code 1 if not."""
-    from ambi_eval.models import check
+    from ambi_eval.doctor import checks as check
 
     outcomes = check.examine(model, model_args)
     _print_tables(check.table(outcomes))

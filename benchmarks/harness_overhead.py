@@ -19,9 +19,9 @@ from time import process_time
 import numpy as np
 import soundfile
 
-from ambi_eval.candidates import Candidate
+from ambi_eval.answers.candidate import Candidate
 from ambi_eval.corpora.manifest import Clip, write_manifest
-from ambi_eval.task import AmbiguousEmotionTask
+from ambi_eval.harness.task import AmbiguousEmotionTask
 
 LABELS = ["angry", "happy", "neutral", "sad"]
 

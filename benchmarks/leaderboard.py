@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from ambi_eval.candidates import Candidate
+from ambi_eval.answers.candidate import Candidate
 from ambi_eval.leaderboard.rescore import score, scoring_task
 from ambi_eval.leaderboard.site import build
 from ambi_eval.leaderboard.submission import read_submission, write_submission

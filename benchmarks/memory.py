@@ -28,7 +28,7 @@ from ambi_eval.corpora.manifest import Clip, write_manifest
 LABELS = ["angry", "happy", "neutral", "sad"]
 RATE = 16_000
 FILES, FILE_SECONDS = 8, 60.0
-TASK = "!function ambi_eval.task.AmbiguousEmotionTask"
+TASK = "!function ambi_eval.harness.task.AmbiguousEmotionTask"
 
 
 def make_task(folder: Path, n_clips: int, seconds: float) -> None:

@@ -36,7 +36,7 @@ def answer(share: int, shares: int, clips: int, start: Barrier, end: Barrier, sp
     from lm_eval.tasks import TaskManager
 
     from ambi_eval.models.hf_audio import HFAudio
-    from ambi_eval.task_config import tasks_dir
+    from ambi_eval.paths import tasks_dir
 
     model = HFAudio("ambi-tiny", device="cpu", store="none", seed=0, batch_size=4)
     manager = TaskManager(include_path=str(tasks_dir()), include_defaults=False)
@@ -89,9 +89,9 @@ def print_measured(arguments: argparse.Namespace) -> None:
 
 def print_cost(arguments: argparse.Namespace) -> None:
     """Print the clips, answers and tokens of a grid, and GPU hours for a range of speeds."""
+    from ambi_eval.config.load import load_corpus
     from ambi_eval.corpora.manifest import Clip, write_manifest
     from ambi_eval.sweep.grid import read_grid
-    from ambi_eval.task_config import load_corpus
 
     with tempfile.TemporaryDirectory() as folder:
         os.environ["AMBI_DATA"] = folder
@@ -135,7 +135,7 @@ def makespan(lengths: np.ndarray, gpus: int, places: int, in_turn: bool) -> floa
 
 def print_stragglers(arguments: argparse.Namespace) -> None:
     """Print what the slowest GPU costs, and how long the answers of the run are."""
-    from ambi_eval.analysis.runs import read_runs
+    from ambi_eval.harness.results import read_runs
 
     file = sorted(arguments.run.rglob("samples_*.jsonl"))[-1]
     samples = [json.loads(line) for line in file.read_text().splitlines()]

@@ -19,8 +19,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from ambi_eval.candidates import Candidate
-from ambi_eval.models.store import CandidateStore, pool_key
+from ambi_eval.answers.candidate import Candidate
+from ambi_eval.inference.store import CandidateStore, pool_key
 
 POOL = {k: Candidate("neutral", logprob=-0.3 - k / 7, n_tokens=3, finish="stop") for k in range(20)}
 PROVENANCE = {"device": "cpu"}
@@ -73,7 +73,7 @@ def share_of_a_run(path: Path) -> float:
     from lm_eval.tasks import TaskManager
 
     from ambi_eval.models.hf_audio import HFAudio
-    from ambi_eval.task_config import tasks_dir
+    from ambi_eval.paths import tasks_dir
 
     model = HFAudio("ambi-tiny", device="cpu", store=str(path), seed=0, batch_size=4)
     manager = TaskManager(include_path=str(tasks_dir()), include_defaults=False)

@@ -23,8 +23,8 @@ import torch
 from decoding import QUESTION, build, make_inputs, timed
 from lm_eval.api.instance import Instance
 
-from ambi_eval.analysis import intervals
-from ambi_eval.analysis.runs import TaskRun, read_runs
+from ambi_eval.analysis import estimate as intervals
+from ambi_eval.harness.results import TaskRun, read_runs
 from ambi_eval.metrics import METRICS
 from ambi_eval.models.hf_audio import HFAudio
 

@@ -1,20 +1,23 @@
 """What all tests share: a data directory of their own, the real CREMA-D release and a browser, slow tests last."""
 
-import base64
+from __future__ import annotations
+
 import json
 import os
 import shutil
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
+from lm_eval.api.instance import Instance
+from support.browser import Browser
+from support.chat_server import ChatTestServer
 
+OWN_LABELS = ["angry", "happy", "sad"]
 # Before anything imports huggingface_hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -28,6 +31,9 @@ if FAMILY_PACKAGES.is_dir():
     sys.path.append(str(FAMILY_PACKAGES))
     for operator in ("nms", "qnms"):
         TORCHVISION.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+
+from support.checkpoints import build_qwen2_audio, sharpen  # noqa: E402 - it imports transformers
 
 
 def pytest_configure(config):
@@ -59,80 +65,6 @@ def crema_d():
     return folder
 
 
-class Browser:
-    """Headless Chromium, driven through chromedriver's HTTP interface."""
-
-    def __init__(self, driver):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.process = subprocess.Popen([driver, f"--port={port}"], stdout=subprocess.DEVNULL)
-        self.base = f"http://127.0.0.1:{port}"
-        options = {"args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]}
-        logs = {"browser": "ALL", "performance": "ALL"}
-        wanted = {"alwaysMatch": {"goog:chromeOptions": options, "goog:loggingPrefs": logs}}
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                session = self._ask("POST", "/session", {"capabilities": wanted})
-                break
-            except urllib.error.URLError as error:
-                if isinstance(error, urllib.error.HTTPError) or time.monotonic() > deadline:
-                    self.process.terminate()
-                    raise
-                time.sleep(0.05)
-        self.base += f"/session/{session['sessionId']}"
-
-    def _ask(self, method, path, body=None):
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.base + path, data, {"Content-Type": "application/json"}, method=method)
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)["value"]
-
-    def open(self, path, width):
-        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-        self._ask("POST", "/goog/cdp/execute", {"cmd": "Emulation.setDeviceMetricsOverride", "params": size})
-        self._ask("POST", "/url", {"url": path.as_uri()})
-
-    def js(self, script):
-        return self._ask("POST", "/execute/sync", {"script": script, "args": []})
-
-    def console(self):
-        return self._ask("POST", "/se/log", {"type": "browser"})
-
-    def requests(self):
-        """Addresses that were asked for since the last call."""
-        events = [json.loads(e["message"])["message"] for e in self._ask("POST", "/se/log", {"type": "performance"})]
-        sent = [e["params"] for e in events if e["method"] == "Network.requestWillBeSent"]
-        return [event["request"]["url"] for event in sent]
-
-    def screenshot(self):
-        return base64.b64decode(self._ask("GET", "/screenshot"))
-
-    def overlapping_texts(self, plots):
-        """Pairs of texts that lie on each other in the plots that a CSS selector finds, at most five."""
-        return self.js(
-            f"""
-            const found = [];
-            for (const svg of document.querySelectorAll({plots!r})) {{
-              const boxes = [...svg.querySelectorAll("text")].map(t => [t.textContent, t.getBoundingClientRect()]);
-              for (let i = 0; i < boxes.length; i++) for (let j = 0; j < i; j++) {{
-                const [[a, p], [b, q]] = [boxes[i], boxes[j]];
-                const across = Math.min(p.right, q.right) - Math.max(p.left, q.left);
-                const down = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
-                if (across > 1 && down > 4) found.push([a, b]);
-              }}
-            }}
-            return found.slice(0, 5);
-            """
-        )
-
-    def close(self):
-        self._ask("DELETE", "")
-        self.process.terminate()
-        self.process.wait()
-
-
 @pytest.fixture(scope="module")
 def browser():
     driver = shutil.which("chromedriver")
@@ -141,3 +73,84 @@ def browser():
     browser = Browser(driver)
     yield browser
     browser.close()
+
+
+@pytest.fixture(scope="session")
+def qwen2_audio_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random Qwen2-Audio of 0.2 M parameters."""
+    folder = tmp_path_factory.mktemp("qwen2_audio")
+    for part in build_qwen2_audio():
+        (sharpen(part) if isinstance(part, torch.nn.Module) else part).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def voice(tmp_path_factory: pytest.TempPathFactory) -> Callable[[float, int], str]:
+    """Write a voice-like wav of so many seconds, one for each seed, and give its path."""
+    folder = tmp_path_factory.mktemp("voices")
+
+    def path(seconds: float, seed: int = 0) -> str:
+        file = folder / f"{seconds}_{seed}.wav"
+        if not file.exists():
+            rng = np.random.default_rng(seed)
+            time = np.arange(round(seconds * 16000)) / 16000
+            tone = 0.3 * np.sin(2 * np.pi * (150 + 60 * seed) * time * (1 + 0.1 * np.sin(5 * time)))
+            soundfile.write(file, tone + 0.05 * rng.standard_normal(len(time)), 16000)
+        return str(file)
+
+    return path
+
+
+@pytest.fixture(scope="session")
+def ask() -> Callable[..., Instance]:
+    """Build a request as the harness does."""
+
+    def request(
+        context: str,
+        *paths: str,
+        repeats: int = 1,
+        continuation: str | None = None,
+        end_of_turn: bool = False,
+        **kwargs,
+    ) -> Instance:
+        audio = [{"path": path, "start": None, "end": None, "control": None} for path in paths]
+        if continuation is not None:
+            arguments = (context, continuation, {"audio": audio, "end_of_turn": end_of_turn})
+            return Instance("loglikelihood", {}, arguments, 0, metadata=("task", 0, repeats))
+        return Instance("generate_until", {}, (context, kwargs, {"audio": audio}), 0, metadata=("task", 0, repeats))
+
+    return request
+
+
+@pytest.fixture
+def chat_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatTestServer]:
+    """Start a chat server on this machine, with no key in the environment."""
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    server = ChatTestServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def own_corpus(tmp_path_factory) -> Path:
+    """The YAML of a corpus of eight speakers, five clips each, with votes of four or five raters and no audio."""
+    folder = tmp_path_factory.mktemp("mine")
+    rng = np.random.default_rng(1)
+    clips = []
+    for speaker in "abcdefgh":
+        for sentence in "12345":
+            counts = rng.multinomial(rng.integers(4, 6), rng.dirichlet([1, 1, 1])).tolist()
+            clips.append(
+                {
+                    "id": f"{speaker}_{sentence}",
+                    "votes": dict(zip(OWN_LABELS, counts, strict=True)),
+                    "speaker": speaker,
+                    "sentence": sentence,
+                    "acted": OWN_LABELS[rng.integers(3)],
+                }
+            )
+    (folder / "mine.jsonl").write_text("\n".join(map(json.dumps, clips)))
+    yaml = folder / "mine.yaml"
+    yaml.write_text(f"task: mine\nmanifest: mine.jsonl\nlabels: [{', '.join(OWN_LABELS)}]\n")
+    return yaml

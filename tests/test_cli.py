@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from ambi_eval.cli import app
-from ambi_eval.corpora.manifest import manifest_path, read_manifest
+from ambi_eval.corpora.manifest import read_manifest
+from ambi_eval.paths import manifest_path
 
 VOTES = """\
 "","A","D","F","H","N","S","fileName"

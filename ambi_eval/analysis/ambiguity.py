@@ -9,8 +9,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ambi_eval.distribution import TIE_TOLERANCE, entropy_bits, shares
 from ambi_eval.errors import AmbiError
+from ambi_eval.votes import TIE_TOLERANCE, entropy_bits, shares
 
 # A value of entropy that more than this share of the clips have makes tertiles impossible: bins are then values.
 CROWDED = 1 / 3

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ambi_eval.analysis import intervals
-from ambi_eval.analysis.intervals import Estimate
-from ambi_eval.analysis.panels import dealt, panel_of
+from ambi_eval.analysis import estimate as intervals
+from ambi_eval.analysis.estimate import Estimate
+from ambi_eval.analysis.references.panels import dealt, panel_of
 from ambi_eval.corpora.manifest import Clip
-from ambi_eval.distribution import TIE_TOLERANCE, entropy_bits, shares
-from ambi_eval.selection import Selection
+from ambi_eval.corpora.selection import Selection
+from ambi_eval.votes import TIE_TOLERANCE, entropy_bits, shares
 
 Array = NDArray[np.float64]
 

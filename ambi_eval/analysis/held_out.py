@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ambi_eval.analysis import intervals
+from ambi_eval.analysis import estimate as intervals
 from ambi_eval.analysis.ambiguity import Bin
-from ambi_eval.analysis.intervals import Estimate
-from ambi_eval.analysis.panels import Trials, dealt, panel_of
-from ambi_eval.distribution import shares
+from ambi_eval.analysis.estimate import Estimate
+from ambi_eval.analysis.references.panels import Trials, dealt, panel_of
+from ambi_eval.corpora.selection import Selection
 from ambi_eval.metrics import METRICS
-from ambi_eval.selection import Selection
+from ambi_eval.votes import shares
 
 Array = NDArray[np.float64]
 

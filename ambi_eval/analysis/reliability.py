@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ambi_eval.analysis import intervals
-from ambi_eval.analysis.intervals import Estimate
-from ambi_eval.distribution import TIE_TOLERANCE, entropy_bits, majority, shares
+from ambi_eval.analysis import estimate as intervals
+from ambi_eval.analysis.estimate import Estimate
+from ambi_eval.votes import TIE_TOLERANCE, entropy_bits, majority, shares
 
 Array = NDArray[np.float64]
 

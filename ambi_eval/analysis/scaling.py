@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ambi_eval.analysis import intervals
-from ambi_eval.analysis.intervals import Estimate
-from ambi_eval.distribution import shares
+from ambi_eval.analysis import estimate as intervals
+from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.metrics import METRICS
+from ambi_eval.votes import shares
 
 Array = NDArray[np.float64]
 Points = Mapping[int, Estimate]

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, stdtrit
 
-from ambi_eval.analysis import intervals
-from ambi_eval.analysis.intervals import SEED, Estimate
+from ambi_eval.analysis import estimate as intervals
+from ambi_eval.analysis.estimate import SEED, Estimate
 from ambi_eval.metrics import Metric
 
 Array = NDArray[np.float64]

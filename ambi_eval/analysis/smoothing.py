@@ -8,9 +8,9 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from ambi_eval.distribution import shares
 from ambi_eval.errors import AmbiError
 from ambi_eval.metrics import METRICS
+from ambi_eval.votes import shares
 
 Array = NDArray[np.float64]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ambi_eval.analysis import intervals
-from ambi_eval.analysis.intervals import Estimate
-from ambi_eval.selection import Selection
+from ambi_eval.analysis import estimate as intervals
+from ambi_eval.analysis.estimate import Estimate
+from ambi_eval.corpora.selection import Selection
 
 # Upper ends in years, exclusive, of all bands of age but the last.
 AGE_BANDS = (30, 45, 60)

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ambi_eval.analysis.ambiguity import ambiguity_bins
-from ambi_eval.analysis.baselines import Baselines, baselines
-from ambi_eval.analysis.panels import certain
+from ambi_eval.analysis.evaluate import Scorer, Scores
 from ambi_eval.analysis.predictions import read_predictions
-from ambi_eval.analysis.scoring import Scorer, Scores
+from ambi_eval.analysis.references.baselines import Baselines, baselines
+from ambi_eval.analysis.references.panels import certain
 from ambi_eval.analysis.smoothing import smooth_towards_prior
-from ambi_eval.selection import Selection
+from ambi_eval.corpora.selection import Selection
 
 
 @dataclass(frozen=True)

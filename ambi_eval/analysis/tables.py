@@ -9,9 +9,9 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-from ambi_eval.analysis.baselines import Baselines
-from ambi_eval.analysis.intervals import RESAMPLES, Estimate
-from ambi_eval.analysis.scoring import DRAWS, WORTH
+from ambi_eval.analysis.estimate import RESAMPLES, Estimate
+from ambi_eval.analysis.evaluate import DRAWS, WORTH
+from ambi_eval.analysis.references.baselines import Baselines
 from ambi_eval.analysis.systems import SystemScores
 
 COLUMNS = ("jsd_bits", "bc", "r2_pearson", "acc", "macro_f1", "sq_debiased", WORTH)

@@ -48,7 +48,7 @@ def ensure_manifest(name: str) -> Path:
     Raises:
         AmbiError: If there is no manifest and none can be made on the spot; the sentence holds the command to run.
     """
-    from ambi_eval.corpora.manifest import manifest_path
+    from ambi_eval.paths import manifest_path
 
     path = manifest_path(name)
     if path.is_file():

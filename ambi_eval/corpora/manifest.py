@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from ambi_eval.corpora import CORPORA, prepare_command
 from ambi_eval.errors import AmbiError, did_you_mean
+from ambi_eval.paths import manifest_path
 
 T = TypeVar("T")
 
@@ -88,18 +89,6 @@ _TYPES = dict.fromkeys(COLUMNS, pa.string()) | {
     "age": pa.float64(),
     "ratings": pa.list_(pa.struct([("rater", pa.string()), ("labels", pa.list_(pa.string()))])),
 }
-
-
-def data_dir() -> Path:
-    """Return the folder of all prepared corpora: `$AMBI_DATA`, else `ambi_eval` in the user's data directory."""
-    if chosen := os.environ.get("AMBI_DATA"):
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "ambi_eval"
-
-
-def manifest_path(corpus: str) -> Path:
-    """Return where the manifest of a prepared corpus lies."""
-    return data_dir() / corpus / "manifest.parquet"
 
 
 def write_manifest(path: Path, clips: Iterable[Clip]) -> None:

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ambi_eval.config.load import load_corpus
 from ambi_eval.corpora.manifest import Clip, Rating, write_manifest
-from ambi_eval.distribution import TIE_TOLERANCE, entropy_bits, majority, select_labels, shares
 from ambi_eval.errors import AmbiError, did_you_mean
-from ambi_eval.task_config import load_corpus, tasks_dir
+from ambi_eval.paths import tasks_dir
+from ambi_eval.votes import TIE_TOLERANCE, entropy_bits, majority, select_labels, shares
 
 NO_AUDIO = "no audio file"
 

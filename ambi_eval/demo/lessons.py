@@ -11,13 +11,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ambi_eval.config.load import Config, read_yaml, resolve, strategy_names
 from ambi_eval.demo.corpus import Utterance
 from ambi_eval.demo.raters import LABELS
 from ambi_eval.demo.speech import Delivery
-from ambi_eval.distribution import shares
+from ambi_eval.harness.task import TEMPLATES
 from ambi_eval.metrics.distribution import jensen_shannon_divergence_bits
-from ambi_eval.task import TEMPLATES
-from ambi_eval.task_config import Config, read_yaml, resolve, strategy_names, tasks_dir
+from ambi_eval.paths import tasks_dir
+from ambi_eval.votes import shares
 
 # The JSD in bits between an estimate and the votes up to which the estimate is rated 5, 4, 3, 2; beyond the last: 1.
 RATING_LIMITS = (0.05, 0.12, 0.25, 0.45)

@@ -16,7 +16,7 @@ import numpy as np
 from lm_eval.api.filter import Filter
 from numpy.typing import NDArray
 
-from ambi_eval.answers import Answer, freeze_synonyms, parse_label, parse_shares
+from ambi_eval.answers.parser import Answer, freeze_synonyms, parse_label, parse_shares
 
 Array = NDArray[np.float64]
 

@@ -6,8 +6,8 @@ import numpy as np
 from lm_eval.api.registry import register_filter
 from numpy.typing import NDArray
 
-from ambi_eval.distribution import majority
 from ambi_eval.filters.pool import Array, Pool, PoolFilter, weighted_mean
+from ambi_eval.votes import majority
 
 
 @register_filter("ambi_vote")

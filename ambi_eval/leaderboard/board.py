@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ambi_eval.analysis import intervals
+from ambi_eval.analysis import estimate as intervals
 from ambi_eval.analysis.ambiguity import Bin, ambiguity_bins
-from ambi_eval.analysis.baselines import REFERENCES, baselines
-from ambi_eval.analysis.intervals import UNDEFINED, Estimate
+from ambi_eval.analysis.estimate import UNDEFINED, Estimate
+from ambi_eval.analysis.references.baselines import REFERENCES, baselines
+from ambi_eval.config.load import Config
+from ambi_eval.corpora.selection import Selection
 from ambi_eval.leaderboard.ranks import Rank, rank_intervals
 from ambi_eval.leaderboard.rescore import scoring_task, task_config
 from ambi_eval.leaderboard.schema import Card
 from ambi_eval.leaderboard.verify import HEADLINE, Status, TaskFindings, Verdict, overrides
 from ambi_eval.metrics import METRICS
 from ambi_eval.report.content import BinFacts
-from ambi_eval.selection import Selection
-from ambi_eval.task_config import Config
 
 Array = NDArray[np.float64]
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from ambi_eval.analysis.intervals import Estimate
+from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.leaderboard.board import Board, ReferenceRow, Row
 from ambi_eval.leaderboard.verify import HEADLINE
 from ambi_eval.report.figures import Figure, with_interval
-from ambi_eval.report.svg import COLOURS, MARKERS, Drawing, Scale, number, series
+from ambi_eval.web.svg import COLOURS, MARKERS, Drawing, Scale, number, series
 
 # Systems that generate nothing stand at the left end of the logarithmic axis.
 NO_TOKENS = 0.5

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from ambi_eval.analysis.runs import Run, TaskRun, read_runs
-from ambi_eval.candidates import Candidate
+from ambi_eval.answers.candidate import Candidate
+from ambi_eval.config.load import OVERRIDES
 from ambi_eval.errors import AmbiError
+from ambi_eval.harness.results import Run, TaskRun, read_runs
 from ambi_eval.leaderboard.rescore import task_config
 from ambi_eval.leaderboard.schema import CARD, FOLDER, Claims, check
 from ambi_eval.leaderboard.submission import Pools, write_submission
 from ambi_eval.leaderboard.verify import verify
-from ambi_eval.task_config import OVERRIDES
 
 # Model arguments that a submission may have. What an answer does not depend on stays at home: paths, devices, batch
 # sizes, kernels ... None of these runs code of the submitter's (the name of a kernel could) or reaches out to a server,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 from scipy.stats import rankdata
 
-from ambi_eval.analysis.intervals import SEED
+from ambi_eval.analysis.estimate import SEED
 from ambi_eval.analysis.significance import BLOCK, RESAMPLES
 
 # Means that differ by less are the same: sums in another order differ in the last digit.

@@ -10,14 +10,14 @@ import numpy as np
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 
-from ambi_eval.candidates import Candidate
+from ambi_eval.answers.candidate import Candidate
 from ambi_eval.errors import AmbiError
 from ambi_eval.leaderboard.pack import ARGUMENTS
 from ambi_eval.leaderboard.schema import Card
 from ambi_eval.leaderboard.submission import Pools
 from ambi_eval.leaderboard.verify import overrides
 from ambi_eval.models.hf_audio import HFAudio
-from ambi_eval.task_config import tasks_dir
+from ambi_eval.paths import tasks_dir
 
 BACKEND = "hf-audio"
 # On a CPU in float32 every answer comes out again. Elsewhere rounding changes some: so many must be the same.

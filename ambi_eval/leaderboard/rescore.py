@@ -14,13 +14,13 @@ import numpy as np
 from lm_eval.api.instance import Instance
 from numpy.typing import NDArray
 
+from ambi_eval.config.load import Config, read_yaml, resolve
 from ambi_eval.corpora import CORPORA
-from ambi_eval.corpora.manifest import manifest_path
+from ambi_eval.corpora.selection import Selection, corpus_clips, select
 from ambi_eval.errors import AmbiError, did_you_mean
+from ambi_eval.harness.task import AmbiguousEmotionTask, Documents
 from ambi_eval.leaderboard.submission import Pools
-from ambi_eval.selection import Selection, corpus_clips, select
-from ambi_eval.task import AmbiguousEmotionTask, Documents
-from ambi_eval.task_config import Config, read_yaml, resolve, tasks_dir
+from ambi_eval.paths import manifest_path, tasks_dir
 
 Array = NDArray[np.float64]
 Overrides = tuple[tuple[str, Any], ...]

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
+from ambi_eval.config.load import OVERRIDES
 from ambi_eval.errors import AmbiError
-from ambi_eval.task_config import OVERRIDES
 
 FOLDER = re.compile(r"\d{4}-\d{2}-\d{2}_[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from ambi_eval.candidates import Candidate
+from ambi_eval.answers.candidate import Candidate
 from ambi_eval.errors import AmbiError
 from ambi_eval.leaderboard.schema import ANSWER, CARD, CLAIMS, FOLDER, Card, Claims, check
 from ambi_eval.leaderboard.untrusted import (

@@ -12,8 +12,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ambi_eval.candidates import Candidate
+from ambi_eval.answers.candidate import Candidate
+from ambi_eval.config.load import Config
 from ambi_eval.errors import AmbiError
+from ambi_eval.inference.stopping import StopRule
 from ambi_eval.leaderboard.rescore import (
     Overrides,
     Rescored,
@@ -29,8 +31,6 @@ from ambi_eval.leaderboard.rescore import (
 from ambi_eval.leaderboard.schema import FOLDER, Card, Claims, Task
 from ambi_eval.leaderboard.submission import Pools, Submission, read_submission
 from ambi_eval.leaderboard.untrusted import folder_entries
-from ambi_eval.models.stopping import StopRule
-from ambi_eval.task_config import Config
 
 Status = Literal["claimed", "re-scored", "re-run"]
 HEADLINE = "jsd_bits"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ambi_eval.distribution import TIE_TOLERANCE, entropy_bits, majority, shares
 from ambi_eval.metrics.classification import expected_accuracy
+from ambi_eval.votes import TIE_TOLERANCE, entropy_bits, majority, shares
 
 
 def expected_calibration_error_votes(p: ArrayLike, votes: ArrayLike, bins: int = 10) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ambi_eval.distribution import majority
+from ambi_eval.votes import majority
 
 # Ties, in the prediction and among the raters, count by expectation: a clip whose raters chose two labels equally often
 # is half a clip of each. A clip without a valid prediction (a row of `p` that holds NaN) is a miss: it counts as truth

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ambi_eval.distribution import TIE_TOLERANCE, entropy_bits, shares
+from ambi_eval.votes import TIE_TOLERANCE, entropy_bits, shares
 
 # Every function here takes `p`, predicted distributions, and `votes`, counts per label, both of shape (..., labels) and
 # broadcast against each other, and returns one number per clip, shape (...). q stands for the human shares,

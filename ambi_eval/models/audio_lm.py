@@ -12,15 +12,15 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from tqdm import tqdm
 
-from ambi_eval.candidates import Candidate
-from ambi_eval.corpora.manifest import data_dir
+from ambi_eval.answers.candidate import Candidate
 from ambi_eval.errors import AmbiError, did_you_mean
-from ambi_eval.models.pools import Answered, Pools
+from ambi_eval.inference.answer_cache import Recall
+from ambi_eval.inference.pools import Answered, Pools
+from ambi_eval.inference.question import Question, as_context, asked_pools, multimodal, shared_prompts
+from ambi_eval.inference.store import CandidateStore
+from ambi_eval.inference.verifier import Verifier
 from ambi_eval.models.processes import DataParallelLM
-from ambi_eval.models.recall import Recall
-from ambi_eval.models.requests import Question, as_context, asked_pools, multimodal, shared_prompts
-from ambi_eval.models.store import CandidateStore
-from ambi_eval.models.verifier import Verifier
+from ambi_eval.paths import data_dir
 
 Continuations = Sequence[tuple[str, bool]]  # each with whether the model must end its turn behind it
 Likelihoods = list[tuple[float, bool]]  # each with whether greedy decoding would give it

@@ -15,9 +15,17 @@ from lm_eval.api.registry import register_model
 from transformers import BatchFeature
 
 import ambi_eval
+from ambi_eval.answers.candidate import Candidate
 from ambi_eval.audio import audio_digest, load_ahead, load_audio
-from ambi_eval.candidates import Candidate
+from ambi_eval.engines.hf.decoding import Decoder
+from ambi_eval.engines.hf.families import load_family, processor_digest, weights_digest
+from ambi_eval.engines.hf.prefill import Continuation, Prompt
+from ambi_eval.engines.hf.sampling import row_key
 from ambi_eval.errors import AmbiError, did_you_mean
+from ambi_eval.inference.answer_cache import Recall
+from ambi_eval.inference.pools import Order, Pools
+from ambi_eval.inference.question import Question, as_messages
+from ambi_eval.inference.verifier import LikelihoodVerifier
 from ambi_eval.models.audio_lm import (
     AudioLM,
     Continuations,
@@ -27,14 +35,6 @@ from ambi_eval.models.audio_lm import (
     refuse_unknown,
     whole_number,
 )
-from ambi_eval.models.decoding import Decoder
-from ambi_eval.models.families import load_family, processor_digest, weights_digest
-from ambi_eval.models.pools import Order, Pools
-from ambi_eval.models.prefill import Continuation, Prompt
-from ambi_eval.models.recall import Recall
-from ambi_eval.models.requests import Question, as_messages
-from ambi_eval.models.sampling import row_key
-from ambi_eval.models.verifier import LikelihoodVerifier
 
 logger = logging.getLogger(__name__)
 

@@ -15,9 +15,15 @@ import lm_eval.models  # noqa: F401 - before ours: lm_eval fills its registry of
 import torch
 from lm_eval.api.registry import register_model
 
+from ambi_eval.answers.candidate import Candidate, Finish
 from ambi_eval.audio import audio_digest
-from ambi_eval.candidates import Candidate, Finish
+from ambi_eval.engines.hf.sampling import GenerationSettings, row_key
+from ambi_eval.engines.openai.client import ChatServer, RequestFailedError, concurrently
 from ambi_eval.errors import AmbiError
+from ambi_eval.inference.answer_cache import Recall
+from ambi_eval.inference.pools import Order, Pools
+from ambi_eval.inference.question import Question
+from ambi_eval.inference.verifier import ChatVerifier, Verifier
 from ambi_eval.models.audio_lm import (
     AudioLM,
     Continuations,
@@ -27,12 +33,6 @@ from ambi_eval.models.audio_lm import (
     refuse_unknown,
     whole_number,
 )
-from ambi_eval.models.chat_server import ChatServer, RequestFailedError, concurrently
-from ambi_eval.models.pools import Order, Pools
-from ambi_eval.models.recall import Recall
-from ambi_eval.models.requests import Question
-from ambi_eval.models.sampling import GenerationSettings, row_key
-from ambi_eval.models.verifier import ChatVerifier, Verifier
 
 logger = logging.getLogger(__name__)
 

@@ -14,26 +14,26 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ambi_eval.analysis import intervals
-from ambi_eval.analysis.agreement import krippendorff_alpha
+from ambi_eval.analysis import estimate as intervals
 from ambi_eval.analysis.ambiguity import Bin, ambiguity_bins
-from ambi_eval.analysis.baselines import REFERENCES, baselines
 from ambi_eval.analysis.discrimination import human_two_alternatives, two_alternatives
+from ambi_eval.analysis.estimate import Estimate
+from ambi_eval.analysis.evaluate import Scorer
 from ambi_eval.analysis.held_out import HeldOutRaters
-from ambi_eval.analysis.intervals import Estimate
-from ambi_eval.analysis.panels import certain
+from ambi_eval.analysis.references.agreement import krippendorff_alpha
+from ambi_eval.analysis.references.baselines import REFERENCES, baselines
+from ambi_eval.analysis.references.panels import certain
 from ambi_eval.analysis.reliability import ambiguity_auroc, reliability_curve
-from ambi_eval.analysis.runs import Pipeline, Run, TaskRun
 from ambi_eval.analysis.scaling import Curve
-from ambi_eval.analysis.scoring import Scorer
 from ambi_eval.analysis.significance import compare
 from ambi_eval.analysis.subgroups import subgroups
-from ambi_eval.distribution import entropy_bits, majority, shares
+from ambi_eval.answers.score import OTHER_MEANS
+from ambi_eval.corpora.selection import Selection
+from ambi_eval.harness.results import Pipeline, Run, TaskRun
 from ambi_eval.metrics import METRICS
 from ambi_eval.metrics.classification import expected_confusion
 from ambi_eval.report.content import BinFacts, ClipError, Content, Reference, RunFacts, Section, System
-from ambi_eval.scores import OTHER_MEANS
-from ambi_eval.selection import Selection
+from ambi_eval.votes import entropy_bits, majority, shares
 
 Array = NDArray[np.float64]
 

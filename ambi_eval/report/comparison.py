@@ -8,9 +8,9 @@ from pathlib import Path
 from rich.console import Group
 from rich.table import Table
 
-from ambi_eval.analysis.runs import Pipeline, TaskRun, read_runs
 from ambi_eval.analysis.significance import Comparison, compare, linearised
 from ambi_eval.errors import AmbiError, did_you_mean
+from ambi_eval.harness.results import Pipeline, TaskRun, read_runs
 from ambi_eval.metrics import METRICS
 from ambi_eval.report.figures import with_interval
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from markupsafe import Markup
 
-from ambi_eval.analysis.intervals import Estimate
+from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.report.content import ClipError, Section, System
-from ambi_eval.report.svg import COLOURS, MARKERS, Drawing, Scale, number, series
+from ambi_eval.web.svg import COLOURS, MARKERS, Drawing, Scale, number, series
 
 JSD = "JSD in bits (0 is best)"
 

@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from ambi_eval.analysis.scoring import WORTH
+from ambi_eval.analysis.evaluate import WORTH
 from ambi_eval.errors import AmbiError
 from ambi_eval.metrics import METRICS
 from ambi_eval.report import figures

@@ -7,8 +7,8 @@ import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ambi_eval.corpora.manifest import data_dir
 from ambi_eval.errors import AmbiError
+from ambi_eval.paths import data_dir
 from ambi_eval.sweep.grid import Model
 from ambi_eval.sweep.jobs import Event, Job, run_job
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ambi_eval.config.load import OVERRIDES, Config, load_corpus, read_yaml, resolve, strategy_names
 from ambi_eval.corpora.manifest import Clip
+from ambi_eval.corpora.selection import corpus_clips, select
 from ambi_eval.errors import AmbiError, did_you_mean
-from ambi_eval.selection import corpus_clips, select
-from ambi_eval.task_config import OVERRIDES, Config, load_corpus, read_yaml, resolve, strategy_names, tasks_dir
+from ambi_eval.paths import tasks_dir
 
 KEYS = ("models", "corpora", "strategies", "tasks", "seeds", "metadata", "limit")
 # The sweep sets these itself: one store for each model and corpus, and the seeds of the grid.

@@ -194,7 +194,7 @@ class _Worker:
         return self.lm.get_model_info().get("ambi", {}) if hasattr(self.lm, "get_model_info") else {}
 
     def _save(self, cell: Cell, results: Any, tracker: Any, before: Mapping[str, float]) -> None:
-        from ambi_eval.analysis.runs import read_runs
+        from ambi_eval.harness.results import read_runs
 
         # The harness names a model by its class where it did not load it itself.
         results["config"]["model"] = tracker.general_config_tracker.model_source = self.model.model

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from ambi_eval.analysis.runs import Run, read_runs
+from ambi_eval.harness.results import Run, read_runs
 from ambi_eval.sweep.grid import Cell
 from ambi_eval.sweep.jobs import is_done, results_file
 

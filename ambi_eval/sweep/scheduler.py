@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ambi_eval.errors import AmbiError
-from ambi_eval.models.store import merge
+from ambi_eval.inference.store import merge
 from ambi_eval.sweep.grid import Cell, by_group
 from ambi_eval.sweep.jobs import Event, Job, is_done, takes_store
 from ambi_eval.sweep.progress import Progress

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ambi_eval.analysis.ambiguity import ambiguity_bins
-from ambi_eval.distribution import entropy_bits, shares
 from ambi_eval.errors import AmbiError
+from ambi_eval.votes import entropy_bits, shares
 
 VOTES = arrays(float, st.tuples(st.integers(1, 40), st.just(4)), elements=st.integers(0, 6).map(float))
 

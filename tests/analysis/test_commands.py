@@ -3,9 +3,9 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from ambi_eval.analysis.targets import target_votes
 from ambi_eval.cli import app
-from ambi_eval.task_config import load_corpus
+from ambi_eval.config.load import load_corpus
+from ambi_eval.corpora.other_votes import target_votes
 
 
 def run(*arguments, exit_code=0):

@@ -10,8 +10,8 @@ from scipy.spatial.distance import jensenshannon
 
 from ambi_eval.analysis.discrimination import human_two_alternatives, two_alternatives
 from ambi_eval.corpora.manifest import Clip
-from ambi_eval.distribution import shares
-from ambi_eval.selection import Selection
+from ambi_eval.corpora.selection import Selection
+from ambi_eval.votes import shares
 
 VOTES = np.array([[4.0, 0, 0], [0, 3, 1], [2, 2, 0], [1, 1, 2], [0, 0, 5]])
 CLIPS = [

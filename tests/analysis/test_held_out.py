@@ -9,9 +9,9 @@ import pytest
 from ambi_eval.analysis.ambiguity import ambiguity_bins
 from ambi_eval.analysis.held_out import HeldOutRaters
 from ambi_eval.corpora.manifest import Clip
-from ambi_eval.distribution import shares
+from ambi_eval.corpora.selection import Selection
 from ambi_eval.metrics import METRICS
-from ambi_eval.selection import Selection
+from ambi_eval.votes import shares
 
 CONFIG = {"labels": ["x", "y", "z"], "merge": {}}
 

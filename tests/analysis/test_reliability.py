@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from ambi_eval.analysis.reliability import ambiguity_auroc, reliability_curve
-from ambi_eval.distribution import entropy_bits, shares
 from ambi_eval.metrics import METRICS
+from ambi_eval.votes import entropy_bits, shares
 
 
 def clips(seed, n=200):

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ambi_eval.analysis.intervals import UNDEFINED, of_mean
+from ambi_eval.analysis.estimate import UNDEFINED, of_mean
 from ambi_eval.analysis.scaling import Curve, extrapolate, sampler_curve, scaling_curve
-from ambi_eval.distribution import shares
 from ambi_eval.metrics import METRICS
+from ambi_eval.votes import shares
 
 VOTES = np.array([[3.0, 1, 0], [0, 2, 2], [1, 1, 4]] * 40)
 SPEAKERS = (np.arange(120) // 10).astype(str)

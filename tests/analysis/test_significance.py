@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 from statsmodels.stats.multitest import multipletests
 
-from ambi_eval.analysis import intervals
+from ambi_eval.analysis import estimate as intervals
 from ambi_eval.analysis.significance import (
     FEW_CLUSTERS,
     bootstrap_mean,

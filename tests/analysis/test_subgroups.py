@@ -6,7 +6,7 @@ import statsmodels.api as sm
 
 from ambi_eval.analysis.subgroups import subgroups
 from ambi_eval.corpora.manifest import Clip
-from ambi_eval.selection import Selection
+from ambi_eval.corpora.selection import Selection
 
 
 def selection_of(speakers):

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from ambi_eval.analysis.systems import score_file
-from ambi_eval.analysis.targets import target_votes
-from ambi_eval.distribution import majority, shares
+from ambi_eval.config.load import load_corpus
+from ambi_eval.corpora.other_votes import target_votes
 from ambi_eval.errors import AmbiError
 from ambi_eval.metrics import METRICS
-from ambi_eval.task_config import load_corpus
+from ambi_eval.votes import majority, shares
 
 
 def write(path, selection, labels, p):

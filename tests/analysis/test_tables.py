@@ -6,12 +6,12 @@ import pytest
 from rich.console import Console
 
 from ambi_eval.analysis.ambiguity import ambiguity_bins
-from ambi_eval.analysis.baselines import baselines
-from ambi_eval.analysis.scoring import WORTH
+from ambi_eval.analysis.evaluate import WORTH
+from ambi_eval.analysis.references.baselines import baselines
 from ambi_eval.analysis.tables import COLUMNS, baselines_json, tables
-from ambi_eval.analysis.targets import target_votes
+from ambi_eval.config.load import load_corpus
+from ambi_eval.corpora.other_votes import target_votes
 from ambi_eval.metrics import METRICS
-from ambi_eval.task_config import load_corpus
 
 
 @pytest.fixture(scope="module")

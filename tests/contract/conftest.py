@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from importlib.machinery import SourceFileLoader
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
 from peft import LoraConfig, get_peft_model
+from support import families_that_hear as hearing
+from support import families_that_see as seeing
 
-from ambi_eval.models.families import FAMILIES, Family
+from ambi_eval.engines.hf.families import FAMILIES, Family
 
-SEEING = Path(__file__).parent / "tiny_seeing_families.py"
-seeing: Any = SourceFileLoader("tiny_seeing_families", str(SEEING)).load_module()
-hearing = seeing.hearing
 BUILDERS = hearing.BUILDERS | seeing.BUILDERS
-voice, ask = hearing.tiny.voice, hearing.tiny.ask
 
 
 @pytest.fixture(scope="session")

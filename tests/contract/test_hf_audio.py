@@ -8,11 +8,11 @@ import torch
 from transformers import LogitsProcessor
 
 from ambi_eval.audio import AudioSpan, load_audio
+from ambi_eval.doctor.checks import CHECKS, Subject
+from ambi_eval.engines.hf.sampling import GenerationSettings, choose_tokens
 from ambi_eval.errors import AmbiError
-from ambi_eval.models.check import CHECKS, Subject
+from ambi_eval.inference.question import as_messages, asked_pools
 from ambi_eval.models.hf_audio import HFAudio
-from ambi_eval.models.requests import as_messages, asked_pools
-from ambi_eval.models.sampling import GenerationSettings, choose_tokens
 
 # Seconds of each audio of a prompt: of every length, over the window of some families (who get several windows), two.
 CLIPS = [

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from ambi_eval.corpora import CORPORA, ensure_manifest, prepare_command
-from ambi_eval.corpora.manifest import Clip, manifest_path, read_manifest, write_manifest
+from ambi_eval.corpora.manifest import Clip, read_manifest, write_manifest
 from ambi_eval.errors import AmbiError
+from ambi_eval.paths import manifest_path
 
 
 @pytest.mark.parametrize("name", CORPORA)

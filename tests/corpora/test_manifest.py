@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ambi_eval.corpora.manifest import COLUMNS, Clip, Rating, data_dir, manifest_path, read_manifest, write_manifest
+from ambi_eval.corpora.manifest import COLUMNS, Clip, Rating, read_manifest, write_manifest
 from ambi_eval.errors import AmbiError
+from ambi_eval.paths import data_dir, manifest_path
 
 FULL = Clip(
     id="b",

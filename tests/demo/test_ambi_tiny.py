@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from scipy.stats import t as student_t
 from transformers import AutoConfig, AutoProcessor, Qwen2AudioForConditionalGeneration
 
-from ambi_eval.answers import parse_shares
+from ambi_eval.answers.parser import parse_shares
 from ambi_eval.demo.corpus import TEST_CLIPS_PER_SPEAKER, TEST_SPEAKERS, TRAINING_SPEAKERS, Utterance, utterances
 from ambi_eval.demo.lessons import Prompt, as_json, demo_prompts, describe, in_tenths, votes_of
 from ambi_eval.demo.raters import LABELS
 from ambi_eval.demo.train import CHECKPOINT, PROMPTS_FILE
-from ambi_eval.distribution import shares
 from ambi_eval.metrics.clustered import clustered_standard_error, influence_on_mean
 from ambi_eval.metrics.distribution import jensen_shannon_divergence_bits
+from ambi_eval.votes import shares
 
 PROMPTS = demo_prompts()
 Array = NDArray[np.float64]

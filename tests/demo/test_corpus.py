@@ -20,8 +20,8 @@ from ambi_eval.demo.corpus import (
     utterances,
 )
 from ambi_eval.demo.raters import LABELS, PROTOTYPES
-from ambi_eval.distribution import entropy_bits, shares
 from ambi_eval.errors import AmbiError
+from ambi_eval.votes import entropy_bits, shares
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,13 @@ import pytest
 from lm_eval.api.instance import Instance
 from scipy.stats import chisquare
 
-from ambi_eval.candidates import Candidate
+from ambi_eval.answers.candidate import Candidate
+from ambi_eval.config.load import load_task
 from ambi_eval.corpora import ensure_manifest
 from ambi_eval.corpora.manifest import read_manifest
+from ambi_eval.harness.task import TEMPLATES
 from ambi_eval.models.hf_audio import HFAudio
-from ambi_eval.task import TEMPLATES
-from ambi_eval.task_config import load_task, tasks_dir
+from ambi_eval.paths import tasks_dir
 
 N_SEEDS, N_EACH = 8, 500
 

@@ -12,7 +12,7 @@ from scipy.stats import chisquare
 from ambi_eval.demo.corpus import TRAINING_SPEAKERS, Utterance, deliver, utterances
 from ambi_eval.demo.lessons import Prompt, as_json, demo_prompts, describe, in_tenths, lesson, rate, votes_of
 from ambi_eval.demo.raters import LABELS, PROTOTYPES
-from ambi_eval.distribution import shares
+from ambi_eval.votes import shares
 
 panels = st.lists(st.integers(0, 10), min_size=4, max_size=4).filter(any)
 

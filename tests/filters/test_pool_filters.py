@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from ambi_eval.candidates import Candidate
+from ambi_eval.answers.candidate import Candidate
 from ambi_eval.filters.exact import Exact
 from ambi_eval.filters.mean import Mean
 from ambi_eval.filters.pool import Pool, subsets

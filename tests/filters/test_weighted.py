@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from ambi_eval.candidates import Candidate
+from ambi_eval.answers.candidate import Candidate
 from ambi_eval.errors import AmbiError
 from ambi_eval.filters.mean import Mean
 from ambi_eval.filters.weighted import Best, Weighted

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ambi_eval.answers import parse_label
-from ambi_eval.candidates import Candidate
+from ambi_eval.answers.candidate import Candidate
+from ambi_eval.answers.parser import parse_label
+from ambi_eval.config.load import OVERRIDES
 from ambi_eval.corpora import ensure_manifest
-from ambi_eval.corpora.manifest import manifest_path, read_manifest, write_manifest
+from ambi_eval.corpora.manifest import read_manifest, write_manifest
 from ambi_eval.errors import AmbiError
 from ambi_eval.leaderboard.rescore import (
     answers_per_clip,
@@ -20,7 +21,7 @@ from ambi_eval.leaderboard.rescore import (
 )
 from ambi_eval.leaderboard.submission import read_submission
 from ambi_eval.leaderboard.verify import overrides
-from ambi_eval.task_config import OVERRIDES
+from ambi_eval.paths import manifest_path
 
 KINDS = ["sc", "sc-shares", "exact", "cheap", "exact-silence"]
 

@@ -8,11 +8,12 @@ import pytest
 
 from ambi_eval.corpora import crema_d as crema_d_corpus
 from ambi_eval.corpora import ensure_manifest
-from ambi_eval.corpora.manifest import Clip, manifest_path, read_manifest, write_manifest
+from ambi_eval.corpora.manifest import Clip, read_manifest, write_manifest
 from ambi_eval.errors import AmbiError
 from ambi_eval.leaderboard.rescore import listed_clips, task_config
 from ambi_eval.leaderboard.submission import read_submission
 from ambi_eval.leaderboard.verify import verify, verify_all
+from ambi_eval.paths import manifest_path
 
 KINDS = ["sc", "sc-shares", "exact", "cheap", "exact-silence"]
 

@@ -11,12 +11,12 @@ from numpy.testing import assert_allclose
 from scipy.stats import spearmanr
 from sklearn.calibration import calibration_curve
 
-from ambi_eval.distribution import entropy_bits, shares
 from ambi_eval.metrics.calibration import (
     entropy_correlation,
     expected_calibration_error_majority,
     expected_calibration_error_votes,
 )
+from ambi_eval.votes import entropy_bits, shares
 
 NAN = [math.nan, math.nan]
 PERMUTED = list(permutations([1, 3, 5]))  # one entropy, in two versions that differ by rounding

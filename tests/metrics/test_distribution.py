@@ -12,7 +12,6 @@ from numpy.testing import assert_allclose
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy, multinomial, pearsonr
 
-from ambi_eval.distribution import entropy_bits, shares
 from ambi_eval.metrics.distribution import (
     NLL_FLOOR,
     bhattacharyya_coefficient,
@@ -25,6 +24,7 @@ from ambi_eval.metrics.distribution import (
     pearson_r_squared,
     squared_error_debiased,
 )
+from ambi_eval.votes import entropy_bits, shares
 
 PER_CLIP = [
     jensen_shannon_divergence_bits,

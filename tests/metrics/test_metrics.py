@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from ambi_eval.distribution import majority, shares
 from ambi_eval.metrics import METRICS, ClipMetric
 from ambi_eval.metrics.clustered import clustered_standard_error
+from ambi_eval.votes import majority, shares
 
 # The worst value over five labels.
 WORST = {

@@ -13,8 +13,8 @@ import torch
 from lm_eval.api.registry import get_model
 
 import ambi_eval
+from ambi_eval.answers.candidate import Candidate
 from ambi_eval.audio import AudioSpan, load_audio
-from ambi_eval.candidates import Candidate
 from ambi_eval.errors import AmbiError
 from ambi_eval.models.hf_audio import HFAudio
 
@@ -111,7 +111,7 @@ def test_every_clone_gets_a_candidate_in_the_order_of_the_requests(lm, ask, voic
     assert [answer.number for answer in answers] == [0, 1, 2, 0, 0, 1]
     assert len(set(answers[:3])) == 3
     assert answers[4].logprob > answers[5].logprob
-    assert answers[4].logprob >= answers[3].logprob
+    assert answers[4].logprob >= answers[3].logprob - 1e-4  # the same text is read in another batch
     assert {answer.finish for answer in answers} <= {"stop", "length"}
     assert all(0 < answer.n_tokens <= 8 and answer.logprob < 0 for answer in answers)
     assert pickle.loads(pickle.dumps(answers)) == answers

@@ -10,8 +10,8 @@ from lm_eval.api.model import LM
 from lm_eval.loggers import EvaluationTracker
 from lm_eval.tasks import TaskManager
 
-from ambi_eval.analysis.runs import read_runs
-from ambi_eval.candidates import Candidate
+from ambi_eval.answers.candidate import Candidate
+from ambi_eval.harness.results import read_runs
 from ambi_eval.report.build import build
 
 LABELS = ["calm", "tense", "sad"]
@@ -83,7 +83,7 @@ def corpus(votes, tmp_path_factory):
     (folder / "mine.jsonl").write_text("\n".join(map(json.dumps, clips)))
     for name, strategy in TASKS.items():
         (folder / f"{name}.yaml").write_text(
-            f"class: !function ambi_eval.task.AmbiguousEmotionTask\ntask: {name}\nstrategy: {strategy}\n"
+            f"class: !function ambi_eval.harness.task.AmbiguousEmotionTask\ntask: {name}\nstrategy: {strategy}\n"
             f"labels: [{', '.join(LABELS)}]\nmanifest: mine.jsonl\n"
         )
     return folder

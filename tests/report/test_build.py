@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from ambi_eval.analysis.baselines import baselines
-from ambi_eval.analysis.runs import read_runs
-from ambi_eval.distribution import shares
+from ambi_eval.analysis.references.baselines import baselines
+from ambi_eval.harness.results import read_runs
 from ambi_eval.metrics import METRICS
 from ambi_eval.report.build import WORST_CLIPS, asymptotes, build, system_name
+from ambi_eval.votes import shares
 
 NAMES = ["direct answer", "exact likelihood", "sc dist", "sc vote"]
 

@@ -9,9 +9,9 @@ import scipy.stats
 from rich.console import Console
 from typer.testing import CliRunner
 
-from ambi_eval.analysis.runs import read_runs
 from ambi_eval.cli import app
 from ambi_eval.errors import AmbiError
+from ambi_eval.harness.results import read_runs
 from ambi_eval.metrics import METRICS
 from ambi_eval.report.comparison import compare_runs, table
 

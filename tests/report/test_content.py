@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from ambi_eval.analysis.intervals import Estimate
+from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.report.content import as_json
 
 

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from ambi_eval.analysis.intervals import UNDEFINED, Estimate
+from ambi_eval.analysis.estimate import UNDEFINED, Estimate
 from ambi_eval.report import figures
 from ambi_eval.report.figures import short, with_interval
 

@@ -7,9 +7,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from ambi_eval.analysis.intervals import Estimate
-from ambi_eval.analysis.runs import read_runs
+from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.errors import AmbiError
+from ambi_eval.harness.results import read_runs
 from ambi_eval.metrics import METRICS
 from ambi_eval.report.build import build
 from ambi_eval.report.content import Content

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from ambi_eval.config.load import load_corpus
 from ambi_eval.corpora.manifest import Clip, write_manifest
 from ambi_eval.errors import AmbiError
 from ambi_eval.sweep.grid import by_group, read_grid
-from ambi_eval.task_config import load_corpus
 
 TINY = {"model_args": {"pretrained": "ambi-tiny"}}
 

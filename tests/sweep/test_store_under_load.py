@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from ambi_eval.models.store import CandidateStore, merge
+from ambi_eval.inference.store import CandidateStore, merge
 
 pytestmark = pytest.mark.slow
 
@@ -15,8 +15,8 @@ PROCESSES, POOLS, SIZE = 8, 100, 20
 # Waits for a line, so that all begin together, and writes its pools, each in a transaction of its own.
 WRITER = f"""
 import sys
-from ambi_eval.candidates import Candidate
-from ambi_eval.models.store import CandidateStore
+from ambi_eval.answers.candidate import Candidate
+from ambi_eval.inference.store import CandidateStore
 
 path, writer = sys.argv[1], int(sys.argv[2])
 with CandidateStore(path) as store:

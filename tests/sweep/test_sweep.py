@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ambi_eval.analysis.runs import read_runs
+from ambi_eval.harness.results import read_runs
 from ambi_eval.sweep.local import LocalEngine
 from ambi_eval.sweep.overview import finished_runs
 
@@ -165,7 +165,7 @@ class TestCommand:
         """A grid of a run that works and one whose audio is not there."""
         (folder / "clips.jsonl").write_text('{"id": "1", "audio": "gone.wav", "votes": {"calm": 2}}')
         (folder / "mine.yaml").write_text(
-            "class: !function ambi_eval.task.AmbiguousEmotionTask\ntask: mine\nstrategy: exact\n"
+            "class: !function ambi_eval.harness.task.AmbiguousEmotionTask\ntask: mine\nstrategy: exact\n"
             "labels: [calm, sad]\nmanifest: clips.jsonl\n"
         )
         file = write_grid(folder, strategies=["direct"], tasks=["mine.yaml"], limit=3)

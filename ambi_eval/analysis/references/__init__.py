@@ -1,0 +1,1 @@
+"""What a score is read against: trivial predictors and human raters."""

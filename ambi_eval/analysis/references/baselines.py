@@ -1,0 +1,237 @@
+"""What a score is read against: trivial predictors and human references, on the same clips and by the same metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ambi_eval.analysis.ambiguity import Bin
+from ambi_eval.analysis.evaluate import Scorer, Scores
+from ambi_eval.analysis.references.agreement import krippendorff_alpha, prior_worth
+from ambi_eval.analysis.references.panels import Trials, certain, dealt, panel_of, redrawn, tied
+from ambi_eval.analysis.references.prosody import SAMPLE_RATE, prosody, ridge_on_log_shares
+from ambi_eval.audio import AudioSpan, load_ahead, load_audio
+from ambi_eval.corpora.manifest import Clip
+from ambi_eval.corpora.selection import Selection
+from ambi_eval.votes import majority, shares
+
+Array = NDArray[np.float64]
+Reference = tuple[str, Trials, Array]
+
+REFERENCES = {
+    "uniform": "the same share for every label",
+    "prior": "the mean distribution of these very clips, for every clip",
+    "prior_loso": "the mean distribution of all other speakers (where they talk to each other: sessions)",
+    "always_majority": "all on the label that is most often the majority",
+    "majority_oracle": "all on the clip's majority label; of several that tie, one at random (expectation)",
+    "majority_oracle_tie_split": "the clip's majority label; several that tie share it",
+    "one_human": "one rater against the others (expectation over raters); the same as humans_1",
+    "half_panel": "half of the raters, rounded down, against the other half (expectation over halves)",
+    "half_panel_shrunk": "the same with as many votes of the prior added as the prior is worth raters",
+    "humans_1": "one rater against the others (expectation over raters)",
+    "humans_2": "two raters against the others",
+    "humans_3": "three raters against the others",
+    "humans_4": "four raters against the others",
+    "prior_vs_held_out_1": "the prior against the very targets of humans_1",
+    "prior_vs_held_out_2": "the prior against the very targets of humans_2",
+    "prior_vs_held_out_3": "the prior against the very targets of humans_3",
+    "prior_vs_held_out_4": "the prior against the very targets of humans_4",
+    "perfect_model": "the votes' shares against new panels of the same size drawn from them: the sampling floor",
+    "sentence_prior": "the mean distribution of all other speakers of the same sentence",
+    "acoustic": "ridge regression on eight prosodic numbers, trained on all other speakers; clips with audio only",
+    "prior_vs_acoustic": "the mean distribution of all other speakers, on the clips of `acoustic`",
+}
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """The references of one set of clips.
+
+    Attributes:
+        clips: Number of clips.
+        krippendorff_alpha: Agreement of the raters.
+        best_reachable_accuracy: Accuracy of the best possible prediction, 1/m where m labels tie for the majority.
+        most_frequent_label: The label that `always_majority` predicts.
+        first_label_accuracy: Accuracy of `always_majority` if the first of several tied labels counted as the majority,
+            as in papers; it hangs on the order of the labels.
+        bins: Bins of ambiguity.
+        overall: Scores of each reference over all clips; a reference that no clip has is not there.
+        binned: The same in each bin, in the order of `bins`.
+        counts: Number of clips that each reference is scored on.
+        notes: A sentence for each reference that is missing, or is scored on some clips only.
+    """
+
+    clips: int
+    krippendorff_alpha: float
+    best_reachable_accuracy: float
+    most_frequent_label: str
+    first_label_accuracy: float
+    bins: Sequence[Bin]
+    overall: dict[str, Scores] = field(default_factory=dict)
+    binned: list[dict[str, Scores]] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def baselines(
+    selection: Selection, config: Mapping[str, Any], bins: Sequence[Bin], *, acoustic: bool = True
+) -> Baselines:
+    """Return the scores of all references, with a progress bar.
+
+    Args:
+        selection: The clips; those without audio may be among them.
+        config: The configuration that selected them (`labels`, `merge`).
+        bins: Bins of these clips.
+        acoustic: Whether to listen to the clips for the acoustic reference.
+    """
+    top = majority(selection.votes)
+    frequent = int(top.sum(axis=0).argmax())
+    result = Baselines(
+        clips=len(selection.clips),
+        krippendorff_alpha=krippendorff_alpha(selection.votes),
+        best_reachable_accuracy=float(top.max(axis=1).mean()),
+        most_frequent_label=config["labels"][frequent],
+        first_label_accuracy=float((selection.votes.argmax(axis=1) == frequent).mean()),
+        bins=bins,
+        binned=[{} for _ in bins],
+    )
+    if any(clip.release == "simulated" for clip in selection.clips):
+        result.notes.append("SIMULATED raters: these figures show that the machinery works and nothing else")
+    scorer = Scorer(selection.votes, selection.clusters, [b.members for b in bins])
+    with tqdm(desc="references", total=len(REFERENCES), unit="reference", disable=None) as progress:
+        for name, trials, p in _references(selection, config, result.notes, acoustic):
+            scores, *binned = scorer.score(trials, p)
+            for alias in (name, "one_human") if name == "humans_1" else (name,):
+                result.overall[alias] = scores
+                result.counts[alias] = len(trials.clips)
+                for of_bin, in_bin in zip(result.binned, binned, strict=True):
+                    of_bin[alias] = in_bin
+                progress.update()
+    return result
+
+
+def mean_of_others(values: Array, clusters: Sequence[Hashable], within: Sequence[Hashable] | None = None) -> Array:
+    """Return for each clip the mean over the clips of other clusters, NaN where there is none.
+
+    Args:
+        values: What to average, not negative, shape (clips, C).
+        clusters: Each clip's cluster.
+        within: Each clip's group, of which alone the mean is taken. None: all clips are one group.
+
+    Returns:
+        Means, shape (clips, C).
+
+    >>> mean_of_others(np.array([[1.0], [2.0], [6.0]]), ["anna", "ben", "ben"]).tolist()
+    [[4.0], [1.0], [1.0]]
+    """
+    within = [None] * len(values) if within is None else within
+    counted = np.column_stack([values, np.ones(len(values))])
+    others = _total(counted, within) - _total(counted, list(zip(within, clusters, strict=True)))
+    means = others[:, :-1] / np.where(others[:, -1:] > 0, others[:, -1:], np.nan)
+    return np.maximum(means, 0.0)  # what is left of a - a may be -1e-16
+
+
+def _total(values: Array, groups: Sequence[Hashable]) -> Array:
+    """Return for each row the sum of the rows of its group, shape as `values`."""
+    numbers: dict[Hashable, int] = {}
+    index = np.array([numbers.setdefault(group, len(numbers)) for group in groups])
+    sums = np.zeros((len(numbers), values.shape[1]))
+    np.add.at(sums, index, values)
+    return sums[index]
+
+
+def _references(
+    selection: Selection, config: Mapping[str, Any], notes: list[str], acoustic: bool
+) -> Iterator[Reference]:
+    """Yield each reference: its name, the cases that it is scored in, and what it predicts in each of them."""
+    votes, human = selection.votes, shares(selection.votes)
+    everything, ties, prior = certain(votes), tied(votes), human.mean(axis=0)
+    yield "uniform", everything, np.full_like(human, 1 / human.shape[1])
+    yield "prior", everything, np.broadcast_to(prior, human.shape)
+    yield from _where_known(
+        "prior_loso", votes, mean_of_others(human, selection.clusters), "that have other speakers", notes
+    )
+    frequent = np.eye(human.shape[1])[majority(votes).sum(axis=0).argmax()]
+    yield "always_majority", everything, np.broadcast_to(frequent, human.shape)
+    yield "majority_oracle", ties, ties.given
+    yield "majority_oracle_tie_split", everything, majority(votes)
+    yield from _human_references(selection, config, prior, notes)
+    sentences = [clip.sentence for clip in selection.clips]
+    spoken = mean_of_others(human, selection.clusters, sentences)
+    spoken[[sentence is None for sentence in sentences]] = np.nan
+    yield from _where_known("sentence_prior", votes, spoken, "whose sentence other speakers say", notes)
+    if acoustic:
+        yield from _acoustic(selection, notes)
+
+
+def _where_known(name: str, votes: Array, p: Array, which: str, notes: list[str]) -> Iterator[Reference]:
+    """Yield a reference on the clips where `p`, shape (clips, labels), is not NaN (`which` these are), if any."""
+    known = np.flatnonzero(~np.isnan(p).any(axis=1))
+    _note(name, len(known), len(votes), which, notes)
+    if len(known):
+        yield name, certain(votes, known), p[known]
+
+
+def _human_references(
+    selection: Selection, config: Mapping[str, Any], prior: Array, notes: list[str]
+) -> Iterator[Reference]:
+    panels = [panel_of(clip, votes, config) for clip, votes in zip(selection.clips, selection.votes, strict=True)]
+
+    def deal(name: str, guessers: Callable[[int], int]) -> Trials | None:
+        trials = dealt(panels, guessers)
+        _note(name, len(trials.clips) if trials else 0, len(panels), "with enough single raters", notes)
+        return trials
+
+    if half := deal("half_panel", lambda raters: raters // 2):
+        yield "half_panel", half, shares(half.given)
+        yield "half_panel_shrunk", half, shares(half.given + prior_worth(selection.votes) * prior)
+    for k in range(1, 5):
+        if trials := deal(f"humans_{k}", partial(_always, k)):
+            yield f"humans_{k}", trials, shares(trials.given)
+            yield f"prior_vs_held_out_{k}", trials, np.broadcast_to(prior, trials.votes.shape)
+    floor = redrawn(panels)
+    _note("perfect_model", len(floor.clips) if floor else 0, len(panels), "with single raters", notes)
+    if floor:
+        yield "perfect_model", floor, shares(floor.given)
+
+
+def _always(guessers: int, raters: int) -> int:
+    return guessers
+
+
+def _acoustic(selection: Selection, notes: list[str]) -> Iterator[Reference]:
+    heard = np.array(
+        [i for i, clip in enumerate(selection.clips) if clip.audio and Path(clip.audio).is_file()], dtype=int
+    )
+    clusters, votes = np.array(selection.clusters)[heard], selection.votes[heard]
+    trainable = len(set(clusters)) > 1 and not np.isnan(prior_worth(votes))
+    which = "with audio" if trainable else "with audio, of several speakers and with several raters each"
+    _note("acoustic", len(heard) if trainable else 0, len(selection.clips), which, notes)
+    if not trainable:
+        return
+
+    def listen(number: int) -> Array:
+        clip: Clip = selection.clips[number]
+        return prosody(load_audio(AudioSpan(str(clip.audio), clip.start, clip.end), SAMPLE_RATE))
+
+    sounds = load_ahead(listen, heard, ahead=64)
+    features = np.array(list(tqdm(sounds, "listening", len(heard), unit="clip", disable=None)))
+    p = np.empty_like(votes)
+    for cluster in np.unique(clusters):
+        held_out = clusters == cluster
+        p[held_out] = ridge_on_log_shares(features[~held_out], votes[~held_out], features[held_out])
+    trials = certain(selection.votes, heard)
+    yield "acoustic", trials, p
+    yield "prior_vs_acoustic", trials, mean_of_others(shares(votes), clusters.tolist())
+
+
+def _note(name: str, known: int, clips: int, which: str, notes: list[str]) -> None:
+    if known < clips:
+        notes.append(f"{name}: {known} of {clips} clips, those {which}")

@@ -1,0 +1,247 @@
+"""What other raters would have said: all ways to deal a clip's raters into those who guess and those who judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
+from math import comb, prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import comb as binomial
+from scipy.stats import multinomial
+
+from ambi_eval.corpora.manifest import Clip
+from ambi_eval.votes import majority, select_labels
+
+Array = NDArray[np.float64]
+
+# Every case of every panel is weighed, exactly, as long as there are no more than so many (a gigabyte or two).
+# Otherwise panels with more than their part of that get as many random cases, the same in every run.
+MOST_CASES = 4_000_000
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The raters of one clip; those who voted alike stand together.
+
+    Attributes:
+        ballots: The different ways in which its raters voted: each a vote (or parts of one) per label.
+        raters: How many raters voted in each of these ways.
+    """
+
+    ballots: tuple[tuple[float, ...], ...]
+    raters: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of raters."""
+        return sum(self.raters)
+
+    def votes(self, hands: ArrayLike) -> Array:
+        """Return the votes of some raters, shape (..., labels), from how many of each kind they are, (..., kinds)."""
+        return np.asarray(hands, dtype=float) @ np.array(self.ballots)
+
+
+def panel_of(clip: Clip, votes: Array, config: Mapping[str, Any]) -> Panel | None:
+    """Return the raters behind a clip's votes, or None if the votes do not tell.
+
+    Whole votes are one rater each, unless the manifest holds single ratings of several labels. Those are read as 1/k of
+    a vote for each of the k labels, or as a whole vote for each, whichever adds up to the votes.
+
+    Args:
+        clip: The clip.
+        votes: Its votes over the task's labels, shape (labels,).
+        config: The configuration that selected them (`labels`, `merge`).
+    """
+    several = any(len(rating.labels) > 1 for rating in clip.ratings)
+    if not several and (votes == np.round(votes)).all():
+        kinds = np.flatnonzero(votes)
+        return Panel(tuple(map(tuple, np.eye(len(votes))[kinds].tolist())), tuple(votes[kinds].astype(int).tolist()))
+    for split in (True, False):
+        ballots: dict[tuple[float, ...], int] = {}
+        for rating in clip.ratings:
+            parts = dict.fromkeys(rating.labels, 1 / len(rating.labels) if split else 1.0)
+            inside = select_labels(parts, config["labels"], config["merge"], "renormalise")
+            if inside is not None:
+                ballot = tuple(inside.tolist())
+                ballots[ballot] = ballots.get(ballot, 0) + 1
+        panel = Panel(tuple(ballots), tuple(ballots.values()))
+        if ballots and np.allclose(panel.votes(np.array(panel.raters)), votes):
+            return panel
+    return None
+
+
+@dataclass(frozen=True, eq=False)
+class Trials:
+    """What may happen when clips are predicted: for each clip, one case or several with their probabilities.
+
+    Clips with the same panel share their cases. D is the number of different panels, R that of their cases.
+
+    Attributes:
+        given: Votes that a prediction may be made from, shape (R, labels).
+        votes: Votes that the prediction is scored against, shape (R, labels).
+        probability: Probability of each case among those of its panel, shape (R,).
+        first: First case of each panel, shape (D,); its last one stands before the next panel's first.
+        clips: Which clips have cases at all: their numbers, shape (clips,).
+        panel: The panel of each of these clips, shape (clips,).
+    """
+
+    given: Array
+    votes: Array
+    probability: Array
+    first: NDArray[np.intp]
+    clips: NDArray[np.intp]
+    panel: NDArray[np.intp]
+
+    @property
+    def random(self) -> bool:
+        """Whether some clip has several cases."""
+        return len(self.votes) > len(self.first)
+
+    def expected(self, scores: Array) -> Array:
+        """Return the expectation of each clip's score, shape (clips,), from the score of each case, shape (R,)."""
+        return np.add.reduceat(self.probability * scores, self.first)[self.panel]
+
+    def draw(self, rng: np.random.Generator) -> NDArray[np.intp]:
+        """Return a random case of each clip, shape (clips,)."""
+        last = np.append(self.first[1:], len(self.votes)) - 1
+        # Panel d's cases fill the stretch from d to d + 1.
+        ends = np.cumsum(self.probability)
+        drawn = np.searchsorted(ends, self.panel + rng.random(len(self.panel)), side="right")
+        return np.clip(drawn, self.first[self.panel], last[self.panel])
+
+
+# Of one panel: votes given, votes that judge, probabilities.
+Cases = tuple[Array, Array, Array]
+
+
+def certain(votes: Array, clips: NDArray[np.intp] | None = None) -> Trials:
+    """Return the trials where nothing is left to chance: each clip is scored against all of its votes.
+
+    Args:
+        votes: Votes of all clips, shape (n, labels).
+        clips: Numbers of the clips to keep; None keeps all.
+    """
+    clips = np.arange(len(votes)) if clips is None else clips
+    each = np.arange(len(clips))
+    return Trials(votes[clips], votes[clips], np.ones(len(clips)), each, clips, each)
+
+
+def tied(votes: Array) -> Trials:
+    """Return the trials where one of each clip's most frequent labels is given: all that tie are equally likely."""
+    top = majority(votes)
+    clip, label = np.nonzero(top)
+    each = np.arange(len(votes))
+    return Trials(
+        given=np.eye(votes.shape[1])[label],
+        votes=votes[clip],
+        probability=top[clip, label],
+        first=np.searchsorted(clip, each),
+        clips=each,
+        panel=each,
+    )
+
+
+def dealt(panels: Sequence[Panel | None], guessers: Callable[[int], int]) -> Trials | None:
+    """Return the trials where random raters of each clip are given and the others judge.
+
+    The raters are dealt without replacement: the cases are all deals with their exact probabilities, those of the
+    multivariate hypergeometric distribution (or, above `MOST_CASES`, random deals).
+
+    Args:
+        panels: Each clip's raters.
+        guessers: Size of a panel -> how many of them guess. Clips with no guesser or no judge have no trials.
+
+    Returns:
+        The trials, or None if no clip has any.
+    """
+
+    def count(panel: Panel) -> int:
+        return prod(n + 1 for n in panel.raters)
+
+    def cases(panel: Panel, most: int) -> Cases:
+        raters, size = np.array(panel.raters), guessers(panel.size)
+        if count(panel) > most:
+            rng = np.random.default_rng([size, *panel.raters])
+            hands = rng.multivariate_hypergeometric(raters, size, most)
+            probability = np.full(most, 1 / most)
+        else:
+            every = np.indices([n + 1 for n in panel.raters]).reshape(len(raters), -1).T
+            hands = every[every.sum(axis=1) == size]
+            probability = binomial(raters, hands).prod(axis=1) / comb(panel.size, size)
+        return panel.votes(hands), panel.votes(raters - hands), probability
+
+    return _trials([p if p and 0 < guessers(p.size) < p.size else None for p in panels], count, cases)
+
+
+def redrawn(panels: Sequence[Panel | None]) -> Trials | None:
+    """Return the trials where each clip's votes are given and a new panel of the same size, drawn from them, judges.
+
+    As in a bootstrap, the votes' shares are taken for the truth: the cases are all panels with their exact
+    probabilities, those of the multinomial distribution (or, above `MOST_CASES`, random panels).
+
+    Args:
+        panels: Each clip's raters.
+
+    Returns:
+        The trials, or None if no clip has a panel.
+    """
+
+    def count(panel: Panel) -> int:
+        return comb(panel.size + len(panel.raters) - 1, panel.size)
+
+    def cases(panel: Panel, most: int) -> Cases:
+        raters = np.array(panel.raters)
+        if count(panel) > most:
+            rng = np.random.default_rng(panel.raters)
+            hands = rng.multinomial(panel.size, raters / panel.size, most)
+            probability = np.full(most, 1 / most)
+        else:
+            hands = _compositions(panel.size, len(raters))
+            probability = multinomial.pmf(hands, panel.size, raters / panel.size)
+        votes = panel.votes(hands)
+        return np.broadcast_to(panel.votes(raters), votes.shape), votes, probability
+
+    return _trials(panels, count, cases)
+
+
+@lru_cache
+def _compositions(total: int, parts: int) -> NDArray[np.int64]:
+    """Return all ways to write `total` as an ordered sum of `parts` numbers from 0 up, shape (ways, parts)."""
+    # Stars and bars: parts - 1 bars among total + parts - 1 places leave the parts between them.
+    places = total + parts - 1
+    bars = np.array(list(combinations(range(places), parts - 1)), dtype=int).reshape(comb(places, total), parts - 1)
+    edges = np.pad(bars, ((0, 0), (1, 1)), constant_values=((0, 0), (-1, places)))
+    return np.diff(edges, axis=1) - 1
+
+
+def _trials(
+    panels: Sequence[Panel | None], count: Callable[[Panel], int], cases: Callable[[Panel, int], Cases]
+) -> Trials | None:
+    """Return the trials of all clips with a panel, working out the cases of each different panel once.
+
+    Args:
+        panels: Each clip's raters, or None.
+        count: Panel -> the number of its cases, or somewhat more.
+        cases: (panel, most) -> all of its cases, or `most` random ones if there are more.
+    """
+    numbers: dict[Panel, int] = {}
+    clips = [clip for clip, panel in enumerate(panels) if panel]
+    of_clip = [numbers.setdefault(panel, len(numbers)) for panel in panels if panel]
+    if not clips:
+        return None
+    most = max(MOST_CASES // len(numbers), 1) if sum(map(count, numbers)) > MOST_CASES else MOST_CASES
+    given, votes, probability = zip(*(cases(panel, most) for panel in numbers), strict=True)
+    ends = np.cumsum([len(part) for part in probability])
+    return Trials(
+        given=np.concatenate(given),
+        votes=np.concatenate(votes),
+        probability=np.concatenate(probability),
+        first=np.concatenate([[0], ends[:-1]]),
+        clips=np.array(clips),
+        panel=np.array(of_clip),
+    )

@@ -1,0 +1,125 @@
+"""How a clip sounds in eight numbers, and the distribution of votes that a linear model predicts from them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import uniform_filter1d
+from scipy.signal import find_peaks
+from scipy.special import softmax
+
+from ambi_eval.analysis.references.agreement import prior_worth
+from ambi_eval.metrics.distribution import NLL_FLOOR
+from ambi_eval.votes import shares
+
+Array = NDArray[np.float64]
+
+SAMPLE_RATE = 16_000
+FEATURES = (
+    "duration, log seconds",
+    "pitch, semitones above 1 Hz",
+    "pitch range, semitones",
+    "voiced share of the active frames",
+    "level, dB",
+    "level range, dB",
+    "level peaks per second",
+    "energy above 1 kHz against below, dB",
+)
+
+# Frames of 40 ms, two periods of the lowest pitch, every 20 ms.
+_WINDOW, _HOP, _FFT = 640, 320, 1024
+_HANN = np.hanning(_WINDOW)
+_PITCH_HZ = (60, 500)
+# A frame is active within 30 dB of the loudest ones, and voiced where it is this much like itself one period later.
+_ACTIVE_DB, _VOICED = 30.0, 0.5
+# A sound is also like itself after two periods: of equally good ones the shorter is taken.
+_OCTAVE_COST = 0.05
+_PEAK_DB = 3.0
+_SILENCE = 1e-10
+
+# Strength of the ridge on standardised features, in clips.
+RIDGE = 10.0
+
+
+def prosody(samples: ArrayLike) -> Array:
+    """Return the numbers named in `FEATURES` of one clip.
+
+    Pitch is the highest peak of each voiced frame's autocorrelation, divided by that of the window, between 60 and
+    500 Hz. Pitch and level are medians over frames, ranges go from the 10th to the 90th percentile, and level peaks, a
+    stand-in for syllables, rise by 3 dB. Without a voiced frame pitch and its range are 0.
+
+    Source: Boersma (1993), Accurate short-term analysis of the fundamental frequency.
+
+    Args:
+        samples: Mono samples at 16 kHz, nominally -1..1, shape (samples,), at least 40 ms of them.
+
+    Returns:
+        Numbers, shape (8,), all finite; -100 dB is the level of silence.
+
+    >>> tone = 0.1 * np.sin(2 * np.pi * 220 * np.arange(16_000) / 16_000)
+    >>> round(float(prosody(tone)[1])), round(12 * np.log2(220))
+    (93, 93)
+    """
+    samples = np.asarray(samples, dtype=float)
+    seconds = len(samples) / SAMPLE_RATE
+    frames = sliding_window_view(samples, _WINDOW)[::_HOP]
+    level = 10 * np.log10(np.square(frames).mean(axis=1) + _SILENCE)
+    active = level >= np.percentile(level, 95) - _ACTIVE_DB
+    power = np.abs(np.fft.rfft(frames * _HANN, _FFT)) ** 2
+    pitch, likeness = _pitch(power)
+    height = 12 * np.log2(pitch[active & (likeness > _VOICED)])
+    peaks, _ = find_peaks(uniform_filter1d(level, 3)[active], prominence=_PEAK_DB)
+    spectrum = power[active].sum(axis=0) + _SILENCE
+    split = round(1000 * _FFT / SAMPLE_RATE)
+    return np.array(
+        [
+            np.log(seconds),
+            np.median(height) if len(height) else 0.0,
+            _range(height) if len(height) else 0.0,
+            len(height) / active.sum(),
+            np.median(level[active]),
+            _range(level[active]),
+            len(peaks) / seconds,
+            10 * np.log10(spectrum[split:].sum() / spectrum[:split].sum()),
+        ]
+    )
+
+
+def ridge_on_log_shares(features: Array, votes: Array, unheard: Array) -> Array:
+    """Return the distributions that a linear model, trained on some clips, predicts for others.
+
+    Each training panel is shrunk towards the mean distribution (`prior_worth`), which leaves no share at 0 except those
+    of labels that nobody chose (`NLL_FLOOR`). The logarithms of the shares are regressed on the standardised features
+    with a ridge of strength `RIDGE`; the softmax of what that predicts is the distribution.
+
+    Args:
+        features: Training clips' features, shape (clips, features).
+        votes: Training clips' votes, shape (clips, labels).
+        unheard: Other clips' features, shape (others, features).
+
+    Returns:
+        Distributions, shape (others, labels).
+    """
+    shrunk = shares(votes + prior_worth(votes) * shares(votes).mean(axis=0))
+    targets = np.log(np.maximum(shrunk, NLL_FLOOR))
+    mean, scale = features.mean(axis=0), features.std(axis=0) + _SILENCE
+    x, y = (features - mean) / scale, targets - targets.mean(axis=0)
+    weights = np.linalg.solve(x.T @ x + RIDGE * np.eye(x.shape[1]), x.T @ y)
+    return softmax(targets.mean(axis=0) + (unheard - mean) / scale @ weights, axis=1)
+
+
+def _pitch(power: Array) -> tuple[Array, Array]:
+    """Return each frame's pitch in Hz, and how much the frame is like itself one period later: 1 for a pure tone."""
+    shortest, longest = (SAMPLE_RATE // hz for hz in reversed(_PITCH_HZ))
+    lags = np.arange(shortest, longest + 1)
+    window = np.fft.irfft(np.abs(np.fft.rfft(_HANN, _FFT)) ** 2)
+    correlation = np.fft.irfft(power, axis=1)
+    likeness = correlation[:, lags] / (correlation[:, :1] + _SILENCE) * (window[0] / window[lags])
+    best = (likeness - _OCTAVE_COST * np.log2(lags / shortest)).argmax(axis=1)
+    return SAMPLE_RATE / lags[best], likeness[np.arange(len(best)), best]
+
+
+def _range(values: Array) -> float:
+    low, high = np.percentile(values, [10, 90])
+    return float(high - low)

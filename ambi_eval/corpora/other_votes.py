@@ -1,0 +1,82 @@
+"""Whose judgement predictions are scored against: the corpus' own raters, raters of a face, or what was acted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ambi_eval.corpora.manifest import Clip, read_manifest
+from ambi_eval.corpora.selection import Selection, corpus_clips, select
+from ambi_eval.errors import AmbiError
+from ambi_eval.paths import manifest_path
+
+Against = Literal["voice", "face", "av", "acted"]
+
+
+def target_votes(config: Mapping[str, Any], against: Against = "voice") -> Selection:
+    """Return the clips of a corpus, those without audio among them, with the votes that count.
+
+    Args:
+        config: What `load_corpus` says about the corpus.
+        against: `voice`: the votes of the corpus' own manifest. `face`, `av`: those of raters who saw the face, or saw
+            and heard, from the manifest CORPUS_face or CORPUS_av. `acted`: one vote for the emotion that was acted.
+
+    Raises:
+        AmbiError: If there are no such votes.
+    """
+    if against == "voice":
+        return select(config, corpus_clips(config), hear=False)
+    if against == "acted":
+        return select(config, _acted(config, corpus_clips(config)), hear=False)
+    name = f"{config['manifest']}_{against}"
+    if not manifest_path(name).is_file():
+        raise AmbiError(
+            f"no '{against}' votes of {config['task']}, there is no manifest {manifest_path(name)}; of CREMA-D make it "
+            f"with ambi-eval prepare crema_d --modality {against} --source DIR"
+        )
+    return select(config, read_manifest(manifest_path(name)), hear=False)
+
+
+def halve_panels(selection: Selection) -> tuple[Selection, NDArray[np.float64], str]:
+    """Return the clips with a random half of their votes, and the other half, to make bins of ambiguity from.
+
+    Bins of the very votes that predictions are scored against share their noise: by chance unanimous panels lie in the
+    low bin, and there they are easier to predict than the clip is. Halves are drawn without replacement, the same in
+    every run; of an odd panel the bins get the smaller one.
+
+    Args:
+        selection: The clips.
+
+    Returns:
+        The clips whose panels can be halved (two whole votes or more), with the votes to score against; the votes to
+        make bins from, shape (clips, labels); and a sentence that says how many clips are left out.
+
+    Raises:
+        AmbiError: If no panel can be halved.
+    """
+    votes = selection.votes
+    whole = np.flatnonzero((votes == np.round(votes)).all(axis=1) & (votes.sum(axis=1) >= 2)).tolist()
+    if not whole:
+        raise AmbiError("no panel has two whole votes to be halved: leave out --bin-on-half")
+    rng = np.random.default_rng(0)
+    binned = np.array([rng.multivariate_hypergeometric(v.astype(int), int(v.sum()) // 2) for v in votes[whole]], float)
+    halved = replace(
+        selection,
+        clips=[replace(selection.clips[clip], ratings=()) for clip in whole],
+        votes=votes[whole] - binned,
+        clusters=[selection.clusters[clip] for clip in whole],
+        heard=[selection.heard[clip] for clip in whole],
+    )
+    left_out = f", {len(votes) - len(whole)} clips left out" if len(whole) < len(votes) else ""
+    return halved, binned, f"bins made from one half of each panel, scores against the other half{left_out}"
+
+
+def _acted(config: Mapping[str, Any], clips: Iterable[Clip]) -> list[Clip]:
+    acted = [replace(clip, votes={clip.acted: 1.0}, ratings=()) for clip in clips if clip.acted]
+    if not acted:
+        raise AmbiError(f"no clip of {config['task']} says which emotion was acted: leave out --against acted")
+    return acted

@@ -1,0 +1,130 @@
+"""Which clips of a manifest a task asks about: votes over its labels, what the model hears, and what was left out."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ambi_eval.config.load import beside
+from ambi_eval.corpora import ensure_manifest
+from ambi_eval.corpora.manifest import Clip, read_manifest
+from ambi_eval.errors import AmbiError
+from ambi_eval.votes import majority, select_labels
+
+Heard = dict[str, Any]
+
+# Clips of unknown speakers may share one, so they stand in one cluster: error bars come out too wide, never too narrow.
+UNKNOWN_CLUSTER = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The clips that a task asks about.
+
+    Attributes:
+        clips: The clips, in the order of the manifest.
+        votes: Votes over the task's labels, shape (clips, C).
+        clusters: Who depends on whom: the speaker or session of each clip.
+        heard: What the model hears of each clip: path, start, end and control; None where it only reads.
+        left_out: Number of clips of the manifest that are not asked about, by reason.
+    """
+
+    clips: Sequence[Clip]
+    votes: NDArray[np.float64]
+    clusters: Sequence[str]
+    heard: Sequence[Heard | None]
+    left_out: Mapping[str, int]
+
+    def summary(self) -> str:
+        """Return one line for the log: clips, what was left out and why, clusters, the best reachable accuracy."""
+        skipped = "".join(f", {count} left out ({reason})" for reason, count in sorted(self.left_out.items()))
+        best = majority(self.votes).max(axis=1).mean()
+        return (
+            f"{len(self.clips)} clips{skipped}; {len(set(self.clusters))} clusters; "
+            f"best reachable accuracy {best:.3f} (ties in the votes)"
+        )
+
+
+def corpus_clips(config: Mapping[str, Any]) -> list[Clip]:
+    """Return the clips of the manifest that a configuration names: a corpus, or a file beside the task's YAML."""
+    name = config["manifest"]
+    is_file = name.endswith((".parquet", ".jsonl"))
+    return read_manifest(beside(config["metadata"]["config_source"], name) if is_file else ensure_manifest(name))
+
+
+def select(config: Mapping[str, Any], clips: Iterable[Clip], *, hear: bool = True) -> Selection:
+    """Return the clips that a task asks about.
+
+    Args:
+        config: The task's configuration (`labels`, `merge`, `outside`, `cluster`, `control`, `transcript`).
+        clips: The clips of its manifest.
+        hear: Whether a model is to hear them; False keeps clips without audio, for work on the votes alone.
+
+    Raises:
+        AmbiError: If no clip is left.
+    """
+    left_out: Counter[str] = Counter()
+    kept: list[tuple[Clip, NDArray[np.float64]]] = []
+    reads = config["transcript"] == "given" or config["control"] == "transcript"
+    for clip in clips:
+        votes = select_labels(clip.votes, config["labels"], config["merge"], config["outside"])
+        if votes is None:
+            left_out["votes outside the labels"] += 1
+        elif hear and clip.audio is None and config["control"] != "transcript":
+            left_out["no audio"] += 1
+        elif hear and reads and not clip.transcript:
+            left_out["no transcript"] += 1
+        else:
+            kept.append((clip, votes))
+    heard = _heard([clip for clip, _ in kept], config["control"]) if hear else {}
+    if hear:
+        left_out["no other clip to hear instead"] = sum(clip.id not in heard for clip, _ in kept)
+        kept = [(clip, votes) for clip, votes in kept if clip.id in heard]
+    if not kept:
+        why = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
+        raise AmbiError(f"{config['task']}: no clip of the manifest '{config['manifest']}' is left ({why})")
+    return Selection(
+        clips=[clip for clip, _ in kept],
+        votes=np.array([votes for _, votes in kept]),
+        clusters=[getattr(clip, config["cluster"]) or UNKNOWN_CLUSTER for clip, _ in kept],
+        heard=[heard.get(clip.id) for clip, _ in kept],
+        left_out={reason: count for reason, count in left_out.items() if count},
+    )
+
+
+def _heard(clips: Sequence[Clip], control: str) -> dict[str, Heard | None]:
+    """Return what the model hears of each clip, by clip id; a clip without a possible partner is missing."""
+    if control == "transcript":
+        return dict.fromkeys((clip.id for clip in clips), None)
+    if control.startswith("shuffle"):
+        return {clip_id: _span(other) for clip_id, other in _others(clips, control).items()}
+    signal = None if control == "none" else control
+    return {clip.id: _span(clip, signal) for clip in clips}
+
+
+def _span(clip: Clip, control: str | None = None) -> Heard:
+    return {"path": clip.audio, "start": clip.start, "end": clip.end, "control": control}
+
+
+def _others(clips: Sequence[Clip], control: str) -> dict[str, Clip]:
+    """Return for each clip another one of its group: the next in one random circle through the group.
+
+    The circle depends on the ids alone, so it is the same in every run. A group of one has no other clip.
+    """
+    groups: defaultdict[Any, list[Clip]] = defaultdict(list)
+    key = control.removeprefix("shuffle").removeprefix("_same_")
+    for clip in clips:
+        groups[getattr(clip, key) if key else None].append(clip)
+    others = {}
+    for group in groups.values():
+        if len(group) > 1:
+            group.sort(key=lambda clip: clip.id)
+            circle = np.random.default_rng(len(group)).permutation(len(group))
+            for here, there in zip(circle, np.roll(circle, 1), strict=True):
+                others[group[here].id] = group[there]
+    return others

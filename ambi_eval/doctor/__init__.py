@@ -1,0 +1,1 @@
+"""Checks whether a model hears, repeats itself and gives likelihoods that sum to one."""

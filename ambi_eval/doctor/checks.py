@@ -1,0 +1,383 @@
+"""What every model must do, checked on any model: that it hears, repeats itself and tells true likelihoods."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import numpy as np
+import soundfile
+import torch
+from lm_eval.api.instance import Instance
+from lm_eval.utils import simple_parse_args_string
+
+from ambi_eval.answers.candidate import Candidate
+from ambi_eval.audio import AudioSpan, load_audio
+from ambi_eval.demo.speech import SAMPLE_RATE, Delivery, Speaker, synthesise
+from ambi_eval.engines.hf.prefill import Continuation, Prompt
+from ambi_eval.errors import AmbiError, did_you_mean
+from ambi_eval.inference.question import AUDIO_MARK, as_messages
+
+logger = logging.getLogger(__name__)
+
+LABELS = ("angry", "happy", "neutral", "sad")
+QUESTION = f"{AUDIO_MARK}Which emotion does the speaker express: angry, happy, neutral or sad? Answer with one word."
+OPEN_QUESTION = f"{AUDIO_MARK}Describe this recording in one sentence."
+GREEDY = {"do_sample": False, "max_gen_toks": 8}
+SAMPLED = {"do_sample": True, "temperature": 1.0, "max_gen_toks": 8}
+# Two voices as different as voices are: a slow, deep and dark one, and a fast, high and bright one.
+VOICES = (
+    (Speaker("deep", "male", 95.0, 0.95), Delivery(pitch=-2, pitch_range=1, rate=2.5, level=-30, tilt=-12)),
+    (Speaker("high", "female", 225.0, 1.2), Delivery(pitch=6, pitch_range=10, rate=6, level=-14, tilt=-3)),
+)
+# How far a log-likelihood (natural, per token) may be off: what rounding does in float32, and in half precision.
+TOLERANCE, HALF_TOLERANCE = 1e-3, 0.1
+# What another voice must change a log-likelihood by at least; rounding alone is below.
+LEAST_CHANGE = 1e-4
+LONG_SECONDS = 40.0
+
+Status = Literal["passed", "failed", "refused"]
+
+
+class CheckError(Exception):
+    """What a model does wrong, in one sentence."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one check.
+
+    Attributes:
+        name: The check.
+        status: `refused` where the model says that it cannot do what the check asks for.
+        sentence: What was seen.
+        seconds: How long it took.
+    """
+
+    name: str
+    status: Status
+    sentence: str
+    seconds: float
+
+
+class Subject:
+    """A model of the harness, and synthetic voices to ask it about."""
+
+    def __init__(self, lm: Any, folder: Path) -> None:
+        """Take a model, and a folder for the voices."""
+        self.lm = lm
+        self.folder = folder
+
+    @property
+    def family(self) -> Any:
+        """The family of a model that runs in this process.
+
+        Raises:
+            AmbiError: If the model runs elsewhere.
+        """
+        family = getattr(self.lm, "family", None)
+        if family is None:
+            raise AmbiError("only a model that runs in this process shows that")
+        return family
+
+    def voice(self, seconds: float, *numbers: int) -> str:
+        """Return the path of a recording of so many seconds in which these voices (0, 1) share the time equally."""
+        path = self.folder / f"{seconds}_{'_'.join(map(str, numbers))}.wav"
+        if not path.exists():
+            share = round(seconds * SAMPLE_RATE / len(numbers))
+            soundfile.write(path, np.concatenate([_speech(number, share) for number in numbers]), SAMPLE_RATE)
+        return str(path)
+
+    def answers(
+        self, asked: Sequence[tuple[str, str]], settings: dict[str, Any], repeats: int = 1
+    ) -> list[list[Candidate]]:
+        """Return the pool of every pair of question and audio file; all of them are asked together."""
+        requests = [
+            Instance("generate_until", {}, (context, dict(settings), _heard(path)), 0, metadata=("doctor", 0, repeats))
+            for context, path in asked
+        ]
+        found = self.lm.generate_until([each for each in requests for _ in range(repeats)], disable_tqdm=True)
+        return [found[start : start + repeats] for start in range(0, len(found), repeats)]
+
+    def likelihoods(self, path: str, ends: bool = True) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Return the log-likelihood of each label as the answer about a file, with the end of the turn or not."""
+        heard = {**_heard(path), "end_of_turn": ends}
+        requests = [Instance("loglikelihood", {}, (QUESTION, label, heard), 0) for label in LABELS]
+        return np.array([logprob for logprob, _ in self.lm.loglikelihood(requests, disable_tqdm=True)])
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """What the model says of itself in the results."""
+        return self.lm.get_model_info()["ambi"]
+
+    @property
+    def exact(self) -> bool:
+        """Whether answers may not change at all: in half precision, rounding decides where two tokens are tied."""
+        return self.family.model.dtype == torch.float32
+
+    @property
+    def long_seconds(self) -> float:
+        """The length of a long clip that the model hears whole."""
+        return min(LONG_SECONDS, self.family.window_seconds or LONG_SECONDS)
+
+
+def hears(subject: Subject) -> str:
+    """Two voices, equally long, change the likelihoods of the labels; where there are none, the greedy answer."""
+    paths = [subject.voice(3.0, number) for number in (0, 1)]
+    try:
+        one, other = (subject.likelihoods(path) for path in paths)
+    except AmbiError:
+        answers = [str(pool[0]) for pool in subject.answers([(OPEN_QUESTION, path) for path in paths], GREEDY)]
+        _require(answers[0] != answers[1], f"answers {answers[0]!r} to a deep slow voice and to a high fast one")
+        return f"{answers[0]!r} about a deep slow voice, {answers[1]!r} about a high fast one"
+    change = float(np.abs(one - other).max())
+    _require(
+        change > LEAST_CHANGE,
+        f"is deaf: two voices change the likelihoods of the labels by {change:.1g} nats",
+    )
+    return f"two voices change the likelihoods of the labels by up to {change:.2g} nats"
+
+
+def hears_to_the_end(subject: Subject) -> str:
+    """What a long clip ends with changes the likelihoods."""
+    seconds = subject.long_seconds
+    same, changed = (subject.likelihoods(subject.voice(seconds, *[0] * 7, last)) for last in (0, 1))
+    change = float(np.abs(same - changed).max())
+    _require(change > LEAST_CHANGE, f"does not hear the last {seconds / 8:.0f} of {seconds:.0f} s")
+    return f"the last {seconds / 8:.0f} of {seconds:.0f} s change the likelihoods by up to {change:.2g} nats"
+
+
+def repeats_greedy_answers(subject: Subject) -> str:
+    """Asked again, a model answers the same."""
+    asked = [(OPEN_QUESTION, subject.voice(3.0, 0))]
+    ((one,),), ((other,),) = subject.answers(asked, GREEDY), subject.answers(asked, GREEDY)
+    _require(str(one) == str(other), f"answers {str(one)!r}, and {str(other)!r} when it is asked again")
+    return f"{str(one)!r}, twice"
+
+
+def ignores_the_batch(subject: Subject) -> str:
+    """Clips of 0.05 to 30 s that are answered together are answered as each one is alone."""
+    exact, lengths = subject.exact, (3.0, 0.05, 0.3, min(30.0, subject.long_seconds))
+    asked = [(OPEN_QUESTION, subject.voice(seconds, number % 2)) for number, seconds in enumerate(lengths)]
+    together = subject.answers(asked, SAMPLED, repeats=3)
+    alone = [subject.answers([each], SAMPLED, repeats=3)[0] for each in asked[::-1]][::-1]
+    pairs = [pair for pools in zip(together, alone, strict=True) for pair in zip(*pools, strict=True)]
+    changed = sum(str(one) != str(other) for one, other in pairs)
+    what = f"{changed} of {len(pairs)} answers about clips of {min(lengths)} to {max(lengths):.0f} s change"
+    _require(changed <= (0 if exact else len(pairs) // 2), f"{what} when they are decoded together")
+    return f"{what} when they are decoded together"
+
+
+def draws_different_samples(subject: Subject) -> str:
+    """Samples of one clip are not all the same answer."""
+    ((*pool,),) = subject.answers([(OPEN_QUESTION, subject.voice(3.0, 0))], SAMPLED, repeats=8)
+    different = len({str(answer) for answer in pool})
+    _require(different > 1, f"8 samples at temperature 1 are all {str(pool[0])!r}")
+    return f"{different} different ones of 8 at temperature 1"
+
+
+def repeats_samples(subject: Subject) -> str:
+    """With the same seed, samples come out the same; fewer of them are the first ones."""
+    exact, asked = subject.exact, [(OPEN_QUESTION, subject.voice(3.0, 0))]
+    (eight,), (four,) = subject.answers(asked, SAMPLED, repeats=8), subject.answers(asked, SAMPLED, repeats=4)
+    same = sum(str(one) == str(other) for one, other in zip(eight, four, strict=False))
+    _require(same == 4 or (same >= 2 and not exact), f"only {same} of 4 samples are the same with the same seed")
+    return f"{same} of 4 samples are the first ones of 8"
+
+
+def encodes_once(subject: Subject) -> str:
+    """All samples of a clip share one pass through the encoder, and one through the prompt."""
+    before = subject.counts
+    subject.answers([(QUESTION, subject.voice(2.0, 0))], SAMPLED, repeats=8)
+    encodes, prefills = (subject.counts[name] - before[name] for name in ("encodes", "prefills"))
+    _require((encodes, prefills) == (1, 1), f"8 samples cost {encodes} encodings and {prefills} prefills")
+    return "8 samples cost one encoding and one prefill"
+
+
+def agrees_with_generate(subject: Subject) -> str:
+    """The greedy answer and its likelihood are those of `generate()` of transformers on this clip alone."""
+    family, path = subject.family, subject.voice(3.0, 1)
+    inputs = family.model_inputs(
+        as_messages(QUESTION, [family.audio_part(load_audio(AudioSpan(path), family.sample_rate))])
+    )
+    inputs = inputs.to(family.model.device, dtype=family.model.dtype)
+    output = family.model.generate(
+        **inputs,
+        max_new_tokens=GREEDY["max_gen_toks"],
+        suppress_tokens=family.placeholder_ids or None,
+        return_dict_in_generate=True,
+        output_logits=True,
+    )
+    tokens = output.sequences[0, inputs["input_ids"].shape[1] :]
+    logprobs = torch.stack(output.logits).float()[:, 0].log_softmax(-1)
+    expected = float(logprobs.gather(1, tokens[:, None]).sum())
+    text = family.processor.tokenizer.decode(tokens.tolist(), skip_special_tokens=True)
+
+    given = Prompt(inputs, continuations=[Continuation(tokens.tolist(), ends=False)])
+    ((_, ((scored, _),)),) = subject.lm.decoder.score([given])
+    (((answer,),)) = subject.answers([(QUESTION, path)], GREEDY)
+    off = abs(scored - expected) / len(tokens)
+    most = TOLERANCE if subject.exact else HALF_TOLERANCE
+    _require(
+        off <= most,
+        f"its likelihoods are {off:.2g} nats per token off those of generate()",
+    )
+    same = str(answer) == text and abs((answer.logprob or 0.0) - expected) <= TOLERANCE * len(tokens)
+    _require(
+        same or not subject.exact,
+        f"answers {str(answer)!r} ({answer.logprob} nats) where generate() answers {text!r} ({expected:.4f} nats)",
+    )
+    return f"{text!r}: {off:.1g} nats per token apart"
+
+
+def sums_to_at_most_one(subject: Subject) -> str:
+    """Labels exclude one another, so their probabilities do not exceed 1 together; a label may go on."""
+    path = subject.voice(3.0, 0)
+    ended, begun = subject.likelihoods(path), subject.likelihoods(path, ends=False)
+    mass = float(np.exp(ended).sum())
+    _require(mass <= 1 + 1e-3, f"the probabilities of {len(LABELS)} labels sum to {mass:.3f}")
+    _require(bool((ended <= begun + 1e-3).all()), "a label and the end of the turn is likelier than the label alone")
+    return f"the {len(LABELS)} labels hold {mass:.2g} of the probability"
+
+
+def stops_at_strings(subject: Subject) -> str:
+    """An answer ends before its first stop string."""
+    asked = [(OPEN_QUESTION, subject.voice(3.0, 0))]
+    ((whole,),) = subject.answers(asked, GREEDY)
+    _require(len(whole.strip()) > 1, f"answers {str(whole)!r}, with nothing to stop at")
+    stop = whole.strip()[len(whole.strip()) // 2]
+    ((cut,),) = subject.answers(asked, {**GREEDY, "until": [stop]})
+    _require(
+        str(cut) == whole[: whole.find(stop)] and cut.finish == "stop",
+        f"answers {str(cut)!r} ({cut.finish}) where {str(whole)!r} is to end before {stop!r}",
+    )
+    return f"{str(whole)!r} ends before {stop!r} when told to"
+
+
+def searches_beams(subject: Subject) -> str:
+    """Beams come with the most likely one first."""
+    settings = {"num_beams": 3, "max_gen_toks": GREEDY["max_gen_toks"]}
+    ((*beams,),) = subject.answers([(QUESTION, subject.voice(3.0, 0))], settings, repeats=3)
+    logprobs = [beam.logprob for beam in beams if beam.logprob is not None]
+    what = f"{len(beams)} beams of {', '.join(f'{logprob:.2f}' for logprob in logprobs) or 'unknown'} nats"
+    _require(len(logprobs) == 3 and logprobs == sorted(logprobs, reverse=True), what)
+    return what
+
+
+def counts_what_it_cuts(subject: Subject) -> str:
+    """Audio that is longer than the window is cut and counted."""
+    window = subject.family.window_seconds
+    if window is None:
+        return "hears audio of any length"
+    if window > 2 * LONG_SECONDS:
+        return f"hears {window:.0f} s, longer than the clips of this check"
+    before = subject.counts["truncated_audio"]
+    subject.answers([(QUESTION, subject.voice(window + 2, 0)), (QUESTION, subject.voice(window - 1, 0))], GREEDY)
+    counted = subject.counts["truncated_audio"] - before
+    _require(counted == 1, f"counts {counted} of 1 clip that is longer than its {window:.0f} s")
+    return f"hears {window:.0f} s, and counts what is longer"
+
+
+def tells_what_it_is(subject: Subject) -> str:
+    """What stands with the results can be written as JSON, and names the seed."""
+    info = subject.lm.get_model_info()
+    json.dumps(info)
+    _require("seed" in info["ambi"], "does not say its seed in the results")
+    return f"{len(info['ambi'])} entries in the results"
+
+
+CHECKS: tuple[Callable[[Subject], str], ...] = (
+    hears,
+    hears_to_the_end,
+    repeats_greedy_answers,
+    ignores_the_batch,
+    draws_different_samples,
+    repeats_samples,
+    encodes_once,
+    agrees_with_generate,
+    sums_to_at_most_one,
+    stops_at_strings,
+    searches_beams,
+    counts_what_it_cuts,
+    tells_what_it_is,
+)
+
+
+def examine(model: str, model_args: str) -> list[Outcome]:
+    """Load a model and check all that every model must do.
+
+    Args:
+        model: Its name in the harness, such as `hf-audio`.
+        model_args: The harness's `--model_args`. Without `store`, no stored answers are used.
+
+    Raises:
+        AmbiError: If there is no such model, or if it cannot be loaded or asked at all.
+    """
+    lm = _load(model, model_args)
+    with TemporaryDirectory(prefix="ambi_eval_doctor_") as folder:
+        return list(run_checks(Subject(lm, Path(folder))))
+
+
+def run_checks(subject: Subject) -> Iterator[Outcome]:
+    """Yield the outcome of every check, in their order.
+
+    Raises:
+        AmbiError: If the model refuses the first check, which asks for no more than an answer.
+    """
+    for check in CHECKS:
+        begun = time.perf_counter()
+        status: Status = "passed"
+        try:
+            sentence = check(subject)
+        except CheckError as failure:
+            status, sentence = "failed", str(failure)
+        except AmbiError as refusal:
+            if check is CHECKS[0]:
+                raise
+            status, sentence = "refused", str(refusal)
+        except Exception as error:  # a model that breaks down has failed this check; the others may tell why
+            logger.debug("%s", check.__name__, exc_info=True)
+            status, sentence = "failed", f"breaks down: {type(error).__name__}: {error}"
+        yield Outcome(check.__name__.replace("_", " "), status, sentence, time.perf_counter() - begun)
+
+
+def table(outcomes: Sequence[Outcome]) -> Any:
+    """Return the outcomes as a table of rich."""
+    from rich.table import Table
+
+    colours = {"passed": "green", "failed": "red", "refused": "yellow"}
+    grid = Table("check", "outcome", "what was seen", "s", box=None, pad_edge=False)
+    for each in outcomes:
+        grid.add_row(each.name, each.status, each.sentence, f"{each.seconds:.1f}", style=colours[each.status])
+    return grid
+
+
+def _load(model: str, model_args: str) -> Any:
+    ours = {each.name: each for each in entry_points(group="lm_eval.models") if each.value.startswith("ambi_eval.")}
+    if model not in ours:
+        raise AmbiError(f"there is no model '{model}' to check{did_you_mean(model, ours)}; give {' or '.join(ours)}")
+    return ours[model].load()(**{"batch_size": 4, "store": "none", **simple_parse_args_string(model_args)})
+
+
+def _speech(number: int, samples: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return so many samples of a voice that goes on talking."""
+    rng, spoken = np.random.default_rng(number), [np.zeros(0, np.float32)]
+    while sum(map(len, spoken)) < samples:
+        spoken.append(synthesise(*VOICES[number], rng))
+    return np.concatenate(spoken)[:samples]
+
+
+def _heard(path: str) -> dict[str, Any]:
+    return {"audio": [{"path": path}]}
+
+
+def _require(condition: bool, sentence: str) -> None:
+    if not condition:
+        raise CheckError(sentence)

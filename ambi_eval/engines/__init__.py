@@ -1,0 +1,1 @@
+"""What runs a model: each engine answers jobs."""

@@ -1,0 +1,245 @@
+"""Reading prompts ("prefill"): audio and question go through the model once, and what its answers need of it stays.
+
+One audio at a time goes through the encoder. (Several at once would have to be padded, and then the result depends on
+the neighbours: Phi-4-multimodal and Granite Speech are not batch-invariant.) All further prompts about it, whatever
+strategy or verifier they belong to, begin with the same tokens: they go on from there, side by side.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import BatchFeature, DynamicCache
+
+from ambi_eval.engines.hf.families import Family
+from ambi_eval.engines.hf.sampling import GenerationSettings
+from ambi_eval.errors import AmbiError
+
+KeysAndValues = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """An answer whose likelihood is asked for.
+
+    Attributes:
+        tokens: Its tokens, at least one.
+        ends: Whether the model must end its turn behind it. That is the sum over all tokens that end a turn.
+    """
+
+    tokens: list[int]
+    ends: bool
+
+
+@dataclass(eq=False)
+class Prompt:
+    """One clip with its question, and what is wanted of it: answers, or the likelihoods of given ones.
+
+    Attributes:
+        inputs: What the model reads, as `Family.model_inputs` gives it.
+        keys: The noise key of every answer that is wanted (`sampling.row_key`); for beam search, one for each of the
+            best beams that are wanted.
+        settings: How they are generated.
+        continuations: The answers whose likelihoods are wanted.
+        audios: Number of audios in it.
+        heard: What tells its audios from others; prompts that hear the same share the work on it. None: never shared.
+        owner: Whatever the caller wants to find it by.
+    """
+
+    inputs: BatchFeature
+    keys: Sequence[int] = ()
+    settings: GenerationSettings = field(default_factory=GenerationSettings)
+    continuations: Sequence[Continuation] = ()
+    audios: int = 1
+    heard: Hashable = None
+    owner: Any = None
+
+    @property
+    def length(self) -> int:
+        """Number of tokens, those that stand for audio included."""
+        return self.inputs["input_ids"].shape[1]
+
+    @property
+    def rows(self) -> int:
+        """Number of answers: rows of a batch."""
+        return len(self.continuations) or len(self.keys)
+
+    @property
+    def answer_length(self) -> int:
+        """Number of tokens of its longest answer, at most."""
+        return max((len(each.tokens) for each in self.continuations), default=self.settings.max_gen_toks)
+
+
+@dataclass(eq=False)
+class Prefilled:
+    """A prompt that the model has read: all that its answers need of it.
+
+    Attributes:
+        layers: Keys and values of every layer, each of shape (1, heads, tokens, head size).
+        logits: Logits of the first answer token, float32, shape (vocabulary,).
+        input_ids: Its tokens, those that stand for audio included, shape (1, tokens).
+        rope_delta: What is added to the position of every later token.
+    """
+
+    layers: list[KeysAndValues]
+    logits: Tensor
+    input_ids: Tensor
+    rope_delta: int
+
+    @property
+    def length(self) -> int:
+        """Number of tokens."""
+        return self.input_ids.shape[1]
+
+    def expanded(self, rows: int, tokens: int | None = None) -> list[KeysAndValues]:
+        """Return keys and values of the first `tokens` tokens (all by default) for so many rows, without copying."""
+        return [
+            (keys[:, :, :tokens].expand(rows, -1, -1, -1), values[:, :, :tokens].expand(rows, -1, -1, -1))
+            for keys, values in self.layers
+        ]
+
+
+class Reader:
+    """Lets a model read prompts.
+
+    Attributes:
+        counts: Is told of `encodes` (audios) and `prefills` (prompts).
+        kept: By what was heard: a prompt about it to read on from.
+    """
+
+    def __init__(self, family: Family, counts: Counter[str]) -> None:
+        """Set up for a model."""
+        self.family = family
+        self.model = family.model
+        self.counts = counts
+        self.kept: dict[Hashable, Prefilled] = {}
+
+    def keep(self, heard: Collection[Hashable]) -> None:
+        """Give back the memory of what is kept, but for these audios."""
+        self.kept = {each: read for each, read in self.kept.items() if each in heard}
+
+    @torch.inference_mode()
+    def read(self, prompts: Sequence[Prompt]) -> list[Prefilled]:
+        """Read prompts; those about one audio that follow one another are read side by side.
+
+        Raises:
+            AmbiError: If a prompt and its answer are longer than the model allows.
+        """
+        limit = self.family.max_positions
+        for prompt in prompts:
+            if limit is not None and prompt.length + prompt.answer_length > limit:
+                raise AmbiError(
+                    f"a prompt of {prompt.length} tokens and {prompt.answer_length} of its answer (max_gen_toks) are "
+                    f"more than the {limit} positions of the model; lower max_gen_toks or shorten the prompt"
+                )
+        read: list[Prefilled] = []
+        for heard, group in groupby(prompts, lambda prompt: prompt.heard):
+            alike = list(group)
+            read += map(self._whole, alike) if heard is None else self._together(heard, alike)
+        return read
+
+    def _together(self, heard: Hashable, prompts: Sequence[Prompt]) -> list[Prefilled]:
+        """Read prompts about one audio, each of them once, from where they differ from one that has been read."""
+        if heard not in self.kept:
+            self.kept[heard] = self._whole(prompts[0])
+        base = self.kept[heard]
+        found = {tuple(base.input_ids[0].tolist()): base}
+        going_on: dict[tuple[int, ...], Prompt] = {}
+        shared = base.length  # tokens that all of them share with it
+        names = [tuple(prompt.inputs["input_ids"][0].tolist()) for prompt in prompts]
+        for name, prompt in zip(names, prompts, strict=True):
+            if name in found or name in going_on:
+                continue
+            if same := self._same(prompt, base):
+                going_on[name], shared = prompt, min(shared, same)
+            else:
+                found[name] = self._whole(prompt)
+        if going_on:
+            found |= zip(going_on, self._rest([*going_on.values()], base, shared), strict=True)
+        return [found[name] for name in names]
+
+    def _same(self, prompt: Prompt, base: Prefilled) -> int:
+        """Return how many of a prompt's first tokens, the audio among them, another one about the same audio has too.
+
+        0 where the prompt cannot be read on from there: behind them there is audio, or the family makes it impossible
+        (token types, caches that forget).
+        """
+        if any("token_type" in name for name in prompt.inputs):
+            return 0
+        ids, before = prompt.inputs["input_ids"][0].to(base.input_ids.device), base.input_ids[0]
+        most = min(len(ids) - 1, len(before))
+        same = int((ids[:most] == before[:most]).long().cumprod(0).sum())
+        placeholders = torch.tensor(self.family.placeholder_ids, dtype=ids.dtype, device=ids.device)
+        if torch.isin(ids[same:], placeholders).any() or any(keys.shape[2] < base.length for keys, _ in base.layers):
+            return 0
+        return same
+
+    def _whole(self, prompt: Prompt) -> Prefilled:
+        """Encode the audio of a prompt and read all of it."""
+        inputs = {
+            name: value.to(self.model.device, self.model.dtype if value.is_floating_point() else None)
+            for name, value in prompt.inputs.items()
+        }
+        self.counts["encodes"] += prompt.audios
+        output = self._forward(inputs, DynamicCache(), torch.tensor([prompt.length - 1]))
+        layers = keys_and_values(output.past_key_values)
+        return Prefilled(layers, output.logits[0, -1].float(), inputs["input_ids"], self.family.rope_delta)
+
+    def _rest(self, prompts: Sequence[Prompt], base: Prefilled, start: int) -> list[Prefilled]:
+        """Read of several prompts what comes behind the first `start` tokens, which they share with another one."""
+        device = base.input_ids.device
+        all_ids = [prompt.inputs["input_ids"].to(device) for prompt in prompts]
+        lengths = [prompt.length for prompt in prompts]
+        # What stands behind the end of a shorter one is seen by nobody.
+        unread = [
+            torch.cat([ids[:, start:], ids[:, -1:].expand(1, max(lengths) - length)], dim=1)
+            for ids, length in zip(all_ids, lengths, strict=True)
+        ]
+        rows = len(prompts)
+        inputs = {
+            "input_ids": torch.cat(unread),
+            "attention_mask": torch.ones(rows, max(lengths), dtype=torch.long, device=device),
+            "position_ids": (torch.arange(start, max(lengths), device=device) + base.rope_delta).expand(rows, -1),
+        }
+        cache = DynamicCache(base.expanded(rows, start))
+        output = self._forward(inputs, cache, torch.tensor(lengths) - start - 1)
+        layers = keys_and_values(output.past_key_values)
+        return [
+            Prefilled(
+                [(keys[row, None, :, :length], values[row, None, :, :length]) for keys, values in layers],
+                output.logits[row, -1].float(),
+                all_ids[row],
+                base.rope_delta,
+            )
+            for row, length in enumerate(lengths)
+        ]
+
+    def _forward(self, inputs: Mapping[str, Tensor], cache: DynamicCache, ends: Tensor) -> Any:
+        self.counts["prefills"] += len(ends)
+        with _only(ends, self.model):
+            return self.model(**inputs, past_key_values=cache, use_cache=True)
+
+
+@contextmanager
+def _only(positions: Tensor, model: Any) -> Iterator[None]:
+    """Let the LM head see one position of each row: with 152k tokens in the vocabulary, all of them are gigabytes."""
+    rows = torch.arange(len(positions))
+    handle = model.get_output_embeddings().register_forward_pre_hook(
+        lambda head, hidden: (hidden[0][rows, positions][:, None],)
+    )
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def keys_and_values(cache: Any) -> list[KeysAndValues]:
+    """Return keys and values of every layer of a cache."""
+    return [(layer.keys, layer.values) for layer in cache.layers]

@@ -1,0 +1,136 @@
+"""The stock `lm_eval` learns our models, filters and tasks by name (and shows a user's mistake as one line).
+
+lm-eval 0.4.13 has no plug-ins. Python runs `ambi_eval.pth` at every start, which calls `install()` here: it puts one
+finder in front of the import system that waits for a few modules of lm_eval, and does our part right after each import.
+Nothing of ours or of lm_eval is imported before that, so a Python that never imports lm_eval pays about a millisecond.
+
+- Models and filters are read from our own entry points, in the groups that lm-eval reads itself from its next release
+  on (`lm_eval.api.registry.load_plugins`); where that exists, we step aside.
+- Tasks: no release reads them, so our `tasks/` folder is put between the harness's own and the user's.
+
+`AMBI_EVAL_PLUGIN=0` in the environment turns all of it off; uninstalling the package removes it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False  # as in `typing`, whose import would cost every Python start more than all of this file
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Any
+
+OLDEST_HARNESS = (0, 4, 13)
+
+
+def _register(group: str, registry_name: str) -> None:
+    """Register our entry points of one group lazily, unless this lm_eval reads the group itself."""
+    from importlib.metadata import entry_points
+
+    from lm_eval.api import registry as registries
+
+    if hasattr(registries, "load_plugins"):
+        return
+    registry = getattr(registries, registry_name)
+    for entry_point in entry_points(group=group):
+        # The string, not the object: the registry imports it on first use and lets the decorated class take its place.
+        if entry_point.value.startswith("ambi_eval.") and entry_point.name not in registry:
+            registry.register(entry_point.name, target=entry_point.value)
+
+
+def _refuse_old_harness(lm_eval_tasks: ModuleType) -> None:
+    """Leave with one line where lm_eval is older than what the hooks below rest on."""
+    from importlib.metadata import version as installed_version
+
+    version = installed_version("lm_eval")
+    if tuple(int(part) for part in version.split(".")[:3] if part.isdigit()) < OLDEST_HARNESS:
+        oldest = ".".join(map(str, OLDEST_HARNESS))
+        sys.stderr.write(
+            f"ambi_eval: lm_eval {version} is too old, {oldest} is needed: pip install -U 'lm-eval>={oldest}' "
+            "(or set AMBI_EVAL_PLUGIN=0 to use lm_eval without ambi_eval)\n"
+        )
+        sys.exit(2)
+
+
+def _add_tasks(manager: ModuleType) -> None:
+    """Let every TaskManager index our tasks after the harness's own and before the user's."""
+    plain_init = manager.TaskManager.__init__
+
+    def init(
+        self: Any,
+        verbosity: str | None = None,
+        include_path: Any = None,
+        include_defaults: bool = True,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        from ambi_eval.config.load import refuse_broken_yaml
+        from ambi_eval.paths import tasks_dir
+
+        theirs = include_path if isinstance(include_path, (list, tuple)) else [include_path] if include_path else []
+        refuse_broken_yaml(theirs)
+        ours = [tasks_dir()] if include_defaults else []
+        plain_init(self, verbosity, [*ours, *theirs] or None, include_defaults, metadata)
+        self.include_path = include_path
+
+    manager.TaskManager.__init__ = init
+
+
+def _show_mistakes_as_one_line(harness: ModuleType) -> None:
+    """End every command of the `lm_eval` program with one line and exit code 2 where the user made a mistake."""
+    plain_execute = harness.HarnessCLI.execute
+
+    def execute(self: Any, args: Any) -> None:
+        from ambi_eval.errors import AmbiError
+
+        try:
+            plain_execute(self, args)
+        except AmbiError as mistake:
+            sys.stderr.write(f"ambi_eval: {mistake}\n")
+            sys.exit(2)
+
+    harness.HarnessCLI.execute = execute
+
+
+AFTER_IMPORT: dict[str, Callable[[ModuleType], None]] = {
+    "lm_eval.tasks": _refuse_old_harness,
+    "lm_eval.tasks.manager": _add_tasks,
+    # Not before: lm_eval fills its own model registry only while that is empty.
+    "lm_eval.models": lambda module: _register("lm_eval.models", "model_registry"),
+    "lm_eval.filters": lambda module: _register("lm_eval.filters", "filter_registry"),
+    "lm_eval._cli.harness": _show_mistakes_as_one_line,
+}
+
+
+class AfterImportFinder:
+    """A finder that finds nothing itself: it lets the others find a module and adds our part behind its execution."""
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """Return the spec that the other finders give, with our callback behind it; None for modules not ours."""
+        callback = AFTER_IMPORT.get(name)
+        if callback is None:
+            return None
+        others = (f for f in sys.meta_path if f is not AfterImportFinder and hasattr(f, "find_spec"))
+        spec = next((found for f in others if (found := f.find_spec(name, path, target))), None)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def exec_module(module: ModuleType) -> None:
+                execute(module)
+                callback(module)
+
+            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
+def install() -> None:
+    """Start waiting for lm_eval's modules; do our part at once for those that are already imported."""
+    if os.environ.get("AMBI_EVAL_PLUGIN", "1") == "0" or AfterImportFinder in sys.meta_path:
+        return
+    sys.meta_path.insert(0, AfterImportFinder)
+    for name, callback in AFTER_IMPORT.items():
+        if name in sys.modules:
+            callback(sys.modules[name])

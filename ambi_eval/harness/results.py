@@ -1,0 +1,288 @@
+"""What a run of `lm_eval` left on disk, read back: predictions, answers and votes of every task and pipeline."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ambi_eval.config.load import OVERRIDES
+from ambi_eval.corpora.selection import Selection, corpus_clips, select
+from ambi_eval.errors import AmbiError
+from ambi_eval.metrics import METRICS
+from ambi_eval.paths import tasks_dir
+
+logger = logging.getLogger(__name__)
+
+Array = NDArray[np.float64]
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Pipeline:
+    """What one filter pipeline made of the answers to one task.
+
+    Attributes:
+        name: As in the harness's table: `dist`, `vote` ...
+        p: Predicted distributions, shape (clips, labels); a row of NaN is an invalid one.
+        logged: Every number that the harness logged of each clip, by name, shape (clips,): scores, `jsd_bits@5`,
+            `label_mass` ...
+    """
+
+    name: str
+    p: Array
+    logged: Mapping[str, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class TaskRun:
+    """One task of a run.
+
+    Attributes:
+        name: The task.
+        config: Its configuration as the harness logged it: labels, manifest, strategy, repeats, generation_kwargs ...
+        selection: The clips that were asked about, with their votes, in the order of the manifest.
+        pipelines: What was made of the answers, by pipeline.
+        texts: The answers of each clip. Of `exact`, the log-likelihood of each label.
+        tokens: Generated tokens of each clip's answers together, shape (clips,): 0 where likelihoods are read out, NaN
+            where the model does not say.
+        failed: How many answers could not be used, by reason.
+    """
+
+    name: str
+    config: Json
+    selection: Selection
+    pipelines: dict[str, Pipeline]
+    texts: Sequence[Sequence[str]]
+    tokens: Array
+    failed: Mapping[str, int]
+
+    @property
+    def votes(self) -> Array:
+        """Votes of each clip, shape (clips, labels)."""
+        return self.selection.votes
+
+    @property
+    def pool_size(self) -> int:
+        """Number of answers of a clip, N; 0 where likelihoods are read out."""
+        return 0 if self.config["pool"] == "labels" else max(map(len, self.texts))
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the raters are no people, as in the demo."""
+        return any(clip.release == "simulated" for clip in self.selection.clips)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One results file of `lm_eval` and the samples beside it.
+
+    Attributes:
+        file: The results file.
+        results: Its content.
+        tasks: Our tasks in it, by name.
+    """
+
+    file: Path
+    results: Json
+    tasks: dict[str, TaskRun]
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return str(self.results.get("model_name") or self.results["config"]["model"])
+
+    @property
+    def command(self) -> str:
+        """The command line that repeats the run."""
+        return command(self.results, self.file.parent.parent)
+
+
+def read_runs(path: Path) -> list[Run]:
+    """Return the runs in a folder that `lm_eval --output_path` wrote: of each folder below it, the newest.
+
+    Args:
+        path: The folder, a folder in it, or one results file.
+
+    Raises:
+        AmbiError: If there are no results, no tasks of ours among them, no logged samples, or broken ones; if the
+            manifest is not there any more or does not hold the clips.
+    """
+    if path.is_file():
+        return [_read_run(path)]
+    newest: dict[Path, Path] = {}
+    for file in sorted(path.rglob("results_*.json")):  # the name ends in the date, so the last one is the newest
+        newest[file.parent] = file
+    if not newest:
+        raise AmbiError(f"{path} holds no results_*.json: give the folder that --output_path of lm_eval named.")
+    for folder, file in newest.items():
+        older = len(list(folder.glob("results_*.json"))) - 1
+        if older:
+            logger.info("%s: %d older runs in this folder are left alone; name their files to read them", file, older)
+    return [_read_run(file) for file in newest.values()]
+
+
+def command(results: Mapping[str, Any], output: Path) -> str:
+    """Return the command line that repeats a run.
+
+    What is left out: options that do not change an answer, and `--samples`, which the harness does not write down.
+
+    Args:
+        results: The content of its results file.
+        output: The folder for the new results.
+    """
+    config, tasks = results["config"], _our_configs(results)
+    given = {key: value for task in tasks.values() for key, value in task["metadata"].items() if key in OVERRIDES}
+    folders = {Path(task["metadata"]["config_source"]).parent for task in tasks.values()}
+    own = sorted(str(folder) for folder in folders if tasks_dir() not in folder.parents)
+    seeds = ",".join(str(config.get(f"{name}_seed")) for name in ("random", "numpy", "torch", "fewshot"))
+    options = {
+        "--model": config["model"],
+        "--model_args": _pairs(config.get("model_args")),
+        "--tasks": ",".join(tasks),
+        "--include_path": own[0] if own else None,
+        "--metadata": _pairs(given),
+        "--gen_kwargs": _pairs(config.get("gen_kwargs")),
+        "--system_instruction": results.get("system_instruction"),
+        "--batch_size": config.get("batch_size"),
+        "--device": config.get("device"),
+        "--limit": config.get("limit"),
+        "--seed": seeds,
+        "--output_path": output,
+    }
+    said = [f"{name} {shlex.quote(str(value))}" for name, value in options.items() if value not in (None, "")]
+    return " ".join(["lm_eval", *said, "--log_samples"])
+
+
+def _pairs(given: Mapping[str, Any] | str | None) -> str:
+    """Return `key=value,key=value`, as the harness takes it on its command line."""
+    if isinstance(given, Mapping):
+        return ",".join(f"{key}={value}" for key, value in given.items() if value is not None)
+    return given or ""
+
+
+def _our_configs(results: Mapping[str, Any]) -> dict[str, Json]:
+    return {name: config for name, config in results.get("configs", {}).items() if "manifest" in config}
+
+
+def _read_run(file: Path) -> Run:
+    try:
+        results = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise AmbiError(f"{file} cannot be read ({error}): repeat the run.") from error
+    configs = _our_configs(results) if isinstance(results, dict) else {}
+    if not configs:
+        raise AmbiError(f"{file} holds no task of ambi_eval: give the results of a run of its tasks.")
+    return Run(file, results, {name: _read_task(file, name, config, results) for name, config in configs.items()})
+
+
+def _read_task(file: Path, name: str, config: Json, results: Json) -> TaskRun:
+    path = file.with_name(f"samples_{name}_{file.stem.removeprefix('results_')}.jsonl")
+    if not path.is_file():
+        raise AmbiError(f"{file}: there is no {path.name} beside it; run lm_eval with --log_samples.")
+    samples: dict[str, dict[str, Json]] = {}
+    digest = hashlib.sha256()
+    for sample in _lines(path):
+        samples.setdefault(sample["filter"], {})[sample["doc"]["id"]] = sample
+        digest.update(sample["hashes"].encode())
+    if digest.hexdigest() != results.get("task_hashes", {}).get(name):
+        raise AmbiError(f"{path} is not what {file.name} was computed from: it was cut or changed; repeat the run.")
+    selection = _selection(path, config, next(iter(samples.values())))
+    ordered = {pipeline: [of_clips[clip.id] for clip in selection.clips] for pipeline, of_clips in samples.items()}
+    first = next(iter(ordered.values()))
+    pipelines = {key: _pipeline(key, of_clips, config["labels"]) for key, of_clips in ordered.items()}
+    _check_votes(path, config, selection, next(iter(pipelines.values())))
+    return TaskRun(
+        name=name,
+        config=config,
+        selection=selection,
+        pipelines=pipelines,
+        texts=[_texts(sample, config) for sample in first],
+        tokens=np.array([_tokens(sample, config) for sample in first]),
+        failed=sum((Counter(sample["prediction"]["failed"]) for sample in first), Counter()),
+    )
+
+
+def _lines(path: Path) -> Iterator[Json]:
+    """Yield the logged samples, each with its `prediction` and its `hashes`; prompts are dropped at once."""
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                sample = json.loads(line)
+                del sample["arguments"]
+                sample["prediction"] = json.loads(sample["filtered_resps"][0])
+                sample["hashes"] = sample["doc_hash"] + sample["prompt_hash"] + sample["target_hash"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise AmbiError(f"{path}, line {number} is no logged sample ({error!r}): repeat the run.") from error
+            yield sample
+
+
+def _selection(path: Path, config: Json, samples: Mapping[str, Json]) -> Selection:
+    """Return the clips of the manifest that were asked about."""
+    try:
+        whole = select(config, corpus_clips(config), hear=False)
+    except AmbiError as error:
+        raise AmbiError(f"{path}: the votes of its clips are not there any more: {error}") from error
+    here = [number for number, clip in enumerate(whole.clips) if clip.id in samples]
+    if len(here) < len(samples):
+        lost = sorted(samples.keys() - {clip.id for clip in whole.clips})
+        raise AmbiError(
+            f"{path}: {len(lost)} of its clips are not in the manifest '{config['manifest']}', the first is "
+            f"'{lost[0]}': prepare the corpus as it was, or repeat the run."
+        )
+    return replace(
+        whole,
+        clips=[whole.clips[number] for number in here],
+        votes=whole.votes[here],
+        clusters=[whole.clusters[number] for number in here],
+        heard=[],
+    )
+
+
+def _pipeline(name: str, samples: Sequence[Json], labels: Sequence[str]) -> Pipeline:
+    p = np.full((len(samples), len(labels)), np.nan)
+    for row, sample in zip(p, samples, strict=True):
+        if shares := sample["prediction"]["shares"]:
+            row[:] = [shares[label] for label in labels]
+    names = {name for sample in samples for name in sample["metrics"] if not name.endswith("_stderr")}
+    logged = {name: np.array([sample.get(name, np.nan) for sample in samples], dtype=float) for name in names}
+    return Pipeline(name, p, logged)
+
+
+def _check_votes(path: Path, config: Json, selection: Selection, pipeline: Pipeline) -> None:
+    """Raise if the votes in the manifest are not those that the run was scored against."""
+    for name, metric in METRICS.items():
+        scores = metric.per_clip(pipeline.p, selection.votes)
+        if scores is not None and name in pipeline.logged:
+            changed = np.flatnonzero(~np.isclose(scores, pipeline.logged[name], atol=1e-6, equal_nan=True))
+            if len(changed):
+                raise AmbiError(
+                    f"{path}: {len(changed)} of its clips have other votes in the manifest '{config['manifest']}' than "
+                    f"when they were scored, the first is '{selection.clips[changed[0]].id}': prepare the corpus as it "
+                    "was, or repeat the run."
+                )
+
+
+def _texts(sample: Json, config: Json) -> list[str]:
+    if config["pool"] == "labels":
+        answers = zip(cycle(config["labels"]), sample["resps"], strict=False)  # once through for each way of asking
+        return [f"{label}: log-likelihood {float(logprob):.3f}" for label, [(logprob, _)] in answers]
+    return [answer for request in sample["resps"] for answer in request]
+
+
+def _tokens(sample: Json, config: Json) -> float:
+    if config["pool"] == "labels":
+        return 0.0
+    counts = (sample["doc"].get("candidates") or {}).get("n_tokens", [])
+    known = [count for count in counts if count is not None]
+    return float(sum(known)) if known else float("nan")

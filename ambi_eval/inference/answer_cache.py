@@ -1,0 +1,136 @@
+"""What a model has answered before: each pool's key, and the store in which its answers are found and kept."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ambi_eval.answers.candidate import Candidate
+from ambi_eval.audio import audio_digest
+from ambi_eval.inference.question import Question
+from ambi_eval.inference.store import CandidateStore, pool_key
+
+logger = logging.getLogger(__name__)
+
+# Stands behind a continuation whose likelihood includes the end of the turn.
+_END_OF_TURN = "\0end of turn"
+
+
+class Recall:
+    """Finds answers that are already there, and keeps new ones as soon as they are made.
+
+    Without a store it finds nothing and keeps nothing.
+
+    Attributes:
+        hits: How many answers and likelihoods were found instead of made.
+        origins: What the stored answers came from (JSON of their provenance), and how many.
+    """
+
+    def __init__(self, store: CandidateStore | None, model: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
+        """Remember for one model.
+
+        Args:
+            store: Where answers are kept, or None.
+            model: What its answers depend on besides prompt, audio and decoding: digest of the weights, dtype ...
+            provenance: What they should not depend on, but may in the last digit: device, versions ...
+        """
+        self.store = store
+        self.model = dict(model)
+        self.provenance = dict(provenance)
+        self.hits = 0
+        self.origins: dict[str, int] = {}
+
+    def key(self, question: Question, **decoding: Any) -> str:
+        """Return the key of what is asked: everything that the answers depend on, and nothing else."""
+        heard = [audio_digest(span) for span in question.spans]
+        return pool_key(model=self.model, prompt=question.context, audio=heard, decoding=decoding)
+
+    def pool(self, question: Question, seed: int) -> str:
+        """Return the key of a pool of generated answers, with those parameters only that the decoding method reads."""
+        settings = question.settings
+        decoding: dict[str, Any] = {"max_tokens": settings.max_gen_toks, "until": list(settings.until)}
+        if settings.sampled:
+            drawn = {"temperature": settings.temperature, "top_k": settings.top_k, "top_p": settings.top_p}
+            decoding |= {"method": "samples", "seed": seed, **drawn}
+        elif settings.num_beams > 1:
+            ranked = {"beams": settings.num_beams, "length_penalty": settings.length_penalty}
+            decoding |= {"method": "beams", "size": question.pool_size, **ranked}
+        else:
+            decoding |= {"method": "greedy"}
+        return self.key(question, **decoding)
+
+    def answers(self, pools: Mapping[Question, str]) -> dict[Question, dict[int, Candidate]]:
+        """Return the stored answers of each pool by their number: a beam set whole or not at all."""
+        if self.store is None:
+            return {question: {} for question in pools}
+        searched = {question: pool for question, pool in pools.items() if question.settings.num_beams > 1}
+        sets = self.store.beams(searched.values())
+        samples = self.store.samples(
+            {pool: range(question.n_answers) for question, pool in pools.items() if question not in searched}
+        )
+        found = {
+            question: dict(enumerate(sets.get(pool, []))) if question in searched else samples[pool]
+            for question, pool in pools.items()
+        }
+        self.hits += sum(map(len, found.values()))
+        self._note_origins(pools.values())
+        return found
+
+    def keep_answers(self, question: Question, pool: str, answers: Mapping[int, Candidate]) -> None:
+        """Keep the answers of one pool: samples one by one, beams as a set."""
+        if self.store is None:
+            return
+        if question.settings.num_beams > 1:
+            self.store.add_beams({pool: [answers[number] for number in sorted(answers)]}, self.provenance)
+        else:
+            self.store.add_samples({pool: answers}, self.provenance)
+
+    def likelihoods(
+        self, wanted: Mapping[str, Sequence[tuple[str, bool]]]
+    ) -> dict[str, list[tuple[float, bool] | None]]:
+        """Return the stored likelihoods of each prompt's continuations, None where there is none.
+
+        Args:
+            wanted: For each key, the continuations, each with whether the end of the turn is part of it.
+        """
+        if self.store is None:
+            return {key: [None] * len(continuations) for key, continuations in wanted.items()}
+        names = {key: [_name(*continuation) for continuation in continuations] for key, continuations in wanted.items()}
+        stored = self.store.likelihoods(names)
+        found = {key: [stored[key].get(name) for name in names[key]] for key in names}
+        self.hits += sum(score is not None for scores in found.values() for score in scores)
+        self._note_origins(wanted)
+        return found
+
+    def keep_likelihoods(
+        self, key: str, continuations: Sequence[tuple[str, bool]], scores: Sequence[tuple[float, bool]]
+    ) -> None:
+        """Keep the likelihoods of one prompt's continuations."""
+        if self.store is not None:
+            named = {_name(*each): score for each, score in zip(continuations, scores, strict=True)}
+            self.store.add_likelihoods({key: named}, self.provenance)
+
+    def ratings(self, key: str, texts: Sequence[str]) -> dict[str, float]:
+        """Return the stored ratings of these texts, by text."""
+        if self.store is None:
+            return {}
+        found = self.store.ratings({key: texts})[key]
+        self.hits += len(found)
+        return found
+
+    def keep_ratings(self, key: str, ratings: Mapping[str, float]) -> None:
+        """Keep a verifier's ratings of texts."""
+        if self.store is not None and ratings:
+            self.store.add_ratings({key: ratings}, self.provenance)
+
+    def _note_origins(self, keys: Iterable[str]) -> None:
+        """Note what the stored answers of these pools came from; more than one set-up is said."""
+        if self.store is not None:
+            self.origins |= self.store.mixtures(keys)
+        if len(self.origins) > 1:
+            logger.warning("the stored answers come from %d different set-ups: %s", len(self.origins), self.origins)
+
+
+def _name(text: str, end_of_turn: bool) -> str:
+    return text + _END_OF_TURN if end_of_turn else text

@@ -1,0 +1,57 @@
+"""When an adaptive strategy has drawn enough answers about a clip."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from scipy.special import betainc
+
+from ambi_eval.answers.parser import Synonyms, freeze_synonyms, parse_label
+
+
+@dataclass(frozen=True)
+class StopRule:
+    """Stop when the most frequent label is the majority with this confidence.
+
+    With n1 votes for the most frequent label and n2 for the second, the share of the first among the two has the
+    posterior Beta(n1 + 1, n2 + 1) under a uniform prior; its probability of being over a half is the confidence (the
+    Beta criterion of Aggarwal et al. 2023, Let's Sample Step by Step, arXiv 2305.11860).
+
+    Attributes:
+        labels: The task's labels.
+        synonyms: Other words for them.
+        confidence: Confidence at which drawing stops, 0.5 to 1.
+        round: How many answers are drawn before the rule is asked again.
+    """
+
+    labels: tuple[str, ...]
+    synonyms: Synonyms
+    confidence: float
+    round: int
+
+    @classmethod
+    def from_dict(
+        cls, labels: Sequence[str], synonyms: Mapping[str, Sequence[str]], confidence: float, round: int
+    ) -> StopRule:
+        """Make a rule from what a request says."""
+        return cls(tuple(labels), freeze_synonyms(labels, synonyms), confidence, round)
+
+    def settled(self, answers: Sequence[str]) -> bool:
+        """Return whether the answers so far are enough; answers that name no label do not count."""
+        parsed = (parse_label(str(answer), self.labels, self.synonyms).shares for answer in answers)
+        votes = Counter(shares for shares in parsed if shares is not None).most_common(2)
+        first, second = ([count for _, count in votes] + [0, 0])[:2]
+        return majority_confidence(first, second) >= self.confidence
+
+
+def majority_confidence(first: int, second: int) -> float:
+    """Return the posterior probability that the label with `first` votes is more likely than the one with `second`.
+
+    >>> round(majority_confidence(4, 0), 4)
+    0.9688
+    >>> majority_confidence(3, 3)
+    0.5
+    """
+    return float(1 - betainc(first + 1, second + 1, 0.5))

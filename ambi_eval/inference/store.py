@@ -1,0 +1,399 @@
+"""The candidate store: one SQLite file that keeps a model's answers, so that a killed run goes on where it stood."""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+import time
+import zlib
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from ambi_eval.answers.candidate import Candidate, Finish
+from ambi_eval.errors import AmbiError
+
+BUSY_SECONDS = 60.0  # how long to wait for another process that writes
+APPLICATION_ID = int.from_bytes(b"ambi", "big")
+SCHEMA_VERSION = 1
+
+# Log-likelihoods and ratings have no type: a REAL column turns -0.0 into 0.0. Rows without a rowid lie side by side in
+# the order of their keys, so a pool is read at once.
+_SCHEMA = (
+    "CREATE TABLE provenances (id INTEGER PRIMARY KEY, json TEXT NOT NULL, checksum INTEGER NOT NULL)",
+    """CREATE TABLE candidates (
+        pool TEXT, k INTEGER, set_size INTEGER, text TEXT NOT NULL, logprob, n_tokens INTEGER, finish TEXT,
+        provenance INTEGER NOT NULL, checksum INTEGER NOT NULL, PRIMARY KEY (pool, k)) WITHOUT ROWID""",
+    """CREATE TABLE likelihoods (
+        pool TEXT, continuation TEXT, logprob NOT NULL, is_greedy INTEGER NOT NULL,
+        provenance INTEGER NOT NULL, checksum INTEGER NOT NULL, PRIMARY KEY (pool, continuation)) WITHOUT ROWID""",
+    """CREATE TABLE ratings (
+        pool TEXT, text TEXT, rating NOT NULL,
+        provenance INTEGER NOT NULL, checksum INTEGER NOT NULL, PRIMARY KEY (pool, text)) WITHOUT ROWID""",
+    f"PRAGMA application_id={APPLICATION_ID}",
+)
+_ANSWERS = ("candidates", "likelihoods", "ratings")
+_COLUMNS = {"provenances": 3, "candidates": 9, "likelihoods": 6, "ratings": 5}
+_POOLS_PER_QUERY = 500  # SQLite before 3.32 takes at most 999 variables
+_Row = tuple[Any, ...]
+
+
+def pool_key(**parts: Any) -> str:
+    """Return the key of a pool: the SHA-256 of everything that its answers depend on, in hexadecimal.
+
+    The key is the same in every process and Python version and does not depend on the order of the parts.
+
+    Args:
+        parts: What the answers depend on, by name. Plain JSON: strings, integers, finite floats, booleans, None, lists,
+            and dicts with string keys. The integer 1 and the float 1.0 are different values.
+
+    Raises:
+        TypeError: If a part is not plain JSON, such as a tuple, which would read back as a list.
+        ValueError: If a float is NaN or infinite.
+
+    >>> pool_key(prompt="Which emotion?", seed=0) == pool_key(seed=0, prompt="Which emotion?")
+    True
+    """
+    return sha256(_canonical_json(parts).encode()).hexdigest()
+
+
+class CandidateStore(AbstractContextManager["CandidateStore"]):
+    """The answers of models, kept in one SQLite file as soon as they are there.
+
+    Answers lie in pools, named by `pool_key`: same key, same answers. Where an answer is already stored, adding it
+    again changes nothing, so two processes that draw the same sample agree on the first one. Each `add_...` is one
+    transaction: after a kill it is there whole or not at all. What an `add_...` takes and what its reader returns have
+    the same form.
+
+    Any number of processes and threads of one machine may share the file, each with a store of its own; a store must
+    not cross a fork. Processes on several machines write a file each, joined by `merge`.
+
+    A read or write raises `AmbiError` where the file is damaged, not writable, full, or locked for `BUSY_SECONDS`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Open the store, and make it and its folder where they do not exist.
+
+        Raises:
+            AmbiError: If the file cannot be written, is not a candidate store, or has another schema version.
+        """
+        self.path = Path(path).expanduser().absolute()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.is_dir():
+                raise self._unusable("it is a folder")
+        except OSError as error:
+            raise self._unusable(error.strerror) from error
+        with self._errors_told():
+            # Without an isolation level, Python begins no transactions of its own.
+            self._db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
+            self._db.text_factory = bytes.decode  # sqlite3's own error would repeat the whole text
+            try:
+                self._prepare()
+            except BaseException:
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def __exit__(self, *error: object) -> None:
+        """Close the file."""
+        self.close()
+
+    def samples(self, wanted: Mapping[str, Collection[int]]) -> dict[str, dict[int, Candidate]]:
+        """Return those of the wanted samples that are stored.
+
+        Args:
+            wanted: For each pool, the indices of the samples.
+
+        Returns:
+            For each pool in `wanted`, the stored samples by index; empty where there are none.
+        """
+        found: dict[str, dict[int, Candidate]] = {pool: {} for pool in wanted}
+        for pool, k, set_size, *answer in self._of_pools("candidates", wanted):
+            if set_size is None and k in wanted[pool]:
+                found[pool][k] = _candidate(k, *answer)
+        return found
+
+    def add_samples(self, samples: Mapping[str, Mapping[int, Candidate]], provenance: Mapping[str, Any]) -> None:
+        """Keep samples.
+
+        Args:
+            samples: For each pool, samples by index. `Candidate.number` itself is not stored.
+            provenance: What the samples came from but should not depend on (device, library versions ...), plain JSON.
+
+        Raises:
+            ValueError: If a candidate is not an answer of the model, such as one that is `not_drawn`.
+        """
+        rows = [_candidate_row(pool, k, None, one) for pool, by_k in samples.items() for k, one in by_k.items()]
+        self._add("candidates", rows, provenance)
+
+    def beams(self, pools: Iterable[str]) -> dict[str, list[Candidate]]:
+        """Return the stored beam sets, best beam first.
+
+        Args:
+            pools: Pools to look for. A pool's key depends on the number of beams.
+
+        Returns:
+            The beams of each pool whose set is whole; other pools are not in it.
+        """
+        sets: dict[str, list[Candidate]] = {}
+        sizes: dict[str, set[int | None]] = {}
+        for pool, k, set_size, *answer in self._of_pools("candidates", pools):
+            sets.setdefault(pool, []).append(_candidate(k, *answer))
+            sizes.setdefault(pool, set()).add(set_size)
+        return {pool: beams for pool, beams in sets.items() if sizes[pool] == {len(beams)}}
+
+    def add_beams(self, sets: Mapping[str, Sequence[Candidate]], provenance: Mapping[str, Any]) -> None:
+        """Keep whole beam sets.
+
+        Args:
+            sets: For each pool all of its beams, best first.
+            provenance: As in `add_samples`.
+
+        Raises:
+            ValueError: If a candidate is not an answer of the model, such as one that is `not_drawn`.
+        """
+        rows = [_candidate_row(pool, k, len(beams), one) for pool, beams in sets.items() for k, one in enumerate(beams)]
+        self._add("candidates", rows, provenance)
+
+    def likelihoods(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, tuple[float, bool]]]:
+        """Return those of the wanted continuations' likelihoods that are stored.
+
+        Args:
+            wanted: For each pool, the continuations of its prompt.
+
+        Returns:
+            For each pool in `wanted`, by continuation: its natural-log likelihood, and whether greedy decoding would
+            give it.
+        """
+        found: dict[str, dict[str, tuple[float, bool]]] = {pool: {} for pool in wanted}
+        for pool, continuation, logprob, is_greedy in self._of_pools("likelihoods", wanted):
+            if (text := _loaded_text(continuation)) in wanted[pool]:
+                found[pool][text] = (float(logprob), bool(is_greedy))
+        return found
+
+    def add_likelihoods(
+        self, likelihoods: Mapping[str, Mapping[str, tuple[float, bool]]], provenance: Mapping[str, Any]
+    ) -> None:
+        """Keep likelihoods of continuations, in the form in which `likelihoods` returns them."""
+        rows = [
+            (pool, _stored_text(continuation), _stored_float(logprob), int(is_greedy))
+            for pool, by_text in likelihoods.items()
+            for continuation, (logprob, is_greedy) in by_text.items()
+        ]
+        self._add("likelihoods", rows, provenance)
+
+    def ratings(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, float]]:
+        """Return those of the wanted verifier ratings that are stored.
+
+        Args:
+            wanted: For each of the verifier's pools (the key of the verifier, its prompt and the audio), the texts of
+                the candidates.
+
+        Returns:
+            For each pool in `wanted`, the ratings by text.
+        """
+        found: dict[str, dict[str, float]] = {pool: {} for pool in wanted}
+        for pool, text, rating in self._of_pools("ratings", wanted):
+            if (rated := _loaded_text(text)) in wanted[pool]:
+                found[pool][rated] = float(rating)
+        return found
+
+    def add_ratings(self, ratings: Mapping[str, Mapping[str, float]], provenance: Mapping[str, Any]) -> None:
+        """Keep verifier ratings, in the form in which `ratings` returns them."""
+        rows = [
+            (pool, _stored_text(text), _stored_float(rating))
+            for pool, by_text in ratings.items()
+            for text, rating in by_text.items()
+        ]
+        self._add("ratings", rows, provenance)
+
+    def mixtures(self, pools: Iterable[str]) -> dict[str, int]:
+        """Return how many answers of each provenance (a JSON text) these pools hold, wanted now or not."""
+        counts: Counter[int] = Counter()
+        for chunk in _chunks(pools):
+            for table in _ANSWERS:
+                query = f"SELECT provenance, count(*) FROM {table} WHERE pool IN ({_marks(len(chunk))}) GROUP BY 1"
+                with self._errors_told():
+                    counts.update(dict(self._db.execute(query, chunk)))
+        texts: dict[int, str] = dict(self._rows("SELECT * FROM provenances"))
+        if not counts.keys() <= texts.keys():
+            raise self._unusable("it is damaged")
+        return {texts[origin]: count for origin, count in counts.items()}
+
+    def _prepare(self) -> None:
+        """Make the tables in a new file, and refuse a file that is not ours."""
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        with self._transaction():
+            application, version, tables = (
+                self._db.execute(query).fetchone()[0]
+                for query in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
+            )
+            if not (application or version or tables):
+                for statement in _SCHEMA:
+                    self._db.execute(statement)
+            elif application != APPLICATION_ID:
+                raise self._unusable("it is the SQLite file of another program")
+            elif version != SCHEMA_VERSION:
+                raise self._unusable(f"its schema version is {version}, this ambi_eval reads {SCHEMA_VERSION}")
+            # Written each time, so that a file that cannot be written is found now and not after the first batch.
+            self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        self._write_ahead()
+
+    def _write_ahead(self) -> None:
+        """Switch to a write-ahead log, so that readers go on while one process writes."""
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                # SQLite does not wait for a writer here: of 1200 openings of new files, four at a time, one failed.
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+
+    def _of_pools(self, table: str, pools: Iterable[str]) -> Iterator[_Row]:
+        """Yield the rows of these pools, ordered by both keys, without provenance."""
+        for chunk in _chunks(pools):
+            query = f"SELECT * FROM {table} WHERE pool IN ({_marks(len(chunk))}) ORDER BY 1, 2"
+            for row in self._rows(query, chunk):
+                yield row[:-1]
+
+    def _rows(self, query: str, parameters: Sequence[str] = ()) -> Iterator[_Row]:
+        """Yield whole rows, checked, without their checksum."""
+        with self._errors_told():
+            for stored in self._db.execute(query, parameters):
+                row, checksum = stored[:-1], stored[-1]
+                # SQLite notices damage to its own structure, but not to the values.
+                if checksum != _checksum(row):
+                    raise self._unusable("it is damaged")
+                yield row
+
+    def _add(self, table: str, rows: Sequence[_Row], provenance: Mapping[str, Any]) -> None:
+        text = _canonical_json(provenance)
+        # From the text alone, so that one provenance has the same id in all stores.
+        origin = int.from_bytes(sha256(text.encode()).digest()[:7], "big")
+        with self._transaction():
+            self._insert("provenances", [(origin, text)])
+            self._insert(table, ((*row, origin) for row in rows))
+
+    def _insert(self, table: str, rows: Iterable[_Row]) -> int:
+        """Insert the rows whose keys are new and return how many these are."""
+        # Not INSERT OR IGNORE, which would also ignore a missing value.
+        query = f"INSERT INTO {table} VALUES ({_marks(_COLUMNS[table])}) ON CONFLICT DO NOTHING"
+        return self._db.executemany(query, ((*row, _checksum(row)) for row in rows)).rowcount
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._errors_told(), self._db:
+            # IMMEDIATE waits for other writers here; a transaction that read first could not wait, only fail.
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+
+    @contextmanager
+    def _errors_told(self) -> Iterator[None]:
+        """Turn errors of the file and the disk into an `AmbiError`."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            # The other subclasses (a wrong type, a closed store) are programming errors.
+            if type(error) not in (sqlite3.DatabaseError, sqlite3.OperationalError):
+                raise
+            raise self._unusable(error) from error
+        except UnicodeDecodeError as error:
+            raise self._unusable("it is damaged") from error
+
+    def _unusable(self, reason: object) -> AmbiError:
+        return AmbiError(
+            f"cannot use the candidate store {self.path} ({reason}): choose another path with store=PATH, or do "
+            f"without one with store=none."
+        )
+
+
+def merge(paths: Iterable[str | Path], into: str | Path) -> int:
+    """Add the answers of several stores to one; where two hold the same answer, the first one stays.
+
+    Args:
+        paths: The stores to read.
+        into: The store to write; made where it does not exist.
+
+    Returns:
+        The number of answers that were new; 0 if all of them have been merged before.
+
+    Raises:
+        AmbiError: If one of `paths` does not exist, or any of the files is unusable. The stores before it are merged.
+    """
+    sources = [Path(path) for path in paths]
+    for source in sources:
+        if not source.is_file():
+            raise AmbiError(f"no candidate store at {source}: give the path of a file that a run wrote as its store=.")
+    added = 0
+    with CandidateStore(into) as store:
+        for source in sources:
+            with CandidateStore(source) as worker, store._transaction():
+                store._insert("provenances", worker._rows("SELECT * FROM provenances"))
+                for table in _ANSWERS:
+                    added += store._insert(table, worker._rows(f"SELECT * FROM {table}"))
+    return added
+
+
+def _canonical_json(parts: Mapping[str, Any]) -> str:
+    """Return the same text for equal parts always and everywhere."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    if json.loads(text) != parts:
+        raise TypeError(f"{parts!r} is not plain JSON: reading it back gives {text}")
+    return text
+
+
+def _candidate_row(pool: str, k: int, set_size: int | None, candidate: Candidate) -> _Row:
+    if candidate.finish not in ("stop", "length", "content_filter", None):
+        raise ValueError(f"a candidate that ended with '{candidate.finish}' is no answer to keep")
+    logprob = None if candidate.logprob is None else _stored_float(candidate.logprob)
+    return pool, k, set_size, _stored_text(candidate), logprob, candidate.n_tokens, candidate.finish
+
+
+def _candidate(
+    k: int, text: str | bytes, logprob: float | str | None, n_tokens: int | None, finish: Finish | None
+) -> Candidate:
+    return Candidate(_loaded_text(text), None if logprob is None else float(logprob), n_tokens, finish, number=k)
+
+
+def _stored_text(text: str) -> str | bytes:
+    """Return the text in a form that SQLite takes: as it is, or as bytes if a lone surrogate keeps it out of UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+    return str(text)
+
+
+def _loaded_text(text: str | bytes) -> str:
+    return text if isinstance(text, str) else text.decode("utf-8", "surrogatepass")
+
+
+def _stored_float(value: float) -> float | str:
+    """Return the number in a form that SQLite takes: it would turn NaN into NULL, so NaN becomes the text `nan`."""
+    return "nan" if math.isnan(value) else float(value)
+
+
+def _checksum(row: _Row) -> int:
+    # `ascii`, because what `repr` escapes depends on the Unicode version of Python.
+    return zlib.crc32(ascii(row).encode())
+
+
+def _chunks(pools: Iterable[str]) -> Iterator[list[str]]:
+    distinct = list(dict.fromkeys(pools))
+    for start in range(0, len(distinct), _POOLS_PER_QUERY):
+        yield distinct[start : start + _POOLS_PER_QUERY]
+
+
+def _marks(count: int) -> str:
+    return ", ".join("?" * count)

@@ -1,0 +1,1 @@
+"""What the report and the leaderboard's pages share."""

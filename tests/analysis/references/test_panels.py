@@ -1,0 +1,143 @@
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from ambi_eval.analysis.references import panels
+from ambi_eval.analysis.references.panels import Panel, certain, dealt, panel_of, redrawn, tied
+from ambi_eval.corpora.manifest import Clip, Rating
+from ambi_eval.metrics import METRICS
+from ambi_eval.votes import shares
+
+CONFIG = {"labels": ["angry", "happy", "sad"], "merge": {"excited": "happy"}}
+JSD = METRICS["jsd_bits"]
+COUNTS = st.lists(st.integers(0, 4), min_size=3, max_size=3).filter(any)
+
+
+def panel(*votes):
+    return panel_of(Clip(id="x", votes={}), np.array(votes, dtype=float), CONFIG)
+
+
+def one_by_one(votes):
+    return [np.eye(len(votes))[label] for label, n in enumerate(votes) for _ in range(n)]
+
+
+@pytest.mark.parametrize(
+    ("votes", "guessers"),
+    [((3, 1, 2), 1), ((3, 1, 2), 3), ((5, 0, 0), 2), ((2, 2, 2), 4), ((1, 1, 0), 1), ((0, 7, 1), 4)],
+)
+def test_expectations_over_deals_equal_the_mean_over_all_choices_of_raters(votes, guessers):
+    raters = one_by_one(votes)
+    expected = []
+    for chosen in combinations(range(len(raters)), guessers):
+        given_votes = sum(raters[i] for i in chosen)
+        expected.append(JSD.per_clip(shares(given_votes), np.array(votes) - given_votes))
+    trials = dealt([panel(*votes)], lambda _: guessers)
+    scores = JSD.per_clip(shares(trials.given), trials.votes)
+    np.testing.assert_allclose(trials.expected(scores), [np.mean(expected)])
+
+
+@pytest.mark.parametrize("votes", [(2, 1, 0), (1, 1, 1), (3, 0, 0), (2, 1, 2)])
+def test_expectations_over_redrawn_panels_equal_the_mean_over_all_sequences_of_raters(votes):
+    raters = one_by_one(votes)
+    every = [sum(drawn) for drawn in product(raters, repeat=len(raters))]
+    trials = redrawn([panel(*votes)])
+    scores = JSD.per_clip(shares(trials.given), trials.votes)
+    np.testing.assert_allclose(trials.expected(scores), [JSD.per_clip(shares(votes), np.array(every)).mean()])
+
+
+@settings(deadline=None)
+@given(st.lists(COUNTS, min_size=1, max_size=5), st.integers(1, 4))
+def test_deals_give_each_rater_the_same_chance_and_share_out_all_votes(votes, guessers):
+    trials = dealt([panel(*row) for row in votes], lambda _: guessers)
+    enough = [clip for clip, row in enumerate(votes) if sum(row) > guessers]
+    if trials is None:
+        assert not enough
+        return
+    assert trials.clips.tolist() == enough
+    q = shares(np.array(votes)[enough])
+    np.testing.assert_allclose(trials.expected(np.ones(len(trials.votes))), 1)
+    for label in range(3):
+        np.testing.assert_allclose(trials.expected(trials.given[:, label]) / guessers, q[:, label])
+        whole = trials.given[:, label] + trials.votes[:, label]
+        np.testing.assert_allclose(trials.expected(whole), np.array(votes)[enough, label])
+
+
+def test_too_many_cases_are_drawn_at_random_from_large_panels_only(monkeypatch):
+    small, large = panel(2, 1, 0), panel(40, 30, 30)
+    exact = dealt([small, large], lambda n: n // 2), redrawn([small, large])
+    monkeypatch.setattr(panels, "MOST_CASES", 2000)
+    drawn = dealt([small, large], lambda n: n // 2), redrawn([small, large])
+    for all_cases, some_cases in zip(exact, drawn, strict=True):
+        assert len(some_cases.votes) == 1000 + all_cases.first[1]
+        assert len(all_cases.votes) != len(some_cases.votes)
+        wanted, got = (t.expected(JSD.per_clip(shares(t.given), t.votes)) for t in (all_cases, some_cases))
+        assert got[0] == wanted[0]
+        assert got[1] == pytest.approx(wanted[1], rel=0.1)
+    np.testing.assert_array_equal(dealt([small, large], lambda n: n // 2).votes, drawn[0].votes)
+
+
+def test_tied_labels_are_equally_likely():
+    trials = tied(np.array([[2.0, 2, 1], [0, 0, 3], [1, 1, 1]]))
+    assert trials.given.tolist() == np.eye(3)[[0, 1, 2, 0, 1, 2]].tolist()
+    np.testing.assert_allclose(trials.probability, [1 / 2, 1 / 2, 1, 1 / 3, 1 / 3, 1 / 3])
+
+
+def test_draws_follow_the_probabilities_and_stay_in_their_panel():
+    trials = dealt([panel(3, 1, 2), panel(0, 1, 1), panel(3, 1, 2)], lambda _: 1)
+    rng = np.random.default_rng(0)
+    rows = np.array([trials.draw(rng) for _ in range(3000)])
+    assert (np.sort(np.unique(rows[:, 1])) == np.arange(trials.first[1], trials.first[1] + 2)).all()
+    for clip in (0, 2):
+        counts = np.bincount(rows[:, clip], minlength=3)
+        assert chisquare(counts, 3000 * trials.probability[:3]).pvalue > 0.001
+    assert (rows[:, 0] != rows[:, 2]).any()  # clips with the same panel draw on their own
+
+
+def test_certain_trials_are_the_votes_of_the_clips_kept():
+    votes = np.array([[1.0, 2], [3, 0], [0, 1]])
+    trials = certain(votes, np.array([0, 2]))
+    assert not trials.random
+    assert trials.clips.tolist() == [0, 2]
+    assert trials.expected(trials.votes[:, 1]).tolist() == [2, 1]
+    assert trials.draw(np.random.default_rng(0)).tolist() == [0, 1]
+
+
+def rated(*labels):
+    return Clip(id="x", votes={}, ratings=tuple(Rating(str(i), tuple(words)) for i, words in enumerate(labels)))
+
+
+@pytest.mark.parametrize(
+    ("ratings", "votes", "ballots"),
+    [
+        ([["angry"], ["happy", "sad"]], [1, 0.5, 0.5], {(1, 0, 0): 1, (0, 0.5, 0.5): 1}),
+        ([["angry"], ["happy", "sad"], ["sad", "happy"]], [1, 1, 1], {(1, 0, 0): 1, (0, 0.5, 0.5): 2}),
+        ([["angry"], ["happy", "sad"]], [1, 1, 1], {(1, 0, 0): 1, (0, 1, 1): 1}),
+        ([["excited", "happy"], ["sad"]], [0, 1, 1], {(0, 1, 0): 1, (0, 0, 1): 1}),
+        ([["angry", "fear"], ["sad"], ["fear"]], [0.5, 0, 1], {(0.5, 0, 0): 1, (0, 0, 1): 1}),
+        ([["angry"], ["angry"], ["sad"]], [2, 0, 1], {(1, 0, 0): 2, (0, 0, 1): 1}),
+        ([], [2, 0, 1], {(1, 0, 0): 2, (0, 0, 1): 1}),
+    ],
+)
+def test_single_ratings_tell_which_raters_split_their_vote(ratings, votes, ballots):
+    read = panel_of(rated(*ratings), np.array(votes, dtype=float), CONFIG)
+    assert dict(zip(read.ballots, read.raters, strict=True)) == ballots
+
+
+@pytest.mark.parametrize(("ratings", "votes"), [([], [0.5, 0.5, 1]), ([["angry", "sad"], ["sad"]], [1, 0, 0])])
+def test_votes_that_no_single_ratings_add_up_to_have_no_panel(ratings, votes):
+    assert panel_of(rated(*ratings), np.array(votes, dtype=float), CONFIG) is None
+
+
+def test_raters_who_split_votes_are_dealt_whole():
+    split = Panel(ballots=((0.5, 0.5), (1.0, 0.0)), raters=(1, 1))
+    trials = dealt([None, split], lambda _: 1)
+    assert trials.clips.tolist() == [1]
+    assert sorted(trials.given.tolist()) == [[0.5, 0.5], [1.0, 0.0]]
+
+
+def test_without_a_panel_nothing_is_redrawn():
+    assert redrawn([None]) is None

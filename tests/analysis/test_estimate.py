@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from scipy.stats import spearmanr
+
+from ambi_eval.analysis.estimate import bootstrap, from_influence, interval, of_mean, of_ratio
+
+
+def clips(n_clusters, seed=0, size=12):
+    rng = np.random.default_rng(seed)
+    clusters = np.repeat(np.arange(n_clusters), rng.integers(1, size, n_clusters))
+    return rng, clusters, rng.normal(size=n_clusters)[clusters] + rng.normal(size=len(clusters))
+
+
+@pytest.mark.parametrize("n_clusters", [2, 5, 91])
+def test_the_interval_of_a_mean_equals_statsmodels(n_clusters):
+    _, clusters, scores = clips(n_clusters)
+    options = {"groups": clusters, "use_correction": False}
+    fit = sm.OLS(scores, np.ones(len(scores))).fit(cov_type="cluster", cov_kwds=options, use_t=True)
+    low, high = fit.conf_int()[0]
+    factor = np.sqrt(n_clusters / (n_clusters - 1))
+    estimate = of_mean(scores, clusters.tolist())
+    assert estimate.value == pytest.approx(fit.params[0])
+    assert estimate.high - estimate.value == pytest.approx((high - low) / 2 * factor)
+    assert estimate.value - estimate.low == pytest.approx((high - low) / 2 * factor)
+
+
+def test_a_ratio_to_a_constant_is_a_mean():
+    _, clusters, scores = clips(20)
+    mean, ratio = of_mean(scores, clusters.tolist()), of_ratio(scores, np.full(len(scores), 4.0), clusters.tolist())
+    np.testing.assert_allclose([ratio.value, ratio.low, ratio.high], np.array([mean.value, mean.low, mean.high]) / 4)
+
+
+def test_a_ratio_of_proportional_scores_is_sure():
+    _, clusters, scores = clips(20)
+    estimate = of_ratio(3 * scores**2, scores**2, clusters.tolist())
+    np.testing.assert_allclose([estimate.low, estimate.high], 3)
+
+
+@pytest.mark.parametrize(
+    ("above", "below"),
+    [([1.0, 2.0], [0.0, 0.0]), ([1.0, 2.0], [-1.0, 0.5]), ([np.nan, 1.0], [1.0, np.nan])],
+)
+def test_a_ratio_to_nothing_is_undefined(above, below):
+    assert np.isnan(of_ratio(np.array(above), np.array(below), ["a", "b"]).value)
+
+
+def test_undefined_clips_are_left_out():
+    estimate = of_mean(np.array([1.0, np.nan, 3.0]), ["a", "b", "c"])
+    assert estimate.value == 2
+    assert np.isnan(of_mean(np.array([np.nan]), ["a"]).value)
+
+
+def test_one_cluster_has_a_value_and_no_interval():
+    for estimate in (from_influence(0.3, [0.1, -0.1], ["a", "a"]), bootstrap(0.3, lambda *_: 0.3, ["a", "a"])):
+        assert estimate.value == 0.3
+        assert np.isnan([estimate.low, estimate.high]).all()
+
+
+def test_the_bootstrap_of_a_mean_agrees_with_the_closed_form():
+    _, clusters, scores = clips(40)
+    closed = of_mean(scores, clusters.tolist())
+    drawn = bootstrap(closed.value, lambda rows, _: scores[rows].mean(), clusters.tolist())
+    assert drawn.high - drawn.low == pytest.approx(closed.high - closed.low, rel=0.15)
+    assert drawn == bootstrap(closed.value, lambda rows, _: scores[rows].mean(), clusters.tolist())
+
+
+@pytest.mark.parametrize("n_clusters", [5, 30])
+def test_intervals_cover_the_truth_in_95_of_100_samples(n_clusters):
+    estimates = [
+        of_mean(scores, clusters.tolist()) for _, clusters, scores in (clips(n_clusters, s, 2) for s in range(800))
+    ]
+    assert np.mean([e.low <= 0 <= e.high for e in estimates]) == pytest.approx(0.95, abs=0.02)
+
+
+def test_the_bootstrap_covers_a_rank_correlation():
+    def covers(seed):
+        rng, clusters, x = clips(20, seed, 6)
+        y = x + rng.normal(size=len(x))
+        whole = float(spearmanr(x, y).statistic)
+        e = bootstrap(whole, lambda rows, _: float(spearmanr(x[rows], y[rows]).statistic), clusters.tolist())
+        return e.low <= 0.803 <= e.high  # 6 / pi asin(r / 2) of normal variables with Pearson's r = sqrt(2 / 3)
+
+    assert np.mean([covers(seed) for seed in range(20)]) >= 0.8
+
+
+def test_student_s_t_is_wide_on_few_clusters():
+    assert interval(0.0, 1.0, 5).high == pytest.approx(2.776, abs=1e-3)
+    assert interval(0.0, 1.0, 91).high == pytest.approx(1.987, abs=1e-3)

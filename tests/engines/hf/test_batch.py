@@ -1,0 +1,95 @@
+import pytest
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from ambi_eval.engines.hf.batch import Batch, Row
+from ambi_eval.engines.hf.prefill import Prefilled, keys_and_values
+
+TOKENS = [[5, 9, 3, 7, 2, 8, 1], [4, 4, 6], [9, 1, 2, 3, 4]]
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=32,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+    )
+    return Qwen2ForCausalLM(config).eval()
+
+
+@torch.no_grad()
+def read(model, tokens):
+    ids = torch.tensor([tokens])
+    output = model(ids, use_cache=True)
+    return Prefilled(keys_and_values(output.past_key_values), output.logits[0, -1], ids, rope_delta=0)
+
+
+@torch.no_grad()
+def next_logits(model, tokens):
+    return model(torch.tensor([tokens])).logits[0, -1]
+
+
+@torch.no_grad()
+def feed(batch, token):
+    for row in batch.rows:
+        row.tokens.append(token)
+    batch.advance()
+
+
+def test_every_row_goes_on_as_if_it_were_alone_while_rows_come_and_go(model):
+    batch = Batch(model)
+    first, second, third = ([Row(0), Row(1)], [Row(2)], [Row(3), Row(4), Row(5)])
+    prompts = {id(row): TOKENS[n] for n, rows in enumerate((first, second, third)) for row in rows}
+
+    def check():
+        for row, logits in zip(batch.rows, batch.logits, strict=True):
+            alone = next_logits(model, prompts[id(row)] + row.tokens)
+            torch.testing.assert_close(logits, alone, atol=1e-5, rtol=0)
+
+    batch.add([(read(model, TOKENS[0]), first), (read(model, TOKENS[1]), second)])
+    check()
+    feed(batch, 3)
+    check()
+    batch.keep([0, 2])
+    check()
+    feed(batch, 11)
+    check()
+    batch.add([(read(model, TOKENS[2]), third)])
+    check()
+    feed(batch, 7)
+    check()
+    assert batch.rows == [first[0], second[0], *third]
+
+
+def test_padding_leaves_with_the_longest_row(model):
+    batch = Batch(model)
+    batch.add([(read(model, tokens), [Row(n)]) for n, tokens in enumerate(TOKENS)])
+    widths = []
+    for kept in ([0, 1, 2], [1, 2], [0]):
+        batch.keep(kept)
+        feed(batch, 3)
+        widths.append(batch.cache.get_seq_length())
+    assert widths == [7 + 1, 5 + 2, 3 + 3]
+
+
+def test_a_batch_can_be_empty_and_filled_again(model):
+    batch = Batch(model)
+    batch.add([(read(model, TOKENS[0]), [Row(0)])])
+    batch.keep([])
+    assert batch.rows == []
+    batch.add([(read(model, TOKENS[1]), [Row(1)])])
+    torch.testing.assert_close(batch.logits[0], next_logits(model, TOKENS[1]))
+    assert batch.cache.get_seq_length() == 3
+
+
+def test_expanding_a_prompt_copies_nothing(model):
+    prompt = read(model, TOKENS[0])
+    for (keys, values), (rows_of_keys, rows_of_values) in zip(prompt.layers, prompt.expanded(20, 4), strict=True):
+        assert rows_of_keys.shape == (20, 1, 4, 16)
+        assert rows_of_keys.data_ptr() == keys.data_ptr()
+        assert rows_of_values.data_ptr() == values.data_ptr()

@@ -1,0 +1,448 @@
+import logging
+from collections import Counter
+from itertools import chain
+
+import pytest
+import torch
+from scipy import stats
+
+from ambi_eval.audio import AudioSpan, load_audio
+from ambi_eval.engines.hf import decoding
+from ambi_eval.engines.hf.decoding import Decoder
+from ambi_eval.engines.hf.families import load_family
+from ambi_eval.engines.hf.prefill import Continuation, Prompt
+from ambi_eval.engines.hf.sampling import GenerationSettings, choose_tokens, row_key
+from ambi_eval.errors import AmbiError
+from ambi_eval.inference.question import as_messages
+
+GREEDY = GenerationSettings(max_gen_toks=10)
+SAMPLED = GenerationSettings(temperature=1.0, max_gen_toks=10)
+# Clips of different lengths, prompts of different lengths, one without audio.
+CLIPS = [
+    (3.0, "<audio>Which emotion does the speaker express?"),
+    (0.3, "<audio>Happy or sad?"),
+    (30.0, "<audio>One word."),
+    (12.5, "Listen: <audio> Which emotion does the speaker express? Answer with one word of: angry, happy."),
+    (None, "Which emotion does the speaker express?"),
+    (1.7, "<audio>Happy or sad?"),
+]
+
+
+@pytest.fixture(scope="module")
+def family(qwen2_audio_checkpoint):
+    return load_family(str(qwen2_audio_checkpoint), revision="main", dtype=torch.float32, device=torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def inputs(family, voice):
+    """What the model reads for each of the clips."""
+
+    def of(seconds, context):
+        audios = [] if seconds is None else [load_audio(AudioSpan(voice(seconds)), family.sample_rate)]
+        return family.model_inputs(as_messages(context, [family.audio_part(audio) for audio in audios]))
+
+    return [of(*clip) for clip in CLIPS]
+
+
+@pytest.fixture
+def prompts(inputs):
+    """Build the prompts of all clips, with so many answers each."""
+    return lambda answers=1: [
+        Prompt(inputs[n], [row_key(n, k) for k in range(answers)], audios="<audio>" in context, owner=n)
+        for n, (_, context) in enumerate(CLIPS)
+    ]
+
+
+@pytest.fixture
+def calls(family):
+    """What the model is called with, one entry per forward pass."""
+    seen = []
+    handle = family.model.register_forward_pre_hook(lambda model, args, kwargs: seen.append(kwargs), with_kwargs=True)
+    yield seen
+    handle.remove()
+
+
+def answers(decoder, prompts, settings):
+    for prompt in prompts:
+        prompt.settings = settings
+    return dict(sorted((prompt.owner, candidates) for prompt, candidates in decoder.generate(prompts)))
+
+
+@torch.inference_mode()
+def forward(family, inputs, tokens=()):
+    """Return the logits of a whole forward pass without any cache, shape (tokens + 1, vocabulary)."""
+    ids = torch.cat([inputs["input_ids"], torch.tensor([tokens], dtype=torch.long)], dim=1)
+    output = family.model(**{**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}, use_cache=False)
+    return output.logits[0, -len(tokens) - 1 :]
+
+
+def naive_answer(family, inputs, settings, key):
+    """Answer without cache, batch or expansion: a whole forward pass per token. Return text, log-likelihood, tokens."""
+    tokens, logprob = [], 0.0
+    while len(tokens) < settings.max_gen_toks and not (tokens and tokens[-1] in family.end_ids):
+        logits = forward(family, inputs, tokens)[-1:]
+        allowed = logits.clone()
+        allowed[:, family.placeholder_ids] = -torch.inf
+        token = choose_tokens(allowed, settings, torch.tensor([key]), torch.tensor([len(tokens)])).item()
+        tokens.append(token)
+        logprob += logits.log_softmax(-1)[0, token].item()
+    return family.processor.tokenizer.decode(tokens, skip_special_tokens=True), logprob, len(tokens)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 6])
+def test_greedy_answers_are_those_of_generate_on_each_clip_alone(family, prompts, batch_size):
+    found = answers(Decoder(family, batch_size), prompts(), GREEDY)
+    for prompt in prompts():
+        output = family.model.generate(
+            **prompt.inputs,
+            max_new_tokens=10,
+            suppress_tokens=family.placeholder_ids,
+            return_dict_in_generate=True,
+            output_logits=True,
+        )
+        tokens = output.sequences[:, prompt.inputs["input_ids"].shape[1] :]
+        scores = family.model.compute_transition_scores(output.sequences, output.logits, normalize_logits=True)
+        (answer,) = found[prompt.owner]
+        assert answer == family.processor.tokenizer.decode(tokens[0], skip_special_tokens=True)
+        assert answer.n_tokens == tokens.shape[1]
+        assert answer.logprob == pytest.approx(scores.sum().item(), abs=1e-4)
+
+
+def test_samples_and_their_likelihoods_are_those_of_whole_forward_passes(family, prompts):
+    settings = GenerationSettings(temperature=0.8, top_k=50, top_p=0.95, max_gen_toks=6)
+    found = answers(Decoder(family, 3), prompts(2), settings)
+    for prompt in prompts(2):
+        for answer, key in zip(found[prompt.owner], prompt.keys, strict=True):
+            text, logprob, n_tokens = naive_answer(family, prompt.inputs, settings, key)
+            assert (answer, answer.n_tokens) == (text, n_tokens)
+            assert answer.logprob == pytest.approx(logprob, abs=1e-4)
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, None])
+def test_samples_do_not_depend_on_the_batch(family, prompts, batch_size):
+    alone = answers(Decoder(family, 1), prompts(4), SAMPLED)
+    together = answers(Decoder(family, batch_size), prompts(4), SAMPLED)
+    assert together == alone
+    for one, other in zip(chain(*alone.values()), chain(*together.values()), strict=True):
+        assert (one.finish, one.n_tokens, one.number) == (other.finish, other.n_tokens, other.number)
+        assert one.logprob == pytest.approx(other.logprob, abs=1e-4)
+
+
+MIXED = [
+    (GREEDY, 1),
+    (GenerationSettings(num_beams=3, max_gen_toks=6), 3),
+    (SAMPLED, 4),
+    (GenerationSettings(temperature=0.7, top_k=20, max_gen_toks=3), 2),
+    (GenerationSettings(num_beams=2, max_gen_toks=4), 2),
+]
+
+
+def mixed_prompts(prompts):
+    """Return the prompts of all clips for all of these settings, those about one clip behind one another."""
+    of_all = []
+    for n, (settings, n_answers) in enumerate(MIXED):
+        for prompt in prompts(n_answers):
+            prompt.settings, prompt.owner = settings, (prompt.owner, n)
+            of_all.append(prompt)
+    return sorted(of_all, key=lambda prompt: prompt.owner)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 6, None])
+def test_all_strategies_go_together_and_answer_as_they_do_alone(family, prompts, batch_size):
+    together = {
+        prompt.owner: found for prompt, found in Decoder(family, batch_size).generate(mixed_prompts(prompts), 4)
+    }
+    for n, (settings, n_answers) in enumerate(MIXED):
+        for clip, alone in answers(Decoder(family), prompts(n_answers), settings).items():
+            assert together.pop((clip, n)) == alone
+    assert not together
+
+
+def test_samples_do_not_depend_on_the_order_or_on_what_else_is_asked(family, prompts):
+    everything = answers(Decoder(family, 3), prompts(4), SAMPLED)
+    assert answers(Decoder(family, 3), prompts(4)[::-1], SAMPLED) == everything
+    assert answers(Decoder(family, 3), prompts(4)[3:5], SAMPLED) == {3: everything[3], 4: everything[4]}
+    assert answers(Decoder(family, 3), prompts(2), SAMPLED) == {n: pool[:2] for n, pool in everything.items()}
+
+
+def test_the_first_token_follows_the_softmax_of_the_model(family, inputs):
+    settings = GenerationSettings(temperature=1.0, max_gen_toks=1)
+    prompt = Prompt(inputs[1], [row_key("chi-square", k) for k in range(3000)])
+    prompt.settings = settings
+    ((_, drawn),) = Decoder(family).generate([prompt])
+    probabilities = forward(family, inputs[1])[0].softmax(-1).double()
+    probabilities[family.placeholder_ids] = 0
+    expected = Counter()
+    for token, probability in enumerate(probabilities.tolist()):
+        text = family.processor.tokenizer.decode([token], skip_special_tokens=True)
+        expected[text] += probability * 3000 / probabilities.sum().item()
+    counts = Counter(map(str, drawn))
+    often = [text for text in expected if expected[text] >= 5]
+    rest = (3000 - sum(counts[text] for text in often), 3000 - sum(expected[text] for text in often))
+    observed = [counts[text] for text in often] + [rest[0]]
+    assert len(often) > 20
+    assert stats.chisquare(observed, [expected[text] for text in often] + [rest[1]]).pvalue > 0.001
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 1.0])
+def test_beams_are_those_of_generate(family, prompts, length_penalty):
+    settings = GenerationSettings(num_beams=4, max_gen_toks=8, length_penalty=length_penalty)
+    found = answers(Decoder(family), prompts(4), settings)
+    for prompt in prompts():
+        output = family.model.generate(
+            **prompt.inputs,
+            num_beams=4,
+            num_return_sequences=4,
+            max_new_tokens=8,
+            length_penalty=length_penalty,
+            suppress_tokens=family.placeholder_ids,
+            return_dict_in_generate=True,
+            output_scores=True,
+        )
+        tokens = output.sequences[:, prompt.inputs["input_ids"].shape[1] :]
+        texts = family.processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        scores = family.model.compute_transition_scores(output.sequences, output.scores, output.beam_indices).sum(1)
+        beams = found[prompt.owner]
+        assert [str(beam) for beam in beams] == texts
+        assert [beam.number for beam in beams] == [0, 1, 2, 3]
+        assert [beam.logprob for beam in beams] == pytest.approx(scores.tolist(), abs=1e-4)
+
+
+def test_fewer_beams_may_be_asked_for_than_are_searched(family, prompts):
+    four = answers(Decoder(family), prompts(4)[:1], GenerationSettings(num_beams=4, max_gen_toks=8))
+    two = answers(Decoder(family), prompts(2)[:1], GenerationSettings(num_beams=4, max_gen_toks=8))
+    assert two[0] == four[0][:2]
+
+
+@pytest.mark.parametrize("ends", [False, True])
+@pytest.mark.parametrize("clip", range(len(CLIPS)))
+def test_likelihoods_of_continuations_are_those_of_teacher_forcing(family, prompts, clip, ends):
+    decoder, prompt = Decoder(family), prompts()[clip]
+    best = family.model.generate(**prompt.inputs, max_new_tokens=3)[0, prompt.inputs["input_ids"].shape[1] :].tolist()
+    wanted = [Continuation(tokens, ends) for tokens in ([60, 70, 80], [90], [60, 70], best[:2])]
+    prompt.continuations = wanted
+    ((_, scores),) = decoder.score([prompt])
+    for each, (logprob, is_greedy) in zip(wanted, scores, strict=True):
+        logprobs = forward(family, prompt.inputs, each.tokens).log_softmax(-1)
+        expected = sum(logprobs[step, token].item() for step, token in enumerate(each.tokens))
+        if ends:
+            expected += logprobs[-1].exp()[family.end_ids].sum().log().item()
+        assert logprob == pytest.approx(expected, abs=1e-4)
+        best_end = logprobs[-1].argmax().item() in family.end_ids
+        assert is_greedy == (each.tokens == best[: len(each.tokens)] and (not ends or best_end))
+
+
+WORDS = [Continuation([60, 70, 80], True), Continuation([90], True), Continuation([60, 70], False)]
+
+
+@pytest.fixture
+def scored_prompts(prompts):
+    """Build three prompts about each of two clips, with the continuations to be scored."""
+
+    def build():
+        questions = [prompt for prompt in prompts() if prompt.owner in (0, 1)]
+        for clip, question in enumerate(questions):
+            for n in range(3):
+                inputs = {name: value.clone() for name, value in question.inputs.items()}
+                inputs["input_ids"][0, -2 - n] = 65 + n
+                yield Prompt(inputs, continuations=WORDS[: 3 - n], heard=clip, owner=(clip, n))
+
+    return build
+
+
+def scores_of(decoder, prompts, widest=None):
+    return {prompt.owner: scores for prompt, scores in decoder.score(prompts, widest)}
+
+
+def assert_same_scores(some, others):
+    assert some.keys() == others.keys()
+    for one, other in ((some[owner], others[owner]) for owner in some):
+        assert [score for score, _ in one] == pytest.approx([score for score, _ in other], abs=1e-4)
+        assert [is_greedy for _, is_greedy in one] == [is_greedy for _, is_greedy in other]
+
+
+# The first prompt about a clip is read alone, the others as far as they fit; then all of them are scored.
+@pytest.mark.parametrize(
+    ("batch_size", "rows"), [(1, [1, 3, 2, 3] * 2), (2, [1, 2, 6] * 2), (None, [1, 3, 2, 3, 1, 2, 6])]
+)
+def test_prompts_about_a_clip_are_scored_together_as_each_is_alone(family, scored_prompts, calls, batch_size, rows):
+    together = scores_of(Decoder(family, batch_size), scored_prompts())
+    assert [len(kwargs["input_ids"]) for kwargs in calls] == rows
+    alone = {}
+    for prompt in scored_prompts():
+        prompt.heard = None
+        alone |= scores_of(Decoder(family), [prompt])
+    assert_same_scores(together, alone)
+
+
+def test_scoring_shares_what_others_have_read_and_leaves_it_to_them(family, scored_prompts):
+    decoder = Decoder(family, 2)
+    first, *others = scored_prompts()
+    decoder.reader.read([first])
+    scores_of(decoder, others)
+    assert decoder.counts["encodes"] == 2
+    assert set(decoder.reader.kept) == {0}
+
+
+def test_scoring_recovers_from_out_of_memory(family, scored_prompts, caplog):
+    expected = scores_of(Decoder(family), scored_prompts())
+    memory = RunsOutOfMemory(family.model, rows=3)
+    with caplog.at_level(logging.WARNING):
+        found = scores_of(Decoder(family, 2), scored_prompts())
+    memory.handle.remove()
+    assert_same_scores(found, expected)
+    assert [record.args for record in caplog.records] == [(6, 3)]
+
+
+def test_a_prompt_whose_continuations_do_not_fit_is_said(family, scored_prompts):
+    memory = RunsOutOfMemory(family.model, rows=2)
+    with pytest.raises(AmbiError, match="do not fit in memory"):
+        scores_of(Decoder(family, 2), scored_prompts())
+    memory.handle.remove()
+
+
+def test_twenty_answers_cost_one_encoding_one_prefill_and_little_for_the_finished(family, prompts, calls):
+    encoded = []
+    tower = family.model.model.audio_tower
+    handle = tower.register_forward_hook(lambda module, args, output: encoded.append(len(output.last_hidden_state)))
+    decoder = Decoder(family, batch_size=2)
+    pools = answers(decoder, prompts(20)[:4], SAMPLED)
+    handle.remove()
+    assert encoded == [1] * 4
+    assert [len(kwargs["input_ids"]) for kwargs in calls if kwargs["input_ids"].shape[1] > 1] == [1] * 4
+    tokens = sum(answer.n_tokens for pool in pools.values() for answer in pool)
+    fed = sum(len(kwargs["input_ids"]) for kwargs in calls if kwargs["input_ids"].shape[1] == 1)
+    needed = tokens - 80  # the last token of each answer is not fed
+    assert needed <= fed <= needed / decoding.MOST_GOING_ON
+    assert decoder.counts == {"encodes": 4, "prefills": 4, "generated_tokens": tokens}
+
+
+def test_two_clips_get_different_answers(family, inputs, voice):
+    def heard(*seeds):
+        parts = [family.audio_part(load_audio(AudioSpan(voice(3.0, seed)), 16000)) for seed in seeds]
+        inputs = family.model_inputs(as_messages("<audio>" * len(seeds) + "Happy or sad?", parts))
+        (read,) = Decoder(family).reader.read([Prompt(inputs, [0], audios=len(seeds))])
+        return read.logits
+
+    assert (heard(0) - heard(1)).abs().max() > 1e-3
+    assert (heard(0, 1) - heard(1, 0)).abs().max() > 1e-3
+    torch.testing.assert_close(heard(0, 1), heard(0, 1))
+
+
+@pytest.mark.parametrize("settings", [GREEDY, SAMPLED, GenerationSettings(num_beams=3, max_gen_toks=10)])
+def test_an_answer_ends_before_its_first_stop_string(family, prompts, settings):
+    whole = answers(Decoder(family, 3), prompts(3), settings)
+    seen = Counter(letter for pool in whole.values() for answer in pool for letter in answer[3:] if letter.isascii())
+    stop, _ = seen.most_common(1)[0]
+    cut = GenerationSettings(**{**vars(settings), "until": (stop, "not in any answer")})
+    found = answers(Decoder(family, 3), prompts(3), cut)
+    assert not any(stop in answer for pool in found.values() for answer in pool)
+    if settings.num_beams == 1:  # with stop strings, other beams are the best ones
+        pairs = list(zip(chain(*whole.values()), chain(*found.values()), strict=True))
+        assert [str(short) for _, short in pairs] == [answer.split(stop)[0] for answer, _ in pairs]
+        assert {short.finish for answer, short in pairs if stop in answer} == {"stop"}
+        assert sum(short.n_tokens for _, short in pairs) < sum(answer.n_tokens for answer, _ in pairs)
+
+
+def test_a_stop_string_of_several_tokens_is_found_where_it_is_completed(family, prompts):
+    (whole,) = answers(Decoder(family), prompts()[:1], GREEDY)[0]
+    for start in range(len(whole) - 4):
+        stop = whole[start : start + 4]
+        settings = GenerationSettings(until=(stop,), max_gen_toks=10)
+        (short,) = answers(Decoder(family), prompts()[:1], settings)[0]
+        assert short == whole[: whole.find(stop)]
+        assert short.finish == "stop"
+
+
+def test_an_answer_that_ends_its_turn_counts_the_token_that_ended_it(family, prompts):
+    settings = GenerationSettings(temperature=1.5, max_gen_toks=60)
+    pools = answers(Decoder(family, 3), prompts(8), settings)
+    ended = [(n, k) for n, pool in pools.items() for k, answer in enumerate(pool) if answer.finish == "stop"]
+    assert 0 < len(ended) < 48
+    for n, k in ended[:3]:
+        answer, prompt = pools[n][k], prompts(8)[n]
+        text, logprob, n_tokens = naive_answer(family, prompt.inputs, settings, prompt.keys[k])
+        assert (answer, answer.n_tokens) == (text, n_tokens)
+        assert answer.logprob == pytest.approx(logprob, abs=1e-4)
+    assert all(a.n_tokens == 60 for pool in pools.values() for a in pool if a.finish == "length")
+
+
+@pytest.mark.parametrize("settings", [GREEDY, SAMPLED, GenerationSettings(num_beams=3, max_gen_toks=10)])
+def test_a_token_that_stands_for_audio_is_never_generated(family, prompts, calls, settings):
+    (placeholder,) = family.placeholder_ids
+
+    def prefer_placeholder(head, args, logits):
+        return logits.index_add(-1, torch.tensor([placeholder]), torch.full_like(logits[..., :1], 50.0))
+
+    handle = family.model.lm_head.register_forward_hook(prefer_placeholder)
+    answers(Decoder(family, 2), prompts(3)[:3], settings)
+    handle.remove()
+    generated = [kwargs["input_ids"] for kwargs in calls if kwargs["input_ids"].shape[1] == 1]
+    assert len(generated) > 5
+    assert all((ids != placeholder).all() for ids in generated)
+
+
+class RunsOutOfMemory:
+    """Raises as a GPU does when a forward pass has more rows than fit."""
+
+    def __init__(self, model, rows):
+        self.handle = model.register_forward_pre_hook(self.check, with_kwargs=True)
+        self.rows, self.passes = rows, 0
+
+    def check(self, model, args, kwargs):
+        self.passes += 1
+        if len(kwargs["input_ids"]) > self.rows:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+
+def test_out_of_memory_halves_the_batch_and_changes_no_answer(family, prompts, caplog):
+    expected = answers(Decoder(family, 1), prompts(4), SAMPLED)
+    memory = RunsOutOfMemory(family.model, rows=7)
+    with caplog.at_level(logging.WARNING):
+        found = answers(Decoder(family, 6), prompts(4), SAMPLED)
+    memory.handle.remove()
+    assert found == expected
+    assert [record.args for record in caplog.records] == [(24, 12), (12, 6)]
+
+
+def test_strategies_that_go_together_recover_from_out_of_memory_as_well(family, prompts, caplog):
+    expected = {prompt.owner: found for prompt, found in Decoder(family).generate(mixed_prompts(prompts), 4)}
+    memory = RunsOutOfMemory(family.model, rows=5)
+    with caplog.at_level(logging.WARNING):
+        found = {prompt.owner: found for prompt, found in Decoder(family, 6).generate(mixed_prompts(prompts), 4)}
+    memory.handle.remove()
+    assert found == expected
+    assert caplog.records[0].args == (24, 12)
+
+
+def test_a_clip_that_does_not_fit_alone_is_said(family, prompts):
+    memory = RunsOutOfMemory(family.model, rows=3)
+    with pytest.raises(AmbiError, match="the answers to one clip do not fit in memory; lower repeats"):
+        answers(Decoder(family, 2), prompts(4), SAMPLED)
+    memory.handle.remove()
+
+
+@pytest.mark.parametrize(("free", "most", "clips"), [(10**12, 64, 6), (10**12, 2, 2), (1, 64, 1)])
+def test_batch_size_auto_fits_the_memory(family, prompts, calls, monkeypatch, free, most, clips):
+    monkeypatch.setattr(decoding, "_free_memory", lambda device: free)
+    answers(Decoder(family, None, max_batch_size=most), prompts(4), SAMPLED)
+    rows = [len(kwargs["input_ids"]) for kwargs in calls]
+    assert 4 * (clips - 1) < max(rows) <= 4 * clips
+
+
+def test_free_memory_is_that_of_the_machine(family):
+    assert 10**6 < decoding._free_memory(torch.device("cpu")) < 10**14
+
+
+def test_prompts_are_taken_as_they_are_needed(family, prompts):
+    taken = []
+
+    def slowly():
+        for prompt in prompts():
+            taken.append(prompt.owner)
+            prompt.settings = GenerationSettings(max_gen_toks=1)
+            yield prompt
+
+    decoded = Decoder(family, 2).generate(slowly())
+    next(decoded)
+    assert taken == [0, 1, 2]  # one is always ready

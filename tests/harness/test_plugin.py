@@ -1,0 +1,108 @@
+"""The stock `lm_eval` in real processes, as a user starts it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+PYTHON = sys.executable
+LM_EVAL = [str(Path(PYTHON).with_name("lm_eval"))]
+ROOT = Path(__file__).parent.parent
+
+
+def run(*command, cwd=None, **environment):
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **environment}, timeout=300, check=False
+    )
+
+
+def python(code, **environment):
+    return run(PYTHON, "-c", code, **environment)
+
+
+@pytest.mark.parametrize("program", [LM_EVAL, [PYTHON, "-m", "lm_eval"]], ids=["lm_eval", "python -m lm_eval"])
+def test_the_stock_program_knows_our_tasks_by_name(program, tmp_path):
+    done = run(*program, "validate", "--tasks", "ambi_demo_sc,ambi_crema_d,ambi_exact,hellaswag", cwd=tmp_path)
+    assert "All tasks found and valid" in done.stdout, done.stderr
+
+
+def test_switched_off_by_the_environment_the_tasks_are_gone(tmp_path):
+    done = run(*LM_EVAL, "validate", "--tasks", "ambi_demo_sc", cwd=tmp_path, AMBI_EVAL_PLUGIN="0")
+    assert "Tasks not found: ambi_demo_sc" in done.stdout
+
+
+def test_everything_of_the_harness_is_still_there_beside_ours():
+    done = python(
+        "import lm_eval.models, lm_eval.filters\n"
+        "from lm_eval.api.registry import get_model, get_filter, get_metric, model_registry\n"
+        "for name in ('hf', 'vllm', 'openai-completions', 'hf-multimodal'): assert name in model_registry, name\n"
+        "assert get_model('hf').__name__ == 'HFLM' and get_model('dummy')\n"
+        "assert get_filter('majority_vote') and get_filter('take_first') and get_metric('acc')\n"
+        "print(get_model('hf-audio').__name__, get_filter('ambi_mean').__name__)"
+    )
+    assert done.stdout.split() == ["HFAudio", "Mean"], done.stderr
+
+
+def test_a_model_registered_before_ours_is_imported_does_not_empty_the_registry():
+    done = python(
+        "import ambi_eval.models.hf_audio\nfrom lm_eval.api.registry import get_model\nprint(get_model('hf').__name__)"
+    )
+    assert done.stdout.strip() == "HFLM", done.stderr
+
+
+def test_our_models_and_filters_step_aside_where_the_harness_reads_entry_points_itself():
+    done = python(
+        "import lm_eval.api.registry as registry\n"
+        "registry.load_plugins = lambda: None\n"
+        "import lm_eval.models, lm_eval.filters\n"
+        "print('hf-audio' in registry.model_registry, 'ambi_mean' in registry.filter_registry)"
+    )
+    assert done.stdout.split() == ["False", "False"], done.stderr
+
+
+def test_a_python_that_never_imports_the_harness_imports_nothing_of_it():
+    done = python(
+        "import sys; print(sorted(m for m in sys.modules if m.split('.')[0] in ('ambi_eval', 'lm_eval', 'numpy')))"
+    )
+    assert done.stdout.strip() == "['ambi_eval', 'ambi_eval.harness.plugin']"
+
+
+def test_a_broken_plugin_never_breaks_a_python_start(tmp_path):
+    (tmp_path / "ambi_eval").mkdir()
+    (tmp_path / "ambi_eval" / "__init__.py").write_text("raise RuntimeError('broken')")
+    line = (ROOT / "ambi_eval.pth").read_text()
+    done = run(PYTHON, "-S", "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{line}\nprint('alive')")
+    assert done.stdout.strip() == "alive"
+    assert "the lm_eval hook is not installed: RuntimeError('broken')" in done.stderr
+
+
+def test_a_harness_that_is_too_old_is_named_with_the_command_that_mends_it(tmp_path):
+    (tmp_path / "lm_eval" / "tasks").mkdir(parents=True)
+    (tmp_path / "lm_eval" / "__init__.py").touch()
+    (tmp_path / "lm_eval" / "tasks" / "__init__.py").touch()
+    metadata = tmp_path / "lm_eval-0.4.9.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: lm_eval\nVersion: 0.4.9\n")
+    done = python("import lm_eval.tasks", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 2
+    assert "lm_eval 0.4.9 is too old, 0.4.13 is needed: pip install -U" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("task: [broken  # ambi_eval\n", "is not valid YAML"),
+        ("include: gone.yaml\ntask: mine  # ambi_eval\n", "includes a file that is not there"),
+    ],
+)
+def test_a_broken_task_file_that_names_us_is_one_line_and_exit_code_2(tmp_path, text, message):
+    (tmp_path / "mine.yaml").write_text(text)
+    done = run(*LM_EVAL, "validate", "--tasks", "mine", "--include_path", str(tmp_path))
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

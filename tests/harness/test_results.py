@@ -1,0 +1,247 @@
+"""Runs read back from what the real harness wrote; the answers are written down, so everything can be checked."""
+
+import json
+import shlex
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+from lm_eval import simple_evaluate
+from lm_eval.api.model import LM
+from lm_eval.loggers import EvaluationTracker
+from lm_eval.tasks import TaskManager
+
+from ambi_eval.answers.candidate import Candidate
+from ambi_eval.errors import AmbiError
+from ambi_eval.harness.results import read_runs
+
+CLIPS = [
+    {"id": "c3", "audio": "a.wav", "speaker": "ben", "votes": {"calm": 2, "tense": 2}},
+    {"id": "c1", "audio": "a.wav", "speaker": "anna", "votes": {"calm": 3, "tense": 1}},
+    {"id": "c2", "audio": "a.wav", "speaker": "anna", "votes": {"calm": 0, "tense": 4}},
+]
+ANSWERS = {
+    "c1": ["calm", "calm", "tense", "calm"],
+    "c2": ["tense", "I cannot say", "calm", "tense"],
+    "c3": ["", "hm", "?", "who knows"],
+}
+TASKS = {"mine_sc": "sc", "mine_exact": "exact", "mine_ens": "ens"}
+
+
+class Scripted(LM):
+    """Answers request k of a clip with the k-th text of its list."""
+
+    MULTIMODAL = True
+
+    def generate_until(self, requests, disable_tqdm=False):
+        seen = {}
+        out = []
+        for request in requests:
+            k = seen[request.doc_id] = seen.get(request.doc_id, -1) + 1
+            out.append(Candidate(ANSWERS[request.doc["id"]][k % 4], logprob=-1.0, n_tokens=2, finish="stop"))
+        return out
+
+    def loglikelihood(self, requests, disable_tqdm=False):
+        return [(float(np.log([0.6, 0.2][request.idx])), False) for request in requests]
+
+    def loglikelihood_rolling(self, requests, disable_tqdm=False):
+        raise NotImplementedError
+
+
+def run(folder, out, **kwargs):
+    """Do what `lm_eval --log_samples --output_path OUT` does."""
+    tracker = EvaluationTracker(output_path=str(out))
+    kwargs = {"tasks": list(TASKS), **kwargs}
+    metadata = {"repeats": 4}
+    results = simple_evaluate(
+        model=Scripted(),
+        model_args={"pretrained": "scripted"},
+        task_manager=TaskManager(include_path=str(folder), include_defaults=False, metadata=metadata),
+        metadata=metadata,
+        bootstrap_iters=0,
+        log_samples=True,
+        evaluation_tracker=tracker,
+        **kwargs,
+    )
+    samples = results.pop("samples")
+    tracker.save_results_aggregated(results=results, samples=samples)
+    for task, of_task in samples.items():
+        tracker.save_results_samples(task_name=task, samples=of_task)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    soundfile.write(folder / "a.wav", np.zeros(16000), 16000)
+    (folder / "mine.jsonl").write_text("\n".join(map(json.dumps, CLIPS)))
+    for name, strategy in TASKS.items():
+        keys = {
+            "class": "!function ambi_eval.harness.task.AmbiguousEmotionTask",
+            "task": name,
+            "strategy": strategy,
+            "labels": "[calm, tense]",
+            "manifest": "mine.jsonl",
+        }
+        (folder / f"{name}.yaml").write_text("\n".join(f"{key}: {value}" for key, value in keys.items()))
+    run(folder, folder / "out")
+    return folder
+
+
+@pytest.fixture
+def copied(corpus, tmp_path):
+    """A copy of the run that a test may break."""
+    return shutil.copytree(corpus / "out", tmp_path / "out")
+
+
+def only(folder, pattern):
+    (file,) = folder.rglob(pattern)
+    return file
+
+
+def test_predictions_votes_and_answers_come_back_joined_by_clip(corpus):
+    (found,) = read_runs(corpus / "out")
+    assert sorted(found.tasks) == sorted(TASKS)
+    task = found.tasks["mine_sc"]
+    assert [clip.id for clip in task.selection.clips] == ["c3", "c1", "c2"], "the order of the manifest"
+    assert task.votes.tolist() == [[2, 2], [3, 1], [0, 4]]
+    assert task.selection.clusters == ["ben", "anna", "anna"]
+    assert list(task.pipelines) == ["dist", "vote"]
+    np.testing.assert_array_equal(task.pipelines["dist"].p, [[np.nan, np.nan], [0.75, 0.25], [1 / 3, 2 / 3]])
+    np.testing.assert_array_equal(task.pipelines["vote"].p, [[np.nan, np.nan], [1, 0], [0, 1]])
+    assert task.texts == [ANSWERS["c3"], ANSWERS["c1"], ANSWERS["c2"]]
+    assert task.tokens.tolist() == [8, 8, 8]
+    assert sum(task.failed.values()) == 5
+    assert (task.pool_size, task.simulated) == (4, False)
+
+
+def test_numbers_of_the_harness_come_back_by_clip(corpus):
+    (found,) = read_runs(corpus / "out")
+    logged = found.tasks["mine_sc"].pipelines["dist"].logged
+    assert logged["invalid_rate"].tolist() == [1, 0, 0]
+    assert logged["acc"].tolist() == [0, 1, 1]
+    assert {"jsd_bits@1", "jsd_bits@3"} <= logged.keys()
+    assert logged["jsd_bits"].mean() == pytest.approx(found.results["results"]["mine_sc"]["jsd_bits,dist"])
+
+
+def test_likelihoods_and_several_wordings_are_answers_too(corpus):
+    (found,) = read_runs(corpus / "out")
+    exact = found.tasks["mine_exact"]
+    np.testing.assert_allclose(exact.pipelines["likelihood"].p, [[0.75, 0.25]] * 3)
+    np.testing.assert_allclose(exact.pipelines["likelihood"].logged["label_mass"], 0.8)
+    assert exact.texts[0] == ["calm: log-likelihood -0.511", "tense: log-likelihood -1.609"]
+    assert (exact.tokens.tolist(), exact.pool_size) == ([0, 0, 0], 0)
+    assert found.tasks["mine_ens"].pool_size == 5
+
+
+def test_the_command_repeats_the_run(corpus):
+    (found,) = read_runs(corpus / "out")
+    words = shlex.split(found.command)
+    options = dict(zip(words[1:-1:2], words[2:-1:2], strict=True))
+    assert (words[0], words[-1]) == ("lm_eval", "--log_samples")
+    assert options["--model_args"] == "pretrained=scripted"
+    assert options["--tasks"] == "mine_ens,mine_exact,mine_sc"
+    assert options["--metadata"] == "repeats=4"
+    assert options["--include_path"] == str(corpus)
+    assert options["--seed"] == "0,1234,1234,1234"
+    assert options["--output_path"] == str(corpus / "out")
+    assert "--limit" not in options
+
+
+def test_of_each_folder_the_newest_run_is_read_and_a_file_is_that_run(copied):
+    newer, older = only(copied, "results_*.json"), "2020-01-01T00-00-00.000000"
+    (newer.with_name(f"results_{older}.json")).write_text("{}")
+    assert [found.file for found in read_runs(copied)] == [newer]
+    assert [found.file for found in read_runs(newer)] == [newer]
+    with pytest.raises(AmbiError, match="holds no task of ambi_eval"):
+        read_runs(newer.with_name(f"results_{older}.json"))
+
+
+def test_a_part_of_the_clips_is_a_run(corpus, tmp_path):
+    run(corpus, tmp_path / "limit", limit=2, tasks=["mine_sc"])
+    run(corpus, tmp_path / "samples", samples={"mine_sc": [0, 2]}, tasks=["mine_sc"])
+    for name, clips in (("limit", ["c3", "c1"]), ("samples", ["c3", "c2"])):
+        (found,) = read_runs(tmp_path / name)
+        assert [clip.id for clip in found.tasks["mine_sc"].selection.clips] == clips
+
+
+def without_samples(folder):
+    only(folder, "samples_mine_sc_*.jsonl").unlink()
+
+
+def with_broken_line(folder):
+    file = only(folder, "samples_mine_sc_*.jsonl")
+    file.write_text(file.read_text()[:-40])
+
+
+def with_lines_lost(folder):
+    file = only(folder, "samples_mine_sc_*.jsonl")
+    file.write_text("\n".join(file.read_text().splitlines()[:-2]))
+
+
+def with_other_json(folder):
+    file = only(folder, "samples_mine_sc_*.jsonl")
+    file.write_text("[1, 2]\n")
+
+
+def with_broken_results(folder):
+    only(folder, "results_*.json").write_text("{")
+
+
+def without_anything(folder):
+    shutil.rmtree(folder)
+
+
+def set_manifest(folder, name):
+    file = only(folder, "results_*.json")
+    results = json.loads(file.read_text())
+    for config in results["configs"].values():
+        config["manifest"] = name
+    file.write_text(json.dumps(results))
+
+
+def with_manifest_gone(folder):
+    set_manifest(folder, "gone.jsonl")
+
+
+def with_other_manifest(folder):
+    other = folder / "other.jsonl"
+    other.write_text("\n".join(map(json.dumps, [CLIPS[0], {**CLIPS[1], "id": "c9"}])))
+    set_manifest(folder, str(other))
+
+
+def with_other_votes(folder):
+    other = folder / "other.jsonl"
+    votes = {"calm": 4, "tense": 1}
+    other.write_text("\n".join(json.dumps({**clip, "votes": votes}) for clip in CLIPS))
+    set_manifest(folder, str(other))
+
+
+def without_hashes(folder):
+    file = only(folder, "samples_mine_sc_*.jsonl")
+    file.write_text(file.read_text().replace("doc_hash", "hash"))
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (without_samples, r"no samples_mine_sc_.*\.jsonl beside it; run lm_eval with --log_samples"),
+        (with_broken_line, r"samples_mine_sc_.*\.jsonl, line 6 is no logged sample .*: repeat the run"),
+        (with_lines_lost, "it was cut or changed; repeat the run"),
+        (with_other_json, "line 1 is no logged sample"),
+        (without_hashes, "line 1 is no logged sample .*doc_hash"),
+        (
+            with_other_votes,
+            "2 of its clips have other votes in the manifest .* than when they were scored",
+        ),
+        (with_broken_results, r"results_.*\.json cannot be read"),
+        (without_anything, "holds no results_.*: give the folder that --output_path of lm_eval named"),
+        (with_manifest_gone, r"the votes of its clips are not there any more: no manifest at .*gone\.jsonl"),
+        (with_other_manifest, r"2 of its clips are not in the manifest '.*other.jsonl', the first is 'c1'"),
+    ],
+)
+def test_what_cannot_be_read_is_one_sentence(copied, broken, message):
+    broken(copied)
+    with pytest.raises(AmbiError, match=message) as error:
+        read_runs(copied)
+    assert "\n" not in str(error.value)

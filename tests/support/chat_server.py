@@ -1,0 +1,115 @@
+"""An OpenAI-compatible chat server for tests, whose answers follow from what it is asked."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import random
+import socket
+import threading
+import time
+from typing import Any
+
+
+class ChatTestServer:
+    """An OpenAI-compatible chat server whose answers follow from what it is asked, and that can be told to fail.
+
+    Attributes:
+        url: Where it is.
+        bodies: Every request for answers that arrived.
+        keys: The keys that came with them.
+        faults: What happens to the next requests instead of an answer, in turn: `(status, headers, content)`, "cut" or
+            "hang"; None is an answer. A callable is asked with each body for as long as it is there.
+        most: The most choices that it gives, whatever `n` says.
+        owner: Who owns the model in its list of models.
+        at_once: The most requests that were there at the same time.
+    """
+
+    def __init__(self) -> None:
+        self.bodies: list[dict[str, Any]] = []
+        self.keys: list[str | None] = []
+        self.faults: list[Any] = []
+        self.most = 100
+        self.owner = "a test"
+        self.at_once = self._now = 0
+        self.lock = threading.Lock()
+        chat = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                self.send(200, {}, {"object": "list", "data": [{"id": "listener", "owned_by": chat.owner}]})
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with chat.lock:
+                    chat.bodies.append(body)
+                    chat.keys.append(self.headers["Authorization"])
+                    chat._now += 1
+                    chat.at_once = max(chat.at_once, chat._now)
+                    fault = chat.faults[0] if chat.faults else None
+                    if callable(fault):
+                        fault = fault(body)
+                    elif chat.faults:
+                        chat.faults.pop(0)
+                time.sleep(0.02)
+                with chat.lock:
+                    chat._now -= 1
+                if fault == "cut":
+                    self.connection.shutdown(socket.SHUT_RDWR)
+                    self.close_connection = True
+                elif fault == "hang":
+                    time.sleep(1.5)
+                    self.close_connection = True
+                else:
+                    self.send(*(fault or (200, {}, chat.answer(body))))
+
+            def send(self, status: int, headers: dict[str, str], content: Any) -> None:
+                data = content if isinstance(content, bytes) else json.dumps(content).encode()
+                self.send_response(status)
+                for name, value in {"Content-Type": "application/json", **headers}.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def answer(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Return an answer that hangs on the messages and on the seed of each choice."""
+        asked = json.dumps(body["messages"])
+        digits = "Rate it" in asked
+        choices = []
+        for number in range(min(body.get("n") or 1, self.most)):
+            drawn = f"{asked}{body.get('seed', 0) + number if body['temperature'] else ''}"
+            words = "12345" if digits else ["angry", "happy", "neutral", "sad"]
+            word = random.Random(drawn).choice(words)
+            others = [("1", -1.0), (" 5", -1.0), ("x", 0.0)] if "top_logprobs" in body else []
+            alternatives = [{"token": token, "logprob": logprob} for token, logprob in others]
+            token = {"token": word, "logprob": -0.5, "top_logprobs": alternatives}
+            choices.append(
+                {
+                    "index": number,
+                    "message": {"role": "assistant", "content": word},
+                    "finish_reason": "stop",
+                    "logprobs": {"content": [token, {"token": "", "logprob": -0.25}]} if body.get("logprobs") else None,
+                }
+            )
+        usage = {
+            "prompt_tokens": 100,
+            "completion_tokens": 2 * len(choices),
+            "prompt_tokens_details": {"audio_tokens": 80},
+        }
+        return {"choices": choices, "usage": usage, "system_fingerprint": "fp_1"}
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
