@@ -17,6 +17,8 @@ from lm_eval.api.instance import Instance
 from support.browser import Browser
 from support.chat_server import ChatTestServer
 
+from ambi_eval.corpora import crema_d as crema_d_recipe
+
 OWN_LABELS = ["angry", "happy", "sad"]
 # Before anything imports huggingface_hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -154,3 +156,12 @@ def own_corpus(tmp_path_factory) -> Path:
     yaml = folder / "mine.yaml"
     yaml.write_text(f"task: mine\nmanifest: mine.jsonl\nlabels: [{', '.join(OWN_LABELS)}]\n")
     return yaml
+
+
+@pytest.fixture(scope="session")
+def crema_d_data(crema_d, tmp_path_factory) -> Path:
+    """A data directory with the manifests of the voice and the face votes."""
+    folder = tmp_path_factory.mktemp("crema_d_data")
+    crema_d_recipe.prepare(crema_d, folder / "crema_d", allow_missing_audio=True)
+    crema_d_recipe.prepare(crema_d, folder / "crema_d_face", modality="face", allow_missing_audio=True)
+    return folder
