@@ -17,7 +17,10 @@ from lm_eval.api.instance import Instance
 from support.browser import Browser
 from support.chat_server import ChatTestServer
 
+from ambi_eval.config.load import load_corpus
 from ambi_eval.corpora import crema_d as crema_d_recipe
+from ambi_eval.corpora.manifest import read_manifest
+from ambi_eval.corpora.selection import select
 
 OWN_LABELS = ["angry", "happy", "sad"]
 # Before anything imports huggingface_hub.
@@ -165,3 +168,13 @@ def crema_d_data(crema_d, tmp_path_factory) -> Path:
     crema_d_recipe.prepare(crema_d, folder / "crema_d", allow_missing_audio=True)
     crema_d_recipe.prepare(crema_d, folder / "crema_d_face", modality="face", allow_missing_audio=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def crema_d_config():
+    return load_corpus("crema_d")
+
+
+@pytest.fixture(scope="session")
+def crema_d_selection(crema_d_data, crema_d_config):
+    return select(crema_d_config, read_manifest(crema_d_data / "crema_d" / "manifest.parquet"), hear=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support import ROOT
 from typer.testing import CliRunner
 
 from ambi_eval.cli import app
@@ -134,7 +135,7 @@ def test_a_mistake_ends_in_one_line_and_exit_code_2(arguments: str, message: str
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
-    root = Path(__file__).parents[1]
+    root = ROOT
     return subprocess.run([sys.executable, *command], cwd=root, capture_output=True, text=True, check=False)
 
 

@@ -4,21 +4,8 @@ import pytest
 
 from ambi_eval.analysis.ambiguity import ambiguity_bins
 from ambi_eval.analysis.references.baselines import baselines
-from ambi_eval.config.load import load_corpus
-from ambi_eval.corpora.manifest import read_manifest
-from ambi_eval.corpora.selection import select
 
 LABELS = ["angry", "happy", "sad"]
-
-
-@pytest.fixture(scope="session")
-def crema_d_config():
-    return load_corpus("crema_d")
-
-
-@pytest.fixture(scope="session")
-def crema_d_selection(crema_d_data, crema_d_config):
-    return select(crema_d_config, read_manifest(crema_d_data / "crema_d" / "manifest.parquet"), hear=False)
 
 
 @pytest.fixture(scope="session")

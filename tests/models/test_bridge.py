@@ -27,11 +27,12 @@ import openai
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import ROOT
 
 from ambi_eval.models import bridge as module
 from ambi_eval.models.bridge import Bridge, BridgeError, Function, read_chat
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "docs" / "bridge_examples").glob("*.py"))
+EXAMPLES = sorted((ROOT / "docs" / "bridge_examples").glob("*.py"))
 ARGUMENTS = ["audio_path", "prompt", "n", "temperature", "top_p", "max_tokens", "seed", "stop", "system"]
 TOY = """
 from pathlib import Path

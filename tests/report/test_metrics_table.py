@@ -1,13 +1,12 @@
 """The documentation of the metrics is that of the code."""
 
-from pathlib import Path
-
 import pytest
+from support import ROOT
 
 from ambi_eval.metrics import METRICS
 from ambi_eval.report.metrics_table import metrics_table
 
-DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
+DOCS = ROOT / "docs" / "metrics.md"
 
 
 def test_the_documented_table_is_the_one_that_the_code_prints():

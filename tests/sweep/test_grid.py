@@ -1,6 +1,5 @@
-from pathlib import Path
-
 import pytest
+from support import ROOT
 
 from ambi_eval.config.load import load_corpus
 from ambi_eval.corpora.manifest import Clip, write_manifest
@@ -157,7 +156,7 @@ def test_the_grids_that_are_shipped_are_right(monkeypatch, tmp_path):
         labels = load_corpus(corpus)["labels"]
         clips = [Clip(id="1", audio="1.wav", votes=dict.fromkeys(labels, 1.0), speaker="a", session="1")]
         write_manifest(tmp_path / corpus / "manifest.parquet", clips)
-    grids = Path(__file__).parents[2] / "grids"
+    grids = ROOT / "grids"
     paper = read_grid(grids / "paper.yaml")
     assert len({cell.model.name for cell in paper}) == 8
     assert len(paper) == 3 * (2 * 6 + 6 * 2)

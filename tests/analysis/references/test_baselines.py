@@ -1,8 +1,7 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import soundfile
+from support import ROOT
 
 from ambi_eval.analysis.ambiguity import ambiguity_bins
 from ambi_eval.analysis.evaluate import WORTH
@@ -199,7 +198,7 @@ def test_the_acoustic_reference_listens_to_the_clips_that_have_audio(tones):
 
 def test_the_documentation_shows_these_figures(crema_d_baselines):
     columns = ("jsd_bits", "bc", "r2_pearson", "acc", "macro_f1", "sq_debiased", WORTH)
-    page = (Path(__file__).parents[2] / "docs" / "references.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "references.md").read_text(encoding="utf-8")
     overall = {row[0]: row[1:] for row in table_rows(page, len(columns))}
     assert set(overall) == set(REFERENCES) - {"one_human", "acoustic", "prior_vs_acoustic"}
     for name, cells in overall.items():
