@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import transformers as hf
+
 from support import checkpoints as tiny
 
 TEXT = {

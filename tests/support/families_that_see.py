@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import transformers as hf
+
 from support import families_that_hear as hearing
 
 tiny, template, ended, TEXT = hearing.tiny, hearing.template, hearing.ended, hearing.TEXT
