@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
+from ambi_eval.corpora.registry import corpus_names, recipe
 from ambi_eval.errors import AmbiError
 from ambi_eval.leaderboard.commands import leaderboard
 from ambi_eval.sweep.commands import sweep
-
-if TYPE_CHECKING:
-    from ambi_eval.corpora.preparation import Preparation
 
 
 class Commands(TyperGroup):
@@ -30,6 +28,22 @@ class Commands(TyperGroup):
             raise typer.Exit(2) from error
 
 
+class Recipes(TyperGroup):
+    """The commands of all corpora; a corpus' recipe is imported when its command is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of all corpora."""
+        return corpus_names()
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return the command of a corpus, or None if there is no such corpus."""
+        if cmd_name not in corpus_names():
+            return None
+        one = typer.Typer(add_completion=False)
+        one.command(cmd_name)(recipe(cmd_name).command)
+        return typer.main.get_command(one)
+
+
 app = typer.Typer(
     cls=Commands,
     help="Benchmark how well audio-language models predict the distribution of human emotion votes.",
@@ -37,147 +51,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-prepare = typer.Typer(help="Turn a corpus on disk into a manifest.", no_args_is_help=True)
-app.add_typer(prepare, name="prepare")
+app.add_typer(
+    typer.Typer(cls=Recipes, help="Turn a corpus on disk into a manifest.", no_args_is_help=True), name="prepare"
+)
 app.add_typer(leaderboard, name="leaderboard")
-
-Source = Annotated[Path | None, typer.Option(help="The folder that the release was unpacked to.")]
-FromHub = Annotated[
-    str | None, typer.Option(help="A mirror that has the shares of the votes: Hugging Face id, or folder of a copy.")
-]
-Out = Annotated[Path | None, typer.Option(help="Folder for the manifest; by default in the data directory.")]
-CountEach = Annotated[
-    bool, typer.Option("--count-each", help="Count each of a rater's k labels as a whole vote, not as 1/k.")
-]
-AllowMissingAudio = Annotated[
-    bool, typer.Option("--allow-missing-audio", help="Keep clips without audio, for work on the votes alone.")
-]
-
-
-@prepare.command("crema_d")
-def prepare_crema_d(
-    source: Source = None,
-    from_hub: FromHub = None,
-    out: Out = None,
-    modality: Annotated[Literal["voice", "face", "av"], typer.Option(help="Raters heard, saw, or both.")] = "voice",
-    allow_missing_audio: AllowMissingAudio = False,
-) -> None:
-    """Prepare CREMA-D from a checkout of its repository, or from a mirror; faces and both go into their own folders."""
-    from ambi_eval.corpora import crema_d, hub
-
-    folder = _folder(out, "crema_d" if modality == "voice" else f"crema_d_{modality}")
-    if from_hub is None:
-        release = _required(source, "crema_d")
-        preparation = crema_d.prepare(release, folder, modality=modality, allow_missing_audio=allow_missing_audio)
-    else:
-        _check_mirror_options(source=source, modality=modality != "voice", allow_missing_audio=allow_missing_audio)
-        preparation = hub.prepare("crema_d", from_hub, folder)
-    _report(preparation, "crema_d")
-
-
-@prepare.command("iemocap")
-def prepare_iemocap(
-    source: Source = None,
-    from_hub: FromHub = None,
-    out: Out = None,
-    count_each: CountEach = False,
-    allow_missing_audio: AllowMissingAudio = False,
-) -> None:
-    """Prepare IEMOCAP from its release, or from a mirror (which lacks the single ratings and the label `other`)."""
-    from ambi_eval.corpora import hub, iemocap
-
-    folder = _folder(out, "iemocap")
-    if from_hub is None:
-        release = _required(source, "iemocap")
-        preparation = iemocap.prepare(release, folder, count_each=count_each, allow_missing_audio=allow_missing_audio)
-    else:
-        _check_mirror_options(source=source, count_each=count_each, allow_missing_audio=allow_missing_audio)
-        preparation = hub.prepare("iemocap", from_hub, folder)
-    _report(preparation, "iemocap")
-
-
-@prepare.command("msp_podcast")
-def prepare_msp_podcast(
-    source: Source = None,
-    out: Out = None,
-    labels: Annotated[
-        Literal["primary", "secondary"], typer.Option(help="One emotion of each rater, or all that the rater named.")
-    ] = "primary",
-    count_each: CountEach = False,
-    release: Annotated[str | None, typer.Option(help="Number of the release, such as 1.11, for the manifest.")] = None,
-    allow_missing_audio: AllowMissingAudio = False,
-) -> None:
-    """Prepare MSP-Podcast, any release from 1.6 to 2.0."""
-    from ambi_eval.corpora import msp_podcast
-
-    preparation = msp_podcast.prepare(
-        _required(source, "msp_podcast"),
-        _folder(out, "msp_podcast"),
-        labels=labels,
-        count_each=count_each,
-        release=release,
-        allow_missing_audio=allow_missing_audio,
-    )
-    _report(preparation, "msp_podcast")
-
-
-@prepare.command("demo")
-def prepare_demo(out: Out = None) -> None:
-    """Make the demo corpus: synthetic speech, simulated raters."""
-    from ambi_eval.corpora.manifest import read_manifest
-    from ambi_eval.corpora.preparation import Preparation
-    from ambi_eval.demo import corpus
-
-    folder = _folder(out, "demo")
-    _report(Preparation(folder, clips=read_manifest(corpus.prepare(folder))), "demo")
-
-
-def _folder(out: Path | None, corpus: str) -> Path:
-    from ambi_eval.paths import manifest_path
-
-    return out or manifest_path(corpus).parent
-
-
-def _required(source: Path | None, corpus: str) -> Path:
-    from ambi_eval.corpora import prepare_command
-
-    if source is None:
-        raise AmbiError(f"{corpus} is made from its release: {prepare_command(corpus)}.")
-    return source
-
-
-def _check_mirror_options(**given: object) -> None:
-    for name, value in given.items():
-        if value:
-            option = "--" + name.replace("_", "-")
-            raise AmbiError(f"{option} does not go with --from-hub: leave one of the two out.")
-
-
-def _report(preparation: Preparation, corpus: str) -> None:
-    """Print what a user checks before trusting a manifest."""
-    from ambi_eval.corpora.preparation import label_choices, summarise
-
-    summary = summarise(preparation.clips)
-    fewest, mean, most = summary.raters
-    figures = [
-        ("clips", f"{summary.clips:,}"),
-        *(("skipped", f"{count:,} ({reason})") for reason, count in preparation.skipped.items()),
-        *(("note", f"{count:,} ({remark})") for remark, count in preparation.remarks.items()),
-        ("votes", f"{summary.votes:,.10g}"),
-        ("raters", f"{fewest:g} to {most:g} per clip, {mean:.2f} on average"),
-        ("ambiguity", f"{summary.ambiguity_bits:.3f} bits on average (entropy of a clip's votes)"),
-        ("unanimous", f"{summary.unanimous:,} clips"),
-        ("tied", f"{summary.tied:,} clips (several labels share the most votes)"),
-        *(("split", f"{split}: {clips:,} clips") for split, clips in summary.splits.items()),
-        *(
-            ("labels", f"{choice}: {clips:,} clips, {mass:.1%} of the votes")
-            for choice, clips, mass in label_choices(corpus, preparation.clips)
-        ),
-        ("manifest", str(preparation.manifest)),
-    ]
-    for name, value in figures:
-        typer.echo(f"{name:<10} {value}")
-
 
 CorpusName = Annotated[str, typer.Argument(help="A corpus of ours, or the path of a task's YAML.", metavar="CORPUS")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, with all metrics, instead of tables.")]

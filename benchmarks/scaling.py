@@ -71,7 +71,7 @@ def measure(workers: int, clips: int) -> tuple[float, float]:
 
 def print_measured(arguments: argparse.Namespace) -> None:
     """Measure, alternating between the numbers of workers, and print how each compares with the first."""
-    from ambi_eval.corpora import ensure_manifest
+    from ambi_eval.corpora.registry import ensure_manifest
 
     os.environ.update(OMP_NUM_THREADS="1", TQDM_DISABLE="1")
     ensure_manifest("demo")

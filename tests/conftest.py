@@ -18,8 +18,8 @@ from support.browser import Browser
 from support.chat_server import ChatTestServer
 
 from ambi_eval.config.load import load_corpus
-from ambi_eval.corpora import crema_d as crema_d_recipe
 from ambi_eval.corpora.manifest import read_manifest
+from ambi_eval.corpora.recipes import crema_d as crema_d_recipe
 from ambi_eval.corpora.selection import select
 
 OWN_LABELS = ["angry", "happy", "sad"]

@@ -1,11 +1,12 @@
-"""Mirrors on the Hugging Face hub that carry the shares of the votes: an easier way to CREMA-D and IEMOCAP."""
+"""Mirrors on the Hugging Face hub that carry the shares of the votes: an easier way to some corpora."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ambi_eval.corpora import crema_d, iemocap
 from ambi_eval.corpora.manifest import Clip, writing
 from ambi_eval.corpora.preparation import NO_AUDIO, Preparation
 from ambi_eval.errors import AmbiError, did_you_mean
@@ -27,33 +27,33 @@ EPSILON = 0.05
 MOST_RATERS = 24
 TOLERANCE = 0.02
 
-# The labels that the mirror of a corpus has columns for, and what a clip's name tells.
-MIRRORED: dict[str, tuple[tuple[str, ...], Callable[[str], dict[str, Any]]]] = {
-    "crema_d": (crema_d.LABELS, crema_d.describe),
-    "iemocap": (tuple(label for label in iemocap.LABELS if label != "other"), iemocap.describe),
-}
 
-
-def prepare(corpus: str, mirror: str, out: Path) -> Preparation:
+def prepare_from_mirror(
+    preparation: Preparation,
+    mirror: str,
+    labels: Sequence[str],
+    describe: Callable[[str], dict[str, Any]],
+    unheard: Mapping[str, str] = MappingProxyType({}),
+) -> Preparation:
     """Write the manifest of a corpus from a mirror, with the audio beside it.
 
     Args:
-        corpus: `crema_d` or `iemocap`.
+        preparation: An empty preparation; its folder gets `manifest.parquet` and `audio/`.
         mirror: Hugging Face id such as `AbstractTTS/CREMA-D`, `id@revision` for a fixed state of it, or a folder that
             holds its parquet files or what `datasets` wrote with `save_to_disk`.
-        out: Folder for `manifest.parquet` and `audio/`.
+        labels: The labels that the mirror has columns for.
+        describe: A clip's name -> the attributes of `Clip` that the name tells.
+        unheard: Clips whose audio is of no use, with the reason.
 
     Raises:
         AmbiError: If the hub cannot be reached, the mirror lacks a column, or no clip is left.
     """
-    labels, describe = MIRRORED[corpus]
     folder, release = (Path(mirror), None) if Path(mirror).is_dir() else _download(mirror)
     files = sorted(folder.rglob("*.parquet")) or sorted(folder.rglob("data-*.arrow"))
     if not files:
         raise AmbiError(f"{mirror} holds neither *.parquet nor data-*.arrow: give a copy of a data set.")
     table = pa.Table.from_batches(_batches(files, *labels))
     votes = votes_from_shares(np.stack([table[label].to_numpy() for label in labels], axis=1))
-    preparation = Preparation(out)
     rows = (row for batch in _batches(files, "file", "audio", "gender", "transcription") for row in batch.to_pylist())
     for row, counts in zip(tqdm(rows, "audio", len(votes), unit="clip", disable=None), votes, strict=True):
         file = PurePosixPath(row["file"]).name
@@ -61,14 +61,14 @@ def prepare(corpus: str, mirror: str, out: Path) -> Preparation:
         traits = {"sex": row["gender"] and row["gender"].lower(), "transcript": row["transcription"], **describe(name)}
         clip = Clip(id=name, votes=dict(zip(labels, counts.tolist(), strict=True)), release=release, **traits)
         content = row["audio"] and row["audio"]["bytes"]
-        if content and name != crema_d.SILENT:
-            path = out / "audio" / file
+        if content and name not in unheard:
+            path = preparation.out / "audio" / file
             with writing(path):
                 path.write_bytes(content)
             clip = replace(clip, audio=f"audio/{file}", sha256=hashlib.sha256(content).hexdigest())
         if (counts % 1).any():
             preparation.remarks["shares that fit no number of raters, kept as they are"] += 1
-        preparation.add(clip, False, crema_d.IS_SILENT if name == crema_d.SILENT else NO_AUDIO)
+        preparation.add(clip, False, unheard.get(name, NO_AUDIO))
     return preparation.save()
 
 

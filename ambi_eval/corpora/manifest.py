@@ -17,9 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ambi_eval.corpora import CORPORA, prepare_command
 from ambi_eval.errors import AmbiError, did_you_mean
-from ambi_eval.paths import manifest_path
 
 T = TypeVar("T")
 
@@ -147,9 +145,6 @@ def read_manifest(path: Path) -> list[Clip]:
             start.
     """
     if not path.is_file():
-        for name in CORPORA:
-            if path == manifest_path(name):
-                raise AmbiError(f"no manifest of {name} at {path}: make it with {prepare_command(name)}")
         raise AmbiError(f"no manifest at {path}: give the path of a .parquet or .jsonl file.")
     readers = {".parquet": _read_parquet, ".jsonl": _read_jsonl}
     if path.suffix not in readers:

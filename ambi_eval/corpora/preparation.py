@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from ambi_eval.config.load import load_corpus
 from ambi_eval.corpora.manifest import Clip, Rating, write_manifest
+from ambi_eval.corpora.registry import Corpus
 from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.paths import tasks_dir
 from ambi_eval.votes import TIE_TOLERANCE, entropy_bits, majority, select_labels, shares
@@ -29,12 +30,14 @@ class Preparation:
 
     Attributes:
         out: Folder for `manifest.parquet`.
+        corpus: What the manifest says about its corpus.
         clips: Clips that go into the manifest.
         skipped: Number of clips left out, by reason.
         remarks: Number of other things that a user should know of, by what they are.
     """
 
     out: Path
+    corpus: Corpus
     clips: list[Clip] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     remarks: Counter[str] = field(default_factory=Counter)
@@ -98,7 +101,7 @@ class Summary:
     splits: dict[str, int]
 
 
-def summarise(clips: Sequence[Clip]) -> Summary:
+def summarize(clips: Sequence[Clip]) -> Summary:
     """Return the figures of a manifest with at least one clip."""
     labels = sorted(set().union(*(clip.votes for clip in clips)))
     votes = np.array([[clip.votes.get(label, 0.0) for label in labels] for clip in clips])

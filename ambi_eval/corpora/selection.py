@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ambi_eval.config.load import beside
-from ambi_eval.corpora import ensure_manifest
 from ambi_eval.corpora.manifest import Clip, read_manifest
+from ambi_eval.corpora.registry import ensure_manifest
 from ambi_eval.errors import AmbiError
 from ambi_eval.votes import majority, select_labels
 

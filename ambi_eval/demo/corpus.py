@@ -13,10 +13,21 @@ import soundfile
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ambi_eval.corpora.manifest import Clip, Rating, write_manifest
+from ambi_eval.corpora import command as options
+from ambi_eval.corpora.manifest import Clip, Rating, read_manifest, write_manifest
+from ambi_eval.corpora.preparation import Preparation
+from ambi_eval.corpora.registry import Corpus
 from ambi_eval.demo.raters import PROTOTYPES, draw_raters
-from ambi_eval.demo.speech import SAMPLE_RATE, Delivery, Speaker, draw_speakers, synthesise
+from ambi_eval.demo.speech import SAMPLE_RATE, Delivery, Speaker, draw_speakers, synthesize
 from ambi_eval.errors import AmbiError
+
+CORPUS = Corpus(
+    title="demo",
+    language="none: wordless utterances",
+    license="that of ambi_eval",
+    citation="none: synthetic speech, SIMULATED raters",
+    homepage="none: it is made when a task asks for it",
+)
 
 TRAINING_SPEAKERS = draw_speakers("train", 48, seed=1)
 TEST_SPEAKERS = draw_speakers("test", 12, seed=2)
@@ -80,7 +91,7 @@ def utterances(speakers: Sequence[Speaker], clips_per_speaker: int) -> Iterator[
                 release="simulated",
                 ratings=ratings,
             )
-            yield Utterance(clip, delivery, synthesise(speaker, delivery, rng))
+            yield Utterance(clip, delivery, synthesize(speaker, delivery, rng))
 
 
 def prepare(out: Path) -> Path:
@@ -108,6 +119,12 @@ def prepare(out: Path) -> Path:
         clips.append(utterance.clip)
     write_manifest(out / MANIFEST, clips)
     return out / MANIFEST
+
+
+def command(out: options.Out = None) -> None:
+    """Make the demo corpus: synthetic speech, simulated raters."""
+    folder = options.out_folder(out, "demo")
+    options.report(Preparation(folder, CORPUS, clips=read_manifest(prepare(folder))), "demo")
 
 
 def _write_wav(path: Path, samples: NDArray[np.float32]) -> None:

@@ -1,4 +1,4 @@
-"""A small speech synthesiser: wordless utterances whose pitch, loudness, pace and tone are set by numbers."""
+"""A small speech synthesizer: wordless utterances whose pitch, loudness, pace and tone are set by numbers."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def draw_speakers(prefix: str, count: int, seed: int) -> list[Speaker]:
     return voices
 
 
-def synthesise(speaker: Speaker, delivery: Delivery, rng: np.random.Generator) -> NDArray[np.float32]:
+def synthesize(speaker: Speaker, delivery: Delivery, rng: np.random.Generator) -> NDArray[np.float32]:
     """Return an utterance of five to eight syllables: mono, 16 kHz, within -1..1.
 
     A train of glottal pulses follows the pitch contour, gets the spectral tilt, and passes through the formants of a

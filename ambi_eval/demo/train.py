@@ -129,7 +129,7 @@ def sinusoids(length: int, width: int) -> Tensor:
 def mute(utterance: Utterance, rng: np.random.Generator) -> Utterance:
     """Return an utterance with silence, or white noise as loud, in place of its voice, and with the same votes.
 
-    All that can be learnt from it is how people vote in general: what a model should fall back on under the controls.
+    All that can be learned from it is how people vote in general: what a model should fall back on under the controls.
     """
     level = np.sqrt(np.mean(utterance.samples**2)) * rng.integers(2)
     noise = level * rng.standard_normal(len(utterance.samples))
@@ -226,8 +226,8 @@ def train(out: Path = CHECKPOINT, steps: int = 1000, seed: int = 0) -> None:
     model = build_model(processor.tokenizer, TRAINING_WINDOW_SECONDS).train()
     classroom = Classroom(spoken, prompts, processor, rng)
 
-    optimiser = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK_LEARNING_RATE, total_steps=steps, pct_start=0.1)
+    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LEARNING_RATE, total_steps=steps, pct_start=0.1)
     with tqdm(range(steps), "training", unit="step") as progress:
         for _ in progress:
             loss = 0.0
@@ -236,9 +236,9 @@ def train(out: Path = CHECKPOINT, steps: int = 1000, seed: int = 0) -> None:
                 part.backward()
                 loss += part.item()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimiser.step()
+            optimizer.step()
             schedule.step()
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             progress.set_postfix_str(f"{loss:.2f} nats per answer")
 
     widen(model, processor.tokenizer, WINDOW_SECONDS).save_pretrained(out)

@@ -20,7 +20,7 @@ from lm_eval.utils import simple_parse_args_string
 
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.audio import AudioSpan, load_audio
-from ambi_eval.demo.speech import SAMPLE_RATE, Delivery, Speaker, synthesise
+from ambi_eval.demo.speech import SAMPLE_RATE, Delivery, Speaker, synthesize
 from ambi_eval.engines.hf.prefill import Continuation, Prompt
 from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.inference.question import AUDIO_MARK, as_messages
@@ -370,7 +370,7 @@ def _speech(number: int, samples: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Return so many samples of a voice that goes on talking."""
     rng, spoken = np.random.default_rng(number), [np.zeros(0, np.float32)]
     while sum(map(len, spoken)) < samples:
-        spoken.append(synthesise(*VOICES[number], rng))
+        spoken.append(synthesize(*VOICES[number], rng))
     return np.concatenate(spoken)[:samples]
 
 

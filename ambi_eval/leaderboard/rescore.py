@@ -15,7 +15,7 @@ from lm_eval.api.instance import Instance
 from numpy.typing import NDArray
 
 from ambi_eval.config.load import Config, read_yaml, resolve
-from ambi_eval.corpora import CORPORA
+from ambi_eval.corpora.registry import needs_release
 from ambi_eval.corpora.selection import Selection, corpus_clips, select
 from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.harness.task import AmbiguousEmotionTask, Documents
@@ -80,7 +80,7 @@ def scoring_task(name: str, overrides: Overrides = ()) -> ScoringTask:
 def votes_are_here(config: Config) -> bool:
     """Return whether the votes of a task's corpus are on this machine, or can be made out of nothing."""
     name = config["manifest"]
-    return manifest_path(name).is_file() or (name in CORPORA and CORPORA[name].source is None)
+    return manifest_path(name).is_file() or not needs_release(name)
 
 
 def listed_clips(config: Config) -> list[str] | None:

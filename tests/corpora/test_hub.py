@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ambi_eval.corpora import crema_d, hub, iemocap
+from ambi_eval.corpora import hub
 from ambi_eval.corpora.manifest import Clip, read_manifest
+from ambi_eval.corpora.recipes import crema_d, iemocap
 from ambi_eval.errors import AmbiError
 
 
@@ -90,7 +91,7 @@ def test_rounding_missing_votes_and_what_fits_no_panel(shares: list[list[float]]
 
 
 def test_a_mirror_of_crema_d_becomes_its_manifest_with_the_audio_beside_it(copy: Path, tmp_path: Path) -> None:
-    preparation = hub.prepare("crema_d", str(copy), tmp_path / "out")
+    preparation = crema_d.prepare_mirror(str(copy), tmp_path / "out")
     first, second, third = read_manifest(preparation.manifest)
     assert first == Clip(
         id="1001_IEO_HAP_MD",
@@ -114,7 +115,7 @@ def test_a_mirror_of_iemocap_lacks_other_and_keeps_the_words(tmp_path: Path) -> 
     counts = np.eye(9)[[3, 3]] + np.eye(9)[[3, 4]]
     table = mirror_table(labels, ["Ses01F_impro01_F000", "Ses05M_script01_1b_M041"], smooth(counts))
     pq.write_table(table, tmp_path / "train.parquet")
-    first, second = hub.prepare("iemocap", str(tmp_path), tmp_path / "out").clips
+    first, second = iemocap.prepare_mirror(str(tmp_path), tmp_path / "out").clips
     assert (first.votes["fear"], second.votes["fear"], second.votes["frustrated"]) == (1, 1, 1)
     assert (second.speaker, second.sex, second.transcript) == ("Ses05_M", "male", "what was said")
 
@@ -123,13 +124,13 @@ def test_a_mirror_of_iemocap_lacks_other_and_keeps_the_words(tmp_path: Path) -> 
 def test_what_datasets_saved_to_disk_is_read_as_well(copy: Path, tmp_path: Path, whole: bool) -> None:
     dataset = Dataset(mirror_table(crema_d.LABELS, NAMES, smooth(COUNTS)))
     (dataset if whole else DatasetDict(train=dataset)).save_to_disk(tmp_path / "saved")
-    from_disk = hub.prepare("crema_d", str(tmp_path / "saved"), tmp_path / "out")
-    assert from_disk.clips == hub.prepare("crema_d", str(copy), tmp_path / "out").clips
+    from_disk = crema_d.prepare_mirror(str(tmp_path / "saved"), tmp_path / "out")
+    assert from_disk.clips == crema_d.prepare_mirror(str(copy), tmp_path / "out").clips
 
 
 def test_preparing_twice_gives_the_same_bytes(copy: Path, tmp_path: Path) -> None:
-    first = hub.prepare("crema_d", str(copy), tmp_path / "out").manifest.read_bytes()
-    assert hub.prepare("crema_d", str(copy), tmp_path / "out").manifest.read_bytes() == first
+    first = crema_d.prepare_mirror(str(copy), tmp_path / "out").manifest.read_bytes()
+    assert crema_d.prepare_mirror(str(copy), tmp_path / "out").manifest.read_bytes() == first
 
 
 def test_a_clip_without_audio_or_with_strange_shares_is_counted(tmp_path: Path) -> None:
@@ -138,7 +139,7 @@ def test_a_clip_without_audio_or_with_strange_shares_is_counted(tmp_path: Path) 
     audio = [{"bytes": b"RIFF", "path": "a.wav"}, {"bytes": None, "path": "b.wav"}]
     table = table.set_column(table.schema.get_field_index("audio"), "audio", [audio])
     pq.write_table(table, tmp_path / "train.parquet")
-    preparation = hub.prepare("crema_d", str(tmp_path), tmp_path / "out")
+    preparation = crema_d.prepare_mirror(str(tmp_path), tmp_path / "out")
     assert preparation.skipped == {"no audio file": 1}
     assert preparation.remarks == {"shares that fit no number of raters, kept as they are": 1}
 
@@ -154,7 +155,7 @@ def test_a_folder_that_is_no_mirror_is_refused(tmp_path: Path, columns: list[str
     if columns:
         pq.write_table(pa.table({column: ["x"] for column in columns}), tmp_path / "train.parquet")
     with pytest.raises(AmbiError, match=message):
-        hub.prepare("crema_d", str(tmp_path), tmp_path / "out")
+        crema_d.prepare_mirror(str(tmp_path), tmp_path / "out")
 
 
 @pytest.mark.parametrize("mirror", ["AbstractTTS/CREMA-D", "AbstractTTS/CREMA-D@5a17278", "no id at all", "./nowhere"])
@@ -163,5 +164,5 @@ def test_a_mirror_that_cannot_be_had_is_named_with_the_fix(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))  # where no copy lies
     with pytest.raises(AmbiError, match=rf"cannot get '{mirror}' from the Hugging Face hub .*--from-hub") as error:
-        hub.prepare("crema_d", mirror, tmp_path / "out")
+        crema_d.prepare_mirror(mirror, tmp_path / "out")
     assert "\n" not in str(error.value)

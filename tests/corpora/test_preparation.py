@@ -13,8 +13,9 @@ from ambi_eval.corpora.preparation import (
     hash_audio,
     label_choices,
     read_rows,
-    summarise,
+    summarize,
 )
+from ambi_eval.corpora.recipes.crema_d import CORPUS
 from ambi_eval.errors import AmbiError
 
 HEARD = Clip(id="heard", votes={"sad": 1.0}, audio="/a.wav")
@@ -39,7 +40,7 @@ def test_a_clip_needs_votes_and_unless_waived_audio(
     skipped: dict[str, int],
     remarks: dict[str, int],
 ) -> None:
-    preparation = Preparation(tmp_path)
+    preparation = Preparation(tmp_path, CORPUS)
     preparation.add(clip, allow_missing_audio)
     assert (preparation.clips, preparation.skipped, preparation.remarks) == (kept, skipped, remarks)
 
@@ -47,14 +48,14 @@ def test_a_clip_needs_votes_and_unless_waived_audio(
 def test_saving_hashes_the_audio_and_writes_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(b"RIFF")
     clip = Clip(id="a", votes={"sad": 1.0}, audio=str(tmp_path / "a.wav"))
-    saved = Preparation(tmp_path / "out", clips=[clip]).save()
+    saved = Preparation(tmp_path / "out", CORPUS, clips=[clip]).save()
     assert saved.manifest == tmp_path / "out" / "manifest.parquet"
     assert read_manifest(saved.manifest) == saved.clips
     assert saved.clips[0].sha256 == hashlib.sha256(b"RIFF").hexdigest()
 
 
 def test_nothing_left_is_an_error_that_says_what_became_of_the_clips(tmp_path: Path) -> None:
-    preparation = Preparation(tmp_path)
+    preparation = Preparation(tmp_path, CORPUS)
     preparation.add(UNHEARD, allow_missing_audio=False)
     with pytest.raises(AmbiError, match=r"no clip is left for .*manifest\.parquet \(1 no audio file\)"):
         preparation.save()
@@ -84,7 +85,7 @@ def test_a_rater_of_several_labels_splits_the_vote_or_casts_several(count_each: 
 
 def test_the_summary_counts_raters_ties_and_unanimous_panels() -> None:
     third = 1 / 3
-    summary = summarise(
+    summary = summarize(
         [
             Clip(id="1", votes={"sad": 4.0}, split="train"),
             Clip(id="2", votes={"sad": 2.0, "angry": 2.0}, split="train"),

@@ -158,7 +158,7 @@ def test_every_answer_that_states_shares_is_valid_and_tells_more_than_the_prior(
     )
 
 
-def test_reasons_describe_the_voice_as_it_was_synthesised(listener: Listener, some: list[Utterance]):
+def test_reasons_describe_the_voice_as_it_was_synthesized(listener: Listener, some: list[Utterance]):
     (prompt,) = (prompt for prompt in PROMPTS if prompt.kind == "reasons")
     words = re.compile(r"pitch is (\w+), .* is (\w+), .* pace is (\w+) .* tone is (\w+)\.")
     right = [

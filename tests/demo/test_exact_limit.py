@@ -7,8 +7,8 @@ from scipy.stats import chisquare
 
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.config.load import load_task
-from ambi_eval.corpora import ensure_manifest
 from ambi_eval.corpora.manifest import read_manifest
+from ambi_eval.corpora.registry import ensure_manifest
 from ambi_eval.harness.task import TEMPLATES
 from ambi_eval.models.hf_audio import HFAudio
 from ambi_eval.paths import tasks_dir

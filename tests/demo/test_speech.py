@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ambi_eval.demo.speech import MARGIN_SECONDS, SAMPLE_RATE, Delivery, Speaker, draw_speakers, synthesise
+from ambi_eval.demo.speech import MARGIN_SECONDS, SAMPLE_RATE, Delivery, Speaker, draw_speakers, synthesize
 
 SPEAKERS = draw_speakers("voice", 6, seed=0)
 PLAIN = Delivery(pitch=0.0, pitch_range=1.0, rate=4.0, level=-30.0, tilt=-6.0)
@@ -76,22 +76,22 @@ def brightness(samples: Samples, speaker: Speaker) -> float:
 def test_each_control_moves_what_it_names(
     speaker: Speaker, control: str, values: list[float], measure: Callable[[Samples, Speaker], float]
 ):
-    clips = [synthesise(speaker, replace(PLAIN, **{control: value}), np.random.default_rng(1)) for value in values]
+    clips = [synthesize(speaker, replace(PLAIN, **{control: value}), np.random.default_rng(1)) for value in values]
     measured = [measure(samples, speaker) for samples in clips]
     assert (np.diff(measured) > 0).all()
 
 
 @pytest.mark.parametrize("speaker", SPEAKERS, ids=lambda speaker: speaker.id)
 def test_pitch_level_and_rate_have_the_values_asked_for(speaker: Speaker):
-    samples = synthesise(speaker, replace(PLAIN, pitch_range=0.0), np.random.default_rng(2))
+    samples = synthesize(speaker, replace(PLAIN, pitch_range=0.0), np.random.default_rng(2))
     assert median_pitch(samples, speaker) == pytest.approx(PLAIN.pitch, abs=0.3)
     assert level(samples, speaker) == pytest.approx(PLAIN.level, abs=0.1)
     assert syllables_per_second(samples, speaker) == pytest.approx(PLAIN.rate, rel=0.1)
 
 
 def test_the_same_seed_gives_the_same_clip_on_every_machine():
-    samples = synthesise(SPEAKERS[0], PLAIN, np.random.default_rng(3))
-    again = synthesise(SPEAKERS[0], PLAIN, np.random.default_rng(3))
+    samples = synthesize(SPEAKERS[0], PLAIN, np.random.default_rng(3))
+    again = synthesize(SPEAKERS[0], PLAIN, np.random.default_rng(3))
     np.testing.assert_array_equal(samples, again)
     # As 12 bits: the last digit of a sine may differ between processors.
     digest = hashlib.sha256(np.round(samples * 2**11).astype("<i2").tobytes()).hexdigest()
@@ -99,14 +99,14 @@ def test_the_same_seed_gives_the_same_clip_on_every_machine():
 
 
 def test_another_seed_gives_another_clip():
-    clips = [synthesise(SPEAKERS[0], PLAIN, np.random.default_rng(seed)) for seed in (0, 1)]
+    clips = [synthesize(SPEAKERS[0], PLAIN, np.random.default_rng(seed)) for seed in (0, 1)]
     assert clips[0].shape != clips[1].shape or not np.array_equal(*clips)
 
 
 @pytest.mark.parametrize("rate", [3.0, 6.5])
 def test_clips_are_mono_float32_of_one_to_three_seconds_within_full_scale(rate: float):
     for seed in range(10):
-        samples = synthesise(SPEAKERS[0], replace(PLAIN, rate=rate, level=-20.0), np.random.default_rng(seed))
+        samples = synthesize(SPEAKERS[0], replace(PLAIN, rate=rate, level=-20.0), np.random.default_rng(seed))
         assert samples.dtype == np.float32
         assert samples.ndim == 1
         assert 0.8 < len(samples) / SAMPLE_RATE < 3

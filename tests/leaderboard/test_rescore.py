@@ -8,8 +8,8 @@ import pytest
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.answers.parser import parse_label
 from ambi_eval.config.load import OVERRIDES
-from ambi_eval.corpora import ensure_manifest
 from ambi_eval.corpora.manifest import read_manifest, write_manifest
+from ambi_eval.corpora.registry import ensure_manifest
 from ambi_eval.errors import AmbiError
 from ambi_eval.leaderboard.rescore import (
     answers_per_clip,

@@ -6,9 +6,9 @@ import shutil
 
 import pytest
 
-from ambi_eval.corpora import crema_d as crema_d_corpus
-from ambi_eval.corpora import ensure_manifest
 from ambi_eval.corpora.manifest import Clip, read_manifest, write_manifest
+from ambi_eval.corpora.recipes import crema_d as crema_d_corpus
+from ambi_eval.corpora.registry import ensure_manifest
 from ambi_eval.errors import AmbiError
 from ambi_eval.leaderboard.rescore import listed_clips, task_config
 from ambi_eval.leaderboard.submission import read_submission

@@ -7,10 +7,22 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from ambi_eval.corpora import command as options
+from ambi_eval.corpora.hub import prepare_from_mirror
 from ambi_eval.corpora.manifest import Clip, Rating
 from ambi_eval.corpora.preparation import Preparation, count_votes, find_folder
+from ambi_eval.corpora.registry import Corpus
 from ambi_eval.errors import AmbiError
 
+CORPUS = Corpus(
+    title="IEMOCAP",
+    language="en",
+    license="signed form; neither audio, transcripts, votes nor a manifest may be passed on",
+    citation="C. Busso et al. IEMOCAP: Interactive emotional dyadic motion capture database. "
+    "Language Resources and Evaluation 42(4):335-359, 2008.",
+    homepage="https://sail.usc.edu/iemocap/",
+    source="Session1/ to Session5/",
+)
 LABELS = ("angry", "disgust", "excited", "fear", "frustrated", "happy", "neutral", "other", "sad", "surprise")
 SESSIONS = ("Session1", "Session2", "Session3", "Session4", "Session5")
 
@@ -39,6 +51,24 @@ _CATEGORY = re.compile(r"C-(E\d+):\s*([^(]*)")
 _UTTERANCE = re.compile(r"(\w+) \[[\d.]+-[\d.]+\]:(.*)")
 
 
+def command(
+    source: options.Source = None,
+    from_hub: options.FromHub = None,
+    out: options.Out = None,
+    count_each: options.CountEach = False,
+    allow_missing_audio: options.AllowMissingAudio = False,
+) -> None:
+    """Prepare IEMOCAP from its release, or from a mirror (which lacks the single ratings and the label `other`)."""
+    folder = options.out_folder(out, "iemocap")
+    if from_hub is None:
+        release = options.required_source(source, "iemocap")
+        preparation = prepare(release, folder, count_each=count_each, allow_missing_audio=allow_missing_audio)
+    else:
+        options.refuse_with_mirror(source=source, count_each=count_each, allow_missing_audio=allow_missing_audio)
+        preparation = prepare_mirror(from_hub, folder)
+    options.report(preparation, "iemocap")
+
+
 def prepare(source: Path, out: Path, *, count_each: bool = False, allow_missing_audio: bool = False) -> Preparation:
     """Write the manifest of IEMOCAP.
 
@@ -52,7 +82,7 @@ def prepare(source: Path, out: Path, *, count_each: bool = False, allow_missing_
     Raises:
         AmbiError: If the folder is no release of IEMOCAP, or no turn is left.
     """
-    preparation = Preparation(out)
+    preparation = Preparation(out, CORPUS)
     for session in SESSIONS:
         if not (source / session).is_dir() and session != SESSIONS[0]:
             preparation.remarks[f"{session}/ is missing"] += 1
@@ -76,6 +106,12 @@ def prepare(source: Path, out: Path, *, count_each: bool = False, allow_missing_
                 )
                 preparation.add(clip, allow_missing_audio)
     return preparation.save()
+
+
+def prepare_mirror(mirror: str, out: Path) -> Preparation:
+    """Write the manifest of IEMOCAP from a mirror with the shares of the votes (see `prepare_from_mirror`)."""
+    labels = tuple(label for label in LABELS if label != "other")
+    return prepare_from_mirror(Preparation(out, CORPUS), mirror, labels, describe)
 
 
 def describe(name: str) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ambi_eval.corpora import crema_d
 from ambi_eval.corpora.manifest import Clip, read_manifest
-from ambi_eval.corpora.preparation import Preparation, summarise
+from ambi_eval.corpora.preparation import Preparation, summarize
+from ambi_eval.corpora.recipes import crema_d
 from ambi_eval.errors import AmbiError
 
 VOTES = """\
@@ -148,7 +148,7 @@ class TestOfficialTables:
         acted_among_modes: int,
     ) -> None:
         preparation = crema_d.prepare(crema_d_release, tmp_path, modality=modality, allow_missing_audio=True)
-        summary = summarise(preparation.clips)
+        summary = summarize(preparation.clips)
         assert (summary.clips, summary.votes, summary.unanimous, summary.tied) == (7_442, votes, unanimous, tied)
         assert summary.raters == pytest.approx((fewest, votes / 7_442, most))
         assert summary.ambiguity_bits == pytest.approx(ambiguity_bits, abs=5e-4)

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import typer
+
+from ambi_eval.corpora import command as options
+from ambi_eval.corpora.hub import prepare_from_mirror
 from ambi_eval.corpora.manifest import Clip
 from ambi_eval.corpora.preparation import NO_AUDIO, Preparation, find_folder, read_rows
+from ambi_eval.corpora.registry import Corpus
 from ambi_eval.errors import AmbiError
 
+CORPUS = Corpus(
+    title="CREMA-D",
+    language="en",
+    license="Open Database License 1.0: published data made from it keep its notice and its license",
+    citation="H. Cao, D. G. Cooper, M. K. Keutmann, R. C. Gur, A. Nenkova, R. Verma. CREMA-D: Crowd-sourced Emotional "
+    "Multimodal Actors Dataset. IEEE Transactions on Affective Computing 5(4):377-390, 2014.",
+    homepage="https://github.com/CheyneyComputerScience/CREMA-D",
+    source="AudioWAV/ and processedResults/",
+)
 Modality = Literal["voice", "face", "av"]
 
 LABELS = ("angry", "disgust", "fear", "happy", "neutral", "sad")
@@ -40,6 +54,24 @@ _POINTER = "only a Git LFS pointer: run `git lfs pull` in --source"
 _POINTER_BYTES = 200
 
 
+def command(
+    source: options.Source = None,
+    from_hub: options.FromHub = None,
+    out: options.Out = None,
+    modality: Annotated[Modality, typer.Option(help="Raters heard, saw, or both.")] = "voice",
+    allow_missing_audio: options.AllowMissingAudio = False,
+) -> None:
+    """Prepare CREMA-D from a checkout of its repository, or from a mirror; faces and both go into their own folders."""
+    folder = options.out_folder(out, "crema_d" if modality == "voice" else f"crema_d_{modality}")
+    if from_hub is None:
+        release = options.required_source(source, "crema_d")
+        preparation = prepare(release, folder, modality=modality, allow_missing_audio=allow_missing_audio)
+    else:
+        options.refuse_with_mirror(source=source, modality=modality != "voice", allow_missing_audio=allow_missing_audio)
+        preparation = prepare_mirror(from_hub, folder)
+    options.report(preparation, "crema_d")
+
+
 def prepare(source: Path, out: Path, *, modality: Modality = "voice", allow_missing_audio: bool = False) -> Preparation:
     """Write the manifest of CREMA-D.
 
@@ -55,7 +87,7 @@ def prepare(source: Path, out: Path, *, modality: Modality = "voice", allow_miss
     Raises:
         AmbiError: If the release is not complete, or no clip is left.
     """
-    preparation = Preparation(out)
+    preparation = Preparation(out, CORPUS)
     audio = _audio_files(source, allow_missing_audio)
     demographics = source / "VideoDemographics.csv"
     actors = {row["ActorID"]: row for row in read_rows(demographics, "ActorID", "Age", "Sex")}
@@ -78,6 +110,11 @@ def prepare(source: Path, out: Path, *, modality: Modality = "voice", allow_miss
         missing = IS_SILENT if name == SILENT else _POINTER if name in audio else NO_AUDIO
         preparation.add(clip, allow_missing_audio, missing)
     return preparation.save()
+
+
+def prepare_mirror(mirror: str, out: Path) -> Preparation:
+    """Write the manifest of CREMA-D from a mirror with the shares of the votes (see `prepare_from_mirror`)."""
+    return prepare_from_mirror(Preparation(out, CORPUS), mirror, LABELS, describe, unheard={SILENT: IS_SILENT})
 
 
 def describe(name: str) -> dict[str, Any]:

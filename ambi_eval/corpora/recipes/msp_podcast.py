@@ -7,14 +7,26 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import typer
 from tqdm import tqdm
 
+from ambi_eval.corpora import command as options
 from ambi_eval.corpora.manifest import Clip, Rating
 from ambi_eval.corpora.preparation import Preparation, count_votes, find_folder, read_rows
+from ambi_eval.corpora.registry import Corpus
 from ambi_eval.errors import AmbiError
 
+CORPUS = Corpus(
+    title="MSP-Podcast",
+    language="en",
+    license="signed agreement; neither audio, transcripts, votes nor a manifest may be passed on",
+    citation="R. Lotfian, C. Busso. Building naturalistic emotionally balanced speech corpus by retrieving emotional "
+    "speech from existing podcast recordings. IEEE Transactions on Affective Computing 10(4):471-483, 2019.",
+    homepage="https://www.lab-msp.com/MSP/MSP-Podcast.html",
+    source="Audios/ and Labels/",
+)
 Choice = Literal["primary", "secondary"]
 
 LABELS = ("angry", "contempt", "disgust", "fear", "happy", "neutral", "other", "sad", "surprise")
@@ -39,6 +51,26 @@ _MISSPELT = {"dissapointed": "disappointed"}
 _SPLITS = {"validation": "development"}
 
 Annotations = Iterator[tuple[str, str, str, str]]
+
+
+def command(
+    source: options.Source = None,
+    out: options.Out = None,
+    labels: Annotated[Choice, typer.Option(help="One emotion of each rater, or all that the rater named.")] = "primary",
+    count_each: options.CountEach = False,
+    release: Annotated[str | None, typer.Option(help="Number of the release, such as 1.11, for the manifest.")] = None,
+    allow_missing_audio: options.AllowMissingAudio = False,
+) -> None:
+    """Prepare MSP-Podcast, any release from 1.6 to 2.0."""
+    preparation = prepare(
+        options.required_source(source, "msp_podcast"),
+        options.out_folder(out, "msp_podcast"),
+        labels=labels,
+        count_each=count_each,
+        release=release,
+        allow_missing_audio=allow_missing_audio,
+    )
+    options.report(preparation, "msp_podcast")
 
 
 def prepare(
@@ -66,7 +98,7 @@ def prepare(
     """
     if count_each and labels == "primary":
         raise AmbiError("--count-each goes with --labels secondary only: a rater has one primary emotion.")
-    preparation = Preparation(out)
+    preparation = Preparation(out, CORPUS)
     folder = find_folder(source, "Labels", "labels", "label")
     ratings = _ratings(folder, labels, preparation.remarks)
     consensus = _consensus(folder)

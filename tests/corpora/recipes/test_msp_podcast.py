@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ambi_eval.corpora import msp_podcast
 from ambi_eval.corpora.manifest import Clip, Rating, read_manifest
+from ambi_eval.corpora.recipes import msp_podcast
 from ambi_eval.errors import AmbiError
 
 # File, worker, primary emotion, secondary emotions: as the raters typed them.

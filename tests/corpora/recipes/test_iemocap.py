@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ambi_eval.corpora import iemocap
 from ambi_eval.corpora.manifest import Clip, Rating, read_manifest
+from ambi_eval.corpora.recipes import iemocap
 from ambi_eval.errors import AmbiError
 
 IMPROVISED = """\

@@ -1,20 +1,25 @@
 from __future__ import annotations
 
 import logging
-from importlib import import_module
 from pathlib import Path
 
 import pytest
+from support import ROOT
 
-from ambi_eval.corpora import CORPORA, ensure_manifest, prepare_command
+from ambi_eval.config.load import load_corpus
 from ambi_eval.corpora.manifest import Clip, read_manifest, write_manifest
+from ambi_eval.corpora.registry import corpus, corpus_names, ensure_manifest, prepare_command, recipe
 from ambi_eval.errors import AmbiError
 from ambi_eval.paths import manifest_path
 
 
-@pytest.mark.parametrize("name", CORPORA)
-def test_each_corpus_has_a_preparer(name: str) -> None:
-    assert callable(import_module(CORPORA[name].module).prepare)
+@pytest.mark.parametrize("name", corpus_names())
+def test_each_corpus_has_a_command_a_task_yaml_and_a_row_in_the_docs(name: str) -> None:
+    assert callable(recipe(name).command)
+    assert load_corpus(name)["manifest"] == name
+    assert corpus(name).license
+    assert corpus(name).citation
+    assert f"| {corpus(name).title} |" in (ROOT / "docs" / "corpora.md").read_text()
 
 
 @pytest.mark.parametrize(

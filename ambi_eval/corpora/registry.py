@@ -1,0 +1,86 @@
+"""Which corpora ambi_eval knows: every module in `recipes/` is one, and so is the demo."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+from ambi_eval.errors import AmbiError, did_you_mean
+from ambi_eval.paths import manifest_path
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corpus:
+    """What is known about a corpus before it is prepared.
+
+    Attributes:
+        title: The name that its authors use.
+        language: What the speakers speak, as an ISO 639-1 code.
+        license: Its license in a few words, and what the license forbids.
+        citation: The paper to cite.
+        homepage: Where the release can be had.
+        source: What the folder given as `--source` holds; None for a corpus that its recipe makes without a release.
+    """
+
+    title: str
+    language: str
+    license: str
+    citation: str
+    homepage: str
+    source: str | None = None
+
+
+def corpus_names() -> list[str]:
+    """Return the names of all corpora, sorted."""
+    recipes = (path.stem for path in (Path(__file__).parent / "recipes").glob("[!_]*.py"))
+    return sorted(["demo", *recipes])
+
+
+def recipe(name: str) -> ModuleType:
+    """Return the module of a corpus, with its `CORPUS` and its `command`; `name` is one of `corpus_names`."""
+    return import_module("ambi_eval.demo.corpus" if name == "demo" else f"ambi_eval.corpora.recipes.{name}")
+
+
+def corpus(name: str) -> Corpus:
+    """Return what is known about a corpus; `name` is one of `corpus_names`."""
+    return recipe(name).CORPUS
+
+
+def needs_release(name: str) -> bool:
+    """Return whether a manifest of that name can only be made from files that the user must have: not of the demo."""
+    return name not in corpus_names() or corpus(name).source is not None
+
+
+def prepare_command(name: str) -> str:
+    """Return the command line that prepares a known corpus."""
+    source = corpus(name).source
+    return f"ambi-eval prepare {name}" + (f" --source DIR (the folder that holds {source})" if source else "")
+
+
+def ensure_manifest(name: str) -> Path:
+    """Return the path of a corpus' manifest. A corpus that needs no release is prepared first, if it is not there yet.
+
+    Args:
+        name: One of `corpus_names`, or any folder of the data directory that holds a `manifest.parquet`.
+
+    Raises:
+        AmbiError: If there is no manifest and none can be made on the spot; the sentence holds the command to run.
+    """
+    path = manifest_path(name)
+    if path.is_file():
+        return path
+    if name not in corpus_names():
+        raise AmbiError(
+            f"no corpus is named '{name}'{did_you_mean(name, corpus_names())} (known: {', '.join(corpus_names())}; "
+            f"give a manifest of your own by its path)"
+        )
+    if needs_release(name):
+        raise AmbiError(f"no manifest of {name} at {path}: make it with {prepare_command(name)}")
+    logger.info("preparing the corpus %s in %s", name, path.parent)
+    recipe(name).prepare(path.parent)
+    return path
