@@ -159,6 +159,7 @@ def report_on_runs(
     from ambi_eval.harness.results import read_runs
     from ambi_eval.report import comparison, page
     from ambi_eval.report.build import build
+    from ambi_eval.web.pages import write_json
 
     if (compare is None) == (not runs):
         raise AmbiError("ambi-eval report: name the folders of runs, or two systems with --compare A B.")
@@ -166,13 +167,13 @@ def report_on_runs(
         pairs = comparison.compare_runs(*compare)
         _print_tables(comparison.table(pairs))
         if json_file is not None:
-            page.write_json(pairs, json_file)
+            write_json(pairs, json_file)
         return
     content = build([run for path in runs or () for run in read_runs(path)])
     page.write_page(content, out)
     typer.echo(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
     if json_file is not None:
-        page.write_json(content, json_file)
+        write_json(content, json_file)
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,20 +24,28 @@ WORTH = "worth_raters"
 class Scorer:
     """Scores predictions on one set of clips."""
 
-    def __init__(self, votes: Array, clusters: Sequence[str], bins: Sequence[NDArray[np.bool_]] = ()) -> None:
+    def __init__(
+        self,
+        votes: Array,
+        clusters: Sequence[str],
+        bins: Sequence[NDArray[np.bool_]] = (),
+        metrics: Collection[str] = METRICS.keys(),
+    ) -> None:
         """Take the clips.
 
         Args:
             votes: Votes of all clips, shape (clips, labels).
             clusters: Whom each clip depends on.
             bins: Which clips are in each bin, shape (clips,).
+            metrics: Names of the metrics; `worth_raters` comes with `sq_debiased`.
         """
+        self.metrics = {name: METRICS[name] for name in metrics}
         self.clusters = clusters
         self.groups = [np.ones(len(votes), dtype=bool), *bins]
         self.one_rater = squared_error_of_one_rater(votes)
 
     def score(self, trials: Trials, p: Array) -> list[Scores]:
-        """Return every metric of `METRICS` and `worth_raters`, over all clips and then in each bin.
+        """Return every metric asked for, and `worth_raters`, over all clips and then in each bin.
 
         `worth_raters` says how many raters' mean is as far off as the prediction: the mean squared error of one rater
         divided by that of the prediction, both debiased (`sq_debiased`).
@@ -49,7 +57,7 @@ class Scorer:
         rng = np.random.default_rng(intervals.SEED)
         draws = [trials.draw(rng) for _ in range(DRAWS if trials.random else 1)]
         of_clips = {}
-        for name, metric in METRICS.items():
+        for name, metric in self.metrics.items():
             of_cases = metric.per_clip(p, trials.votes)
             if of_cases is not None:
                 of_clips[name] = trials.expected(of_cases)
@@ -59,13 +67,14 @@ class Scorer:
             clusters = [self.clusters[clip] for clip in trials.clips[here]]
             drawn = [(_rows(p, draw[here]), _rows(trials.votes, draw[here])) for draw in draws]
             scores = {}
-            for name, metric in METRICS.items():
+            for name, metric in self.metrics.items():
                 if name in of_clips:
                     scores[name] = intervals.of_mean(of_clips[name][here], clusters)
                 else:
                     scores[name] = _of_set(metric, drawn, clusters)
-            one_rater, error = self.one_rater[trials.clips[here]], of_clips["sq_debiased"][here]
-            scores[WORTH] = intervals.of_ratio(one_rater, error, clusters)
+            if "sq_debiased" in of_clips:
+                one_rater, error = self.one_rater[trials.clips[here]], of_clips["sq_debiased"][here]
+                scores[WORTH] = intervals.of_ratio(one_rater, error, clusters)
             everything.append(scores)
         return everything
 

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from ambi_eval.analysis import estimate as intervals
 from ambi_eval.analysis.ambiguity import Bin, ambiguity_bins
 from ambi_eval.analysis.estimate import UNDEFINED, Estimate
+from ambi_eval.analysis.evaluate import Scorer
 from ambi_eval.analysis.references.baselines import REFERENCES, baselines
+from ambi_eval.analysis.references.panels import certain
 from ambi_eval.config.load import Config
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.leaderboard.ranks import Rank, rank_intervals
@@ -32,7 +34,7 @@ SHOWN_REFERENCES = ("prior", "half_panel", "one_human", "perfect_model")
 
 
 @dataclass(frozen=True)
-class Row:
+class RankedSystem:
     """One system: the answers to a task under one pipeline.
 
     Attributes:
@@ -74,7 +76,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class ReferenceRow:
+class BoardReference:
     """What scores are read against; undefined where the corpus does not have it or is not here.
 
     Attributes:
@@ -114,9 +116,9 @@ class Board:
     clusters: int
     cluster: str
     bins: Sequence[BinFacts]
-    references: Sequence[ReferenceRow]
-    systems: Sequence[Row]
-    controls: Sequence[Row]
+    references: Sequence[BoardReference]
+    systems: Sequence[RankedSystem]
+    controls: Sequence[RankedSystem]
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +162,7 @@ def _board(corpus: str, entries: Sequence[_Entry]) -> Board:
     scored = [selection for entry in entries if (selection := entry.selection)]
     selection = max(scored, key=lambda each: len(each.clips), default=None)
     bins = ambiguity_bins(selection.votes) if selection else []
-    rows: list[Row] = []
+    rows: list[RankedSystem] = []
     errors: dict[int, Array] = {}
     for entry in entries:
         for pipeline in entry.verdict.claims[entry.task]:
@@ -171,8 +173,10 @@ def _board(corpus: str, entries: Sequence[_Entry]) -> Board:
             if own is None or selection is None:
                 raise RuntimeError(f"{entry.task} has scores without votes")
             whole = len(own.clips) == len(selection.clips)
-            binned = [_scores(p, own, b.members, (HEADLINE,))[HEADLINE] for b in bins] if whole else []
-            rows.append(_row(entry, pipeline, _scores(p, own, np.ones(len(p), dtype=bool)), binned))
+            scorer = Scorer(own.votes, own.clusters, [b.members for b in bins] if whole else [], SHOWN)
+            scores, *binned = scorer.score(certain(own.votes), p)
+            scores[INVALID] = intervals.of_mean(np.isnan(p).any(axis=1).astype(float), own.clusters)
+            rows.append(_row(entry, pipeline, scores, [of_bin[HEADLINE] for of_bin in binned]))
             if whole and rows[-1].control == "none":
                 errors[len(rows) - 1] = np.asarray(METRICS[HEADLINE].per_clip(p, own.votes))
     if selection and errors:
@@ -195,9 +199,9 @@ def _board(corpus: str, entries: Sequence[_Entry]) -> Board:
     )
 
 
-def _row(entry: _Entry, pipeline: str, scores: Mapping[str, Estimate], binned: Sequence[Estimate]) -> Row:
+def _row(entry: _Entry, pipeline: str, scores: Mapping[str, Estimate], binned: Sequence[Estimate]) -> RankedSystem:
     config = entry.config
-    return Row(
+    return RankedSystem(
         submission=entry.verdict.name,
         name=entry.card.name,
         model=entry.card.model.id,
@@ -213,27 +217,12 @@ def _row(entry: _Entry, pipeline: str, scores: Mapping[str, Estimate], binned: S
     )
 
 
-def _scores(
-    p: Array, selection: Selection, members: NDArray[np.bool_], metrics: Sequence[str] = SHOWN
-) -> dict[str, Estimate]:
-    """Return scores of some of the clips with clustered intervals."""
-    p, votes = p[members], selection.votes[members]
-    clusters = [cluster for cluster, inside in zip(selection.clusters, members, strict=True) if inside]
-    found = {}
-    for name in metrics:
-        influence = METRICS[name].influence(p, votes)
-        assert influence is not None, "every metric that is shown has a closed form"
-        found[name] = intervals.from_influence(METRICS[name].value(p, votes), influence, clusters)
-    found[INVALID] = intervals.of_mean(np.isnan(p).any(axis=1).astype(float), clusters)
-    return found
-
-
 def _claimed(claims: Mapping[str, float | None]) -> dict[str, Estimate]:
     values = {name: claims.get(name) for name in (*SHOWN, INVALID)}
     return {name: UNDEFINED if v is None else Estimate(v, math.nan, math.nan) for name, v in values.items()}
 
 
-def _frontier(rows: Sequence[Row]) -> list[bool]:
+def _frontier(rows: Sequence[RankedSystem]) -> list[bool]:
     """Return which systems are better than all that are as cheap."""
     costs = [(row.tokens, row.scores[HEADLINE].value) for row in rows]
     return [
@@ -242,11 +231,11 @@ def _frontier(rows: Sequence[Row]) -> list[bool]:
     ]
 
 
-def _references(selection: Selection | None, config: Mapping[str, Any], bins: Sequence[Bin]) -> list[ReferenceRow]:
+def _references(selection: Selection | None, config: Mapping[str, Any], bins: Sequence[Bin]) -> list[BoardReference]:
     found = baselines(selection, config, bins, acoustic=False) if selection else None
     nothing = dict.fromkeys(SHOWN, UNDEFINED)
     return [
-        ReferenceRow(
+        BoardReference(
             name=name.replace("_", " "),
             description=REFERENCES[name],
             scores=found.overall.get(name, nothing) if found else nothing,

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from ambi_eval.analysis.estimate import Estimate
-from ambi_eval.leaderboard.board import Board, ReferenceRow, Row
+from ambi_eval.leaderboard.board import Board, BoardReference, RankedSystem
 from ambi_eval.leaderboard.verify import HEADLINE
-from ambi_eval.report.figures import Figure, with_interval
+from ambi_eval.report.figures import Figure
+from ambi_eval.web.format import with_interval
 from ambi_eval.web.svg import COLOURS, MARKERS, Drawing, Scale, number, series
 
 # Systems that generate nothing stand at the left end of the logarithmic axis.
@@ -51,7 +52,9 @@ def quality_against_cost(board: Board) -> Figure | None:
     )
 
 
-def _drawing(board: Board, rows: Sequence[Row], styles: Mapping[str, tuple[str, str]], place: int | None) -> Markup:
+def _drawing(
+    board: Board, rows: Sequence[RankedSystem], styles: Mapping[str, tuple[str, str]], place: int | None
+) -> Markup:
     """Return the plot of all clips (place None) or of one bin."""
     scores = [_score(row, place) for row in rows]
     lines = {LINES[row.name]: _score(row, place).value for row in board.references if row.name in LINES}
@@ -76,11 +79,11 @@ def _drawing(board: Board, rows: Sequence[Row], styles: Mapping[str, tuple[str, 
     return drawing.render(f"Divergence against tokens per clip of {len(rows)} systems, {where}")
 
 
-def _score(row: Row | ReferenceRow, place: int | None) -> Estimate:
+def _score(row: RankedSystem | BoardReference, place: int | None) -> Estimate:
     return row.scores[HEADLINE] if place is None else row.binned[place]
 
 
-def _styles(rows: Sequence[Row]) -> Mapping[str, tuple[str, str]]:
+def _styles(rows: Sequence[RankedSystem]) -> Mapping[str, tuple[str, str]]:
     methods = sorted({row.method for row in rows})
     return {name: (series(i), MARKERS[(i + i // COLOURS) % len(MARKERS)]) for i, name in enumerate(methods)}
 

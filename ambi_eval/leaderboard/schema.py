@@ -39,7 +39,7 @@ class _Strict(BaseModel):
     model_config = STRICT
 
 
-class Model(_Strict):
+class SubmittedModel(_Strict):
     """The model.
 
     Attributes:
@@ -89,7 +89,7 @@ class Generation(_Strict):
     until: Annotated[list[Annotated[str, Field(min_length=1, max_length=100)]], Field(max_length=20)] | None = None
 
 
-class Task(_Strict):
+class SubmittedTask(_Strict):
     """One task of the run.
 
     Attributes:
@@ -137,10 +137,10 @@ class Card(_Strict):
     format: Literal[1]
     name: Line
     date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
-    model: Model
+    model: SubmittedModel
     backend: Backend
     system_instruction: Annotated[str, Field(max_length=10_000)] | None
-    tasks: Annotated[dict[TaskName, Task], Field(min_length=1)]
+    tasks: Annotated[dict[TaskName, SubmittedTask], Field(min_length=1)]
     seeds: Seeds
     hardware: Line
     wall_seconds: Annotated[float, Field(ge=0, le=1e9)]
@@ -149,7 +149,7 @@ class Card(_Strict):
     training_data: dict[Name, Line]
 
 
-class Answer(TypedDict):
+class AnswerLine(TypedDict):
     """One line of `samples/<task>.jsonl.gz`.
 
     Attributes:
@@ -173,7 +173,7 @@ class Answer(TypedDict):
     rating: float | None
 
 
-ANSWER = TypeAdapter(Answer)
+ANSWER = TypeAdapter(AnswerLine)
 # Task -> pipeline -> metric -> value; null is a score that the votes leave undefined.
 Claims = dict[TaskName, dict[Name, dict[Name, float | None]]]
 CLAIMS: TypeAdapter[Claims] = TypeAdapter(Claims, config=ConfigDict(strict=True, allow_inf_nan=False))

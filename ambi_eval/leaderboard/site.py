@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-
-import jinja2
 
 from ambi_eval.errors import AmbiError
 from ambi_eval.leaderboard.board import SHOWN, Board, boards
 from ambi_eval.leaderboard.figures import quality_against_cost
 from ambi_eval.leaderboard.record import apply_record
 from ambi_eval.leaderboard.verify import Verdict, verify_all
-from ambi_eval.report import figures
-from ambi_eval.report.content import as_json
-from ambi_eval.report.page import TEMPLATES as REPORT_TEMPLATES
+from ambi_eval.web.pages import STYLE, TABLES, environment, write_json
 
 TEMPLATES = Path(__file__).parent / "templates"
 # The look and the sorting of the report, and what boards have beyond it.
 FILES = (
-    REPORT_TEMPLATES / "report.css",
-    REPORT_TEMPLATES / "report.js",
+    STYLE,
+    TABLES,
     TEMPLATES / "leaderboard.css",
     TEMPLATES / "filter.js",
     TEMPLATES / "icon.svg",
@@ -75,23 +68,16 @@ def build(submissions: Path, out: Path, record: Path) -> Site:
 
 
 def _write(site: Site, out: Path) -> None:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
-    environment.filters |= {"short": figures.short, "count": _count}
-    environment.globals |= {
-        "policy": POLICY,
-        "version": metadata.version("ambi-eval"),
-        "metrics": SHOWN,
-    }
+    templates = environment(TEMPLATES)
+    templates.globals |= {"policy": POLICY, "metrics": SHOWN}
     (out / "submissions").mkdir(parents=True, exist_ok=True)
     for file in FILES:
         shutil.copyfile(file, out / file.name)
     plots = [quality_against_cost(board) for board in site.boards]
-    index = environment.get_template("index.html.j2").render(site=site, plots=plots, root="")
+    index = templates.get_template("index.html.j2").render(site=site, plots=plots, root="")
     (out / "index.html").write_text(index, encoding="utf-8")
-    (out / "results.json").write_text(json.dumps(_results(site), indent=1, allow_nan=False), encoding="utf-8")
-    page = environment.get_template("submission.html.j2")
+    write_json(_results(site), out / "results.json")
+    page = templates.get_template("submission.html.j2")
     for verdict in site.shown:
         html = page.render(verdict=verdict, root="../")
         (out / "submissions" / f"{verdict.name}.html").write_text(html, encoding="utf-8")
@@ -99,19 +85,12 @@ def _write(site: Site, out: Path) -> None:
 
 def _results(site: Site) -> object:
     """Return every number of the site."""
-    return as_json(
-        {
-            "boards": list(site.boards),
-            "submissions": [
-                {"name": verdict.name, "digest": verdict.digest, "status": verdict.status, "notes": verdict.notes}
-                | {"card": verdict.card.model_dump() if verdict.card else None, "claims": verdict.claims}
-                for verdict in site.shown
-            ],
-            "refused": [{"name": verdict.name, "problems": verdict.problems} for verdict in site.refused],
-        }
-    )
-
-
-def _count(value: float) -> str:
-    """Return a number of tokens: a dash where it is not known."""
-    return f"{value:,.0f}" if math.isfinite(value) else "\N{EN DASH}"
+    return {
+        "boards": list(site.boards),
+        "submissions": [
+            {"name": verdict.name, "digest": verdict.digest, "status": verdict.status, "notes": verdict.notes}
+            | {"card": verdict.card.model_dump() if verdict.card else None, "claims": verdict.claims}
+            for verdict in site.shown
+        ],
+        "refused": [{"name": verdict.name, "problems": verdict.problems} for verdict in site.refused],
+    }

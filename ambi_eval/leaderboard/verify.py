@@ -28,7 +28,7 @@ from ambi_eval.leaderboard.rescore import (
     tokens_per_clip,
     votes_are_here,
 )
-from ambi_eval.leaderboard.schema import FOLDER, Card, Claims, Task
+from ambi_eval.leaderboard.schema import FOLDER, Card, Claims, SubmittedTask
 from ambi_eval.leaderboard.submission import Pools, Submission, read_submission
 from ambi_eval.leaderboard.untrusted import folder_entries
 
@@ -122,7 +122,7 @@ def _submission_folders(folder: Path) -> list[Path]:
     return [path for name, path in folder_entries(folder).items() if not name.startswith(".") and not path.is_file()]
 
 
-def overrides(task: Task) -> Overrides:
+def overrides(task: SubmittedTask) -> Overrides:
     """Return what a submission's run changed of a task."""
     return tuple(sorted(task.overrides.items()))
 
@@ -198,7 +198,7 @@ def _check_clips(pools: Pools, config: Config, task: ScoringTask | None, verdict
         raise AmbiError(f"{len(extra)} clips are none of this task, the first is {extra[0]!r:.100}.")
 
 
-def _check_pools(pools: Pools, stated: Task, config: Config) -> None:
+def _check_pools(pools: Pools, stated: SubmittedTask, config: Config) -> None:
     """Raise unless every clip has as many answers as the task asks for, drawn as its stop rule says."""
     size = answers_per_clip(config)
     if stated.n != size:

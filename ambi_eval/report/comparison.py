@@ -12,7 +12,7 @@ from ambi_eval.analysis.significance import Comparison, compare, linearised
 from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.harness.results import Pipeline, TaskRun, read_runs
 from ambi_eval.metrics import METRICS
-from ambi_eval.report.figures import with_interval
+from ambi_eval.web.format import with_interval
 
 System = tuple[str, TaskRun, Pipeline]
 

@@ -1,10 +1,9 @@
-"""Every number of the report: what the page draws and what `--json` writes down."""
+"""Every number of the report: what the page draws and what `--json` writes."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from ambi_eval.analysis.discrimination import Discrimination
@@ -205,16 +204,3 @@ class Content:
     made: str
     runs: list[RunFacts]
     sections: list[Section]
-
-
-def as_json(value: Any) -> Any:
-    """Return any part of the content as JSON takes it: dataclasses as objects, NaN and infinities as null."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: as_json(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): as_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [as_json(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.report.content import ClipError, Section, System
+from ambi_eval.web.format import short, with_interval
 from ambi_eval.web.svg import COLOURS, MARKERS, Drawing, Scale, number, series
 
 JSD = "JSD in bits (0 is best)"
@@ -32,22 +33,6 @@ class Figure:
     header: list[str]
     rows: list[list[str]]
     legend: list[tuple[Markup, str]] = field(default_factory=list)
-
-
-def short(value: float | None) -> str:
-    """Return a number with three decimals, fewer above 1; a dash where there is none."""
-    if value is None or not math.isfinite(value):
-        return "\N{EN DASH}"
-    decimals = next((places for places, limit in ((3, 1.0005), (2, 10), (1, 100)) if abs(value) < limit), 0)
-    return f"{round(value, decimals) + 0.0:,.{decimals}f}"  # no -0.000
-
-
-def with_interval(estimate: Estimate | None) -> str:
-    """Return a value and its 95% interval in brackets."""
-    if estimate is None or not math.isfinite(estimate.value):
-        return "\N{EN DASH}"
-    interval = f" [{short(estimate.low)}, {short(estimate.high)}]" if math.isfinite(estimate.low) else ""
-    return short(estimate.value) + interval
 
 
 def ranking(section: Section) -> Figure:

@@ -14,7 +14,7 @@ from ambi_eval.leaderboard.rescore import scoring_task
 from ambi_eval.leaderboard.site import POLICY, build
 from ambi_eval.leaderboard.verify import verify
 from ambi_eval.metrics import METRICS
-from ambi_eval.report.figures import short
+from ambi_eval.web.format import short
 
 
 class Page(HTMLParser):

@@ -61,7 +61,7 @@ def test_every_page_loads_without_an_error_from_its_own_files_only(browser, root
         assert browser.js("return document.documentElement.scrollWidth <= window.innerWidth"), page
         assert browser.js("return document.title") != "pwned"
         assert browser.js("return document.querySelectorAll('img, body script').length") == 0
-    files = {"report.css", "leaderboard.css", "report.js", "filter.js", "icon.svg"}
+    files = {"page.css", "leaderboard.css", "tables.js", "filter.js", "icon.svg"}
     asked = {url for url in browser.requests() if not url.startswith("data:")}
     assert {urlparse(url).netloc for url in asked} == {urlparse(root).netloc}
     assert {PurePosixPath(urlparse(url).path).name for url in asked} - files == {

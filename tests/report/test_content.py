@@ -6,7 +6,7 @@ import math
 import pytest
 
 from ambi_eval.analysis.estimate import Estimate
-from ambi_eval.report.content import as_json
+from ambi_eval.web.format import as_json
 
 
 @pytest.mark.parametrize(

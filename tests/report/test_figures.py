@@ -7,7 +7,7 @@ import pytest
 
 from ambi_eval.analysis.estimate import UNDEFINED, Estimate
 from ambi_eval.report import figures
-from ambi_eval.report.figures import short, with_interval
+from ambi_eval.web.format import short, with_interval
 
 DASH = "\N{EN DASH}"
 

@@ -13,8 +13,9 @@ from ambi_eval.harness.results import read_runs
 from ambi_eval.metrics import METRICS
 from ambi_eval.report.build import build
 from ambi_eval.report.content import Content
-from ambi_eval.report.figures import short
-from ambi_eval.report.page import render, write_json, write_page
+from ambi_eval.report.page import render, write_page
+from ambi_eval.web.format import short
+from ambi_eval.web.pages import write_json
 
 VOID = {"meta", "link", "input", "br"}
 

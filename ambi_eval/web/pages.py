@@ -1,0 +1,52 @@
+"""How pages are made from templates, and how files are written: the same for the report and the leaderboard."""
+
+from __future__ import annotations
+
+import json
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from ambi_eval.errors import AmbiError
+from ambi_eval.web.format import as_json, count, short, with_interval
+
+TEMPLATES = Path(__file__).parent / "templates"
+STYLE, TABLES = TEMPLATES / "page.css", TEMPLATES / "tables.js"
+
+
+def environment(templates: Path) -> jinja2.Environment:
+    """Return the Jinja environment of one kind of page: its own templates, and the macros that all pages share."""
+    found = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([templates, TEMPLATES]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    found.filters |= {"short": short, "with_interval": with_interval, "count": count}
+    found.globals["version"] = metadata.version("ambi-eval")
+    found.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
+    return found
+
+
+def write_json(content: Any, path: Path) -> None:
+    """Write dataclasses, mappings and lists as JSON; NaN and infinities become null.
+
+    Raises:
+        AmbiError: If the file cannot be written.
+    """
+    write_text(json.dumps(as_json(content), indent=1, allow_nan=False), path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a file, and make its folder where that is missing.
+
+    Raises:
+        AmbiError: If the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise AmbiError(f"cannot write {path} ({error.strerror or error}): name another file.") from error
