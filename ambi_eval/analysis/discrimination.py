@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ambi_eval.analysis import estimate as intervals
+from ambi_eval.analysis import estimate
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.analysis.references.panels import dealt, panel_of
 from ambi_eval.corpora.manifest import Clip
@@ -71,7 +71,7 @@ def two_alternatives(p: Array, votes: Array, clips: Sequence[Clip], clusters: Se
         partners[members] = len(members) - 1
     sentences = any(clips[members[0]].sentence is not None for members in matched)
     return Discrimination(
-        score=intervals.of_ratio(won, partners, clusters),
+        score=estimate.of_ratio(won, partners, clusters),
         pairs=round(partners.sum() / 2),
         matched_by="speaker and sentence" if sentences else "speaker",
     )
@@ -91,7 +91,7 @@ def human_two_alternatives(
     trials = dealt(panels, guessers)
     if trials is None:
         return None
-    rng = np.random.default_rng(intervals.SEED)
+    rng = np.random.default_rng(estimate.SEED)
     cases = np.array([trials.draw(rng) for _ in range(DRAWS)])
     clips = [selection.clips[number] for number in trials.clips]
     clusters = [selection.clusters[number] for number in trials.clips]

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ambi_eval.analysis import estimate as intervals
+from ambi_eval.analysis import estimate
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.analysis.references.agreement import squared_error_of_one_rater
 from ambi_eval.analysis.references.panels import Trials
@@ -54,7 +54,7 @@ class Scorer:
             trials: The cases that the clips are scored in.
             p: Predicted distributions, shape (cases, labels); a row of NaN is an invalid prediction.
         """
-        rng = np.random.default_rng(intervals.SEED)
+        rng = np.random.default_rng(estimate.SEED)
         draws = [trials.draw(rng) for _ in range(DRAWS if trials.random else 1)]
         of_clips = {}
         for name, metric in self.metrics.items():
@@ -69,12 +69,12 @@ class Scorer:
             scores = {}
             for name, metric in self.metrics.items():
                 if name in of_clips:
-                    scores[name] = intervals.of_mean(of_clips[name][here], clusters)
+                    scores[name] = estimate.of_mean(of_clips[name][here], clusters)
                 else:
                     scores[name] = _of_set(metric, drawn, clusters)
             if "sq_debiased" in of_clips:
                 one_rater, error = self.one_rater[trials.clips[here]], of_clips["sq_debiased"][here]
-                scores[WORTH] = intervals.of_ratio(one_rater, error, clusters)
+                scores[WORTH] = estimate.of_ratio(one_rater, error, clusters)
             everything.append(scores)
         return everything
 
@@ -83,16 +83,16 @@ def _of_set(metric: Metric, draws: Sequence[tuple[Array, Array]], clusters: Sequ
     """Return the mean of a metric over random draws, each the predictions and the votes of all clips."""
     value = float(np.mean([metric.value(p, votes) for p, votes in draws]))
     if np.isnan(value):
-        return intervals.UNDEFINED
+        return estimate.UNDEFINED
     influences = [influence for p, votes in draws if (influence := metric.influence(p, votes)) is not None]
     if influences:
-        return intervals.from_influence(value, np.mean(influences, axis=0), clusters)
+        return estimate.from_influence(value, np.mean(influences, axis=0), clusters)
 
     def of_resample(clips: NDArray[np.intp], resample: int) -> float:
         p, votes = draws[resample % len(draws)]
         return metric.value(_rows(p, clips), _rows(votes, clips))
 
-    return intervals.bootstrap(value, of_resample, clusters)
+    return estimate.bootstrap(value, of_resample, clusters)
 
 
 def _rows(values: Array, rows: NDArray[np.intp]) -> Array:

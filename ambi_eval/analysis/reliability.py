@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
-from ambi_eval.analysis import estimate as intervals
+from ambi_eval.analysis import estimate
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.votes import TIE_TOLERANCE, entropy_bits, majority, shares
 
@@ -59,7 +60,7 @@ def reliability_curve(p: Array, votes: Array, clusters: Sequence[str], bins: int
                     high=upper / bins,
                     clips=int(here.sum()),
                     confidence=float(confidence[here].mean()),
-                    agreement=intervals.of_mean(agreement[here], inside),
+                    agreement=estimate.of_mean(agreement[here], inside),
                 )
             )
     return curve
@@ -84,20 +85,13 @@ def ambiguity_auroc(p: Array, ambiguous: NDArray[np.bool_], clusters: Sequence[s
     """
     n_ambiguous, n_clear = ambiguous.sum(), (~ambiguous).sum()
     if not n_ambiguous or not n_clear:
-        return intervals.UNDEFINED
+        return estimate.UNDEFINED
     entropy = np.round(entropy_bits(p), 9)  # so that the same shares in another order tie
     entropy = np.where(np.isnan(entropy), np.where(ambiguous, -np.inf, np.inf), entropy)
-    # Each clip's share of won comparisons with the clips of the other kind.
-    won = np.empty(len(p))
-    won[ambiguous] = _share_below(entropy[~ambiguous], entropy[ambiguous])
-    won[~ambiguous] = 1 - _share_below(entropy[ambiguous], entropy[~ambiguous])
+    # Each clip's share of won comparisons with the clips of the other kind: its rank among all less that in its kind.
+    ranks, won = rankdata(entropy), np.empty(len(p))
+    won[ambiguous] = (ranks[ambiguous] - rankdata(entropy[ambiguous])) / n_clear
+    won[~ambiguous] = 1 - (ranks[~ambiguous] - rankdata(entropy[~ambiguous])) / n_ambiguous
     area = won[ambiguous].mean()
     influence = (won - area) * len(p) / np.where(ambiguous, n_ambiguous, n_clear)
-    return intervals.from_influence(float(area), influence, clusters)
-
-
-def _share_below(values: Array, limits: Array) -> Array:
-    """Return the share of values below each limit, shape of `limits`; equal ones count half."""
-    values = np.sort(values)
-    below = np.searchsorted(values, limits, side="left") + np.searchsorted(values, limits, side="right")
-    return below / (2 * len(values))
+    return estimate.from_influence(float(area), influence, clusters)

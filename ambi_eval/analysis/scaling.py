@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ambi_eval.analysis import estimate as intervals
+from ambi_eval.analysis import estimate
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.metrics import METRICS
 from ambi_eval.votes import shares
@@ -96,7 +96,7 @@ def scaling_curve(
         people=sampler_curve(shares(votes), votes, metric, sizes, clusters),
         prior=sampler_curve(shares(votes).mean(axis=0), votes, metric, sizes, clusters),
         pipelines={
-            name: {size: intervals.of_mean(of_pipeline[size], clusters) for size in sorted(of_pipeline)}
+            name: {size: estimate.of_mean(of_pipeline[size], clusters) for size in sorted(of_pipeline)}
             for name, of_pipeline in scores.items()
         },
         extrapolated={name: extrapolate(scores[name], clusters) for name in means},
@@ -123,9 +123,9 @@ def sampler_curve(
     draws = min(DRAWS, max(1, MOST_POOLS // len(votes)))
     points = {}
     for size in sizes:
-        drawn = np.random.default_rng(intervals.SEED).multinomial(size, p, size=(draws, len(votes)))
+        drawn = np.random.default_rng(estimate.SEED).multinomial(size, p, size=(draws, len(votes)))
         scores = np.asarray(METRICS[metric].per_clip(shares(drawn), votes))
-        points[size] = intervals.of_mean(scores.mean(axis=0), clusters)
+        points[size] = estimate.of_mean(scores.mean(axis=0), clusters)
     return points
 
 
@@ -146,5 +146,5 @@ def extrapolate(scores: Mapping[int, Array], clusters: Sequence[str]) -> Estimat
     most = max(scores)
     half = max((size for size in scores if 2 * size <= most), default=None)
     if half is None:
-        return intervals.UNDEFINED
-    return intervals.of_mean((most * scores[most] - half * scores[half]) / (most - half), clusters)
+        return estimate.UNDEFINED
+    return estimate.of_mean((most * scores[most] - half * scores[half]) / (most - half), clusters)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, stdtrit
 
-from ambi_eval.analysis import estimate as intervals
+from ambi_eval.analysis import estimate
 from ambi_eval.analysis.estimate import SEED, Estimate
 from ambi_eval.metrics import Metric
 
@@ -104,7 +104,7 @@ def bootstrap_mean(scores: ArrayLike, clusters: Sequence[str], resamples: int = 
     sums, counts = _sums(scores, clusters)
     n_clusters = len(sums)
     if n_clusters < FEW_CLUSTERS:
-        return intervals.of_mean(scores, clusters)
+        return estimate.of_mean(scores, clusters)
     rng = np.random.default_rng(SEED)
     means = []
     for size in _blocks(resamples):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ambi_eval.analysis import estimate as intervals
+from ambi_eval.analysis import estimate
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.corpora.selection import Selection
 
@@ -62,7 +62,7 @@ def subgroups(scores: NDArray[np.float64], selection: Selection) -> list[Subgrou
                     name=name,
                     clips=int(here.sum()),
                     speakers=len({clip.speaker for clip, inside in zip(selection.clips, here, strict=True) if inside}),
-                    mean=intervals.of_mean(scores[here], _at(selection, here)),
+                    mean=estimate.of_mean(scores[here], _at(selection, here)),
                     gap=_gap(scores[known], here[known], _at(selection, known)),
                 )
             )
@@ -75,10 +75,10 @@ def _gap(scores: NDArray[np.float64], inside: NDArray[np.bool_], clusters: list[
     value, influence = 0.0, np.zeros(len(scores))
     for sign, part in ((1, inside & defined), (-1, ~inside & defined)):
         if not part.any():
-            return intervals.UNDEFINED
+            return estimate.UNDEFINED
         value += sign * scores[part].mean()
         influence[part] = sign * (scores[part] - scores[part].mean()) * len(scores) / part.sum()
-    return intervals.from_influence(float(value), influence, clusters)
+    return estimate.from_influence(float(value), influence, clusters)
 
 
 def _at(selection: Selection, chosen: NDArray[np.bool_]) -> list[str]:

@@ -15,7 +15,7 @@ from ambi_eval.analysis.evaluate import Scorer, Scores
 from ambi_eval.analysis.predictions import read_predictions
 from ambi_eval.analysis.references.baselines import Baselines, baselines
 from ambi_eval.analysis.references.panels import certain
-from ambi_eval.analysis.smoothing import smooth_towards_prior
+from ambi_eval.analysis.references.smoothing import smooth_towards_prior
 from ambi_eval.corpora.selection import Selection
 
 

@@ -19,9 +19,9 @@ from ambi_eval.analysis.ambiguity import Bin, ambiguity_bins
 from ambi_eval.analysis.discrimination import human_two_alternatives, two_alternatives
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.analysis.evaluate import Scorer
-from ambi_eval.analysis.held_out import HeldOutRaters
 from ambi_eval.analysis.references.agreement import krippendorff_alpha
 from ambi_eval.analysis.references.baselines import REFERENCES, baselines
+from ambi_eval.analysis.references.held_out import HeldOutRaters
 from ambi_eval.analysis.references.panels import certain
 from ambi_eval.analysis.reliability import ambiguity_auroc, reliability_curve
 from ambi_eval.analysis.scaling import Curve

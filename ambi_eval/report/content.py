@@ -9,7 +9,7 @@ from typing import Any
 from ambi_eval.analysis.discrimination import Discrimination
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.analysis.evaluate import Scores
-from ambi_eval.analysis.held_out import HeldOut
+from ambi_eval.analysis.references.held_out import HeldOut
 from ambi_eval.analysis.reliability import ConfidenceBin
 from ambi_eval.analysis.significance import Comparison
 from ambi_eval.analysis.subgroups import Subgroup

@@ -101,12 +101,15 @@ def ridge_on_log_shares(features: Array, votes: Array, unheard: Array) -> Array:
     Returns:
         Distributions, shape (others, labels).
     """
+    # Imported here: half a second that only this reference needs.
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     shrunk = shares(votes + prior_worth(votes) * shares(votes).mean(axis=0))
     targets = np.log(np.maximum(shrunk, NLL_FLOOR))
-    mean, scale = features.mean(axis=0), features.std(axis=0) + _SILENCE
-    x, y = (features - mean) / scale, targets - targets.mean(axis=0)
-    weights = np.linalg.solve(x.T @ x + RIDGE * np.eye(x.shape[1]), x.T @ y)
-    return softmax(targets.mean(axis=0) + (unheard - mean) / scale @ weights, axis=1)
+    model = make_pipeline(StandardScaler(), Ridge(alpha=RIDGE)).fit(features, targets)
+    return softmax(model.predict(unheard), axis=1)
 
 
 def _pitch(power: Array) -> tuple[Array, Array]:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ambi_eval.analysis.smoothing import FOLDS, mixed, smooth_towards_prior
+from ambi_eval.analysis.references.smoothing import FOLDS, mixed, smooth_towards_prior
 from ambi_eval.errors import AmbiError
 from ambi_eval.metrics import METRICS
 from ambi_eval.votes import shares

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ambi_eval.analysis.ambiguity import ambiguity_bins
-from ambi_eval.analysis.held_out import HeldOutRaters
+from ambi_eval.analysis.references.held_out import HeldOutRaters
 from ambi_eval.corpora.manifest import Clip
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.metrics import METRICS

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ambi_eval.analysis import estimate as intervals
+from ambi_eval.analysis import estimate
 from ambi_eval.analysis.ambiguity import Bin
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.analysis.references.panels import Trials, dealt, panel_of
@@ -88,17 +88,17 @@ class HeldOutRaters:
 
 
 def _held_out(prior: Array, model: Array, human: Array, clusters: Sequence[str], up: int) -> HeldOut:
-    gap = intervals.of_mean(human - prior, clusters)
+    gap = estimate.of_mean(human - prior, clusters)
     is_gap = min(up * gap.low, up * gap.high) > 0
     return HeldOut(
         clips=len(prior),
-        prior=intervals.of_mean(prior, clusters),
-        model=intervals.of_mean(model, clusters),
-        human=intervals.of_mean(human, clusters),
-        model_minus_prior=intervals.of_mean(model - prior, clusters),
-        model_minus_human=intervals.of_mean(model - human, clusters),
+        prior=estimate.of_mean(prior, clusters),
+        model=estimate.of_mean(model, clusters),
+        human=estimate.of_mean(human, clusters),
+        model_minus_prior=estimate.of_mean(model - prior, clusters),
+        model_minus_human=estimate.of_mean(model - human, clusters),
         human_minus_prior=gap,
-        gap_closed=intervals.of_ratio(up * (model - prior), up * (human - prior), clusters) if is_gap else None,
+        gap_closed=estimate.of_ratio(up * (model - prior), up * (human - prior), clusters) if is_gap else None,
     )
 
 
