@@ -35,10 +35,10 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
+from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.engines.hf.decoding import Decoder
 from ambi_eval.engines.hf.families import FAMILIES
 from ambi_eval.engines.hf.prefill import Prompt
-from ambi_eval.engines.hf.sampling import GenerationSettings
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>"]
 SIZES: dict[str, dict[str, dict[str, int]]] = {

@@ -33,6 +33,7 @@ from ambi_eval.answers.score import (
     higher_is_better,
     score_clips,
 )
+from ambi_eval.config.generation import SAMPLING_KEYS
 from ambi_eval.config.load import OWN_KEYS, resolve
 from ambi_eval.corpora.selection import Selection, corpus_clips, select
 from ambi_eval.errors import AmbiError, did_you_mean
@@ -41,8 +42,6 @@ from ambi_eval.inference.question import CANDIDATE_MARK
 
 logger = logging.getLogger(__name__)
 
-# `--gen_kwargs` reaches every task of a run; these keys mean something only where answers are sampled.
-SAMPLING_KEYS = ("do_sample", "temperature", "top_k", "top_p", "min_p")
 Aggregation = Callable[[Sequence[ClipScore]], float | str]
 # What the answers mean is one thing for all pipelines of a task; other options may differ from step to step.
 TASK_WIDE = {"labels", "readout", "synonyms", "calibration", "length_normalisation"}

@@ -11,7 +11,7 @@ from typing import Any
 from lm_eval.api.instance import Instance
 
 from ambi_eval.audio import AudioSpan, check_files_exist
-from ambi_eval.engines.hf.sampling import GenerationSettings
+from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.errors import AmbiError
 
 AUDIO_MARK = "<audio>"

@@ -87,7 +87,7 @@ def _rerun_task(model: HFAudio, card: Card, name: str, pools: Pools, count: int,
     if not drawn:
         raise AmbiError(f"{name}: the audio of its clips is not on this machine, so nothing can be run again.")
     chosen = [drawn[number] for number in rng.choice(len(drawn), size=min(count, len(drawn)), replace=False)]
-    generation = stated.generation.model_dump(exclude_none=True) if stated.generation else None
+    generation = stated.generation.model_dump(mode="json") if stated.generation else None
     results = simple_evaluate(
         model=model,
         tasks=[task],

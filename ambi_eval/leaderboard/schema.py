@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
+from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.config.load import OVERRIDES
 from ambi_eval.errors import AmbiError
 
@@ -75,20 +76,6 @@ class Backend(_Strict):
     versions: dict[Name, Line]
 
 
-class Generation(_Strict):
-    """How answers were generated, after `--gen_kwargs`; null where likelihoods are read out."""
-
-    do_sample: bool | None = None
-    temperature: Annotated[float, Field(ge=0, le=100)] | None = None
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    top_k: Count | None = None
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    num_beams: Annotated[int, Field(ge=1, le=1000)] | None = None
-    length_penalty: float | None = None
-    max_gen_toks: Annotated[int, Field(ge=1, le=10**6)] | None = None
-    until: Annotated[list[Annotated[str, Field(min_length=1, max_length=100)]], Field(max_length=20)] | None = None
-
-
 class SubmittedTask(_Strict):
     """One task of the run.
 
@@ -96,13 +83,13 @@ class SubmittedTask(_Strict):
         strategy: How answers were asked for and reduced.
         n: Answers of each clip; of `exact` the likelihoods.
         overrides: What `--metadata` changed of it.
-        generation: How answers were generated.
+        generation: How answers were generated, after `--gen_kwargs`; null where likelihoods are read out.
     """
 
     strategy: Name
     n: Annotated[int, Field(ge=1, le=1000)]
     overrides: dict[Override, Line | int | float | bool]
-    generation: Generation | None
+    generation: GenerationSettings | None
 
 
 class Seeds(_Strict):

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ambi_eval.audio import AudioSpan, audio_digest
-from ambi_eval.engines.hf.sampling import GenerationSettings, row_key
+from ambi_eval.config.generation import GenerationSettings
+from ambi_eval.engines.hf.sampling import row_key
 from ambi_eval.errors import AmbiError
 from ambi_eval.inference.question import AUDIO_MARK, Question, as_context
 from ambi_eval.models.bridge import Answer, Audio, BridgeError, Chat, Reply

@@ -17,7 +17,8 @@ from lm_eval.api.registry import register_model
 
 from ambi_eval.answers.candidate import Candidate, Finish
 from ambi_eval.audio import audio_digest
-from ambi_eval.engines.hf.sampling import GenerationSettings, row_key
+from ambi_eval.config.generation import GenerationSettings
+from ambi_eval.engines.hf.sampling import row_key
 from ambi_eval.engines.openai.client import ChatServer, RequestFailedError, concurrently
 from ambi_eval.errors import AmbiError
 from ambi_eval.inference.answer_cache import Recall

@@ -68,7 +68,7 @@ CONFIG_KEYS = (
     "prompts",
 )
 # Sampling under any of these does not draw from the likelihoods that `exact` reads out.
-TRUNCATIONS = ("top_k", "top_p", "min_p")
+TRUNCATIONS = ("top_k", "top_p")
 
 
 def build(runs: Sequence[Run]) -> Content:

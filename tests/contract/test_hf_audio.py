@@ -8,8 +8,9 @@ import torch
 from transformers import LogitsProcessor
 
 from ambi_eval.audio import AudioSpan, load_audio
+from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.doctor.checks import CHECKS, Subject
-from ambi_eval.engines.hf.sampling import GenerationSettings, choose_tokens
+from ambi_eval.engines.hf.sampling import choose_tokens
 from ambi_eval.errors import AmbiError
 from ambi_eval.inference.question import as_messages, asked_pools
 from ambi_eval.models.hf_audio import HFAudio

@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import DynamicCache, DynamicLayer
 
 from ambi_eval.answers.candidate import Finish
+from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.engines.hf.prefill import KeysAndValues, Prefilled, keys_and_values
-from ambi_eval.engines.hf.sampling import GenerationSettings
 
 
 @dataclass(eq=False)

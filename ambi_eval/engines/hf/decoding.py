@@ -25,10 +25,11 @@ from torch.nn.functional import pad
 from transformers import DynamicCache, GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from ambi_eval.answers.candidate import Candidate
+from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.engines.hf.batch import Batch, Row, joined
 from ambi_eval.engines.hf.families import Family
 from ambi_eval.engines.hf.prefill import Prefilled, Prompt, Reader
-from ambi_eval.engines.hf.sampling import GenerationSettings, choose_tokens
+from ambi_eval.engines.hf.sampling import choose_tokens
 from ambi_eval.errors import AmbiError
 
 logger = logging.getLogger(__name__)

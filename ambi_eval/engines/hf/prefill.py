@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from transformers import BatchFeature, DynamicCache
 
+from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.engines.hf.families import Family
-from ambi_eval.engines.hf.sampling import GenerationSettings
 from ambi_eval.errors import AmbiError
 
 KeysAndValues = tuple[Tensor, Tensor]

@@ -9,102 +9,11 @@ logits a little (bfloat16, another GPU), the choice changes only if the two best
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ambi_eval.errors import AmbiError, did_you_mean
-
-
-@dataclass(frozen=True)
-class GenerationSettings:
-    """How answers are generated: `generation_kwargs` of the harness, checked and in one form.
-
-    Attributes:
-        temperature: 0 is greedy (or beam search), above 0 is sampling.
-        top_k: Sample from the k most likely tokens only; 0 is all of them.
-        top_p: Sample from the fewest tokens that hold this much probability together; 1 is all of them.
-        num_beams: 1 is greedy or sampling, above 1 is beam search.
-        length_penalty: Beams are ranked by log-likelihood / tokens ** length_penalty; 0 ranks by the likelihood itself.
-        until: Strings that end an answer and are not part of it.
-        max_gen_toks: Tokens after which an answer is cut.
-    """
-
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    num_beams: int = 1
-    length_penalty: float = 0.0
-    until: tuple[str, ...] = ()
-    max_gen_toks: int = 256
-
-    @classmethod
-    def from_kwargs(cls, kwargs: Mapping[str, Any]) -> GenerationSettings:
-        """Check a task's `generation_kwargs` and bring them into one form.
-
-        As in the harness, `do_sample: false` makes every sampling key void, and without `do_sample` a temperature above
-        0 means sampling. `do_sample: true` alone samples at temperature 1.
-
-        Raises:
-            AmbiError: If a key is unknown or a value impossible.
-        """
-        known = ["do_sample", *(field.name for field in fields(cls))]
-        for key in kwargs:
-            if key == "num_return_sequences":
-                raise AmbiError("generation_kwargs: give the size of a pool as `repeats`, not as num_return_sequences")
-            if key not in known:
-                raise AmbiError(f"generation_kwargs: unknown key '{key}'{did_you_mean(key, known)}")
-        given = {key: value for key, value in kwargs.items() if key != "do_sample" and value is not None}
-        do_sample = kwargs.get("do_sample")
-        given.setdefault("temperature", 1.0 if do_sample else 0.0)
-        given["until"] = _strings("until", given.get("until", ()))
-        for key, (kind, least, most) in _RANGES.items():
-            if key in given:
-                given[key] = _number(key, given[key], kind, least, most)
-        if do_sample is False or given["temperature"] == 0:
-            given = {key: value for key, value in given.items() if key not in ("temperature", "top_k", "top_p")}
-        settings = cls(**given)
-        if settings.sampled and settings.num_beams > 1:
-            raise AmbiError("generation_kwargs: beams are not sampled; give num_beams or do_sample, not both")
-        return settings
-
-    @property
-    def sampled(self) -> bool:
-        """Whether answers are drawn at random."""
-        return self.temperature > 0
-
-
-_RANGES: dict[str, tuple[type, float, float]] = {
-    "temperature": (float, 0, math.inf),
-    "top_k": (int, 0, math.inf),
-    "top_p": (float, 1e-9, 1),
-    "num_beams": (int, 1, math.inf),
-    "length_penalty": (float, -math.inf, math.inf),
-    "max_gen_toks": (int, 1, math.inf),
-}
-
-
-def _number(key: str, value: Any, kind: type, least: float, most: float) -> float:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or not least <= value <= most
-        or kind(value) != value
-    ):
-        what = "a whole number" if kind is int else "a number"
-        raise AmbiError(f"generation_kwargs: {key}={value!r} is not {what} from {least:g} to {most:g}")
-    return kind(value)
-
-
-def _strings(key: str, value: Any) -> tuple[str, ...]:
-    strings = (value,) if isinstance(value, str) else tuple(value)
-    if not all(isinstance(string, str) and string for string in strings):
-        raise AmbiError(f"generation_kwargs: {key}={value!r} is not a list of strings that are not empty")
-    return strings
+from ambi_eval.config.generation import GenerationSettings
 
 
 def row_key(*parts: object) -> int:

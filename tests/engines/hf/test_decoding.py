@@ -7,11 +7,12 @@ import torch
 from scipy import stats
 
 from ambi_eval.audio import AudioSpan, load_audio
+from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.engines.hf import decoding
 from ambi_eval.engines.hf.decoding import Decoder
 from ambi_eval.engines.hf.families import load_family
 from ambi_eval.engines.hf.prefill import Continuation, Prompt
-from ambi_eval.engines.hf.sampling import GenerationSettings, choose_tokens, row_key
+from ambi_eval.engines.hf.sampling import choose_tokens, row_key
 from ambi_eval.errors import AmbiError
 from ambi_eval.inference.question import as_messages
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from ambi_eval.audio import AudioSpan, load_audio
+from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.engines.hf.families import load_family
 from ambi_eval.engines.hf.prefill import Continuation, Prompt, Reader
-from ambi_eval.engines.hf.sampling import GenerationSettings
 from ambi_eval.errors import AmbiError
 from ambi_eval.inference.question import as_messages
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from ambi_eval.engines.hf.sampling import GenerationSettings, choose_tokens, gumbel_noise, row_key
-from ambi_eval.errors import AmbiError
+from ambi_eval.config.generation import GenerationSettings
+from ambi_eval.engines.hf.sampling import choose_tokens, gumbel_noise, row_key
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 
@@ -18,45 +18,6 @@ def keys(n, *parts):
 def draw(logits, settings, n=20_000, step=0):
     rows = keys(n, "draw", settings)
     return choose_tokens(logits.expand(n, -1), settings, rows, torch.full((n,), step))
-
-
-@pytest.mark.parametrize(
-    ("kwargs", "expected"),
-    [
-        ({}, GenerationSettings()),
-        ({"do_sample": False, "temperature": 0.7, "top_p": 0.5, "top_k": 3}, GenerationSettings()),
-        ({"temperature": 0.7}, GenerationSettings(temperature=0.7)),
-        ({"temperature": 0, "do_sample": True, "top_k": 5}, GenerationSettings()),
-        ({"do_sample": True}, GenerationSettings(temperature=1.0)),
-        ({"do_sample": True, "top_k": 5, "top_p": 1}, GenerationSettings(temperature=1.0, top_k=5)),
-        ({"until": "\n", "max_gen_toks": 16}, GenerationSettings(until=("\n",), max_gen_toks=16)),
-        ({"until": ["\n\n", "."], "num_beams": 5}, GenerationSettings(until=("\n\n", "."), num_beams=5)),
-        ({"do_sample": None, "top_k": None}, GenerationSettings()),
-    ],
-)
-def test_generation_kwargs_become_settings(kwargs, expected):
-    assert GenerationSettings.from_kwargs(kwargs) == expected
-
-
-@pytest.mark.parametrize(
-    ("kwargs", "sentence"),
-    [
-        ({"temprature": 1.0}, "unknown key 'temprature', did you mean 'temperature'"),
-        ({"max_new_tokens": 8}, "unknown key 'max_new_tokens'"),
-        ({"num_return_sequences": 5}, "give the size of a pool as `repeats`"),
-        ({"temperature": -1}, "temperature=-1 is not a number from 0"),
-        ({"temperature": "hot"}, "temperature='hot' is not a number"),
-        ({"do_sample": True, "top_p": 0}, "top_p=0 is not a number from 1e-09 to 1"),
-        ({"do_sample": True, "top_k": 2.5}, "top_k=2.5 is not a whole number"),
-        ({"max_gen_toks": 0}, "max_gen_toks=0 is not a whole number from 1"),
-        ({"max_gen_toks": True}, "max_gen_toks=True is not a whole number"),
-        ({"until": [""]}, r"until=\[''\] is not a list of strings that are not empty"),
-        ({"num_beams": 3, "do_sample": True}, "give num_beams or do_sample, not both"),
-    ],
-)
-def test_impossible_generation_kwargs_are_refused(kwargs, sentence):
-    with pytest.raises(AmbiError, match=sentence):
-        GenerationSettings.from_kwargs(kwargs)
 
 
 def test_greedy_is_the_argmax():

@@ -1,0 +1,83 @@
+"""`GenerationSettings`: how answers are generated, as a task's `generation_kwargs` and `--gen_kwargs` say it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from ambi_eval.config.settings import Settings
+
+Text = Annotated[str, Field(min_length=1, max_length=100)]
+
+
+def _one_or_several(value: Any) -> Any:
+    """Accept one string in the place of a list of one, as the harness does."""
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+class GenerationSettings(Settings):
+    """How answers are generated.
+
+    Without `do_sample` a temperature above 0 means sampling; `do_sample: true` alone samples at temperature 1. With
+    `do_sample: false`, or at temperature 0, the answer is greedy (or the result of a beam search), and every sampling
+    key returns to its default, so that equal settings mean equal answers.
+    """
+
+    do_sample: Annotated[bool, Field(description="Whether answers are drawn at random.")] = False
+    temperature: Annotated[float, Field(ge=0, le=100, description="Of the softmax; 0 is greedy.")] = 0.0
+    top_k: Annotated[int, Field(ge=0, le=10**9, description="Sample from the k most likely tokens; 0 is all.")] = 0
+    top_p: Annotated[
+        float,
+        Field(gt=0, le=1, description="Sample from the fewest tokens that hold this much probability; 1 is all."),
+    ] = 1.0
+    num_beams: Annotated[int, Field(ge=1, le=1000, description="Width of the beam search; 1 is none.")] = 1
+    length_penalty: Annotated[
+        float,
+        Field(description="Beams are ranked by log-likelihood / tokens ** length_penalty; 0 is the likelihood itself."),
+    ] = 0.0
+    until: Annotated[
+        tuple[Text, ...],
+        BeforeValidator(_one_or_several),
+        Field(max_length=20, description="Strings that end an answer and are not part of it."),
+    ] = ()
+    max_gen_toks: Annotated[int, Field(ge=1, le=10**6, description="Tokens after which an answer is cut.")] = 256
+
+    @classmethod
+    def from_kwargs(cls, kwargs: Mapping[str, Any], where: str = "generation_kwargs") -> GenerationSettings:
+        """Return the settings that a task's `generation_kwargs` mean.
+
+        Raises:
+            AmbiError: If a key is unknown, a value is impossible, or beams are to be sampled.
+        """
+        return cls.read(kwargs, where)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_form(cls, given: Any) -> Any:
+        """Drop what is None or without effect, and let `do_sample` and `temperature` say the same."""
+        if not isinstance(given, Mapping):
+            return given
+        if "num_return_sequences" in given:
+            raise ValueError("give the size of a pool as `repeats`, not as num_return_sequences")
+        kept = {key: value for key, value in given.items() if value is not None}
+        temperature = kept.setdefault("temperature", 1.0 if kept.get("do_sample") is True else 0.0)
+        if kept.get("do_sample") is False or temperature == 0:
+            kept |= {"do_sample": False, "temperature": 0.0}
+            return {key: value for key, value in kept.items() if key not in ("top_k", "top_p")}
+        return {"do_sample": True, **kept}
+
+    @model_validator(mode="after")
+    def _beams_are_not_sampled(self) -> GenerationSettings:
+        if self.sampled and self.num_beams > 1:
+            raise ValueError("beams are not sampled; give num_beams or do_sample, not both")
+        return self
+
+    @property
+    def sampled(self) -> bool:
+        """Whether answers are drawn at random."""
+        return self.do_sample
+
+
+SAMPLING_KEYS = ("do_sample", "temperature", "top_k", "top_p")
