@@ -36,9 +36,9 @@ from transformers import (
 )
 
 from ambi_eval.config.generation import GenerationSettings
-from ambi_eval.engines.hf.decoding import Decoder
 from ambi_eval.engines.hf.families import FAMILIES
 from ambi_eval.engines.hf.prefill import Prompt
+from ambi_eval.engines.hf.scheduler import Scheduler
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>"]
 SIZES: dict[str, dict[str, dict[str, int]]] = {
@@ -108,12 +108,12 @@ class Ways:
 
     def ours(self) -> Any:
         """Encode and prefill once per clip, decode all answers side by side."""
-        decoder = Decoder(self.family, self.batch_size)
+        scheduler = Scheduler(self.family, self.batch_size)
         settings = GenerationSettings(temperature=1.0, max_gen_toks=self.tokens)
         prompts = (Prompt(each, [1000 * i + k for k in range(self.n)], settings) for i, each in enumerate(self.inputs))
-        answers = [candidate for _, candidates in decoder.generate(prompts) for candidate in candidates]
+        answers = [candidate for _, candidates in scheduler.generate(prompts) for candidate in candidates]
         assert [answer.n_tokens for answer in answers] == [self.tokens] * self.n * len(self.inputs)
-        return decoder.counts
+        return scheduler.counts
 
     def clones(self) -> None:
         """Do as the harness does with `repeats: N`: a batch of N copies of the request, each encoded and prefilled."""

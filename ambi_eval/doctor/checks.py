@@ -221,7 +221,7 @@ def agrees_with_generate(subject: Subject) -> str:
     text = family.processor.tokenizer.decode(tokens.tolist(), skip_special_tokens=True)
 
     given = Prompt(inputs, continuations=[Continuation(tokens.tolist(), ends=False)])
-    ((_, ((scored, _),)),) = subject.lm.decoder.score([given])
+    ((_, ((scored, _),)),) = subject.lm.scheduler.loglikelihoods([given])
     (((answer,),)) = subject.answers([(QUESTION, path)], GREEDY)
     off = abs(scored - expected) / len(tokens)
     most = TOLERANCE if subject.exact else HALF_TOLERANCE

@@ -52,7 +52,7 @@ class BridgedHFAudio(HFAudio):
             for question in answered:
                 question.settings = _settings(asked[question])
             prompts = self._prompts(answered, lambda each: self._keys(each, asked[each]))
-            for prompt, made in self.decoder.generate(prompts):
+            for prompt, made in self.scheduler.generate(prompts):
                 chat = asked[prompt.owner]
                 answers = [Answer(str(each), each.logprob, each.n_tokens, each.finish) for each in made]
                 # All greedy answers are one.

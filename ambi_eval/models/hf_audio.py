@@ -17,10 +17,10 @@ from transformers import BatchFeature
 import ambi_eval
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.audio import audio_digest, load_ahead, load_audio
-from ambi_eval.engines.hf.decoding import Decoder
 from ambi_eval.engines.hf.families import load_family, processor_digest, weights_digest
 from ambi_eval.engines.hf.prefill import Continuation, Prompt
 from ambi_eval.engines.hf.sampling import row_key
+from ambi_eval.engines.hf.scheduler import Scheduler
 from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.inference.answer_cache import Recall
 from ambi_eval.inference.pools import Order, Pools
@@ -126,7 +126,7 @@ class HFAudio(AudioLM):
         # The harness also says `auto:4`, to look again four times on the way.
         clips = None if str(batch_size).startswith("auto") else whole_number("batch_size", batch_size, least=1)
         most = 64 if max_batch_size is None else whole_number("max_batch_size", max_batch_size, least=1)
-        self.decoder = Decoder(self.family, clips, most)
+        self.scheduler = Scheduler(self.family, clips, most)
         self.truncated = 0
         identity = {
             "digest": self.digest,
@@ -166,7 +166,7 @@ class HFAudio(AudioLM):
         """Generate answers."""
         by_question = {order.question: order for order in orders}
         prompts = self._prompts(list(by_question), lambda each: self._row_keys(each, by_question[each].numbers))
-        for prompt, made in self.decoder.generate(prompts, self.widest):
+        for prompt, made in self.scheduler.generate(prompts, self.widest):
             yield by_question[prompt.owner], made
 
     def make_scores(self, wanted: Mapping[Question, Continuations]) -> Iterator[tuple[Question, Likelihoods]]:
@@ -174,7 +174,7 @@ class HFAudio(AudioLM):
         tokens = {question: [self._tokens(question, *each) for each in wanted[question]] for question in wanted}
         prompts = self._prompts(list(wanted), continuations=lambda question: tokens[question])
         widest = max(self.widest, *(len(each) for each in tokens.values()))
-        for prompt, scores in self.decoder.score(prompts, widest):
+        for prompt, scores in self.scheduler.loglikelihoods(prompts, widest):
             yield prompt.owner, scores
 
     def _prompts(
@@ -248,7 +248,7 @@ class HFAudio(AudioLM):
 
     def counts(self) -> dict[str, int]:
         """Return what this process has computed."""
-        own = {**self.decoder.counts, "truncated_audio": self.truncated, "store_hits": self.recall.hits}
+        own = {**self.scheduler.counts, "truncated_audio": self.truncated, "store_hits": self.recall.hits}
         return {name: own.get(name, 0) for name in COUNTERS}
 
     def _provenance(self) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def see_the_padding(lm):
 
 
 def prefill_for_every_answer(lm):
-    generate = lm.decoder.generate
+    generate = lm.scheduler.generate
 
     def one_by_one(prompts, widest=None):
         for prompt in prompts:
@@ -111,12 +111,12 @@ def prefill_for_every_answer(lm):
                 answers += next(generate([single], widest))[1]
             yield prompt, answers
 
-    lm.decoder.generate = one_by_one
+    lm.scheduler.generate = one_by_one
 
 
 def misjudge_likelihoods(lm):
-    score = lm.decoder.score
-    lm.decoder.score = lambda *args: (
+    score = lm.scheduler.loglikelihoods
+    lm.scheduler.loglikelihoods = lambda *args: (
         (prompt, [(0.9 * logprob, greedy) for logprob, greedy in scores]) for prompt, scores in score(*args)
     )
 
@@ -135,7 +135,7 @@ def name_no_seed(lm):
 
 
 def break_down(lm):
-    lm.decoder.reader.read = lambda *args, **kwargs: 1 / 0
+    lm.scheduler.decoder.prefill = lambda *args, **kwargs: 1 / 0
 
 
 @pytest.mark.parametrize(

@@ -219,10 +219,10 @@ def test_a_pool_that_two_strategies_share_is_rated_once(qwen2_audio_checkpoint, 
     for options in ({}, by_server):
         lm = HFAudio(str(qwen2_audio_checkpoint), device="cpu", store="none", seed=7, **options)
         once = verified(lm, ask, voice(1.5))
-        before, asked = lm.decoder.counts["prefills"], len(chat_server.bodies)
+        before, asked = lm.scheduler.counts["prefills"], len(chat_server.bodies)
         twice = verified(lm, ask, voice(1.5), RATINGS, RATINGS)
         assert [answer.rating for answer in twice] == [answer.rating for answer in once] * 2
-        assert (lm.decoder.counts["prefills"], len(chat_server.bodies)) == (2 * before, 2 * asked)
+        assert (lm.scheduler.counts["prefills"], len(chat_server.bodies)) == (2 * before, 2 * asked)
     other = verified(lm, ask, voice(1.5), RATINGS, ["1", "2", "3", "4", "5"])
     assert [answer.rating for answer in other[:3]] == [answer.rating for answer in once]
     assert len(chat_server.bodies) == 4 * asked

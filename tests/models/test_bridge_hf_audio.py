@@ -175,9 +175,9 @@ def test_questions_about_one_audio_that_wait_together_encode_it_once(bridged, vo
     chats = [read_chat(body, tmp_path) for body in bodies]
     for audio in (audio for chat in chats for audio in chat.audios):
         audio.path.write_bytes(audio.content)
-    before = bridged.decoder.counts["encodes"]
+    before = bridged.scheduler.counts["encodes"]
     assert {chat for chat, _ in bridged.answer(chats)} == set(chats)
-    assert bridged.decoder.counts["encodes"] == before + 1
+    assert bridged.scheduler.counts["encodes"] == before + 1
 
 
 @pytest.mark.parametrize(

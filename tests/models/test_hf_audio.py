@@ -261,7 +261,7 @@ def test_an_impossible_request_is_refused_before_anything_is_generated(lm, ask, 
     bad = ask("<audio>Which?", voice(1.0), repeats=3, **kwargs)
     with pytest.raises(AmbiError, match=sentence):
         lm.generate_until(clones(good, bad))
-    assert not lm.decoder.counts
+    assert not lm.scheduler.counts
 
 
 def test_a_file_that_cannot_be_decoded_is_said(lm, ask, tmp_path):

@@ -1,4 +1,4 @@
-"""Answers that are decoded side by side, and the KV cache that they share."""
+"""Answers that are decoded side by side, and their KV cache."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ambi_eval.engines.hf.prefill import KeysAndValues, Prefilled, keys_and_valu
 
 @dataclass(eq=False)
 class Row:
-    """One answer in the making; `key` is that of its sampling noise."""
+    """One answer that is being decoded; `key` is that of its sampling noise (`sampling.row_key`)."""
 
     key: int
     settings: GenerationSettings = field(default_factory=GenerationSettings)
@@ -36,12 +36,12 @@ class Row:
 class Batch:
     """The rows that are decoded together.
 
-    Their caches are right-aligned, so that the newest token of every row stands in the last column; the columns to the
-    left of a row's prompt are padding and hidden by the mask.
+    Their KV caches are right-aligned, so that the newest token of every row stands in the last column. The columns to
+    the left of a row's prompt are padding, which the attention mask hides.
 
     Attributes:
         rows: The rows.
-        cache: Keys and values of all their tokens but the newest.
+        cache: KV cache of all their tokens but the newest.
         logits: Of every row's next token, float32, shape (rows, vocabulary).
     """
 
@@ -54,7 +54,7 @@ class Batch:
         self.cache: Any = DynamicCache()
 
     def add(self, arrivals: Sequence[tuple[Prefilled, Sequence[Row]]]) -> None:
-        """Let in the rows of prompts that have just been read."""
+        """Add the rows of prompts that have just been prefilled."""
         caches = [prompt.expanded(len(rows)) for prompt, rows in arrivals]
         logits = [prompt.logits.expand(len(rows), -1) for prompt, rows in arrivals]
         if self.rows:
@@ -75,12 +75,12 @@ class Batch:
         self.cache.batch_select_indices(torch.tensor(numbers, dtype=torch.long, device=self.logits.device))
 
     def advance(self) -> None:
-        """Feed every row its newest token; afterwards `logits` are those of the tokens to come."""
+        """Let the model read the newest token of every row; afterwards `logits` are those of the next token."""
         device = self.logits.device
         lengths = torch.tensor([row.length for row in self.rows], device=device)
         deltas = torch.tensor([row.rope_delta for row in self.rows], device=device)
         width = max(row.length for row in self.rows)
-        for layer in self.cache.layers:  # no more columns than the longest row needs
+        for layer in self.cache.layers:  # drop the columns that are padding in every row
             layer.keys, layer.values = layer.keys[:, :, 1 - width :], layer.values[:, :, 1 - width :]
         output = self.model(
             input_ids=torch.tensor([row.tokens[-1:] for row in self.rows], device=device),
@@ -93,9 +93,9 @@ class Batch:
 
 
 class GrowingLayer(DynamicLayer):
-    """Keys and values of one layer with room behind them: a new token is written there, and all others stay in place.
+    """The KV cache of one layer, with free columns at its end: a new token is written there, nothing else moves.
 
-    transformers' own layer copies everything to a new place for each token.
+    transformers' own layer copies the whole cache for each token.
     """
 
     keys: Tensor

@@ -1,18 +1,20 @@
-"""Reading prompts ("prefill"): audio and question go through the model once, and what its answers need of it stays.
+"""Prefill: audio and question go through the model once; the KV cache and the first logits are kept for all answers.
 
-One audio at a time goes through the encoder. (Several at once would have to be padded, and then the result depends on
-the neighbours: Phi-4-multimodal and Granite Speech are not batch-invariant.) All further prompts about it, whatever
-strategy or verifier they belong to, begin with the same tokens: they go on from there, side by side.
+The encoder gets one audio at a time. (Several at once would have to be padded, and then the result depends on the
+neighbors: Phi-4-multimodal and Granite Speech are not batch-invariant.) The first prompt about an audio goes through
+the model together with it. All further prompts about it, whatever strategy or verifier they belong to, begin with the
+same tokens, so the model reads only the tokens in which they differ, side by side.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -31,7 +33,7 @@ class Continuation:
 
     Attributes:
         tokens: Its tokens, at least one.
-        ends: Whether the model must end its turn behind it. That is the sum over all tokens that end a turn.
+        ends: Whether the model must end its turn after it. Its probability is the sum over all tokens that end a turn.
     """
 
     tokens: list[int]
@@ -79,19 +81,26 @@ class Prompt:
 
 @dataclass(eq=False)
 class Prefilled:
-    """A prompt that the model has read: all that its answers need of it.
+    """A prompt that has gone through the model: all that its answers need of it.
 
     Attributes:
         layers: Keys and values of every layer, each of shape (1, heads, tokens, head size).
         logits: Logits of the first answer token, float32, shape (vocabulary,).
         input_ids: Its tokens, those that stand for audio included, shape (1, tokens).
         rope_delta: What is added to the position of every later token.
+        first: The first prompt about the same audio; None if it is this one.
     """
 
     layers: list[KeysAndValues]
     logits: Tensor
     input_ids: Tensor
     rope_delta: int
+    first: Prefilled | None = None
+
+    @property
+    def audio(self) -> Prefilled:
+        """The first prompt about the same audio, from which all others go on."""
+        return self.first or self
 
     @property
     def length(self) -> int:
@@ -106,12 +115,13 @@ class Prefilled:
         ]
 
 
-class Reader:
+class Prefiller:
     """Lets a model read prompts.
 
     Attributes:
-        counts: Is told of `encodes` (audios) and `prefills` (prompts).
-        kept: By what was heard: a prompt about it to read on from.
+        counts: Counts `encodes` (audios) and `prefills` (prompts).
+        audio: By what is heard, a prompt about it from which others can go on. An entry lives as long as the caller
+            holds a prompt about that audio.
     """
 
     def __init__(self, family: Family, counts: Counter[str]) -> None:
@@ -119,70 +129,78 @@ class Reader:
         self.family = family
         self.model = family.model
         self.counts = counts
-        self.kept: dict[Hashable, Prefilled] = {}
-
-    def keep(self, heard: Collection[Hashable]) -> None:
-        """Give back the memory of what is kept, but for these audios."""
-        self.kept = {each: read for each, read in self.kept.items() if each in heard}
+        self.audio: WeakValueDictionary[Hashable, Prefilled] = WeakValueDictionary()
 
     @torch.inference_mode()
-    def read(self, prompts: Sequence[Prompt]) -> list[Prefilled]:
-        """Read prompts; those about one audio that follow one another are read side by side.
+    def encode(self, prompts: Sequence[Prompt]) -> list[Prefilled]:
+        """Return for each prompt a prefilled prompt about its audio: itself, if it is the first one about it.
 
         Raises:
             AmbiError: If a prompt and its answer are longer than the model allows.
         """
-        limit = self.family.max_positions
         for prompt in prompts:
-            if limit is not None and prompt.length + prompt.answer_length > limit:
-                raise AmbiError(
-                    f"a prompt of {prompt.length} tokens and {prompt.answer_length} of its answer (max_gen_toks) are "
-                    f"more than the {limit} positions of the model; lower max_gen_toks or shorten the prompt"
-                )
-        read: list[Prefilled] = []
-        for heard, group in groupby(prompts, lambda prompt: prompt.heard):
-            alike = list(group)
-            read += map(self._whole, alike) if heard is None else self._together(heard, alike)
-        return read
+            self._check_length(prompt)
+        encoded = []
+        for prompt in prompts:
+            audio = None if prompt.heard is None else self.audio.get(prompt.heard)
+            if audio is None:
+                audio = self._whole(prompt)
+                if prompt.heard is not None:
+                    self.audio[prompt.heard] = audio
+            encoded.append(audio)
+        return encoded
 
-    def _together(self, heard: Hashable, prompts: Sequence[Prompt]) -> list[Prefilled]:
-        """Read prompts about one audio, each of them once, from where they differ from one that has been read."""
-        if heard not in self.kept:
-            self.kept[heard] = self._whole(prompts[0])
-        base = self.kept[heard]
-        found = {tuple(base.input_ids[0].tolist()): base}
+    @torch.inference_mode()
+    def prefill(self, prompts: Sequence[Prompt], encoded: Sequence[Prefilled]) -> list[Prefilled]:
+        """Prefill prompts whose audio is encoded; those about one audio that follow one another go side by side."""
+        prefilled: list[Prefilled] = []
+        for audio, group in groupby(zip(prompts, encoded, strict=True), lambda pair: pair[1]):
+            prefilled += self._together([prompt for prompt, _ in group], audio)
+        return prefilled
+
+    def _check_length(self, prompt: Prompt) -> None:
+        limit = self.family.max_positions
+        if limit is not None and prompt.length + prompt.answer_length > limit:
+            raise AmbiError(
+                f"a prompt of {prompt.length} tokens and {prompt.answer_length} of its answer (max_gen_toks) are "
+                f"more than the {limit} positions of the model; lower max_gen_toks or shorten the prompt"
+            )
+
+    def _together(self, prompts: Sequence[Prompt], audio: Prefilled) -> list[Prefilled]:
+        """Prefill different prompts about one audio, each of them once, from where they differ from the first one."""
+        found = {tuple(audio.input_ids[0].tolist()): audio}
         going_on: dict[tuple[int, ...], Prompt] = {}
-        shared = base.length  # tokens that all of them share with it
+        shared = audio.length  # tokens that all of them share with the first one
         names = [tuple(prompt.inputs["input_ids"][0].tolist()) for prompt in prompts]
         for name, prompt in zip(names, prompts, strict=True):
             if name in found or name in going_on:
                 continue
-            if same := self._same(prompt, base):
+            if same := self._same(prompt, audio):
                 going_on[name], shared = prompt, min(shared, same)
             else:
                 found[name] = self._whole(prompt)
         if going_on:
-            found |= zip(going_on, self._rest([*going_on.values()], base, shared), strict=True)
+            found |= zip(going_on, self._rest([*going_on.values()], audio, shared), strict=True)
         return [found[name] for name in names]
 
-    def _same(self, prompt: Prompt, base: Prefilled) -> int:
-        """Return how many of a prompt's first tokens, the audio among them, another one about the same audio has too.
+    def _same(self, prompt: Prompt, audio: Prefilled) -> int:
+        """Return how many tokens at the beginning, the audio among them, a prompt shares with the first one about it.
 
-        0 where the prompt cannot be read on from there: behind them there is audio, or the family makes it impossible
-        (token types, caches that forget).
+        0 where the prompt cannot be prefilled from there: audio follows after them, or the family makes it impossible
+        (token types; KV caches of a sliding window, which forget).
         """
         if any("token_type" in name for name in prompt.inputs):
             return 0
-        ids, before = prompt.inputs["input_ids"][0].to(base.input_ids.device), base.input_ids[0]
+        ids, before = prompt.inputs["input_ids"][0].to(audio.input_ids.device), audio.input_ids[0]
         most = min(len(ids) - 1, len(before))
         same = int((ids[:most] == before[:most]).long().cumprod(0).sum())
         placeholders = torch.tensor(self.family.placeholder_ids, dtype=ids.dtype, device=ids.device)
-        if torch.isin(ids[same:], placeholders).any() or any(keys.shape[2] < base.length for keys, _ in base.layers):
+        if torch.isin(ids[same:], placeholders).any() or any(keys.shape[2] < audio.length for keys, _ in audio.layers):
             return 0
         return same
 
     def _whole(self, prompt: Prompt) -> Prefilled:
-        """Encode the audio of a prompt and read all of it."""
+        """Let a prompt go through the model with its audio."""
         inputs = {
             name: value.to(self.model.device, self.model.dtype if value.is_floating_point() else None)
             for name, value in prompt.inputs.items()
@@ -192,12 +210,12 @@ class Reader:
         layers = keys_and_values(output.past_key_values)
         return Prefilled(layers, output.logits[0, -1].float(), inputs["input_ids"], self.family.rope_delta)
 
-    def _rest(self, prompts: Sequence[Prompt], base: Prefilled, start: int) -> list[Prefilled]:
-        """Read of several prompts what comes behind the first `start` tokens, which they share with another one."""
-        device = base.input_ids.device
+    def _rest(self, prompts: Sequence[Prompt], audio: Prefilled, start: int) -> list[Prefilled]:
+        """Prefill what follows in each prompt after `start` tokens, which it shares with the first prompt."""
+        device = audio.input_ids.device
         all_ids = [prompt.inputs["input_ids"].to(device) for prompt in prompts]
         lengths = [prompt.length for prompt in prompts]
-        # What stands behind the end of a shorter one is seen by nobody.
+        # Shorter prompts are padded on the right; causal attention hides that padding from their own tokens.
         unread = [
             torch.cat([ids[:, start:], ids[:, -1:].expand(1, max(lengths) - length)], dim=1)
             for ids, length in zip(all_ids, lengths, strict=True)
@@ -206,9 +224,9 @@ class Reader:
         inputs = {
             "input_ids": torch.cat(unread),
             "attention_mask": torch.ones(rows, max(lengths), dtype=torch.long, device=device),
-            "position_ids": (torch.arange(start, max(lengths), device=device) + base.rope_delta).expand(rows, -1),
+            "position_ids": (torch.arange(start, max(lengths), device=device) + audio.rope_delta).expand(rows, -1),
         }
-        cache = DynamicCache(base.expanded(rows, start))
+        cache = DynamicCache(audio.expanded(rows, start))
         output = self._forward(inputs, cache, torch.tensor(lengths) - start - 1)
         layers = keys_and_values(output.past_key_values)
         return [
@@ -216,7 +234,8 @@ class Reader:
                 [(keys[row, None, :, :length], values[row, None, :, :length]) for keys, values in layers],
                 output.logits[row, -1].float(),
                 all_ids[row],
-                base.rope_delta,
+                audio.rope_delta,
+                audio,
             )
             for row, length in enumerate(lengths)
         ]

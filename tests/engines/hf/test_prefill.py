@@ -1,12 +1,11 @@
-from collections import Counter
-
 import pytest
 import torch
 
 from ambi_eval.audio import AudioSpan, load_audio
 from ambi_eval.config.generation import GenerationSettings
+from ambi_eval.engines.hf.decoding import Decoder
 from ambi_eval.engines.hf.families import load_family
-from ambi_eval.engines.hf.prefill import Continuation, Prompt, Reader
+from ambi_eval.engines.hf.prefill import Continuation, Prompt
 from ambi_eval.errors import AmbiError
 from ambi_eval.inference.question import as_messages
 
@@ -36,8 +35,8 @@ def prompt(family, voice):
 
 
 @pytest.fixture
-def reader(family):
-    return Reader(family, Counter())
+def decoder(family):
+    return Decoder(family)
 
 
 @pytest.fixture
@@ -63,16 +62,16 @@ def assert_read(family, prompt, read):
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2]])
-def test_prompts_about_a_clip_are_read_as_each_is_alone(family, prompt, reader, order):
+def test_prompts_about_a_clip_are_read_as_each_is_alone(family, prompt, decoder, order):
     prompts = [prompt(CONTEXTS[n], clip) for clip in (0, 1) for n in order]
-    for asked, read in zip(prompts, reader.read(prompts), strict=True):
+    for asked, read in zip(prompts, decoder.prefill(prompts), strict=True):
         assert_read(family, asked, read)
-    assert reader.counts == {"encodes": 2, "prefills": 8}
+    assert decoder.counts == {"encodes": 2, "prefills": 8}
 
 
-def test_all_but_the_first_go_together_from_where_they_differ(prompt, reader, passes):
+def test_all_but_the_first_go_together_from_where_they_differ(prompt, decoder, passes):
     prompts = [prompt(context, 0) for context in CONTEXTS]
-    reader.read(prompts)
+    decoder.prefill(prompts)
     assert [rows for rows, _ in passes] == [1, 3]
     lengths = [each.length for each in prompts]
     assert passes[0][1] == lengths[0]
@@ -89,51 +88,50 @@ def differing(prompts):
             yield first[:, :least], other[:, :least]
 
 
-def test_the_same_prompt_is_read_once(family, prompt, reader, passes):
+def test_the_same_prompt_is_read_once(family, prompt, decoder, passes):
     prompts = [prompt(CONTEXTS[n], 0) for n in (0, 1, 0, 1, 0)]
-    read = reader.read(prompts)
-    assert reader.counts == {"encodes": 1, "prefills": 2}
+    read = decoder.prefill(prompts)
+    assert decoder.counts == {"encodes": 1, "prefills": 2}
     assert [rows for rows, _ in passes] == [1, 1]
     for asked, each in zip(prompts, read, strict=True):
         assert_read(family, asked, each)
 
 
-def test_what_was_heard_is_read_on_from_until_it_is_given_back(family, prompt, reader):
-    reader.read([prompt(CONTEXTS[0], 0), prompt(CONTEXTS[0], 1)])
-    reader.keep({(1,)})
+def test_audio_is_encoded_once_as_long_as_a_prompt_about_it_is_held(family, prompt, decoder):
+    held = decoder.prefill([prompt(CONTEXTS[0], 0), prompt(CONTEXTS[0], 1)])[1]
     later = [prompt(CONTEXTS[2], 1), prompt(CONTEXTS[2], 0)]
-    for asked, read in zip(later, reader.read(later), strict=True):
+    for asked, read in zip(later, decoder.prefill(later), strict=True):
         assert_read(family, asked, read)
-    assert reader.counts == {"encodes": 3, "prefills": 4}
-    assert set(reader.kept) == {(0,), (1,)}
+    assert decoder.counts == {"encodes": 3, "prefills": 4}
+    assert dict(decoder.prefiller.audio)[(1,)] is held
 
 
-def test_nothing_is_shared_where_the_same_tokens_end_before_the_audio(family, prompt, reader):
+def test_nothing_is_shared_where_the_same_tokens_end_before_the_audio(family, prompt, decoder):
     prompts = [prompt(context, 0) for context in ("<audio>Which?", "Listen: <audio>Which?", "Hear: <audio>Which?")]
-    for asked, read in zip(prompts, reader.read(prompts), strict=True):
+    for asked, read in zip(prompts, decoder.prefill(prompts), strict=True):
         assert_read(family, asked, read)
-    assert reader.counts == {"encodes": 3, "prefills": 3}
+    assert decoder.counts == {"encodes": 3, "prefills": 3}
 
 
-def test_a_second_audio_behind_what_differs_is_encoded(family, prompt, reader):
+def test_a_second_audio_behind_what_differs_is_encoded(family, prompt, decoder):
     prompts = [prompt(f"<audio>{word} <audio>Which?", 0, 1) for word in ("and", "then")]
-    for asked, read in zip(prompts, reader.read(prompts), strict=True):
+    for asked, read in zip(prompts, decoder.prefill(prompts), strict=True):
         assert_read(family, asked, read)
-    assert reader.counts["encodes"] == 4
+    assert decoder.counts["encodes"] == 4
 
 
-def test_prompts_that_say_nothing_of_what_they_hear_share_nothing(family, prompt, reader):
+def test_prompts_that_say_nothing_of_what_they_hear_share_nothing(family, prompt, decoder):
     prompts = [prompt(CONTEXTS[0], clip, shared=False) for clip in (0, 1)]
-    for asked, read in zip(prompts, reader.read(prompts), strict=True):
+    for asked, read in zip(prompts, decoder.prefill(prompts), strict=True):
         assert_read(family, asked, read)
-    assert reader.counts["encodes"] == 2
-    assert not reader.kept
+    assert decoder.counts["encodes"] == 2
+    assert not decoder.prefiller.audio
 
 
-def test_the_head_computes_one_position_of_each_prompt(family, prompt, reader):
+def test_the_head_computes_one_position_of_each_prompt(family, prompt, decoder):
     seen = []
     handle = family.model.lm_head.register_forward_hook(lambda head, args, output: seen.append(output.shape[:2]))
-    reader.read([prompt(context, 0) for context in CONTEXTS])
+    decoder.prefill([prompt(context, 0) for context in CONTEXTS])
     handle.remove()
     assert seen == [(1, 1), (3, 1)]
 
@@ -145,7 +143,7 @@ def test_the_head_computes_one_position_of_each_prompt(family, prompt, reader):
         {"continuations": [Continuation([60], True), Continuation([60] * 2000, False)]},
     ],
 )
-def test_a_prompt_too_long_for_its_answer_is_said_before_anything_is_read(prompt, reader, wanted):
+def test_a_prompt_too_long_for_its_answer_is_said_before_anything_is_read(prompt, decoder, wanted):
     with pytest.raises(AmbiError, match=r"a prompt of \d+ tokens and 2000 of its answer .* lower max_gen_toks"):
-        reader.read([prompt(CONTEXTS[0], 0), prompt(CONTEXTS[0], 1, **wanted)])
-    assert not reader.counts
+        decoder.prefill([prompt(CONTEXTS[0], 0), prompt(CONTEXTS[0], 1, **wanted)])
+    assert not decoder.counts

@@ -9,10 +9,12 @@ from scipy import stats
 from ambi_eval.audio import AudioSpan, load_audio
 from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.engines.hf import decoding
+from ambi_eval.engines.hf import scheduler as scheduling
 from ambi_eval.engines.hf.decoding import Decoder
 from ambi_eval.engines.hf.families import load_family
 from ambi_eval.engines.hf.prefill import Continuation, Prompt
 from ambi_eval.engines.hf.sampling import choose_tokens, row_key
+from ambi_eval.engines.hf.scheduler import Scheduler
 from ambi_eval.errors import AmbiError
 from ambi_eval.inference.question import as_messages
 
@@ -63,10 +65,10 @@ def calls(family):
     handle.remove()
 
 
-def answers(decoder, prompts, settings):
+def answers(scheduler, prompts, settings):
     for prompt in prompts:
         prompt.settings = settings
-    return dict(sorted((prompt.owner, candidates) for prompt, candidates in decoder.generate(prompts)))
+    return dict(sorted((prompt.owner, candidates) for prompt, candidates in scheduler.generate(prompts)))
 
 
 @torch.inference_mode()
@@ -92,7 +94,7 @@ def naive_answer(family, inputs, settings, key):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 6])
 def test_greedy_answers_are_those_of_generate_on_each_clip_alone(family, prompts, batch_size):
-    found = answers(Decoder(family, batch_size), prompts(), GREEDY)
+    found = answers(Scheduler(family, batch_size), prompts(), GREEDY)
     for prompt in prompts():
         output = family.model.generate(
             **prompt.inputs,
@@ -111,7 +113,7 @@ def test_greedy_answers_are_those_of_generate_on_each_clip_alone(family, prompts
 
 def test_samples_and_their_likelihoods_are_those_of_whole_forward_passes(family, prompts):
     settings = GenerationSettings(temperature=0.8, top_k=50, top_p=0.95, max_gen_toks=6)
-    found = answers(Decoder(family, 3), prompts(2), settings)
+    found = answers(Scheduler(family, 3), prompts(2), settings)
     for prompt in prompts(2):
         for answer, key in zip(found[prompt.owner], prompt.keys, strict=True):
             text, logprob, n_tokens = naive_answer(family, prompt.inputs, settings, key)
@@ -121,8 +123,8 @@ def test_samples_and_their_likelihoods_are_those_of_whole_forward_passes(family,
 
 @pytest.mark.parametrize("batch_size", [2, 3, None])
 def test_samples_do_not_depend_on_the_batch(family, prompts, batch_size):
-    alone = answers(Decoder(family, 1), prompts(4), SAMPLED)
-    together = answers(Decoder(family, batch_size), prompts(4), SAMPLED)
+    alone = answers(Scheduler(family, 1), prompts(4), SAMPLED)
+    together = answers(Scheduler(family, batch_size), prompts(4), SAMPLED)
     assert together == alone
     for one, other in zip(chain(*alone.values()), chain(*together.values()), strict=True):
         assert (one.finish, one.n_tokens, one.number) == (other.finish, other.n_tokens, other.number)
@@ -151,26 +153,26 @@ def mixed_prompts(prompts):
 @pytest.mark.parametrize("batch_size", [1, 2, 6, None])
 def test_all_strategies_go_together_and_answer_as_they_do_alone(family, prompts, batch_size):
     together = {
-        prompt.owner: found for prompt, found in Decoder(family, batch_size).generate(mixed_prompts(prompts), 4)
+        prompt.owner: found for prompt, found in Scheduler(family, batch_size).generate(mixed_prompts(prompts), 4)
     }
     for n, (settings, n_answers) in enumerate(MIXED):
-        for clip, alone in answers(Decoder(family), prompts(n_answers), settings).items():
+        for clip, alone in answers(Scheduler(family), prompts(n_answers), settings).items():
             assert together.pop((clip, n)) == alone
     assert not together
 
 
 def test_samples_do_not_depend_on_the_order_or_on_what_else_is_asked(family, prompts):
-    everything = answers(Decoder(family, 3), prompts(4), SAMPLED)
-    assert answers(Decoder(family, 3), prompts(4)[::-1], SAMPLED) == everything
-    assert answers(Decoder(family, 3), prompts(4)[3:5], SAMPLED) == {3: everything[3], 4: everything[4]}
-    assert answers(Decoder(family, 3), prompts(2), SAMPLED) == {n: pool[:2] for n, pool in everything.items()}
+    everything = answers(Scheduler(family, 3), prompts(4), SAMPLED)
+    assert answers(Scheduler(family, 3), prompts(4)[::-1], SAMPLED) == everything
+    assert answers(Scheduler(family, 3), prompts(4)[3:5], SAMPLED) == {3: everything[3], 4: everything[4]}
+    assert answers(Scheduler(family, 3), prompts(2), SAMPLED) == {n: pool[:2] for n, pool in everything.items()}
 
 
 def test_the_first_token_follows_the_softmax_of_the_model(family, inputs):
     settings = GenerationSettings(temperature=1.0, max_gen_toks=1)
     prompt = Prompt(inputs[1], [row_key("chi-square", k) for k in range(3000)])
     prompt.settings = settings
-    ((_, drawn),) = Decoder(family).generate([prompt])
+    ((_, drawn),) = Scheduler(family).generate([prompt])
     probabilities = forward(family, inputs[1])[0].softmax(-1).double()
     probabilities[family.placeholder_ids] = 0
     expected = Counter()
@@ -188,7 +190,7 @@ def test_the_first_token_follows_the_softmax_of_the_model(family, inputs):
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0])
 def test_beams_are_those_of_generate(family, prompts, length_penalty):
     settings = GenerationSettings(num_beams=4, max_gen_toks=8, length_penalty=length_penalty)
-    found = answers(Decoder(family), prompts(4), settings)
+    found = answers(Scheduler(family), prompts(4), settings)
     for prompt in prompts():
         output = family.model.generate(
             **prompt.inputs,
@@ -210,19 +212,19 @@ def test_beams_are_those_of_generate(family, prompts, length_penalty):
 
 
 def test_fewer_beams_may_be_asked_for_than_are_searched(family, prompts):
-    four = answers(Decoder(family), prompts(4)[:1], GenerationSettings(num_beams=4, max_gen_toks=8))
-    two = answers(Decoder(family), prompts(2)[:1], GenerationSettings(num_beams=4, max_gen_toks=8))
+    four = answers(Scheduler(family), prompts(4)[:1], GenerationSettings(num_beams=4, max_gen_toks=8))
+    two = answers(Scheduler(family), prompts(2)[:1], GenerationSettings(num_beams=4, max_gen_toks=8))
     assert two[0] == four[0][:2]
 
 
 @pytest.mark.parametrize("ends", [False, True])
 @pytest.mark.parametrize("clip", range(len(CLIPS)))
 def test_likelihoods_of_continuations_are_those_of_teacher_forcing(family, prompts, clip, ends):
-    decoder, prompt = Decoder(family), prompts()[clip]
+    scheduler, prompt = Scheduler(family), prompts()[clip]
     best = family.model.generate(**prompt.inputs, max_new_tokens=3)[0, prompt.inputs["input_ids"].shape[1] :].tolist()
     wanted = [Continuation(tokens, ends) for tokens in ([60, 70, 80], [90], [60, 70], best[:2])]
     prompt.continuations = wanted
-    ((_, scores),) = decoder.score([prompt])
+    ((_, scores),) = scheduler.loglikelihoods([prompt])
     for each, (logprob, is_greedy) in zip(wanted, scores, strict=True):
         logprobs = forward(family, prompt.inputs, each.tokens).log_softmax(-1)
         expected = sum(logprobs[step, token].item() for step, token in enumerate(each.tokens))
@@ -251,8 +253,8 @@ def scored_prompts(prompts):
     return build
 
 
-def scores_of(decoder, prompts, widest=None):
-    return {prompt.owner: scores for prompt, scores in decoder.score(prompts, widest)}
+def scores_of(scheduler, prompts, widest=None):
+    return {prompt.owner: scores for prompt, scores in scheduler.loglikelihoods(prompts, widest)}
 
 
 def assert_same_scores(some, others):
@@ -267,29 +269,29 @@ def assert_same_scores(some, others):
     ("batch_size", "rows"), [(1, [1, 3, 2, 3] * 2), (2, [1, 2, 6] * 2), (None, [1, 3, 2, 3, 1, 2, 6])]
 )
 def test_prompts_about_a_clip_are_scored_together_as_each_is_alone(family, scored_prompts, calls, batch_size, rows):
-    together = scores_of(Decoder(family, batch_size), scored_prompts())
+    together = scores_of(Scheduler(family, batch_size), scored_prompts())
     assert [len(kwargs["input_ids"]) for kwargs in calls] == rows
     alone = {}
     for prompt in scored_prompts():
         prompt.heard = None
-        alone |= scores_of(Decoder(family), [prompt])
+        alone |= scores_of(Scheduler(family), [prompt])
     assert_same_scores(together, alone)
 
 
-def test_scoring_shares_what_others_have_read_and_leaves_it_to_them(family, scored_prompts):
-    decoder = Decoder(family, 2)
+def test_likelihoods_share_the_audio_that_others_hold_and_leave_it_to_them(family, scored_prompts):
+    scheduler = Scheduler(family, 2)
     first, *others = scored_prompts()
-    decoder.reader.read([first])
-    scores_of(decoder, others)
-    assert decoder.counts["encodes"] == 2
-    assert set(decoder.reader.kept) == {0}
+    (held,) = scheduler.decoder.prefill([first])
+    scores_of(scheduler, others)
+    assert scheduler.counts["encodes"] == 2
+    assert dict(scheduler.decoder.prefiller.audio) == {0: held}
 
 
 def test_scoring_recovers_from_out_of_memory(family, scored_prompts, caplog):
-    expected = scores_of(Decoder(family), scored_prompts())
+    expected = scores_of(Scheduler(family), scored_prompts())
     memory = RunsOutOfMemory(family.model, rows=3)
     with caplog.at_level(logging.WARNING):
-        found = scores_of(Decoder(family, 2), scored_prompts())
+        found = scores_of(Scheduler(family, 2), scored_prompts())
     memory.handle.remove()
     assert_same_scores(found, expected)
     assert [record.args for record in caplog.records] == [(6, 3)]
@@ -298,7 +300,7 @@ def test_scoring_recovers_from_out_of_memory(family, scored_prompts, caplog):
 def test_a_prompt_whose_continuations_do_not_fit_is_said(family, scored_prompts):
     memory = RunsOutOfMemory(family.model, rows=2)
     with pytest.raises(AmbiError, match="do not fit in memory"):
-        scores_of(Decoder(family, 2), scored_prompts())
+        scores_of(Scheduler(family, 2), scored_prompts())
     memory.handle.remove()
 
 
@@ -306,8 +308,8 @@ def test_twenty_answers_cost_one_encoding_one_prefill_and_little_for_the_finishe
     encoded = []
     tower = family.model.model.audio_tower
     handle = tower.register_forward_hook(lambda module, args, output: encoded.append(len(output.last_hidden_state)))
-    decoder = Decoder(family, batch_size=2)
-    pools = answers(decoder, prompts(20)[:4], SAMPLED)
+    scheduler = Scheduler(family, batch_size=2)
+    pools = answers(scheduler, prompts(20)[:4], SAMPLED)
     handle.remove()
     assert encoded == [1] * 4
     assert [len(kwargs["input_ids"]) for kwargs in calls if kwargs["input_ids"].shape[1] > 1] == [1] * 4
@@ -315,14 +317,14 @@ def test_twenty_answers_cost_one_encoding_one_prefill_and_little_for_the_finishe
     fed = sum(len(kwargs["input_ids"]) for kwargs in calls if kwargs["input_ids"].shape[1] == 1)
     needed = tokens - 80  # the last token of each answer is not fed
     assert needed <= fed <= needed / decoding.MOST_GOING_ON
-    assert decoder.counts == {"encodes": 4, "prefills": 4, "generated_tokens": tokens}
+    assert scheduler.counts == {"encodes": 4, "prefills": 4, "generated_tokens": tokens}
 
 
 def test_two_clips_get_different_answers(family, inputs, voice):
     def heard(*seeds):
         parts = [family.audio_part(load_audio(AudioSpan(voice(3.0, seed)), 16000)) for seed in seeds]
         inputs = family.model_inputs(as_messages("<audio>" * len(seeds) + "Happy or sad?", parts))
-        (read,) = Decoder(family).reader.read([Prompt(inputs, [0], audios=len(seeds))])
+        (read,) = Decoder(family).prefill([Prompt(inputs, [0], audios=len(seeds))])
         return read.logits
 
     assert (heard(0) - heard(1)).abs().max() > 1e-3
@@ -332,11 +334,11 @@ def test_two_clips_get_different_answers(family, inputs, voice):
 
 @pytest.mark.parametrize("settings", [GREEDY, SAMPLED, GenerationSettings(num_beams=3, max_gen_toks=10)])
 def test_an_answer_ends_before_its_first_stop_string(family, prompts, settings):
-    whole = answers(Decoder(family, 3), prompts(3), settings)
+    whole = answers(Scheduler(family, 3), prompts(3), settings)
     seen = Counter(letter for pool in whole.values() for answer in pool for letter in answer[3:] if letter.isascii())
     stop, _ = seen.most_common(1)[0]
     cut = GenerationSettings(**{**vars(settings), "until": (stop, "not in any answer")})
-    found = answers(Decoder(family, 3), prompts(3), cut)
+    found = answers(Scheduler(family, 3), prompts(3), cut)
     assert not any(stop in answer for pool in found.values() for answer in pool)
     if settings.num_beams == 1:  # with stop strings, other beams are the best ones
         pairs = list(zip(chain(*whole.values()), chain(*found.values()), strict=True))
@@ -346,18 +348,18 @@ def test_an_answer_ends_before_its_first_stop_string(family, prompts, settings):
 
 
 def test_a_stop_string_of_several_tokens_is_found_where_it_is_completed(family, prompts):
-    (whole,) = answers(Decoder(family), prompts()[:1], GREEDY)[0]
+    (whole,) = answers(Scheduler(family), prompts()[:1], GREEDY)[0]
     for start in range(len(whole) - 4):
         stop = whole[start : start + 4]
         settings = GenerationSettings(until=(stop,), max_gen_toks=10)
-        (short,) = answers(Decoder(family), prompts()[:1], settings)[0]
+        (short,) = answers(Scheduler(family), prompts()[:1], settings)[0]
         assert short == whole[: whole.find(stop)]
         assert short.finish == "stop"
 
 
 def test_an_answer_that_ends_its_turn_counts_the_token_that_ended_it(family, prompts):
     settings = GenerationSettings(temperature=1.5, max_gen_toks=60)
-    pools = answers(Decoder(family, 3), prompts(8), settings)
+    pools = answers(Scheduler(family, 3), prompts(8), settings)
     ended = [(n, k) for n, pool in pools.items() for k, answer in enumerate(pool) if answer.finish == "stop"]
     assert 0 < len(ended) < 48
     for n, k in ended[:3]:
@@ -376,7 +378,7 @@ def test_a_token_that_stands_for_audio_is_never_generated(family, prompts, calls
         return logits.index_add(-1, torch.tensor([placeholder]), torch.full_like(logits[..., :1], 50.0))
 
     handle = family.model.lm_head.register_forward_hook(prefer_placeholder)
-    answers(Decoder(family, 2), prompts(3)[:3], settings)
+    answers(Scheduler(family, 2), prompts(3)[:3], settings)
     handle.remove()
     generated = [kwargs["input_ids"] for kwargs in calls if kwargs["input_ids"].shape[1] == 1]
     assert len(generated) > 5
@@ -397,20 +399,20 @@ class RunsOutOfMemory:
 
 
 def test_out_of_memory_halves_the_batch_and_changes_no_answer(family, prompts, caplog):
-    expected = answers(Decoder(family, 1), prompts(4), SAMPLED)
+    expected = answers(Scheduler(family, 1), prompts(4), SAMPLED)
     memory = RunsOutOfMemory(family.model, rows=7)
     with caplog.at_level(logging.WARNING):
-        found = answers(Decoder(family, 6), prompts(4), SAMPLED)
+        found = answers(Scheduler(family, 6), prompts(4), SAMPLED)
     memory.handle.remove()
     assert found == expected
     assert [record.args for record in caplog.records] == [(24, 12), (12, 6)]
 
 
 def test_strategies_that_go_together_recover_from_out_of_memory_as_well(family, prompts, caplog):
-    expected = {prompt.owner: found for prompt, found in Decoder(family).generate(mixed_prompts(prompts), 4)}
+    expected = {prompt.owner: found for prompt, found in Scheduler(family).generate(mixed_prompts(prompts), 4)}
     memory = RunsOutOfMemory(family.model, rows=5)
     with caplog.at_level(logging.WARNING):
-        found = {prompt.owner: found for prompt, found in Decoder(family, 6).generate(mixed_prompts(prompts), 4)}
+        found = {prompt.owner: found for prompt, found in Scheduler(family, 6).generate(mixed_prompts(prompts), 4)}
     memory.handle.remove()
     assert found == expected
     assert caplog.records[0].args == (24, 12)
@@ -419,20 +421,20 @@ def test_strategies_that_go_together_recover_from_out_of_memory_as_well(family, 
 def test_a_clip_that_does_not_fit_alone_is_said(family, prompts):
     memory = RunsOutOfMemory(family.model, rows=3)
     with pytest.raises(AmbiError, match="the answers to one clip do not fit in memory; lower repeats"):
-        answers(Decoder(family, 2), prompts(4), SAMPLED)
+        answers(Scheduler(family, 2), prompts(4), SAMPLED)
     memory.handle.remove()
 
 
 @pytest.mark.parametrize(("free", "most", "clips"), [(10**12, 64, 6), (10**12, 2, 2), (1, 64, 1)])
 def test_batch_size_auto_fits_the_memory(family, prompts, calls, monkeypatch, free, most, clips):
-    monkeypatch.setattr(decoding, "_free_memory", lambda device: free)
-    answers(Decoder(family, None, max_batch_size=most), prompts(4), SAMPLED)
+    monkeypatch.setattr(scheduling, "_free_memory", lambda device: free)
+    answers(Scheduler(family, None, max_batch_size=most), prompts(4), SAMPLED)
     rows = [len(kwargs["input_ids"]) for kwargs in calls]
     assert 4 * (clips - 1) < max(rows) <= 4 * clips
 
 
 def test_free_memory_is_that_of_the_machine(family):
-    assert 10**6 < decoding._free_memory(torch.device("cpu")) < 10**14
+    assert 10**6 < scheduling._free_memory(torch.device("cpu")) < 10**14
 
 
 def test_prompts_are_taken_as_they_are_needed(family, prompts):
@@ -444,6 +446,6 @@ def test_prompts_are_taken_as_they_are_needed(family, prompts):
             prompt.settings = GenerationSettings(max_gen_toks=1)
             yield prompt
 
-    decoded = Decoder(family, 2).generate(slowly())
+    decoded = Scheduler(family, 2).generate(slowly())
     next(decoded)
     assert taken == [0, 1, 2]  # one is always ready

@@ -1,0 +1,285 @@
+"""Which prompts are decoded together: they enter while there is room, and their answers leave as soon as they are done.
+
+A `Scheduler` decides what the model does next; a `Decoder` does it. Every call of `generate` or `loglikelihoods` has a
+state of its own, so that one call can go on while another one waits for its caller.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from itertools import chain, groupby
+
+import psutil
+import torch
+
+from ambi_eval.answers.candidate import Candidate
+from ambi_eval.config.generation import GenerationSettings
+from ambi_eval.engines.hf.batch import Batch, Row
+from ambi_eval.engines.hf.decoding import Decoder
+from ambi_eval.engines.hf.families import Family
+from ambi_eval.engines.hf.prefill import Prefilled, Prompt
+from ambi_eval.errors import AmbiError
+
+logger = logging.getLogger(__name__)
+
+Answered = tuple[Prompt, list[Candidate]]
+# Of every continuation its log-likelihood, and whether greedy decoding gives it.
+Likelihoods = tuple[Prompt, list[tuple[float, bool]]]
+
+
+class Scheduler:
+    """Answers any number of prompts with one model, as many at a time as there is room for.
+
+    Attributes:
+        decoder: The model, and what it does.
+        counts: What has been computed so far: `encodes` (audios), `prefills` (prompts), `generated_tokens`.
+    """
+
+    def __init__(self, family: Family, batch_size: int | None = 1, max_batch_size: int = 64) -> None:
+        """Set up for a model.
+
+        Args:
+            family: The model.
+            batch_size: Clips that are decoded together, all answers of a clip at once; None: as many as fit in memory.
+            max_batch_size: The most that `None` may choose.
+        """
+        self.decoder = Decoder(family)
+        self.counts: Counter[str] = self.decoder.counts
+        self.batch_size = batch_size
+        self.max_batch_size = max_batch_size
+
+    @torch.inference_mode()
+    def generate(self, prompts: Iterable[Prompt], widest: int | None = None) -> Iterator[Answered]:
+        """Yield every prompt with its answers, as soon as it is done.
+
+        Args:
+            prompts: Taken as they are needed. Those about one audio share the work on it if they follow one another.
+            widest: The most answers that one of them has: there is room for `batch_size` such prompts, or for as many
+                more as have fewer answers. The first to enter when half of the room is free may take up to half more.
+                By default as many as the first prompt has.
+
+        Raises:
+            AmbiError: If a prompt with its answer is longer than the model allows, or one prompt does not fit in
+                memory.
+        """
+        generation = _Generation(self.decoder, prompts, Room(self.batch_size, self.max_batch_size, widest))
+        while generation.goes_on:
+            try:
+                generation.advance()
+            except torch.OutOfMemoryError as error:
+                generation.begin_again(error)
+            yield from generation.take_finished()
+
+    @torch.inference_mode()
+    def loglikelihoods(self, prompts: Iterable[Prompt], widest: int | None = None) -> Iterator[Likelihoods]:
+        """Yield every prompt with the log-likelihoods of its continuations, computed together for those about one clip.
+
+        Args:
+            prompts: Taken as they are needed. Those about one audio share the work on it if they follow one another.
+            widest: The most continuations or answers of a prompt: there is room for `batch_size` such prompts. By
+                default as many as the first prompt has.
+
+        Raises:
+            AmbiError: If a prompt with a continuation is longer than the model allows, or one prompt does not fit in
+                memory.
+        """
+        room = Room(self.batch_size, self.max_batch_size, widest)
+        for _, about_one_clip in groupby(prompts, lambda prompt: prompt if prompt.heard is None else prompt.heard):
+            waiting = deque(about_one_clip)
+            audio: Prefilled | None = None  # a reference keeps it for the prompts that wait
+            while waiting:
+                together = [waiting.popleft()]
+                room.begin(together[0])
+                while waiting and room.rows and sum(each.rows for each in together) + waiting[0].rows <= room.rows:
+                    together.append(waiting.popleft())
+                try:
+                    prefilled = self.decoder.prefill(together)
+                    audio = prefilled[0].audio
+                    room.measure(together[0], prefilled[0])
+                    found = self.decoder.loglikelihoods(together, prefilled)
+                except torch.OutOfMemoryError as error:
+                    audio = None
+                    room.halve(together, error)
+                    waiting.extendleft(reversed(together))
+                else:
+                    yield from zip(together, found, strict=True)
+            del audio
+
+
+class Room:
+    """For how many answers there is room: those of `batch_size` clips, or as many as fit in memory.
+
+    Attributes:
+        rows: The number of answers; None as long as it depends on a prompt that has not been prefilled.
+    """
+
+    def __init__(self, batch_size: int | None, max_batch_size: int, widest: int | None) -> None:
+        """Set up for prompts of at most `widest` answers each."""
+        self.batch_size = batch_size
+        self.max_batch_size = max_batch_size
+        self.widest = widest
+        self.rows: int | None = None
+
+    def begin(self, first: Prompt) -> None:
+        """Take the size of the first prompt where nothing else is known."""
+        self.widest = self.widest or first.rows
+        if self.rows is None and self.batch_size is not None:
+            self.rows = self.batch_size * self.widest
+
+    def measure(self, prompt: Prompt, prefilled: Prefilled) -> None:
+        """Estimate from one prompt what fits in memory: KV caches (twice, while they grow) and logits."""
+        if self.rows is not None:
+            return
+        cache = sum(keys.nbytes + values.nbytes for keys, values in prefilled.layers)
+        row = 2 * cache * (prefilled.length + prompt.answer_length) / prefilled.length + 4 * prefilled.logits.nbytes
+        if prompt.settings.num_beams > 1:  # generate() keeps the scores of all tokens at every step
+            row += prompt.answer_length * prefilled.logits.nbytes
+        fit = int(MEMORY_SHARE * _free_memory(prefilled.logits.device) / row)
+        self.rows = min(fit, self.max_batch_size * (self.widest or prompt.rows))
+
+    def halve(self, prompts: Sequence[Prompt], error: torch.OutOfMemoryError) -> None:
+        """Make half of the room after these prompts together did not fit in memory.
+
+        Raises:
+            AmbiError: If there is one prompt only.
+        """
+        if len(prompts) == 1 or not self.rows:
+            raise AmbiError(
+                "the answers to one clip do not fit in memory; lower repeats, or give dtype=bfloat16"
+            ) from error
+        logger.warning("out of memory with room for %d answers: going on with %d", self.rows, self.rows // 2)
+        self.rows //= 2
+
+
+class _Generation:
+    """One call of `Scheduler.generate`.
+
+    Attributes:
+        ahead: The next prompt to enter, or None where there are no more.
+        entering: Prompts that enter in this step.
+        answers: The prompts that are being decoded, with the rows of their answers.
+        searches: Beam searches that wait for others of the same settings.
+        prefilled: What the model has computed of the prompts of these searches.
+        audio: By what is heard: a prompt about it, from which the next ones go on.
+        finished: Answered prompts that have not yet been handed out.
+    """
+
+    def __init__(self, decoder: Decoder, prompts: Iterable[Prompt], room: Room) -> None:
+        self.decoder = decoder
+        self.room = room
+        self.finished: dict[Prompt, list[Candidate]] = {}
+        self._begin(iter(prompts))
+        if self.ahead is not None:
+            room.begin(self.ahead)
+
+    def _begin(self, coming: Iterator[Prompt]) -> None:
+        self.coming = coming
+        self.ahead = next(coming, None)
+        self.entering: list[Prompt] = []
+        self.answers: dict[Prompt, list[Row]] = {}
+        self.searches: dict[GenerationSettings, list[Prompt]] = {}
+        self.prefilled: dict[Prompt, Prefilled] = {}
+        self.audio: dict[Hashable, Prefilled] = {}
+        self.batch = Batch(self.decoder.model)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is anything left to do."""
+        return bool(self.ahead or self.answers or self.searches)
+
+    def advance(self) -> None:
+        """Let prompts enter, decode one token of every row, and search where enough beam searches have met."""
+        self._admit()
+        self._prefill()
+        if self.batch.rows:
+            self.decoder.decode_one_token(self.batch)
+        self._search()
+        self._leave()
+
+    def take_finished(self) -> Iterator[Answered]:
+        """Hand out the prompts that are answered."""
+        finished, self.finished = self.finished, {}
+        yield from finished.items()
+
+    def begin_again(self, error: torch.OutOfMemoryError) -> None:
+        """Begin all unfinished answers anew with half of the room; every one of them comes out the same."""
+        unfinished = [*self.answers, *chain(*self.searches.values()), *([self.ahead] if self.ahead else [])]
+        coming = self.coming
+        self._begin(iter(()))  # frees the memory
+        self.room.halve(unfinished, error)
+        self._begin(chain(unfinished, coming))
+
+    def _admit(self) -> None:
+        """Let prompts enter while there is room."""
+        while self.ahead and self._fits(self.ahead):
+            self.entering.append(self.ahead)
+            if self.ahead.settings.num_beams > 1:
+                self.searches.setdefault(self.ahead.settings, []).append(self.ahead)
+            else:
+                self.answers[self.ahead] = [Row(key, self.ahead.settings) for key in self.ahead.keys]
+            self.ahead = next(self.coming, None)
+
+    def _fits(self, prompt: Prompt) -> bool:
+        if not self.answers and not self.searches:
+            return True
+        room = self.room.rows
+        if room is None or (self.searches and self.decoder.family.counts_positions):
+            return False
+        if prompt.settings.num_beams > 1:
+            return not self._is_full(prompt.settings)
+        entering = sum(len(self.answers.get(each, ())) for each in self.entering)
+        # All other rows are copied whenever rows enter: not before half of the room is free, and then all of it.
+        return 2 * len(self.batch.rows) <= room and (
+            not entering or len(self.batch.rows) + entering + prompt.rows <= room
+        )
+
+    def _is_full(self, settings: GenerationSettings) -> bool:
+        """Whether one more beam search would be too many to go together."""
+        # Of a model that counts positions, generate() knows how far one prompt has come, not several.
+        beams = (len(self.searches.get(settings, ())) + 1) * settings.num_beams
+        return self.decoder.family.counts_positions or beams > (self.room.rows or 0)
+
+    def _prefill(self) -> None:
+        """Prefill what has entered, and expand each prompt that is not a beam search to its rows."""
+        if not self.entering:
+            return
+        prefilled = dict(zip(self.entering, self.decoder.prefill(self.entering), strict=True))
+        self.room.measure(self.entering[0], prefilled[self.entering[0]])
+        self.audio |= {prompt.heard: each.audio for prompt, each in prefilled.items()}
+        self.decoder.expand(
+            self.batch, [(each, self.answers[prompt]) for prompt, each in prefilled.items() if prompt in self.answers]
+        )
+        self.prefilled |= {prompt: each for prompt, each in prefilled.items() if prompt not in self.answers}
+        self.entering = []
+
+    def _search(self) -> None:
+        """Run the beam searches that nothing more can join."""
+        no_more = self.ahead is None or not (self.answers or self._fits(self.ahead))
+        for settings, group in list(self.searches.items()):
+            if no_more or self._is_full(settings):
+                beams = self.decoder.search_beams(group, [self.prefilled[each] for each in group], settings)
+                self.finished |= zip(group, beams, strict=True)
+                self.searches.pop(settings)
+                for prompt in group:
+                    self.prefilled.pop(prompt)
+
+    def _leave(self) -> None:
+        """Take out the prompts whose answers are all finished, and forget audio that no other prompt is about."""
+        for prompt in [prompt for prompt, rows in self.answers.items() if all(row.finish for row in rows)]:
+            self.finished[prompt] = self.decoder.candidates(self.answers.pop(prompt))
+        left = chain(self.answers, *self.searches.values(), [self.ahead] if self.ahead else [])
+        heard = {prompt.heard for prompt in left}
+        self.audio = {each: prefilled for each, prefilled in self.audio.items() if each in heard}
+
+
+# Of the free memory. The rest is for the encoder, the activations, and prompts longer than the first.
+MEMORY_SHARE = 0.6
+
+
+def _free_memory(device: torch.device) -> int:
+    """Return the free memory in bytes: of the GPU, or of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available
