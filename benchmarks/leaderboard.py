@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from ambi_eval.answers.candidate import Candidate
-from ambi_eval.leaderboard.rescore import score, scoring_task
+from ambi_eval.leaderboard.rescore import scoring_task
 from ambi_eval.leaderboard.site import build
 from ambi_eval.leaderboard.submission import read_submission, write_submission
 
@@ -36,7 +36,7 @@ def synthesise(folder: Path, count: int) -> None:
             clip: [_changed(answer, rng.choice(labels)) if rng.random() < 0.5 else answer for answer in pool]
             for clip, pool in source.pools[TASK].items()
         }
-        claims = {TASK: {name: dict(found.metrics) for name, found in score(task, pools).items()}}
+        claims = {TASK: {name: dict(found.metrics) for name, found in task.score_answers(pools).items()}}
         card = source.card.model_copy(update={"name": f"system {number}"})
         write_submission(folder / f"2026-01-31_synthetic-{number}", card, claims, {TASK: pools})
 

@@ -1,21 +1,17 @@
-"""From a prediction and the votes to the harness's metrics: a value per clip, the overall score, its error bar."""
+"""From predictions and votes to the scores of each clip: every metric, its curve over the pool size, its bounds."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from operator import attrgetter
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ambi_eval.answers.pool import Pool, subsets
+from ambi_eval.answers.reducers import Prediction
 from ambi_eval.errors import AmbiError, did_you_mean
-from ambi_eval.filters.pool import Pool, Prediction, subsets
-from ambi_eval.metrics import METRICS, ClipMetric, SetMetric
-from ambi_eval.metrics.clustered import clustered_standard_error, influence_on_mean, mean_of_defined
+from ambi_eval.metrics import METRICS, ClipMetric
 
 # The points of the curve over the pool size N; a pool smaller than a point has no such point.
 CURVE_SIZES = (1, 3, 5, 10, 20)
@@ -39,41 +35,6 @@ OTHER_MEANS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ClipResult:
-    """What every score of one clip under one pipeline is computed from.
-
-    Attributes:
-        clip: The clip's id.
-        cluster: The speaker or session that it depends on.
-        distribution: Predicted shares, shape (C,); NaN if invalid.
-        votes: Human votes, shape (C,).
-    """
-
-    clip: str
-    cluster: str
-    distribution: NDArray[np.float64]
-    votes: NDArray[np.float64]
-
-
-class ClipScore(float):
-    """The score of one clip: a plain number in the harness's logs, with what the overall score and error bar need."""
-
-    __slots__ = ("result",)
-
-    result: ClipResult
-
-    def __new__(cls, value: float, result: ClipResult) -> ClipScore:
-        """Make a score from its value and the clip's result."""
-        self = super().__new__(cls, value)
-        self.result = result
-        return self
-
-    def __reduce__(self) -> tuple[type[ClipScore], tuple[float, ClipResult]]:
-        """Pickle with the result, as the harness does between processes."""
-        return ClipScore, (float(self), self.result)
-
-
 def check_metrics(names: Sequence[str], task: str) -> tuple[str, ...]:
     """Return the names of a task's metrics.
 
@@ -87,48 +48,21 @@ def check_metrics(names: Sequence[str], task: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-@dataclass(frozen=True, slots=True)
-class ScoredClip:
-    """A prediction with its scores: what stands in the harness's `filtered_resps` when the filters have run.
-
-    Attributes:
-        prediction: What one pipeline predicts for the clip.
-        scores: Every metric; under `<metric>_stderr` the same score again, for the error bar.
-        candidates: What to log of the clip's answers beside their texts; None on all pipelines but the first.
-    """
-
-    prediction: Prediction
-    scores: dict[str, ClipScore]
-    candidates: Mapping[str, list[Any]] | None = None
-
-    def __str__(self) -> str:
-        """Return what the log holds."""
-        return str(self.prediction)
-
-    def __reduce__(self) -> tuple[type[str], tuple[str]]:
-        """Travel between processes as what the log holds; the scores travel on their own."""
-        return str, (str(self),)
-
-
 def score_clips(
     predictions: Sequence[Prediction],
-    clips: Sequence[str],
-    clusters: Sequence[str],
     votes: NDArray[np.float64],
     metrics: Sequence[str],
     *,
     curve: bool = False,
     oracle: bool = False,
-) -> list[ScoredClip]:
-    """Score the predictions of one pipeline, a few hundred clips at once.
+) -> list[dict[str, float]]:
+    """Return the scores of each clip under one pipeline, by metric.
 
     A metric that only a set of clips has (macro F1 ...) shows the clip's accuracy in the logs; its overall value is
     computed from all clips' results.
 
     Args:
         predictions: One per clip.
-        clips: The clips' ids.
-        clusters: The speaker or session of each clip.
         votes: Human votes, shape (clips, C).
         metrics: Names of the metrics asked for.
         curve: Whether a part of a pool is a smaller pool of its kind, so that `jsd_bits@5` means something.
@@ -136,7 +70,7 @@ def score_clips(
             votes: no system, since it looks at them, but a bound to every choice from the pool. Beside it stands
             `oracle_control_jsd_bits`, the same with the pool of another clip: what looking at the votes alone gives.
     """
-    scored: dict[int, ScoredClip] = {}
+    scored: dict[int, dict[str, float]] = {}
     by_size: defaultdict[int, list[int]] = defaultdict(list)
     for number, prediction in enumerate(predictions):
         by_size[prediction.pool.size].append(number)
@@ -151,12 +85,7 @@ def score_clips(
                 columns["oracle_control_jsd_bits"] = _nearest([predictions[number] for number in others], votes[chunk])
             for row, number in enumerate(chunk):
                 prediction = predictions[number]
-                result = ClipResult(clips[number], clusters[number], prediction.distribution, votes[number])
-                values = {name: column[row] for name, column in columns.items()} | dict(prediction.diagnostics)
-                scores = {}
-                for name, value in values.items():
-                    scores[name] = scores[f"{name}_stderr"] = ClipScore(value, result)
-                scored[number] = ScoredClip(prediction, scores)
+                scored[number] = {name: column[row] for name, column in columns.items()} | dict(prediction.diagnostics)
     return [scored[number] for number in range(len(predictions))]
 
 
@@ -202,59 +131,3 @@ def _clip_metric(name: str) -> ClipMetric:
     """Return the metric of a clip that goes under this name: accuracy where only a set of clips has a score."""
     metric = METRICS[name]
     return metric if isinstance(metric, ClipMetric) else _clip_metric("acc")
-
-
-BY_CLIP = attrgetter("result.clip")
-
-
-def _names(metrics: Sequence[str]) -> list[str]:
-    curves = [f"{name}@{n}" for name in CURVE_METRICS if name in metrics for n in CURVE_SIZES]
-    return [*metrics, *curves, *OTHER_MEANS]
-
-
-def _set_metric(name: str) -> SetMetric | None:
-    metric = METRICS.get(name)
-    return metric if isinstance(metric, SetMetric) else None
-
-
-def aggregations(metrics: Sequence[str]) -> dict[str, Callable[[Sequence[ClipScore]], float | str]]:
-    """Return how the scores of all clips become one number, by metric name; `<metric>_stderr` for its error bar."""
-    functions: dict[str, Callable[[Sequence[ClipScore]], float | str]] = {}
-    for name in _names(metrics):
-        functions[name] = partial(overall, metric=_set_metric(name))
-        functions[f"{name}_stderr"] = partial(standard_error, metric=_set_metric(name))
-    return functions
-
-
-def higher_is_better(metrics: Sequence[str]) -> dict[str, bool]:
-    """Return which way is up, by metric name."""
-    up = {name: METRICS[name].higher_is_better for name in METRICS} | OTHER_MEANS
-    return {key: up[name.partition("@")[0]] for name in _names(metrics) for key in (name, f"{name}_stderr")}
-
-
-def overall(scores: Sequence[ClipScore], metric: SetMetric | None) -> float:
-    """Return the score over all clips: the mean of theirs, or what a metric of sets makes of their results.
-
-    Clips are put in the order of their ids first, so that the last digit does not hang on the order of processes. Clips
-    whose votes leave the score undefined (NaN) are left out of a mean.
-    """
-    ordered = sorted(scores, key=BY_CLIP)
-    if metric is not None:
-        return metric.value(*_stacked(ordered))
-    return mean_of_defined(np.array(ordered, dtype=float))
-
-
-def standard_error(scores: Sequence[ClipScore], metric: SetMetric | None) -> float | str:
-    """Return the cluster-robust standard error of `overall`, or the harness's "N/A" where there is no closed form."""
-    ordered = sorted(scores, key=BY_CLIP)
-    values = np.array(ordered, dtype=float)
-    influence = influence_on_mean(values) if metric is None else metric.influence(*_stacked(ordered))
-    if influence is None:
-        return "N/A"
-    error, clusters = clustered_standard_error(influence, [score.result.cluster for score in ordered])
-    return error if clusters > 1 else "N/A"
-
-
-def _stacked(scores: Sequence[ClipScore]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    results = [score.result for score in scores]
-    return np.array([result.distribution for result in results]), np.array([result.votes for result in results])

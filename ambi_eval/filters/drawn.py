@@ -8,7 +8,8 @@ from typing import Any
 from lm_eval.api.filter import Filter
 from lm_eval.api.registry import register_filter
 
-from ambi_eval.filters.pool import Answers
+from ambi_eval.answers.pool import Answers
+from ambi_eval.answers.reducers import drawn
 
 
 @register_filter("ambi_drawn")
@@ -16,7 +17,5 @@ class Drawn(Filter):
     """Keeps each clip's drawn answers, in order."""
 
     def apply(self, resps: Sequence[Sequence[Any]], docs: Sequence[Mapping[str, Any]]) -> list[Answers]:
-        """Return the answers of each clip that are not marked `not_drawn`."""
-        return [
-            Answers(answer for answer in answers if getattr(answer, "finish", None) != "not_drawn") for answers in resps
-        ]
+        """Return the answers about each clip that are not marked `not_drawn`."""
+        return [Answers(drawn(answers)) for answers in resps]

@@ -1,18 +1,15 @@
-"""`ambi_mean`: the mean of the answers' distributions; with one label an answer, the histogram of the votes."""
+"""`ambi_mean`: the mean of the answers' distributions."""
 
 from __future__ import annotations
 
-import numpy as np
 from lm_eval.api.registry import register_filter
-from numpy.typing import NDArray
 
-from ambi_eval.filters.pool import Array, Pool, PoolFilter, weighted_mean
+from ambi_eval.answers import reducers
+from ambi_eval.filters.base import PoolFilter
 
 
 @register_filter("ambi_mean")
 class Mean(PoolFilter):
-    """Every answer that parsed counts the same; the mean of one answer is that answer."""
+    """Every answer that could be read counts the same; with one label per answer, this is the histogram of votes."""
 
-    def reduce(self, pool: Pool, members: NDArray[np.bool_]) -> Array:
-        """Return the mean over the valid answers of each subset, shape (..., S, C)."""
-        return weighted_mean(pool.shares, members)
+    reducer = reducers.Mean()

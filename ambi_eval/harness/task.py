@@ -22,22 +22,22 @@ from lm_eval.api.task import ConfigurableTask
 from ambi_eval.analysis.scaling import scaling_curve
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.answers.parser import freeze_synonyms
-from ambi_eval.answers.score import (
-    BY_CLIP,
-    CURVE_METRICS,
-    CURVE_SIZES,
-    ClipScore,
-    ScoredClip,
-    aggregations,
-    check_metrics,
-    higher_is_better,
-    score_clips,
-)
+from ambi_eval.answers.pool import Answers
+from ambi_eval.answers.reducers import Prediction
+from ambi_eval.answers.score import CURVE_METRICS, CURVE_SIZES, check_metrics, score_clips
 from ambi_eval.config.generation import SAMPLING_KEYS
 from ambi_eval.config.load import OWN_KEYS, resolve
 from ambi_eval.corpora.selection import Selection, corpus_clips, select
 from ambi_eval.errors import AmbiError, did_you_mean
-from ambi_eval.filters.pool import Answers, Prediction
+from ambi_eval.harness.aggregation import (
+    BY_CLIP,
+    ClipResult,
+    ClipScore,
+    PipelineScores,
+    ScoredClip,
+    aggregations,
+    higher_is_better,
+)
 from ambi_eval.inference.question import CANDIDATE_MARK
 
 logger = logging.getLogger(__name__)
@@ -253,15 +253,46 @@ class AmbiguousEmotionTask(ConfigurableTask):
             predictions = [pool.filtered_resps[pipeline.name] for pool in pools]
             if not all(isinstance(prediction, Prediction) for prediction in predictions):
                 raise AmbiError(f"{self.config.task}: the pipeline '{pipeline.name}' must end with an ambi_* filter")
-            scored_clips = score_clips(
-                predictions, ids, clusters, votes, self.metrics, curve=self._has_curve, oracle=number == 0
-            )
-            for pool, scored in zip(pools, scored_clips, strict=True):
+            scores = score_clips(predictions, votes, self.metrics, curve=self._has_curve, oracle=number == 0)
+            for i, (pool, prediction) in enumerate(zip(pools, predictions, strict=True)):
+                result = ClipResult(ids[i], clusters[i], prediction.distribution, votes[i])
                 candidates = _attributes(pool.resps) if number == 0 else None
-                pool.filtered_resps[pipeline.name] = replace(scored, candidates=candidates)
+                pool.filtered_resps[pipeline.name] = ScoredClip.of(prediction, scores[i], result, candidates)
         for pool, group in zip(pools, clips.values(), strict=True):
             for instance in group:
                 instance.filtered_resps = pool.filtered_resps
+
+    def score_answers(self, answers: Mapping[str, Sequence[Candidate]]) -> dict[str, PipelineScores]:
+        """Return what each pipeline makes of answers that were given before, by the pipeline's name.
+
+        Args:
+            answers: The answers about every clip of the task, by its id; of `exact`, those that carry the labels'
+                log-likelihoods.
+        """
+        likelihoods = self.own["pool"] == "labels"
+        self._instances = [
+            Instance(
+                request_type="loglikelihood" if likelihoods else "generate_until",
+                doc={"id": clip.id},
+                arguments=(),
+                idx=0,
+                metadata=(self.config.task, number, len(answers[clip.id])),
+                resps=[(each.logprob, False) for each in answers[clip.id]] if likelihoods else list(answers[clip.id]),
+            )
+            for number, clip in enumerate(self.selection.clips)
+        ]
+        self.apply_filters()
+        aggregations, found = self.aggregation(), {}
+        for name in self._instances[0].filtered_resps:
+            scored = [instance.filtered_resps[name] for instance in self._instances]
+            metrics: dict[str, float] = {}
+            for metric in dict.fromkeys(chain.from_iterable(one.scores for one in scored)):
+                value = aggregations[metric]([one.scores[metric] for one in scored if metric in one.scores])
+                if not isinstance(value, str):
+                    metrics[metric] = value
+            found[name] = PipelineScores(metrics, np.array([one.prediction.distribution for one in scored]))
+        self._instances = []
+        return found
 
     @property
     def _has_curve(self) -> bool:

@@ -1,18 +1,13 @@
-"""Scores submitted answers with the task itself: the harness's task gets them as if the model had just given them."""
+"""Our tasks, ready to score submitted answers as if the model had just given them."""
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from lm_eval.api.instance import Instance
-from numpy.typing import NDArray
 
 from ambi_eval.config.load import Config, read_yaml, resolve
 from ambi_eval.corpora.registry import needs_release
@@ -22,7 +17,6 @@ from ambi_eval.harness.task import AmbiguousEmotionTask, Documents
 from ambi_eval.leaderboard.submission import Pools
 from ambi_eval.paths import manifest_path, tasks_dir
 
-Array = NDArray[np.float64]
 Overrides = tuple[tuple[str, Any], ...]
 
 
@@ -36,19 +30,6 @@ class ScoringTask(AmbiguousEmotionTask):
         self.selection: Selection = select(config, clips)
         self.rows = {clip.id: number for number, clip in enumerate(self.selection.clips)}
         self.dataset = {"test": Documents({"id": clip.id, "audio": None} for clip in self.selection.clips)}
-
-
-@dataclass(frozen=True, eq=False)
-class Rescored:
-    """What a pipeline makes of the submitted answers.
-
-    Attributes:
-        metrics: Every number of the harness's table: scores, and under `<metric>_stderr` their standard errors.
-        p: Predicted distributions, shape (clips, labels), clips as in the task's selection; NaN where invalid.
-    """
-
-    metrics: Mapping[str, float]
-    p: Array
 
 
 @cache
@@ -95,43 +76,6 @@ def answers_per_clip(config: Config) -> int:
     if config["pool"] == "labels":
         return prompts * len(config["labels"]) * (1 if config["calibration"] == "none" else 2)
     return prompts * config.get("repeats", 1)
-
-
-def score(task: ScoringTask, pools: Pools) -> dict[str, Rescored]:
-    """Return what each pipeline of a task makes of submitted answers.
-
-    Args:
-        task: The task.
-        pools: The answers to every clip of it.
-    """
-    ids = [clip.id for clip in task.selection.clips]
-    likelihoods = task.own["pool"] == "labels"
-    task._instances = [
-        Instance(
-            request_type="loglikelihood" if likelihoods else "generate_until",
-            doc={"id": clip},
-            arguments=(),
-            idx=0,
-            metadata=(task.config.task, number, len(pools[clip])),
-            resps=[(answer.logprob, False) for answer in pools[clip]] if likelihoods else list(pools[clip]),
-        )
-        for number, clip in enumerate(ids)
-    ]
-    task.apply_filters()
-    aggregate, found = task.aggregation(), {}
-    for name in task._instances[0].filtered_resps:
-        scored = [instance.filtered_resps[name] for instance in task._instances]
-        of_clips: defaultdict[str, list[Any]] = defaultdict(list)
-        for one in scored:
-            for metric, value in task.process_results({}, [one]).items():
-                of_clips[metric].append(value)
-        values = {metric: aggregate[metric](numbers) for metric, numbers in of_clips.items()}
-        found[name] = Rescored(
-            metrics={metric: value for metric, value in values.items() if value != "N/A"},
-            p=np.array([one.prediction.distribution for one in scored]),
-        )
-    task._instances = None
-    return found
 
 
 def tokens_per_clip(config: Config, pools: Pools) -> float:

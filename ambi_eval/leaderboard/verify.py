@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.config.load import Config
 from ambi_eval.errors import AmbiError
+from ambi_eval.harness.aggregation import PipelineScores
 from ambi_eval.inference.stopping import StopRule
 from ambi_eval.leaderboard.rescore import (
     Overrides,
-    Rescored,
     ScoringTask,
     answers_per_clip,
     listed_clips,
-    score,
     scoring_task,
     task_config,
     tokens_per_clip,
@@ -65,7 +64,7 @@ class TaskFindings:
     status: Status
     fingerprint: NDArray[np.int64]
     clips: tuple[str, ...]
-    pipelines: Mapping[str, Rescored]
+    pipelines: Mapping[str, PipelineScores]
     tokens: float
     preview: Mapping[str, Sequence[str]]
 
@@ -170,7 +169,7 @@ def _examine_task(submission: Submission, name: str, pools: Pools, verdict: Verd
         if rescoring:
             verdict.notes.append(f"{name}: the votes of {corpus} are not on this machine, so its scores are claims.")
         return findings
-    pipelines = score(task, pools)
+    pipelines = task.score_answers(pools)
     _check_claims(submission.claims[name], pipelines)
     return replace(findings, status="re-scored", pipelines=pipelines)
 
@@ -242,7 +241,7 @@ def _check_content(pools: Pools, config: Config, task: ScoringTask | None) -> No
             raise AmbiError("the answers to all clips are the same, so the model did not hear them.")
 
 
-def _check_claims(claims: Mapping[str, Mapping[str, float | None]], pipelines: Mapping[str, Rescored]) -> None:
+def _check_claims(claims: Mapping[str, Mapping[str, float | None]], pipelines: Mapping[str, PipelineScores]) -> None:
     """Raise unless every claimed number is what the answers score, and every pipeline claims its scores."""
     if odd := claims.keys() ^ pipelines.keys():
         raise AmbiError(

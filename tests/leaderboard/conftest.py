@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ambi_eval.leaderboard.rescore import score, scoring_task, task_config
+from ambi_eval.leaderboard.rescore import scoring_task, task_config
 from ambi_eval.leaderboard.site import build
 from ambi_eval.leaderboard.submission import read_submission
 from ambi_eval.leaderboard.verify import overrides
@@ -77,7 +77,7 @@ class Editor:
         submission = read_submission(folder)
         claims = {}
         for name, pools in submission.pools.items():
-            rescored = score(scoring_task(name, overrides(submission.card.tasks[name])), pools)
+            rescored = scoring_task(name, overrides(submission.card.tasks[name])).score_answers(pools)
             claims[name] = {pipeline: dict(found.metrics) for pipeline, found in rescored.items()}
         (folder / "results.json").write_text(json.dumps(claims))
 

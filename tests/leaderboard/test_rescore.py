@@ -13,7 +13,6 @@ from ambi_eval.corpora.registry import ensure_manifest
 from ambi_eval.errors import AmbiError
 from ambi_eval.leaderboard.rescore import (
     answers_per_clip,
-    score,
     scoring_task,
     task_config,
     task_files,
@@ -30,7 +29,7 @@ KINDS = ["sc", "sc-shares", "exact", "cheap", "exact-silence"]
 def test_answers_score_what_the_run_of_the_harness_gave(copy, kind):
     submission = read_submission(copy(kind))
     for name, pools in submission.pools.items():
-        again = score(scoring_task(name, overrides(submission.card.tasks[name])), pools)
+        again = scoring_task(name, overrides(submission.card.tasks[name])).score_answers(pools)
         assert again.keys() == submission.claims[name].keys()
         for pipeline, claims in submission.claims[name].items():
             for metric, claimed in claims.items():
@@ -40,7 +39,7 @@ def test_answers_score_what_the_run_of_the_harness_gave(copy, kind):
 def test_predictions_stand_in_the_order_of_the_clips(copy):
     pools = read_submission(copy("sc")).pools["ambi_demo_sc"]
     task = scoring_task("ambi_demo_sc")
-    p = score(task, pools)["dist"].p
+    p = task.score_answers(pools)["dist"].p
     labels = task.own["labels"]
     for clip, row in zip(task.selection.clips, p, strict=True):
         said = [shares for answer in pools[clip.id] if (shares := parse_label(answer, tuple(labels)).shares)]
@@ -49,13 +48,13 @@ def test_predictions_stand_in_the_order_of_the_clips(copy):
 
 def test_the_same_clips_are_asked_about_without_their_audio(copy, tmp_path, monkeypatch):
     pools = read_submission(copy("sc")).pools["ambi_demo_sc"]
-    with_audio = score(scoring_task("ambi_demo_sc"), pools)
+    with_audio = scoring_task("ambi_demo_sc").score_answers(pools)
     clips = [replace(clip, audio=None) for clip in read_manifest(ensure_manifest("demo"))]
     monkeypatch.setenv("AMBI_DATA", str(tmp_path))
     manifest_path("demo").parent.mkdir()
     write_manifest(manifest_path("demo"), clips)
     scoring_task.cache_clear()
-    without = score(scoring_task("ambi_demo_sc"), pools)
+    without = scoring_task("ambi_demo_sc").score_answers(pools)
     assert {name: found.metrics for name, found in without.items()} == {
         name: found.metrics for name, found in with_audio.items()
     }
@@ -65,7 +64,7 @@ def test_a_task_scores_one_submission_after_the_other(copy):
     task = scoring_task("ambi_demo_sc")
     pools = read_submission(copy("sc")).pools["ambi_demo_sc"]
     others = {clip: [Candidate("angry", n_tokens=1)] * 20 for clip in pools}
-    first, other, again = score(task, pools), score(task, others), score(task, pools)
+    first, other, again = task.score_answers(pools), task.score_answers(others), task.score_answers(pools)
     assert first["dist"].metrics == again["dist"].metrics
     assert other["dist"].metrics["jsd_bits"] > first["dist"].metrics["jsd_bits"]
 

@@ -5,11 +5,12 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from ambi_eval.answers.candidate import Candidate
+from ambi_eval.answers.pool import Reader
+from ambi_eval.answers.reducers import Best, Mean, Weighted
+from ambi_eval.answers.reducers import predict as predict_pools
 from ambi_eval.errors import AmbiError
-from ambi_eval.filters.mean import Mean
-from ambi_eval.filters.weighted import Best, Weighted
 
-LABELS = ["calm", "tense"]
+LABELS = ("calm", "tense")
 
 
 def answer(calm, logprob=None, n_tokens=None, rating=None):
@@ -18,7 +19,7 @@ def answer(calm, logprob=None, n_tokens=None, rating=None):
 
 
 def predict(cls, answers, **options):
-    return cls(labels=LABELS, readout="shares", **options).apply([answers], [{}])[0]
+    return predict_pools(cls(**options), LABELS, [Reader(LABELS, "shares").read(answers)])[0]
 
 
 POOL = [answer(0.25, -1.0, 4, 2.0), answer(0.5, -2.0, 8, 5.0), answer(1.0, -4.0, 32, 3.0)]
@@ -31,7 +32,7 @@ POOL = [answer(0.25, -1.0, 4, 2.0), answer(0.5, -2.0, 8, 5.0), answer(1.0, -4.0,
         (Best, {"by": "mean_logprob"}, [0, 0, 1]),
         (Best, {"by": "rating"}, [0, 1, 0]),
         (Weighted, {"by": "logprob"}, softmax([-1, -2, -4])),
-        (Weighted, {"by": "logprob", "weighting_temperature": 2.0}, softmax([-0.5, -1, -2])),
+        (Weighted, {"by": "logprob", "temperature": 2.0}, softmax([-0.5, -1, -2])),
         (Weighted, {"by": "mean_logprob"}, softmax([-0.25, -0.25, -0.125])),
         (Weighted, {"by": "rating"}, softmax([2, 5, 3])),
         (Weighted, {"by": "rating", "weighting": "linear"}, [0.2, 0.5, 0.3]),
@@ -70,8 +71,8 @@ def test_without_any_merit_it_is_the_unweighted_mean_and_counted(by):
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(-500, 0)), min_size=1, max_size=7))
 def test_temperature_leads_from_the_best_answer_to_the_mean(pool):
     answers = [answer(round(calm, 3), logprob) for calm, logprob in pool]
-    cold = predict(Weighted, answers, by="logprob", weighting_temperature=1e-9)
-    hot = predict(Weighted, answers, by="logprob", weighting_temperature=1e12)
+    cold = predict(Weighted, answers, by="logprob", temperature=1e-9)
+    hot = predict(Weighted, answers, by="logprob", temperature=1e12)
     np.testing.assert_allclose(hot.distribution, predict(Mean, answers).distribution, atol=1e-6)
     distinct = sorted({logprob for _, logprob in pool}, reverse=True)
     if len(distinct) == 1 or distinct[0] - distinct[1] > 1e-6:
@@ -90,11 +91,11 @@ def test_five_beams_that_are_nearly_as_likely_are_called_uniform():
     ("cls", "options", "message"),
     [
         (Best, {"by": "likelihood"}, "by is 'likelihood'; it must be one of logprob"),
-        (Best, {}, "by is 'None'; it must be one of logprob"),
+        (Best, {"by": None}, "by is 'None'; it must be one of logprob"),
         (Weighted, {"by": "rating", "weighting": "cubic"}, "weighting is 'cubic'"),
         (Weighted, {"by": "logprob", "weighting": "linear"}, "it must be softmax, or linear with `by: rating`"),
-        (Weighted, {"by": "rating", "weighting_temperature": 0}, "weighting_temperature is 0; it must be a number"),
-        (Weighted, {"by": "rating", "weighting_temperature": "hot"}, "weighting_temperature is hot"),
+        (Weighted, {"by": "rating", "temperature": 0}, "weighting_temperature is 0; it must be a number"),
+        (Weighted, {"by": "rating", "temperature": "hot"}, "weighting_temperature is hot"),
     ],
 )
 def test_an_impossible_weighting_is_refused(cls, options, message):

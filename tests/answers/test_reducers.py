@@ -7,16 +7,14 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from ambi_eval.answers.candidate import Candidate
-from ambi_eval.filters.exact import Exact
-from ambi_eval.filters.mean import Mean
-from ambi_eval.filters.pool import Pool, subsets
-from ambi_eval.filters.vote import Vote
+from ambi_eval.answers.pool import Pool, Reader, subsets
+from ambi_eval.answers.reducers import Exact, Mean, Vote, predict
 
-LABELS = ["angry", "happy", "sad"]
+LABELS = ("angry", "happy", "sad")
 
 
 def one(cls, answers, readout="label"):
-    return cls(labels=LABELS, readout=readout).apply([answers], [{}])[0]
+    return predict(cls(), LABELS, [Reader(LABELS, readout).read(answers)])[0]
 
 
 @pytest.mark.parametrize(
@@ -80,45 +78,43 @@ def test_subsets_are_all_there_are_or_64_and_the_same_every_time(size, n, count)
 
 def test_exact_normalises_the_likelihoods_and_says_how_much_mass_they_hold():
     logprobs = np.log([0.4, 0.2, 0.2])
-    prediction = Exact(labels=LABELS, readout="exact").apply([[(lp, False) for lp in logprobs]], [{}])[0]
+    prediction = Exact(LABELS).predict(logprobs)
     np.testing.assert_allclose(prediction.distribution, [0.5, 0.25, 0.25])
     assert prediction.diagnostics["label_mass"] == pytest.approx(0.8)
 
 
 def test_exact_takes_the_mean_over_rotations():
     logprobs = np.log([[0.6, 0.2, 0.2], [0.1, 0.1, 0.2]]).ravel()
-    prediction = Exact(labels=LABELS, readout="exact").apply([[(lp, False) for lp in logprobs]], [{}])[0]
+    prediction = Exact(LABELS).predict(logprobs)
     np.testing.assert_allclose(prediction.distribution, [(0.6 + 0.25) / 2, (0.2 + 0.25) / 2, (0.2 + 0.5) / 2])
     assert prediction.diagnostics["label_mass"] == pytest.approx(0.7)
 
 
 def test_exact_is_calibrated_by_what_the_model_says_about_silence():
     logprobs = np.log([[0.6, 0.2, 0.2], [0.3, 0.1, 0.05]]).ravel()
-    exact = Exact(labels=LABELS, readout="exact", calibration="silence")
-    prediction = exact.apply([[(lp, False) for lp in logprobs]], [{}])[0]
+    exact = Exact(LABELS, calibrated=True)
+    prediction = exact.predict(logprobs)
     np.testing.assert_allclose(prediction.distribution, [0.25, 0.25, 0.5])
     assert prediction.diagnostics["label_mass"] == pytest.approx(1.0)
 
 
 def test_exact_divides_log_likelihoods_by_the_bytes_of_the_labels_where_told_to():
-    labels, logprobs = ["né", "abcdef"], [-3.0, -3.0]  # three bytes, six bytes
-    exact = Exact(labels=labels, readout="exact", length_normalisation="bytes")
-    prediction = exact.apply([[(lp, False) for lp in logprobs]], [{}])[0]
+    labels, logprobs = ("né", "abcdef"), [-3.0, -3.0]  # three bytes, six bytes
+    exact = Exact(labels, per_byte=True)
+    prediction = exact.predict(logprobs)
     np.testing.assert_allclose(prediction.distribution, softmax([-1.0, -0.5]))
     assert prediction.diagnostics["label_mass"] == pytest.approx(2 * np.exp(-3.0)), "that of the label as it is"
 
 
 def test_length_normalisation_comes_after_calibration():
     clip, silence = np.log([0.6, 0.2, 0.2]), np.log([0.3, 0.1, 0.05])
-    exact = Exact(labels=LABELS, readout="exact", calibration="silence", length_normalisation="bytes")
-    prediction = exact.apply([[(lp, False) for lp in [*clip, *silence]]], [{}])[0]
+    exact = Exact(LABELS, calibrated=True, per_byte=True)
+    prediction = exact.predict([*clip, *silence])
     np.testing.assert_allclose(prediction.distribution, softmax((clip - silence) / [5, 5, 3]))
 
 
 def test_exact_bears_likelihoods_far_below_the_smallest_float():
-    prediction = Exact(labels=LABELS, readout="exact").apply(
-        [[(-2000.0, False), (-2001.0, False), (-5000.0, False)]], [{}]
-    )[0]
+    prediction = Exact(LABELS).predict([-2000.0, -2001.0, -5000.0])
     np.testing.assert_allclose(prediction.distribution, [np.e / (1 + np.e), 1 / (1 + np.e), 0])
     assert prediction.diagnostics["label_mass"] == 0
 
@@ -134,6 +130,6 @@ def test_the_log_holds_the_shares_to_the_last_digit():
 @pytest.mark.parametrize("cls", [Mean, Vote])
 def test_many_clips_at_once_give_what_each_gives_alone(cls):
     predictions = [one(cls, answers) for answers in (["happy", "sad", "?"], ["", "", ""], ["angry", "sad", "sad"])]
-    together = cls(labels=LABELS, readout="label").reduce(Pool.stack([p.pool for p in predictions]), subsets(3, 2))
+    together = cls().reduce(Pool.stack([p.pool for p in predictions]), subsets(3, 2))
     for prediction, rows in zip(predictions, together, strict=True):
         np.testing.assert_array_equal(rows, prediction.reducer.reduce(prediction.pool, subsets(3, 2)))

@@ -1,0 +1,285 @@
+"""From a pool of answers to one predicted distribution: mean, vote, best, weighted, and the likelihoods of labels."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ambi_eval.answers.pool import Array, Members, Pool, ReadPool, subsets
+from ambi_eval.errors import AmbiError
+from ambi_eval.metrics.distribution import jensen_shannon_divergence_bits
+from ambi_eval.votes import majority
+
+MERITS = ("logprob", "mean_logprob", "rating")
+# Above this share of the pool's size, the effective pool size says that the weights are the unweighted mean's.
+NEAR_UNIFORM = 0.98
+POOLS_AT_ONCE = 256
+
+
+class Reducer(ABC):
+    """Makes one distribution of a pool of answers, or of each of many subsets of it."""
+
+    @abstractmethod
+    def reduce(self, pool: Pool, members: Members) -> Array:
+        """Return the predicted distribution of each subset of a pool.
+
+        Args:
+            pool: The answers about one clip, N of them, or those about many clips.
+            members: Which answers stand in each subset, shape (S, N).
+
+        Returns:
+            Distributions, shape (S, C), or (clips, S, C); a row of NaN for a subset without any usable answer.
+        """
+
+    def diagnose(self, pool: Pool, distribution: Array) -> dict[str, float]:
+        """Return further numbers about the prediction for one clip; none by default."""
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What one pipeline predicts for one clip.
+
+    Attributes:
+        labels: The task's labels.
+        distribution: Predicted shares, shape (C,), sums to 1; all NaN if no answer of the pool could be used.
+        pool: The answers behind it.
+        reducer: What made it, to make it again from a part of the pool.
+        failed: How many answers could not be read, by reason.
+        renormalised: How many answers stated shares that did not sum to 1.
+        diagnostics: Further numbers about this clip that belong in the results (`label_mass` ...).
+    """
+
+    labels: tuple[str, ...]
+    distribution: Array
+    pool: Pool
+    reducer: Reducer
+    failed: Mapping[str, int]
+    renormalised: int
+    diagnostics: Mapping[str, float]
+
+    @property
+    def invalid(self) -> bool:
+        """Whether no answer of the pool could be used."""
+        return bool(np.isnan(self.distribution[0]))
+
+    @property
+    def tokens(self) -> float:
+        """Generated tokens of all answers together; NaN if the model does not say."""
+        return float(self.pool.lengths.sum())
+
+    def __str__(self) -> str:
+        """Return what the log holds, as JSON: shares per label (null if invalid), failed answers by reason."""
+        shares = None if self.invalid else dict(zip(self.labels, self.distribution.tolist(), strict=True))
+        return json.dumps({"shares": shares, "failed": dict(self.failed), "renormalised": self.renormalised})
+
+
+def predict(reducer: Reducer, labels: tuple[str, ...], pools: Sequence[ReadPool]) -> list[Prediction]:
+    """Return one prediction per clip; pools of one size are reduced together."""
+    by_size: dict[int, list[int]] = {}
+    for number, (pool, _, _) in enumerate(pools):
+        by_size.setdefault(pool.size, []).append(number)
+    found: dict[int, Prediction] = {}
+    for size, numbers in by_size.items():
+        for start in range(0, len(numbers), POOLS_AT_ONCE):
+            chunk = numbers[start : start + POOLS_AT_ONCE]
+            stacked = Pool.stack([pools[number].pool for number in chunk])
+            distributions = np.ascontiguousarray(reducer.reduce(stacked, subsets(size, size))[:, 0])
+            for number, distribution in zip(chunk, distributions, strict=True):
+                pool, failed, renormalised = pools[number]
+                diagnostics = reducer.diagnose(pool, distribution)
+                found[number] = Prediction(labels, distribution, pool, reducer, failed, renormalised, diagnostics)
+    return [found[number] for number in range(len(pools))]
+
+
+def weighted_mean(values: Array, weights: NDArray[np.floating | np.bool_]) -> Array:
+    """Return the weighted mean of the answers that are not NaN, once for each set of weights.
+
+    Args:
+        values: One row per answer, shape (..., N, C); a row of NaN for a failed answer, whose weights count as 0.
+        weights: Not negative, shape (..., S, N); they need not sum to 1.
+
+    Returns:
+        Means, shape (..., S, C); a row of NaN where no weight is left.
+    """
+    valid = ~np.isnan(values[..., :1])
+    # The last column is the weight that is left: the same product gives sums and totals.
+    sums = np.asarray(weights, dtype=float) @ np.concatenate([np.where(valid, values, 0.0), valid], axis=-1)
+    if sums.ndim > 2:
+        # With the labels as the outer axis in memory, the sums over labels that follow are several times faster.
+        sums = np.moveaxis(np.ascontiguousarray(np.moveaxis(sums, -1, 0)), 0, -1)
+    total = sums[..., -1:]
+    return sums[..., :-1] / np.where(total == 0, np.nan, total)
+
+
+class Mean(Reducer):
+    """The mean of the answers' distributions; with one label per answer, the histogram of the votes."""
+
+    def reduce(self, pool: Pool, members: Members) -> Array:
+        """Return the mean over the valid answers of each subset, shape (..., S, C)."""
+        return weighted_mean(pool.shares, members)
+
+
+class Vote(Reducer):
+    """Every answer votes for its top label; the label with the most votes gets everything, tied labels share it."""
+
+    def reduce(self, pool: Pool, members: Members) -> Array:
+        """Return the majority label of each subset as a distribution, shape (..., S, C)."""
+        votes = np.where(pool.valid[..., None], majority(pool.shares), np.nan)
+        tally = weighted_mean(votes, members)
+        return np.where(np.isnan(tally), np.nan, majority(tally))
+
+
+class Weighting(Reducer):
+    """The mean of the answers under weights that follow from each answer's merit."""
+
+    def __init__(self, by: str | None) -> None:
+        """Keep which merit counts.
+
+        Args:
+            by: `logprob` (summed log-likelihood), `mean_logprob` (the same per token) or `rating` (a verifier's).
+
+        Raises:
+            AmbiError: If the merit is not known, or not given.
+        """
+        if by not in MERITS:
+            raise AmbiError(f"by is '{by}'; it must be one of {', '.join(MERITS)}")
+        self.by = by
+
+    @abstractmethod
+    def weigh(self, merits: Array) -> Array:
+        """Return weights that are not negative, shape (..., S, N).
+
+        Args:
+            merits: Shape (..., S, N); -inf for an answer that must weigh nothing. At least one of each row is finite.
+        """
+
+    def reduce(self, pool: Pool, members: Members) -> Array:
+        """Return the weighted mean of each subset, shape (..., S, C)."""
+        return weighted_mean(pool.shares, self.weights(pool, members))
+
+    def weights(self, pool: Pool, members: Members) -> Array:
+        """Return the weights of each subset's answers, shape (..., S, N).
+
+        An answer that could not be read or has no merit weighs nothing. A subset in which no answer has a merit is
+        weighted uniformly.
+        """
+        merits = self.merits(pool)
+        usable = members & pool.valid[..., None, :]
+        rated = usable & np.isfinite(merits)[..., None, :]
+        unrated = ~rated.any(axis=-1, keepdims=True)
+        weights = self.weigh(np.where(rated, merits[..., None, :], np.where(unrated, 0.0, -np.inf)))
+        return np.where(unrated, usable, weights)
+
+    def merits(self, pool: Pool) -> Array:
+        """Return the merit of each answer, shape (..., N); NaN where the model or the verifier gave none."""
+        if self.by == "rating":
+            return pool.ratings
+        return pool.logprobs / pool.lengths if self.by == "mean_logprob" else pool.logprobs
+
+    def diagnose(self, pool: Pool, distribution: Array) -> dict[str, float]:
+        """Return what tells whether the weights mattered; nothing for an invalid clip.
+
+        `ess`: the effective pool size, 1 / sum of squared weights. `near_uniform`: whether it is over 0.98 of the pool
+        (if that holds for over half of the clips, the strategy is indistinguishable from the unweighted mean).
+        `distinct`: the number of different distributions in the pool. `jsd_to_mean`, `jsd_to_best`: the divergence in
+        bits from the unweighted mean and from the answer of most merit. `unrated`: the number of answers that were read
+        but have no merit (a verifier that failed, a server that gives no log-probabilities).
+        """
+        everyone = subsets(pool.size, pool.size)
+        weights = self.weights(pool, everyone)[0]
+        if not weights.any():
+            return {}
+        ess = float(weights.sum() ** 2 / np.square(weights).sum())
+        mean, best = weighted_mean(pool.shares, everyone)[0], pool.shares[weights.argmax()]
+        return {
+            "ess": ess,
+            "near_uniform": float(ess > NEAR_UNIFORM * pool.size),
+            "distinct": float(len(np.unique(pool.shares[pool.valid].round(6), axis=0))),
+            "jsd_to_mean": float(jensen_shannon_divergence_bits(distribution, mean)),
+            "jsd_to_best": float(jensen_shannon_divergence_bits(distribution, best)),
+            "unrated": float((pool.valid & ~np.isfinite(self.merits(pool))).sum()),
+        }
+
+
+class Best(Weighting):
+    """The answer of most merit; answers that tie for it count the same."""
+
+    def weigh(self, merits: Array) -> Array:
+        """Return 1 for the answers of most merit, 0 for the others."""
+        return (merits == merits.max(axis=-1, keepdims=True)).astype(float)
+
+
+class Weighted(Weighting):
+    """The mean weighted by softmax(merit / temperature), or by the merit itself."""
+
+    def __init__(self, by: str | None, weighting: str = "softmax", temperature: float = 1.0) -> None:
+        """Keep how merits become weights.
+
+        Args:
+            by: As for every weighting.
+            weighting: `softmax`, or `linear` for ratings, which are above 0 (log-likelihoods are below).
+            temperature: Of the softmax: towards 0 the best answer alone counts, towards infinity all count the same.
+
+        Raises:
+            AmbiError: If the weighting is not known or not possible.
+        """
+        super().__init__(by)
+        if weighting not in ("softmax", "linear") or (weighting == "linear" and by != "rating"):
+            raise AmbiError(f"weighting is '{weighting}'; it must be softmax, or linear with `by: rating`")
+        if not isinstance(temperature, int | float) or not temperature > 0:
+            raise AmbiError(f"weighting_temperature is {temperature}; it must be a number above 0")
+        self.linear, self.temperature = weighting == "linear", temperature
+
+    def weigh(self, merits: Array) -> Array:
+        """Return the weights, shape (..., S, N); the softmax is taken relative to the best, so it cannot overflow."""
+        if self.linear:
+            return np.maximum(merits, 0.0)
+        return np.exp((merits - merits.max(axis=-1, keepdims=True)) / self.temperature)
+
+
+class Exact(Mean):
+    """The likelihood of each label as the whole answer, normalized over the labels.
+
+    The prediction is p(label) / sum of p over the labels, the mean over the rotations of the labels in the prompt.
+    `label_mass` is that sum: the probability that a sampled answer is exactly one of the labels.
+
+    With `calibrated` each p is first divided by the p of the same label when the model hears silence (contextual
+    calibration; Zhao et al. 2021, Calibrate before use). With `per_byte` log p is then divided by the label's length in
+    bytes, as in the harness's `acc_bytes` (Gao 2021, Multiple Choice Normalization in LM Evaluation). Neither touches
+    `label_mass`, and `sc` does not tend to a prediction made with either.
+    """
+
+    def __init__(self, labels: tuple[str, ...], *, calibrated: bool = False, per_byte: bool = False) -> None:
+        """Keep the labels, whether likelihoods of silence follow those of the clip, and what to divide by."""
+        self.labels, self.calibrated = labels, calibrated
+        self.lengths = np.array([len(label.encode()) if per_byte else 1 for label in labels])
+
+    def predict(self, logprobs: Sequence[float]) -> Prediction:
+        """Return the prediction for one clip.
+
+        Args:
+            logprobs: The log-likelihood of each label in the task's order, once per rotation; with `calibrated` all of
+                them again for silence.
+        """
+        rows = np.array(logprobs).reshape(-1, len(self.labels))
+        mass = np.exp(rows).sum(axis=1)
+        if self.calibrated:
+            clip, silence = np.split(rows, 2)
+            rows, mass = clip - silence, mass[: len(clip)]
+        rows = rows / self.lengths
+        likelihoods = np.exp(rows - rows.max(axis=1, keepdims=True))
+        shares = (likelihoods / likelihoods.sum(axis=1, keepdims=True)).mean(axis=0)
+        unknown = np.full(1, np.nan)
+        pool = Pool(shares[None], unknown, unknown, unknown)
+        return Prediction(self.labels, shares, pool, self, {}, 0, {"label_mass": float(mass.mean())})
+
+
+def drawn(answers: Sequence[str]) -> list[str]:
+    """Return a clip's answers, in order, without those that an adaptive strategy did not need to draw."""
+    return [answer for answer in answers if getattr(answer, "finish", None) != "not_drawn"]

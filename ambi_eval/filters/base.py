@@ -1,0 +1,40 @@
+"""What the filters share: a clip's answers are read once, and a reducer makes one prediction of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lm_eval.api.filter import Filter
+
+from ambi_eval.answers.parser import freeze_synonyms
+from ambi_eval.answers.pool import Reader
+from ambi_eval.answers.reducers import Prediction, Reducer, predict
+
+
+class PoolFilter(Filter):
+    """A filter of the harness that makes one `Prediction` of each clip's pool of answers."""
+
+    reducer: Reducer
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        readout: str,
+        synonyms: Mapping[str, Sequence[str]] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Keep how the task reads an answer.
+
+        Args:
+            labels: The task's labels, in order.
+            readout: `shares` (an answer states a distribution) or `label` (an answer names one label).
+            synonyms: Further words for a label.
+            kwargs: Keys of the harness's own, unused.
+        """
+        super().__init__(**kwargs)
+        self.reader = Reader(tuple(labels), readout, freeze_synonyms(labels, synonyms or {}))
+
+    def apply(self, resps: Sequence[Sequence[Any]], docs: Sequence[Mapping[str, Any]]) -> list[Prediction]:
+        """Return one prediction per clip."""
+        return predict(self.reducer, self.reader.labels, [self.reader.read(answers) for answers in resps])

@@ -1,0 +1,158 @@
+"""What the harness makes of the clips' scores: the overall score of each metric and its error bar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ambi_eval.answers.reducers import Prediction
+from ambi_eval.answers.score import CURVE_METRICS, CURVE_SIZES, OTHER_MEANS
+from ambi_eval.metrics import METRICS, SetMetric
+from ambi_eval.metrics.clustered import clustered_standard_error, influence_on_mean, mean_of_defined
+
+
+@dataclass(frozen=True, slots=True)
+class ClipResult:
+    """What every score of one clip under one pipeline is computed from.
+
+    Attributes:
+        clip: The clip's id.
+        cluster: The speaker or session that it depends on.
+        distribution: Predicted shares, shape (C,); NaN if invalid.
+        votes: Human votes, shape (C,).
+    """
+
+    clip: str
+    cluster: str
+    distribution: NDArray[np.float64]
+    votes: NDArray[np.float64]
+
+
+class ClipScore(float):
+    """The score of one clip: a plain number in the harness's logs, with what the overall score and error bar need."""
+
+    __slots__ = ("result",)
+
+    result: ClipResult
+
+    def __new__(cls, value: float, result: ClipResult) -> ClipScore:
+        """Make a score from its value and the clip's result."""
+        self = super().__new__(cls, value)
+        self.result = result
+        return self
+
+    def __reduce__(self) -> tuple[type[ClipScore], tuple[float, ClipResult]]:
+        """Pickle with the result, as the harness does between processes."""
+        return ClipScore, (float(self), self.result)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredClip:
+    """A prediction with its scores: what stands in the harness's `filtered_resps` when the filters have run.
+
+    Attributes:
+        prediction: What one pipeline predicts for the clip.
+        scores: Every metric; under `<metric>_stderr` the same score again, for the error bar.
+        candidates: What to log of the clip's answers beside their texts; None on all pipelines but the first.
+    """
+
+    prediction: Prediction
+    scores: dict[str, ClipScore]
+    candidates: Mapping[str, list[Any]] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        prediction: Prediction,
+        scores: Mapping[str, float],
+        result: ClipResult,
+        candidates: Mapping[str, list[Any]] | None,
+    ) -> ScoredClip:
+        """Make one from the plain scores of a clip."""
+        both = {}
+        for name, value in scores.items():
+            both[name] = both[f"{name}_stderr"] = ClipScore(value, result)
+        return cls(prediction, both, candidates)
+
+    def __str__(self) -> str:
+        """Return what the log holds."""
+        return str(self.prediction)
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        """Travel between processes as what the log holds; the scores travel on their own."""
+        return str, (str(self),)
+
+
+@dataclass(frozen=True, eq=False)
+class PipelineScores:
+    """What a pipeline makes of the answers about all clips.
+
+    Attributes:
+        metrics: Every number of the harness's table: scores, and under `<metric>_stderr` their standard errors.
+        p: Predicted distributions, shape (clips, labels), clips as in the task's selection; NaN where invalid.
+    """
+
+    metrics: Mapping[str, float]
+    p: NDArray[np.float64]
+
+
+BY_CLIP = attrgetter("result.clip")
+
+
+def _names(metrics: Sequence[str]) -> list[str]:
+    curves = [f"{name}@{n}" for name in CURVE_METRICS if name in metrics for n in CURVE_SIZES]
+    return [*metrics, *curves, *OTHER_MEANS]
+
+
+def _set_metric(name: str) -> SetMetric | None:
+    metric = METRICS.get(name)
+    return metric if isinstance(metric, SetMetric) else None
+
+
+def aggregations(metrics: Sequence[str]) -> dict[str, Callable[[Sequence[ClipScore]], float | str]]:
+    """Return how the scores of all clips become one number, by metric name; `<metric>_stderr` for its error bar."""
+    functions: dict[str, Callable[[Sequence[ClipScore]], float | str]] = {}
+    for name in _names(metrics):
+        functions[name] = partial(overall, metric=_set_metric(name))
+        functions[f"{name}_stderr"] = partial(standard_error, metric=_set_metric(name))
+    return functions
+
+
+def higher_is_better(metrics: Sequence[str]) -> dict[str, bool]:
+    """Return which way is up, by metric name."""
+    up = {name: METRICS[name].higher_is_better for name in METRICS} | OTHER_MEANS
+    return {key: up[name.partition("@")[0]] for name in _names(metrics) for key in (name, f"{name}_stderr")}
+
+
+def overall(scores: Sequence[ClipScore], metric: SetMetric | None) -> float:
+    """Return the score over all clips: the mean of theirs, or what a metric of sets makes of their results.
+
+    Clips are put in the order of their ids first, so that the last digit does not hang on the order of processes. Clips
+    whose votes leave the score undefined (NaN) are left out of a mean.
+    """
+    ordered = sorted(scores, key=BY_CLIP)
+    if metric is not None:
+        return metric.value(*_stacked(ordered))
+    return mean_of_defined(np.array(ordered, dtype=float))
+
+
+def standard_error(scores: Sequence[ClipScore], metric: SetMetric | None) -> float | str:
+    """Return the cluster-robust standard error of `overall`, or the harness's "N/A" where there is no closed form."""
+    ordered = sorted(scores, key=BY_CLIP)
+    values = np.array(ordered, dtype=float)
+    influence = influence_on_mean(values) if metric is None else metric.influence(*_stacked(ordered))
+    if influence is None:
+        return "N/A"
+    error, clusters = clustered_standard_error(influence, [score.result.cluster for score in ordered])
+    return error if clusters > 1 else "N/A"
+
+
+def _stacked(scores: Sequence[ClipScore]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    results = [score.result for score in scores]
+    return np.array([result.distribution for result in results]), np.array([result.votes for result in results])
