@@ -196,12 +196,16 @@ class _Generation:
         if self.batch.rows:
             self.decoder.decode_one_token(self.batch)
         self._search()
-        self._leave()
+        for prompt in [prompt for prompt, rows in self.answers.items() if all(row.finish for row in rows)]:
+            self.finished[prompt] = self.decoder.candidates(self.answers.pop(prompt))
 
     def take_finished(self) -> Iterator[Answered]:
-        """Hand out the prompts that are answered."""
+        """Hand out the prompts that are answered, then drop the audio that no other prompt is about."""
         finished, self.finished = self.finished, {}
-        yield from finished.items()
+        yield from finished.items()  # the caller may go on with this audio, with a verifier for example
+        left = chain(self.answers, *self.searches.values(), [self.ahead] if self.ahead else [])
+        heard = {prompt.heard for prompt in left}
+        self.audio = {each: prefilled for each, prefilled in self.audio.items() if each in heard}
 
     def begin_again(self, error: torch.OutOfMemoryError) -> None:
         """Begin all unfinished answers anew with half of the room; every one of them comes out the same."""
@@ -264,14 +268,6 @@ class _Generation:
                 self.searches.pop(settings)
                 for prompt in group:
                     self.prefilled.pop(prompt)
-
-    def _leave(self) -> None:
-        """Take out the prompts whose answers are all finished, and forget audio that no other prompt is about."""
-        for prompt in [prompt for prompt, rows in self.answers.items() if all(row.finish for row in rows)]:
-            self.finished[prompt] = self.decoder.candidates(self.answers.pop(prompt))
-        left = chain(self.answers, *self.searches.values(), [self.ahead] if self.ahead else [])
-        heard = {prompt.heard for prompt in left}
-        self.audio = {each: prefilled for each, prefilled in self.audio.items() if each in heard}
 
 
 # Of the free memory. The rest is for the encoder, the activations, and prompts longer than the first.

@@ -449,3 +449,14 @@ def test_prompts_are_taken_as_they_are_needed(family, prompts):
     decoded = Scheduler(family, 2).generate(slowly())
     next(decoded)
     assert taken == [0, 1, 2]  # one is always ready
+
+
+def test_a_verifier_that_rates_answers_as_they_come_needs_no_encoding_of_its_own(family, prompts):
+    scheduler, asked = Scheduler(family, 2), prompts(2)
+    for prompt in asked:
+        prompt.settings, prompt.heard = GREEDY, prompt.owner
+    for prompt, _ in scheduler.generate(asked):
+        rated = Prompt(prompt.inputs, continuations=WORDS, audios=prompt.audios, heard=prompt.heard)
+        assert len(list(scheduler.loglikelihoods([rated]))) == 1
+    assert scheduler.counts["encodes"] == sum(prompt.audios for prompt in asked)
+    assert not scheduler.decoder.prefiller.audio
