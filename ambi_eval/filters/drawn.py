@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lm_eval.api.filter import Filter
-from lm_eval.api.registry import register_filter
 
 from ambi_eval.answers.pool import Answers
 from ambi_eval.answers.reducers import drawn
 
 
-@register_filter("ambi_drawn")
 class Drawn(Filter):
     """Keeps each clip's drawn answers, in order."""
 

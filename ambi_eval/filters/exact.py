@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lm_eval.api.registry import register_filter
-
 from ambi_eval.answers import reducers
 from ambi_eval.answers.reducers import Prediction
 from ambi_eval.filters.base import PoolFilter
 
 
-@register_filter("ambi_exact")
 class Exact(PoolFilter):
     """Answers are not texts here but (log-likelihood, is it the greedy answer) of each label, in the task's order."""
 

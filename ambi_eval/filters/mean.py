@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from lm_eval.api.registry import register_filter
-
 from ambi_eval.answers import reducers
 from ambi_eval.filters.base import PoolFilter
 
 
-@register_filter("ambi_mean")
 class Mean(PoolFilter):
     """Every answer that could be read counts the same; with one label per answer, this is the histogram of votes."""
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from lm_eval.api.registry import register_filter
-
 from ambi_eval.answers import reducers
 from ambi_eval.filters.base import PoolFilter
 
 
-@register_filter("ambi_best")
 class Best(PoolFilter):
     """The answer of most merit; answers that tie for it count the same."""
 
@@ -20,7 +17,6 @@ class Best(PoolFilter):
         self.reducer = reducers.Best(by)
 
 
-@register_filter("ambi_weighted")
 class Weighted(PoolFilter):
     """The mean of the answers, weighted by their merit."""
 

@@ -1,12 +1,13 @@
-"""The stock `lm_eval` learns our models, filters and tasks by name (and shows a user's mistake as one line).
+"""The stock `lm_eval` learns our models, filters and tasks by name, and shows a user's mistake as one line.
 
-lm-eval 0.4.13 has no plug-ins. Python runs `ambi_eval.pth` at every start, which calls `install()` here: it puts one
-finder in front of the import system that waits for a few modules of lm_eval, and does our part right after each import.
-Nothing of ours or of lm_eval is imported before that, so a Python that never imports lm_eval pays about a millisecond.
+lm-eval 0.4.13 has no plug-ins. Python runs `ambi_eval.pth` at every start, and that calls `install()` here. It puts one
+finder in front of the import system. The finder waits for a few modules of lm_eval and does our part right after each
+import. It imports nothing of ours and nothing of lm_eval before that, so a Python that never imports lm_eval pays about
+a millisecond.
 
-- Models and filters are read from our own entry points, in the groups that lm-eval reads itself from its next release
-  on (`lm_eval.api.registry.load_plugins`); where that exists, we step aside.
-- Tasks: no release reads them, so our `tasks/` folder is put between the harness's own and the user's.
+- Models and filters come from our own entry points, in the groups that lm-eval begins to read in its next releases:
+  models first, filters later, both lazily. We register each name that is not registered yet, so any release works.
+- No release reads tasks, so we put our `tasks/` folder between the harness's own and the user's.
 
 `AMBI_EVAL_PLUGIN=0` in the environment turns all of it off; uninstalling the package removes it.
 """
@@ -27,16 +28,18 @@ OLDEST_HARNESS = (0, 4, 13)
 
 
 def _register(group: str, registry_name: str) -> None:
-    """Register our entry points of one group lazily, unless this lm_eval reads the group itself."""
+    """Register those of our entry points of one group that nobody has registered yet.
+
+    A later lm_eval reads the same groups, before or after us. It never replaces a name that is already registered, and
+    neither do we.
+    """
     from importlib.metadata import entry_points
 
     from lm_eval.api import registry as registries
 
-    if hasattr(registries, "load_plugins"):
-        return
     registry = getattr(registries, registry_name)
     for entry_point in entry_points(group=group):
-        # The string, not the object: the registry imports it on first use and lets the decorated class take its place.
+        # The string, not the object: the registry imports it on first use.
         if entry_point.value.startswith("ambi_eval.") and entry_point.name not in registry:
             registry.register(entry_point.name, target=entry_point.value)
 

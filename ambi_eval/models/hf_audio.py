@@ -9,9 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
-import lm_eval.models  # noqa: F401 - before ours: lm_eval fills its registry of models only while that is empty
 import torch
-from lm_eval.api.registry import register_model
 from transformers import BatchFeature
 
 import ambi_eval
@@ -44,7 +42,6 @@ COUNTERS = ("store_hits", "encodes", "prefills", "generated_tokens", "truncated_
 CLIPS_AHEAD = 16
 
 
-@register_model("hf-audio")
 class HFAudio(AudioLM):
     """Any audio-language model of transformers that answers in text; its own chat template is applied in here."""
 

@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Any, TypeVar, get_args
 
-import lm_eval.models  # noqa: F401 - before ours: lm_eval fills its registry of models only while that is empty
 import torch
-from lm_eval.api.registry import register_model
 
 from ambi_eval.answers.candidate import Candidate, Finish
 from ambi_eval.audio import audio_digest
@@ -41,7 +39,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-@register_model("openai-audio")
 class OpenAIAudio(AudioLM):
     """A model behind an OpenAI-compatible chat server: OpenAI, Gemini, vLLM, SGLang, `transformers serve`, our bridge.
 

@@ -3,9 +3,16 @@
 import os
 import subprocess
 import sys
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 
+import lm_eval.filters
+import lm_eval.models  # noqa: F401 - before we look for it in sys.modules
 import pytest
+from lm_eval.api import registry
+
+from ambi_eval.harness import plugin
 
 pytestmark = pytest.mark.slow
 
@@ -35,8 +42,9 @@ def test_switched_off_by_the_environment_the_tasks_are_gone(tmp_path):
     assert "Tasks not found: ambi_demo_sc" in done.stdout
 
 
-def test_everything_of_the_harness_is_still_there_beside_ours():
+def test_everything_of_the_harness_is_there_beside_ours_even_where_ours_is_imported_first():
     done = python(
+        "import ambi_eval.models.hf_audio\n"
         "import lm_eval.models, lm_eval.filters\n"
         "from lm_eval.api.registry import get_model, get_filter, get_metric, model_registry\n"
         "for name in ('hf', 'vllm', 'openai-completions', 'hf-multimodal'): assert name in model_registry, name\n"
@@ -47,21 +55,71 @@ def test_everything_of_the_harness_is_still_there_beside_ours():
     assert done.stdout.split() == ["HFAudio", "Mean"], done.stderr
 
 
-def test_a_model_registered_before_ours_is_imported_does_not_empty_the_registry():
-    done = python(
-        "import ambi_eval.models.hf_audio\nfrom lm_eval.api.registry import get_model\nprint(get_model('hf').__name__)"
-    )
-    assert done.stdout.strip() == "HFLM", done.stderr
+def declared(group):
+    return [point.value.split(":")[1] for point in metadata.entry_points(group=group)]
 
 
-def test_our_models_and_filters_step_aside_where_the_harness_reads_entry_points_itself():
+class LaterHarness:
+    """What later releases of the harness do with entry points, in our words.
+
+    `load_plugins` registers lazily what nobody has registered yet, once for each group. Pull request 4013 calls it for
+    models before our part, 4014 for filters at the first `get_filter`.
+    """
+
+    def __init__(self, registry, groups):
+        self.registry, self.groups, self.done = registry, groups, set()
+        self.plain_get_filter = registry.get_filter
+        registry.load_plugins, registry.get_filter = self.load_plugins, self.get_filter
+
+    def load_plugins(self, group, names):
+        if group in self.groups and group not in self.done:
+            self.done.add(group)
+            for point in metadata.entry_points(group=group):
+                if point.name not in names:
+                    names.register(point.name, target=point)
+
+    def get_filter(self, name):
+        self.load_plugins("lm_eval.filters", self.registry.filter_registry)
+        return self.plain_get_filter(name)
+
+
+@pytest.mark.parametrize("early_filter", [False, True], ids=["", "a filter is asked for before our part"])
+@pytest.mark.parametrize(
+    "groups",
+    [[], ["lm_eval.models"], ["lm_eval.filters"], ["lm_eval.models", "lm_eval.filters"]],
+    ids=["none", "models", "filters", "both"],
+)
+def test_whatever_a_later_harness_reads_itself_every_name_is_found(monkeypatch, groups, early_filter):
+    for name in ("model_registry", "filter_registry"):
+        monkeypatch.setattr(registry, name, registry.Registry(name))
+    for name in ("get_filter", "load_plugins"):
+        monkeypatch.setattr(registry, name, getattr(registry, name, None), raising=False)
+    harness = LaterHarness(registry, groups)
+    harness.load_plugins("lm_eval.models", registry.model_registry)
+    if early_filter:
+        with suppress(KeyError):
+            registry.get_filter("ambi_mean")
+    for module in ("lm_eval.models", "lm_eval.filters"):
+        plugin.AFTER_IMPORT[module](sys.modules[module])
+    for group, get in {"lm_eval.models": registry.get_model, "lm_eval.filters": registry.get_filter}.items():
+        assert [get(point.name).__name__ for point in metadata.entry_points(group=group)] == declared(group) != []
+
+
+def test_a_later_harness_imports_our_classes_from_their_entry_points_without_a_word():
+    """In a new process, where our modules are not imported yet and could register themselves once more."""
     done = python(
-        "import lm_eval.api.registry as registry\n"
-        "registry.load_plugins = lambda: None\n"
+        "import logging, sys; logging.basicConfig(level=logging.INFO)\n"
+        "from importlib import metadata\n"
+        "from lm_eval.api import registry\n"
+        "names = {'lm_eval.models': registry.model_registry, 'lm_eval.filters': registry.filter_registry}\n"
+        "for group, known in names.items():\n"
+        "    for point in metadata.entry_points(group=group): known.register(point.name, target=point)\n"
         "import lm_eval.models, lm_eval.filters\n"
-        "print('hf-audio' in registry.model_registry, 'ambi_mean' in registry.filter_registry)"
+        "for group, known in names.items():\n"
+        "    for point in metadata.entry_points(group=group): print(known.get(point.name).__name__)"
     )
-    assert done.stdout.split() == ["False", "False"], done.stderr
+    assert done.stdout.split() == declared("lm_eval.models") + declared("lm_eval.filters"), done.stderr
+    assert "already in Registry" not in done.stderr
 
 
 def test_a_python_that_never_imports_the_harness_imports_nothing_of_it():
