@@ -13,6 +13,11 @@ def data_dir() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "ambi_eval"
 
 
+def cache_dir() -> Path:
+    """Return the folder of what can be made anew at any time: `ambi_eval` in the user's cache directory."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ambi_eval"
+
+
 def manifest_path(corpus: str) -> Path:
     """Return where the manifest of a prepared corpus lies."""
     return data_dir() / corpus / "manifest.parquet"

@@ -8,6 +8,7 @@ a millisecond.
 - Models and filters come from our own entry points, in the groups that lm-eval begins to read in its next releases:
   models first, filters later, both lazily. We register each name that is not registered yet, so any release works.
 - No release reads tasks, so we put our `tasks/` folder between the harness's own and the user's.
+- `lm_eval` parses 14,000 task files at every start. `task_index` keeps the result in a cache file.
 
 `AMBI_EVAL_PLUGIN=0` in the environment turns all of it off; uninstalling the package removes it.
 """
@@ -97,8 +98,16 @@ def _show_mistakes_as_one_line(harness: ModuleType) -> None:
     harness.HarnessCLI.execute = execute
 
 
+def _cache_the_index(module: ModuleType) -> None:
+    """Let every index of the harness's own tasks come from our cache file, where there is a fitting one."""
+    from ambi_eval.harness.task_index import cached
+
+    module.TaskIndex.build = staticmethod(cached(module.TaskIndex.build))
+
+
 AFTER_IMPORT: dict[str, Callable[[ModuleType], None]] = {
     "lm_eval.tasks": _refuse_old_harness,
+    "lm_eval.tasks._index": _cache_the_index,
     "lm_eval.tasks.manager": _add_tasks,
     # Not before: lm_eval fills its own model registry only while that is empty.
     "lm_eval.models": lambda module: _register("lm_eval.models", "model_registry"),
