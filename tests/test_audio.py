@@ -10,7 +10,8 @@ import soxr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ambi_eval.audio import AudioSpan, audio_digest, check_files_exist, load_ahead, load_audio
+from ambi_eval import audio
+from ambi_eval.audio import AudioSpan, audio_digest, check_audio_file, check_files_exist, load_ahead, load_audio
 from ambi_eval.errors import AmbiError
 
 RATE = 16000
@@ -115,6 +116,17 @@ def test_noise_is_white_as_loud_and_long_as_the_span_and_always_the_same(write):
     assert abs(np.corrcoef(samples, other)[0, 1]) < 0.05
 
 
+def test_the_fixed_silence_is_the_same_for_every_clip_without_its_file(write):
+    spans = [
+        AudioSpan(write("a.wav", tone(2)), 0.5, control="silence_fixed"),
+        AudioSpan("gone", None, None, "silence_fixed"),
+    ]
+    for span in spans:
+        assert np.array_equal(load_audio(span, RATE), np.zeros(5 * RATE, np.float32))
+    assert len({audio_digest(span) for span in spans}) == 1
+    assert audio_digest(spans[0]) != audio_digest(AudioSpan(spans[0].path, 0.5, control="silence"))
+
+
 def test_the_digest_is_of_what_is_heard_not_of_where_it_lies(write):
     spans = [
         AudioSpan(write("a.wav", tone(2))),
@@ -194,6 +206,137 @@ def test_what_cannot_be_heard_is_said(write, samples, span, sentence):
     path = write("a.wav", samples, subtype="FLOAT")
     with pytest.raises(AmbiError, match=sentence):
         load_audio(AudioSpan(path, **span), RATE)
+
+
+def noise(seconds, seed=0):
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, round(seconds * RATE))
+
+
+def change(path, edit):
+    """Rewrite a file by an edit of its bytes."""
+    Path(path).write_bytes(edit(Path(path).read_bytes()))
+    return path
+
+
+def without_length(content):
+    """Zero the number of samples in a FLAC header, as a program does that writes to a pipe."""
+    return content[:21] + bytes([content[21] & 0xF0]) + bytes(4) + content[26:]
+
+
+def without_first_frame(content):
+    """Cut the frame off an mp3 that states its length; each frame begins with the same two bytes."""
+    return content[content.index(content[:2], 4) :]
+
+
+def test_a_flac_of_unknown_length_is_heard_to_its_end(write):
+    samples = noise(3.3)
+    whole = load_audio(AudioSpan(write("a.flac", samples)), RATE)
+    piped = change(write("b.flac", samples), without_length)
+    assert soundfile.info(piped).frames > 1e18
+    assert np.array_equal(load_audio(AudioSpan(piped), RATE), whole)
+    assert np.array_equal(load_audio(AudioSpan(piped, 1, 2), RATE), whole[RATE : 2 * RATE])
+    with pytest.raises(AmbiError, match=r"0.0 to 4 s lies outside the audio of 3.300 s"):
+        load_audio(AudioSpan(piped, end=4), RATE)
+
+
+@pytest.mark.parametrize("mode", ["VARIABLE", "CONSTANT"])
+def test_an_mp3_that_does_not_state_its_length_is_heard_to_its_end(write, mode):
+    quiet_then_loud = np.concatenate([np.zeros(4 * RATE), noise(4)])  # its size misleads a guess of the length
+    path = write("a.mp3", quiet_then_loud, bitrate_mode=mode, compression_level=0.5)
+    whole = load_audio(AudioSpan(path), RATE)
+    heard = load_audio(AudioSpan(change(path, without_first_frame)), RATE)
+    # Without the frame nobody knows how much the encoder put before and behind the samples.
+    assert 0 <= len(heard) - len(whole) < 3000
+    offset = int(np.correlate(heard, whole[5 * RATE : 6 * RATE], "valid").argmax()) - 5 * RATE
+    np.testing.assert_allclose(heard[offset + 5 * RATE :][:RATE], whole[5 * RATE : 6 * RATE], atol=2e-3)
+
+
+def test_an_ogg_of_several_links_is_heard_to_its_end(write):
+    parts = [write(f"{seed}.ogg", noise(1, seed), format="OGG", subtype="OPUS") for seed in (0, 1)]
+    chained = Path(parts[0]).with_name("chained.ogg")
+    chained.write_bytes(b"".join(Path(part).read_bytes() for part in parts))
+    alone = [load_audio(AudioSpan(part), RATE) for part in parts]
+    assert np.array_equal(load_audio(AudioSpan(str(chained)), RATE), np.concatenate(alone))
+    assert np.array_equal(load_audio(AudioSpan(str(chained), 0.5, 1.5), RATE), np.concatenate(alone)[8000:24000])
+    other_rate = Path(write("48.ogg", noise(1), 48000, format="OGG", subtype="OPUS")).read_bytes()
+    chained.write_bytes(chained.read_bytes() + other_rate)
+    with pytest.raises(AmbiError, match="its parts differ in sample rate or channels"):
+        load_audio(AudioSpan(str(chained)), RATE)
+
+
+FORMATS = {
+    "a.wav": {},
+    "b.wav": {"subtype": "FLOAT"},
+    "c.wav": {"endian": "BIG"},
+    "d.wav": {"format": "RF64"},
+    "a.aiff": {},
+    "a.flac": {},
+    "a.mp3": {},
+    "a.ogg": {},
+    "opus.ogg": {"format": "OGG", "subtype": "OPUS"},
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("share", [0.5, 0.97])
+def test_a_file_that_was_cut_off_is_refused_in_every_format(write, name, share):
+    path = write(name, noise(4), **FORMATS[name])
+    assert len(load_audio(AudioSpan(path), RATE)) == 4 * RATE
+    change(path, lambda content: content[: round(share * len(content))])
+    with pytest.raises(AmbiError, match=r"breaks off .*; copy it anew from the release|cannot be decoded"):
+        load_audio(AudioSpan(path), RATE)
+
+
+def test_a_wav_whose_writer_did_not_know_its_length_is_heard_to_its_end(write):
+    path = write("a.wav", noise(1))
+    whole = load_audio(AudioSpan(path), RATE)
+    change(path, lambda content: content[:40] + b"\xff" * 4 + content[44:])
+    assert np.array_equal(load_audio(AudioSpan(path), RATE), whole)
+
+
+def test_floats_on_the_scale_of_integers_are_refused(write):
+    path = write("a.wav", noise(1) * 32768, subtype="FLOAT")
+    with pytest.raises(AmbiError, match=r"its samples are floats up to 16,3\d\d, as of integers; divide them"):
+        load_audio(AudioSpan(path), RATE)
+
+
+def test_samples_beyond_full_scale_are_clipped_counted_and_said_once(write, monkeypatch, caplog):
+    monkeypatch.setattr(audio, "clipped", {})
+    samples = tone(1) * 5
+    path = write("a.wav", samples, subtype="FLOAT")
+    for _ in range(2):
+        assert np.array_equal(load_audio(AudioSpan(path), RATE), samples.clip(-1, 1))
+    beyond = int((np.abs(samples) > 1).sum())
+    assert audio.clipped == {path: beyond}
+    assert [record.message for record in caplog.records] == [
+        f"{path}: {beyond} of 16000 samples lie beyond -1..1 and are clipped"
+    ]
+    load_audio(AudioSpan(write("b.wav", tone(1), subtype="FLOAT")), RATE)
+    assert len(audio.clipped) == 1
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "seconds", "sentence"),
+    [
+        (1, 1, 3, "its header states 1 Hz; give audio of 4,000 to 192,000 Hz"),
+        (3999, 1, 1, "its header states 3,999 Hz"),
+        (192_001, 1, 1, "its header states 192,001 Hz"),
+        (8000, 9, 1, "its header states 9 channels; give audio of at most 8"),
+        (4000, 1, 7201, "its header states 2.0 hours; give audio of at most 2 hours"),
+    ],
+)
+def test_a_header_that_no_clip_of_speech_has_is_refused_before_decoding(write, rate, channels, seconds, sentence):
+    path = write("a.wav", np.zeros((rate * seconds, channels), np.int16), rate)
+    for use in (lambda: load_audio(AudioSpan(path), RATE), lambda: check_audio_file(Path(path))):
+        with pytest.raises(AmbiError, match=sentence):
+            use()
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(4000, 8), (192_000, 1)])
+def test_what_is_within_the_limits_is_heard(write, rate, channels):
+    path = write("a.wav", np.zeros((rate, channels)), rate)
+    check_audio_file(Path(path))
+    assert len(load_audio(AudioSpan(path), RATE)) == RATE
 
 
 def test_missing_files_are_counted_and_the_first_is_named(write, tmp_path):
