@@ -1,8 +1,11 @@
-"""From votes to a distribution over labels: shares, ambiguity, ties, and what happens to labels outside the task."""
+"""From votes to a distribution over labels: shares, ambiguity, ties, single raters, and labels outside the task."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -69,6 +72,132 @@ def majority(p: ArrayLike) -> NDArray[np.float64]:
     p = np.asarray(p, dtype=float)
     top = p >= p.max(axis=-1, keepdims=True) - TIE_TOLERANCE  # every comparison with NaN is False
     return top / np.maximum(top.sum(axis=-1, keepdims=True), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """The raters of one clip. Raters who voted alike are one kind.
+
+    Attributes:
+        ballots: What a rater of each kind voted, shape (kinds, labels): one vote, or parts for several labels.
+        raters: The number of raters of each kind.
+    """
+
+    ballots: tuple[tuple[float, ...], ...]
+    raters: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """The number of raters."""
+        return sum(self.raters)
+
+    def votes(self, hands: ArrayLike) -> NDArray[np.float64]:
+        """Return the votes of some of the raters.
+
+        Args:
+            hands: How many raters of each kind these are, shape (..., kinds).
+
+        Returns:
+            Votes, shape (..., labels).
+        """
+        return np.asarray(hands, dtype=float) @ np.array(self.ballots)
+
+    def noise(self, hands: ArrayLike) -> NDArray[np.float64]:
+        """Return how far the shares of some raters are from those of infinitely many such raters.
+
+        The expected squared distance, estimated without bias from how much the n ballots differ. Rater i gives the vote
+        v_i of weight w_i, the shares are q = V / W with V = sum v_i and W = sum w_i, and the estimate is
+        n / (n - 1) sum |v_i - w_i q|^2 / W^2. Where all weights are 1, the squared error of a prediction p less this
+        noise is the mean of (p - v_i) . (p - v_j) over all pairs of different raters. Where each rater gives one whole
+        vote, the noise is sum q (1 - q) / (n - 1). Where weights differ it is the usual estimate for a ratio.
+
+        Source: Cochran (1977), Sampling techniques, chapter 6 (ratio estimators).
+
+        Args:
+            hands: How many raters of each kind there are, shape (..., kinds).
+
+        Returns:
+            Squared distances, shape (...). NaN for one rater or none, who cannot show how much raters differ.
+
+        >>> one_label, two_labels = (1.0, 0.0), (0.5, 0.5)
+        >>> float(Panel((one_label, two_labels), (1, 1)).noise([1, 1]))
+        0.0625
+        """
+        hands = np.asarray(hands, dtype=float)
+        ballots = np.array(self.ballots)
+        weights = ballots.sum(axis=1)
+        n, weight = hands.sum(axis=-1), hands @ weights
+        q = self.votes(hands) / np.where(weight > 0, weight, np.nan)[..., None]
+        spread = (
+            hands @ np.square(ballots).sum(axis=1)
+            - 2 * (q * (hands @ (weights[:, None] * ballots))).sum(axis=-1)
+            + np.square(q).sum(axis=-1) * (hands @ np.square(weights))
+        )
+        return np.maximum(spread, 0.0) / np.square(weight) * n / np.where(n > 1, n - 1, np.nan)
+
+
+def panel_of(
+    votes: ArrayLike, ratings: Sequence[Sequence[str]], labels: Sequence[str], merge: Mapping[str, str]
+) -> Panel | None:
+    """Return the raters behind the votes of a clip, or None if the votes do not tell them apart.
+
+    Without ratings of several labels, each whole vote is one rater. With such ratings each of the k labels of a rating
+    counts as 1/k of a vote or as a whole vote, whichever adds up to the votes.
+
+    Args:
+        votes: Votes over the task's labels, shape (labels,).
+        ratings: The labels that each rater named, in the words of the corpus; empty where the corpus has no ratings.
+        labels: The task's labels.
+        merge: Original label -> task label, as for `select_labels`.
+    """
+    several = sorted(map(tuple, ratings)) if any(len(rating) > 1 for rating in ratings) else []
+    counts = tuple(np.asarray(votes, dtype=float).tolist())
+    return _panel(counts, tuple(several), tuple(labels), tuple(merge.items()))
+
+
+@lru_cache(maxsize=100_000)
+def _panel(
+    votes: tuple[float, ...],
+    ratings: tuple[tuple[str, ...], ...],
+    labels: tuple[str, ...],
+    merge: tuple[tuple[str, str], ...],
+) -> Panel | None:
+    if not ratings:
+        if any(count % 1 for count in votes):
+            return None
+        kinds = [number for number, count in enumerate(votes) if count]
+        ballots = np.eye(len(votes))[kinds].tolist()
+        return Panel(tuple(map(tuple, ballots)), tuple(int(votes[kind]) for kind in kinds))
+    for split in (True, False):
+        counted: Counter[tuple[float, ...]] = Counter()
+        for rating in ratings:
+            parts = dict.fromkeys(rating, 1 / len(rating) if split else 1.0)
+            inside = select_labels(parts, labels, dict(merge), "renormalise")
+            if inside is not None:
+                counted[tuple(inside.tolist())] += 1
+        panel = Panel(tuple(counted), tuple(counted.values()))
+        if counted and np.allclose(panel.votes(panel.raters), votes):
+            return panel
+    return None
+
+
+def noise_of_whole_votes(votes: ArrayLike) -> NDArray[np.float64]:
+    """Return `Panel.noise` of panels in which each vote is one rater: sum q (1 - q) / (n - 1).
+
+    Args:
+        votes: Votes, shape (..., labels).
+
+    Returns:
+        Squared distances, shape (...). NaN where a count is not whole, since the raters are then unknown, and where
+        there are fewer than two votes.
+
+    >>> noise_of_whole_votes([[3, 1], [2.5, 1.5]]).tolist()
+    [0.125, nan]
+    """
+    counts, q = np.asarray(votes, dtype=float), shares(votes)
+    n = counts.sum(axis=-1)
+    known = (n > 1) & (counts == np.round(counts)).all(axis=-1)
+    return (q * (1 - q)).sum(axis=-1) / np.where(known, n - 1, np.nan)
 
 
 def select_labels(

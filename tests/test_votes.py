@@ -1,3 +1,5 @@
+from itertools import permutations
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import entropy
 
-from ambi_eval.votes import entropy_bits, majority, select_labels, shares
+from ambi_eval.votes import Panel, entropy_bits, majority, noise_of_whole_votes, panel_of, select_labels, shares
 
 COUNTS = arrays(float, st.tuples(st.integers(1, 5), st.integers(2, 6)), elements=st.integers(0, 12).map(float))
 
@@ -77,3 +79,63 @@ LABELS = ["angry", "happy", "neutral"]
 def test_labels_are_merged_dropped_or_renormalised(votes, merge, outside, expected):
     counts = select_labels(votes, LABELS, merge, outside)
     assert (None if counts is None else counts.tolist()) == expected
+
+
+@pytest.mark.parametrize(
+    ("ratings", "votes", "ballots"),
+    [
+        ([["angry"], ["happy", "sad"]], [1, 0.5, 0.5], {(1, 0, 0): 1, (0, 0.5, 0.5): 1}),
+        ([["angry"], ["happy", "sad"], ["sad", "happy"]], [1, 1, 1], {(1, 0, 0): 1, (0, 0.5, 0.5): 2}),
+        ([["angry"], ["happy", "sad"]], [1, 1, 1], {(1, 0, 0): 1, (0, 1, 1): 1}),
+        ([["excited", "happy"], ["sad"]], [0, 1, 1], {(0, 1, 0): 1, (0, 0, 1): 1}),
+        ([["angry", "fear"], ["sad"], ["fear"]], [0.5, 0, 1], {(0.5, 0, 0): 1, (0, 0, 1): 1}),
+        ([["angry"], ["angry"], ["sad"]], [2, 0, 1], {(1, 0, 0): 2, (0, 0, 1): 1}),
+        ([], [2, 0, 1], {(1, 0, 0): 2, (0, 0, 1): 1}),
+    ],
+)
+def test_single_ratings_tell_which_raters_split_their_vote(ratings, votes, ballots):
+    read = panel_of(votes, ratings, ["angry", "happy", "sad"], {"excited": "happy"})
+    assert dict(zip(read.ballots, read.raters, strict=True)) == ballots
+
+
+@pytest.mark.parametrize(("ratings", "votes"), [([], [0.5, 0.5, 1]), ([["angry", "sad"], ["sad"]], [1, 0, 0])])
+def test_votes_that_no_single_ratings_add_up_to_have_no_panel(ratings, votes):
+    assert panel_of(votes, ratings, ["angry", "happy", "sad"], {"excited": "happy"}) is None
+
+
+BALLOTS = st.lists(
+    st.sampled_from([(1.0, 0, 0), (0, 1.0, 0), (0, 0.5, 0.5), (1 / 3, 1 / 3, 1 / 3)]), min_size=2, max_size=6
+)
+
+
+@given(BALLOTS, arrays(float, 3, elements=st.floats(0.01, 1)).map(shares))
+def test_the_squared_error_less_the_noise_is_the_mean_over_pairs_of_different_ballots(ballots, p):
+    panel = Panel(tuple(ballots), (1,) * len(ballots))
+    pairs = [(p - a) @ (p - b) for a, b in permutations(np.array(ballots), 2)]
+    q = shares(panel.votes(panel.raters))
+    assert np.square(p - q).sum() - panel.noise(panel.raters) == pytest.approx(np.mean(pairs))
+
+
+@given(st.lists(st.integers(0, 5), min_size=3, max_size=3).filter(lambda votes: sum(votes) > 1))
+def test_the_noise_of_whole_votes_is_that_of_their_panel(votes):
+    panel = panel_of(votes, [], ["a", "b", "c"], {})
+    assert noise_of_whole_votes(votes) == pytest.approx(panel.noise(panel.raters))
+
+
+@pytest.mark.parametrize("weights", [[1.0], [0.5, 1.0], [1.0, 2.0]])
+def test_the_noise_is_the_expected_squared_distance_of_a_panel_from_infinitely_many_raters(weights):
+    rng = np.random.default_rng(0)
+    kinds = np.array([[1.0, 0, 0], [0, 1.0, 0], [0, 0.5, 0.5], [0, 0, 1.0]])
+    ballots = np.concatenate([weight * kinds for weight in weights])
+    chance = shares(rng.random(len(ballots)))
+    truth = shares(chance @ ballots)
+    panel = Panel(tuple(map(tuple, ballots.tolist())), (1,) * len(ballots))
+    hands = rng.multinomial(12, chance, 40_000)
+    distance = np.square(shares(panel.votes(hands)) - truth).sum(axis=1).mean()
+    tolerance = 0.01 if len(weights) == 1 else 0.03  # where raters weigh differently the estimate is for large panels
+    assert panel.noise(hands).mean() == pytest.approx(distance, rel=tolerance)
+
+
+@pytest.mark.parametrize("hands", [[0, 0], [1, 0]])
+def test_fewer_than_two_raters_do_not_show_how_much_raters_differ(hands):
+    assert np.isnan(Panel(((1.0, 0.0), (0.0, 1.0)), (2, 2)).noise(hands))

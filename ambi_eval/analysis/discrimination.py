@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ambi_eval.analysis import estimate
 from ambi_eval.analysis.estimate import Estimate
-from ambi_eval.analysis.references.panels import dealt, panel_of
+from ambi_eval.analysis.references.panels import dealt
 from ambi_eval.corpora.manifest import Clip
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.votes import TIE_TOLERANCE, entropy_bits, shares
@@ -77,18 +76,14 @@ def two_alternatives(p: Array, votes: Array, clips: Sequence[Clip], clusters: Se
     )
 
 
-def human_two_alternatives(
-    selection: Selection, config: Mapping[str, Any], guessers: Callable[[int], int]
-) -> Discrimination | None:
+def human_two_alternatives(selection: Selection, guessers: Callable[[int], int]) -> Discrimination | None:
     """Return the same for some raters of each clip against its other raters, averaged over random deals.
 
     Args:
         selection: The clips.
-        config: The configuration that selected them (`labels`, `merge`).
         guessers: Size of a panel -> how many of its raters guess.
     """
-    panels = [panel_of(clip, votes, config) for clip, votes in zip(selection.clips, selection.votes, strict=True)]
-    trials = dealt(panels, guessers)
+    trials = dealt(selection.panels, guessers)
     if trials is None:
         return None
     rng = np.random.default_rng(estimate.SEED)

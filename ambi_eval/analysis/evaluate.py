@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from ambi_eval.analysis import estimate
 from ambi_eval.analysis.estimate import Estimate
-from ambi_eval.analysis.references.agreement import squared_error_of_one_rater
 from ambi_eval.analysis.references.panels import Trials
+from ambi_eval.corpora.selection import Selection
 from ambi_eval.metrics import METRICS, Metric
 
 Array = NDArray[np.float64]
@@ -26,23 +26,21 @@ class Scorer:
 
     def __init__(
         self,
-        votes: Array,
-        clusters: Sequence[str],
+        selection: Selection,
         bins: Sequence[NDArray[np.bool_]] = (),
         metrics: Collection[str] = METRICS.keys(),
     ) -> None:
         """Take the clips.
 
         Args:
-            votes: Votes of all clips, shape (clips, labels).
-            clusters: Whom each clip depends on.
+            selection: The clips.
             bins: Which clips are in each bin, shape (clips,).
             metrics: Names of the metrics; `worth_raters` comes with `sq_debiased`.
         """
         self.metrics = {name: METRICS[name] for name in metrics}
-        self.clusters = clusters
-        self.groups = [np.ones(len(votes), dtype=bool), *bins]
-        self.one_rater = squared_error_of_one_rater(votes)
+        self.clusters = selection.clusters
+        self.groups = [np.ones(len(selection.votes), dtype=bool), *bins]
+        self.one_rater = selection.one_rater
 
     def score(self, trials: Trials, p: Array) -> list[Scores]:
         """Return every metric asked for, and `worth_raters`, over all clips and then in each bin.
@@ -58,7 +56,7 @@ class Scorer:
         draws = [trials.draw(rng) for _ in range(DRAWS if trials.random else 1)]
         of_clips = {}
         for name, metric in self.metrics.items():
-            of_cases = metric.per_clip(p, trials.votes)
+            of_cases = metric.per_clip(p, trials.votes, trials.noise)
             if of_cases is not None:
                 of_clips[name] = trials.expected(of_cases)
         everything = []

@@ -66,7 +66,7 @@ def compare(differences: Mapping[str, ArrayLike], clusters: Sequence[str]) -> di
     }
 
 
-def linearised(metric: Metric, p: ArrayLike, votes: ArrayLike) -> Array | None:
+def linearised(metric: Metric, p: ArrayLike, votes: ArrayLike, noise: ArrayLike | None = None) -> Array | None:
     """Return a number per clip whose mean is the metric's value and whose spread is that of the value.
 
     The value plus each clip's influence on it. Of a mean over clips these are as good as the clips' scores; of F1 and
@@ -76,12 +76,13 @@ def linearised(metric: Metric, p: ArrayLike, votes: ArrayLike) -> Array | None:
         metric: The metric.
         p: Predicted distributions, shape (clips, labels).
         votes: Votes, shape (clips, labels).
+        noise: The noise of each panel, shape (clips,), as `Metric` takes it.
 
     Returns:
         Values, shape (clips,), or None where the metric has no closed form of its influence.
     """
-    influence = metric.influence(p, votes)
-    return None if influence is None else metric.value(p, votes) + influence
+    influence = metric.influence(p, votes, noise)
+    return None if influence is None else metric.value(p, votes, noise) + influence
 
 
 def bootstrap_mean(scores: ArrayLike, clusters: Sequence[str], resamples: int = RESAMPLES) -> Estimate:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -64,16 +64,10 @@ def score_file(
     """
     predictions = read_predictions(path, selection.clips, config["labels"], allow_partial=allow_partial)
     p, notes, clips = predictions.p, list(predictions.notes), predictions.clips
-    here = replace(
-        selection,
-        clips=[selection.clips[clip] for clip in clips],
-        votes=selection.votes[clips],
-        clusters=[selection.clusters[clip] for clip in clips],
-        heard=[selection.heard[clip] for clip in clips],
-    )
+    here = selection.at(clips)
     if smooth:
         p, note = smooth_towards_prior(p, here.votes, here.clusters)
         notes.append(note)
     bins = ambiguity_bins(here.votes if bin_votes is None else bin_votes[clips], edges)
-    overall, *binned = Scorer(here.votes, here.clusters, [b.members for b in bins]).score(certain(here.votes), p)
+    overall, *binned = Scorer(here, [b.members for b in bins]).score(certain(here), p)
     return SystemScores(overall, binned, baselines(here, config, bins, acoustic=acoustic), notes)

@@ -51,6 +51,7 @@ def check_metrics(names: Sequence[str], task: str) -> tuple[str, ...]:
 def score_clips(
     predictions: Sequence[Prediction],
     votes: NDArray[np.float64],
+    noise: NDArray[np.float64],
     metrics: Sequence[str],
     *,
     curve: bool = False,
@@ -64,6 +65,7 @@ def score_clips(
     Args:
         predictions: One per clip.
         votes: Human votes, shape (clips, C).
+        noise: The noise of each panel, shape (clips,): `Panel.noise`.
         metrics: Names of the metrics asked for.
         curve: Whether a part of a pool is a smaller pool of its kind, so that `jsd_bits@5` means something.
         oracle: Whether to add `oracle_jsd_bits`, the divergence of the one answer of the pool that is nearest to the
@@ -77,7 +79,7 @@ def score_clips(
     for numbers in by_size.values():
         for start in range(0, len(numbers), CLIPS_AT_ONCE):
             chunk = numbers[start : start + CLIPS_AT_ONCE]
-            columns = _columns([predictions[number] for number in chunk], votes[chunk], metrics, curve)
+            columns = _columns([predictions[number] for number in chunk], votes[chunk], noise[chunk], metrics, curve)
             if oracle and predictions[chunk[0]].pool.size > 1:
                 columns["oracle_jsd_bits"] = _nearest([predictions[number] for number in chunk], votes[chunk])
                 # The clips half the corpus away, where other speakers stand.
@@ -90,7 +92,11 @@ def score_clips(
 
 
 def _columns(
-    predictions: Sequence[Prediction], votes: NDArray[np.float64], metrics: Sequence[str], curve: bool
+    predictions: Sequence[Prediction],
+    votes: NDArray[np.float64],
+    noise: NDArray[np.float64],
+    metrics: Sequence[str],
+    curve: bool,
 ) -> dict[str, Sequence[float]]:
     """Return each metric's scores of clips whose pools have one size, one per clip."""
     pools, reducer = Pool.stack([prediction.pool for prediction in predictions]), predictions[0].reducer
@@ -103,7 +109,7 @@ def _columns(
         parts.append(reducer.reduce(pools, np.concatenate(members)))
     # Label by label in memory: sums over a handful of labels are then several times faster.
     rows = np.moveaxis(np.concatenate([np.moveaxis(part, -1, 0) for part in parts], axis=2), 0, -1)
-    votes = votes[:, None]
+    votes, noise = votes[:, None], noise[:, None]
     columns: dict[str, Sequence[float]] = {}
     for name in metrics:
         if name == "tokens_per_clip":
@@ -116,7 +122,7 @@ def _columns(
             for n, start, end in zip(points, ends, ends[1:], strict=False):
                 columns[f"{name}@{n}"] = scores[:, start:end].mean(axis=1).tolist()
         else:
-            columns[name] = _clip_metric(name).per_clip(rows[:, :1], votes)[:, 0].tolist()
+            columns[name] = _clip_metric(name).per_clip(rows[:, :1], votes, noise)[:, 0].tolist()
     columns["invalid_rate"] = [float(prediction.invalid) for prediction in predictions]
     return columns
 

@@ -13,6 +13,7 @@ from ambi_eval.corpora.manifest import Clip, read_manifest
 from ambi_eval.corpora.selection import Selection, corpus_clips, select
 from ambi_eval.errors import AmbiError
 from ambi_eval.paths import manifest_path
+from ambi_eval.votes import Panel
 
 Against = Literal["voice", "face", "av", "acted"]
 
@@ -52,27 +53,26 @@ def halve_panels(selection: Selection) -> tuple[Selection, NDArray[np.float64], 
         selection: The clips.
 
     Returns:
-        The clips whose panels can be halved (two whole votes or more), with the votes to score against; the votes to
+        The clips whose panels can be halved (two raters or more), with the votes to score against; the votes to
         make bins from, shape (clips, labels); and a sentence that says how many clips are left out.
 
     Raises:
         AmbiError: If no panel can be halved.
     """
-    votes = selection.votes
-    whole = np.flatnonzero((votes == np.round(votes)).all(axis=1) & (votes.sum(axis=1) >= 2)).tolist()
-    if not whole:
-        raise AmbiError("no panel has two whole votes to be halved: leave out --bin-on-half")
+    there = [number for number, panel in enumerate(selection.panels) if panel is not None and panel.size >= 2]
+    if not there:
+        raise AmbiError("no clip has two raters that its votes tell apart: leave out --bin-on-half")
     rng = np.random.default_rng(0)
-    binned = np.array([rng.multivariate_hypergeometric(v.astype(int), int(v.sum()) // 2) for v in votes[whole]], float)
-    halved = replace(
-        selection,
-        clips=[replace(selection.clips[clip], ratings=()) for clip in whole],
-        votes=votes[whole] - binned,
-        clusters=[selection.clusters[clip] for clip in whole],
-        heard=[selection.heard[clip] for clip in whole],
-    )
-    left_out = f", {len(votes) - len(whole)} clips left out" if len(whole) < len(votes) else ""
-    return halved, binned, f"bins made from one half of each panel, scores against the other half{left_out}"
+    halved, binned, judges = selection.at(there), [], []
+    for panel in halved.panels:
+        assert panel is not None
+        hands = rng.multivariate_hypergeometric(panel.raters, panel.size // 2)
+        binned.append(panel.votes(hands))
+        judges.append(Panel(panel.ballots, tuple((np.array(panel.raters) - hands).tolist())))
+    halved = replace(halved, votes=np.array([panel.votes(panel.raters) for panel in judges]), panels=judges)
+    count = len(selection.clips) - len(there)
+    left_out = f", {count} clips left out" if count else ""
+    return halved, np.array(binned), f"bins made from one half of each panel, scores against the other half{left_out}"
 
 
 def _acted(config: Mapping[str, Any], clips: Iterable[Clip]) -> list[Clip]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ambi_eval.config.load import beside
 from ambi_eval.corpora.manifest import Clip, read_manifest
 from ambi_eval.corpora.registry import ensure_manifest
 from ambi_eval.errors import AmbiError
-from ambi_eval.votes import majority, select_labels
+from ambi_eval.votes import Panel, majority, panel_of, select_labels
 
 Heard = dict[str, Any]
 
@@ -22,7 +23,7 @@ Heard = dict[str, Any]
 UNKNOWN_CLUSTER = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Selection:
     """The clips that a task asks about.
 
@@ -32,6 +33,7 @@ class Selection:
         clusters: Who depends on whom: the speaker or session of each clip.
         heard: What the model hears of each clip: path, start, end and control; None where it only reads.
         left_out: Number of clips of the manifest that are not asked about, by reason.
+        panels: The single raters of each clip; None where the votes do not tell them apart.
     """
 
     clips: Sequence[Clip]
@@ -39,6 +41,33 @@ class Selection:
     clusters: Sequence[str]
     heard: Sequence[Heard | None]
     left_out: Mapping[str, int]
+    panels: Sequence[Panel | None]
+
+    @cached_property
+    def noise(self) -> NDArray[np.float64]:
+        """How far each clip's shares are from those of infinitely many raters, shape (clips,): see `Panel.noise`."""
+        return np.array([np.nan if panel is None else panel.noise(panel.raters) for panel in self.panels], dtype=float)
+
+    @cached_property
+    def one_rater(self) -> NDArray[np.float64]:
+        """The `sq_debiased` that one random rater of each panel gets on average, shape (clips,).
+
+        The noise of the mean of n raters is 1/n of that of one rater. Where each rater gives one whole vote, this is
+        n / (n - 1) sum q (1 - q).
+        """
+        return self.noise * [np.nan if panel is None else panel.size for panel in self.panels]
+
+    def at(self, numbers: ArrayLike) -> Selection:
+        """Return some of the clips, by their numbers, in the order of the numbers."""
+        rows = np.asarray(numbers, dtype=int).tolist()
+        return replace(
+            self,
+            clips=[self.clips[row] for row in rows],
+            votes=self.votes[rows],
+            clusters=[self.clusters[row] for row in rows],
+            heard=[self.heard[row] for row in rows],
+            panels=[self.panels[row] for row in rows],
+        )
 
     def summary(self) -> str:
         """Return one line for the log: clips, what was left out and why, clusters, the best reachable accuracy."""
@@ -94,6 +123,10 @@ def select(config: Mapping[str, Any], clips: Iterable[Clip], *, hear: bool = Tru
         clusters=[getattr(clip, config["cluster"]) or UNKNOWN_CLUSTER for clip, _ in kept],
         heard=[heard.get(clip.id) for clip, _ in kept],
         left_out={reason: count for reason, count in left_out.items() if count},
+        panels=[
+            panel_of(votes, [rating.labels for rating in clip.ratings], config["labels"], config["merge"])
+            for clip, votes in kept
+        ],
     )
 
 

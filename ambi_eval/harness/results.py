@@ -8,7 +8,7 @@ import logging
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -240,13 +240,7 @@ def _selection(path: Path, config: Json, samples: Mapping[str, Json]) -> Selecti
             f"{path}: {len(lost)} of its clips are not in the manifest '{config['manifest']}', the first is "
             f"'{lost[0]}': prepare the corpus as it was, or repeat the run."
         )
-    return replace(
-        whole,
-        clips=[whole.clips[number] for number in here],
-        votes=whole.votes[here],
-        clusters=[whole.clusters[number] for number in here],
-        heard=[],
-    )
+    return whole.at(here)
 
 
 def _pipeline(name: str, samples: Sequence[Json], labels: Sequence[str]) -> Pipeline:
@@ -262,7 +256,7 @@ def _pipeline(name: str, samples: Sequence[Json], labels: Sequence[str]) -> Pipe
 def _check_votes(path: Path, config: Json, selection: Selection, pipeline: Pipeline) -> None:
     """Raise if the votes in the manifest are not those that the run was scored against."""
     for name, metric in METRICS.items():
-        scores = metric.per_clip(pipeline.p, selection.votes)
+        scores = metric.per_clip(pipeline.p, selection.votes, selection.noise)
         if scores is not None and name in pipeline.logged:
             changed = np.flatnonzero(~np.isclose(scores, pipeline.logged[name], atol=1e-6, equal_nan=True))
             if len(changed):

@@ -247,13 +247,16 @@ class AmbiguousEmotionTask(ConfigurableTask):
         ]
         ids = [pool.doc["id"] for pool in pools]
         rows = [self.rows[clip] for clip in ids]
-        clusters, votes = [self.selection.clusters[row] for row in rows], self.selection.votes[rows]
+        clusters = [self.selection.clusters[row] for row in rows]
+        votes, noise = self.selection.votes[rows], self.selection.noise[rows]
         for number, pipeline in enumerate(self._filters):
             pipeline.apply(pools)
             predictions = [pool.filtered_resps[pipeline.name] for pool in pools]
             if not all(isinstance(prediction, Prediction) for prediction in predictions):
                 raise AmbiError(f"{self.config.task}: the pipeline '{pipeline.name}' must end with an ambi_* filter")
-            scores = score_clips(predictions, votes, self.metrics, curve=self._has_curve, oracle=number == 0)
+            scores = score_clips(
+                predictions, votes, noise, self.metrics, curve=self._has_curve, oracle=number == 0
+            )
             for i, (pool, prediction) in enumerate(zip(pools, predictions, strict=True)):
                 result = ClipResult(ids[i], clusters[i], prediction.distribution, votes[i])
                 candidates = _attributes(pool.resps) if number == 0 else None

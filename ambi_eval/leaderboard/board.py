@@ -173,8 +173,8 @@ def _board(corpus: str, entries: Sequence[_Entry]) -> Board:
             if own is None or selection is None:
                 raise RuntimeError(f"{entry.task} has scores without votes")
             whole = len(own.clips) == len(selection.clips)
-            scorer = Scorer(own.votes, own.clusters, [b.members for b in bins] if whole else [], SHOWN)
-            scores, *binned = scorer.score(certain(own.votes), p)
+            scorer = Scorer(own, [b.members for b in bins] if whole else [], SHOWN)
+            scores, *binned = scorer.score(certain(own), p)
             scores[INVALID] = intervals.of_mean(np.isnan(p).any(axis=1).astype(float), own.clusters)
             rows.append(_row(entry, pipeline, scores, [of_bin[HEADLINE] for of_bin in binned]))
             if whole and rows[-1].control == "none":

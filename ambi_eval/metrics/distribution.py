@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ambi_eval.votes import TIE_TOLERANCE, entropy_bits, shares
+from ambi_eval.votes import TIE_TOLERANCE, entropy_bits, noise_of_whole_votes, shares
 
 # Every function here takes `p`, predicted distributions, and `votes`, counts per label, both of shape (..., labels) and
 # broadcast against each other, and returns one number per clip, shape (...). q stands for the human shares,
@@ -184,24 +184,24 @@ def brier_mean(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
     return brier_sum(p, votes) / np.shape(votes)[-1]
 
 
-def squared_error_debiased(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
-    """Return sum (p - q)^2 - sum q (1 - q) / (n - 1): the squared error against infinitely many raters.
+def squared_error_debiased(p: ArrayLike, votes: ArrayLike, noise: ArrayLike | None = None) -> NDArray[np.float64]:
+    """Return sum (p - q)^2 less the noise of the panel: the squared error against infinitely many raters.
 
-    n is the number of votes. With n raters drawn independently from true shares t, E sum (p - q)^2 exceeds
-    sum (p - t)^2 by sum t (1 - t) / n, of which the second term is the unbiased estimate. So the mean over clips does
-    not depend on the size of the panels, and a perfect prediction scores 0 on average. Single clips may be negative.
+    A finite panel is off the true shares t, so E sum (p - q)^2 exceeds sum (p - t)^2. `votes.Panel.noise` estimates
+    that excess without bias from the single ballots: the result is the mean of (p - e_i) . (p - e_j) over all pairs of
+    different ballots e_i and e_j. So the mean over clips does not depend on the size of the panels, and a perfect
+    prediction scores 0 on average. Single clips may be negative.
 
     Args:
         p: Predicted distributions, shape (..., labels).
         votes: Votes, shape (..., labels).
+        noise: The noise of each panel, shape (...). None: each vote is one rater's.
 
     Returns:
-        Squared errors, shape (...), -0.5 to 2 for whole votes. NaN for a clip with one vote or less, which cannot show
-        how much its raters vary.
+        Squared errors, shape (...), -0.5 to 2 for whole votes. NaN where the noise is unknown: for a clip with one
+        rater, and for votes that are not whole and come without single ballots.
 
     >>> round(float(squared_error_debiased([0.5, 0.5], [3, 1])), 4)
     0.0
     """
-    n, q = np.sum(votes, axis=-1, dtype=float), shares(votes)
-    variance = (q * (1 - q)).sum(axis=-1) / np.where(n > 1, n - 1, np.nan)
-    return brier_sum(p, votes) - variance
+    return brier_sum(p, votes) - (noise_of_whole_votes(votes) if noise is None else np.asarray(noise, dtype=float))

@@ -21,6 +21,9 @@ Array = NDArray[np.float64]
 class Metric(ABC):
     """A score of predictions `p` against `votes`, both of shape (clips, labels).
 
+    `noise`, shape (clips,), says how far each panel's shares are from those of infinitely many raters (`votes.Panel`).
+    None stands for panels in which each vote is one rater's. Only `sq_debiased` uses it.
+
     A row of `p` that holds NaN is an invalid clip: the model gave no valid prediction. It is never left out.
 
     Attributes:
@@ -47,15 +50,15 @@ class Metric(ABC):
         return self.worst_score / (n_labels if self.worst_is_per_label else 1)
 
     @abstractmethod
-    def per_clip(self, p: ArrayLike, votes: ArrayLike) -> Array | None:
+    def per_clip(self, p: ArrayLike, votes: ArrayLike, noise: ArrayLike | None = None) -> Array | None:
         """Return the score of each clip, shape (clips,), or None if only a set of clips has a score."""
 
     @abstractmethod
-    def value(self, p: ArrayLike, votes: ArrayLike) -> float:
+    def value(self, p: ArrayLike, votes: ArrayLike, noise: ArrayLike | None = None) -> float:
         """Return the score of all clips; NaN if there is none."""
 
     @abstractmethod
-    def influence(self, p: ArrayLike, votes: ArrayLike) -> Array | None:
+    def influence(self, p: ArrayLike, votes: ArrayLike, noise: ArrayLike | None = None) -> Array | None:
         """Return each clip's influence on the value, shape (clips,), or None where there is no closed form.
 
         `clustered.clustered_standard_error` turns influences into an error bar.
@@ -71,24 +74,27 @@ class ClipMetric(Metric):
 
     Attributes:
         of_clip: (p, votes), each of shape (..., labels) -> scores, shape (...).
+        needs_noise: Whether `of_clip` also takes the noise of the panels, shape (...).
     """
 
-    of_clip: Callable[[ArrayLike, ArrayLike], Array]
+    of_clip: Callable[..., Array]
+    needs_noise: bool = False
 
-    def per_clip(self, p: ArrayLike, votes: ArrayLike) -> Array:
+    def per_clip(self, p: ArrayLike, votes: ArrayLike, noise: ArrayLike | None = None) -> Array:
         """Return the score of each clip, shape (...) for inputs of shape (..., labels)."""
         p = np.asarray(p, dtype=float)
         invalid = np.isnan(p).any(axis=-1)
-        scores = self.of_clip(np.where(invalid[..., None], 0.0, p), votes)  # so that NaN can come from the votes only
+        given = np.where(invalid[..., None], 0.0, p)  # so that NaN can come from the votes only
+        scores = self.of_clip(given, votes, noise) if self.needs_noise else self.of_clip(given, votes)
         return np.where(invalid & ~np.isnan(scores), self.worst(p.shape[-1]), scores)
 
-    def value(self, p: ArrayLike, votes: ArrayLike) -> float:
+    def value(self, p: ArrayLike, votes: ArrayLike, noise: ArrayLike | None = None) -> float:
         """Return the mean over the clips where the score is defined; NaN if there is none."""
-        return mean_of_defined(self.per_clip(p, votes))
+        return mean_of_defined(self.per_clip(p, votes, noise))
 
-    def influence(self, p: ArrayLike, votes: ArrayLike) -> Array:
+    def influence(self, p: ArrayLike, votes: ArrayLike, noise: ArrayLike | None = None) -> Array:
         """Return each clip's score minus the mean; 0 where the score is undefined."""
-        return influence_on_mean(self.per_clip(p, votes))
+        return influence_on_mean(self.per_clip(p, votes, noise))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,14 +109,14 @@ class SetMetric(Metric):
     of_set: Callable[[ArrayLike, ArrayLike], float]
     influence_of_set: Callable[[ArrayLike, ArrayLike], Array] | None = None
 
-    def per_clip(self, p: ArrayLike, votes: ArrayLike) -> None:
+    def per_clip(self, p: ArrayLike, votes: ArrayLike, noise: ArrayLike | None = None) -> None:
         """Return None: a single clip has no score."""
 
-    def value(self, p: ArrayLike, votes: ArrayLike) -> float:
+    def value(self, p: ArrayLike, votes: ArrayLike, noise: ArrayLike | None = None) -> float:
         """Return the score of the set; NaN if the set is empty or leaves the score undefined."""
         return self.of_set(p, votes) if len(np.asarray(p)) else float("nan")
 
-    def influence(self, p: ArrayLike, votes: ArrayLike) -> Array | None:
+    def influence(self, p: ArrayLike, votes: ArrayLike, noise: ArrayLike | None = None) -> Array | None:
         """Return each clip's influence on the value by the delta method, or None where there is no closed form."""
         return self.influence_of_set(p, votes) if self.influence_of_set else None
 
@@ -164,6 +170,7 @@ _ROWS = (
         best=0,
         worst_score=2,
         of_clip=distribution.squared_error_debiased,
+        needs_noise=True,
     ),
     ClipMetric(
         name="acc",

@@ -139,7 +139,7 @@ def _section(tasks: Sequence[tuple[str, TaskRun]]) -> Section:
         cluster=config["cluster"],
         raters=(float(raters.min()), float(raters.mean()), float(raters.max())),
         ambiguity=float(entropy_bits(shares(votes)).mean()),
-        krippendorff_alpha=krippendorff_alpha(votes),
+        krippendorff_alpha=krippendorff_alpha(selection.panels),
         best_accuracy=float(majority(votes).max(axis=1).mean()),
         bins=[BinFacts(b.name, b.low, b.high, int(b.members.sum())) for b in bins],
         references=references,
@@ -169,7 +169,7 @@ def _references(
 ) -> tuple[dict[str, Reference], list[str]]:
     found = baselines(selection, config, bins, acoustic=False)
     prior = np.broadcast_to(shares(selection.votes).mean(axis=0), selection.votes.shape)
-    choices = {name: human_two_alternatives(selection, config, who) for name, who in HUMAN_REFERENCES.items()}
+    choices = {name: human_two_alternatives(selection, who) for name, who in HUMAN_REFERENCES.items()}
     constant = two_alternatives(prior, selection.votes, selection.clips, selection.clusters)
     choices |= dict.fromkeys(CONSTANTS, constant)
     references = {}
@@ -183,14 +183,14 @@ def _references(
                 binned=[scores[name] for scores in found.binned],
                 two_alternatives=choice.score if choice else None,
             )
-    return references, [note for note in found.notes if note.startswith(SHOWN_REFERENCES)]
+    return references, [note for note in found.notes if note.startswith((*SHOWN_REFERENCES, "sq_debiased"))]
 
 
 def _systems(tasks: Sequence[tuple[str, TaskRun]], bins: Sequence[Bin]) -> list[System]:
     """Return all systems of a section, the best first."""
-    selection, config = tasks[0][1].selection, tasks[0][1].config
-    scorer = Scorer(selection.votes, selection.clusters, [b.members for b in bins])
-    held_out = HeldOutRaters(selection, config)
+    selection = tasks[0][1].selection
+    scorer = Scorer(selection, [b.members for b in bins])
+    held_out = HeldOutRaters(selection)
     work = [(model, task, pipeline) for model, task in tasks for pipeline in task.pipelines.values()]
     systems, errors = [], []
     for model, task, pipeline in tqdm(work, "systems", unit="system", disable=None):
@@ -214,7 +214,7 @@ def _system(
     bins: Sequence[Bin],
 ) -> System:
     p, votes, clusters = pipeline.p, task.votes, task.selection.clusters
-    overall, *binned = scorer.score(certain(votes), p)
+    overall, *binned = scorer.score(certain(task.selection), p)
     errors = np.asarray(METRICS[HEADLINE].per_clip(p, votes))
     prior = np.broadcast_to(shares(votes).mean(axis=0), votes.shape)
     above_prior = errors - np.asarray(METRICS[HEADLINE].per_clip(prior, votes))

@@ -115,9 +115,9 @@ def _pair(first: System, second: System) -> Pair:
             f"{first_name} and {second_name} cannot be compared: they share {len(common)} clips, and the labels "
             f"({', '.join(a.config['labels'])}; {', '.join(b.config['labels'])}) and votes of these must be the same."
         )
-    votes, differences = a.votes[here], {}
+    votes, noise, differences = a.votes[here], a.selection.noise[here], {}
     for name, metric in METRICS.items():
-        of_first, of_second = linearised(metric, p.p[here], votes), linearised(metric, q.p[there], votes)
+        of_first, of_second = (linearised(metric, each, votes, noise) for each in (p.p[here], q.p[there]))
         if of_first is not None and of_second is not None:
             differences[name] = of_first - of_second
     return Pair(

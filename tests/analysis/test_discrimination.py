@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
+from support.selections import selection_of
 
 from ambi_eval.analysis.discrimination import human_two_alternatives, two_alternatives
 from ambi_eval.corpora.manifest import Clip
-from ambi_eval.corpora.selection import Selection
 from ambi_eval.votes import shares
 
 VOTES = np.array([[4.0, 0, 0], [0, 3, 1], [2, 2, 0], [1, 1, 2], [0, 0, 5]])
@@ -85,14 +85,13 @@ def test_predictions_for_several_deals_are_averaged():
 
 def test_raters_of_panels_of_one_cannot_be_dealt():
     votes = np.eye(3)[[0, 1, 2, 0, 1]]
-    selection = Selection(CLIPS, votes, CLUSTERS, [], {})
-    config = {"labels": ["x", "y", "z"], "merge": {}}
-    assert human_two_alternatives(selection, config, lambda raters: raters // 2) is None
+    selection = selection_of(votes, CLUSTERS, clips=CLIPS)
+    assert human_two_alternatives(selection, lambda raters: raters // 2) is None
 
 
 @pytest.mark.parametrize(("guessers", "expected"), [(lambda raters: 1, 0.745), (lambda raters: raters // 2, 0.840)])
-def test_people_on_crema_d(crema_d_selection, crema_d_config, guessers, expected):
-    result = human_two_alternatives(crema_d_selection, crema_d_config, guessers)
+def test_people_on_crema_d(crema_d_selection, guessers, expected):
+    result = human_two_alternatives(crema_d_selection, guessers)
     assert result.pairs == 25_880
     assert result.score.value == pytest.approx(expected, abs=0.005)
 

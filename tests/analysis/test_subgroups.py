@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import statsmodels.api as sm
+from support.selections import selection_of as bare_selection
 
 from ambi_eval.analysis.subgroups import subgroups
 from ambi_eval.corpora.manifest import Clip
-from ambi_eval.corpora.selection import Selection
 
 
 def selection_of(speakers):
@@ -16,7 +16,7 @@ def selection_of(speakers):
         for name, sex, age, count in speakers
         for i in range(count)
     ]
-    return Selection(clips, np.ones((len(clips), 2)), [clip.speaker for clip in clips], [], {})
+    return bare_selection(np.ones((len(clips), 2)), [clip.speaker for clip in clips], clips=clips)
 
 
 FOUR = selection_of([("a", "female", 25, 2), ("b", "female", 70, 1), ("c", "male", 30, 2), ("d", None, None, 1)])

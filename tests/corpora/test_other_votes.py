@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
+from support.selections import selection_of
 
 from ambi_eval.analysis.ambiguity import ambiguity_bins
 from ambi_eval.config.load import load_corpus
 from ambi_eval.corpora.manifest import Clip
 from ambi_eval.corpora.other_votes import halve_panels, target_votes
-from ambi_eval.corpora.selection import Selection
 from ambi_eval.errors import AmbiError
 from ambi_eval.votes import entropy_bits, shares
 
@@ -46,7 +46,7 @@ def test_votes_that_were_not_prepared(tmp_path, monkeypatch, crema_d_config):
 def test_halved_panels_share_no_vote_and_lose_none():
     clips = [Clip(id=str(n), votes={}) for n in range(4)]
     votes = np.array([[4.0, 3.0], [1.0, 0.0], [0.5, 1.5], [0.0, 6.0]])
-    selection = Selection(clips, votes, ["a"] * 4, [None] * 4, {})
+    selection = selection_of(votes, clips=clips)
     halved, binned, note = halve_panels(selection)
     assert [clip.id for clip in halved.clips] == ["0", "3"]
     np.testing.assert_array_equal(halved.votes + binned, votes[[0, 3]])
@@ -57,7 +57,7 @@ def test_halved_panels_share_no_vote_and_lose_none():
 def test_bins_of_the_other_half_are_blind_to_the_noise_of_the_target():
     rng = np.random.default_rng(0)
     votes = rng.multinomial(8, [0.5, 0.5], size=4000).astype(float)
-    selection = Selection([Clip(id=str(n), votes={}) for n in range(4000)], votes, ["a"] * 4000, [None] * 4000, {})
+    selection = selection_of(votes)
     halved, binned, _ = halve_panels(selection)
     own = [entropy_bits(shares(votes[b.members])).mean() for b in ambiguity_bins(votes)]
     other = [entropy_bits(shares(halved.votes[b.members])).mean() for b in ambiguity_bins(binned)]
@@ -66,6 +66,6 @@ def test_bins_of_the_other_half_are_blind_to_the_noise_of_the_target():
 
 
 def test_panels_of_one_cannot_be_halved():
-    selection = Selection([Clip(id="c", votes={})], np.array([[1.0, 0.0]]), ["a"], [None], {})
-    with pytest.raises(AmbiError, match="no panel has two whole votes"):
+    selection = selection_of([[1.0, 0.0]])
+    with pytest.raises(AmbiError, match="no clip has two raters that its votes tell apart"):
         halve_panels(selection)

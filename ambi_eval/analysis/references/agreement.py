@@ -2,83 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from ambi_eval.metrics.distribution import squared_error_debiased
-from ambi_eval.votes import TIE_TOLERANCE, shares
+from ambi_eval.metrics.distribution import brier_sum
+from ambi_eval.votes import TIE_TOLERANCE, Panel, shares
 
 
-def krippendorff_alpha(votes: ArrayLike) -> float:
+def krippendorff_alpha(panels: Sequence[Panel | None]) -> float:
     """Return Krippendorff's alpha for nominal labels and panels of any size.
 
-    1 - D_o / D_e: of all pairs of votes on the same clip, each clip weighing as its number of votes, the share that
-    disagrees (D_o), against the share among all pairs of votes whatsoever (D_e).
+    1 - D_o / D_e. D_o is the mean disagreement of two ballots on the same clip, each clip weighing as its number of
+    raters; D_e is that of any two ballots. Two ballots a and b disagree by |a - b|^2 / 2: 1 for two different labels, 0
+    for equal ones, and less than 1 where a rater splits the vote between several labels and one of them is shared.
 
     Source: Krippendorff (2011), Computing Krippendorff's alpha-reliability.
 
     Args:
-        votes: Votes, shape (clips, labels). A clip with one vote or less shows no agreement and does not count.
+        panels: The raters of each clip. None (the raters are not known), and a panel of one, show no agreement and do
+            not count.
 
     Returns:
         Alpha: 1 where all raters of each clip agree, 0 where they agree as chance would have it, negative below.
-        NaN where it is undefined: no clip with two votes, or one label only.
+        NaN where it is undefined: no clip with two raters, or one label only.
 
-    >>> round(krippendorff_alpha([[4, 0], [1, 3], [0, 4]]), 4)
+    >>> yes, no = (1.0, 0.0), (0.0, 1.0)
+    >>> round(krippendorff_alpha([Panel((yes,), (4,)), Panel((yes, no), (1, 3)), Panel((no,), (4,))]), 4)
     0.6857
     """
-    counts = np.asarray(votes, dtype=float)
-    sizes = counts.sum(axis=1, keepdims=True)
-    pairable = sizes[:, 0] > 1
-    counts, sizes = counts[pairable], sizes[pairable]
-    total, of_label = counts.sum(), counts.sum(axis=0)
-    chance = (of_label * (total - of_label)).sum()
-    if chance == 0:
+    paired = [panel for panel in panels if panel is not None and panel.size > 1]
+    if not paired:
         return float("nan")
-    disagreeing = (counts * (sizes - counts) / (sizes - 1)).sum()
-    return float(1 - (total - 1) * disagreeing / chance)
+    ballots = shares(np.concatenate([panel.ballots for panel in paired]))
+    raters = np.concatenate([panel.raters for panel in paired]).astype(float)
+    clip = np.repeat(np.arange(len(paired)), [len(panel.raters) for panel in paired])
+    size = np.array([panel.size for panel in paired], dtype=float)
+    total = size.sum()
+
+    # Over all ordered pairs among m ballots b, sum |a - b|^2 / 2 = m sum |b|^2 - |sum b|^2.
+    lengths = raters * np.square(ballots).sum(axis=1)
+    sums = np.zeros((len(paired), ballots.shape[1]))
+    np.add.at(sums, clip, raters[:, None] * ballots)
+    within = size * np.bincount(clip, weights=lengths) - np.square(sums).sum(axis=1)
+    chance = (total * lengths.sum() - np.square(sums.sum(axis=0)).sum()) / (total - 1)
+    if chance < TIE_TOLERANCE:
+        return float("nan")
+    return float(1 - (within / (size - 1)).sum() / chance)
 
 
-def squared_error_of_one_rater(votes: ArrayLike) -> NDArray[np.float64]:
-    """Return the `sq_debiased` that a random rater of the panel gets on average: n / (n - 1) sum q (1 - q).
-
-    A rater's vote, as a distribution, is off the true shares t by sum (e - t)^2, in expectation 1 - sum t^2, of which
-    this is the unbiased estimate from n votes with shares q. The mean of k raters is off by 1/k of that.
-
-    Args:
-        votes: Votes, shape (..., labels).
-
-    Returns:
-        Squared errors, shape (...), 0 (unanimous) to 1; NaN for a clip with one vote or less.
-
-    >>> round(float(squared_error_of_one_rater([3, 1])), 4)
-    0.5
-    """
-    n, q = np.sum(votes, axis=-1, dtype=float), shares(votes)
-    return n / np.where(n > 1, n - 1, np.nan) * (q * (1 - q)).sum(axis=-1)
-
-
-def prior_worth(votes: ArrayLike) -> float:
+def prior_worth(votes: NDArray[np.float64], noise: NDArray[np.float64], one_rater: NDArray[np.float64]) -> float:
     """Return how many raters the mean distribution of all clips is worth: the prior votes that shrink a panel best.
 
-    The squared error of one rater divided by that of the mean distribution, both against the true shares. The mean of k
-    raters plus so many votes of the prior has the least expected squared error of all such mixtures.
+    The squared error of one rater divided by that of the mean distribution, both against infinitely many raters. The
+    mean of k raters plus so many votes of the prior has the least expected squared error of all such mixtures.
 
     Source: Buehlmann (1967), Experience rating and credibility.
 
     Args:
         votes: Votes, shape (clips, labels).
+        noise: The noise of each panel, shape (clips,): `Selection.noise`.
+        one_rater: The squared error of one rater, shape (clips,): `Selection.one_rater`.
 
     Returns:
-        Number of raters, above 0; very large where clips do not differ. NaN if no clip has two votes.
-
-    >>> round(prior_worth([[4, 0], [1, 3], [0, 4]]), 4)
-    0.5217
+        Number of raters, above 0; very large where clips do not differ. NaN if no clip has two known raters.
     """
-    paired = np.asarray(votes, dtype=float)
-    paired = paired[paired.sum(axis=-1) > 1]
-    if not len(paired):
+    known = ~np.isnan(noise)
+    if not known.any():
         return float("nan")
-    prior = shares(paired).mean(axis=0)
-    between = squared_error_debiased(np.broadcast_to(prior, paired.shape), paired).mean()
-    return float(squared_error_of_one_rater(paired).mean() / max(between, TIE_TOLERANCE))
+    prior = shares(votes[known]).mean(axis=0)
+    between = (brier_sum(prior, votes[known]) - noise[known]).mean()
+    return float(one_rater[known].mean() / max(between, TIE_TOLERANCE))

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ambi_eval.analysis.ambiguity import Bin
 from ambi_eval.analysis.evaluate import Scorer, Scores
 from ambi_eval.analysis.references.agreement import krippendorff_alpha, prior_worth
-from ambi_eval.analysis.references.panels import Trials, certain, dealt, panel_of, redrawn, tied
+from ambi_eval.analysis.references.panels import Trials, certain, dealt, redrawn, tied
 from ambi_eval.analysis.references.prosody import SAMPLE_RATE, prosody, ridge_on_log_shares
 from ambi_eval.audio import AudioSpan, load_ahead, load_audio
 from ambi_eval.corpora.manifest import Clip
@@ -95,7 +95,7 @@ def baselines(
     frequent = int(top.sum(axis=0).argmax())
     result = Baselines(
         clips=len(selection.clips),
-        krippendorff_alpha=krippendorff_alpha(selection.votes),
+        krippendorff_alpha=krippendorff_alpha(selection.panels),
         best_reachable_accuracy=float(top.max(axis=1).mean()),
         most_frequent_label=config["labels"][frequent],
         first_label_accuracy=float((selection.votes.argmax(axis=1) == frequent).mean()),
@@ -104,9 +104,9 @@ def baselines(
     )
     if any(clip.release == "simulated" for clip in selection.clips):
         result.notes.append("SIMULATED raters: these figures show that the machinery works and nothing else")
-    scorer = Scorer(selection.votes, selection.clusters, [b.members for b in bins])
+    scorer = Scorer(selection, [b.members for b in bins])
     with tqdm(desc="references", total=len(REFERENCES), unit="reference", disable=None) as progress:
-        for name, trials, p in _references(selection, config, result.notes, acoustic):
+        for name, trials, p in _references(selection, result.notes, acoustic):
             scores, *binned = scorer.score(trials, p)
             for alias in (name, "one_human") if name == "humans_1" else (name,):
                 result.overall[alias] = scores
@@ -147,42 +147,40 @@ def _total(values: Array, groups: Sequence[Hashable]) -> Array:
     return sums[index]
 
 
-def _references(
-    selection: Selection, config: Mapping[str, Any], notes: list[str], acoustic: bool
-) -> Iterator[Reference]:
+def _references(selection: Selection, notes: list[str], acoustic: bool) -> Iterator[Reference]:
     """Yield each reference: its name, the cases that it is scored in, and what it predicts in each of them."""
     votes, human = selection.votes, shares(selection.votes)
-    everything, ties, prior = certain(votes), tied(votes), human.mean(axis=0)
+    known = int((~np.isnan(selection.noise)).sum())
+    _note("sq_debiased and worth_raters", known, len(votes), "with two single raters that the votes tell apart", notes)
+    everything, ties, prior = certain(selection), tied(selection), human.mean(axis=0)
     yield "uniform", everything, np.full_like(human, 1 / human.shape[1])
     yield "prior", everything, np.broadcast_to(prior, human.shape)
     yield from _where_known(
-        "prior_loso", votes, mean_of_others(human, selection.clusters), "that have other speakers", notes
+        "prior_loso", selection, mean_of_others(human, selection.clusters), "that have other speakers", notes
     )
     frequent = np.eye(human.shape[1])[majority(votes).sum(axis=0).argmax()]
     yield "always_majority", everything, np.broadcast_to(frequent, human.shape)
     yield "majority_oracle", ties, ties.given
     yield "majority_oracle_tie_split", everything, majority(votes)
-    yield from _human_references(selection, config, prior, notes)
+    yield from _human_references(selection, prior, notes)
     sentences = [clip.sentence for clip in selection.clips]
     spoken = mean_of_others(human, selection.clusters, sentences)
     spoken[[sentence is None for sentence in sentences]] = np.nan
-    yield from _where_known("sentence_prior", votes, spoken, "whose sentence other speakers say", notes)
+    yield from _where_known("sentence_prior", selection, spoken, "whose sentence other speakers say", notes)
     if acoustic:
         yield from _acoustic(selection, notes)
 
 
-def _where_known(name: str, votes: Array, p: Array, which: str, notes: list[str]) -> Iterator[Reference]:
+def _where_known(name: str, selection: Selection, p: Array, which: str, notes: list[str]) -> Iterator[Reference]:
     """Yield a reference on the clips where `p`, shape (clips, labels), is not NaN (`which` these are), if any."""
     known = np.flatnonzero(~np.isnan(p).any(axis=1))
-    _note(name, len(known), len(votes), which, notes)
+    _note(name, len(known), len(p), which, notes)
     if len(known):
-        yield name, certain(votes, known), p[known]
+        yield name, certain(selection, known), p[known]
 
 
-def _human_references(
-    selection: Selection, config: Mapping[str, Any], prior: Array, notes: list[str]
-) -> Iterator[Reference]:
-    panels = [panel_of(clip, votes, config) for clip, votes in zip(selection.clips, selection.votes, strict=True)]
+def _human_references(selection: Selection, prior: Array, notes: list[str]) -> Iterator[Reference]:
+    panels = selection.panels
 
     def deal(name: str, guessers: Callable[[int], int]) -> Trials | None:
         trials = dealt(panels, guessers)
@@ -191,7 +189,8 @@ def _human_references(
 
     if half := deal("half_panel", lambda raters: raters // 2):
         yield "half_panel", half, shares(half.given)
-        yield "half_panel_shrunk", half, shares(half.given + prior_worth(selection.votes) * prior)
+        worth = prior_worth(selection.votes, selection.noise, selection.one_rater)
+        yield "half_panel_shrunk", half, shares(half.given + worth * prior)
     for k in range(1, 5):
         if trials := deal(f"humans_{k}", partial(_always, k)):
             yield f"humans_{k}", trials, shares(trials.given)
@@ -211,7 +210,8 @@ def _acoustic(selection: Selection, notes: list[str]) -> Iterator[Reference]:
         [i for i, clip in enumerate(selection.clips) if clip.audio and Path(clip.audio).is_file()], dtype=int
     )
     clusters, votes = np.array(selection.clusters)[heard], selection.votes[heard]
-    trainable = len(set(clusters)) > 1 and not np.isnan(prior_worth(votes))
+    noise, one_rater = selection.noise[heard], selection.one_rater[heard]
+    trainable = len(set(clusters)) > 1 and not np.isnan(noise).all()
     which = "with audio" if trainable else "with audio, of several speakers and with several raters each"
     _note("acoustic", len(heard) if trainable else 0, len(selection.clips), which, notes)
     if not trainable:
@@ -226,8 +226,9 @@ def _acoustic(selection: Selection, notes: list[str]) -> Iterator[Reference]:
     p = np.empty_like(votes)
     for cluster in np.unique(clusters):
         held_out = clusters == cluster
-        p[held_out] = ridge_on_log_shares(features[~held_out], votes[~held_out], features[held_out])
-    trials = certain(selection.votes, heard)
+        worth = prior_worth(votes[~held_out], noise[~held_out], one_rater[~held_out])
+        p[held_out] = ridge_on_log_shares(features[~held_out], votes[~held_out], features[held_out], worth)
+    trials = certain(selection, heard)
     yield "acoustic", trials, p
     yield "prior_vs_acoustic", trials, mean_of_others(shares(votes), clusters.tolist())
 

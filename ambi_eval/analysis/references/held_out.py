@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from ambi_eval.analysis import estimate
 from ambi_eval.analysis.ambiguity import Bin
 from ambi_eval.analysis.estimate import Estimate
-from ambi_eval.analysis.references.panels import Trials, dealt, panel_of
+from ambi_eval.analysis.references.panels import Trials, dealt
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.metrics import METRICS
 from ambi_eval.votes import shares
@@ -50,15 +49,9 @@ class HeldOut:
 class HeldOutRaters:
     """All ways to halve the panels of some clips; expectations over them are exact (but for very large panels)."""
 
-    def __init__(self, selection: Selection, config: Mapping[str, Any]) -> None:
-        """Deal the panels.
-
-        Args:
-            selection: The clips.
-            config: The configuration that selected them (`labels`, `merge`).
-        """
-        panels = [panel_of(clip, votes, config) for clip, votes in zip(selection.clips, selection.votes, strict=True)]
-        shared = dealt(panels, lambda raters: raters // 2)
+    def __init__(self, selection: Selection) -> None:
+        """Split the panels of the clips."""
+        shared = dealt(selection.panels, lambda raters: raters // 2)
         self.trials = None if shared is None else _of_each_clip(shared)
         self.clusters = np.array(selection.clusters)
         self.prior = shares(selection.votes).mean(axis=0)
@@ -74,10 +67,10 @@ class HeldOutRaters:
         if self.trials is None:
             return None
         per_clip = METRICS[metric].per_clip
-        votes = self.trials.votes
+        votes, noise = self.trials.votes, self.trials.noise
         case_of_clip = self.trials.clips[np.repeat(self.trials.panel, _lengths(self.trials))]
         prior, model, human = (
-            self.trials.expected(np.asarray(per_clip(guess, votes)))
+            self.trials.expected(np.asarray(per_clip(guess, votes, noise)))
             for guess in (np.broadcast_to(self.prior, votes.shape), p[case_of_clip], shares(self.trials.given))
         )
         everyone = np.ones(len(self.clusters), dtype=bool)
@@ -110,6 +103,7 @@ def _of_each_clip(trials: Trials) -> Trials:
     return Trials(
         given=trials.given[cases],
         votes=trials.votes[cases],
+        noise=trials.noise[cases],
         probability=trials.probability[cases],
         first=first,
         clips=trials.clips,

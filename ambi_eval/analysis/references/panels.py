@@ -1,78 +1,26 @@
-"""What other raters would have said: all ways to deal a clip's raters into those who guess and those who judge."""
+"""What other raters would say: all ways to split the raters of a clip into those who predict and those who judge."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
 from math import comb, prod
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.special import comb as binomial
 from scipy.stats import multinomial
 
-from ambi_eval.corpora.manifest import Clip
-from ambi_eval.votes import majority, select_labels
+from ambi_eval.corpora.selection import Selection
+from ambi_eval.votes import Panel, majority
 
 Array = NDArray[np.float64]
 
 # Every case of every panel is weighed, exactly, as long as there are no more than so many (a gigabyte or two).
 # Otherwise panels with more than their part of that get as many random cases, the same in every run.
 MOST_CASES = 4_000_000
-
-
-@dataclass(frozen=True)
-class Panel:
-    """The raters of one clip; those who voted alike stand together.
-
-    Attributes:
-        ballots: The different ways in which its raters voted: each a vote (or parts of one) per label.
-        raters: How many raters voted in each of these ways.
-    """
-
-    ballots: tuple[tuple[float, ...], ...]
-    raters: tuple[int, ...]
-
-    @property
-    def size(self) -> int:
-        """Number of raters."""
-        return sum(self.raters)
-
-    def votes(self, hands: ArrayLike) -> Array:
-        """Return the votes of some raters, shape (..., labels), from how many of each kind they are, (..., kinds)."""
-        return np.asarray(hands, dtype=float) @ np.array(self.ballots)
-
-
-def panel_of(clip: Clip, votes: Array, config: Mapping[str, Any]) -> Panel | None:
-    """Return the raters behind a clip's votes, or None if the votes do not tell.
-
-    Whole votes are one rater each, unless the manifest holds single ratings of several labels. Those are read as 1/k of
-    a vote for each of the k labels, or as a whole vote for each, whichever adds up to the votes.
-
-    Args:
-        clip: The clip.
-        votes: Its votes over the task's labels, shape (labels,).
-        config: The configuration that selected them (`labels`, `merge`).
-    """
-    several = any(len(rating.labels) > 1 for rating in clip.ratings)
-    if not several and (votes == np.round(votes)).all():
-        kinds = np.flatnonzero(votes)
-        return Panel(tuple(map(tuple, np.eye(len(votes))[kinds].tolist())), tuple(votes[kinds].astype(int).tolist()))
-    for split in (True, False):
-        ballots: dict[tuple[float, ...], int] = {}
-        for rating in clip.ratings:
-            parts = dict.fromkeys(rating.labels, 1 / len(rating.labels) if split else 1.0)
-            inside = select_labels(parts, config["labels"], config["merge"], "renormalise")
-            if inside is not None:
-                ballot = tuple(inside.tolist())
-                ballots[ballot] = ballots.get(ballot, 0) + 1
-        panel = Panel(tuple(ballots), tuple(ballots.values()))
-        if ballots and np.allclose(panel.votes(np.array(panel.raters)), votes):
-            return panel
-    return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +32,7 @@ class Trials:
     Attributes:
         given: Votes that a prediction may be made from, shape (R, labels).
         votes: Votes that the prediction is scored against, shape (R, labels).
+        noise: How far the shares of these votes are from those of infinitely many raters, shape (R,): `Panel.noise`.
         probability: Probability of each case among those of its panel, shape (R,).
         first: First case of each panel, shape (D,); its last one stands before the next panel's first.
         clips: Which clips have cases at all: their numbers, shape (clips,).
@@ -92,6 +41,7 @@ class Trials:
 
     given: Array
     votes: Array
+    noise: Array
     probability: Array
     first: NDArray[np.intp]
     clips: NDArray[np.intp]
@@ -115,30 +65,32 @@ class Trials:
         return np.clip(drawn, self.first[self.panel], last[self.panel])
 
 
-# Of one panel: votes given, votes that judge, probabilities.
-Cases = tuple[Array, Array, Array]
+# Of one panel: votes given, votes that judge, the noise of these, probabilities.
+Cases = tuple[Array, Array, Array, Array]
 
 
-def certain(votes: Array, clips: NDArray[np.intp] | None = None) -> Trials:
-    """Return the trials where nothing is left to chance: each clip is scored against all of its votes.
+def certain(selection: Selection, clips: NDArray[np.intp] | None = None) -> Trials:
+    """Return the trials in which nothing is left to chance: each clip is scored against all of its votes.
 
     Args:
-        votes: Votes of all clips, shape (n, labels).
+        selection: All clips.
         clips: Numbers of the clips to keep; None keeps all.
     """
-    clips = np.arange(len(votes)) if clips is None else clips
-    each = np.arange(len(clips))
-    return Trials(votes[clips], votes[clips], np.ones(len(clips)), each, clips, each)
+    clips = np.arange(len(selection.votes)) if clips is None else clips
+    votes, each = selection.votes[clips], np.arange(len(clips))
+    return Trials(votes, votes, selection.noise[clips], np.ones(len(clips)), each, clips, each)
 
 
-def tied(votes: Array) -> Trials:
-    """Return the trials where one of each clip's most frequent labels is given: all that tie are equally likely."""
+def tied(selection: Selection) -> Trials:
+    """Return the trials in which one of each clip's most frequent labels is given; all that tie are equally likely."""
+    votes = selection.votes
     top = majority(votes)
     clip, label = np.nonzero(top)
     each = np.arange(len(votes))
     return Trials(
         given=np.eye(votes.shape[1])[label],
         votes=votes[clip],
+        noise=selection.noise[clip],
         probability=top[clip, label],
         first=np.searchsorted(clip, each),
         clips=each,
@@ -173,7 +125,7 @@ def dealt(panels: Sequence[Panel | None], guessers: Callable[[int], int]) -> Tri
             every = np.indices([n + 1 for n in panel.raters]).reshape(len(raters), -1).T
             hands = every[every.sum(axis=1) == size]
             probability = binomial(raters, hands).prod(axis=1) / comb(panel.size, size)
-        return panel.votes(hands), panel.votes(raters - hands), probability
+        return panel.votes(hands), panel.votes(raters - hands), panel.noise(raters - hands), probability
 
     return _trials([p if p and 0 < guessers(p.size) < p.size else None for p in panels], count, cases)
 
@@ -204,7 +156,7 @@ def redrawn(panels: Sequence[Panel | None]) -> Trials | None:
             hands = _compositions(panel.size, len(raters))
             probability = multinomial.pmf(hands, panel.size, raters / panel.size)
         votes = panel.votes(hands)
-        return np.broadcast_to(panel.votes(raters), votes.shape), votes, probability
+        return np.broadcast_to(panel.votes(raters), votes.shape), votes, panel.noise(hands), probability
 
     return _trials(panels, count, cases)
 
@@ -235,11 +187,12 @@ def _trials(
     if not clips:
         return None
     most = max(MOST_CASES // len(numbers), 1) if sum(map(count, numbers)) > MOST_CASES else MOST_CASES
-    given, votes, probability = zip(*(cases(panel, most) for panel in numbers), strict=True)
+    given, votes, noise, probability = zip(*(cases(panel, most) for panel in numbers), strict=True)
     ends = np.cumsum([len(part) for part in probability])
     return Trials(
         given=np.concatenate(given),
         votes=np.concatenate(votes),
+        noise=np.concatenate(noise),
         probability=np.concatenate(probability),
         first=np.concatenate([[0], ends[:-1]]),
         clips=np.array(clips),

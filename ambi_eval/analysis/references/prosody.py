@@ -9,7 +9,6 @@ from scipy.ndimage import uniform_filter1d
 from scipy.signal import find_peaks
 from scipy.special import softmax
 
-from ambi_eval.analysis.references.agreement import prior_worth
 from ambi_eval.metrics.distribution import NLL_FLOOR
 from ambi_eval.votes import shares
 
@@ -86,10 +85,10 @@ def prosody(samples: ArrayLike) -> Array:
     )
 
 
-def ridge_on_log_shares(features: Array, votes: Array, unheard: Array) -> Array:
+def ridge_on_log_shares(features: Array, votes: Array, unheard: Array, prior_votes: float) -> Array:
     """Return the distributions that a linear model, trained on some clips, predicts for others.
 
-    Each training panel is shrunk towards the mean distribution (`prior_worth`), which leaves no share at 0 except those
+    Each training panel is shrunk towards the mean distribution, which leaves no share at 0 except those
     of labels that nobody chose (`NLL_FLOOR`). The logarithms of the shares are regressed on the standardised features
     with a ridge of strength `RIDGE`; the softmax of what that predicts is the distribution.
 
@@ -97,6 +96,7 @@ def ridge_on_log_shares(features: Array, votes: Array, unheard: Array) -> Array:
         features: Training clips' features, shape (clips, features).
         votes: Training clips' votes, shape (clips, labels).
         unheard: Other clips' features, shape (others, features).
+        prior_votes: How many votes of the mean distribution are added to each panel: `agreement.prior_worth`.
 
     Returns:
         Distributions, shape (others, labels).
@@ -106,7 +106,7 @@ def ridge_on_log_shares(features: Array, votes: Array, unheard: Array) -> Array:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    shrunk = shares(votes + prior_worth(votes) * shares(votes).mean(axis=0))
+    shrunk = shares(votes + prior_votes * shares(votes).mean(axis=0))
     targets = np.log(np.maximum(shrunk, NLL_FLOOR))
     model = make_pipeline(StandardScaler(), Ridge(alpha=RIDGE)).fit(features, targets)
     return softmax(model.predict(unheard), axis=1)

@@ -5,20 +5,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
+from support.selections import selection_of
 
 from ambi_eval.analysis.references import panels
-from ambi_eval.analysis.references.panels import Panel, certain, dealt, panel_of, redrawn, tied
-from ambi_eval.corpora.manifest import Clip, Rating
+from ambi_eval.analysis.references.panels import certain, dealt, redrawn, tied
 from ambi_eval.metrics import METRICS
-from ambi_eval.votes import shares
+from ambi_eval.votes import Panel, panel_of, shares
 
-CONFIG = {"labels": ["angry", "happy", "sad"], "merge": {"excited": "happy"}}
+LABELS = ["angry", "happy", "sad"]
 JSD = METRICS["jsd_bits"]
 COUNTS = st.lists(st.integers(0, 4), min_size=3, max_size=3).filter(any)
 
 
 def panel(*votes):
-    return panel_of(Clip(id="x", votes={}), np.array(votes, dtype=float), CONFIG)
+    return panel_of(votes, [], LABELS, {})
 
 
 def one_by_one(votes):
@@ -81,7 +81,7 @@ def test_too_many_cases_are_drawn_at_random_from_large_panels_only(monkeypatch):
 
 
 def test_tied_labels_are_equally_likely():
-    trials = tied(np.array([[2.0, 2, 1], [0, 0, 3], [1, 1, 1]]))
+    trials = tied(selection_of([[2.0, 2, 1], [0, 0, 3], [1, 1, 1]]))
     assert trials.given.tolist() == np.eye(3)[[0, 1, 2, 0, 1, 2]].tolist()
     np.testing.assert_allclose(trials.probability, [1 / 2, 1 / 2, 1, 1 / 3, 1 / 3, 1 / 3])
 
@@ -98,38 +98,11 @@ def test_draws_follow_the_probabilities_and_stay_in_their_panel():
 
 
 def test_certain_trials_are_the_votes_of_the_clips_kept():
-    votes = np.array([[1.0, 2], [3, 0], [0, 1]])
-    trials = certain(votes, np.array([0, 2]))
+    trials = certain(selection_of([[1.0, 2], [3, 0], [0, 1]]), np.array([0, 2]))
     assert not trials.random
     assert trials.clips.tolist() == [0, 2]
     assert trials.expected(trials.votes[:, 1]).tolist() == [2, 1]
     assert trials.draw(np.random.default_rng(0)).tolist() == [0, 1]
-
-
-def rated(*labels):
-    return Clip(id="x", votes={}, ratings=tuple(Rating(str(i), tuple(words)) for i, words in enumerate(labels)))
-
-
-@pytest.mark.parametrize(
-    ("ratings", "votes", "ballots"),
-    [
-        ([["angry"], ["happy", "sad"]], [1, 0.5, 0.5], {(1, 0, 0): 1, (0, 0.5, 0.5): 1}),
-        ([["angry"], ["happy", "sad"], ["sad", "happy"]], [1, 1, 1], {(1, 0, 0): 1, (0, 0.5, 0.5): 2}),
-        ([["angry"], ["happy", "sad"]], [1, 1, 1], {(1, 0, 0): 1, (0, 1, 1): 1}),
-        ([["excited", "happy"], ["sad"]], [0, 1, 1], {(0, 1, 0): 1, (0, 0, 1): 1}),
-        ([["angry", "fear"], ["sad"], ["fear"]], [0.5, 0, 1], {(0.5, 0, 0): 1, (0, 0, 1): 1}),
-        ([["angry"], ["angry"], ["sad"]], [2, 0, 1], {(1, 0, 0): 2, (0, 0, 1): 1}),
-        ([], [2, 0, 1], {(1, 0, 0): 2, (0, 0, 1): 1}),
-    ],
-)
-def test_single_ratings_tell_which_raters_split_their_vote(ratings, votes, ballots):
-    read = panel_of(rated(*ratings), np.array(votes, dtype=float), CONFIG)
-    assert dict(zip(read.ballots, read.raters, strict=True)) == ballots
-
-
-@pytest.mark.parametrize(("ratings", "votes"), [([], [0.5, 0.5, 1]), ([["angry", "sad"], ["sad"]], [1, 0, 0])])
-def test_votes_that_no_single_ratings_add_up_to_have_no_panel(ratings, votes):
-    assert panel_of(rated(*ratings), np.array(votes, dtype=float), CONFIG) is None
 
 
 def test_raters_who_split_votes_are_dealt_whole():

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from ambi_eval.analysis.references.agreement import prior_worth
 from ambi_eval.analysis.references.prosody import FEATURES, RIDGE, SAMPLE_RATE, prosody, ridge_on_log_shares
 from ambi_eval.votes import shares
 
@@ -50,9 +49,9 @@ def test_the_regression_is_that_of_the_normal_equations_on_the_log_shares():
     rng = np.random.default_rng(0)
     features, unheard = rng.normal(3, 2, (80, 4)), rng.normal(3, 2, (5, 4))
     votes = rng.multinomial(9, shares(np.exp(features[:, :3] / 2))).astype(float)
-    targets = np.log(shares(votes + prior_worth(votes) * shares(votes).mean(axis=0)))
+    targets = np.log(shares(votes + 2.5 * shares(votes).mean(axis=0)))
     mean, scale = features.mean(axis=0), features.std(axis=0)
     x, y = (features - mean) / scale, targets - targets.mean(axis=0)
     weights = np.linalg.solve(x.T @ x + RIDGE * np.eye(4), x.T @ y)
     expected = shares(np.exp(targets.mean(axis=0) + (unheard - mean) / scale @ weights))
-    np.testing.assert_allclose(ridge_on_log_shares(features, votes, unheard), expected, rtol=1e-6)
+    np.testing.assert_allclose(ridge_on_log_shares(features, votes, unheard, prior_votes=2.5), expected, rtol=1e-6)
