@@ -254,9 +254,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
             predictions = [pool.filtered_resps[pipeline.name] for pool in pools]
             if not all(isinstance(prediction, Prediction) for prediction in predictions):
                 raise AmbiError(f"{self.config.task}: the pipeline '{pipeline.name}' must end with an ambi_* filter")
-            scores = score_clips(
-                predictions, votes, noise, self.metrics, curve=self._has_curve, oracle=number == 0
-            )
+            scores = score_clips(predictions, votes, noise, self.metrics, curve=self._has_curve, oracle=number == 0)
             for i, (pool, prediction) in enumerate(zip(pools, predictions, strict=True)):
                 result = ClipResult(ids[i], clusters[i], prediction.distribution, votes[i])
                 candidates = _attributes(pool.resps) if number == 0 else None
