@@ -8,10 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support import ROOT
+from support.audio import wav
 from typer.testing import CliRunner
 
 from ambi_eval.cli import app
 from ambi_eval.corpora.manifest import read_manifest
+from ambi_eval.corpora.recipes.crema_d import CORPUS
 from ambi_eval.paths import manifest_path
 
 VOTES = """\
@@ -37,21 +39,21 @@ def releases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     files = {
         "crema_d/processedResults/tabulatedVotes.csv": VOTES,
         "crema_d/VideoDemographics.csv": "ActorID,Age,Sex\n1001,51,Male\n",
-        "crema_d/AudioWAV/1001_IEO_NEU_XX.wav": "RIFF",
-        "crema_d/AudioWAV/1001_IEO_HAP_MD.wav": "RIFF",
+        "crema_d/AudioWAV/1001_IEO_NEU_XX.wav": wav("a"),
+        "crema_d/AudioWAV/1001_IEO_HAP_MD.wav": wav("a"),
         "iemocap/Session1/dialog/EmoEvaluation/Ses01F_impro01.txt": EVALUATION,
-        "iemocap/Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav": "RIFF",
+        "iemocap/Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav": wav("a"),
         "msp_podcast/Labels/labels_detailed.csv": RATINGS,
         "msp_podcast/Labels/labels_consensus.csv": CONSENSUS,
-        "msp_podcast/Audios/MSP-PODCAST_0001_0008.wav": "RIFF",
+        "msp_podcast/Audios/MSP-PODCAST_0001_0008.wav": wav("a"),
     }
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(content)
+        (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
     row = {label: [0.01] for label in ("angry", "disgust", "fear", "happy", "sad")} | {"neutral": [0.95]}
     row |= {"file": ["1001_IEO_NEU_XX.wav"], "gender": ["male"], "transcription": [""]}
     (tmp_path / "mirror").mkdir()
-    pq.write_table(pa.table({**row, "audio": [{"bytes": b"RIFF"}]}), tmp_path / "mirror" / "train.parquet")
+    pq.write_table(pa.table({**row, "audio": [{"bytes": wav("a")}]}), tmp_path / "mirror" / "train.parquet")
     monkeypatch.setenv("AMBI_DATA", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -63,13 +65,15 @@ def test_preparing_tells_what_became_of_the_corpus(releases: Path) -> None:
     assert result.stdout.splitlines() == [
         "clips      2",
         "skipped    1 (no audio file)",
-        "votes      17",
+        "votes      17 (one vote a rater; the authors left out answers that took more than 10 seconds)",
         "raters     6 to 11 per clip, 8.50 on average",
         "ambiguity  0.720 bits on average (entropy of a clip's votes)",
         "unanimous  0 clips",
         "tied       1 clips (several labels share the most votes)",
         "labels     6 labels, drop_clip (the tasks ambi_crema_d_*): 2 clips, 100.0% of the votes",
         "labels     6 labels, renormalise: 2 clips, 100.0% of the votes",
+        f"license    {CORPUS.license}",
+        f"cite       {CORPUS.citation}",
         f"manifest   {releases / 'data/crema_d/manifest.parquet'}",
     ]
 

@@ -60,7 +60,7 @@ def _figures(preparation: Preparation, name: str) -> Iterator[tuple[str, str]]:
         yield "skipped", f"{count:,} ({reason})"
     for remark, count in preparation.remarks.items():
         yield "note", f"{count:,} ({remark})"
-    yield "votes", f"{summary.votes:,.10g}"
+    yield "votes", f"{summary.votes:,.10g} ({preparation.counting})"
     yield "raters", f"{fewest:g} to {most:g} per clip, {mean:.2f} on average"
     yield "ambiguity", f"{summary.ambiguity_bits:.3f} bits on average (entropy of a clip's votes)"
     yield "unanimous", f"{summary.unanimous:,} clips"
@@ -69,4 +69,6 @@ def _figures(preparation: Preparation, name: str) -> Iterator[tuple[str, str]]:
         yield "split", f"{split}: {clips:,} clips"
     for choice, clips, mass in label_choices(name, preparation.clips):
         yield "labels", f"{choice}: {clips:,} clips, {mass:.1%} of the votes"
+    yield "license", preparation.corpus.license
+    yield "cite", preparation.corpus.citation
     yield "manifest", str(preparation.manifest)

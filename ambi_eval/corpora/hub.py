@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -28,17 +27,17 @@ MOST_RATERS = 24
 TOLERANCE = 0.02
 
 
-def prepare_from_mirror(
+def read_mirror(
     preparation: Preparation,
     mirror: str,
     labels: Sequence[str],
     describe: Callable[[str], dict[str, Any]],
     unheard: Mapping[str, str] = MappingProxyType({}),
-) -> Preparation:
-    """Write the manifest of a corpus from a mirror, with the audio beside it.
+) -> None:
+    """Read the clips of a mirror into a preparation, and write their audio into `audio/` in its folder.
 
     Args:
-        preparation: An empty preparation; its folder gets `manifest.parquet` and `audio/`.
+        preparation: A preparation without clips.
         mirror: Hugging Face id such as `AbstractTTS/CREMA-D`, `id@revision` for a fixed state of it, or a folder that
             holds its parquet files or what `datasets` wrote with `save_to_disk`.
         labels: The labels that the mirror has columns for.
@@ -46,7 +45,7 @@ def prepare_from_mirror(
         unheard: Clips whose audio is of no use, with the reason.
 
     Raises:
-        AmbiError: If the hub cannot be reached, the mirror lacks a column, or no clip is left.
+        AmbiError: If the hub cannot be reached, the mirror lacks a column, or the folder cannot be written to.
     """
     folder, release = (Path(mirror), None) if Path(mirror).is_dir() else _download(mirror)
     files = sorted(folder.rglob("*.parquet")) or sorted(folder.rglob("data-*.arrow"))
@@ -65,11 +64,10 @@ def prepare_from_mirror(
             path = preparation.out / "audio" / file
             with writing(path):
                 path.write_bytes(content)
-            clip = replace(clip, audio=f"audio/{file}", sha256=hashlib.sha256(content).hexdigest())
+            clip = replace(clip, audio=f"audio/{file}")
         if (counts % 1).any():
             preparation.remarks["shares that fit no number of raters, kept as they are"] += 1
-        preparation.add(clip, False, unheard.get(name, NO_AUDIO))
-    return preparation.save()
+        preparation.add(clip, unheard.get(name, NO_AUDIO))
 
 
 def votes_from_shares(shares: NDArray[np.float64]) -> NDArray[np.float64]:

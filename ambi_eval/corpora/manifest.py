@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -80,6 +81,20 @@ class Clip:
     ratings: tuple[Rating, ...] = ()
 
 
+class Manifest(list[Clip]):
+    """The clips of a manifest, in the order of the file.
+
+    Attributes:
+        about: What the manifest says about its corpus: title, license, citation, how votes were counted, the numbers of
+            clips that were skipped when it was prepared, by reason. Empty for a manifest that somebody else wrote.
+    """
+
+    def __init__(self, clips: Iterable[Clip], about: Mapping[str, Any]) -> None:
+        """Keep the clips and what is known about them."""
+        super().__init__(clips)
+        self.about = about
+
+
 COLUMNS = tuple(field.name for field in fields(Clip))
 _TYPES = dict.fromkeys(COLUMNS, pa.string()) | {
     "start": pa.float64(),
@@ -89,11 +104,20 @@ _TYPES = dict.fromkeys(COLUMNS, pa.string()) | {
 }
 
 
-def write_manifest(path: Path, clips: Iterable[Clip]) -> None:
+# The key of the parquet file's metadata that holds `Manifest.about`, as JSON.
+_ABOUT = b"ambi_eval"
+
+
+def write_manifest(path: Path, clips: Iterable[Clip], about: Mapping[str, Any] | None = None) -> None:
     """Write clips as a parquet file, sorted by id; the file appears whole or not at all.
 
     The same clips give the same bytes. Labels that a clip does not mention are null in the struct column `votes`.
     Audio paths are written as they are: a relative one counts from the manifest's folder.
+
+    Args:
+        path: The file.
+        clips: The clips.
+        about: What is known about the corpus (see `Manifest`); it must be possible to write it as JSON.
 
     Raises:
         AmbiError: If the clips would not pass the checks of `read_manifest`, or the folder cannot be written to.
@@ -102,6 +126,8 @@ def write_manifest(path: Path, clips: Iterable[Clip]) -> None:
     columns: dict[str, list[Any]] = {name: [getattr(clip, name) for clip in ordered] for name in COLUMNS}
     columns["ratings"] = [[{"rater": r.rater, "labels": r.labels} for r in ratings] for ratings in columns["ratings"]]
     table = _checked(path, columns)
+    if about:
+        table = table.replace_schema_metadata({_ABOUT: json.dumps(about, ensure_ascii=False)})
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     with writing(path):
         try:
@@ -128,7 +154,7 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def read_manifest(path: Path) -> list[Clip]:
+def read_manifest(path: Path) -> Manifest:
     """Read the clips of a manifest, in the order of the file.
 
     Args:
@@ -137,31 +163,40 @@ def read_manifest(path: Path) -> list[Clip]:
             count; a null counts as a label that is not mentioned.
 
     Returns:
-        The clips; relative audio paths are resolved against the manifest's folder.
+        The clips, a list with an attribute `about`; relative audio paths are resolved against the manifest's folder.
 
     Raises:
-        AmbiError: If the file is missing, unreadable or empty, has unknown columns or lacks required ones, or holds
-            doubled ids, clips without a vote, votes that are negative or not finite, or spans that end before they
-            start.
+        AmbiError: If the file is missing, unreadable or empty, has unknown or doubled columns or lacks required ones,
+            or holds doubled ids, clips without a vote, labels that stand twice in the votes of a clip, votes that are
+            negative or not finite, or spans that end before they start.
     """
     if not path.is_file():
         raise AmbiError(f"no manifest at {path}: give the path of a .parquet or .jsonl file.")
     readers = {".parquet": _read_parquet, ".jsonl": _read_jsonl}
     if path.suffix not in readers:
         raise AmbiError(f"{path}: a manifest is a .parquet or .jsonl file, not '{path.suffix}'.")
-    return _clips(_checked(path, readers[path.suffix](path)), path.absolute().parent)
+    columns, about = readers[path.suffix](path)
+    return Manifest(_clips(_checked(path, columns), path.absolute().parent), about)
 
 
-def _read_parquet(path: Path) -> dict[str, pa.ChunkedArray]:
+def _read_parquet(path: Path) -> tuple[dict[str, pa.ChunkedArray], dict[str, Any]]:
     try:
         # Not `read_table`: it would take a folder named `release=2.0` for a column.
         table = pq.ParquetFile(path).read()
     except (pa.ArrowInvalid, OSError) as error:
         raise AmbiError(f"{path} cannot be read as a parquet file ({error}): prepare it again.") from error
-    return dict(zip(table.column_names, table.columns, strict=True))
+    _refuse_doubled(path, "column", table.column_names)
+    about = json.loads((table.schema.metadata or {}).get(_ABOUT, b"{}"))
+    return dict(zip(table.column_names, table.columns, strict=True)), about
 
 
-def _read_jsonl(path: Path) -> dict[str, list[Any]]:
+def _refuse_doubled(where: Path | str, what: str, names: Iterable[str]) -> None:
+    doubled = [name for name, count in Counter(names).items() if count > 1]
+    if doubled:
+        raise AmbiError(f"{where}: the {what} '{doubled[0]}' stands twice; keep one of the two.")
+
+
+def _read_jsonl(path: Path) -> tuple[dict[str, list[Any]], dict[str, Any]]:
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
@@ -171,13 +206,19 @@ def _read_jsonl(path: Path) -> dict[str, list[Any]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=partial(_object, f"{path}, line {number}"))
         except json.JSONDecodeError as error:
             raise AmbiError(f"{path}, line {number} is not JSON ({error}): write one JSON object a line.") from error
         if not isinstance(row, dict):
             raise AmbiError(f"{path}, line {number} is {line.strip()[:40]}: write one JSON object a line.")
         rows.append(row)
-    return {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}, {}
+
+
+def _object(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    _refuse_doubled(where, "key", (name for name, _ in pairs))
+    return dict(pairs)
 
 
 def _checked(path: Path, columns: Mapping[str, pa.ChunkedArray | list[Any]]) -> pa.Table:
@@ -211,6 +252,7 @@ def _typed(path: Path, name: str, values: pa.ChunkedArray | list[Any]) -> pa.Arr
                 f"{path}, column 'votes': write the votes of a clip as label and count, not as {array.type}."
             )
         labels = sorted(field.name for field in array.type)
+        _refuse_doubled(path, "label", labels)
         counts = [array.flatten()[array.type.get_field_index(label)].cast(pa.float64()) for label in labels]
         return pa.StructArray.from_arrays(counts, labels) if labels else array
     except pa.ArrowException as error:

@@ -10,10 +10,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from ambi_eval.audio import check_audio_file
 from ambi_eval.config.load import load_corpus
 from ambi_eval.corpora.manifest import Clip, Rating, write_manifest
 from ambi_eval.corpora.registry import Corpus
@@ -31,6 +33,8 @@ class Preparation:
     Attributes:
         out: Folder for `manifest.parquet`.
         corpus: What the manifest says about its corpus.
+        allow_missing_audio: Whether a clip without audio is kept, for work on the votes alone.
+        counting: How ratings became votes, in one sentence.
         clips: Clips that go into the manifest.
         skipped: Number of clips left out, by reason.
         remarks: Number of other things that a user should know of, by what they are.
@@ -38,21 +42,22 @@ class Preparation:
 
     out: Path
     corpus: Corpus
+    allow_missing_audio: bool = False
+    counting: str = "one vote a rater"
     clips: list[Clip] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     remarks: Counter[str] = field(default_factory=Counter)
 
-    def add(self, clip: Clip, allow_missing_audio: bool, missing: str = NO_AUDIO) -> None:
+    def add(self, clip: Clip, missing: str = NO_AUDIO) -> None:
         """Take a clip in, or count it as skipped: it needs a vote and, unless that is waived, audio.
 
         Args:
             clip: The clip; `audio` is None where there is nothing to hear.
-            allow_missing_audio: Whether a clip without audio is kept, for work on the votes alone.
             missing: Why there is no audio, if there is none.
         """
         if not any(clip.votes.values()):
             self.skipped["no votes"] += 1
-        elif clip.audio is None and not allow_missing_audio:
+        elif clip.audio is None and not self.allow_missing_audio:
             self.skipped[missing] += 1
         else:
             self.clips.append(clip)
@@ -65,17 +70,32 @@ class Preparation:
         return self.out / "manifest.parquet"
 
     def save(self) -> Preparation:
-        """Write the manifest, with the SHA-256 of each audio file.
+        """Write the manifest, with the SHA-256 of each audio file; files that no model can hear count as missing.
 
         Raises:
             AmbiError: If no clip is left, or the folder cannot be written to.
         """
+        hashes = hash_audio(self.out / clip.audio for clip in self.clips if clip.audio)
+        problem = next((each for each in hashes.values() if isinstance(each, AmbiError)), None)
+        clips, self.clips = self.clips, []
+        for clip in clips:
+            known = hashes[self.out / clip.audio] if clip.audio else None
+            if isinstance(known, AmbiError):
+                self.add(replace(clip, audio=None), f"audio that cannot be heard, such as {problem}")
+            else:
+                self.clips.append(replace(clip, sha256=known))
         if not self.clips:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.items()) or "none was found"
             raise AmbiError(f"no clip is left for {self.manifest} ({reasons}): check the folder that you gave.")
-        self.clips = hash_audio(self.clips)
-        write_manifest(self.manifest, self.clips)
+        write_manifest(self.manifest, self.clips, self.about)
         return self
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the manifest says about the corpus and its preparation."""
+        told = ("title", "language", "license", "citation", "homepage")
+        facts = {name: getattr(self.corpus, name) for name in told}
+        return {**facts, "votes": self.counting, "skipped": dict(self.skipped), "remarks": dict(self.remarks)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,17 +175,25 @@ def count_votes(ratings: Iterable[Rating], count_each: bool) -> dict[str, float]
     return dict(votes)
 
 
-def hash_audio(clips: Sequence[Clip]) -> list[Clip]:
-    """Return the clips with the SHA-256 of their audio files, where they have audio and lack the hash."""
-    paths = list(dict.fromkeys(clip.audio for clip in clips if clip.audio and not clip.sha256))
+def how_counted(count_each: bool) -> str:
+    """Return how `count_votes` counts, in words."""
+    return "a rater's k labels are " + ("a whole vote each" if count_each else "1/k of a vote each")
+
+
+def hash_audio(paths: Iterable[Path]) -> dict[Path, str | AmbiError]:
+    """Return the SHA-256 (hexadecimal) of each file, or why no model can hear it, as far as its header tells."""
+    files = list(dict.fromkeys(paths))
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        digests = tqdm(pool.map(_sha256, paths), "sha256", len(paths), unit="file", disable=None)
-        known = dict(zip(paths, digests, strict=True))
-    return [replace(clip, sha256=known[clip.audio]) if clip.audio in known else clip for clip in clips]
+        hashes = tqdm(pool.map(_sha256, files), "audio", len(files), unit="file", disable=None)
+        return dict(zip(files, hashes, strict=True))
 
 
-def _sha256(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+def _sha256(path: Path) -> str | AmbiError:
+    try:
+        check_audio_file(path)
+    except AmbiError as error:
+        return error
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def find_folder(source: Path, *names: str) -> Path:

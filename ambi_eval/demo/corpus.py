@@ -33,7 +33,7 @@ TRAINING_SPEAKERS = draw_speakers("train", 48, seed=1)
 TEST_SPEAKERS = draw_speakers("test", 12, seed=2)
 TEST_CLIPS_PER_SPEAKER = 6
 RATERS = draw_raters(40, seed=3)
-MANIFEST = "manifest.parquet"
+COUNTING = "one vote a SIMULATED rater"
 
 
 @dataclass(frozen=True)
@@ -117,14 +117,15 @@ def prepare(out: Path) -> Path:
     ):
         _write_wav(out / str(utterance.clip.audio), utterance.samples)
         clips.append(utterance.clip)
-    write_manifest(out / MANIFEST, clips)
-    return out / MANIFEST
+    preparation = Preparation(out, CORPUS, counting=COUNTING, clips=clips)
+    write_manifest(preparation.manifest, clips, preparation.about)
+    return preparation.manifest
 
 
 def command(out: options.Out = None) -> None:
     """Make the demo corpus: synthetic speech, simulated raters."""
     folder = options.out_folder(out, "demo")
-    options.report(Preparation(folder, CORPUS, clips=read_manifest(prepare(folder))), "demo")
+    options.report(Preparation(folder, CORPUS, counting=COUNTING, clips=read_manifest(prepare(folder))), "demo")
 
 
 def _write_wav(path: Path, samples: NDArray[np.float32]) -> None:

@@ -11,6 +11,7 @@ from datasets import Dataset, DatasetDict
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from support.audio import wav
 
 from ambi_eval.corpora import hub
 from ambi_eval.corpora.manifest import Clip, read_manifest
@@ -33,7 +34,7 @@ def mirror_table(labels: tuple[str, ...], names: list[str], shares: NDArray[np.f
     return pa.table(
         {
             "file": [f"{name}.wav" for name in names],
-            "audio": [{"bytes": f"RIFF {name}".encode(), "path": f"{name}.wav"} for name in names],
+            "audio": [{"bytes": wav(name), "path": f"{name}.wav"} for name in names],
             **{label: shares[:, column] for column, label in enumerate(labels)},
             "gender": ["Female"] * len(names),
             "transcription": ["what was said"] * len(names),
@@ -104,7 +105,7 @@ def test_a_mirror_of_crema_d_becomes_its_manifest_with_the_audio_beside_it(copy:
         acted="happy",
         sha256=first.sha256,
     )
-    assert Path(str(first.audio)).read_bytes() == b"RIFF 1001_IEO_HAP_MD"
+    assert Path(str(first.audio)).read_bytes() == wav("1001_IEO_HAP_MD")
     assert (second.votes["angry"], second.votes["neutral"]) == (3, 1)
     assert third.votes["neutral"] == 1
     assert preparation.skipped == {"the recording is silent": 1}
@@ -118,6 +119,22 @@ def test_a_mirror_of_iemocap_lacks_other_and_keeps_the_words(tmp_path: Path) -> 
     first, second = iemocap.prepare_mirror(str(tmp_path), tmp_path / "out").clips
     assert (first.votes["fear"], second.votes["fear"], second.votes["frustrated"]) == (1, 1, 1)
     assert (second.speaker, second.sex, second.transcript) == ("Ses05_M", "male", "what was said")
+
+
+def test_the_manifest_of_each_route_to_iemocap_says_how_it_counted_and_how_the_other_does(tmp_path: Path) -> None:
+    labels = tuple(label for label in iemocap.LABELS if label != "other")
+    pq.write_table(mirror_table(labels, ["Ses01F_impro01_F000"], smooth(np.eye(9)[[3]])), tmp_path / "train.parquet")
+    mirrored = iemocap.prepare_mirror(str(tmp_path), tmp_path / "mirrored")
+    dialogue = tmp_path / "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"
+    dialogue.parent.mkdir(parents=True)
+    dialogue.write_text("[1.0 - 2.0]\tSes01F_impro01_F000\tfea\t[2.5, 2.5, 2.5]\nC-E1:\tFear; Sadness;\t()\n")
+    for count_each, counted in ((False, "1/k of a vote each"), (True, "a whole vote each")):
+        out = tmp_path / str(count_each)
+        released = iemocap.prepare(tmp_path, out, count_each=count_each, allow_missing_audio=True)
+        told = read_manifest(released.manifest).about["votes"]
+        assert f"a rater's k labels are {counted}; a mirror (--from-hub) counts a whole vote each" in told
+    assert "as EMO-SUPERB counted" in read_manifest(mirrored.manifest).about["votes"]
+    assert "the release (--source) counts 1/k" in read_manifest(mirrored.manifest).about["votes"]
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -136,7 +153,7 @@ def test_preparing_twice_gives_the_same_bytes(copy: Path, tmp_path: Path) -> Non
 def test_a_clip_without_audio_or_with_strange_shares_is_counted(tmp_path: Path) -> None:
     shares = np.array([[0.9775, 0.0225, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0]], dtype=np.float32)
     table = mirror_table(crema_d.LABELS, NAMES[:2], shares)
-    audio = [{"bytes": b"RIFF", "path": "a.wav"}, {"bytes": None, "path": "b.wav"}]
+    audio = [{"bytes": wav("a"), "path": "a.wav"}, {"bytes": None, "path": "b.wav"}]
     table = table.set_column(table.schema.get_field_index("audio"), "audio", [audio])
     pq.write_table(table, tmp_path / "train.parquet")
     preparation = crema_d.prepare_mirror(str(tmp_path), tmp_path / "out")

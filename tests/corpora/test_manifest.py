@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pandas
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -188,6 +189,8 @@ GOOD = {"id": "x", "votes": {"calm": 1}}
         ([GOOD | {"start": -1}], "clip 'x' goes from -1.0 s to inf s"),
         (['{"id": "x", "votes": {"calm": 1}, "end": NaN}'], "clip 'x' goes from 0.0 s to nan s"),
         ([GOOD | {"start": "soon"}], "column 'start': .*soon"),
+        (['{"id": "x", "votes": {"calm": 1, "sad": 2, "calm": 3}}'], "line 1: the key 'calm' stands twice; keep one"),
+        ([GOOD, '{"id": "y", "id": "z", "votes": {"calm": 1}}'], "line 2: the key 'id' stands twice"),
     ],
 )
 def test_a_mistake_in_a_manifest_is_told_in_one_sentence(tmp_path: Path, rows: list[object], message: str) -> None:
@@ -195,6 +198,25 @@ def test_a_mistake_in_a_manifest_is_told_in_one_sentence(tmp_path: Path, rows: l
         read_manifest(jsonl(tmp_path, *rows))
     assert "mine.jsonl" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_label_or_a_column_that_stands_twice_in_a_parquet_file_is_refused(tmp_path: Path) -> None:
+    ids, ones = pa.array(["x"]), pa.array([1.0])
+    votes = pa.StructArray.from_arrays([ones, ones], ["calm", "calm"])
+    pq.write_table(pa.Table.from_arrays([ids, votes], ["id", "votes"]), tmp_path / "labels.parquet")
+    with pytest.raises(AmbiError, match=r"labels\.parquet: the label 'calm' stands twice"):
+        read_manifest(tmp_path / "labels.parquet")
+    pq.write_table(pa.Table.from_arrays([ids, ids], ["id", "id"]), tmp_path / "columns.parquet")
+    with pytest.raises(AmbiError, match=r"columns\.parquet: the column 'id' stands twice"):
+        read_manifest(tmp_path / "columns.parquet")
+
+
+def test_what_is_known_about_the_corpus_is_kept_with_the_clips(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "m.parquet", [BARE], {"license": "ODbL — à lire", "skipped": {"no votes": 2}})
+    manifest = read_manifest(tmp_path / "m.parquet")
+    assert manifest == [BARE]
+    assert manifest.about == {"license": "ODbL — à lire", "skipped": {"no votes": 2}}
+    assert read_manifest(jsonl(tmp_path, GOOD)).about == {}
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,13 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from support.audio import wav
 
 from ambi_eval.corpora.manifest import Clip, Rating, read_manifest
 from ambi_eval.corpora.preparation import (
     Preparation,
     count_votes,
     find_folder,
-    hash_audio,
     label_choices,
     read_rows,
     summarize,
@@ -40,38 +40,51 @@ def test_a_clip_needs_votes_and_unless_waived_audio(
     skipped: dict[str, int],
     remarks: dict[str, int],
 ) -> None:
-    preparation = Preparation(tmp_path, CORPUS)
-    preparation.add(clip, allow_missing_audio)
+    preparation = Preparation(tmp_path, CORPUS, allow_missing_audio)
+    preparation.add(clip)
     assert (preparation.clips, preparation.skipped, preparation.remarks) == (kept, skipped, remarks)
 
 
 def test_saving_hashes_the_audio_and_writes_what_it_holds(tmp_path: Path) -> None:
-    (tmp_path / "a.wav").write_bytes(b"RIFF")
-    clip = Clip(id="a", votes={"sad": 1.0}, audio=str(tmp_path / "a.wav"))
-    saved = Preparation(tmp_path / "out", CORPUS, clips=[clip]).save()
+    (tmp_path / "a.wav").write_bytes(wav("a"))
+    clips = [
+        Clip(id="1", votes={"sad": 1.0}, audio=str(tmp_path / "a.wav"), end=0.05),
+        Clip(id="2", votes={"sad": 1.0}, audio=str(tmp_path / "a.wav"), start=0.05),
+        Clip(id="3", votes={"sad": 1.0}),
+    ]
+    preparation = Preparation(tmp_path / "out", CORPUS, True, "as it comes", clips=clips)
+    preparation.skipped["no votes"] += 2
+    saved = preparation.save()
     assert saved.manifest == tmp_path / "out" / "manifest.parquet"
-    assert read_manifest(saved.manifest) == saved.clips
-    assert saved.clips[0].sha256 == hashlib.sha256(b"RIFF").hexdigest()
+    digest = hashlib.sha256(wav("a")).hexdigest()
+    assert [clip.sha256 for clip in saved.clips] == [digest, digest, None]
+    manifest = read_manifest(saved.manifest)
+    assert manifest == saved.clips
+    assert manifest.about["license"] == CORPUS.license
+    assert (manifest.about["votes"], manifest.about["skipped"]) == ("as it comes", {"no votes": 2})
+
+
+@pytest.mark.parametrize("allow_missing_audio", [False, True])
+def test_audio_that_no_model_can_hear_counts_as_missing(tmp_path: Path, allow_missing_audio: bool) -> None:
+    (tmp_path / "good.wav").write_bytes(wav("good"))
+    (tmp_path / "cut.wav").write_bytes(wav("cut")[:2000])
+    preparation = Preparation(tmp_path / "out", CORPUS, allow_missing_audio)
+    for name in ("good", "cut", "gone"):
+        preparation.add(Clip(id=name, votes={"sad": 1.0}, audio=str(tmp_path / f"{name}.wav")))
+    preparation.save()
+    assert [clip.id for clip in preparation.clips if clip.audio] == ["good"]
+    assert len(preparation.clips) == (3 if allow_missing_audio else 1)
+    [(told, count)] = (preparation.remarks if allow_missing_audio else preparation.skipped).items()
+    assert count == 2
+    assert f"audio that cannot be heard, such as {tmp_path / 'cut.wav'}: the audio breaks off" in told
 
 
 def test_nothing_left_is_an_error_that_says_what_became_of_the_clips(tmp_path: Path) -> None:
     preparation = Preparation(tmp_path, CORPUS)
-    preparation.add(UNHEARD, allow_missing_audio=False)
+    preparation.add(UNHEARD)
     with pytest.raises(AmbiError, match=r"no clip is left for .*manifest\.parquet \(1 no audio file\)"):
         preparation.save()
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_file_that_two_clips_share_and_a_known_hash_are_kept_straight(tmp_path: Path) -> None:
-    (tmp_path / "a.wav").write_bytes(b"RIFF")
-    path, digest = str(tmp_path / "a.wav"), hashlib.sha256(b"RIFF").hexdigest()
-    clips = [
-        Clip(id="1", votes={"sad": 1}, audio=path, end=1.0),
-        Clip(id="2", votes={"sad": 1}, audio=path, start=1.0),
-        Clip(id="3", votes={"sad": 1}, audio="audio/elsewhere.wav", sha256="known"),
-        Clip(id="4", votes={"sad": 1}),
-    ]
-    assert [clip.sha256 for clip in hash_audio(clips)] == [digest, digest, "known", None]
 
 
 @pytest.mark.parametrize(

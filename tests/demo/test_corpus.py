@@ -11,7 +11,6 @@ import soundfile
 from ambi_eval.corpora.manifest import Clip, read_manifest
 from ambi_eval.demo import corpus
 from ambi_eval.demo.corpus import (
-    MANIFEST,
     TEST_CLIPS_PER_SPEAKER,
     TEST_SPEAKERS,
     TRAINING_SPEAKERS,
@@ -103,7 +102,7 @@ def test_a_preparation_that_breaks_off_leaves_no_manifest_and_no_half_file(
         broken.setattr(corpus, "write_manifest", break_off)
         with pytest.raises(KeyboardInterrupt):
             prepare(tmp_path)
-    assert not (tmp_path / MANIFEST).exists()
+    assert not (tmp_path / "manifest.parquet").exists()
     assert {path.suffix for path in (tmp_path / "audio").iterdir()} == {".wav"}
     assert len(read_manifest(prepare(tmp_path))) == len(TEST_SPEAKERS)
 

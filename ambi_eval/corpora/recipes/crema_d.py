@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ambi_eval.corpora import command as options
-from ambi_eval.corpora.hub import prepare_from_mirror
+from ambi_eval.corpora.hub import read_mirror
 from ambi_eval.corpora.manifest import Clip
 from ambi_eval.corpora.preparation import NO_AUDIO, Preparation, find_folder, read_rows
 from ambi_eval.corpora.registry import Corpus
@@ -44,6 +44,9 @@ SENTENCES = {
 # Its file plays, but holds no signal.
 SILENT = "1076_MTI_SAD_XX"
 IS_SILENT = "the recording is silent"
+# Their WAV, which a model hears, is another recording than the MP3 that the raters heard (README of the corpus).
+DIFFERING = ("1064_IEO_DIS_MD", "1064_TIE_SAD_XX", "1076_MTI_NEU_XX")
+DIFFERS = "the WAV differs from the MP3 that the raters heard"
 
 _VOTE_COLUMNS = dict(zip("ADFHNS", LABELS, strict=True))
 _ACTED = dict(zip(("ANG", "DIS", "FEA", "HAP", "NEU", "SAD"), LABELS, strict=True))
@@ -59,20 +62,37 @@ def command(
     from_hub: options.FromHub = None,
     out: options.Out = None,
     modality: Annotated[Modality, typer.Option(help="Raters heard, saw, or both.")] = "voice",
+    leave_out_differing: Annotated[
+        bool,
+        typer.Option("--leave-out-differing", help="Leave out three clips whose WAV is not what was rated."),
+    ] = False,
     allow_missing_audio: options.AllowMissingAudio = False,
 ) -> None:
     """Prepare CREMA-D from a checkout of its repository, or from a mirror; faces and both go into their own folders."""
     folder = options.out_folder(out, "crema_d" if modality == "voice" else f"crema_d_{modality}")
     if from_hub is None:
         release = options.required_source(source, "crema_d")
-        preparation = prepare(release, folder, modality=modality, allow_missing_audio=allow_missing_audio)
+        preparation = prepare(
+            release,
+            folder,
+            modality=modality,
+            leave_out_differing=leave_out_differing,
+            allow_missing_audio=allow_missing_audio,
+        )
     else:
         options.refuse_with_mirror(source=source, modality=modality != "voice", allow_missing_audio=allow_missing_audio)
-        preparation = prepare_mirror(from_hub, folder)
+        preparation = prepare_mirror(from_hub, folder, leave_out_differing=leave_out_differing)
     options.report(preparation, "crema_d")
 
 
-def prepare(source: Path, out: Path, *, modality: Modality = "voice", allow_missing_audio: bool = False) -> Preparation:
+def prepare(
+    source: Path,
+    out: Path,
+    *,
+    modality: Modality = "voice",
+    leave_out_differing: bool = False,
+    allow_missing_audio: bool = False,
+) -> Preparation:
     """Write the manifest of CREMA-D.
 
     The votes are those of `processedResults/tabulatedVotes.csv`, from which the authors left out answers that took
@@ -82,12 +102,14 @@ def prepare(source: Path, out: Path, *, modality: Modality = "voice", allow_miss
         source: A checkout of the official repository, with its audio.
         out: Folder for `manifest.parquet`.
         modality: Whose votes: of raters who only heard the `voice`, only saw the `face`, or had both (`av`).
+        leave_out_differing: Leave out the three clips whose WAV differs from the MP3 that the raters heard.
         allow_missing_audio: Keep clips without audio, for work on the votes alone.
 
     Raises:
         AmbiError: If the release is not complete, or no clip is left.
     """
-    preparation = Preparation(out, CORPUS)
+    counting = "one vote a rater; the authors left out answers that took more than 10 seconds"
+    preparation = Preparation(out, CORPUS, allow_missing_audio, counting)
     audio = _audio_files(source, allow_missing_audio)
     demographics = source / "VideoDemographics.csv"
     actors = {row["ActorID"]: row for row in read_rows(demographics, "ActorID", "Age", "Sex")}
@@ -108,13 +130,30 @@ def prepare(source: Path, out: Path, *, modality: Modality = "voice", allow_miss
             **traits,
         )
         missing = IS_SILENT if name == SILENT else _POINTER if name in audio else NO_AUDIO
-        preparation.add(clip, allow_missing_audio, missing)
+        preparation.add(clip, missing)
+    if modality != "face":
+        _settle_differing(preparation, leave_out_differing)
     return preparation.save()
 
 
-def prepare_mirror(mirror: str, out: Path) -> Preparation:
-    """Write the manifest of CREMA-D from a mirror with the shares of the votes (see `prepare_from_mirror`)."""
-    return prepare_from_mirror(Preparation(out, CORPUS), mirror, LABELS, describe, unheard={SILENT: IS_SILENT})
+def prepare_mirror(mirror: str, out: Path, *, leave_out_differing: bool = False) -> Preparation:
+    """Write the manifest of CREMA-D from a mirror with the shares of the votes (see `read_mirror`)."""
+    counting = "the smallest panel that fits the mirror's shares, answers that took more than 10 seconds included"
+    preparation = Preparation(out, CORPUS, counting=counting)
+    read_mirror(preparation, mirror, LABELS, describe, unheard={SILENT: IS_SILENT})
+    _settle_differing(preparation, leave_out_differing)
+    return preparation.save()
+
+
+def _settle_differing(preparation: Preparation, leave_out: bool) -> None:
+    """Leave out the clips whose WAV is not what the raters heard, or say which they are."""
+    differing = sorted(clip.id for clip in preparation.clips if clip.id in DIFFERING and clip.audio)
+    if leave_out:
+        preparation.clips = [clip for clip in preparation.clips if clip.id not in differing]
+        preparation.skipped[DIFFERS] += len(differing)
+    elif differing:
+        told = f"{DIFFERS}: {', '.join(differing)}; --leave-out-differing leaves them out"
+        preparation.remarks[told] += len(differing)
 
 
 def describe(name: str) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ambi_eval.corpora import command as options
-from ambi_eval.corpora.hub import prepare_from_mirror
+from ambi_eval.corpora.hub import read_mirror
 from ambi_eval.corpora.manifest import Clip, Rating
-from ambi_eval.corpora.preparation import Preparation, count_votes, find_folder
+from ambi_eval.corpora.preparation import Preparation, count_votes, find_folder, how_counted
 from ambi_eval.corpora.registry import Corpus
 from ambi_eval.errors import AmbiError
 
@@ -82,7 +82,8 @@ def prepare(source: Path, out: Path, *, count_each: bool = False, allow_missing_
     Raises:
         AmbiError: If the folder is no release of IEMOCAP, or no turn is left.
     """
-    preparation = Preparation(out, CORPUS)
+    counting = f"{how_counted(count_each)}; a mirror (--from-hub) counts a whole vote each, and lacks `other`"
+    preparation = Preparation(out, CORPUS, allow_missing_audio, counting)
     for session in SESSIONS:
         if not (source / session).is_dir() and session != SESSIONS[0]:
             preparation.remarks[f"{session}/ is missing"] += 1
@@ -104,14 +105,19 @@ def prepare(source: Path, out: Path, *, count_each: bool = False, allow_missing_
                     audio=str(audio) if audio.is_file() else None,
                     **describe(name),
                 )
-                preparation.add(clip, allow_missing_audio)
+                preparation.add(clip)
     return preparation.save()
 
 
 def prepare_mirror(mirror: str, out: Path) -> Preparation:
-    """Write the manifest of IEMOCAP from a mirror with the shares of the votes (see `prepare_from_mirror`)."""
-    labels = tuple(label for label in LABELS if label != "other")
-    return prepare_from_mirror(Preparation(out, CORPUS), mirror, labels, describe)
+    """Write the manifest of IEMOCAP from a mirror with the shares of the votes (see `read_mirror`)."""
+    counting = (
+        "each label that a rater chose is a whole vote, as EMO-SUPERB counted, and votes for `other` are lost; "
+        "the release (--source) counts 1/k for each of a rater's k labels, so the votes of a clip may differ"
+    )
+    preparation = Preparation(out, CORPUS, counting=counting)
+    read_mirror(preparation, mirror, tuple(label for label in LABELS if label != "other"), describe)
+    return preparation.save()
 
 
 def describe(name: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ambi_eval.corpora import command as options
 from ambi_eval.corpora.manifest import Clip, Rating
-from ambi_eval.corpora.preparation import Preparation, count_votes, find_folder, read_rows
+from ambi_eval.corpora.preparation import Preparation, count_votes, find_folder, how_counted, read_rows
 from ambi_eval.corpora.registry import Corpus
 from ambi_eval.errors import AmbiError
 
@@ -98,7 +98,7 @@ def prepare(
     """
     if count_each and labels == "primary":
         raise AmbiError("--count-each goes with --labels secondary only: a rater has one primary emotion.")
-    preparation = Preparation(out, CORPUS)
+    preparation = Preparation(out, CORPUS, allow_missing_audio, how_counted(count_each))
     folder = find_folder(source, "Labels", "labels", "label")
     ratings = _ratings(folder, labels, preparation.remarks)
     consensus = _consensus(folder)
@@ -128,7 +128,7 @@ def prepare(
             split=split or None,
             release=release,
         )
-        preparation.add(clip, allow_missing_audio)
+        preparation.add(clip)
     return preparation.save()
 
 

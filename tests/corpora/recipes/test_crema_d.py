@@ -5,6 +5,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from support.audio import wav
 
 from ambi_eval.corpora.manifest import Clip, read_manifest
 from ambi_eval.corpora.preparation import Preparation, summarize
@@ -37,7 +38,7 @@ def release(tmp_path: Path) -> Path:
     (folder / "VideoDemographics.csv").write_text(ACTORS)
     (folder / "AudioWAV").mkdir()
     for name in ("1001_IEO_HAP_MD", "1040_ITH_SAD_X", "1076_MTI_SAD_XX"):
-        (folder / "AudioWAV" / f"{name}.wav").write_bytes(name.encode())
+        (folder / "AudioWAV" / f"{name}.wav").write_bytes(wav(name))
     return folder
 
 
@@ -54,7 +55,7 @@ def test_a_clip_carries_all_that_the_release_says(release: Path, tmp_path: Path)
         sentence="IEO",
         transcript="It's eleven o'clock.",
         acted="happy",
-        sha256=hashlib.sha256(b"1001_IEO_HAP_MD").hexdigest(),
+        sha256=hashlib.sha256(wav("1001_IEO_HAP_MD")).hexdigest(),
     )
 
 
@@ -84,6 +85,42 @@ def test_the_modality_chooses_the_raters(
 ) -> None:
     preparation = crema_d.prepare(release, tmp_path / "out", modality=modality)
     assert preparation.clips[0].votes == NO_VOTES | votes
+
+
+class TestClipsWhoseAudioWasNotWhatWasRated:
+    """Of three clips the WAV, which a model hears, is another recording than the MP3, which the raters heard."""
+
+    NAME = "1064_TIE_SAD_XX"
+
+    @pytest.fixture
+    def with_one(self, release: Path) -> Path:
+        votes, actors = release / "processedResults" / "tabulatedVotes.csv", release / "VideoDemographics.csv"
+        rows = (f'"{digit}00009",1,0,0,0,9,0,"{self.NAME}",10,0.9,"N",50\n' for digit in (1, 2, 3))
+        votes.write_text(VOTES + "".join(rows))
+        actors.write_text(ACTORS + '1064,22,"Male","African American","Not Hispanic"\n')
+        (release / "AudioWAV" / f"{self.NAME}.wav").write_bytes(wav(self.NAME))
+        return release
+
+    def test_they_are_named(self, with_one: Path, tmp_path: Path) -> None:
+        preparation = crema_d.prepare(with_one, tmp_path / "out")
+        assert self.NAME in [clip.id for clip in preparation.clips]
+        assert preparation.remarks == {
+            f"the WAV differs from the MP3 that the raters heard: {self.NAME}; --leave-out-differing leaves them out": 1
+        }
+
+    def test_they_are_left_out_where_that_is_asked_for(self, with_one: Path, tmp_path: Path) -> None:
+        preparation = crema_d.prepare(with_one, tmp_path / "out", leave_out_differing=True)
+        assert self.NAME not in [clip.id for clip in preparation.clips]
+        assert preparation.skipped["the WAV differs from the MP3 that the raters heard"] == 1
+        assert not preparation.remarks
+
+    def test_nothing_is_said_where_the_voice_was_not_heard(self, with_one: Path, tmp_path: Path) -> None:
+        faces = crema_d.prepare(with_one, tmp_path / "face", modality="face", leave_out_differing=True)
+        assert self.NAME in [clip.id for clip in faces.clips]
+        (with_one / "AudioWAV" / f"{self.NAME}.wav").unlink()
+        unheard = crema_d.prepare(with_one, tmp_path / "unheard", leave_out_differing=True, allow_missing_audio=True)
+        assert self.NAME in [clip.id for clip in unheard.clips]
+        assert not any("differs" in remark for remark in faces.remarks | unheard.remarks)
 
 
 def test_a_checkout_without_git_lfs_is_told_apart_from_missing_audio(release: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.audio import wav
 
 from ambi_eval.corpora.manifest import Clip, Rating, read_manifest
 from ambi_eval.corpora.recipes import iemocap
@@ -66,8 +67,8 @@ def release(tmp_path: Path) -> Path:
             f"{dialogue}_F000 :Neutral state; ()\n"
         )
     for turn in ("F000", "F001", "M001"):
-        (folder / f"Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_{turn}.wav").write_bytes(turn.encode())
-    (folder / "Session5/sentences/wav/Ses05M_script01_1b/Ses05M_script01_1b_F019.wav").write_bytes(b"F019")
+        (folder / f"Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_{turn}.wav").write_bytes(wav(turn))
+    (folder / "Session5/sentences/wav/Ses05M_script01_1b/Ses05M_script01_1b_F019.wav").write_bytes(wav("F019"))
     (folder / "Session1/dialog/transcriptions/Ses01F_impro01.txt").write_text(IMPROVISED_TRANSCRIPT)
     for number in (2, 3, 4):
         (folder / f"Session{number}/dialog/EmoEvaluation").mkdir(parents=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.audio import wav
 
 from ambi_eval.corpora.manifest import Clip, Rating, read_manifest
 from ambi_eval.corpora.recipes import msp_podcast
@@ -88,7 +89,7 @@ def unpack(folder: Path, release: str) -> Path:
     for name, content in files.items():
         (folder / labels / name).write_text(content(), encoding="utf-8")
     for name in ("MSP-PODCAST_0001_0008", "MSP-PODCAST_1023_0235_0001", "MSP-PODCAST_test3_0001"):
-        (folder / audio / f"{name}.wav").write_bytes(name.encode())
+        (folder / audio / f"{name}.wav").write_bytes(wav(name))
     (folder / "Transcripts" / "MSP-PODCAST_0001_0008.txt").write_text("où ça ?\n", encoding="utf-8")
     (folder / "Partitions.txt").write_text(
         "Test1; MSP-PODCAST_0001_0008.wav\nTrain; MSP-PODCAST_2000_0001.wav\nTest3; MSP-PODCAST_test3_0001.wav\n"
