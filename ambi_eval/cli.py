@@ -87,7 +87,7 @@ def baselines(
     selection = target_votes(config)
     selection, bin_votes, note = halve_panels(selection) if bin_on_half else (selection, selection.votes, None)
     result = baselines(selection, config, ambiguity_bins(bin_votes, edges), acoustic=acoustic)
-    result.notes.extend([note] if note else [])
+    result.notes[:0] = selection.warnings + ([note] if note else [])
     if as_json:
         _print_json({"corpus": config["task"], **tables.baselines_json(result)})
     else:
@@ -134,7 +134,7 @@ def score(
         smooth=smooth is not None,
         acoustic=acoustic,
     )
-    system.notes.extend([note] if note else [])
+    system.notes[:0] = selection.warnings + ([note] if note else [])
     if as_json:
         _print_json({"corpus": config["task"], "against": against, **tables.system_json(system)})
     else:

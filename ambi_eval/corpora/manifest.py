@@ -89,10 +89,10 @@ class Manifest(list[Clip]):
             clips that were skipped when it was prepared, by reason. Empty for a manifest that somebody else wrote.
     """
 
-    def __init__(self, clips: Iterable[Clip], about: Mapping[str, Any]) -> None:
+    def __init__(self, clips: Iterable[Clip], about: Mapping[str, Any] | None = None) -> None:
         """Keep the clips and what is known about them."""
         super().__init__(clips)
-        self.about = about
+        self.about = about or {}
 
 
 COLUMNS = tuple(field.name for field in fields(Clip))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ambi_eval.corpora.manifest import Clip, read_manifest
+from ambi_eval.corpora.manifest import Manifest, read_manifest
 from ambi_eval.corpora.selection import Selection, corpus_clips, select
 from ambi_eval.errors import AmbiError
 from ambi_eval.paths import manifest_path
@@ -75,8 +75,8 @@ def halve_panels(selection: Selection) -> tuple[Selection, NDArray[np.float64], 
     return halved, np.array(binned), f"bins made from one half of each panel, scores against the other half{left_out}"
 
 
-def _acted(config: Mapping[str, Any], clips: Iterable[Clip]) -> list[Clip]:
+def _acted(config: Mapping[str, Any], clips: Manifest) -> Manifest:
     acted = [replace(clip, votes={clip.acted: 1.0}, ratings=()) for clip in clips if clip.acted]
     if not acted:
         raise AmbiError(f"no clip of {config['task']} says which emotion was acted: leave out --against acted")
-    return acted
+    return Manifest(acted, clips.about)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
@@ -12,12 +13,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ambi_eval.config.load import beside
-from ambi_eval.corpora.manifest import Clip, read_manifest
+from ambi_eval.corpora.manifest import Clip, Manifest, read_manifest
 from ambi_eval.corpora.registry import ensure_manifest
 from ambi_eval.errors import AmbiError
 from ambi_eval.votes import Panel, majority, panel_of, select_labels
 
 Heard = dict[str, Any]
+
+# With fewer clips than this share of the corpus, the scores are those of a part of it.
+PARTIAL_BELOW = 0.5
+# How alike two spellings of one word are at least, as `difflib` measures it: `surprise`, `surprised`.
+SAME_WORD = 0.85
 
 # Clips of unknown speakers may share one, so they stand in one cluster: error bars come out too wide, never too narrow.
 UNKNOWN_CLUSTER = "unknown"
@@ -34,6 +40,9 @@ class Selection:
         heard: What the model hears of each clip: path, start, end and control; None where it only reads.
         left_out: Number of clips of the manifest that are not asked about, by reason.
         panels: The single raters of each clip; None where the votes do not tell them apart.
+        corpus_size: Number of clips of the corpus, those that were skipped when it was prepared among them; 0: unknown.
+        lost_votes: One sentence for each way in which votes may be lost unawares: a label that nobody voted for, votes
+            for a label that differs from one of the task's by its spelling only, a merge of no votes.
     """
 
     clips: Sequence[Clip]
@@ -42,6 +51,8 @@ class Selection:
     heard: Sequence[Heard | None]
     left_out: Mapping[str, int]
     panels: Sequence[Panel | None]
+    corpus_size: int = 0
+    lost_votes: Sequence[str] = ()
 
     @cached_property
     def noise(self) -> NDArray[np.float64]:
@@ -78,8 +89,15 @@ class Selection:
             f"best reachable accuracy {best:.3f} (ties in the votes)"
         )
 
+    @property
+    def warnings(self) -> list[str]:
+        """Why scores on these clips may not be those of the whole corpus, one sentence each; mostly there are none."""
+        if len(self.clips) >= PARTIAL_BELOW * self.corpus_size:
+            return list(self.lost_votes)
+        return [f"PARTIAL: {len(self.clips):,} of the {self.corpus_size:,} clips of the corpus", *self.lost_votes]
 
-def corpus_clips(config: Mapping[str, Any]) -> list[Clip]:
+
+def corpus_clips(config: Mapping[str, Any]) -> Manifest:
     """Return the clips of the manifest that a configuration names: a corpus, or a file beside the task's YAML."""
     name = config["manifest"]
     is_file = name.endswith((".parquet", ".jsonl"))
@@ -95,11 +113,13 @@ def select(config: Mapping[str, Any], clips: Iterable[Clip], *, hear: bool = Tru
         hear: Whether a model is to hear them; False keeps clips without audio, for work on the votes alone.
 
     Raises:
-        AmbiError: If no clip is left.
+        AmbiError: If no clip is left, or the control needs a column that the manifest does not fill.
     """
+    clips = clips if isinstance(clips, Manifest) else Manifest(clips)
     left_out: Counter[str] = Counter()
     kept: list[tuple[Clip, NDArray[np.float64]]] = []
     reads = config["transcript"] == "given" or config["control"] == "transcript"
+    shared = _shared_key(config, clips) if hear else None
     for clip in clips:
         votes = select_labels(clip.votes, config["labels"], config["merge"], config["outside"])
         if votes is None:
@@ -108,6 +128,8 @@ def select(config: Mapping[str, Any], clips: Iterable[Clip], *, hear: bool = Tru
             left_out["no audio"] += 1
         elif hear and reads and not clip.transcript:
             left_out["no transcript"] += 1
+        elif shared and getattr(clip, shared) is None:
+            left_out[f"unknown {shared}"] += 1
         else:
             kept.append((clip, votes))
     heard = _heard([clip for clip, _ in kept], config["control"]) if hear else {}
@@ -127,7 +149,56 @@ def select(config: Mapping[str, Any], clips: Iterable[Clip], *, hear: bool = Tru
             panel_of(votes, [rating.labels for rating in clip.ratings], config["labels"], config["merge"])
             for clip, votes in kept
         ],
+        corpus_size=len(clips) + sum(clips.about.get("skipped", {}).values()),
+        lost_votes=_lost_votes(config, clips),
     )
+
+
+def _lost_votes(config: Mapping[str, Any], clips: Iterable[Clip]) -> list[str]:
+    """Return what `Selection.lost_votes` says about the votes of a manifest under a task's labels."""
+    labels, merge = config["labels"], config["merge"]
+    votes: Counter[str] = Counter()
+    for clip in clips:
+        votes.update(clip.votes)
+    voted = {label: count for label, count in votes.items() if count > 0}
+    counted = {merge.get(label, label) for label in voted}
+    unvoted = [label for label in labels if label not in counted]
+    idle = [label for label in merge if label not in voted]
+    hints = {label: _same_word(label, labels) for label in sorted(voted.keys() - labels - merge.keys())}
+    return [
+        *(f"nobody voted for the label '{label}'{_same_word(label, voted)}" for label in unvoted),
+        *(f"merge names '{label}', which nobody voted for{_same_word(label, voted)}" for label in idle),
+        *(
+            f"{voted[label]:,.10g} votes for '{label}' are outside the labels{hint}"
+            for label, hint in hints.items()
+            if hint
+        ),
+    ]
+
+
+def _same_word(label: str, known: Iterable[str]) -> str:
+    """Return a did-you-mean if another spelling of the label is among the known ones, else an empty string."""
+    plain = {other.strip().lower(): other for other in known if other != label}
+    near = get_close_matches(label.strip().lower(), plain, n=1, cutoff=SAME_WORD)
+    return f", did you mean '{plain[near[0]]}'?" if near else ""
+
+
+def _shared_key(config: Mapping[str, Any], clips: Iterable[Clip]) -> str | None:
+    """Return what a clip and the one that is heard instead of it must have in common, if the control says so.
+
+    Raises:
+        AmbiError: If it is not known of any clip.
+    """
+    control = config["control"]
+    if not control.startswith("shuffle_same_"):
+        return None
+    key = control.removeprefix("shuffle_same_")
+    if all(getattr(clip, key) is None for clip in clips):
+        raise AmbiError(
+            f"{config['task']}: control={control} needs the {key} of the clips, which the manifest "
+            f"'{config['manifest']}' does not know; use control=shuffle"
+        )
+    return str(key)
 
 
 def _heard(clips: Sequence[Clip], control: str) -> dict[str, Heard | None]:

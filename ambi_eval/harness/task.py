@@ -142,6 +142,8 @@ class AmbiguousEmotionTask(ConfigurableTask):
         self.selection: Selection = select(config, corpus_clips(config))
         self.rows = {clip.id: number for number, clip in enumerate(self.selection.clips)}
         logger.info("%s: %s", self.config.task, self.selection.summary())
+        for warning in self.selection.warnings:
+            logger.warning("%s: %s", self.config.task, warning)
         heard = zip(self.selection.clips, self.selection.heard, strict=True)
         self.dataset = {"test": Documents({"id": clip.id, "audio": audio} for clip, audio in heard)}
 
@@ -360,7 +362,11 @@ class AmbiguousEmotionTask(ConfigurableTask):
 
     def dump_config(self) -> dict[str, Any]:
         """Return the configuration for the results file: the harness's keys, ours, and what was left out."""
-        asked = {"clips": len(self.selection.clips), "left_out": dict(self.selection.left_out)}
+        asked = {
+            "clips": len(self.selection.clips),
+            "left_out": dict(self.selection.left_out),
+            "warnings": self.selection.warnings,
+        }
         return {**super().dump_config(), **self.own, **asked, **self._curves()}
 
 

@@ -294,7 +294,7 @@ def test_the_model_hears_the_clips_own_span(tmp_path):
     assert heard == [{"path": str(tmp_path / "a.wav"), "start": 0.2, "end": 0.7, "control": None}]
 
 
-@pytest.mark.parametrize("control", ["silence", "noise"])
+@pytest.mark.parametrize("control", ["silence", "noise", "silence_fixed"])
 def test_a_control_of_the_signal_is_handed_to_the_model_and_shows_in_the_name(tmp_path, control):
     write_corpus(tmp_path)
     by_clip, _ = requests_of(tmp_path, metadata={"control": control})
