@@ -184,11 +184,14 @@ def bridge(
     port: Annotated[int, typer.Option(help="0 for any that is free.")] = 8000,
 ) -> None:
     """Serve hf-audio as an OpenAI-compatible server, for `openai-audio` and any other client."""
+    from ambi_eval.models.audio_lm import open_engine
     from ambi_eval.models.bridge import BridgeError, serve
-    from ambi_eval.models.bridge_hf_audio import BridgedHFAudio
+    from ambi_eval.models.bridge_hf_audio import BridgedEngine
 
-    model = BridgedHFAudio.create_from_arg_string(model_args)
-    model.served_name = name or model.served_name
+    engine = open_engine("hf-audio", model_args)
+    if engine.arguments.store is not None:
+        raise AmbiError("a bridge keeps no answers: give store= to openai-audio, not to the bridge")
+    model = BridgedEngine(engine, name)
     try:
         serve(model, host, port)
     except BridgeError as error:

@@ -80,7 +80,7 @@ def share_of_a_run(path: Path) -> float:
     task = manager.load(["ambi_demo_sc"])["tasks"]["ambi_demo_sc"]
     task.set_config("num_fewshot", 0)
     task.build_all_requests()
-    keep, spent = model.recall.keep_answers, 0.0
+    keep, spent = model.cache.keep_answers, 0.0
 
     def timed(*answers: Any) -> None:
         nonlocal spent
@@ -88,7 +88,7 @@ def share_of_a_run(path: Path) -> float:
         keep(*answers)
         spent += perf_counter() - began
 
-    model.recall.keep_answers = timed  # type: ignore[method-assign]
+    model.cache.keep_answers = timed  # type: ignore[method-assign]
     began = perf_counter()
     model.generate_until([request for request in task.instances for _ in range(request.repeats)], disable_tqdm=True)
     return spent / (perf_counter() - began)

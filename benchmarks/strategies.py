@@ -62,13 +62,13 @@ def ways(lm: HFAudio, seconds: float, n_clips: int, folder: Path) -> dict[str, C
         for audio in heard
         for i, label in enumerate(LABELS)
     ]
-    inputs = make_inputs(lm.family, seconds, n_clips)
+    inputs = make_inputs(lm.engine.family, seconds, n_clips)
     fixed = {"do_sample": True, "top_k": 0, "max_new_tokens": ANSWER_TOKENS, "min_new_tokens": ANSWER_TOKENS}
 
     def clones() -> None:
         for each in inputs:
             copies = {name: value.repeat_interleave(CLONES, 0) for name, value in each.items()}
-            lm.family.model.generate(**copies, **fixed)
+            lm.engine.family.model.generate(**copies, **fixed)
 
     return {
         "exact": lambda: lm.loglikelihood(labels, disable_tqdm=True),

@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -15,15 +14,16 @@ from typing import Any, Literal
 import numpy as np
 import soundfile
 import torch
-from lm_eval.api.instance import Instance
-from lm_eval.utils import simple_parse_args_string
 
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.audio import AudioSpan, load_audio
+from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.demo.speech import SAMPLE_RATE, Delivery, Speaker, synthesize
+from ambi_eval.engines.base import Engine, Job
 from ambi_eval.engines.hf.prefill import Continuation, Prompt
-from ambi_eval.errors import AmbiError, did_you_mean
-from ambi_eval.inference.question import AUDIO_MARK, as_messages
+from ambi_eval.engines.prompt import AUDIO_MARK, as_messages
+from ambi_eval.errors import AmbiError
+from ambi_eval.models.audio_lm import open_engine
 
 logger = logging.getLogger(__name__)
 
@@ -68,11 +68,11 @@ class Outcome:
 
 
 class Subject:
-    """A model of the harness, and synthetic voices to ask it about."""
+    """An engine, and synthetic voices to ask it about."""
 
-    def __init__(self, lm: Any, folder: Path) -> None:
-        """Take a model, and a folder for the voices."""
-        self.lm = lm
+    def __init__(self, engine: Engine, folder: Path) -> None:
+        """Take an engine, and a folder for the voices."""
+        self.engine = engine
         self.folder = folder
 
     @property
@@ -82,7 +82,7 @@ class Subject:
         Raises:
             AmbiError: If the model runs elsewhere.
         """
-        family = getattr(self.lm, "family", None)
+        family = getattr(self.engine, "family", None)
         if family is None:
             raise AmbiError("only a model that runs in this process shows that")
         return family
@@ -96,26 +96,35 @@ class Subject:
         return str(path)
 
     def answers(
-        self, asked: Sequence[tuple[str, str]], settings: dict[str, Any], repeats: int = 1
+        self, asked: Sequence[tuple[str, str]], settings: dict[str, Any], count: int = 1
     ) -> list[list[Candidate]]:
-        """Return the pool of every pair of question and audio file; all of them are asked together."""
-        requests = [
-            Instance("generate_until", {}, (context, dict(settings), _heard(path)), 0, metadata=("doctor", 0, repeats))
-            for context, path in asked
+        """Return so many answers to every pair of prompt and audio file; all of them are asked together.
+
+        Raises:
+            AmbiError: If the engine cannot do it, or fails on some.
+        """
+        generation = GenerationSettings.from_kwargs(settings)
+        jobs = [
+            Job(prompt, (AudioSpan(path),), generation, numbers=range(count), task="doctor") for prompt, path in asked
         ]
-        found = self.lm.generate_until([each for each in requests for _ in range(repeats)], disable_tqdm=True)
-        return [found[start : start + repeats] for start in range(0, len(found), repeats)]
+        self.engine.check(jobs)
+        found: dict[Job, dict[int, Candidate]] = {job: {} for job in jobs}
+        for job, made in self.engine.generate(jobs):
+            found[job] |= made
+        if any(len(made) < count for made in found.values()):
+            raise AmbiError(f"{self.engine.name} failed on a request ({self.engine.last_failure})")
+        return [[found[job][number] for number in job.numbers] for job in jobs]
 
     def likelihoods(self, path: str, ends: bool = True) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Return the log-likelihood of each label as the answer about a file, with the end of the turn or not."""
-        heard = {**_heard(path), "end_of_turn": ends}
-        requests = [Instance("loglikelihood", {}, (QUESTION, label, heard), 0) for label in LABELS]
-        return np.array([logprob for logprob, _ in self.lm.loglikelihood(requests, disable_tqdm=True)])
+        """Return the log-likelihood of each label as the answer about a file, with the end of the turn or not.
 
-    @property
-    def counts(self) -> dict[str, Any]:
-        """What the model says of itself in the results."""
-        return self.lm.get_model_info()["ambi"]
+        Raises:
+            AmbiError: If the engine gives none, or fails.
+        """
+        job = Job(QUESTION, (AudioSpan(path),), continuations=[(label, ends) for label in LABELS], task="doctor")
+        for _, likelihoods in self.engine.loglikelihoods([job]):
+            return np.array([logprob for logprob, _ in likelihoods])
+        raise AmbiError(f"{self.engine.name} failed on a request ({self.engine.last_failure})")
 
     @property
     def exact(self) -> bool:
@@ -166,8 +175,8 @@ def ignores_the_batch(subject: Subject) -> str:
     """Clips of 0.05 to 30 s that are answered together are answered as each one is alone."""
     exact, lengths = subject.exact, (3.0, 0.05, 0.3, min(30.0, subject.long_seconds))
     asked = [(OPEN_QUESTION, subject.voice(seconds, number % 2)) for number, seconds in enumerate(lengths)]
-    together = subject.answers(asked, SAMPLED, repeats=3)
-    alone = [subject.answers([each], SAMPLED, repeats=3)[0] for each in asked[::-1]][::-1]
+    together = subject.answers(asked, SAMPLED, count=3)
+    alone = [subject.answers([each], SAMPLED, count=3)[0] for each in asked[::-1]][::-1]
     pairs = [pair for pools in zip(together, alone, strict=True) for pair in zip(*pools, strict=True)]
     changed = sum(str(one) != str(other) for one, other in pairs)
     what = f"{changed} of {len(pairs)} answers about clips of {min(lengths)} to {max(lengths):.0f} s change"
@@ -177,7 +186,7 @@ def ignores_the_batch(subject: Subject) -> str:
 
 def draws_different_samples(subject: Subject) -> str:
     """Samples of one clip are not all the same answer."""
-    ((*pool,),) = subject.answers([(OPEN_QUESTION, subject.voice(3.0, 0))], SAMPLED, repeats=8)
+    ((*pool,),) = subject.answers([(OPEN_QUESTION, subject.voice(3.0, 0))], SAMPLED, count=8)
     different = len({str(answer) for answer in pool})
     _require(different > 1, f"8 samples at temperature 1 are all {str(pool[0])!r}")
     return f"{different} different ones of 8 at temperature 1"
@@ -186,7 +195,7 @@ def draws_different_samples(subject: Subject) -> str:
 def repeats_samples(subject: Subject) -> str:
     """With the same seed, samples come out the same; fewer of them are the first ones."""
     exact, asked = subject.exact, [(OPEN_QUESTION, subject.voice(3.0, 0))]
-    (eight,), (four,) = subject.answers(asked, SAMPLED, repeats=8), subject.answers(asked, SAMPLED, repeats=4)
+    (eight,), (four,) = subject.answers(asked, SAMPLED, count=8), subject.answers(asked, SAMPLED, count=4)
     same = sum(str(one) == str(other) for one, other in zip(eight, four, strict=False))
     _require(same == 4 or (same >= 2 and not exact), f"only {same} of 4 samples are the same with the same seed")
     return f"{same} of 4 samples are the first ones of 8"
@@ -194,9 +203,11 @@ def repeats_samples(subject: Subject) -> str:
 
 def encodes_once(subject: Subject) -> str:
     """All samples of a clip share one pass through the encoder, and one through the prompt."""
-    before = subject.counts
-    subject.answers([(QUESTION, subject.voice(2.0, 0))], SAMPLED, repeats=8)
-    encodes, prefills = (subject.counts[name] - before[name] for name in ("encodes", "prefills"))
+    before = subject.engine.counts()
+    if "encodes" not in before:
+        raise AmbiError("only a model that runs in this process counts its encodings")
+    subject.answers([(QUESTION, subject.voice(2.0, 0))], SAMPLED, count=8)
+    encodes, prefills = (subject.engine.counts()[name] - before[name] for name in ("encodes", "prefills"))
     _require((encodes, prefills) == (1, 1), f"8 samples cost {encodes} encodings and {prefills} prefills")
     return "8 samples cost one encoding and one prefill"
 
@@ -221,7 +232,7 @@ def agrees_with_generate(subject: Subject) -> str:
     text = family.processor.tokenizer.decode(tokens.tolist(), skip_special_tokens=True)
 
     given = Prompt(inputs, continuations=[Continuation(tokens.tolist(), ends=False)])
-    ((_, ((scored, _),)),) = subject.lm.scheduler.loglikelihoods([given])
+    ((_, ((scored, _),)),) = subject.engine.scheduler.loglikelihoods([given])  # type: ignore[attr-defined]
     (((answer,),)) = subject.answers([(QUESTION, path)], GREEDY)
     off = abs(scored - expected) / len(tokens)
     most = TOLERANCE if subject.exact else HALF_TOLERANCE
@@ -264,7 +275,7 @@ def stops_at_strings(subject: Subject) -> str:
 def searches_beams(subject: Subject) -> str:
     """Beams come with the most likely one first."""
     settings = {"num_beams": 3, "max_gen_toks": GREEDY["max_gen_toks"]}
-    ((*beams,),) = subject.answers([(QUESTION, subject.voice(3.0, 0))], settings, repeats=3)
+    ((*beams,),) = subject.answers([(QUESTION, subject.voice(3.0, 0))], settings, count=3)
     logprobs = [beam.logprob for beam in beams if beam.logprob is not None]
     what = f"{len(beams)} beams of {', '.join(f'{logprob:.2f}' for logprob in logprobs) or 'unknown'} nats"
     _require(len(logprobs) == 3 and logprobs == sorted(logprobs, reverse=True), what)
@@ -278,19 +289,19 @@ def counts_what_it_cuts(subject: Subject) -> str:
         return "hears audio of any length"
     if window > 2 * LONG_SECONDS:
         return f"hears {window:.0f} s, longer than the clips of this check"
-    before = subject.counts["truncated_audio"]
+    before = subject.engine.counts()["truncated_audio"]
     subject.answers([(QUESTION, subject.voice(window + 2, 0)), (QUESTION, subject.voice(window - 1, 0))], GREEDY)
-    counted = subject.counts["truncated_audio"] - before
+    counted = subject.engine.counts()["truncated_audio"] - before
     _require(counted == 1, f"counts {counted} of 1 clip that is longer than its {window:.0f} s")
     return f"hears {window:.0f} s, and counts what is longer"
 
 
 def tells_what_it_is(subject: Subject) -> str:
-    """What stands with the results can be written as JSON, and names the seed."""
-    info = subject.lm.get_model_info()
-    json.dumps(info)
-    _require("seed" in info["ambi"], "does not say its seed in the results")
-    return f"{len(info['ambi'])} entries in the results"
+    """What is written with the results, and with stored answers, is plain JSON and names the model."""
+    told = [dict(each) for each in (subject.engine.identity, subject.engine.provenance, subject.engine.info())]
+    json.dumps(told, allow_nan=False)
+    _require(bool(told[0]), "has no identity: stored answers of two models would be taken for one another")
+    return f"{sum(map(len, told))} entries"
 
 
 CHECKS: tuple[Callable[[Subject], str], ...] = (
@@ -320,9 +331,9 @@ def examine(model: str, model_args: str) -> list[Outcome]:
     Raises:
         AmbiError: If there is no such model, or if it cannot be loaded or asked at all.
     """
-    lm = _load(model, model_args)
+    engine = open_engine(model, model_args, batch_size=4)
     with TemporaryDirectory(prefix="ambi_eval_doctor_") as folder:
-        return list(run_checks(Subject(lm, Path(folder))))
+        return list(run_checks(Subject(engine, Path(folder))))
 
 
 def run_checks(subject: Subject) -> Iterator[Outcome]:
@@ -359,23 +370,12 @@ def table(outcomes: Sequence[Outcome]) -> Any:
     return grid
 
 
-def _load(model: str, model_args: str) -> Any:
-    ours = {each.name: each for each in entry_points(group="lm_eval.models") if each.value.startswith("ambi_eval.")}
-    if model not in ours:
-        raise AmbiError(f"there is no model '{model}' to check{did_you_mean(model, ours)}; give {' or '.join(ours)}")
-    return ours[model].load()(**{"batch_size": 4, "store": "none", **simple_parse_args_string(model_args)})
-
-
 def _speech(number: int, samples: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Return so many samples of a voice that goes on talking."""
     rng, spoken = np.random.default_rng(number), [np.zeros(0, np.float32)]
     while sum(map(len, spoken)) < samples:
         spoken.append(synthesize(*VOICES[number], rng))
     return np.concatenate(spoken)[:samples]
-
-
-def _heard(path: str) -> dict[str, Any]:
-    return {"audio": [{"path": path}]}
 
 
 def _require(condition: bool, sentence: str) -> None:

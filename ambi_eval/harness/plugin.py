@@ -45,6 +45,18 @@ def _register(group: str, registry_name: str) -> None:
             registry.register(entry_point.name, target=entry_point.value)
 
 
+def _register_models(module: ModuleType) -> None:
+    """Register our models, and one for each engine that another package names in an entry point."""
+    from importlib.metadata import entry_points
+
+    from lm_eval.api.registry import model_registry
+
+    _register("lm_eval.models", "model_registry")
+    for engine in entry_points(group="ambi_eval.engines"):
+        if not engine.value.startswith("ambi_eval.") and engine.name not in model_registry:
+            model_registry.register(engine.name, target=f"ambi_eval.models.of_engines:{engine.name}")
+
+
 def _refuse_old_harness(lm_eval_tasks: ModuleType) -> None:
     """Leave with one line where lm_eval is older than what the hooks below rest on."""
     from importlib.metadata import version as installed_version
@@ -110,7 +122,7 @@ AFTER_IMPORT: dict[str, Callable[[ModuleType], None]] = {
     "lm_eval.tasks._index": _cache_the_index,
     "lm_eval.tasks.manager": _add_tasks,
     # Not before: lm_eval fills its own model registry only while that is empty.
-    "lm_eval.models": lambda module: _register("lm_eval.models", "model_registry"),
+    "lm_eval.models": _register_models,
     "lm_eval.filters": lambda module: _register("lm_eval.filters", "filter_registry"),
     "lm_eval._cli.harness": _show_mistakes_as_one_line,
 }

@@ -1,4 +1,4 @@
-"""What a model has answered before: each pool's key, and the store in which its answers are found and kept."""
+"""What an engine has answered before: the key of each pool, and the store in which its answers are found and kept."""
 
 from __future__ import annotations
 
@@ -7,46 +7,45 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ambi_eval.answers.candidate import Candidate
-from ambi_eval.audio import audio_digest
+from ambi_eval.audio import AudioSpan, audio_digest
+from ambi_eval.engines.base import Continuation, Engine, Likelihood
 from ambi_eval.inference.question import Question
 from ambi_eval.inference.store import CandidateStore, pool_key
 
 logger = logging.getLogger(__name__)
 
-# Stands behind a continuation whose likelihood includes the end of the turn.
+# Follows a continuation whose likelihood includes the end of the turn.
 _END_OF_TURN = "\0end of turn"
 
 
-class Recall:
+class AnswerCache:
     """Finds answers that are already there, and keeps new ones as soon as they are made.
 
     Without a store it finds nothing and keeps nothing.
 
     Attributes:
-        hits: How many answers and likelihoods were found instead of made.
-        origins: What the stored answers came from (JSON of their provenance), and how many.
+        hits: How many answers, likelihoods and ratings were found instead of made.
+        origins: Where the stored answers came from (JSON of their provenance), and how many from each.
     """
 
-    def __init__(self, store: CandidateStore | None, model: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
-        """Remember for one model.
+    def __init__(self, store: CandidateStore | None, engine: Engine) -> None:
+        """Set up for an engine.
 
         Args:
             store: Where answers are kept, or None.
-            model: What its answers depend on besides prompt, audio and decoding: digest of the weights, dtype ...
-            provenance: What they should not depend on, but may in the last digit: device, versions ...
+            engine: Whose answers they are: its `identity` is part of every key, its `provenance` is kept beside them.
         """
         self.store = store
-        self.model = dict(model)
-        self.provenance = dict(provenance)
+        self.engine = engine
         self.hits = 0
         self.origins: dict[str, int] = {}
 
-    def key(self, question: Question, **decoding: Any) -> str:
+    def key(self, prompt: str, spans: Sequence[AudioSpan], **decoding: Any) -> str:
         """Return the key of what is asked: everything that the answers depend on, and nothing else."""
-        heard = [audio_digest(span) for span in question.spans]
-        return pool_key(model=self.model, prompt=question.context, audio=heard, decoding=decoding)
+        heard = [audio_digest(span) for span in spans]
+        return pool_key(model=dict(self.engine.identity), prompt=prompt, audio=heard, decoding=decoding)
 
-    def pool(self, question: Question, seed: int) -> str:
+    def pool_key(self, question: Question, seed: int) -> str:
         """Return the key of a pool of generated answers, with those parameters only that the decoding method reads."""
         settings = question.settings
         decoding: dict[str, Any] = {"max_tokens": settings.max_gen_toks, "until": list(settings.until)}
@@ -58,7 +57,7 @@ class Recall:
             decoding |= {"method": "beams", "size": question.pool_size, **ranked}
         else:
             decoding |= {"method": "greedy"}
-        return self.key(question, **decoding)
+        return self.key(question.prompt, question.spans, **decoding)
 
     def answers(self, pools: Mapping[Question, str]) -> dict[Question, dict[int, Candidate]]:
         """Return the stored answers of each pool by their number: a beam set whole or not at all."""
@@ -82,34 +81,32 @@ class Recall:
         if self.store is None:
             return
         if question.settings.num_beams > 1:
-            self.store.add_beams({pool: [answers[number] for number in sorted(answers)]}, self.provenance)
+            self.store.add_beams({pool: [answers[number] for number in sorted(answers)]}, self.engine.provenance)
         else:
-            self.store.add_samples({pool: answers}, self.provenance)
+            self.store.add_samples({pool: answers}, self.engine.provenance)
 
-    def likelihoods(
-        self, wanted: Mapping[str, Sequence[tuple[str, bool]]]
-    ) -> dict[str, list[tuple[float, bool] | None]]:
+    def likelihoods(self, wanted: Mapping[str, Sequence[Continuation]]) -> dict[str, list[Likelihood | None]]:
         """Return the stored likelihoods of each prompt's continuations, None where there is none.
 
         Args:
-            wanted: For each key, the continuations, each with whether the end of the turn is part of it.
+            wanted: The continuations of each key.
         """
         if self.store is None:
             return {key: [None] * len(continuations) for key, continuations in wanted.items()}
         names = {key: [_name(*continuation) for continuation in continuations] for key, continuations in wanted.items()}
         stored = self.store.likelihoods(names)
         found = {key: [stored[key].get(name) for name in names[key]] for key in names}
-        self.hits += sum(score is not None for scores in found.values() for score in scores)
+        self.hits += sum(each is not None for likelihoods in found.values() for each in likelihoods)
         self._note_origins(wanted)
         return found
 
     def keep_likelihoods(
-        self, key: str, continuations: Sequence[tuple[str, bool]], scores: Sequence[tuple[float, bool]]
+        self, key: str, continuations: Sequence[Continuation], likelihoods: Sequence[Likelihood]
     ) -> None:
         """Keep the likelihoods of one prompt's continuations."""
         if self.store is not None:
-            named = {_name(*each): score for each, score in zip(continuations, scores, strict=True)}
-            self.store.add_likelihoods({key: named}, self.provenance)
+            named = {_name(*each): likelihood for each, likelihood in zip(continuations, likelihoods, strict=True)}
+            self.store.add_likelihoods({key: named}, self.engine.provenance)
 
     def ratings(self, key: str, texts: Sequence[str]) -> dict[str, float]:
         """Return the stored ratings of these texts, by text."""
@@ -122,7 +119,7 @@ class Recall:
     def keep_ratings(self, key: str, ratings: Mapping[str, float]) -> None:
         """Keep a verifier's ratings of texts."""
         if self.store is not None and ratings:
-            self.store.add_ratings({key: ratings}, self.provenance)
+            self.store.add_ratings({key: ratings}, self.engine.provenance)
 
     def _note_origins(self, keys: Iterable[str]) -> None:
         """Note what the stored answers of these pools came from; more than one set-up is said."""

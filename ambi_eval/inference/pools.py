@@ -2,84 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
 from ambi_eval.answers.candidate import Candidate
-from ambi_eval.inference.answer_cache import Recall
-from ambi_eval.inference.question import Question, multimodal
-from ambi_eval.inference.stopping import StopRule
-
-Known = dict[int, Candidate]
-
-
-@dataclass(eq=False)
-class Order:
-    """Answers to be made.
-
-    Attributes:
-        question: The question.
-        numbers: Which answers of its pool.
-        key: The key of the pool.
-    """
-
-    question: Question
-    numbers: list[int]
-    key: str
-
+from ambi_eval.engines.base import Engine
+from ambi_eval.inference.answer_cache import AnswerCache
+from ambi_eval.inference.question import Question
 
 Answered = tuple[Question, list[Candidate]]
-Make = Callable[[Sequence[Order]], Iterator[tuple[Order, list[Candidate]]]]
 
 
 class Pools:
     """Gives every question its answers; questions of several tasks that ask for the same pool share it."""
 
-    def __init__(self, recall: Recall, seed: int, make: Make) -> None:
-        """Set up for a model.
+    def __init__(self, engine: Engine, cache: AnswerCache, seed: int) -> None:
+        """Set up for an engine.
 
         Args:
-            recall: What the model has answered before.
-            seed: Of the sampling.
-            make: Lets the model make answers, and yields each order, or a part of it, as soon as it is done. What the
-                model fails on it does not yield.
+            engine: Makes the answers.
+            cache: What it has answered before.
+            seed: Seed of the sampling.
         """
-        self.recall = recall
+        self.engine = engine
+        self.cache = cache
         self.seed = seed
-        self.make = make
 
     def answers(self, questions: Sequence[Question]) -> Iterator[list[Answered]]:
         """Yield all questions of a pool, each with its answers, as soon as they are there, in no particular order.
 
-        Adaptive questions are drawn in rounds: what is not settled after one round is ordered again for the next. A
-        question is left out if the model could not make all that was ordered for it.
+        Adaptive questions are answered in rounds: what is not settled after one round gets another job in the next. A
+        question is left out if the engine failed on some of its answers.
         """
         groups: dict[str, list[Question]] = {}
         for question in questions:
-            groups.setdefault(self.recall.pool(question, self.seed), []).append(question)
+            groups.setdefault(self.cache.pool_key(question, self.seed), []).append(question)
         largest = {max(group, key=lambda each: each.n_answers): key for key, group in groups.items()}
-        known = {largest[question]: found for question, found in self.recall.answers(largest).items()}
+        known = {largest[question]: found for question, found in self.cache.answers(largest).items()}
         pending = dict.fromkeys(groups)
         while pending:
-            orders = []
+            jobs = {}
             for key in list(pending):
                 if numbers := _missing(groups[key], known[key]):
-                    orders.append(Order(groups[key][0], numbers, key))
+                    jobs[groups[key][0].job(self.seed, numbers)] = key
                 else:
                     del pending[key]
                     yield _answered(groups[key], known.pop(key))
             # Prompts about the same audio follow one another, so that it is encoded once.
-            orders.sort(key=lambda order: str(order.question.spans))
-            for order, made in self.make(orders):
-                fresh = dict(zip(order.numbers, made, strict=True))
-                self.recall.keep_answers(order.question, order.key, fresh)
-                known[order.key] |= fresh
-                if not _missing(groups[order.key], known[order.key]):
-                    del pending[order.key]
-                    yield _answered(groups[order.key], known.pop(order.key))
-            for order in orders:
-                if order.key in pending and not known[order.key].keys() >= set(order.numbers):
-                    del pending[order.key]
+            for job, made in self.engine.generate(sorted(jobs, key=lambda job: str(job.spans))) if jobs else ():
+                key = jobs[job]
+                self.cache.keep_answers(groups[key][0], key, made)
+                known[key] |= made
+                if not _missing(groups[key], known[key]):
+                    del pending[key]
+                    yield _answered(groups[key], known.pop(key))
+            for job, key in jobs.items():
+                if key in pending and not known[key].keys() >= set(job.numbers):
+                    del pending[key]
 
 
 def _missing(group: Sequence[Question], known: Mapping[int, Candidate]) -> list[int]:
@@ -92,11 +70,9 @@ def _wanted(question: Question, known: Mapping[int, Candidate]) -> int:
 
     If a round is not known yet, that round is what it needs next.
     """
-    size = question.n_answers
-    given = multimodal(question.requests[0]).get("stop_rule")
-    if not given:
+    size, rule = question.n_answers, question.stop_rule
+    if rule is None:
         return size
-    rule = StopRule.from_dict(**given)
     for drawn in range(rule.round, size, rule.round):
         answers = [known[number] for number in range(drawn) if number in known]
         if len(answers) < drawn or rule.settled(answers):

@@ -1,166 +1,164 @@
-"""A verifier hears the clip, sees one candidate answer, and rates how well the two fit: the expected rating."""
+"""A verifier hears the clip, reads one candidate answer, and rates how well the two fit: the expected rating."""
 
 from __future__ import annotations
 
 import math
 import re
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from ambi_eval.answers.candidate import Candidate
-from ambi_eval.engines.openai.client import ChatServer, RequestFailedError, concurrently
-from ambi_eval.inference.answer_cache import Recall
+from ambi_eval.config.generation import GenerationSettings
+from ambi_eval.engines.base import Engine, Job, Token, TokenizedAnswer
+from ambi_eval.inference.answer_cache import AnswerCache
+from ambi_eval.inference.likelihoods import loglikelihoods
 from ambi_eval.inference.pools import Answered
-from ambi_eval.inference.question import CANDIDATE_MARK, Question, multimodal
+from ambi_eval.inference.question import CANDIDATE_MARK, Question, RatingScale
 
-Scored = Iterator[tuple[Question, list[tuple[float, bool]]]]
-Score = Callable[[Mapping[Question, Sequence[tuple[str, bool]]]], Scored]
-Rated = tuple[Question, list[Candidate], dict[str, float]]
+Ratings = dict[str, float]  # by the text that they rate
 
-# Room for a model that reasons before it gives its rating.
-RATING_TOKENS = 1024
-
-
-# A pool with its key, the ratings that are known, and the texts that are to be rated.
-_Job = tuple[Question, list[Candidate], str, dict[str, float], list[str]]
+# A model may reason before it gives its rating; `ALTERNATIVES` is the most that OpenAI gives.
+WRITTEN = GenerationSettings(max_gen_toks=1024)
+ALTERNATIVES = 20
 
 
-class Verifier(ABC):
-    """Rates answers. Each one is rated alone, so their order cannot matter."""
+class Verifier:
+    """Rates answers with an engine. Each text is rated alone, so the order of the answers cannot matter.
 
-    @abstractmethod
-    def rate(self, pools: Iterator[Answered]) -> Iterator[Rated]:
+    Where the engine gives likelihoods, a rating is the expected one under the likelihoods of all ratings as the whole
+    answer. Elsewhere the model is asked to write a rating (`rating_of`), and the store keeps what came of it.
+    """
+
+    def __init__(self, engine: Engine, cache: AnswerCache) -> None:
+        """Set up for an engine and what it has answered before."""
+        self.engine = engine
+        self.cache = cache
+
+    def rate(self, pools: Iterator[Answered]) -> Iterator[tuple[Answered, Ratings]]:
         """Yield every pool with the ratings of its texts; a text that got none is missing.
 
-        A question's request says how to rate its answers: `{"verifier": {"prompt": ..., "ratings": [...]}}`, with
-        `<audio>` and `<candidate>` in the prompt, and the ratings as text. Without that, nothing is rated.
+        A pool is rated as soon as it is there: while its clip is still in the KV cache of a local engine. Of an engine
+        that works on several jobs at a time, that many pools are rated together.
         """
+        while group := list(islice(pools, self.engine.jobs_at_once)):
+            rated: list[Ratings] = [{} for _ in group]
+            missing: dict[Job, int] = {}
+            keys: dict[Job, tuple[str, str]] = {}
+            for number, (question, answers) in enumerate(group):
+                if question.scale is None:
+                    continue
+                named = {"method": "rating", "ratings": list(question.scale.ratings)}
+                key = self.cache.key(question.scale.prompt, question.spans, **named)
+                # An empty answer says nothing that could fit.
+                texts = list(dict.fromkeys(str(each) for each in answers if each))
+                rated[number] = self.cache.ratings(key, texts)
+                for text in texts:
+                    if text not in rated[number]:
+                        job = _job(question, question.scale, text)
+                        missing[job], keys[job] = number, (key, text)
+            for job, rating in self._rate(list(missing)) if missing else ():
+                rated[missing[job]][keys[job][1]] = rating
+                if not self.engine.capabilities.likelihoods:
+                    self.cache.keep_ratings(keys[job][0], {keys[job][1]: rating})
+            yield from zip(group, rated, strict=True)
+
+    def _rate(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, float]]:
+        """Yield each job with the rating that comes of it; a job without one is left out."""
+        if self.engine.capabilities.likelihoods:
+            for job, likelihoods in loglikelihoods(self.engine, self.cache, jobs):
+                values = [float(rating) for rating, _ in job.continuations]
+                rating = expected_rating(values, [logprob for logprob, _ in likelihoods])
+                if math.isfinite(rating):
+                    yield job, rating
+        else:
+            for job, answers in self.engine.generate(jobs):
+                written = rating_of(answers[0], [rating for rating, _ in job.continuations])
+                if written is not None:
+                    yield job, written
 
 
-class LikelihoodVerifier(Verifier):
-    """Rates by the likelihoods of the ratings as the whole answer."""
-
-    def __init__(self, score: Score) -> None:
-        """Rate with a model's likelihoods of continuations (`AudioLM.score`)."""
-        self.score = score
-
-    def rate(self, pools: Iterator[Answered]) -> Iterator[Rated]:
-        """Yield every pool as soon as it is rated; the questions about its answers share one encoding."""
-        for question, pool in pools:
-            asked = multimodal(question.requests[0]).get("verifier")
-            yield question, pool, rate(self.score, question, pool, **asked) if asked else {}
+def _job(question: Question, scale: RatingScale, text: str) -> Job:
+    return Job(
+        scale.prompt.replace(CANDIDATE_MARK, text),
+        question.spans,
+        WRITTEN,
+        continuations=[(rating, True) for rating in scale.ratings],
+        alternatives=ALTERNATIVES,
+        task=question.task,
+    )
 
 
-class ChatVerifier(Verifier):
-    """Asks a chat server for one rating of each answer.
-
-    Where the server gives log-probabilities, the rating is the expected one over the alternatives of its first token;
-    elsewhere, and where the model does not begin with a rating, the rating that it writes, at temperature 0 (the one
-    that it begins with, or the only one; `4 out of 5` and `4/5` are 4). Our bridge gives likelihoods of the ratings, as
-    a local model does.
-    """
-
-    def __init__(self, server: ChatServer, recall: Recall) -> None:
-        """Rate with a server, and remember its ratings."""
-        self.server = server
-        self.recall = recall
-
-    def rate(self, pools: Iterator[Answered]) -> Iterator[Rated]:
-        """Yield the pools as they are rated, several at the same time; a failed request leaves its text unrated."""
-        work = (self._with_known(question, pool) for question, pool in pools)
-        for job, made in concurrently(self._ask, lambda: next(work, None), self.server.num_concurrent):
-            question, pool, key, known, _ = job
-            self.recall.keep_ratings(key, made)
-            yield question, pool, known | made
-
-    def _with_known(self, question: Question, pool: list[Candidate]) -> _Job:
-        asked = multimodal(question.requests[0]).get("verifier")
-        if not asked:
-            return question, pool, "", {}, []
-        key = self.recall.key(Question(asked["prompt"], question.spans), method="rating", ratings=asked["ratings"])
-        # An empty answer says nothing that could fit.
-        texts = list(dict.fromkeys(str(each) for each in pool if each))
-        known = self.recall.ratings(key, texts)
-        return question, pool, key, known, [text for text in texts if text not in known]
-
-    def _ask(self, job: _Job) -> dict[str, float]:
-        question, _, _, _, texts = job
-        asked = multimodal(question.requests[0]).get("verifier", {})
-        found = {}
-        for text in texts:
-            prompt = asked["prompt"].replace(CANDIDATE_MARK, text)
-            rating = self._rating(Question(prompt, question.spans), asked["ratings"])
-            if rating is not None:
-                found[text] = rating
-        return found
-
-    def _rating(self, question: Question, ratings: Sequence[str]) -> float | None:
-        options = {"temperature": 0, "max_tokens": RATING_TOKENS, "logprobs": True, "top_logprobs": 20}
-        likelihoods = {"ambi_continuations": ratings} if self.server.is_bridge else {}
-        try:
-            reply = self.server.ask(
-                {**self.server.question(question.context, question.spans), **options, **likelihoods}
-            )
-        except RequestFailedError:
-            return None
-        if "ambi_loglikelihoods" in reply:
-            logprobs = [logprob for logprob, _ in reply["ambi_loglikelihoods"]]
-            rating = expected_rating([float(each) for each in ratings], logprobs)
-            return rating if math.isfinite(rating) else None
-        return rating_of(reply["choices"][0], ratings)
+# A number that is a word of its own.
+_NUMBER = re.compile(r"(?<![\w.,\-+])[-+]?\d+(?:\.\d+)?(?![\w%])(?!\.\d)")
+# What is no rating though it is a number: the number of a list item, the end of a scale, and a scale itself.
+_NO_RATING = re.compile(
+    r"^[ \t]*\d+[.)][ \t]+(?=\S)|(?<=\d)\s*(?:/|out of|of)\s*\d+|(?:from|between)?\s*\d+\s*(?:to|and|[-\u2013])\s*\d+",
+    re.MULTILINE | re.IGNORECASE,
+)
+# What says that a rating follows.
+_ANNOUNCED = re.compile(
+    r"\b(?:rating|score|rate[sd]?|grade|answer|give)\b(?:(?!\d|\n\n|[.!?]\s).){0,60}?(?=(?<![\w.,\-+])[-+]?\d)",
+    re.DOTALL | re.IGNORECASE,
+)
+_MARKUP = " \t\n*_`\"'([{<"
 
 
-def rating_of(choice: Mapping[str, Any], ratings: Sequence[str]) -> float | None:
-    """Return the rating that a choice of a chat completion gives, or None if it gives none.
+def rating_of(answer: Candidate, ratings: Sequence[str]) -> float | None:
+    """Return the rating that a written answer gives, or None if it gives none.
+
+    A number counts as the rating where the text says so ("Rating: 4", "I give it a 4"), where the answer begins with it
+    ("4/5", "4, because ...") or where its last line is nothing else. If the engine gave the alternatives of its tokens,
+    and the token that is the rating is known, the rating is the expected one over the alternatives that are ratings.
 
     Args:
-        choice: With `message`, and `logprobs` where the server gives them.
+        answer: Of a verifier; with the alternatives of its tokens, if it is a `TokenizedAnswer`.
         ratings: The ratings that there are, as text.
     """
-    tokens = (choice.get("logprobs") or {}).get("content") or [{}]
-    alternatives = [
-        (float(each["token"]), each["logprob"])
-        for each in tokens[0].get("top_logprobs") or ()
-        if each["token"].strip() in ratings
-    ]
+    tokens = answer.tokens if isinstance(answer, TokenizedAnswer) else ()
+    text = "".join(token.text for token in tokens)
+    if text.strip() != answer.strip():
+        tokens, text = (), str(answer)
+    place = _place_of_rating(text)
+    if place is None or text[place[0] : place[1]] not in ratings:
+        return None
+    written = text[place[0] : place[1]]
     # The token 1 may be the beginning of 10.
     prefix_free = not any(one != other and other.startswith(one) for one in ratings for other in ratings)
-    if alternatives and prefix_free:
-        rating = expected_rating(*zip(*alternatives, strict=True))
-        return rating if math.isfinite(rating) else None
-    text = re.sub(r"(/|out of)\s*\d+", "", choice["message"].get("content") or "")
-    words = re.findall(r"-?\d+(?:\.\d+)?", text)
-    written = {word for word in words if word in ratings}
-    if len(written) == 1 or (words and text.strip().startswith(words[0]) and words[0] in ratings):
-        return float(next(word for word in words if word in written))
+    token = _token_at(tokens, place[0])
+    if token is not None and token.text.strip() == written and prefix_free:
+        listed = token.alternatives.items()
+        alternatives = [(float(each), logprob) for each, logprob in listed if each.strip() in ratings]
+        rating = expected_rating(*zip(*alternatives, strict=True)) if alternatives else math.nan
+        if math.isfinite(rating):
+            return rating
+    return float(written)
+
+
+def _place_of_rating(text: str) -> tuple[int, int] | None:
+    """Return the first and the last position of the number that is asserted as the rating; None if there is none."""
+    left = _NO_RATING.sub(lambda found: " " * len(found[0]), text)
+    numbers = {found.start(): found.span() for found in _NUMBER.finditer(left)}
+    announced = [numbers[found.end()] for found in _ANNOUNCED.finditer(left) if found.end() in numbers]
+    if announced:
+        return announced[-1] if len({text[start:end] for start, end in announced}) == 1 else None
+    start = len(text) - len(text.lstrip(_MARKUP))
+    if start in numbers:
+        return numbers[start]
+    last = text.rstrip().rpartition("\n")[2]
+    alone = _NUMBER.search(last)
+    if alone and not last.replace(alone[0], "", 1).strip(_MARKUP + ")]}>.:"):
+        offset = len(text.rstrip()) - len(last)
+        return offset + alone.start(), offset + alone.end()
     return None
 
 
-def rate(
-    score: Score, question: Question, candidates: Sequence[Candidate], prompt: str, ratings: Sequence[str]
-) -> dict[str, float]:
-    """Return the rating of each distinct candidate text; a text that got none is missing.
-
-    Each candidate is rated alone, so their order cannot matter.
-
-    Args:
-        score: The verifier's likelihoods of continuations (`HFAudio.score`).
-        question: What the candidates answer.
-        candidates: The answers.
-        prompt: The verifier's question, with `<audio>` and `<candidate>`.
-        ratings: The ratings it may give: numbers, as text.
-    """
-    asked = {
-        Question(prompt.replace(CANDIDATE_MARK, text), question.spans, question.requests): text
-        for text in dict.fromkeys(map(str, candidates))
-    }
-    values = [float(rating) for rating in ratings]
-    rated = {
-        asked[each]: expected_rating(values, [logprob for logprob, _ in scores])
-        for each, scores in score({each: [(rating, True) for rating in ratings] for each in asked})
-    }
-    return {text: rating for text, rating in rated.items() if math.isfinite(rating)}
+def _token_at(tokens: Sequence[Token], position: int) -> Token | None:
+    end = 0
+    for token in tokens:
+        end += len(token.text)
+        if position < end:
+            return token
+    return None
 
 
 def expected_rating(values: Sequence[float], logprobs: Sequence[float]) -> float:

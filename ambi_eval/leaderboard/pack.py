@@ -16,26 +16,13 @@ import numpy as np
 
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.config.load import OVERRIDES
+from ambi_eval.engines.base import find_engine
 from ambi_eval.errors import AmbiError
 from ambi_eval.harness.results import Run, TaskRun, read_runs
 from ambi_eval.leaderboard.rescore import task_config
 from ambi_eval.leaderboard.schema import CARD, FOLDER, Claims, check
 from ambi_eval.leaderboard.submission import Pools, write_submission
 from ambi_eval.leaderboard.verify import verify
-
-# Model arguments that a submission may have. What an answer does not depend on stays at home: paths, devices, batch
-# sizes, kernels ... None of these runs code of the submitter's (the name of a kernel could) or reaches out to a server,
-# so that a re-run is safe with them.
-ARGUMENTS = (
-    "pretrained",
-    "model",
-    "revision",
-    "dtype",
-    "seed",
-    "long_audio",
-    "max_length",
-    "peft",
-)
 
 
 @dataclass(frozen=True)
@@ -95,7 +82,8 @@ def pack(path: Path, statement: Statement, out: Path) -> None:
 def _card(run: Run, statement: Statement, pools: Mapping[str, Pools]) -> dict[str, Any]:
     results, config = run.results, run.results["config"]
     about = config.get("ambi", {})
-    arguments = {key: value for key, value in (config.get("model_args") or {}).items() if key in ARGUMENTS}
+    published = find_engine(config["model"]).Arguments.published()
+    arguments = {key: value for key, value in (config.get("model_args") or {}).items() if key in published}
     versions = {"lm_eval": results["lm_eval_version"], **about.get("versions", {})}
     tokens = np.sum([task.tokens.sum() for task in run.tasks.values()])
     return {

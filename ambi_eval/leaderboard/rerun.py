@@ -11,8 +11,8 @@ from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 
 from ambi_eval.answers.candidate import Candidate
+from ambi_eval.config.model_arguments import HFAudioArguments
 from ambi_eval.errors import AmbiError
-from ambi_eval.leaderboard.pack import ARGUMENTS
 from ambi_eval.leaderboard.schema import Card
 from ambi_eval.leaderboard.submission import Pools
 from ambi_eval.leaderboard.verify import overrides
@@ -61,8 +61,9 @@ def rerun(card: Card, pools: Mapping[str, Pools], count: int, seed: int) -> dict
         AmbiError: If the model cannot be had, or is another one than the submission says.
     """
     model = _model(card)
-    if card.model.digest != model.digest:
-        raise AmbiError(f"{card.model.id} has other weights than were submitted (digest {model.digest}).")
+    digest = model.engine.identity["digest"]
+    if card.model.digest != digest:
+        raise AmbiError(f"{card.model.id} has other weights than were submitted (digest {digest}).")
     rng = np.random.default_rng(seed)
     return {name: _rerun_task(model, card, name, pools[name], count, rng) for name in pools}
 
@@ -71,7 +72,7 @@ def _model(card: Card) -> HFAudio:
     backend = card.backend
     if backend.name != BACKEND:
         raise AmbiError(f"only models of {BACKEND} can be run again, this one ran with {backend.name}.")
-    if refused := backend.arguments.keys() - set(ARGUMENTS):
+    if refused := backend.arguments.keys() - set(HFAudioArguments.published()):
         raise AmbiError(f"the model argument '{min(refused)}' is not allowed in a re-run.")
     arguments: dict[str, Any] = {"dtype": backend.dtype or "auto", **backend.arguments}
     return HFAudio(**{**arguments, "seed": card.seeds.sampling, "store": "none"})
@@ -100,7 +101,7 @@ def _rerun_task(model: HFAudio, card: Card, name: str, pools: Pools, count: int,
     )
     assert results is not None, "there is one process"
     again = {sample["doc"]["id"]: _answers(sample["resps"], task.own) for sample in results["samples"][name]}
-    same_place = model.family.model.device.type == "cpu" == card.backend.device and card.backend.dtype == "float32"
+    same_place = model.engine.provenance["device"] == "cpu" == card.backend.device and card.backend.dtype == "float32"
     tolerance = LOGPROB_TOLERANCE if same_place else LOGPROB_TOLERANCE_ELSEWHERE
     changed = [(clip, k) for clip, k in chosen if not _agree(pools[clip][k], again[clip][k], tolerance)]
     example = None

@@ -1,80 +1,101 @@
-"""What our harness models share: requests become questions, questions get their answers, and answers their ratings."""
+"""What the harness sees of an engine: its requests become questions, which get answers and ratings."""
 
 from __future__ import annotations
 
-import inspect
-import json
-from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import entry_points
-from typing import Any
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, TypeVar
 
+import torch
 from lm_eval.api.instance import Instance
+from lm_eval.utils import simple_parse_args_string
 from tqdm import tqdm
 
 from ambi_eval.answers.candidate import Candidate
-from ambi_eval.errors import AmbiError, did_you_mean
-from ambi_eval.inference.answer_cache import Recall
+from ambi_eval.config.model_arguments import ModelArguments
+from ambi_eval.engines.base import Engine, Likelihood, find_engine
+from ambi_eval.engines.prompt import as_prompt
+from ambi_eval.errors import AmbiError
+from ambi_eval.inference.answer_cache import AnswerCache
+from ambi_eval.inference.likelihoods import loglikelihoods
 from ambi_eval.inference.pools import Answered, Pools
-from ambi_eval.inference.question import Question, as_context, asked_pools, multimodal, shared_prompts
+from ambi_eval.inference.question import Question, RatingScale
 from ambi_eval.inference.store import CandidateStore
-from ambi_eval.inference.verifier import Verifier
+from ambi_eval.inference.verifier import Ratings, Verifier
 from ambi_eval.models.processes import DataParallelLM
+from ambi_eval.models.requests import asked_questions, shared_prompts
 from ambi_eval.paths import data_dir
 
-Continuations = Sequence[tuple[str, bool]]  # each with whether the model must end its turn behind it
-Likelihoods = list[tuple[float, bool]]  # each with whether greedy decoding would give it
+AnyAudioLM = TypeVar("AnyAudioLM", bound="AudioLM")
 
 
 class AudioLM(DataParallelLM):
-    """A harness model that answers questions about audio.
+    """A harness model that answers questions about audio: an engine, what it has answered before, and a verifier.
 
     A request's arguments are `(context, generation_kwargs, {"audio": [...]})` for `generate_until` and
     `(context, continuation, {"audio": [...], "end_of_turn": bool})` for `loglikelihood`; an audio is a dict of path,
-    start, end and control. `<audio>` in the context marks where each audio goes. The chat template is applied behind
-    this, with or without `--apply_chat_template`.
+    start, end and control. `<audio>` in the context marks where each audio goes. The engine applies the chat template,
+    with or without `--apply_chat_template`.
 
     Attributes:
-        recall: What it has answered before.
-        pools: Its pools of answers.
-        rated_by: The model that rates answers: this one, or another.
+        engine_name: The name of the engine, which is also the harness's name for the model.
+        engine: What answers.
+        cache: What the engine has answered before.
+        seed: Seed of the sampling.
+        verifier: Rates answers.
         totals: What has been computed, in all processes together.
-        last_failure: Why the model failed on a question, the last time it did.
+        verifier_totals: What the verifier has computed, where it is another engine.
     """
 
     MULTIMODAL = True
-    last_failure = ""
+    engine_name: ClassVar[str]
 
-    recall: Recall
-    pools: Pools
-    rated_by: AudioLM
-    totals: dict[str, int]
-
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """What messages call the model."""
-
-    @property
-    @abstractmethod
-    def verifier(self) -> Verifier:
-        """How this model rates answers."""
-
-    @abstractmethod
-    def check(self, questions: Sequence[Question]) -> None:
-        """Look at all that is asked, before the first question is answered.
+    def __init__(self, **arguments: Any) -> None:
+        """Set up from `--model_args`, of which the engine's `Arguments` says what they mean.
 
         Raises:
-            AmbiError: If the model cannot do it.
+            AmbiError: If an argument is unknown or impossible, or if the engine cannot be used.
         """
+        super().__init__()
+        kind = find_engine(self.engine_name)
+        given = kind.Arguments.read(arguments, self.engine_name)
+        device = None
+        if kind.data_parallel:
+            self.join_other_processes(kind.device(given))
+            device = self._device
+        self.engine = _open(kind, given, device)
+        self.seed = torch.initial_seed() if given.seed is None else given.seed
+        store = None if given.store == "none" else CandidateStore(given.store or data_dir() / "candidates.sqlite")
+        self.cache = AnswerCache(store, self.engine)
+        self.pools = Pools(self.engine, self.cache, self.seed)
+        if given.verifier == "self":
+            self.verifier = Verifier(self.engine, self.cache)
+        else:
+            engine = _open_verifier(given, device)
+            self.verifier = Verifier(engine, AnswerCache(store, engine))
+        self.totals, self.verifier_totals = self._counts()
 
-    @abstractmethod
-    def make_scores(self, wanted: Mapping[Question, Continuations]) -> Iterator[tuple[Question, Likelihoods]]:
-        """Yield every question with the likelihoods of its continuations; leave out those on which the model fails."""
+    @classmethod
+    def create_from_arg_string(
+        cls: type[AnyAudioLM], arg_string: str, additional_config: dict[str, Any] | None = None
+    ) -> AnyAudioLM:
+        """Set up from `--model_args` as text."""
+        return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
 
-    @abstractmethod
-    def counts(self) -> dict[str, int]:
-        """Return what this process has computed."""
+    @classmethod
+    def create_from_arg_obj(
+        cls: type[AnyAudioLM], arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None
+    ) -> AnyAudioLM:
+        """Set up from `--model_args` as a dict; it overrides `--batch_size`, `--max_batch_size` and `--device`."""
+        harness = {name: value for name, value in (additional_config or {}).items() if value is not None}
+        return cls(**{**harness, **arg_dict})
+
+    @property
+    def name(self) -> str:
+        """What messages call the model."""
+        return self.engine.name
+
+    # ------------------------------------------------------------------------------------------- answers
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Candidate]:
         """Answer requests; the repeats of one request (the same object, as the harness clones it) are its pool.
@@ -83,28 +104,28 @@ class AudioLM(DataParallelLM):
             One `Candidate` for each request, in their order: candidate k of a pool for its k-th clone.
 
         Raises:
-            AmbiError: If a request is impossible; all of them are checked before the first is answered. Or if the model
-                failed on some; the others are answered and kept before that.
+            AmbiError: If a request is impossible; all of them are checked before the first is answered. Or if the
+                engine failed on some; the others are answered and kept before that.
         """
-        questions = asked_pools(requests)
-        self.check(questions)
+        questions = asked_questions(requests)
+        self.engine.check([question.job(self.seed) for question in questions])
         answers: list[Any] = [None] * len(requests)
         done = 0
         with self._progress(len(requests), "answers", disable_tqdm) as bar:
-            for question, pool, ratings in self._rated(questions):
+            for (question, pool), ratings in self._rated(list(questions)):
                 rated = [
                     Candidate(str(each), each.logprob, each.n_tokens, each.finish, number, ratings.get(str(each)))
                     for number, each in enumerate(pool)
                 ]
-                for number, position in enumerate(question.positions):
+                for number, position in enumerate(questions[question]):
                     answers[position] = rated[min(number, question.pool_size - 1, len(rated) - 1)]
                 done += 1
-                bar.update(len(question.positions))
+                bar.update(len(questions[question]))
         self._refuse_gaps(done, len(questions))
         return answers
 
-    def _rated(self, questions: Sequence[Question]) -> Iterator[tuple[Question, list[Candidate], dict[str, float]]]:
-        """Yield every question with its answers and the ratings of their texts, where the request names a verifier.
+    def _rated(self, questions: Sequence[Question]) -> Iterator[tuple[Answered, Ratings]]:
+        """Yield every question with its answers and the ratings of their texts, where it has a scale for them.
 
         What `almv` and `walmv` share is rated once.
         """
@@ -112,56 +133,42 @@ class AudioLM(DataParallelLM):
 
         def one_of_each() -> Iterator[Answered]:
             for pool in self.pools.answers(questions):
-                groups: dict[tuple[str, ...], list[Answered]] = {}
+                groups: dict[tuple[RatingScale | None, tuple[str, ...]], list[Answered]] = {}
                 for question, answers in pool:
-                    asked = multimodal(question.requests[0]).get("verifier")
-                    groups.setdefault((json.dumps(asked), *map(str, answers)), []).append((question, answers))
+                    groups.setdefault((question.scale, tuple(map(str, answers))), []).append((question, answers))
                 for group in groups.values():
                     alike[group[0][0]] = group
                     yield group[0]
 
-        if any("verifier" in multimodal(question.requests[0]) for question in questions):
-            rated = self.rated_by.verifier.rate(one_of_each())
+        if any(question.scale for question in questions):
+            rated = self.verifier.rate(one_of_each())
         else:
-            rated = ((question, answers, {}) for question, answers in one_of_each())
-        for question, _, ratings in rated:
-            for each, answers in alike.pop(question):
-                yield each, answers, ratings
+            rated = ((pool, {}) for pool in one_of_each())
+        for (question, _), ratings in rated:
+            for each in alike.pop(question):
+                yield each, ratings
 
-    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> Likelihoods:
+    # ------------------------------------------------------------------------------------------- likelihoods
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Likelihood]:
         """Return the log-likelihood of each continuation and whether it is the greedy one; one prefill per prompt.
 
         Raises:
-            AmbiError: If a request is impossible; all of them are checked before the first is scored. Or if the model
-                failed on some; the others are scored and kept before that.
+            AmbiError: If a request is impossible; all of them are checked before the first is answered. Or if the
+                engine failed on some; the others are answered and kept before that.
         """
-        questions = sorted(shared_prompts(requests), key=lambda each: str(each.spans))
-        wanted = {question: [_continuation(request) for request in question.requests] for question in questions}
-        scores: list[Any] = [None] * len(requests)
+        positions = shared_prompts(requests)
+        jobs = sorted(positions, key=lambda job: str(job.spans))
+        likelihoods: list[Any] = [None] * len(requests)
         done = 0
         with self._progress(len(requests), "likelihoods", disable_tqdm) as bar:
-            for question, found in self.score(wanted):
-                for position, score in zip(question.positions, found, strict=True):
-                    scores[position] = score
+            for job, found in loglikelihoods(self.engine, self.cache, jobs):
+                for position, likelihood in zip(positions[job], found, strict=True):
+                    likelihoods[position] = likelihood
                 done += 1
                 bar.update(len(found))
-        self._refuse_gaps(done, len(questions))
-        return scores
-
-    def score(self, wanted: Mapping[Question, Continuations]) -> Iterator[tuple[Question, Likelihoods]]:
-        """Yield every question with the likelihoods of its continuations: text, and whether the turn must end there."""
-        keys = {question: self.recall.key(question, method="likelihood") for question in wanted}
-        known = self.recall.likelihoods({keys[question]: each for question, each in wanted.items()})
-        to_do = {}
-        for question, continuations in wanted.items():
-            found = [score for score in known[keys[question]] if score is not None]
-            if len(found) == len(continuations):
-                yield question, found
-            else:
-                to_do[question] = continuations
-        for question, made in self.make_scores(to_do) if to_do else ():
-            self.recall.keep_likelihoods(keys[question], wanted[question], made)
-            yield question, made
+        self._refuse_gaps(done, len(jobs))
+        return likelihoods
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Refuse: the perplexity of a text has nothing to do with audio."""
@@ -169,115 +176,109 @@ class AudioLM(DataParallelLM):
             "audio models give no perplexity of texts (loglikelihood_rolling); use --model hf for such tasks"
         )
 
+    # ------------------------------------------------------------------------------------------- chat template
+
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """Return the conversation as one string that still holds its `<audio>` marks.
 
-        The template is applied when the audio is there, with `--apply_chat_template` or without. So results do not
-        depend on it: a question alone comes back as it is.
+        The engine applies the template when the audio is there, with `--apply_chat_template` or without. So results do
+        not depend on the flag: a question alone comes back as it is.
 
         Raises:
             AmbiError: If there is more than a system message and one question.
         """
-        return as_context(chat_history)
+        return as_prompt(chat_history)
+
+    def chat_template(self, chat_template: bool | str = False) -> str | None:
+        """Return the engine's own template, for the log; it has no others.
+
+        Raises:
+            AmbiError: If another one is asked for by name.
+        """
+        if isinstance(chat_template, str):
+            raise AmbiError(
+                f"{self.engine_name} has one chat template, the model's own, and none named '{chat_template}'"
+            )
+        return self.engine.chat_template
 
     @property
     def tokenizer_name(self) -> str:
         """Name of tokenizer and template, part of the names of the harness's caches."""
         return self.name.replace("/", "__")
 
-    def get_model_info(self) -> dict[str, Any]:
-        """Return what stands with the results: what was computed, what was remembered, and who rated."""
-        other = self.rated_by is not self
-        return {
-            "ambi": {
-                **self.totals,
-                "store": str(self.recall.store.path) if self.recall.store else "none",
-                "stored_answers_from": self.recall.origins,
-                "verifier": {"name": self.rated_by.name, **self.rated_by.get_model_info()["ambi"]} if other else "self",
-            }
-        }
+    # ------------------------------------------------------------------------------------------- results
 
-    def add_up_counts(self) -> None:
-        """Add up what all processes have computed; only the first one is asked for it, and when the others are gone."""
-        if gathered := self.gather_object(self.counts()):
-            self.totals = {name: sum(counts[name] for counts in gathered) for name in gathered[0]}
-        if self.rated_by is not self:
-            self.rated_by.add_up_counts()
+    def get_model_info(self) -> dict[str, Any]:
+        """Return what is written with the results: what was computed, what was found in the store, and who rated."""
+        other: Any = "self"
+        if self.verifier.engine is not self.engine:
+            other = {"name": self.verifier.engine.name, **_info(self.verifier, self.verifier_totals)}
+        store = {"store": str(self.cache.store.path) if self.cache.store else "none"}
+        return {"ambi": {**store, "verifier": other, "seed": self.seed, **_info(self, self.totals)}}
+
+    def _counts(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Return what this process has computed, and what its verifier has."""
+        own, verifier = ({"store_hits": each.cache.hits, **each.engine.counts()} for each in (self, self.verifier))
+        return own, verifier
+
+    def _add_up_counts(self) -> None:
+        """Add up what all processes have computed: the first one is asked for it when the others are gone."""
+        if gathered := self.gather_object(self._counts()):
+            self.totals, self.verifier_totals = (
+                {name: sum(counts[name] for counts in of_all) for name in of_all[0]}
+                for of_all in zip(*gathered, strict=True)
+            )
 
     def _refuse_gaps(self, done: int, asked: int) -> None:
-        """End a run in which the model failed on some questions."""
-        self.add_up_counts()
+        """End a run in which the engine failed on some prompts."""
+        self._add_up_counts()
         if done < asked:
-            kept = (
-                "the others are kept in the candidate store"
-                if self.recall.store
-                else "the others are lost (store=none)"
-            )
+            kept = "kept in the candidate store" if self.cache.store else "lost (store=none)"
             raise AmbiError(
-                f"{self.name} failed on {asked - done} of {asked} prompts ({self.last_failure}), so there is no score; "
-                f"{kept}: run the same command again to ask only for what is missing"
+                f"{self.name} failed on {asked - done} of {asked} prompts ({self.engine.last_failure}), so there is no "
+                f"score; the others are {kept}: run the same command again to ask only for what is missing"
             )
 
     def _progress(self, total: int, unit: str, disable: bool) -> Any:
         return tqdm(total=total, unit=unit, desc=f"{self.name}: {unit}", disable=disable or self.rank != 0)
 
 
-def _continuation(request: Instance) -> tuple[str, bool]:
-    """Return the text whose likelihood is asked for, and whether the model must end its turn behind it."""
-    return request.args[1], bool(multimodal(request).get("end_of_turn"))
+def _info(answering: AudioLM | Verifier, totals: dict[str, int]) -> dict[str, Any]:
+    return {**totals, "stored_answers_from": answering.cache.origins, **answering.engine.info()}
 
 
-def open_verifier(
-    own: AudioLM, verifier: str, *, base_url: str | None, api_key_env: str | None, **options: Any
-) -> AudioLM:
-    """Return the model that rates the answers of another one.
-
-    Args:
-        own: The model whose answers are rated.
-        verifier: `self` for that model, `openai:MODEL`, or a checkpoint for `hf-audio`.
-        base_url: Where the server of `openai:MODEL` is.
-        api_key_env: Environment variable with its key.
-        options: Further arguments of the other model.
+def open_engine(name: str, model_args: str, **defaults: Any) -> Engine:
+    """Return an engine that is set up from `--model_args`, for those who ask it without the harness.
 
     Raises:
-        AmbiError: If the other model cannot be used.
+        AmbiError: If there is no such engine, an argument is impossible, or the engine cannot be used.
     """
-    if verifier.startswith("openai:"):
-        server = {"base_url": base_url, "api_key_env": api_key_env}
-        return _ours("openai-audio")(verifier.removeprefix("openai:"), **server, **options)
-    if base_url or api_key_env:
-        raise AmbiError(f"verifier={verifier} is no server; give verifier=openai:MODEL with verifier_base_url and key")
-    return own if verifier == "self" else _ours("hf-audio")(verifier, **options)
+    kind = find_engine(name)
+    given = kind.Arguments.read({**defaults, **simple_parse_args_string(model_args)}, name)
+    return _open(kind, given, None)
 
 
-def _ours(name: str) -> type[AudioLM]:
-    """Return one of our harness models; they import this module, so it finds them as the harness does."""
-    return next(iter(entry_points(group="lm_eval.models", name=name))).load()
+def _open(kind: type[Engine], arguments: ModelArguments, device: torch.device | None) -> Engine:
+    """Return an engine that is ready; one that computes elsewhere runs in one process."""
+    if not kind.data_parallel and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise AmbiError(f"{kind.__name__} (as the model or as its verifier) runs in one process; leave out torchrun")
+    return kind(arguments, device)
 
 
-def refuse_unknown(model: str, cls: type, arguments: Mapping[str, Any]) -> None:
-    """Refuse arguments that a model does not have.
+def _open_verifier(arguments: ModelArguments, device: torch.device | None) -> Engine:
+    """Return the engine that rates the answers of another one.
 
     Raises:
-        AmbiError: If there are any; names the first one.
+        AmbiError: If it cannot be used.
     """
-    for name in arguments:
-        known = list(inspect.signature(cls).parameters)
-        raise AmbiError(f"{model} has no argument '{name}'{did_you_mean(name, known)}")
-
-
-def whole_number(name: str, value: Any, least: int | None = None) -> int:
-    """Return the value of an argument as an integer.
-
-    Raises:
-        AmbiError: If it is none, or below `least`.
-    """
-    whole = not isinstance(value, float) and str(value).lstrip("-").isdigit()
-    if not whole or (least is not None and int(value) < least):
-        raise AmbiError(f"{name}={value} is not a whole number{'' if least is None else f' of at least {least}'}")
-    return int(value)
-
-
-def open_store(path: str | None) -> CandidateStore | None:
-    """Return the candidate store at a path, the one in the data directory for None, and none for `none`."""
-    return None if path == "none" else CandidateStore(path or data_dir() / "candidates.sqlite")
+    name: str = "hf-audio"
+    given: dict[str, Any] = {"pretrained": arguments.verifier}
+    if arguments.verifier.startswith("openai:"):
+        name = "openai-audio"
+        given = {
+            "model": arguments.verifier.removeprefix("openai:"),
+            "base_url": arguments.verifier_base_url,
+            "api_key_env": arguments.verifier_api_key_env,
+        }
+    kind = find_engine(name)
+    return _open(kind, kind.Arguments.read(given, f"verifier={arguments.verifier}"), device)

@@ -11,9 +11,10 @@ from ambi_eval.audio import AudioSpan, load_audio
 from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.doctor.checks import CHECKS, Subject
 from ambi_eval.engines.hf.sampling import choose_tokens
+from ambi_eval.engines.prompt import as_messages
 from ambi_eval.errors import AmbiError
-from ambi_eval.inference.question import as_messages, asked_pools
 from ambi_eval.models.hf_audio import HFAudio
+from ambi_eval.models.requests import asked_questions
 
 # Seconds of each audio of a prompt: of every length, over the window of some families (who get several windows), two.
 CLIPS = [
@@ -47,7 +48,7 @@ def lm(load):
 
 @pytest.fixture(scope="module")
 def model_type(lm):
-    return lm.family.model.config.model_type
+    return lm.engine.family.model.config.model_type
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +63,10 @@ def read(lm, voice):
 
     def of(context, *seconds):
         audios = [load_audio(AudioSpan(voice(length, seed)), 16000) for seed, length in enumerate(seconds)]
-        window = round(16000 * (lm.family.window_seconds or 1000))
-        return lm.family.model_inputs(as_messages(context, [lm.family.audio_part(audio[:window]) for audio in audios]))
+        window = round(16000 * (lm.engine.family.window_seconds or 1000))
+        return lm.engine.family.model_inputs(
+            as_messages(context, [lm.engine.family.audio_part(audio[:window]) for audio in audios])
+        )
 
     return of
 
@@ -95,9 +98,9 @@ class Seeded(LogitsProcessor):
 
 def reference(lm, inputs, **options):
     """Let the public generate() of transformers answer one clip; return texts and log-likelihoods."""
-    output = lm.family.model.generate(
+    output = lm.engine.family.model.generate(
         **inputs,
-        suppress_tokens=lm.family.placeholder_ids,
+        suppress_tokens=lm.engine.family.placeholder_ids,
         max_new_tokens=6,
         return_dict_in_generate=True,
         output_scores=True,
@@ -106,9 +109,9 @@ def reference(lm, inputs, **options):
     )
     beams = {"beam_indices": output.beam_indices} if "num_beams" in options else {"normalize_logits": True}
     given = output.scores if "num_beams" in options else output.logits
-    scores = lm.family.model.compute_transition_scores(output.sequences, given, **beams).sum(1).tolist()
+    scores = lm.engine.family.model.compute_transition_scores(output.sequences, given, **beams).sum(1).tolist()
     answers = output.sequences[:, inputs["input_ids"].shape[1] :]
-    return lm.family.processor.tokenizer.batch_decode(answers.tolist(), skip_special_tokens=True), scores
+    return lm.engine.family.processor.tokenizer.batch_decode(answers.tolist(), skip_special_tokens=True), scores
 
 
 @pytest.fixture
@@ -125,18 +128,18 @@ def expands_whole_prompts(lm, monkeypatch):
         return tiled(input_ids), {name: tiled(value, name) for name, value in kwargs.items()}
 
     return lambda: monkeypatch.setattr(
-        lm.family.model, "_expand_inputs_for_generation", MethodType(expand, lm.family.model)
+        lm.engine.family.model, "_expand_inputs_for_generation", MethodType(expand, lm.engine.family.model)
     )
 
 
 def test_it_is_loaded_by_its_own_class(lm, checkpoint):
     (name,) = json.loads((checkpoint / "config.json").read_text())["architectures"]
-    assert type(lm.family.model).__name__ == name
+    assert type(lm.engine.family.model).__name__ == name
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_doctor_finds_nothing_wrong(lm, tmp_path, check):
-    assert check(Subject(lm, tmp_path))
+    assert check(Subject(lm.engine, tmp_path))
 
 
 def test_greedy_answers_of_a_mixed_batch_are_those_of_generate_on_each_clip_alone(lm, inputs, requests):
@@ -151,8 +154,8 @@ def test_samples_of_a_mixed_batch_are_those_of_generate_with_the_same_noise(lm, 
     asked = requests(repeats=2, **SAMPLED)
     answers = lm.generate_until([request for request in asked for _ in range(2)])
     settings = GenerationSettings.from_kwargs(SAMPLED)
-    for n, (question, alone) in enumerate(zip(asked_pools(asked), inputs, strict=True)):
-        keys = lm._row_keys(question, range(2))
+    for n, (question, alone) in enumerate(zip(asked_questions(asked), inputs, strict=True)):
+        keys = lm.engine._noise_keys(question.job(0, range(2)))
         for answer, key in zip(answers[2 * n : 2 * n + 2], keys, strict=True):
             seeded = Seeded(settings, key, alone["input_ids"].shape[1])
             (text,), (score,) = reference(lm, alone, logits_processor=[seeded])
@@ -191,17 +194,17 @@ def test_likelihoods_are_those_of_teacher_forcing(lm, inputs, requests):
     asked = [request for label in labels for request in requests(continuation=label, end_of_turn=True)]
     scores = lm.loglikelihood(asked)
     for (logprob, _), request, alone in zip(scores, asked, inputs * 2, strict=True):
-        tokens = lm.family.processor.tokenizer.encode(request.args[1], add_special_tokens=False)
+        tokens = lm.engine.family.processor.tokenizer.encode(request.args[1], add_special_tokens=False)
         ids = torch.cat([alone["input_ids"], torch.tensor([tokens])], dim=1)
         more = {
             name: torch.nn.functional.pad(value, (0, len(tokens)))
             for name, value in alone.items()
             if name.endswith("token_type_ids")
         }
-        output = lm.family.model(**{**alone, **more, "input_ids": ids, "attention_mask": torch.ones_like(ids)})
+        output = lm.engine.family.model(**{**alone, **more, "input_ids": ids, "attention_mask": torch.ones_like(ids)})
         logprobs = output.logits[0, -len(tokens) - 1 :].log_softmax(-1)
         expected = logprobs[:-1].gather(1, torch.tensor(tokens)[:, None]).sum()
-        expected = expected + logprobs[-1, lm.family.end_ids].logsumexp(-1)
+        expected = expected + logprobs[-1, lm.engine.family.end_ids].logsumexp(-1)
         assert logprob == pytest.approx(expected.item(), abs=1e-4)
 
 
@@ -212,7 +215,7 @@ def test_samples_of_generate_itself_hear_the_audio_of_other_samples(lm, inputs, 
     for texts that want [A, B, A, B].
     """
     for (seconds, _), alone in zip(clips, inputs, strict=True):
-        output = lm.family.model.generate(
+        output = lm.engine.family.model.generate(
             **alone,
             max_new_tokens=1,
             do_sample=True,
@@ -231,12 +234,12 @@ def test_a_token_that_stands_for_audio_is_never_generated(lm, requests, settings
     fed = []
 
     def prefer_placeholders(head, args, logits):
-        ids = torch.tensor(lm.family.placeholder_ids)
+        ids = torch.tensor(lm.engine.family.placeholder_ids)
         return logits.index_add(-1, ids, torch.full_like(logits[..., : len(ids)], 50.0))
 
     hooks = [
-        lm.family.model.get_output_embeddings().register_forward_hook(prefer_placeholders),
-        lm.family.model.register_forward_pre_hook(
+        lm.engine.family.model.get_output_embeddings().register_forward_hook(prefer_placeholders),
+        lm.engine.family.model.register_forward_pre_hook(
             lambda model, args, kwargs: fed.append(kwargs["input_ids"]), with_kwargs=True
         ),
     ]
@@ -246,12 +249,14 @@ def test_a_token_that_stands_for_audio_is_never_generated(lm, requests, settings
         hook.remove()
     generated = torch.cat([ids.flatten() for ids in fed if ids.shape[1] == 1])
     assert len(generated) > 5
-    assert not torch.isin(generated, torch.tensor(lm.family.placeholder_ids)).any()
+    assert not torch.isin(generated, torch.tensor(lm.engine.family.placeholder_ids)).any()
 
 
 def test_placeholders_are_known_and_the_clip_stands_in_the_prompt_by_them(lm, inputs):
-    assert lm.family.placeholder_ids
-    lengths = [int(torch.isin(each["input_ids"], torch.tensor(lm.family.placeholder_ids)).sum()) for each in inputs]
+    assert lm.engine.family.placeholder_ids
+    lengths = [
+        int(torch.isin(each["input_ids"], torch.tensor(lm.engine.family.placeholder_ids)).sum()) for each in inputs
+    ]
     assert 0 < lengths[1] <= lengths[0] <= lengths[3] <= lengths[2]
 
 
@@ -287,15 +292,15 @@ def test_a_system_message_is_read_or_refused(lm, ask, voice, model_type):
 def test_audio_beyond_the_window_is_cut_by_us_and_counted_or_refused(load, ask, voice, tmp_path):
     lm, refusing = load(), load(long_audio="refuse")
     for each in (lm, refusing):
-        if hasattr(each.family.processor, "max_audio_len"):
-            each.family.processor.max_audio_len = 65  # instead of 10 minutes and more: two windows of 30 s
-    window = lm.family.window_seconds
+        if hasattr(each.engine.family.processor, "max_audio_len"):
+            each.engine.family.processor.max_audio_len = 65  # instead of 10 minutes and more: two windows of 30 s
+    window = lm.engine.family.window_seconds
     request = ask("<audio>Which?", voice((window or 60) + 2.0), **GREEDY)
     (answer,) = lm.generate_until([request])
     assert lm.get_model_info()["ambi"]["truncated_audio"] == (window is not None)
     if window is not None:
         whole = load_audio(AudioSpan(voice(window + 2.0)), 16000)[: round(window * 16000)]
-        alone = lm.family.model_inputs(as_messages("<audio>Which?", [lm.family.audio_part(whole)]))
+        alone = lm.engine.family.model_inputs(as_messages("<audio>Which?", [lm.engine.family.audio_part(whole)]))
         (text,), (score,) = reference(lm, alone)
         assert answer == text
         assert answer.logprob == pytest.approx(score, abs=1e-4)

@@ -11,9 +11,9 @@ import transformers as hf
 from safetensors.torch import load_file, save_file
 
 from ambi_eval.audio import AudioSpan, load_audio
-from ambi_eval.engines.hf.families import load_family
+from ambi_eval.engines.hf.loading import load_family
+from ambi_eval.engines.prompt import as_messages
 from ambi_eval.errors import AmbiError
-from ambi_eval.inference.question import as_messages
 from ambi_eval.models.hf_audio import HFAudio
 
 

@@ -20,7 +20,7 @@ def test_exact_reads_each_clip_once_and_all_labels_at_once():
     clips, labels = read_manifest(ensure_manifest("demo"))[:3], ["angry", "happy", "neutral", "sad"]
     lm = HFAudio("ambi-tiny", device="cpu", seed=0, store="none")
     passes = []
-    lm.family.model.register_forward_pre_hook(lambda module, arguments: passes.append(module))
+    lm.engine.family.model.register_forward_pre_hook(lambda module, arguments: passes.append(module))
     heard = [{"audio": [{"path": clip.audio}], "end_of_turn": True} for clip in clips]
     lm.loglikelihood(
         [

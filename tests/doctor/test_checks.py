@@ -16,16 +16,17 @@ from ambi_eval.answers.candidate import Candidate
 from ambi_eval.cli import app
 from ambi_eval.doctor import checks as check
 from ambi_eval.doctor.checks import CHECKS, CheckError, Subject, examine, run_checks
+from ambi_eval.engines.base import Capabilities, Engine
 from ambi_eval.errors import AmbiError
-from ambi_eval.models.hf_audio import HFAudio
+from ambi_eval.models.audio_lm import open_engine
 
 AMBI_TINY = Path(ambi_eval.__file__).parent / "demo" / "ambi-tiny"
 
 
 @pytest.fixture
-def lm():
+def engine():
     """A model that may be made ill."""
-    return HFAudio("ambi-tiny", device="cpu", batch_size=4, seed=0, store="none")
+    return open_engine("hf-audio", "pretrained=ambi-tiny,device=cpu,batch_size=4")
 
 
 @pytest.fixture(scope="module")
@@ -57,51 +58,56 @@ def test_a_deaf_checkpoint_is_found_deaf_and_nothing_else(deaf):
     assert failed["hears"] == "is deaf: two voices change the likelihoods of the labels by 0 nats"
 
 
-def hear_silence(lm):
-    part = lm.family.audio_part
-    lm.family.audio_part = lambda samples: part(np.zeros_like(samples))
+def hear_silence(engine):
+    part = engine.family.audio_part
+    engine.family.audio_part = lambda samples: part(np.zeros_like(samples))
 
 
-def hear_the_beginning_only(lm):
-    part = lm.family.audio_part
-    lm.family.audio_part = lambda samples: part(np.where(np.arange(len(samples)) < 48_000, samples, 0 * samples))
+def hear_the_beginning_only(engine):
+    part = engine.family.audio_part
+    engine.family.audio_part = lambda samples: part(np.where(np.arange(len(samples)) < 48_000, samples, 0 * samples))
 
 
 def with_answers(change):
-    """Let the model change its answers, which are given in the order of the requests."""
+    """Let the engine change the answers of each job."""
 
-    def sabotage(lm):
-        answer = lm.generate_until
-        lm.generate_until = lambda requests, **options: change(requests, answer(requests, **options))
+    def sabotage(engine):
+        generate = engine.generate
+
+        def changed(jobs):
+            for job, answers in generate(jobs):
+                yield job, dict(zip(answers, change(list(answers.values())), strict=True))
+
+        engine.generate = changed
 
     return sabotage
 
 
-def forget_the_first_time(lm):
+def forget_the_first_time(engine):
     calls = iter(range(1000))
-    with_answers(lambda requests, answers: [Candidate(f"{next(calls)} {each}") for each in answers])(lm)
+    with_answers(lambda answers: [Candidate(f"{next(calls)} {each}") for each in answers])(engine)
 
 
-def draw_by_chance(lm):
-    lm._row_keys = lambda question, numbers: torch.randint(2**40, (len(numbers),)).tolist()
+def draw_by_chance(engine):
+    engine._noise_keys = lambda job: torch.randint(2**40, (len(job.numbers),)).tolist()
 
 
-def draw_all_alike(lm):
-    lm._row_keys = lambda question, numbers: [0] * len(numbers)
+def draw_all_alike(engine):
+    engine._noise_keys = lambda job: [0] * len(job.numbers)
 
 
-def see_the_padding(lm):
+def see_the_padding(engine):
     """Let every row see the columns that are there for longer prompts."""
-    forward = lm.family.model.forward
+    forward = engine.family.model.forward
 
     def unmasked(*args, attention_mask=None, **kwargs):
         return forward(*args, attention_mask=torch.ones_like(attention_mask), **kwargs)
 
-    lm.family.model.forward = unmasked
+    engine.family.model.forward = unmasked
 
 
-def prefill_for_every_answer(lm):
-    generate = lm.scheduler.generate
+def prefill_for_every_answer(engine):
+    generate = engine.scheduler.generate
 
     def one_by_one(prompts, widest=None):
         for prompt in prompts:
@@ -111,31 +117,31 @@ def prefill_for_every_answer(lm):
                 answers += next(generate([single], widest))[1]
             yield prompt, answers
 
-    lm.scheduler.generate = one_by_one
+    engine.scheduler.generate = one_by_one
 
 
-def misjudge_likelihoods(lm):
-    score = lm.scheduler.loglikelihoods
-    lm.scheduler.loglikelihoods = lambda *args: (
+def misjudge_likelihoods(engine):
+    score = engine.scheduler.loglikelihoods
+    engine.scheduler.loglikelihoods = lambda *args: (
         (prompt, [(0.9 * logprob, greedy) for logprob, greedy in scores]) for prompt, scores in score(*args)
     )
 
 
-def believe_in_every_label(lm):
-    lm.loglikelihood = lambda requests, **options: [(-0.1, True)] * len(requests)
+def believe_in_every_label(engine):
+    engine.loglikelihoods = lambda jobs: ((job, [(-0.1, True)] * len(job.continuations)) for job in jobs)
 
 
-def count_nothing(lm):
-    info = lm.get_model_info
-    lm.get_model_info = lambda: {"ambi": {**info()["ambi"], "truncated_audio": 0}}
+def count_nothing(engine):
+    counts = engine.counts
+    engine.counts = lambda: {**counts(), "truncated_audio": 0}
 
 
-def name_no_seed(lm):
-    lm.get_model_info = lambda: {"ambi": {}}
+def have_no_identity(engine):
+    engine.__class__ = type("Nobody", (type(engine),), {"identity": {}})
 
 
-def break_down(lm):
-    lm.scheduler.decoder.prefill = lambda *args, **kwargs: 1 / 0
+def break_down(engine):
+    engine.scheduler.decoder.prefill = lambda *args, **kwargs: 1 / 0
 
 
 @pytest.mark.parametrize(
@@ -151,46 +157,50 @@ def break_down(lm):
         (misjudge_likelihoods, check.agrees_with_generate, "nats per token off those of generate"),
         (believe_in_every_label, check.sums_to_at_most_one, r"the probabilities of 4 labels sum to 3\.6"),
         (
-            with_answers(lambda requests, answers: [Candidate("never stops", finish="length")] * len(answers)),
+            with_answers(lambda answers: [Candidate("never stops", finish="length")] * len(answers)),
             check.stops_at_strings,
             "is to end before",
         ),
-        (with_answers(lambda requests, answers: answers[::-1]), check.searches_beams, "3 beams of"),
+        (with_answers(lambda answers: answers[::-1]), check.searches_beams, "3 beams of"),
         (count_nothing, check.counts_what_it_cuts, "counts 0 of 1 clip that is longer than its 6 s"),
-        (name_no_seed, check.tells_what_it_is, "does not say its seed"),
+        (have_no_identity, check.tells_what_it_is, "has no identity"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_an_illness_is_found_by_its_check(lm, tmp_path, illness, found_by, sentence):
-    illness(lm)
+def test_an_illness_is_found_by_its_check(engine, tmp_path, illness, found_by, sentence):
+    illness(engine)
     with pytest.raises(CheckError, match=sentence):
-        found_by(Subject(lm, tmp_path))
+        found_by(Subject(engine, tmp_path))
 
 
-def test_a_model_that_breaks_down_fails_that_check_and_goes_on_to_the_next(lm, tmp_path):
-    break_down(lm)
-    outcomes = {outcome.name: outcome for outcome in run_checks(Subject(lm, tmp_path))}
+def test_a_model_that_breaks_down_fails_that_check_and_goes_on_to_the_next(engine, tmp_path):
+    break_down(engine)
+    outcomes = {outcome.name: outcome for outcome in run_checks(Subject(engine, tmp_path))}
     assert outcomes["hears"].status == "failed"
     assert outcomes["hears"].sentence == "breaks down: ZeroDivisionError: division by zero"
     assert outcomes["tells what it is"].status == "passed"
 
 
-class AnswersOnly:
-    """A model of which only the answers come through, as over HTTP."""
+class AnswersOnly(Engine):
+    """An engine of which only the answers come through, as over HTTP."""
 
-    def __init__(self, lm):
-        self.generate_until, self.get_model_info = lm.generate_until, lm.get_model_info
+    name, identity, capabilities = "elsewhere", {"server": "elsewhere"}, Capabilities()
 
-    def loglikelihood(self, requests, disable_tqdm=False):
-        raise AmbiError("no likelihoods here")
+    def __init__(self, engine):
+        self.generate = engine.generate
+
+    def generate(self, jobs):
+        raise NotImplementedError
 
 
-def test_of_a_model_that_runs_elsewhere_the_answers_are_checked(lm, tmp_path):
-    outcomes = {outcome.name: outcome for outcome in run_checks(Subject(AnswersOnly(lm), tmp_path))}
+def test_of_a_model_that_runs_elsewhere_the_answers_are_checked(engine, tmp_path):
+    outcomes = {outcome.name: outcome for outcome in run_checks(Subject(AnswersOnly(engine), tmp_path))}
     refused = {name for name, outcome in outcomes.items() if outcome.status == "refused"}
     assert "failed" not in {outcome.status for outcome in outcomes.values()}
     assert {"hears", "draws different samples", "stops at strings", "tells what it is"} <= set(outcomes) - refused
-    assert outcomes["sums to at most one"].sentence == "no likelihoods here"
+    assert outcomes["sums to at most one"].sentence.startswith(
+        "doctor: elsewhere gives no likelihoods of given answers"
+    )
 
 
 @pytest.mark.parametrize(("hears", "status"), [(True, "passed"), (False, "failed")])
@@ -218,18 +228,18 @@ def test_a_chat_server_is_checked_by_its_answers(chat_server, hears, status):
     assert outcomes["ignores the batch"].sentence == "only a model that runs in this process shows that"
 
 
-def test_without_likelihoods_a_model_that_says_the_same_about_everything_counts_as_deaf(lm, tmp_path):
-    hear_silence(lm)
+def test_without_likelihoods_a_model_that_says_the_same_about_everything_counts_as_deaf(engine, tmp_path):
+    hear_silence(engine)
     with pytest.raises(CheckError, match="to a deep slow voice and to a high fast one"):
-        check.hears(Subject(AnswersOnly(lm), tmp_path))
+        check.hears(Subject(AnswersOnly(engine), tmp_path))
 
 
 @pytest.mark.parametrize(
     ("model", "model_args", "sentence"),
     [
-        ("hf-audo", "pretrained=ambi-tiny", "there is no model 'hf-audo' to check, did you mean 'hf-audio'"),
-        ("hf-audio", "ambi-tiny", "hf-audio has no argument 'ambi-tiny'"),
-        ("hf-audio", "pretrained=ambi-tiny,dtyp=float32", "hf-audio has no argument 'dtyp', did you mean 'dtype'"),
+        ("hf-audo", "pretrained=ambi-tiny", "there is no engine 'hf-audo', did you mean 'hf-audio'"),
+        ("hf-audio", "ambi-tiny", "hf-audio: .*"),
+        ("hf-audio", "pretrained=ambi-tiny,dtyp=float32", "hf-audio: unknown key 'dtyp', did you mean 'dtype'"),
         ("hf-audio", "pretrained=/no/such/folder", "/no/such/folder cannot be loaded"),
     ],
 )

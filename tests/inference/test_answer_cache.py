@@ -207,7 +207,7 @@ def test_another_revision_never_meets_an_old_answer(load, ask, voice, qwen2_audi
 def test_an_adapter_never_meets_an_answer_without_it(load, ask, voice, tmp_path):
     bare = load()
     lora = LoraConfig(target_modules=["q_proj"], r=2, init_lora_weights=False)
-    get_peft_model(bare.family.model, lora).save_pretrained(tmp_path / "adapter")
+    get_peft_model(bare.engine.family.model, lora).save_pretrained(tmp_path / "adapter")
     found = []
     for options in ({}, {"peft": str(tmp_path / "adapter")}, {"peft": str(tmp_path / "adapter")}):
         lm = load(**options)

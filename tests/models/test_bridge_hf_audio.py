@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 
 from ambi_eval.audio import AudioSpan, audio_digest
 from ambi_eval.cli import app
-from ambi_eval.errors import AmbiError
+from ambi_eval.models.audio_lm import open_engine
 from ambi_eval.models.bridge import Bridge, read_chat
-from ambi_eval.models.bridge_hf_audio import BridgedHFAudio
+from ambi_eval.models.bridge_hf_audio import BridgedEngine
 from ambi_eval.models.hf_audio import HFAudio
 
 QUESTION = "Which emotion does the speaker express?"
@@ -35,7 +35,7 @@ def local(qwen2_audio_checkpoint):
 
 @pytest.fixture(scope="module")
 def bridged(qwen2_audio_checkpoint):
-    return BridgedHFAudio(str(qwen2_audio_checkpoint), device="cpu", batch_size=4)
+    return BridgedEngine(open_engine("hf-audio", f"pretrained={qwen2_audio_checkpoint},device=cpu,batch_size=4"))
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_the_samples_asked_for_by_number_are_those_that_hf_audio_draws(local, as
     assert told(answer.choices) == known([pool[number] for number in numbers])
     made = sum(candidate.n_tokens for candidate in (pool[number] for number in numbers))
     assert (answer.usage.completion_tokens, answer.usage.prompt_tokens > 25) == (made, True)
-    assert answer.system_fingerprint == local.digest[:16]
+    assert answer.system_fingerprint == local.engine.digest[:16]
 
 
 def test_greedy_answers_and_a_system_message_are_those_of_hf_audio(local, ask_bridge, ask, voice):
@@ -175,9 +175,9 @@ def test_questions_about_one_audio_that_wait_together_encode_it_once(bridged, vo
     chats = [read_chat(body, tmp_path) for body in bodies]
     for audio in (audio for chat in chats for audio in chat.audios):
         audio.path.write_bytes(audio.content)
-    before = bridged.scheduler.counts["encodes"]
+    before = bridged.engine.scheduler.counts["encodes"]
     assert {chat for chat, _ in bridged.answer(chats)} == set(chats)
-    assert bridged.scheduler.counts["encodes"] == before + 1
+    assert bridged.engine.scheduler.counts["encodes"] == before + 1
 
 
 @pytest.mark.parametrize(
@@ -198,11 +198,6 @@ def test_audio_that_cannot_be_decoded_is_refused_without_a_path_of_the_server(br
     with pytest.raises(openai.BadRequestError, match="400 - the audio: cannot be decoded") as refused:
         ask_bridge(tmp_path / "broken.wav")
     assert bridge.folder.name not in str(refused.value)
-
-
-def test_a_store_is_refused(qwen2_audio_checkpoint):
-    with pytest.raises(AmbiError, match="a bridge keeps no answers: give store= to openai-audio"):
-        BridgedHFAudio(str(qwen2_audio_checkpoint), store="answers.sqlite")
 
 
 def test_a_checkpoint_in_a_folder_is_served_under_the_name_of_the_folder(bridged, qwen2_audio_checkpoint):

@@ -195,9 +195,11 @@ def test_an_answer_that_a_filter_withheld_is_an_answer(load, asked, chat_server)
 
 def test_beams_and_likelihoods_are_refused_before_anything_is_asked(load, ask, asked, voice, chat_server):
     beams = ask(WHICH, voice(0.3), repeats=3, num_beams=3)
-    with pytest.raises(AmbiError, match=r"task: chat servers have no beam search.* \(sc, sc_shares\).* bridge"):
+    with pytest.raises(
+        AmbiError, match=r"task: a model behind a chat server has no beam search.* \(sc, sc_shares\).* bridge"
+    ):
         load().generate_until([*asked(), beams, beams, beams])
-    with pytest.raises(AmbiError, match=r"task: chat servers give no likelihoods.* use sc.* bridge"):
+    with pytest.raises(AmbiError, match=r"task: a model behind a chat server gives no likelihoods.* use sc.* bridge"):
         load().loglikelihood([ask(WHICH, voice(0.3), continuation="happy", end_of_turn=True)])
     assert chat_server.bodies == []
 
@@ -290,17 +292,17 @@ def test_without_prices_there_is_no_cost(load):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"modle": "x"}, "openai-audio has no argument 'modle', did you mean 'model'"),
+        ({"modle": "x"}, "openai-audio: unknown key 'modle', did you mean 'model'"),
         ({"api_key": "sk-1"}, "keys do not belong on the command line; .* api_key_env="),
         ({"model": None}, "needs a model"),
-        ({"timeout": "soon"}, "timeout=soon is not a number above 0"),
-        ({"requests_per_minute": -1}, "requests_per_minute=-1 is not a number above 0"),
-        ({"num_concurrent": 0}, "num_concurrent=0 is not a whole number of at least 1"),
-        ({"samples_per_request": 0}, "samples_per_request=0 is not"),
-        ({"max_retries": "many"}, "max_retries=many is not"),
-        ({"input_price": "free"}, "input_price=free is not a number above 0"),
-        ({"extra_body": "{effort"}, "extra_body={effort is no JSON"),
-        ({"extra_body": "[1]"}, r"extra_body=\[1\] is no JSON object"),
+        ({"timeout": "soon"}, "timeout is 'soon'; it must be"),
+        ({"requests_per_minute": -1}, "requests_per_minute is -1; it must be more than 0"),
+        ({"num_concurrent": 0}, "num_concurrent is 0; it must be more than 0"),
+        ({"samples_per_request": 0}, "samples_per_request is 0; it must be more than 0"),
+        ({"max_retries": "many"}, "max_retries is 'many'; it must be a"),
+        ({"input_price": "free"}, "input_price is 'free'; it must be"),
+        ({"extra_body": "{effort"}, "extra_body is '{effort'; it must be JSON"),
+        ({"extra_body": "[1]"}, r"extra_body is \[1\]; it must"),
         ({"verifier_base_url": "http://x/v1"}, "verifier=self is no server; give verifier=openai:MODEL"),
     ],
 )

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
-import warnings
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import soundfile
-import torch
-import transformers
-from huggingface_hub import snapshot_download
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoProcessor, BatchFeature, GenerationConfig
+from transformers import BatchFeature, GenerationConfig
 
 from ambi_eval.audio import Samples
 from ambi_eval.engines.hf.features import remember_features
@@ -223,153 +215,9 @@ FAMILIES: dict[str, type[Family]] = {
 }
 
 
-def load_family(
-    pretrained: str,
-    *,
-    revision: str,
-    dtype: torch.dtype | str,
-    device: torch.device,
-    device_map: Any = None,
-    attn_implementation: str | None = None,
-    peft: str | None = None,
-    trust_remote_code: bool = False,
-) -> Family:
-    """Load a checkpoint with the classes of its family.
-
-    Args:
-        pretrained: A folder or the name of a repository on the Hugging Face hub.
-        revision: Branch, tag or commit of the repository.
-        dtype: Of the weights; "auto" is the checkpoint's own.
-        device: Where the model computes; not used with a `device_map`.
-        device_map: Spreads the model over several devices ("auto", or as in transformers).
-        attn_implementation: "sdpa", "flash_attention_2", "eager" ...; None is the family's default.
-        peft: Folder or repository of an adapter, merged into the weights.
-        trust_remote_code: Whether code that comes with the checkpoint may run.
-
-    Raises:
-        AmbiError: If the checkpoint is not to be had, is no model that answers about audio, or needs a package that is
-            not installed.
-    """
-    source = {"revision": revision, "trust_remote_code": trust_remote_code}
-    try:
-        config = AutoConfig.from_pretrained(pretrained, **source)
-        family = FAMILIES.get(config.model_type, Family)
-        lacking = [module for module in family.needs if find_spec(module) is None]
-        if lacking:
-            raise AmbiError(
-                f"{pretrained} ({config.model_type}) needs {' and '.join(lacking)}: "
-                f"pip install 'ambi_eval[{family.extra}]'"
-            )
-        processor = AutoProcessor.from_pretrained(pretrained, **source)
-        _check_hears_and_chats(pretrained, family, processor)
-        model, report = _model_class(family, config).from_pretrained(
-            pretrained,
-            dtype=dtype,
-            device_map=device_map,
-            attn_implementation=attn_implementation,
-            output_loading_info=True,
-            **source,
-        )
-        if family.adapter is not None:
-            model = _merged(model, pretrained, revision=revision, subfolder=family.adapter)
-        if peft is not None:
-            model = _merged(model, peft)
-    except ImportError as error:
-        raise AmbiError(
-            f"{pretrained} needs a package that is not installed or does not fit torch {torch.__version__}: "
-            f"{_first_line(_cause(error))}"
-        ) from error
-    except (OSError, ValueError, SafetensorError) as error:
-        raise AmbiError(
-            f"{pretrained} cannot be loaded ({_first_line(error)}); give a folder or a repository of the Hugging Face "
-            f"hub that transformers {transformers.__version__} knows, and check the network and HF_TOKEN"
-        ) from error
-    if missing := sorted(report["missing_keys"]):
-        # transformers would go on with random weights in their place.
-        raise AmbiError(f"{pretrained} lacks {len(missing)} weights of a {type(model).__name__}, {missing[0]} first")
-    return family(model if device_map is not None else model.to(device), processor)
-
-
 def audio_extractor(processor: Any) -> Any:
     """Return the part of a processor that makes features of audio, or None."""
     return getattr(processor, "feature_extractor", None) or getattr(processor, "audio_processor", None)
-
-
-def weights_digest(*sources: str, revision: str = "main") -> str:
-    """Return a digest (hex) of the weights of checkpoints (a model, and its adapter), wherever they lie.
-
-    Hashes the names and sizes of the weight files and evenly spaced blocks of them: every training step changes all
-    weights, and 16 GB are done in a moment.
-    """
-    digest = hashlib.sha256()
-    for source in sources:
-        folder = _folder(source, revision)
-        weights = [*folder.glob("*.safetensors"), *folder.glob("*/adapter_model.safetensors")]
-        for path in sorted(weights) or sorted(folder.glob("*.bin")):
-            size = path.stat().st_size
-            digest.update(f"{path.name}|{size}|".encode())
-            with path.open("rb") as file:
-                for offset in range(0, size, max(DIGEST_BLOCK, size // DIGEST_BLOCKS)):
-                    file.seek(offset)
-                    digest.update(file.read(DIGEST_BLOCK))
-    return digest.hexdigest()
-
-
-def processor_digest(*sources: str, revision: str = "main") -> str:
-    """Return a digest (hex) of what else in checkpoints an answer depends on, wherever they lie.
-
-    That is configuration, tokenizer, chat template, the settings of the feature extractor, and code.
-    """
-    digest = hashlib.sha256()
-    for source in sources:
-        for path in sorted(_folder(source, revision).iterdir()):
-            if path.suffix in PROCESSOR_FILES:
-                digest.update(f"{path.name}|{path.stat().st_size}|".encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
-def _folder(source: str, revision: str) -> Path:
-    folder = Path(source)
-    return folder if folder.is_dir() else Path(snapshot_download(source, revision=revision, local_files_only=True))
-
-
-DIGEST_BLOCK = 1 << 16
-DIGEST_BLOCKS = 256
-PROCESSOR_FILES = (".jinja", ".json", ".model", ".py", ".txt")
-
-
-def _check_hears_and_chats(pretrained: str, family: type[Family], processor: Any) -> None:
-    if audio_extractor(processor) is None:
-        raise AmbiError(f"{pretrained} is a model without audio support; give an audio-language model")
-    tokenizer = getattr(processor, "tokenizer", None)
-    template = getattr(processor, "chat_template", None) or getattr(tokenizer, "chat_template", None)
-    if template is None and family is not Voxtral:
-        raise AmbiError(f"{pretrained} has no chat template, so it takes no questions; give an instruction-tuned model")
-
-
-def _model_class(family: type[Family], config: Any) -> Any:
-    """Return the class to load: the family's, the one that the checkpoint names, or what transformers maps it to."""
-    named = family.model_class or next(iter(config.architectures or []), "")
-    if hasattr(transformers, named):
-        return getattr(transformers, named)
-    if type(config) in transformers.AutoModelForSeq2SeqLM._model_mapping:
-        return transformers.AutoModelForSeq2SeqLM
-    return transformers.AutoModelForMultimodalLM
-
-
-def _merged(model: Any, adapter: str, **source: Any) -> Any:
-    from peft import PeftModel
-
-    try:
-        with warnings.catch_warnings():  # of an adapter of another model peft would go on without the weights
-            warnings.filterwarnings("error", message=".*missing adapter keys")
-            return PeftModel.from_pretrained(model, adapter, **source).merge_and_unload()
-    except (ValueError, UserWarning) as error:
-        place = "/".join([adapter, *filter(None, [source.get("subfolder")])])
-        raise AmbiError(
-            f"{place} is no adapter of this model ({_first_line(error)}); download the whole repository of the model "
-            "anew, or correct peft="
-        ) from error
 
 
 def _placeholder_ids(config: Any) -> list[int]:
@@ -381,12 +229,3 @@ def _placeholder_ids(config: Any) -> list[int]:
 
 def _as_list(ids: int | list[int]) -> list[int]:
     return [ids] if isinstance(ids, int) else list(ids)
-
-
-def _cause(error: BaseException) -> BaseException:
-    """Return what an error began with: transformers hides a broken package behind its own ImportError."""
-    return error if error.__cause__ is None else _cause(error.__cause__)
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")

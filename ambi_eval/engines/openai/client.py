@@ -9,7 +9,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import cached_property
 from threading import Lock
@@ -18,9 +18,10 @@ from urllib.parse import urlsplit
 
 import soundfile
 
-from ambi_eval.audio import AudioSpan, audio_digest, load_audio
+from ambi_eval.audio import AudioSpan, load_audio
+from ambi_eval.engines.base import Job
+from ambi_eval.engines.prompt import as_messages
 from ambi_eval.errors import AmbiError, did_you_mean
-from ambi_eval.inference.question import as_messages
 
 logger = logging.getLogger(__name__)
 
@@ -147,25 +148,20 @@ class ChatServer:
         """Whether this is our own bridge, which takes more than chat servers do (`ambi_...` fields)."""
         return BRIDGE in self.served.values()
 
-    def question(self, context: str, spans: Sequence[AudioSpan]) -> dict[str, Any]:
+    def question(self, job: Job) -> dict[str, Any]:
         """Return the part of a request that holds the question.
 
         Ordinary servers hear 16-bit samples. The bridge hears the very samples that a local model would, and is told
         which audio they are, so that it can give the very same answers.
-
-        Args:
-            context: The prompt, with one `<audio>` for each audio.
-            spans: The audios.
         """
-        parts = [_audio_part(span, "FLOAT" if self.is_bridge else "PCM_16") for span in spans]
+        parts = [_audio_part(span, "FLOAT" if self.is_bridge else "PCM_16") for span in job.spans]
         messages = [
             # Plain text as a string is what every server takes; only audio needs a list of parts.
             {**message, "content": content[0]["text"]} if len(content) == 1 and "text" in content[0] else message
-            for message in as_messages(context, parts)
+            for message in as_messages(job.prompt, parts)
             for content in [message["content"]]
         ]
-        digests = {"ambi_audio_digests": [audio_digest(span) for span in spans]} if self.is_bridge else {}
-        return {"messages": messages, **digests}
+        return {"messages": messages, **({"ambi_audio_digests": job.heard} if self.is_bridge else {})}
 
     def ask(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return the server's reply to one request.

@@ -13,8 +13,9 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import Qwen2AudioForConditionalGeneration, Qwen2Config, Qwen2ForCausalLM
 
-from ambi_eval.engines.hf import families
-from ambi_eval.engines.hf.families import Voxtral, load_family, weights_digest
+from ambi_eval.engines.hf import families, loading
+from ambi_eval.engines.hf.families import Voxtral
+from ambi_eval.engines.hf.loading import load_family, weights_digest
 from ambi_eval.errors import AmbiError
 
 HEAD = "language_model.lm_head.weight"  # as on the hub
@@ -127,8 +128,8 @@ def test_the_digest_is_of_the_weights_wherever_they_lie(qwen2_audio_checkpoint, 
 
 
 def test_of_large_files_the_digest_reads_blocks_from_one_end_to_the_other(tmp_path, monkeypatch):
-    monkeypatch.setattr(families, "DIGEST_BLOCK", 10)
-    monkeypatch.setattr(families, "DIGEST_BLOCKS", 4)
+    monkeypatch.setattr(loading, "DIGEST_BLOCK", 10)
+    monkeypatch.setattr(loading, "DIGEST_BLOCKS", 4)
     content = bytearray(range(200))
     (tmp_path / "model.safetensors").write_bytes(content)
     before = weights_digest(str(tmp_path))
@@ -156,7 +157,7 @@ def test_a_checkpoint_that_is_not_there_is_said():
     ],
 )
 def test_a_checkpoint_that_this_installation_cannot_load_is_said(copy, monkeypatch, name, changes, sentence):
-    monkeypatch.setattr(families, "find_spec", lambda module: None)
+    monkeypatch.setattr(loading, "find_spec", lambda module: None)
     edit(copy / name, **changes)
     with pytest.raises(AmbiError, match=sentence):
         load(copy)
@@ -174,7 +175,7 @@ def test_a_package_that_does_not_work_is_said_with_what_is_wrong_with_it(copy, m
         except RuntimeError as error:
             raise ModuleNotFoundError("Could not import module 'Qwen2AudioProcessor'.") from error
 
-    monkeypatch.setattr(families.AutoProcessor, "from_pretrained", broken)
+    monkeypatch.setattr(loading.AutoProcessor, "from_pretrained", broken)
     with pytest.raises(AmbiError, match=r"does not fit torch 2.*: operator torchvision::nms does not exist"):
         load(copy)
 

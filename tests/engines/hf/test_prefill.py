@@ -4,10 +4,10 @@ import torch
 from ambi_eval.audio import AudioSpan, load_audio
 from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.engines.hf.decoding import Decoder
-from ambi_eval.engines.hf.families import load_family
+from ambi_eval.engines.hf.loading import load_family
 from ambi_eval.engines.hf.prefill import Continuation, Prompt
+from ambi_eval.engines.prompt import as_messages
 from ambi_eval.errors import AmbiError
-from ambi_eval.inference.question import as_messages
 
 CONTEXTS = [
     "<audio>Which emotion does the speaker express?",

@@ -11,12 +11,12 @@ from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.engines.hf import decoding
 from ambi_eval.engines.hf import scheduler as scheduling
 from ambi_eval.engines.hf.decoding import Decoder
-from ambi_eval.engines.hf.families import load_family
+from ambi_eval.engines.hf.loading import load_family
 from ambi_eval.engines.hf.prefill import Continuation, Prompt
 from ambi_eval.engines.hf.sampling import choose_tokens, row_key
 from ambi_eval.engines.hf.scheduler import Scheduler
+from ambi_eval.engines.prompt import as_messages
 from ambi_eval.errors import AmbiError
-from ambi_eval.inference.question import as_messages
 
 GREEDY = GenerationSettings(max_gen_toks=10)
 SAMPLED = GenerationSettings(temperature=1.0, max_gen_toks=10)

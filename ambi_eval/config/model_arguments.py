@@ -1,0 +1,163 @@
+"""The arguments of our harness models (`--model_args`): every one with its type, default and meaning."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic.config import JsonDict
+
+from ambi_eval.config.settings import Settings
+
+# Arguments that go into a submission to the leaderboard: those that an answer depends on. Paths, devices, batch sizes
+# and kernels stay at home. None of these runs the submitter's code or contacts a server, so a re-run is safe with them.
+PUBLISHED: JsonDict = {"published": True}
+
+
+class ModelArguments(Settings):
+    """What every model takes."""
+
+    # The command line knows no types: the harness reads `seed=7` as a number, `seed=-7` as a fraction.
+    model_config = ConfigDict(strict=False, coerce_numbers_to_str=True)
+
+    seed: int | None = Field(
+        None, description="Seed of the sampling; by default the harness's `--seed`.", json_schema_extra=PUBLISHED
+    )
+    store: str | None = Field(
+        None,
+        description="File in which answers are kept and found again; by default `candidates.sqlite` in the data "
+        "directory, `none` for no store.",
+    )
+    verifier: str = Field(
+        "self",
+        description="Who rates answers: `self` (this model), a checkpoint for `hf-audio`, or `openai:MODEL` at "
+        "`verifier_base_url`.",
+    )
+    verifier_base_url: str | None = Field(
+        None, description="Where the verifier's server is; by default OPENAI_BASE_URL, else OpenAI's own."
+    )
+    verifier_api_key_env: str | None = Field(
+        None, description="Environment variable that holds the verifier's key; by default OPENAI_API_KEY."
+    )
+    batch_size: PositiveInt | Literal["auto"] = Field(
+        1,
+        description="Clips that are decoded together (all answers of a clip at once), or `auto`: as many as fit in "
+        "memory. A server decides this itself.",
+    )
+    max_batch_size: PositiveInt = Field(64, description="The largest batch that `auto` may choose.")
+    device: str | None = Field(
+        None,
+        description="`cuda:0`, `cpu`, `mps` ...; without CUDA, `cuda` means the CPU. A server decides this itself.",
+    )
+
+    @field_validator("batch_size", mode="before")
+    @classmethod
+    def _auto(cls, value: Any) -> Any:
+        # The harness also takes `auto:4`: look for the best size four times during the run.
+        return "auto" if str(value).startswith("auto:") else value
+
+    @model_validator(mode="after")
+    def _server_of_the_verifier(self) -> ModelArguments:
+        if (self.verifier_base_url or self.verifier_api_key_env) and not self.verifier.startswith("openai:"):
+            raise ValueError(
+                f"verifier={self.verifier} is no server; give verifier=openai:MODEL with verifier_base_url and key"
+            )
+        return self
+
+    @classmethod
+    def published(cls) -> list[str]:
+        """Return the names of the arguments that go into a submission to the leaderboard."""
+        return [name for name, field in cls.model_fields.items() if field.json_schema_extra == PUBLISHED]
+
+
+class HFAudioArguments(ModelArguments):
+    """What `hf-audio` takes."""
+
+    pretrained: str = Field(
+        description="A folder, a repository on the Hugging Face hub, or `ambi-tiny`, the model that comes along.",
+        json_schema_extra=PUBLISHED,
+    )
+    revision: str = Field("main", description="Branch, tag or commit of the repository.", json_schema_extra=PUBLISHED)
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="Precision of the weights. `auto` is the checkpoint's own on a GPU, and float32 on a CPU (where "
+        "half precision is slow, and where answers must be the same to the last digit).",
+        json_schema_extra=PUBLISHED,
+    )
+    long_audio: Literal["cut", "refuse"] = Field(
+        "cut",
+        description="What happens to audio that is longer than the model's window.",
+        json_schema_extra=PUBLISHED,
+    )
+    max_length: PositiveInt | None = Field(
+        None,
+        description="Tokens of prompt and answer together; by default what the model was built for.",
+        json_schema_extra=PUBLISHED,
+    )
+    attn_implementation: str | None = Field(None, description="`sdpa`, `flash_attention_2`, `eager` ...")
+    device_map: str | dict[str, Any] | None = Field(None, description="Spreads the model over several GPUs (`auto`).")
+    peft: str | None = Field(
+        None, description="Folder or repository of an adapter, merged into the weights.", json_schema_extra=PUBLISHED
+    )
+    trust_remote_code: bool = Field(False, description="Whether code that comes with the checkpoint may run.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _needs_a_model(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if not given.get("pretrained"):
+            raise ValueError("it needs a model: --model_args pretrained=Qwen/Qwen2-Audio-7B-Instruct, for example")
+        return given
+
+
+class OpenAIAudioArguments(ModelArguments):
+    """What `openai-audio` takes."""
+
+    model: str = Field(description="The name under which the server knows the model.", json_schema_extra=PUBLISHED)
+    base_url: str | None = Field(
+        None, description="Where the server is, up to and with `/v1`; by default OPENAI_BASE_URL, else OpenAI's own."
+    )
+    api_key_env: str | None = Field(
+        None, description="Environment variable that holds the key; by default OPENAI_API_KEY."
+    )
+    num_concurrent: PositiveInt = Field(8, description="Requests at the same time.")
+    samples_per_request: PositiveInt | None = Field(
+        None,
+        description="The most samples that one request asks for (`n`); by default all of a clip's. A server that gives "
+        "fewer is asked again for the rest.",
+    )
+    timeout: float = Field(300.0, gt=0, description="Seconds after which a request is given up and repeated.")
+    max_retries: NonNegativeInt = Field(5, description="How often a request is repeated.")
+    requests_per_minute: float | None = Field(
+        None, gt=0, description="The most requests that are sent in a minute; by default no limit."
+    )
+    input_price: float | None = Field(
+        None, gt=0, description="Price of a million prompt tokens, for the cost in the results."
+    )
+    output_price: float | None = Field(None, gt=0, description="Price of a million generated tokens.")
+    audio_price: float | None = Field(
+        None, gt=0, description="Price of a million audio tokens, where it is not `input_price`."
+    )
+    extra_body: dict[str, Any] = Field(
+        {}, description="Further fields of each request, as JSON; null takes a field out."
+    )
+
+    @field_validator("extra_body", mode="before")
+    @classmethod
+    def _json(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return dict(value) if isinstance(value, Mapping) else {} if value is None else value
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"JSON ({error}); give all of --model_args as one JSON object") from error
+
+    @model_validator(mode="before")
+    @classmethod
+    def _needs_a_model(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if "api_key" in given:
+            raise ValueError("keys do not belong on the command line; name an environment variable with api_key_env=")
+        if not given.get("model"):
+            raise ValueError("it needs a model: --model_args model=gpt-audio, for example")
+        return given

@@ -1,0 +1,224 @@
+"""The seam between strategies and models: an engine answers jobs, and says what it is and what it can do."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any, ClassVar
+
+import torch
+
+from ambi_eval.answers.candidate import Candidate
+from ambi_eval.audio import AudioSpan, audio_digest
+from ambi_eval.config.generation import GenerationSettings
+from ambi_eval.config.model_arguments import ModelArguments
+from ambi_eval.errors import AmbiError, did_you_mean
+
+# Each engine is registered as an entry point of this group; the harness then knows it as a model of the same name.
+ENGINES = "ambi_eval.engines"
+
+Continuation = tuple[str, bool]  # a text, and whether the model must end its turn after it
+Likelihood = tuple[float, bool]  # natural log-likelihood of a continuation, and whether greedy decoding gives it
+
+
+@dataclass(eq=False)
+class Job:
+    """One prompt with its audios, and what is wanted of it: answers, or the likelihoods of given continuations.
+
+    Attributes:
+        prompt: The text, with one `<audio>` where each audio goes (`engines.prompt` says how a system message is put in
+            front).
+        spans: The audios.
+        settings: How answers are generated.
+        seed: Seed of the sampling. Answer k of a pool depends on it and on k, not on what is generated beside it.
+        numbers: Which answers of the pool are wanted, counted from 0. All greedy answers are one: number 0. Beams are
+            numbered from the best one on.
+        continuations: The continuations whose likelihoods are wanted.
+        alternatives: How many alternatives of each token an answer should carry (`TokenizedAnswer`).
+        digests: What tells the audios from others where samples are chosen; None: `audio_digest` of each span.
+        task: The task that asks, for messages.
+        prompt_tokens: Number of tokens of the prompt; the engine fills it in where it knows.
+    """
+
+    prompt: str
+    spans: tuple[AudioSpan, ...] = ()
+    settings: GenerationSettings = field(default_factory=GenerationSettings)
+    seed: int = 0
+    numbers: Sequence[int] = (0,)
+    continuations: Sequence[Continuation] = ()
+    alternatives: int = 0
+    digests: Sequence[str] | None = None
+    task: str = "a prompt"
+    prompt_tokens: int | None = None
+
+    @property
+    def heard(self) -> list[str]:
+        """The digest of each audio."""
+        return list(self.digests) if self.digests is not None else [audio_digest(span) for span in self.spans]
+
+
+@dataclass(frozen=True)
+class Token:
+    """A generated token.
+
+    Attributes:
+        text: Its text.
+        alternatives: The natural log-probability of each token that the model gave in its place, its own included.
+    """
+
+    text: str
+    alternatives: Mapping[str, float]
+
+
+class TokenizedAnswer(Candidate):
+    """An answer that carries its tokens, where a job asks for alternatives and the engine gives them."""
+
+    __slots__ = ("tokens",)
+
+    tokens: Sequence[Token]
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What an engine can do with its model; everybody can answer greedily.
+
+    Attributes:
+        sampling: Whether it draws samples.
+        seeds: Whether the same seed gives the same samples again.
+        beams: Whether it has beam search with likelihoods.
+        likelihoods: Whether it gives the likelihoods of given continuations.
+        answers_per_request: The most answers that one request brings; None is any number.
+    """
+
+    sampling: bool = True
+    seeds: bool = True
+    beams: bool = False
+    likelihoods: bool = False
+    answers_per_request: int | None = None
+
+
+class Engine(ABC):
+    """Something that answers jobs about audio: a model in this process, on a server, or anywhere else.
+
+    To add one, write a subclass and name it in an entry point of the group `ambi_eval.engines`. `lm_eval --model NAME`,
+    `ambi-eval doctor --model NAME` and the contract suite (`ambi_eval.testing`) then find it.
+
+    Attributes:
+        Arguments: The settings that `--model_args` may hold.
+        arguments: Those that it was given.
+        data_parallel: Whether it computes in this process, so that each process of `torchrun` can have its own.
+        jobs_at_once: How many jobs it works on at the same time, where they come one after the other.
+        last_failure: Why the engine left out a job, the last time it did.
+    """
+
+    Arguments: ClassVar[type[ModelArguments]] = ModelArguments
+    data_parallel: ClassVar[bool] = False
+    arguments: Any
+    jobs_at_once = 1
+    last_failure = ""
+
+    def __init__(self, arguments: Any, device: torch.device | None = None) -> None:
+        """Set up.
+
+        Args:
+            arguments: An instance of `Arguments`.
+            device: Where to compute, for engines that compute in this process; None: as the arguments say.
+
+        Raises:
+            AmbiError: If the model cannot be had.
+        """
+        self.arguments = arguments
+
+    @classmethod
+    def device(cls, arguments: Any) -> torch.device:
+        """Return the device on which this process will compute, of an engine that is `data_parallel`."""
+        raise NotImplementedError
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What messages call the model."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> Mapping[str, Any]:
+        """What answers depend on besides their job: weights, processor, precision ...; plain JSON.
+
+        It is part of every key of the answer cache, so a change of it makes all stored answers unreachable.
+        """
+
+    @property
+    @abstractmethod
+    def capabilities(self) -> Capabilities:
+        """What the engine can do with its model."""
+
+    @abstractmethod
+    def generate(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, dict[int, Candidate]]]:
+        """Yield answers by their number, as soon as they are there, in any order.
+
+        A job may come several times, each time with other answers of it. Answers on which the engine fails are left
+        out, and `last_failure` says why; the next run asks for them again.
+
+        Raises:
+            AmbiError: If no further job can succeed.
+        """
+
+    def loglikelihoods(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, list[Likelihood]]]:
+        """Yield each job with the likelihoods of its continuations, in any order; leave out those that fail.
+
+        Raises:
+            AmbiError: If the engine has none, or if no further job can succeed.
+        """
+        for job in jobs:
+            raise self.lacks(job, "gives no likelihoods of given answers", "sc, which samples answers")
+        yield from ()
+
+    def check(self, jobs: Sequence[Job]) -> None:
+        """Look at all jobs of a run before the first is answered.
+
+        Raises:
+            AmbiError: If one of them asks for what the engine cannot do.
+        """
+        for job in jobs:
+            if job.settings.num_beams > 1 and not self.capabilities.beams:
+                raise self.lacks(job, "has no beam search", "a strategy that samples (sc, sc_shares)")
+            if job.settings.sampled and not self.capabilities.sampling:
+                raise self.lacks(job, "draws no samples", "a strategy with greedy answers (direct, cot, ens)")
+
+    def lacks(self, job: Job, what: str, instead: str) -> AmbiError:
+        """Return the error of a job that asks for what the engine cannot do."""
+        return AmbiError(f"{job.task}: {self.name} {what}; use {instead}")
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What answers should not depend on, but may in the last digit: device, versions ...; plain JSON."""
+        return {}
+
+    def counts(self) -> dict[str, int]:
+        """Return what has been computed so far, by name."""
+        return {}
+
+    def info(self) -> dict[str, Any]:
+        """Return what else should be in the results: which model it was, and how it ran; plain JSON."""
+        return {}
+
+    @property
+    def chat_template(self) -> str | None:
+        """The chat template that the engine applies, for the log; None where a server applies its own."""
+        return None
+
+
+def find_engine(name: str) -> type[Engine]:
+    """Return the engine of this name.
+
+    Raises:
+        AmbiError: If there is none.
+    """
+    known = {each.name: each for each in entry_points(group=ENGINES)}
+    if name not in known:
+        raise AmbiError(f"there is no engine '{name}'{did_you_mean(name, known)}; give {' or '.join(sorted(known))}")
+    engine = known[name].load()
+    assert issubclass(engine, Engine), f"the entry point {name} names no engine"
+    return engine

@@ -1,0 +1,200 @@
+"""The engine `hf-audio`: audio-language models of transformers that encode a clip once and answer it N times."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from itertools import groupby
+from typing import Any
+
+import torch
+from transformers import BatchFeature
+
+from ambi_eval.answers.candidate import Candidate
+from ambi_eval.audio import load_ahead, load_audio
+from ambi_eval.config.model_arguments import HFAudioArguments
+from ambi_eval.engines.base import Capabilities, Engine, Job, Likelihood
+from ambi_eval.engines.hf.loading import checkpoint, load_family, processor_digest, torch_device, weights_digest
+from ambi_eval.engines.hf.prefill import Continuation, Prompt
+from ambi_eval.engines.hf.sampling import row_key
+from ambi_eval.engines.hf.scheduler import Scheduler
+from ambi_eval.engines.prompt import as_messages
+from ambi_eval.errors import AmbiError
+
+logger = logging.getLogger(__name__)
+
+COUNTERS = ("encodes", "prefills", "generated_tokens", "truncated_audio")
+# Clips whose audio is loaded before their turn: 30 s are 2 MB.
+CLIPS_AHEAD = 16
+
+
+class HFEngine(Engine):
+    """Any audio-language model of transformers that answers in text.
+
+    Attributes:
+        family: The loaded model with its processor.
+        digest: Digest of its weights.
+        widest: Number of answers of the largest job of a run. Memory for `batch_size` such jobs is also used for more
+            of the smaller ones.
+    """
+
+    Arguments = HFAudioArguments
+    data_parallel = True
+    widest = 1
+
+    def __init__(self, arguments: HFAudioArguments, device: torch.device | None = None) -> None:
+        """Load a checkpoint.
+
+        Args:
+            arguments: Which one, and how.
+            device: Where to compute; None: as the arguments say.
+
+        Raises:
+            AmbiError: If the checkpoint cannot be used.
+        """
+        super().__init__(arguments, device)
+        source = checkpoint(arguments.pretrained)
+        device = device or self.device(arguments)
+        in_float32 = arguments.dtype == "auto" and device.type == "cpu"
+        self.family = load_family(
+            source,
+            revision=arguments.revision,
+            dtype="float32" if in_float32 else arguments.dtype,
+            device=device,
+            device_map=arguments.device_map,
+            attn_implementation=arguments.attn_implementation,
+            peft=arguments.peft,
+            trust_remote_code=arguments.trust_remote_code,
+        )
+        if arguments.max_length is not None:
+            self.family.max_positions = arguments.max_length
+        sources = [source, *([arguments.peft] if arguments.peft else [])]
+        self.digest = weights_digest(*sources, revision=arguments.revision)
+        self._processor_digest = processor_digest(*sources, revision=arguments.revision)
+        batch_size = None if arguments.batch_size == "auto" else arguments.batch_size
+        self.scheduler = Scheduler(self.family, batch_size, arguments.max_batch_size)
+        self.truncated = 0
+
+    @classmethod
+    def device(cls, arguments: HFAudioArguments) -> torch.device:
+        """Return the device that the arguments name."""
+        return torch_device(arguments.device)
+
+    @property
+    def name(self) -> str:
+        """The checkpoint, as the user named it."""
+        return self.arguments.pretrained
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Digests of weights and processor, and the precision."""
+        return {"digest": self.digest, "processor": self._processor_digest, "dtype": str(self.family.model.dtype)}
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Everything."""
+        return Capabilities(beams=True, likelihoods=True)
+
+    def check(self, jobs: Sequence[Job]) -> None:
+        """Note how large the largest job is."""
+        self.widest = max(len(job.numbers) for job in jobs)
+
+    def generate(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, dict[int, Candidate]]]:
+        """Yield each job with its answers; all answers of a job share one encoding and one prefill."""
+        prompts = ((job, inputs, self._noise_keys(job), ()) for job, inputs in self._inputs(jobs))
+        for prompt, answers in self.scheduler.generate(map(_prompt, prompts), self.widest):
+            yield prompt.owner, dict(zip(prompt.owner.numbers, answers, strict=True))
+
+    def loglikelihoods(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, list[Likelihood]]]:
+        """Yield each job with the likelihoods of its continuations; one prefill per job."""
+        tokens = {job: self._continuations(job) for job in jobs}
+        widest = max(self.widest, *map(len, tokens.values()))
+        prompts = ((job, inputs, (), tokens[job]) for job, inputs in self._inputs(jobs))
+        for prompt, likelihoods in self.scheduler.loglikelihoods(map(_prompt, prompts), widest):
+            yield prompt.owner, likelihoods
+
+    def _inputs(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, BatchFeature]]:
+        """Yield each job with what the model reads, while threads prepare the next ones."""
+        about_one_clip = [list(group) for _, group in groupby(jobs, lambda job: job.spans or id(job))]
+        ready = load_ahead(self._read, about_one_clip, CLIPS_AHEAD)
+        for group, (inputs, too_long) in zip(about_one_clip, ready, strict=True):
+            for what in too_long:
+                if self.arguments.long_audio == "refuse":
+                    raise AmbiError(f"{what}; give long_audio=cut to go on with these")
+                if self.truncated == 0:
+                    logger.warning("%s; the rest is cut off, of this audio and of all other long ones", what)
+                self.truncated += len(group)
+            yield from zip(group, inputs, strict=True)
+
+    def _read(self, jobs: Sequence[Job]) -> tuple[list[BatchFeature], list[str]]:
+        """Return what the model reads for jobs about one clip, and which of its audios are longer than the window.
+
+        The audio is decoded, and its features are made, once for all of them.
+        """
+        parts, too_long = [], []
+        window, rate = self.family.window_seconds, self.family.sample_rate
+        for span in jobs[0].spans:
+            samples = load_audio(span, rate)
+            if window is not None and len(samples) > window * rate:
+                seconds = len(samples) / rate
+                too_long.append(f"{span.path}: {seconds:.1f} s of audio, of which {self.name} hears {window:g} s")
+                samples = samples[: int(window * rate)]
+            parts.append(self.family.audio_part(samples))
+        inputs = [self.family.model_inputs(as_messages(job.prompt, parts)) for job in jobs]
+        for job, each in zip(jobs, inputs, strict=True):
+            job.prompt_tokens = each["input_ids"].shape[1]
+        return inputs, too_long
+
+    def _noise_keys(self, job: Job) -> list[int]:
+        """Return the key of the sampling noise of each answer; greedy and beam search have no noise."""
+        settings = job.settings
+        if not settings.sampled:
+            return [0] * len(job.numbers)
+        drawn = (settings.temperature, settings.top_k, settings.top_p)
+        return [row_key(job.seed, self.digest, job.prompt, *job.heard, *drawn, number) for number in job.numbers]
+
+    def _continuations(self, job: Job) -> list[Continuation]:
+        tokenizer = self.family.processor.tokenizer
+        found = [
+            Continuation(tokenizer.encode(text, add_special_tokens=False), ends) for text, ends in job.continuations
+        ]
+        for (text, _), each in zip(job.continuations, found, strict=True):
+            if not each.tokens:
+                raise AmbiError(f"{job.task}: the continuation {text!r} has no tokens; give every label a name")
+        return found
+
+    def counts(self) -> dict[str, int]:
+        """Return the audios encoded, prompts read, tokens generated, and jobs whose audio was cut."""
+        counts = {**self.scheduler.counts, "truncated_audio": self.truncated}
+        return {name: counts.get(name, 0) for name in COUNTERS}
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Device, attention kernel and versions."""
+        return {
+            "device": self.family.model.device.type,
+            "attn_implementation": self.family.model.config._attn_implementation,
+            "versions": {name: metadata.version(name) for name in ("ambi-eval", "torch", "transformers")},
+        }
+
+    def info(self) -> dict[str, Any]:
+        """Return which model it is and how it runs."""
+        return {
+            "model_digest": self.digest,
+            "model_type": self.family.model.config.model_type,
+            "dtype": str(self.family.model.dtype).removeprefix("torch."),
+            "suppressed_tokens": self.family.placeholder_ids,
+            **self.provenance,
+        }
+
+    @property
+    def chat_template(self) -> str | None:
+        """The model's own template."""
+        template: str | None = self.family.processor.chat_template
+        return template
+
+
+def _prompt(parts: tuple[Job, BatchFeature, Sequence[int], Sequence[Continuation]]) -> Prompt:
+    job, inputs, keys, continuations = parts
+    return Prompt(inputs, keys, job.settings, continuations, audios=len(job.spans), heard=job.spans or None, owner=job)

@@ -1,0 +1,288 @@
+"""The engine `openai-audio`: any OpenAI-compatible chat server that hears audio."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import metadata
+from typing import Any, TypeVar, get_args
+
+import torch
+
+from ambi_eval.answers.candidate import Candidate, Finish
+from ambi_eval.config.model_arguments import OpenAIAudioArguments
+from ambi_eval.engines.base import Capabilities, Engine, Job, Likelihood, Token, TokenizedAnswer
+from ambi_eval.engines.hf.sampling import row_key
+from ambi_eval.engines.openai.client import ChatServer, RequestFailedError, concurrently
+from ambi_eval.errors import AmbiError
+
+logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+# Jobs that have been taken from the queue: their answers are asked for by one request.
+_Part = tuple[Job, Sequence[int]]
+
+
+class OpenAIEngine(Engine):
+    """A model behind an OpenAI-compatible chat server: OpenAI, Gemini, vLLM, SGLang, `transformers serve`, our bridge.
+
+    Chat servers sample and answer greedily. They have no beams and give no likelihoods of given answers; our bridge
+    does both.
+
+    Attributes:
+        server: The server.
+        per_request: How many answers a request brings; falls where the server gives fewer.
+    """
+
+    Arguments = OpenAIAudioArguments
+
+    def __init__(self, arguments: OpenAIAudioArguments, device: torch.device | None = None) -> None:
+        """Set up; the server is not asked before the first job.
+
+        Raises:
+            AmbiError: If the address is none, a key is missing, or the SDK is not installed.
+        """
+        super().__init__(arguments, device)
+        self.server = ChatServer(
+            arguments.model,
+            arguments.base_url,
+            api_key_env=arguments.api_key_env,
+            num_concurrent=arguments.num_concurrent,
+            timeout=arguments.timeout,
+            max_retries=arguments.max_retries,
+            requests_per_minute=arguments.requests_per_minute,
+            extra_body=arguments.extra_body,
+        )
+        self.jobs_at_once = arguments.num_concurrent
+        self.per_request: float = arguments.samples_per_request or math.inf
+        self.content_filtered = 0
+
+    @property
+    def name(self) -> str:
+        """The model's name for the server."""
+        return self.server.model
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The server and its model: what runs behind that name is known to the server alone."""
+        return {"server": self.server.host, "model": self.name, "extra_body": self.server.extra_body}
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What chat servers do; our bridge does more.
+
+        Raises:
+            AmbiError: If no server answers.
+        """
+        more = self.server.is_bridge
+        return Capabilities(
+            beams=more,
+            likelihoods=more,
+            answers_per_request=None if self.per_request == math.inf else int(self.per_request),
+        )
+
+    def check(self, jobs: Sequence[Job]) -> None:
+        """Refuse beams that the server does not have; the server is asked only if there are any.
+
+        Raises:
+            AmbiError: If a job asks for them.
+        """
+        super().check([job for job in jobs if job.settings.num_beams > 1])
+
+    def lacks(self, job: Job, what: str, instead: str) -> AmbiError:
+        """Return the error of a job that asks for what chat servers do not do."""
+        return AmbiError(
+            f"{job.task}: a model behind a chat server {what}, and {self.server.base_url} is no ambi-eval bridge; use "
+            f"{instead}, or serve the model with `ambi-eval bridge`"
+        )
+
+    # ------------------------------------------------------------------------------------------- answers
+
+    def generate(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, dict[int, Candidate]]]:
+        """Ask for answers, and yield those of each reply as soon as they are there."""
+        queue: deque[_Part] = deque((job, job.numbers) for job in jobs)
+
+        def take() -> _Part | None:
+            if not queue:
+                return None
+            job, numbers = queue.popleft()
+            together = len(numbers) if job.settings.num_beams > 1 else int(min(len(numbers), self.per_request))
+            if together < len(numbers):
+                queue.appendleft((job, numbers[together:]))
+            return job, numbers[:together]
+
+        for (job, numbers), answers in self._ask_all(self._answers, take):
+            self.content_filtered += sum(answer.finish == "content_filter" for answer in answers)
+            if len(answers) < len(numbers):
+                self._note_fewer(len(numbers), len(answers))
+                queue.appendleft((job, numbers[len(answers) :]))
+            yield job, dict(zip(numbers, answers, strict=False))
+
+    def _ask_all(
+        self, work: Callable[[Item], Result], take: Callable[[], Item | None]
+    ) -> Iterator[tuple[Item, Result]]:
+        """Work on many items at the same time, and leave out those whose requests fail."""
+
+        def attempt(item: Item) -> Result | RequestFailedError:
+            try:
+                return work(item)
+            except RequestFailedError as failure:
+                return failure
+
+        for item, outcome in concurrently(attempt, take, self.server.num_concurrent):
+            if isinstance(outcome, RequestFailedError):
+                self.last_failure = str(outcome)
+            else:
+                yield item, outcome
+
+    def _note_fewer(self, asked: int, given: int) -> None:
+        """Ask for no more answers at once than the server gives; said once for each number."""
+        if given < self.per_request:
+            logger.warning(
+                "%s gives %d of %d answers to one request (n): the others are asked for by further requests",
+                self.server.base_url,
+                given,
+                asked,
+            )
+            self.per_request = given
+
+    def _answers(self, part: _Part) -> list[Candidate]:
+        """Ask for some answers of one job; the reply may hold fewer."""
+        job, numbers = part
+        settings = job.settings
+        body = {
+            **self.server.question(job),
+            "temperature": settings.temperature,
+            "max_tokens": settings.max_gen_toks,
+            "stop": list(settings.until) or None,
+            "logprobs": True,
+            "top_logprobs": job.alternatives or None,
+        }
+        if settings.num_beams > 1:
+            body |= {"n": len(numbers), "ambi_beams": settings.num_beams, "length_penalty": settings.length_penalty}
+        elif settings.sampled:
+            # Servers give sample i of a request the seed + i: so sample k of a clip has the same seed in any request.
+            body["seed"] = self._first_seed(job) + numbers[0]
+            body["n"] = len(numbers) if len(numbers) > 1 else None
+            # Also where it is 1: some servers would take the checkpoint's own otherwise.
+            body["top_p"] = settings.top_p
+            body["top_k"] = settings.top_k or None
+            if self.server.is_bridge:
+                body |= {"ambi_samples": list(numbers), "ambi_seed": job.seed}
+        reply = self.server.ask(body)
+        alone = len(reply["choices"]) == 1
+        tokens = (reply.get("usage") or {}).get("completion_tokens") if alone else None
+        answers = [_candidate(choice, job, tokens) for choice in reply["choices"][: len(numbers)]]
+        ranked = len(answers) == len(numbers) and all(answer.logprob is not None for answer in answers)
+        if settings.num_beams > 1 and not (ranked and reply.get("ambi_beams") == settings.num_beams):
+            raise AmbiError(
+                f"{job.task}: the model behind {self.server.base_url} has no beam search with likelihoods; use a "
+                f"strategy that samples (sc, sc_shares)"
+            )
+        return answers
+
+    def _first_seed(self, job: Job) -> int:
+        """Return the seed of a clip's first sample; some servers take no more than 31 bits."""
+        settings = job.settings
+        drawn = (settings.temperature, settings.top_k, settings.top_p)
+        return row_key(job.seed, self.name, job.prompt, *job.heard, *drawn) % 2**30
+
+    # ------------------------------------------------------------------------------------------- likelihoods
+
+    def loglikelihoods(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, list[Likelihood]]]:
+        """Yield each job with the likelihoods of its continuations, which only our bridge gives.
+
+        Raises:
+            AmbiError: If the server does not give them.
+        """
+        if not self.server.is_bridge:
+            yield from super().loglikelihoods(jobs)
+        left = iter(jobs)
+        yield from self._ask_all(self._likelihoods, lambda: next(left, None))
+
+    def _likelihoods(self, job: Job) -> list[Likelihood]:
+        if not all(ends for _, ends in job.continuations):
+            raise AmbiError(f"{job.task}: the bridge scores whole answers only; give the requests end_of_turn: true")
+        texts = [text for text, _ in job.continuations]
+        # A model that does not know the field gives an answer instead: a short one.
+        short = {"temperature": 0, "max_tokens": 1}
+        reply = self.server.ask({**self.server.question(job), **short, "ambi_continuations": texts})
+        found = reply.get("ambi_loglikelihoods")
+        if found is None:
+            raise AmbiError(
+                f"{job.task}: the model behind {self.server.base_url} gives no likelihoods of given answers; use sc, "
+                f"which samples answers to the same question"
+            )
+        return [(float(logprob), bool(is_greedy)) for logprob, is_greedy in found]
+
+    # ------------------------------------------------------------------------------------------- results
+
+    def counts(self) -> dict[str, int]:
+        """Return what was asked and paid for."""
+        return {**self.server.counts, "content_filtered": self.content_filtered}
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Versions on this side; the server's are not known."""
+        return {"versions": {name: metadata.version(name) for name in ("ambi-eval", "openai")}}
+
+    def info(self) -> dict[str, Any]:
+        """Return which model it was, how it was asked, and what it cost."""
+        return {
+            "model": self.name,
+            "base_url": self.server.base_url,
+            "system_fingerprints": dict(self.server.fingerprints),
+            **self._cost(),
+            **self.provenance,
+        }
+
+    def _cost(self) -> dict[str, float]:
+        """Return what the tokens of this run cost, in the currency of the prices; nothing where there are none."""
+        prices = {
+            name: price
+            for name in ("input_price", "output_price", "audio_price")
+            if (price := getattr(self.arguments, name)) is not None
+        }
+        if not prices:
+            return {}
+        counts = self.server.counts
+        audio = counts["audio_tokens"] if "audio_price" in prices else 0
+        million = (
+            (counts["prompt_tokens"] - audio) * prices.get("input_price", 0)
+            + audio * prices.get("audio_price", 0)
+            + counts["generated_tokens"] * prices.get("output_price", 0)
+        )
+        return {"cost": round(million / 1e6, 6), **prices}
+
+
+def _candidate(choice: Mapping[str, Any], job: Job, tokens: int | None) -> Candidate:
+    """Return an answer, cut at the first stop string where the server went on.
+
+    Args:
+        choice: Of the reply; `ambi_logprob` and `ambi_n_tokens` are the bridge's.
+        job: With the stop strings.
+        tokens: How many tokens it has, where the reply says nothing more exact.
+    """
+    whole = choice["message"].get("content") or choice["message"].get("refusal") or ""
+    text = whole
+    for stop in job.settings.until:
+        text = text.split(stop)[0]
+    listed = (choice.get("logprobs") or {}).get("content") or ()
+    logprobs = [each["logprob"] for each in listed]
+    logprob, n_tokens = choice.get("ambi_logprob"), choice.get("ambi_n_tokens")
+    if logprob is None and logprobs and text == whole:
+        logprob = sum(logprobs)
+    if n_tokens is None:
+        n_tokens = len(logprobs) or tokens
+    finish = choice.get("finish_reason")
+    made = TokenizedAnswer if job.alternatives else Candidate
+    answer = made(text, logprob, n_tokens, finish if finish in get_args(Finish) else None)
+    if isinstance(answer, TokenizedAnswer):
+        answer.tokens = [
+            Token(each["token"], {other["token"]: other["logprob"] for other in each.get("top_logprobs") or ()})
+            for each in listed
+        ]
+    return answer
