@@ -7,17 +7,24 @@ PIP := $(BIN)/pip install --disable-pip-version-check -c constraints.txt
 AMBI_TEST_DATA ?= $(abspath $(wildcard ../shared/data))
 export AMBI_TEST_DATA
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-quick lint clean
 
 demo: .venv/package
 	$(BIN)/lm_eval --model hf-audio --model_args pretrained=ambi-tiny --tasks ambi_demo --log_samples --output_path runs/demo
 	$(BIN)/ambi-eval report runs/demo -o runs/demo/report.html
 	@echo "Synthetic speech, SIMULATED raters. Results: $(CURDIR)/runs/demo  Report: $(CURDIR)/runs/demo/report.html"
 
-# Models as small as those of the tests are slower on several threads than on one.
-test: export OMP_NUM_THREADS ?= 1
+# Models as small as those of the tests are slower on several threads than on one. Each worker takes whole files, those
+# with slow tests first.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+
+test test-quick: export OMP_NUM_THREADS ?= 1
 test: .venv/test
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+# All but the tests that start processes or train.
+test-quick: .venv/test
+	$(PYTEST) -m "not slow"
 
 lint: .venv/lint
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""What all tests share: a data directory of their own, the real CREMA-D release and a browser, slow tests last."""
+"""What all tests share: directories of their own, the real CREMA-D release, commands and a browser; slow tests last."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ import pytest
 import soundfile
 import torch
 from lm_eval.api.instance import Instance
+from support import commands
 from support.browser import Browser
 from support.chat_server import ChatTestServer
+from support.commands import Done
 
 from ambi_eval.config.load import load_corpus
 from ambi_eval.corpora.manifest import read_manifest
@@ -23,8 +25,9 @@ from ambi_eval.corpora.recipes import crema_d as crema_d_recipe
 from ambi_eval.corpora.selection import select
 
 OWN_LABELS = ["angry", "happy", "sad"]
-# Before anything imports huggingface_hub.
+# Before anything imports huggingface_hub. The cache folder is the same for all runs of the tests in this checkout.
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["XDG_CACHE_HOME"] = str(Path(__file__).parents[1] / ".pytest_cache" / "xdg")
 
 # Packages that some model families need, without their compiled parts: the published builds of torchvision and
 # torchaudio want the libraries of a GPU and do not import beside a CPU build of torch. Audio needs their Python alone,
@@ -42,11 +45,31 @@ from support.checkpoints import build_qwen2_audio, sharpen  # noqa: E402 - it im
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "slow: starts processes or trains; runs after all others")
+    config.addinivalue_line("markers", "slow: starts processes or trains; `make test-quick` leaves it out")
 
 
-def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(config, items):
+    """Run slow tests last, but first where two workers share the tests; a worker takes one file's tests at a time."""
+    workers = config.pluginmanager.hasplugin("xdist") and getattr(config.option, "dist", "no") != "no"
+    slow_files = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path in slow_files) != workers if workers else "slow" in item.keywords)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_survey_of_the_machine():
+    """The harness asks pip and the drivers about the machine at the end of each run, which takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("torch.utils.collect_env.get_pretty_env_info", lambda: "a machine of the tests")
+        yield
+
+
+@pytest.fixture(scope="session")
+def lm_eval_run() -> Callable[..., Done]:
+    """Run the stock `lm_eval` in this process."""
+    return commands.lm_eval
 
 
 @pytest.fixture(autouse=True, scope="session")

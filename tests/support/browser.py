@@ -1,63 +1,36 @@
 """Headless Chromium for the tests of pages."""
 
-import base64
 import json
-import socket
-import subprocess
-import time
-import urllib.error
-import urllib.request
+
+from selenium import webdriver
 
 
 class Browser:
-    """Headless Chromium, driven through chromedriver's HTTP interface."""
+    """Headless Chromium, with what the tests of pages ask of it."""
 
     def __init__(self, driver):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.process = subprocess.Popen([driver, f"--port={port}"], stdout=subprocess.DEVNULL)
-        self.base = f"http://127.0.0.1:{port}"
-        options = {"args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]}
-        logs = {"browser": "ALL", "performance": "ALL"}
-        wanted = {"alwaysMatch": {"goog:chromeOptions": options, "goog:loggingPrefs": logs}}
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                session = self._ask("POST", "/session", {"capabilities": wanted})
-                break
-            except urllib.error.URLError as error:
-                if isinstance(error, urllib.error.HTTPError) or time.monotonic() > deadline:
-                    self.process.terminate()
-                    raise
-                time.sleep(0.05)
-        self.base += f"/session/{session['sessionId']}"
-
-    def _ask(self, method, path, body=None):
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.base + path, data, {"Content-Type": "application/json"}, method=method)
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)["value"]
+        options = webdriver.ChromeOptions()
+        for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"):
+            options.add_argument(argument)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        self.chrome = webdriver.Chrome(options, webdriver.ChromeService(driver))
+        self.js = self.chrome.execute_script
+        self.screenshot = self.chrome.get_screenshot_as_png
+        self.close = self.chrome.quit
 
     def open(self, path, width):
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-        self._ask("POST", "/goog/cdp/execute", {"cmd": "Emulation.setDeviceMetricsOverride", "params": size})
-        self._ask("POST", "/url", {"url": path.as_uri()})
-
-    def js(self, script):
-        return self._ask("POST", "/execute/sync", {"script": script, "args": []})
+        self.chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        self.chrome.get(path.as_uri())
 
     def console(self):
-        return self._ask("POST", "/se/log", {"type": "browser"})
+        return self.chrome.get_log("browser")
 
     def requests(self):
         """Addresses that were asked for since the last call."""
-        events = [json.loads(e["message"])["message"] for e in self._ask("POST", "/se/log", {"type": "performance"})]
-        sent = [e["params"] for e in events if e["method"] == "Network.requestWillBeSent"]
+        events = [json.loads(event["message"])["message"] for event in self.chrome.get_log("performance")]
+        sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
         return [event["request"]["url"] for event in sent]
-
-    def screenshot(self):
-        return base64.b64decode(self._ask("GET", "/screenshot"))
 
     def overlapping_texts(self, plots):
         """Pairs of texts that lie on each other in the plots that a CSS selector finds, at most five."""
@@ -76,8 +49,3 @@ class Browser:
             return found.slice(0, 5);
             """
         )
-
-    def close(self):
-        self._ask("DELETE", "")
-        self.process.terminate()
-        self.process.wait()
