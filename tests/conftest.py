@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from hypothesis import HealthCheck, settings
 from lm_eval.api.instance import Instance
 from support import commands
 from support.browser import Browser
@@ -23,6 +24,10 @@ from ambi_eval.config.load import load_corpus
 from ambi_eval.corpora.manifest import read_manifest
 from ambi_eval.corpora.recipes import crema_d as crema_d_recipe
 from ambi_eval.corpora.selection import select
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 OWN_LABELS = ["angry", "happy", "sad"]
 # Before anything imports huggingface_hub. The cache folder is the same for all runs of the tests in this checkout.

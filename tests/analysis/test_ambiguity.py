@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -13,7 +13,6 @@ from ambi_eval.votes import entropy_bits, shares
 VOTES = arrays(float, st.tuples(st.integers(1, 40), st.just(4)), elements=st.integers(0, 6).map(float))
 
 
-@settings(deadline=None)
 @given(VOTES)
 def test_every_clip_is_in_one_bin_and_bins_rise(votes):
     votes = votes + np.eye(4)[0]

@@ -69,7 +69,7 @@ def test_what_is_written_is_read_again(tmp_path: Path, written: list[Clip]) -> N
     assert read_manifest(tmp_path / "m.parquet") == written
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(clips, min_size=1, max_size=5, unique_by=lambda clip: clip.id))
 def test_any_clips_come_back_sorted_by_id(tmp_path_factory: pytest.TempPathFactory, written: list[Clip]) -> None:
     path = tmp_path_factory.mktemp("any") / "m.parquet"

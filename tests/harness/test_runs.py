@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import commands
 
 pytestmark = pytest.mark.slow
 
@@ -15,15 +16,11 @@ BIN = Path(sys.executable).parent
 TINY = ["--model", "hf-audio", "--model_args", "pretrained=ambi-tiny", "--device", "cpu"]
 
 
-def run(*command, cwd, **environment):
-    return subprocess.run(
-        [str(BIN / command[0]), *command[1:]],
-        cwd=cwd,
-        env={**os.environ, "AMBI_DATA": str(cwd / "data"), **environment},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
+@pytest.fixture(scope="module")
+def run(lm_eval_run, folder):
+    """Run the stock command on ambi-tiny, with a data directory of these tests' own."""
+    return lambda *words, **environment: lm_eval_run(
+        *TINY, *words, cwd=folder, **{"AMBI_DATA": str(folder / "data"), **environment}
     )
 
 
@@ -37,12 +34,9 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def demo(folder):
+def demo(run, folder):
     """Every strategy of the demo on a few clips."""
-    done = run(
-        *("lm_eval", *TINY, "--tasks", "ambi_demo", "--limit", "5", "--log_samples", "--output_path", "demo"),
-        cwd=folder,
-    )
+    done = run("--tasks", "ambi_demo", "--limit", "5", "--log_samples", "--output_path", "demo")
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout, results_of(folder / "demo")
 
@@ -61,8 +55,8 @@ def test_strategies_share_their_pools(demo):
     assert counters["encodes"] <= 5 * 8, "five clips, a few kinds of request each"
 
 
-def test_a_second_run_finds_every_answer_and_scores_the_same(demo, folder):
-    done = run("lm_eval", *TINY, "--tasks", "ambi_demo", "--limit", "5", "--output_path", "again", cwd=folder)
+def test_a_second_run_finds_every_answer_and_scores_the_same(demo, run, folder):
+    done = run("--tasks", "ambi_demo", "--limit", "5", "--output_path", "again")
     assert done.returncode == 0, done.stderr[-3000:]
     again = results_of(folder / "again")
     assert again["results"] == demo[1]["results"]
@@ -72,18 +66,11 @@ def test_a_second_run_finds_every_answer_and_scores_the_same(demo, folder):
 
 
 def test_two_processes_score_as_one(demo, folder):
-    command = ["torchrun", "--standalone", "--nproc_per_node", "2", "-m", "lm_eval", *TINY]
-    done = run(
-        *command,
-        "--tasks",
-        "ambi_demo_sc,ambi_demo_exact",
-        "--limit",
-        "5",
-        "--output_path",
-        "two",
-        cwd=folder,
-        AMBI_DATA=str(folder / "other"),
-        OMP_NUM_THREADS="1",
+    command = [BIN / "torchrun", "--standalone", "--nproc_per_node", "2", "-m", "lm_eval", *TINY]
+    words = ["--tasks", "ambi_demo_sc,ambi_demo_exact", "--limit", "5", "--output_path", "two"]
+    environment = {**os.environ, "AMBI_DATA": str(folder / "other"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
     two, one = results_of(folder / "two")["results"], demo[1]["results"]
@@ -94,12 +81,12 @@ def test_two_processes_score_as_one(demo, folder):
             assert two["ambi_demo_exact"][key] == pytest.approx(value, abs=1e-4), key
 
 
-def test_real_clips_are_prepared_and_scored_against_real_votes(crema_d, folder):
-    done = run("ambi-eval", "prepare", "crema_d", "--source", str(crema_d), cwd=folder)
+def test_real_clips_are_prepared_and_scored_against_real_votes(crema_d, run, folder):
+    done = commands.ambi_eval("prepare", "crema_d", "--source", crema_d, cwd=folder, AMBI_DATA=str(folder / "data"))
     assert done.returncode == 0, done.stderr
     assert "250" in done.stdout
     assert "7,192 (no audio file)" in done.stdout or "7,191 (no audio file)" in done.stdout
-    done = run("lm_eval", *TINY, "--tasks", "ambi_crema_d_sc", "--limit", "6", "--output_path", "crema", cwd=folder)
+    done = run("--tasks", "ambi_crema_d_sc", "--limit", "6", "--output_path", "crema")
     assert done.returncode == 0, done.stderr[-3000:]
     results = results_of(folder / "crema")
     assert 0 < results["results"]["ambi_crema_d_sc"]["jsd_bits,dist"] <= 1
@@ -128,17 +115,17 @@ def write_task(folder, audio="tone.wav", **clip):
     ],
     ids=["missing audio", "no votes", "negative votes", "empty manifest"],
 )
-def test_bad_input_is_one_line_and_exit_code_2(folder, make, message):
+def test_bad_input_is_one_line_and_exit_code_2(run, folder, make, message):
     make(folder / "mine")
-    done = run("lm_eval", *TINY, "--tasks", "mine", "--include_path", "mine", cwd=folder)
+    done = run("--tasks", "mine", "--include_path", "mine")
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_data_directory_that_cannot_be_written_is_one_line_and_exit_code_2(folder):
+def test_a_data_directory_that_cannot_be_written_is_one_line_and_exit_code_2(run, folder):
     (folder / "file").write_text("no folder")
-    done = run("lm_eval", *TINY, "--tasks", "ambi_demo_sc", cwd=folder, AMBI_DATA=str(folder / "file"))
+    done = run("--tasks", "ambi_demo_sc", AMBI_DATA=str(folder / "file"))
     assert done.returncode == 2
     assert str(folder / "file") in done.stderr
     assert "Traceback" not in done.stderr

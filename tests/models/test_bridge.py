@@ -306,7 +306,7 @@ PARTS = st.fixed_dictionaries(
 MESSAGES = st.lists(st.fixed_dictionaries({"role": st.just("user") | JSON, "content": st.lists(PARTS) | JSON}))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.dictionaries(st.sampled_from(NAMES), JSON), MESSAGES)
 def test_no_json_is_more_than_refused(body, messages):
     for content in (body, {**body, "messages": messages}):

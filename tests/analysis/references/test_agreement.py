@@ -2,7 +2,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from support.selections import rated_selection, selection_of
@@ -37,7 +37,6 @@ def test_alpha_of_the_worked_examples_of_krippendorff(observers, alpha):
     assert krippendorff_alpha(selection_of(votes_of(observers)).panels) == pytest.approx(alpha, abs=5e-4)
 
 
-@settings(deadline=None)
 @given(arrays(float, st.tuples(st.integers(2, 8), st.just(3)), elements=st.integers(0, 4).map(float)))
 def test_alpha_is_one_minus_observed_over_chance_disagreement_of_pairs(votes):
     units = [[label for label, n in enumerate(row) for _ in range(int(n))] for row in votes]
@@ -56,7 +55,6 @@ def test_alpha_is_undefined_without_pairs_or_with_one_label(votes):
     assert np.isnan(alpha_of(votes))
 
 
-@settings(deadline=None)
 @given(arrays(float, 4, elements=st.integers(0, 5).map(float)).filter(lambda votes: votes.sum() > 2))
 def test_the_error_of_one_rater_is_the_mean_over_raters_of_sq_debiased_against_the_others(votes):
     error = sum(

@@ -2,7 +2,7 @@ from itertools import combinations, product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 from support.selections import selection_of
@@ -49,7 +49,6 @@ def test_expectations_over_redrawn_panels_equal_the_mean_over_all_sequences_of_r
     np.testing.assert_allclose(trials.expected(scores), [JSD.per_clip(shares(votes), np.array(every)).mean()])
 
 
-@settings(deadline=None)
 @given(st.lists(COUNTS, min_size=1, max_size=5), st.integers(1, 4))
 def test_deals_give_each_rater_the_same_chance_and_share_out_all_votes(votes, guessers):
     trials = dealt([panel(*row) for row in votes], lambda _: guessers)
