@@ -83,15 +83,15 @@ def baselines(
     from ambi_eval.config.load import load_corpus
     from ambi_eval.corpora.other_votes import halve_panels, target_votes
 
-    config = load_corpus(corpus)
-    selection = target_votes(config)
+    settings = load_corpus(corpus)
+    selection = target_votes(settings)
     selection, bin_votes, note = halve_panels(selection) if bin_on_half else (selection, selection.votes, None)
-    result = baselines(selection, config, ambiguity_bins(bin_votes, edges), acoustic=acoustic)
+    result = baselines(selection, settings, ambiguity_bins(bin_votes, edges), acoustic=acoustic)
     result.notes[:0] = selection.warnings + ([note] if note else [])
     if as_json:
-        _print_json({"corpus": config["task"], **tables.baselines_json(result)})
+        _print_json({"corpus": settings.task, **tables.baselines_json(result)})
     else:
-        _print_tables(tables.tables(f"{config['task']}: {selection.summary()}", result))
+        _print_tables(tables.tables(f"{settings.task}: {selection.summary()}", result))
 
 
 @app.command()
@@ -121,13 +121,13 @@ def score(
     from ambi_eval.config.load import load_corpus
     from ambi_eval.corpora.other_votes import halve_panels, target_votes
 
-    config = load_corpus(corpus)
-    selection = target_votes(config, against)
+    settings = load_corpus(corpus)
+    selection = target_votes(settings, against)
     selection, bin_votes, note = halve_panels(selection) if bin_on_half else (selection, selection.votes, None)
     system = score_file(
         predictions,
         selection,
-        config,
+        settings,
         edges=edges,
         bin_votes=bin_votes,
         allow_partial=allow_partial,
@@ -136,9 +136,9 @@ def score(
     )
     system.notes[:0] = selection.warnings + ([note] if note else [])
     if as_json:
-        _print_json({"corpus": config["task"], "against": against, **tables.system_json(system)})
+        _print_json({"corpus": settings.task, "against": against, **tables.system_json(system)})
     else:
-        title = f"{predictions.name} against {config['task']} ({against}): {selection.summary()}"
+        title = f"{predictions.name} against {settings.task} ({against}): {selection.summary()}"
         _print_tables(tables.tables(title, system.baselines, system))
 
 

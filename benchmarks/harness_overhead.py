@@ -65,7 +65,7 @@ def measure(strategy: str, n_clips: int) -> dict[str, float | int | str]:
         task.build_all_requests()
         built = process_time()
         for instance in task.instances:
-            instance.resps = make_answers(task.own["readout"], instance.repeats, rng)
+            instance.resps = make_answers(task.settings.readout, instance.repeats, rng)
         answered = process_time()
         task.apply_filters()
         scores: dict[tuple[str, str], list[float]] = {}

@@ -29,7 +29,7 @@ def synthesise(folder: Path, count: int) -> None:
     """Write so many submissions."""
     source = read_submission(next(SHIPPED.glob("*_ambi-tiny-sc")))
     task = scoring_task(TASK)
-    labels = task.own["labels"]
+    labels = task.settings.labels
     for number in range(count):
         rng = random.Random(number)
         pools = {

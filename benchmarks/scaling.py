@@ -96,7 +96,7 @@ def print_cost(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["AMBI_DATA"] = folder
         for corpus, count in arguments.clips.items():
-            votes = dict.fromkeys(load_corpus(corpus)["labels"], 1.0)
+            votes = dict.fromkeys(load_corpus(corpus).labels, 1.0)
             clips = (Clip(id=str(i), audio=f"{i}.wav", speaker="0", session="0", votes=votes) for i in range(count))
             write_manifest(Path(folder, corpus, "manifest.parquet"), clips)
         cells = read_grid(arguments.grid)

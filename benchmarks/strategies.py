@@ -100,20 +100,21 @@ def asc(arguments: argparse.Namespace) -> None:
     for run in read_runs(arguments.run):
         for adaptive in run.tasks.values():
             for full in run.tasks.values():
-                if adaptive.config.get("stop_rule") and _is_full_pool_of(full, adaptive):
+                if adaptive.settings.stop_rule and _is_full_pool_of(full, adaptive):
                     _compare(adaptive, full)
 
 
 def _is_full_pool_of(full: TaskRun, adaptive: TaskRun) -> bool:
     same = ("doc_to_text", "generation_kwargs", "repeats", "control", "transcript", "manifest", "labels")
-    return not full.config.get("stop_rule") and all(full.config.get(key) == adaptive.config.get(key) for key in same)
+    one, other = full.settings, adaptive.settings
+    return not one.stop_rule and all(getattr(one, key) == getattr(other, key) for key in same)
 
 
 def _compare(adaptive: TaskRun, full: TaskRun) -> None:
     clusters, votes = adaptive.selection.clusters, adaptive.votes
     first = next(iter(adaptive.pipelines.values()))
     drawn = intervals.of_mean(first.logged["answers_per_clip"], clusters)
-    size = adaptive.config["repeats"]
+    size = adaptive.settings.repeats
     print(f"{adaptive.name} against {full.name}, {len(votes)} clips")
     print(f"  answers per clip: {_said(drawn, 1)} of {size}, {1 - drawn.value / size:.0%} saved")
     for name, pipeline in adaptive.pipelines.items():

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from ambi_eval.analysis.predictions import read_predictions
 from ambi_eval.analysis.references.baselines import Baselines, baselines
 from ambi_eval.analysis.references.panels import certain
 from ambi_eval.analysis.references.smoothing import smooth_towards_prior
+from ambi_eval.config.task_settings import CorpusSettings
 from ambi_eval.corpora.selection import Selection
 
 
@@ -39,7 +39,7 @@ class SystemScores:
 def score_file(
     path: Path,
     selection: Selection,
-    config: Mapping[str, Any],
+    settings: CorpusSettings,
     *,
     edges: Sequence[float] | None = None,
     bin_votes: NDArray[np.float64] | None = None,
@@ -52,7 +52,7 @@ def score_file(
     Args:
         path: The file, as `read_predictions` reads it.
         selection: The clips of the corpus, with the votes to score against.
-        config: The configuration that selected them.
+        settings: Those that selected them.
         edges: Edges of the bins of ambiguity, as `ambiguity_bins` takes them.
         bin_votes: Votes to make the bins from, shape (clips, labels), where these are others than those scored against.
         allow_partial: Whether to score what is there if clips are missing or unknown.
@@ -62,7 +62,7 @@ def score_file(
     Raises:
         AmbiError: If the file, the edges or the smoothing cannot be.
     """
-    predictions = read_predictions(path, selection.clips, config["labels"], allow_partial=allow_partial)
+    predictions = read_predictions(path, selection.clips, settings.labels, allow_partial=allow_partial)
     p, notes, clips = predictions.p, list(predictions.notes), predictions.clips
     here = selection.at(clips)
     if smooth:
@@ -70,4 +70,4 @@ def score_file(
         notes.append(note)
     bins = ambiguity_bins(here.votes if bin_votes is None else bin_votes[clips], edges)
     overall, *binned = Scorer(here, [b.members for b in bins]).score(certain(here), p)
-    return SystemScores(overall, binned, baselines(here, config, bins, acoustic=acoustic), notes)
+    return SystemScores(overall, binned, baselines(here, settings, bins, acoustic=acoustic), notes)

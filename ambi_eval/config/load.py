@@ -1,86 +1,33 @@
-"""From the YAML of a task to one checked configuration: strategy laid below, every key known, overrides on top."""
+"""From the YAML of a task to its settings: the strategy laid below, every key known, `--metadata` on top."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
-from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ambi_eval.config.task_settings import OVERRIDES, CorpusSettings, TaskSettings, keys_that
 from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.paths import tasks_dir
 
 Config = dict[str, Any]
 
-# Our own keys, each with the values it may take (None: checked where it is read).
-OWN_KEYS: dict[str, tuple[str, ...] | None] = {
-    "strategy": None,
-    "labels": None,
-    "manifest": None,
-    "merge": None,
-    "synonyms": None,
-    "prompt_words": None,
-    "prompts": None,
-    "verifier": None,
-    "metrics": None,
-    "pool": ("greedy", "samples", "beams", "prompts", "labels"),
-    "readout": ("shares", "label", "exact"),
-    "outside": ("drop_clip", "renormalise"),
-    "transcript": ("none", "given"),
-    "control": (
-        "none",
-        "silence",
-        "silence_fixed",
-        "noise",
-        "shuffle",
-        "shuffle_same_sentence",
-        "shuffle_same_speaker",
-        "transcript",
-    ),
-    "cluster": ("speaker", "session", "dialogue"),
-    "rotations": None,
-    "stop_rule": None,
-    "calibration": ("none", "silence"),
-    "length_normalisation": ("none", "bytes"),
-    "weighting": ("softmax", "linear"),
-    "weighting_temperature": None,
-}
-DEFAULTS: Config = {
-    "merge": {},
-    "synonyms": {},
-    "prompt_words": {},
-    "prompts": [],
-    "outside": "drop_clip",
-    "transcript": "none",
-    "control": "none",
-    "cluster": "speaker",
-    "rotations": 1,
-    "calibration": "none",
-    "length_normalisation": "none",
-    "weighting": "softmax",
-    "weighting_temperature": 1.0,
-    "metrics": ["jsd_bits", "bc", "acc", "macro_f1"],
-}
-REQUIRED = ("labels", "manifest", "pool", "readout", "doc_to_text", "filter_list")
-# Keys whose values are laid over one another one level deep; of every other key the upper file's value stands alone.
-MERGED_KEYS = ("generation_kwargs", "metadata", "prompt_words", "verifier", "stop_rule")
-# What `--metadata KEY=VALUE` may set, and where it makes sense: for one pool, with a verifier, or (None) everywhere.
-OVERRIDES: dict[str, str | None] = {
-    "repeats": "samples",
-    "beams": "beams",
-    "weighting_temperature": "beams",
-    "weighting": "verifier",
-    "ratings": "verifier",
-    "rotations": "labels",
-    "calibration": "labels",
-    "length_normalisation": "labels",
-    "transcript": None,
-    "control": None,
-}
+# fmt: off
+# The keys of a task in lm_eval (the fields of its `TaskConfig`), of which we read some.
+HARNESS_KEYS = (
+    "task", "task_alias", "tag", "custom_dataset", "dataset_path", "dataset_name", "dataset_kwargs", "training_split",
+    "validation_split", "test_split", "fewshot_split", "process_docs", "doc_to_text", "doc_to_target", "doc_to_image",
+    "doc_to_audio", "unsafe_code", "doc_to_choice", "process_results", "use_prompt", "description",
+    "target_delimiter", "fewshot_delimiter", "fewshot_config", "num_fewshot", "metric_list", "output_type",
+    "generation_kwargs", "repeats", "filter_list", "should_decontaminate", "doc_to_decontamination_query",
+    "gen_prefix", "metadata",
+)
+# fmt: on
+OUR_KEYS = [key for key in TaskSettings.model_fields if key != "harness"]
 # `--metadata` also brings what other tasks and models read, so only what looks like one of ours is refused.
 NEARLY = 0.8
 
@@ -98,9 +45,9 @@ def strategy_names() -> list[str]:
 
 
 def lay_over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> Config:
-    """Return `upper` laid over `lower`: upper keys win, and `MERGED_KEYS` are merged one level deep."""
-    merged = {key: {**lower[key], **upper[key]} for key in MERGED_KEYS if lower.get(key) and upper.get(key)}
-    return {**lower, **upper, **merged}
+    """Return `upper` laid over `lower`: upper keys win, and those that are `merged` are laid over key by key."""
+    both = [key for key in keys_that("merged") if lower.get(key) and upper.get(key)]
+    return {**lower, **upper, **{key: {**lower[key], **upper[key]} for key in both}}
 
 
 def read_yaml(path: Path, _above: tuple[Path, ...] = ()) -> Config:
@@ -142,14 +89,19 @@ def refuse_broken_yaml(folders: Iterable[str | Path]) -> None:
                 read_yaml(path)
 
 
-def load_task(path: Path) -> Config:
-    """Return the whole configuration of a task file, outside the harness: what `resolve` makes of it."""
+def load_task(path: Path, metadata: Mapping[str, Any] | None = None) -> TaskSettings:
+    """Return the settings of a task file, outside the harness.
+
+    Args:
+        path: The file.
+        metadata: As after `--metadata`.
+    """
     config = read_yaml(path)
-    config["metadata"] = {**config.get("metadata", {}), "config_source": str(path)}
+    config["metadata"] = {**config.get("metadata", {}), **(metadata or {}), "config_source": str(path)}
     return resolve(config)
 
 
-def load_corpus(name: str) -> Config:
+def load_corpus(name: str) -> CorpusSettings:
     """Return what the YAML of a corpus says about its votes: labels, merge, outside, cluster, manifest; no strategy.
 
     Args:
@@ -158,47 +110,67 @@ def load_corpus(name: str) -> Config:
     Raises:
         AmbiError: If there is no such corpus, or its YAML is wrong.
     """
-    ours = {path.stem.removeprefix("_"): path for path in sorted(tasks_dir().glob("[!_]*/_*.yaml"))}
+    ours = corpus_files()
     if not name.endswith(".yaml") and name not in ours:
         raise AmbiError(
             f"no corpus '{name}'{did_you_mean(name, ours)} (ours: {', '.join(ours)}; your own: the path of its YAML)"
         )
     path = Path(name) if name.endswith(".yaml") else ours[name]
-    config = {**DEFAULTS, **read_yaml(path)}
+    config = {"task": path.stem.removeprefix("_"), **_given(read_yaml(path))}
     config["metadata"] = {**config.get("metadata", {}), "config_source": str(path)}
-    config.setdefault("task", path.stem.removeprefix("_"))
-    for key in ("labels", "manifest"):
-        if not config.get(key):
-            raise AmbiError(f"{path}: the key '{key}' is missing")
-    _check_values(config, str(path))
-    return config
+    _check_keys(config, str(path))
+    return CorpusSettings.read(_only(config, CorpusSettings.model_fields), str(path))
 
 
-def resolve(config: Mapping[str, Any]) -> Config:
-    """Return a task's configuration with its strategy laid below, defaults filled in, and overrides applied.
+def corpus_files() -> dict[str, Path]:
+    """Return the YAML of each corpus of ours, by its name."""
+    return {path.stem.removeprefix("_"): path for path in sorted(tasks_dir().glob("[!_]*/_*.yaml"))}
+
+
+def resolve(config: Mapping[str, Any]) -> TaskSettings:
+    """Return a task's settings: its strategy laid below, and the user's overrides on top.
 
     Args:
         config: What the harness read from the task's YAML and its include. `metadata` holds `config_source` (the task
             file, or `inline`), and what the user gave with `--metadata` and `--model_args`.
 
-    Returns:
-        A new dict with all keys of the harness and of `OWN_KEYS`.
-
     Raises:
         AmbiError: For unknown keys and values, missing keys, and overrides that cannot be.
     """
-    config = {key: value if callable(value) else deepcopy(value) for key, value in config.items() if key != "class"}
+    config = _given(config)
     source = config["metadata"]["config_source"]
     where = f"{config['task']} ({source})"
     if "strategy" in config:
-        config = lay_over(read_yaml(_strategy_path(config["strategy"], source)), config)
-    config = {**DEFAULTS, **config}
+        config = lay_over(_given(read_yaml(_strategy_path(config["strategy"], source))), config)
     _check_keys(config, where)
+    if "pool" not in config and "strategy" not in config:
+        raise AmbiError(f"{where}: the key 'pool' is missing (and so is 'strategy')")
     _apply_overrides(config, where)
-    if config["pool"] == "labels":
-        config |= {"generation_kwargs": None, "repeats": 1}  # likelihoods: there is nothing to generate or to repeat
-    _check_values(config, where)
-    return config
+    if config.get("pool") == "labels":  # likelihoods: there is nothing to generate or to repeat
+        config |= {"generation_kwargs": None, "repeats": 1}
+    theirs = _only(config, set(HARNESS_KEYS) - set(OUR_KEYS))
+    settings = TaskSettings.read({**_given(_only(config, OUR_KEYS)), "harness": theirs}, where)
+    settings.generation()
+    return settings
+
+
+def read_back(logged: Mapping[str, Any], where: str) -> TaskSettings:
+    """Return the settings of a task from the configuration that the harness wrote into a results file.
+
+    Raises:
+        AmbiError: If the file was changed, so that it is no such configuration.
+    """
+    return TaskSettings.read(_given(_only(logged, OUR_KEYS)), where)
+
+
+def for_harness(settings: TaskSettings) -> Config:
+    """Return the configuration of a task as the harness takes it: its own keys only."""
+    return deepcopy({**settings.harness, **settings.model_dump(include=set(HARNESS_KEYS))})
+
+
+def for_results(settings: TaskSettings) -> Config:
+    """Return our own keys of a task, as they stand in a results file beside the harness's."""
+    return settings.model_dump(exclude=set(HARNESS_KEYS), exclude_none=True)
 
 
 def beside(source: str, name: str) -> Path:
@@ -217,25 +189,31 @@ def _strategy_path(name: str, source: str) -> Path:
     return tasks_dir() / "_strategies" / f"{name}.yaml"
 
 
-def _check_keys(config: Config, where: str) -> None:
-    from lm_eval.config.task import TaskConfig
+def _given(config: Mapping[str, Any]) -> Config:
+    """Return a copy of what a YAML says; a key without a value is not given. `class:` is the harness's alone."""
+    given = {key: value for key, value in config.items() if value is not None and key != "class"}
+    return {key: value if callable(value) else deepcopy(value) for key, value in given.items()}
 
-    known = OWN_KEYS.keys() | {field.name for field in fields(TaskConfig)}
+
+def _only(config: Mapping[str, Any], keys: Iterable[str]) -> Config:
+    return {key: config[key] for key in keys if key in config}
+
+
+def _check_keys(config: Config, where: str) -> None:
+    known = {*OUR_KEYS, *HARNESS_KEYS}
     for key in config.keys() - known:
-        raise AmbiError(f"{where}: unknown key '{key}'{did_you_mean(key, known)}")
-    for key in REQUIRED:
-        if not config.get(key):
-            hint = "" if "strategy" in config else " (and so is 'strategy')"
-            raise AmbiError(f"{where}: the key '{key}' is missing{hint}")
+        raise AmbiError(f"{where}: unknown key '{key}'{did_you_mean(str(key), known)}")
+    if "process_docs" in config:
+        raise AmbiError(f"{where}: take out process_docs; choose the clips of a task in its manifest")
 
 
 def _apply_overrides(config: Config, where: str) -> None:
     """Let `--metadata` set what makes sense for this task, and only that."""
     given = config["metadata"]
     for key in given.keys() - OVERRIDES.keys():
-        if near := get_close_matches(key, OVERRIDES, n=1, cutoff=NEARLY):
+        if near := get_close_matches(str(key), OVERRIDES, n=1, cutoff=NEARLY):
             raise AmbiError(f"{where}: --metadata {key}={given[key]} sets nothing, did you mean '{near[0]}'?")
-    places = {None, config["pool"], "verifier" if config.get("verifier") else None}
+    places = {"everywhere", config.get("pool"), "verifier" if config.get("verifier") else None}
     for key in OVERRIDES.keys() & given.keys():
         if OVERRIDES[key] not in places:
             continue  # `repeats=5` for a group must not make its greedy tasks draw five
@@ -245,27 +223,3 @@ def _apply_overrides(config: Config, where: str) -> None:
             config["verifier"][key] = given[key]
         else:
             config[key] = given[key]
-
-
-def _check_values(config: Config, where: str) -> None:
-    for key, allowed in OWN_KEYS.items():
-        value = config.get(key)
-        if allowed is not None and key in config and value not in allowed:
-            hint = did_you_mean(str(value), allowed)
-            raise AmbiError(f"{where}: {key} is '{value}'{hint}; it must be one of {', '.join(allowed)}")
-    labels = config["labels"]
-    if not isinstance(labels, list) or len(labels) < 2 or not all(isinstance(label, str) for label in labels):
-        raise AmbiError(f"{where}: labels must be a list of at least two words, it is {labels}")
-    if len(set(labels)) < len(labels):
-        raise AmbiError(f"{where}: a label stands twice in labels: {labels}")
-    for original, label in config["merge"].items():
-        if label not in labels:
-            hint = did_you_mean(label, labels)
-            raise AmbiError(f"{where}: merge sends '{original}' to '{label}', which is no label{hint}")
-    size = config.get("repeats", 1)
-    if not isinstance(size, int) or size < 1:
-        raise AmbiError(f"{where}: a pool cannot hold {size} answers; repeats must be a whole number of at least 1")
-    if config["rotations"] not in range(1, len(labels) + 1):
-        raise AmbiError(
-            f"{where}: rotations is {config['rotations']}; it must be a whole number from 1 to {len(labels)}"
-        )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ambi_eval.config.task_settings import CorpusSettings
 from ambi_eval.corpora.manifest import Manifest, read_manifest
 from ambi_eval.corpora.selection import Selection, corpus_clips, select
 from ambi_eval.errors import AmbiError
@@ -18,11 +18,11 @@ from ambi_eval.votes import Panel
 Against = Literal["voice", "face", "av", "acted"]
 
 
-def target_votes(config: Mapping[str, Any], against: Against = "voice") -> Selection:
+def target_votes(settings: CorpusSettings, against: Against = "voice") -> Selection:
     """Return the clips of a corpus, those without audio among them, with the votes that count.
 
     Args:
-        config: What `load_corpus` says about the corpus.
+        settings: What `load_corpus` says about the corpus.
         against: `voice`: the votes of the corpus' own manifest. `face`, `av`: those of raters who saw the face, or saw
             and heard, from the manifest CORPUS_face or CORPUS_av. `acted`: one vote for the emotion that was acted.
 
@@ -30,16 +30,16 @@ def target_votes(config: Mapping[str, Any], against: Against = "voice") -> Selec
         AmbiError: If there are no such votes.
     """
     if against == "voice":
-        return select(config, corpus_clips(config), hear=False)
+        return select(settings, corpus_clips(settings), hear=False)
     if against == "acted":
-        return select(config, _acted(config, corpus_clips(config)), hear=False)
-    name = f"{config['manifest']}_{against}"
+        return select(settings, _acted(settings, corpus_clips(settings)), hear=False)
+    name = f"{settings.manifest}_{against}"
     if not manifest_path(name).is_file():
         raise AmbiError(
-            f"no '{against}' votes of {config['task']}, there is no manifest {manifest_path(name)}; of CREMA-D make it "
+            f"no '{against}' votes of {settings.task}, there is no manifest {manifest_path(name)}; of CREMA-D make it "
             f"with ambi-eval prepare crema_d --modality {against} --source DIR"
         )
-    return select(config, read_manifest(manifest_path(name)), hear=False)
+    return select(settings, read_manifest(manifest_path(name)), hear=False)
 
 
 def halve_panels(selection: Selection) -> tuple[Selection, NDArray[np.float64], str]:
@@ -75,8 +75,8 @@ def halve_panels(selection: Selection) -> tuple[Selection, NDArray[np.float64], 
     return halved, np.array(binned), f"bins made from one half of each panel, scores against the other half{left_out}"
 
 
-def _acted(config: Mapping[str, Any], clips: Manifest) -> Manifest:
+def _acted(settings: CorpusSettings, clips: Manifest) -> Manifest:
     acted = [replace(clip, votes={clip.acted: 1.0}, ratings=()) for clip in clips if clip.acted]
     if not acted:
-        raise AmbiError(f"no clip of {config['task']} says which emotion was acted: leave out --against acted")
+        raise AmbiError(f"no clip of {settings.task} says which emotion was acted: leave out --against acted")
     return Manifest(acted, clips.about)

@@ -148,14 +148,14 @@ def label_choices(corpus: str, clips: Sequence[Clip]) -> list[tuple[str, int, fl
     found = []
     for path in sorted(tasks_dir().glob(f"{corpus}/_{corpus}*.yaml")):
         config = load_corpus(path.stem.removeprefix("_"))
-        labels = config["labels"]
-        for merge in [config["merge"], {}] if config["merge"] else [{}]:
+        labels = config.labels
+        for merge in [config.merge, {}] if config.merge else [{}]:
             merged = "".join(f", {original} as {label}" for original, label in merge.items())
             for outside in ("drop_clip", "renormalise"):
                 votes = [select_labels(clip.votes, labels, merge, outside) for clip in clips]
                 kept = [counts for counts in votes if counts is not None]
                 name = f"{len(labels)} labels{merged}, {outside}"
-                if config["merge"] == merge and config["outside"] == outside:
+                if config.merge == merge and config.outside == outside:
                     name += f" (the tasks ambi_{path.stem.removeprefix('_')}_*)"
                 found.append((name, len(kept), float(sum(counts.sum() for counts in kept)) / total))
     return found

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ambi_eval.config.load import beside
+from ambi_eval.config.task_settings import CorpusSettings
 from ambi_eval.corpora.manifest import Clip, Manifest, read_manifest
 from ambi_eval.corpora.registry import ensure_manifest
 from ambi_eval.errors import AmbiError
@@ -97,18 +98,18 @@ class Selection:
         return [f"PARTIAL: {len(self.clips):,} of the {self.corpus_size:,} clips of the corpus", *self.lost_votes]
 
 
-def corpus_clips(config: Mapping[str, Any]) -> Manifest:
-    """Return the clips of the manifest that a configuration names: a corpus, or a file beside the task's YAML."""
-    name = config["manifest"]
+def corpus_clips(settings: CorpusSettings) -> Manifest:
+    """Return the clips of the manifest that the settings name: a corpus, or a file beside the task's YAML."""
+    name = settings.manifest
     is_file = name.endswith((".parquet", ".jsonl"))
-    return read_manifest(beside(config["metadata"]["config_source"], name) if is_file else ensure_manifest(name))
+    return read_manifest(beside(settings.source, name) if is_file else ensure_manifest(name))
 
 
-def select(config: Mapping[str, Any], clips: Iterable[Clip], *, hear: bool = True) -> Selection:
+def select(settings: CorpusSettings, clips: Iterable[Clip], *, hear: bool = True) -> Selection:
     """Return the clips that a task asks about.
 
     Args:
-        config: The task's configuration (`labels`, `merge`, `outside`, `cluster`, `control`, `transcript`).
+        settings: The task's (`labels`, `merge`, `outside`, `cluster`, `control`, `transcript`).
         clips: The clips of its manifest.
         hear: Whether a model is to hear them; False keeps clips without audio, for work on the votes alone.
 
@@ -118,45 +119,44 @@ def select(config: Mapping[str, Any], clips: Iterable[Clip], *, hear: bool = Tru
     clips = clips if isinstance(clips, Manifest) else Manifest(clips)
     left_out: Counter[str] = Counter()
     kept: list[tuple[Clip, NDArray[np.float64]]] = []
-    reads = config["transcript"] == "given" or config["control"] == "transcript"
-    shared = _shared_key(config, clips) if hear else None
+    shared = _shared_key(settings, clips) if hear else None
     for clip in clips:
-        votes = select_labels(clip.votes, config["labels"], config["merge"], config["outside"])
+        votes = select_labels(clip.votes, settings.labels, settings.merge, settings.outside)
         if votes is None:
             left_out["votes outside the labels"] += 1
-        elif hear and clip.audio is None and config["control"] != "transcript":
+        elif hear and clip.audio is None and settings.control != "transcript":
             left_out["no audio"] += 1
-        elif hear and reads and not clip.transcript:
+        elif hear and settings.reads_transcript and not clip.transcript:
             left_out["no transcript"] += 1
         elif shared and getattr(clip, shared) is None:
             left_out[f"unknown {shared}"] += 1
         else:
             kept.append((clip, votes))
-    heard = _heard([clip for clip, _ in kept], config["control"]) if hear else {}
+    heard = _heard([clip for clip, _ in kept], settings.control) if hear else {}
     if hear:
         left_out["no other clip to hear instead"] = sum(clip.id not in heard for clip, _ in kept)
         kept = [(clip, votes) for clip, votes in kept if clip.id in heard]
     if not kept:
         why = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
-        raise AmbiError(f"{config['task']}: no clip of the manifest '{config['manifest']}' is left ({why})")
+        raise AmbiError(f"{settings.task}: no clip of the manifest '{settings.manifest}' is left ({why})")
     return Selection(
         clips=[clip for clip, _ in kept],
         votes=np.array([votes for _, votes in kept]),
-        clusters=[getattr(clip, config["cluster"]) or UNKNOWN_CLUSTER for clip, _ in kept],
+        clusters=[getattr(clip, settings.cluster) or UNKNOWN_CLUSTER for clip, _ in kept],
         heard=[heard.get(clip.id) for clip, _ in kept],
         left_out={reason: count for reason, count in left_out.items() if count},
         panels=[
-            panel_of(votes, [rating.labels for rating in clip.ratings], config["labels"], config["merge"])
+            panel_of(votes, [rating.labels for rating in clip.ratings], settings.labels, settings.merge)
             for clip, votes in kept
         ],
         corpus_size=len(clips) + sum(clips.about.get("skipped", {}).values()),
-        lost_votes=_lost_votes(config, clips),
+        lost_votes=_lost_votes(settings, clips),
     )
 
 
-def _lost_votes(config: Mapping[str, Any], clips: Iterable[Clip]) -> list[str]:
+def _lost_votes(settings: CorpusSettings, clips: Iterable[Clip]) -> list[str]:
     """Return what `Selection.lost_votes` says about the votes of a manifest under a task's labels."""
-    labels, merge = config["labels"], config["merge"]
+    labels, merge = settings.labels, settings.merge
     votes: Counter[str] = Counter()
     for clip in clips:
         votes.update(clip.votes)
@@ -183,20 +183,20 @@ def _same_word(label: str, known: Iterable[str]) -> str:
     return f", did you mean '{plain[near[0]]}'?" if near else ""
 
 
-def _shared_key(config: Mapping[str, Any], clips: Iterable[Clip]) -> str | None:
+def _shared_key(settings: CorpusSettings, clips: Iterable[Clip]) -> str | None:
     """Return what a clip and the one that is heard instead of it must have in common, if the control says so.
 
     Raises:
         AmbiError: If it is not known of any clip.
     """
-    control = config["control"]
+    control = settings.control
     if not control.startswith("shuffle_same_"):
         return None
     key = control.removeprefix("shuffle_same_")
     if all(getattr(clip, key) is None for clip in clips):
         raise AmbiError(
-            f"{config['task']}: control={control} needs the {key} of the clips, which the manifest "
-            f"'{config['manifest']}' does not know; use control=shuffle"
+            f"{settings.task}: control={control} needs the {key} of the clips, which the manifest "
+            f"'{settings.manifest}' does not know; use control=shuffle"
         )
     return str(key)
 

@@ -11,11 +11,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ambi_eval.config.load import Config, read_yaml, resolve, strategy_names
+from ambi_eval.config.load import read_yaml, resolve, strategy_names
+from ambi_eval.config.prompts import AUDIO_MARK, Prompts
+from ambi_eval.config.task_settings import TaskSettings
 from ambi_eval.demo.corpus import Utterance
 from ambi_eval.demo.raters import LABELS
 from ambi_eval.demo.speech import Delivery
-from ambi_eval.harness.task import TEMPLATES
 from ambi_eval.metrics.distribution import jensen_shannon_divergence_bits
 from ambi_eval.paths import tasks_dir
 from ambi_eval.votes import shares
@@ -48,25 +49,25 @@ def demo_prompts() -> list[Prompt]:
     """Return the distinct prompts of all strategies, rendered for the demo corpus."""
     prompts = []
     for strategy in strategy_names():
-        config = _config(strategy)
-        kind: Kind = "shares" if config["readout"] == "shares" else "label"
-        for template in (config["doc_to_text"], *config["prompts"]):
-            prompts.append(Prompt("reasons" if strategy == "cot" else kind, _render(template, config)))
-        if verifier := config.get("verifier"):
-            words = {"candidate": "{{ candidate }}", "ratings": verifier["ratings"]}
-            prompts.append(Prompt("rating", _render(verifier["prompt"], config, **words)))
+        settings = _settings(strategy)
+        templates = Prompts(settings)
+        kind: Kind = "shares" if settings.readout == "shares" else "label"
+        for text in templates.about(transcript=None):
+            prompts.append(Prompt("reasons" if strategy == "cot" else kind, _heard(text)))
+        if settings.verifier:
+            prompts.append(Prompt("rating", _heard(templates.rating(None, candidate="{{ candidate }}"))))
     return list(dict.fromkeys(prompts))
 
 
-def _config(strategy: str) -> Config:
+def _settings(strategy: str) -> TaskSettings:
     base = read_yaml(tasks_dir() / "demo" / "_demo.yaml")
     metadata = {**base["metadata"], "config_source": "inline"}
     return resolve({**base, "task": f"ambi_demo_{strategy}", "strategy": strategy, "metadata": metadata})
 
 
-def _render(template: str, config: Config, **more: object) -> str:
-    words = {"labels": config["labels"], "prompt_words": config["prompt_words"], "transcript": None}
-    return TEMPLATES.from_string(template).render(**words, **more).replace("<audio>", "")
+def _heard(prompt: str) -> str:
+    """Return a prompt without its mark: the processor puts the audio where it belongs."""
+    return prompt.replace(AUDIO_MARK, "")
 
 
 def votes_of(utterance: Utterance) -> NDArray[np.float64]:

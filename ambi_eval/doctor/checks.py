@@ -18,10 +18,11 @@ import torch
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.audio import AudioSpan, load_audio
 from ambi_eval.config.generation import GenerationSettings
+from ambi_eval.config.prompts import AUDIO_MARK
 from ambi_eval.demo.speech import SAMPLE_RATE, Delivery, Speaker, synthesize
 from ambi_eval.engines.base import Engine, Job
 from ambi_eval.engines.hf.prefill import Continuation, Prompt
-from ambi_eval.engines.prompt import AUDIO_MARK, as_messages
+from ambi_eval.engines.prompt import as_messages
 from ambi_eval.errors import AmbiError
 from ambi_eval.models.audio_lm import open_engine
 

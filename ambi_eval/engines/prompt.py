@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Any
 
+from ambi_eval.config.prompts import AUDIO_MARK
 from ambi_eval.errors import AmbiError
 
-AUDIO_MARK = "<audio>"
 # How a system message travels in the one string that the harness hands to a model.
 _SYSTEM = "<system>{}</system>\n"
 _PROMPT = re.compile("(?:<system>(.*?)</system>\n)?(.*)", re.DOTALL)

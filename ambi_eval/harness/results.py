@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ambi_eval.config.load import OVERRIDES
+from ambi_eval.config.load import read_back
+from ambi_eval.config.task_settings import OVERRIDES, TaskSettings
 from ambi_eval.corpora.selection import Selection, corpus_clips, select
 from ambi_eval.errors import AmbiError
 from ambi_eval.metrics import METRICS
@@ -50,7 +51,10 @@ class TaskRun:
 
     Attributes:
         name: The task.
-        config: Its configuration as the harness logged it: labels, manifest, strategy, repeats, generation_kwargs ...
+        settings: Its settings: labels, manifest, strategy, repeats, generation_kwargs ...
+        clips_of_task: How many clips the whole task asks about.
+        left_out: How many clips of the manifest it does not ask about, by reason.
+        curves: Its curves over the pool size, by metric, as the harness logged them.
         selection: The clips that were asked about, with their votes, in the order of the manifest.
         pipelines: What was made of the answers, by pipeline.
         texts: The answers of each clip. Of `exact`, the log-likelihood of each label.
@@ -60,7 +64,10 @@ class TaskRun:
     """
 
     name: str
-    config: Json
+    settings: TaskSettings
+    clips_of_task: int
+    left_out: Mapping[str, int]
+    curves: Mapping[str, Json]
     selection: Selection
     pipelines: dict[str, Pipeline]
     texts: Sequence[Sequence[str]]
@@ -75,7 +82,7 @@ class TaskRun:
     @property
     def pool_size(self) -> int:
         """Number of answers of a clip, N; 0 where likelihoods are read out."""
-        return 0 if self.config["pool"] == "labels" else max(map(len, self.texts))
+        return 0 if self.settings.pool == "labels" else max(map(len, self.texts))
 
     @property
     def simulated(self) -> bool:
@@ -197,18 +204,22 @@ def _read_task(file: Path, name: str, config: Json, results: Json) -> TaskRun:
         digest.update(sample["hashes"].encode())
     if digest.hexdigest() != results.get("task_hashes", {}).get(name):
         raise AmbiError(f"{path} is not what {file.name} was computed from: it was cut or changed; repeat the run.")
-    selection = _selection(path, config, next(iter(samples.values())))
+    settings = read_back(config, f"{file}: {name}")
+    selection = _selection(path, settings, next(iter(samples.values())))
     ordered = {pipeline: [of_clips[clip.id] for clip in selection.clips] for pipeline, of_clips in samples.items()}
     first = next(iter(ordered.values()))
-    pipelines = {key: _pipeline(key, of_clips, config["labels"]) for key, of_clips in ordered.items()}
-    _check_votes(path, config, selection, next(iter(pipelines.values())))
+    pipelines = {key: _pipeline(key, of_clips, settings.labels) for key, of_clips in ordered.items()}
+    _check_votes(path, settings, selection, next(iter(pipelines.values())))
     return TaskRun(
         name=name,
-        config=config,
+        settings=settings,
+        clips_of_task=config["clips"],
+        left_out=config["left_out"],
+        curves=config.get("curve", {}),
         selection=selection,
         pipelines=pipelines,
-        texts=[_texts(sample, config) for sample in first],
-        tokens=np.array([_tokens(sample, config) for sample in first]),
+        texts=[_texts(sample, settings) for sample in first],
+        tokens=np.array([_tokens(sample, settings) for sample in first]),
         failed=sum((Counter(sample["prediction"]["failed"]) for sample in first), Counter()),
     )
 
@@ -227,17 +238,17 @@ def _lines(path: Path) -> Iterator[Json]:
             yield sample
 
 
-def _selection(path: Path, config: Json, samples: Mapping[str, Json]) -> Selection:
+def _selection(path: Path, settings: TaskSettings, samples: Mapping[str, Json]) -> Selection:
     """Return the clips of the manifest that were asked about."""
     try:
-        whole = select(config, corpus_clips(config), hear=False)
+        whole = select(settings, corpus_clips(settings), hear=False)
     except AmbiError as error:
         raise AmbiError(f"{path}: the votes of its clips are not there any more: {error}") from error
     here = [number for number, clip in enumerate(whole.clips) if clip.id in samples]
     if len(here) < len(samples):
         lost = sorted(samples.keys() - {clip.id for clip in whole.clips})
         raise AmbiError(
-            f"{path}: {len(lost)} of its clips are not in the manifest '{config['manifest']}', the first is "
+            f"{path}: {len(lost)} of its clips are not in the manifest '{settings.manifest}', the first is "
             f"'{lost[0]}': prepare the corpus as it was, or repeat the run."
         )
     return whole.at(here)
@@ -253,7 +264,7 @@ def _pipeline(name: str, samples: Sequence[Json], labels: Sequence[str]) -> Pipe
     return Pipeline(name, p, logged)
 
 
-def _check_votes(path: Path, config: Json, selection: Selection, pipeline: Pipeline) -> None:
+def _check_votes(path: Path, settings: TaskSettings, selection: Selection, pipeline: Pipeline) -> None:
     """Raise if the votes in the manifest are not those that the run was scored against."""
     for name, metric in METRICS.items():
         scores = metric.per_clip(pipeline.p, selection.votes, selection.noise)
@@ -261,21 +272,21 @@ def _check_votes(path: Path, config: Json, selection: Selection, pipeline: Pipel
             changed = np.flatnonzero(~np.isclose(scores, pipeline.logged[name], atol=1e-6, equal_nan=True))
             if len(changed):
                 raise AmbiError(
-                    f"{path}: {len(changed)} of its clips have other votes in the manifest '{config['manifest']}' than "
+                    f"{path}: {len(changed)} of its clips have other votes in the manifest '{settings.manifest}' than "
                     f"when they were scored, the first is '{selection.clips[changed[0]].id}': prepare the corpus as it "
                     "was, or repeat the run."
                 )
 
 
-def _texts(sample: Json, config: Json) -> list[str]:
-    if config["pool"] == "labels":
-        answers = zip(cycle(config["labels"]), sample["resps"], strict=False)  # once through for each way of asking
+def _texts(sample: Json, settings: TaskSettings) -> list[str]:
+    if settings.pool == "labels":
+        answers = zip(cycle(settings.labels), sample["resps"], strict=False)  # once through for each way of asking
         return [f"{label}: log-likelihood {float(logprob):.3f}" for label, [(logprob, _)] in answers]
     return [answer for request in sample["resps"] for answer in request]
 
 
-def _tokens(sample: Json, config: Json) -> float:
-    if config["pool"] == "labels":
+def _tokens(sample: Json, settings: TaskSettings) -> float:
+    if settings.pool == "labels":
         return 0.0
     counts = (sample["doc"].get("candidates") or {}).get("n_tokens", [])
     known = [count for count in counts if count is not None]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +15,10 @@ from ambi_eval.analysis.estimate import UNDEFINED, Estimate
 from ambi_eval.analysis.evaluate import Scorer
 from ambi_eval.analysis.references.baselines import REFERENCES, baselines
 from ambi_eval.analysis.references.panels import certain
-from ambi_eval.config.load import Config
+from ambi_eval.config.task_settings import TaskSettings
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.leaderboard.ranks import Rank, rank_intervals
-from ambi_eval.leaderboard.rescore import scoring_task, task_config
+from ambi_eval.leaderboard.rescore import scoring_task, task_settings
 from ambi_eval.leaderboard.schema import Card
 from ambi_eval.leaderboard.verify import HEADLINE, Status, TaskFindings, Verdict, overrides
 from ambi_eval.metrics import METRICS
@@ -134,8 +133,8 @@ class _Entry:
         return self.verdict.tasks[self.task]
 
     @property
-    def config(self) -> Config:
-        return task_config(self.task, overrides(self.card.tasks[self.task]))
+    def settings(self) -> TaskSettings:
+        return task_settings(self.task, overrides(self.card.tasks[self.task]))
 
     @property
     def selection(self) -> Selection | None:
@@ -151,13 +150,13 @@ def boards(verdicts: Sequence[Verdict]) -> list[Board]:
         for name in verdict.tasks:
             if verdict.card is not None:
                 entry = _Entry(verdict, verdict.card, name)
-                by_corpus.setdefault(entry.config["metadata"]["corpus"], []).append(entry)
+                by_corpus.setdefault(entry.settings.corpus, []).append(entry)
     found = [_board(corpus, entries) for corpus, entries in sorted(by_corpus.items())]
     return sorted(found, key=lambda board: board.simulated)
 
 
 def _board(corpus: str, entries: Sequence[_Entry]) -> Board:
-    config = entries[0].config
+    settings = entries[0].settings
     # A transcript that a clip lacks, say, leaves out the clip: what was asked about most clips makes the board.
     scored = [selection for entry in entries if (selection := entry.selection)]
     selection = max(scored, key=lambda each: len(each.clips), default=None)
@@ -188,28 +187,28 @@ def _board(corpus: str, entries: Sequence[_Entry]) -> Board:
     return Board(
         corpus=corpus,
         simulated=selection is not None and any(clip.release == "simulated" for clip in selection.clips),
-        labels=config["labels"],
+        labels=settings.labels,
         clips=len(selection.clips) if selection else 0,
         clusters=len(set(selection.clusters)) if selection else 0,
-        cluster=config["cluster"],
+        cluster=settings.cluster,
         bins=[BinFacts(b.name, b.low, b.high, int(b.members.sum())) for b in bins],
-        references=_references(selection, config, bins),
+        references=_references(selection, settings, bins),
         systems=[row for row in rows if row.control == "none"],
         controls=[row for row in rows if row.control != "none"],
     )
 
 
 def _row(entry: _Entry, pipeline: str, scores: Mapping[str, Estimate], binned: Sequence[Estimate]) -> RankedSystem:
-    config = entry.config
+    settings = entry.settings
     return RankedSystem(
         submission=entry.verdict.name,
         name=entry.card.name,
         model=entry.card.model.id,
         task=entry.task,
-        strategy=config["strategy"],
+        strategy=entry.card.tasks[entry.task].strategy,
         pipeline=pipeline,
-        control=config["control"],
-        n=0 if config["pool"] == "labels" else entry.card.tasks[entry.task].n,
+        control=settings.control,
+        n=0 if settings.pool == "labels" else entry.card.tasks[entry.task].n,
         status=entry.findings.status,
         scores=scores,
         binned=binned,
@@ -231,8 +230,8 @@ def _frontier(rows: Sequence[RankedSystem]) -> list[bool]:
     ]
 
 
-def _references(selection: Selection | None, config: Mapping[str, Any], bins: Sequence[Bin]) -> list[BoardReference]:
-    found = baselines(selection, config, bins, acoustic=False) if selection else None
+def _references(selection: Selection | None, settings: TaskSettings, bins: Sequence[Bin]) -> list[BoardReference]:
+    found = baselines(selection, settings, bins, acoustic=False) if selection else None
     nothing = dict.fromkeys(SHOWN, UNDEFINED)
     return [
         BoardReference(

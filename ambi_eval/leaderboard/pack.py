@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from ambi_eval.answers.candidate import Candidate
-from ambi_eval.config.load import OVERRIDES
+from ambi_eval.config.task_settings import OVERRIDES
 from ambi_eval.engines.base import find_engine
 from ambi_eval.errors import AmbiError
 from ambi_eval.harness.results import Run, TaskRun, read_runs
-from ambi_eval.leaderboard.rescore import task_config
+from ambi_eval.leaderboard.rescore import task_settings
 from ambi_eval.leaderboard.schema import CARD, FOLDER, Claims, check
 from ambi_eval.leaderboard.submission import Pools, write_submission
 from ambi_eval.leaderboard.verify import verify
@@ -64,7 +64,7 @@ def pack(path: Path, statement: Statement, out: Path) -> None:
         files = ", ".join(str(run.file) for run in runs[:3])
         raise AmbiError(f"{path} holds {len(runs)} runs: name the results file of one of them ({files} ...).")
     (run,) = runs
-    corpora = {task_config(name)["metadata"]["corpus"] for name in run.tasks}  # refuses tasks that are not ours
+    corpora = {task_settings(name).corpus for name in run.tasks}  # refuses tasks that are not ours
     if missing := corpora - statement.training_data.keys():
         raise AmbiError(
             f"say whether the model may have seen {sorted(missing)[0]} in training: "
@@ -119,12 +119,12 @@ def _card(run: Run, statement: Statement, pools: Mapping[str, Pools]) -> dict[st
 
 
 def _task(task: TaskRun, pools: Pools) -> dict[str, Any]:
-    changed = {key: value for key, value in task.config["metadata"].items() if key in OVERRIDES}
+    changed = {key: value for key, value in task.settings.metadata.items() if key in OVERRIDES}
     return {
-        "strategy": task.config["strategy"],
+        "strategy": task.settings.strategy,
         "n": max(map(len, pools.values())),
         "overrides": changed,
-        "generation": task.config.get("generation_kwargs"),
+        "generation": task.settings.generation_kwargs,
     }
 
 
@@ -160,8 +160,8 @@ def _pools(run: Run, task: TaskRun) -> Pools:
 
 
 def _pool(sample: Mapping[str, Any], task: TaskRun) -> list[Candidate]:
-    if task.config["pool"] == "labels":
-        answers = zip(cycle(task.config["labels"]), sample["resps"], strict=False)
+    if task.settings.pool == "labels":
+        answers = zip(cycle(task.settings.labels), sample["resps"], strict=False)
         return [Candidate(label, logprob=float(logprob)) for label, [(logprob, _)] in answers]
     texts = [text for request in sample["resps"] for text in request]
     known = sample["doc"].get("candidates") or {}

@@ -12,6 +12,7 @@ from lm_eval.tasks import TaskManager
 
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.config.model_arguments import HFAudioArguments
+from ambi_eval.config.task_settings import TaskSettings
 from ambi_eval.errors import AmbiError
 from ambi_eval.leaderboard.schema import Card
 from ambi_eval.leaderboard.submission import Pools
@@ -100,7 +101,7 @@ def _rerun_task(model: HFAudio, card: Card, name: str, pools: Pools, count: int,
         log_samples=True,
     )
     assert results is not None, "there is one process"
-    again = {sample["doc"]["id"]: _answers(sample["resps"], task.own) for sample in results["samples"][name]}
+    again = {sample["doc"]["id"]: _answers(sample["resps"], task.settings) for sample in results["samples"][name]}
     same_place = model.engine.provenance["device"] == "cpu" == card.backend.device and card.backend.dtype == "float32"
     tolerance = LOGPROB_TOLERANCE if same_place else LOGPROB_TOLERANCE_ELSEWHERE
     changed = [(clip, k) for clip, k in chosen if not _agree(pools[clip][k], again[clip][k], tolerance)]
@@ -111,10 +112,10 @@ def _rerun_task(model: HFAudio, card: Card, name: str, pools: Pools, count: int,
     return Rerun(len(chosen), len(chosen) - len(changed), 1.0 if same_place else AGREEING_ELSEWHERE, example)
 
 
-def _answers(resps: Sequence[Sequence[Any]], own: Mapping[str, Any]) -> list[Candidate]:
-    if own["pool"] != "labels":
+def _answers(resps: Sequence[Sequence[Any]], settings: TaskSettings) -> list[Candidate]:
+    if settings.pool != "labels":
         return [answer for request in resps for answer in request]
-    labels = own["labels"]
+    labels = settings.labels
     return [Candidate(labels[k % len(labels)], logprob=score[0]) for k, (score,) in enumerate(resps)]
 
 

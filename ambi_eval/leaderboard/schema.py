@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from typing_extensions import TypedDict
 
 from ambi_eval.config.generation import GenerationSettings
-from ambi_eval.config.load import OVERRIDES
+from ambi_eval.config.task_settings import OVERRIDES
 from ambi_eval.errors import AmbiError
 
 FOLDER = re.compile(r"\d{4}-\d{2}-\d{2}_[A-Za-z0-9][A-Za-z0-9._-]{0,79}")

@@ -13,17 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ambi_eval.answers.candidate import Candidate
-from ambi_eval.config.load import Config
+from ambi_eval.config.task_settings import TaskSettings
 from ambi_eval.errors import AmbiError
 from ambi_eval.harness.aggregation import PipelineScores
 from ambi_eval.inference.stopping import StopRule
 from ambi_eval.leaderboard.rescore import (
     Overrides,
     ScoringTask,
-    answers_per_clip,
     listed_clips,
     scoring_task,
-    task_config,
+    task_settings,
     tokens_per_clip,
     votes_are_here,
 )
@@ -145,24 +144,24 @@ def _examine(folder: Path, *, rescoring: bool) -> Verdict:
 def _examine_task(submission: Submission, name: str, pools: Pools, verdict: Verdict, rescoring: bool) -> TaskFindings:
     stated = submission.card.tasks[name]
     try:
-        config = task_config(name, overrides(stated))
-        task = scoring_task(name, overrides(stated)) if rescoring and votes_are_here(config) else None
+        settings = task_settings(name, overrides(stated))
+        task = scoring_task(name, overrides(stated)) if rescoring and votes_are_here(settings) else None
     except (TypeError, ValueError) as error:  # a word where a number belongs, say
         raise AmbiError(f"its overrides {dict(stated.overrides)!r:.200} make no task ({error}).") from error
-    corpus = config["metadata"]["corpus"]
-    if stated.strategy != config["strategy"]:
-        raise AmbiError(f"the strategy is {config['strategy']}, {submission.name} says {stated.strategy}.")
+    corpus = settings.corpus
+    if stated.strategy != settings.strategy:
+        raise AmbiError(f"the strategy is {settings.strategy}, {submission.name} says {stated.strategy}.")
     if corpus not in submission.card.training_data:
         raise AmbiError(f"training_data says nothing of {corpus}.")
-    _check_clips(pools, config, task, verdict)
-    _check_pools(pools, stated, config)
-    _check_content(pools, config, task)
+    _check_clips(pools, settings, task, verdict)
+    _check_pools(pools, stated, settings)
+    _check_content(pools, settings, task)
     findings = TaskFindings(
         status="claimed",
-        fingerprint=_fingerprint(pools, config),
+        fingerprint=_fingerprint(pools, settings),
         clips=tuple(sorted(pools)),
         pipelines={},
-        tokens=tokens_per_clip(config, pools),
+        tokens=tokens_per_clip(settings, pools),
         preview={clip: [str(answer) for answer in pools[clip]] for clip in sorted(pools)[:PREVIEWED_CLIPS]},
     )
     if task is None:
@@ -174,20 +173,20 @@ def _examine_task(submission: Submission, name: str, pools: Pools, verdict: Verd
     return replace(findings, status="re-scored", pipelines=pipelines)
 
 
-def _check_clips(pools: Pools, config: Config, task: ScoringTask | None, verdict: Verdict) -> None:
+def _check_clips(pools: Pools, settings: TaskSettings, task: ScoringTask | None, verdict: Verdict) -> None:
     """Raise unless every clip that the task asks about is there, and no other."""
-    listed = listed_clips(config)
+    listed = listed_clips(settings)
     here = [clip.id for clip in task.selection.clips] if task else None
     if listed is not None and here is not None and set(listed) != set(here):
         raise AmbiError(
-            f"the manifest of {config['manifest']} on this machine has {len(here)} clips, and not the {len(listed)} of "
+            f"the manifest of {settings.manifest} on this machine has {len(here)} clips, and not the {len(listed)} of "
             "the task: prepare the whole corpus anew."
         )
     expected = listed if here is None else here
     if expected is None:
         verdict.notes.append(
-            f"{config['task']}: the ids of its {len(pools)} clips could not be checked without the manifest of "
-            f"{config['manifest']}."
+            f"{settings.task}: the ids of its {len(pools)} clips could not be checked without the manifest of "
+            f"{settings.manifest}."
         )
         return
     missing, extra = sorted(set(expected) - pools.keys()), sorted(pools.keys() - set(expected))
@@ -197,34 +196,34 @@ def _check_clips(pools: Pools, config: Config, task: ScoringTask | None, verdict
         raise AmbiError(f"{len(extra)} clips are none of this task, the first is {extra[0]!r:.100}.")
 
 
-def _check_pools(pools: Pools, stated: SubmittedTask, config: Config) -> None:
+def _check_pools(pools: Pools, stated: SubmittedTask, settings: TaskSettings) -> None:
     """Raise unless every clip has as many answers as the task asks for, drawn as its stop rule says."""
-    size = answers_per_clip(config)
+    size = settings.answers_per_clip
     if stated.n != size:
         raise AmbiError(f"a clip has {size} answers in this task, the submission says n: {stated.n}.")
-    rule = config.get("stop_rule")
-    settled = StopRule.from_dict(config["labels"], config["synonyms"], **rule).settled if rule else None
+    rule = settings.stop_rule
+    settled = StopRule.from_dict(settings.labels, settings.synonyms, **rule.model_dump()).settled if rule else None
     for clip, pool in pools.items():
         if len(pool) != size:
             raise AmbiError(f"the clip {clip!r:.100} has {len(pool)} answers instead of {size}.")
         drawn = [answer for answer in pool if answer.finish != "not_drawn"]
-        ends = range(rule["round"], size, rule["round"]) if rule else ()
+        ends = range(rule.round, size, rule.round) if rule else ()
         due = next((end for end in ends if settled and settled(pool[:end])), size)
         if len(drawn) != due or any(answer.finish == "not_drawn" for answer in pool[:due]):
             raise AmbiError(f"the clip {clip!r:.100} has {len(drawn)} drawn answers where the task draws {due}.")
-        if config["pool"] == "labels" and any(
-            answer.logprob is None or answer != config["labels"][number % len(config["labels"])]
+        if settings.pool == "labels" and any(
+            answer.logprob is None or answer != settings.labels[number % len(settings.labels)]
             for number, answer in enumerate(pool)
         ):
             raise AmbiError(f"the clip {clip!r:.100} lacks the likelihood of a label, or has labels in another order.")
 
 
-def _check_content(pools: Pools, config: Config, task: ScoringTask | None) -> None:
+def _check_content(pools: Pools, settings: TaskSettings, task: ScoringTask | None) -> None:
     """Raise if the answers hold what must not be published, or are all the same though the model heard the clips."""
     for clip, pool in pools.items():
         if any(PACKED.search(answer) for answer in pool):
             raise AmbiError(f"an answer to the clip {clip!r:.100} holds packed data, such as audio; it must be text.")
-    if task and config["manifest"] not in PUBLIC_TRANSCRIPTS:
+    if task and settings.manifest not in PUBLIC_TRANSCRIPTS:
         for row in task.selection.clips:
             said = _words(row.transcript or "")
             if said.count(" ") + 1 >= TRANSCRIPT_WORDS and any(said in _words(answer) for answer in pools[row.id]):
@@ -232,9 +231,9 @@ def _check_content(pools: Pools, config: Config, task: ScoringTask | None) -> No
                     f"an answer quotes the transcript of the clip '{row.id}', which its licence does not let us "
                     "publish: submit strategies without reasons, such as sc, sc_shares or exact."
                 )
-    if config["control"] == "none":
-        if config["pool"] == "labels":
-            different = {tuple(_said(answer, config) for answer in pool) for pool in pools.values()}
+    if settings.control == "none":
+        if settings.pool == "labels":
+            different = {tuple(_said(answer, settings) for answer in pool) for pool in pools.values()}
         else:
             different = {(answer,) for pool in pools.values() for answer in pool if answer.finish != "not_drawn"}
         if len(pools) > 1 and len(different) == 1:
@@ -281,13 +280,13 @@ def _control(verdict: Verdict, name: str) -> object:
     return verdict.card.tasks[name].overrides.get("control", "none") if verdict.card else "none"
 
 
-def _fingerprint(pools: Pools, config: Config) -> NDArray[np.int64]:
-    return np.array([hash(_said(answer, config)) for clip in sorted(pools) for answer in pools[clip]], dtype=np.int64)
+def _fingerprint(pools: Pools, settings: TaskSettings) -> NDArray[np.int64]:
+    return np.array([hash(_said(answer, settings)) for clip in sorted(pools) for answer in pools[clip]], dtype=np.int64)
 
 
-def _said(answer: Candidate, config: Config) -> str:
+def _said(answer: Candidate, settings: TaskSettings) -> str:
     """Return what makes an answer what it is: its text, or the likelihood of a label."""
-    return f"{answer.logprob:.4f}" if config["pool"] == "labels" and answer.logprob is not None else str(answer)
+    return f"{answer.logprob:.4f}" if settings.pool == "labels" and answer.logprob is not None else str(answer)
 
 
 def _words(text: str) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.audio import AudioSpan
 from ambi_eval.config.generation import GenerationSettings
+from ambi_eval.config.prompts import AUDIO_MARK
 from ambi_eval.engines.base import Engine, Job
-from ambi_eval.engines.prompt import AUDIO_MARK, as_prompt
+from ambi_eval.engines.prompt import as_prompt
 from ambi_eval.errors import AmbiError
 from ambi_eval.models.bridge import Answer, Audio, BridgeError, Chat, Reply
 

@@ -9,8 +9,8 @@ from lm_eval.api.instance import Instance
 
 from ambi_eval.audio import AudioSpan, check_files_exist
 from ambi_eval.config.generation import GenerationSettings
+from ambi_eval.config.prompts import AUDIO_MARK
 from ambi_eval.engines.base import Job
-from ambi_eval.engines.prompt import AUDIO_MARK
 from ambi_eval.errors import AmbiError
 from ambi_eval.inference.question import Question, RatingScale
 from ambi_eval.inference.stopping import StopRule

@@ -28,6 +28,7 @@ from ambi_eval.analysis.scaling import Curve
 from ambi_eval.analysis.significance import compare
 from ambi_eval.analysis.subgroups import subgroups
 from ambi_eval.answers.score import OTHER_MEANS
+from ambi_eval.config.task_settings import TaskSettings, keys_that
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.harness.results import Pipeline, Run, TaskRun
 from ambi_eval.metrics import METRICS
@@ -48,27 +49,6 @@ CONSTANTS = ("prior", "uniform")
 WORST_CLIPS = 25
 # Squares along each side of the map of entropies.
 MAP_SIZE = 12
-# What of a task's configuration a reader of its scores wants to know.
-CONFIG_KEYS = (
-    "strategy",
-    "pool",
-    "readout",
-    "repeats",
-    "generation_kwargs",
-    "transcript",
-    "control",
-    "rotations",
-    "calibration",
-    "length_normalisation",
-    "weighting",
-    "weighting_temperature",
-    "merge",
-    "outside",
-    "doc_to_text",
-    "prompts",
-)
-# Sampling under any of these does not draw from the likelihoods that `exact` reads out.
-TRUNCATIONS = ("top_k", "top_p")
 
 
 def build(runs: Sequence[Run]) -> Content:
@@ -78,7 +58,7 @@ def build(runs: Sequence[Run]) -> Content:
     for run, of_run in zip(runs, facts, strict=True):
         for task in run.tasks.values():
             ids = tuple(clip.id for clip in task.selection.clips)
-            same = (tuple(task.config["labels"]), ids, task.votes.tobytes(), tuple(task.selection.clusters))
+            same = (tuple(task.settings.labels), ids, task.votes.tobytes(), tuple(task.selection.clusters))
             asked.setdefault(same, []).append((of_run.label, task))
     return Content(
         made=_time(datetime.now(tz=timezone.utc).timestamp()),
@@ -121,22 +101,22 @@ def _time(timestamp: float) -> str:
 
 def _section(tasks: Sequence[tuple[str, TaskRun]]) -> Section:
     task = tasks[0][1]
-    selection, config, votes = task.selection, task.config, task.votes
+    selection, settings, votes = task.selection, task.settings, task.votes
     bins = ambiguity_bins(votes)
     raters = votes.sum(axis=1)
-    references, notes = _references(selection, config, bins)
+    references, notes = _references(selection, settings, bins)
     systems = _systems(tasks, bins)
-    left_out = dict(config["left_out"])
-    if len(votes) < config["clips"]:
-        left_out["not asked in this run"] = config["clips"] - len(votes)
+    left_out = dict(task.left_out)
+    if len(votes) < task.clips_of_task:
+        left_out["not asked in this run"] = task.clips_of_task - len(votes)
     return Section(
-        corpus=config["metadata"].get("corpus") or Path(config["manifest"]).stem,
+        corpus=settings.corpus,
         simulated=task.simulated,
-        labels=config["labels"],
+        labels=settings.labels,
         clips=len(votes),
         left_out=left_out,
         clusters=len(set(selection.clusters)),
-        cluster=config["cluster"],
+        cluster=settings.cluster,
         raters=(float(raters.min()), float(raters.mean()), float(raters.max())),
         ambiguity=float(entropy_bits(shares(votes)).mean()),
         krippendorff_alpha=krippendorff_alpha(selection.panels),
@@ -151,7 +131,7 @@ def _section(tasks: Sequence[tuple[str, TaskRun]]) -> Section:
 
 def _curves(task: TaskRun) -> dict[str, Curve]:
     """Return the curves over the pool size that stand in the results file, by metric."""
-    return {metric: Curve.from_json(curve) for metric, curve in task.config.get("curve", {}).items()}
+    return {metric: Curve.from_json(curve) for metric, curve in task.curves.items()}
 
 
 def _samplers(curves: Sequence[Mapping[str, Curve]]) -> dict[str, dict[str, dict[int, Estimate]]]:
@@ -165,9 +145,9 @@ def _samplers(curves: Sequence[Mapping[str, Curve]]) -> dict[str, dict[str, dict
 
 
 def _references(
-    selection: Selection, config: Mapping[str, Any], bins: Sequence[Bin]
+    selection: Selection, settings: TaskSettings, bins: Sequence[Bin]
 ) -> tuple[dict[str, Reference], list[str]]:
-    found = baselines(selection, config, bins, acoustic=False)
+    found = baselines(selection, settings, bins, acoustic=False)
     prior = np.broadcast_to(shares(selection.votes).mean(axis=0), selection.votes.shape)
     choices = {name: human_two_alternatives(selection, who) for name, who in HUMAN_REFERENCES.items()}
     constant = two_alternatives(prior, selection.votes, selection.clips, selection.clusters)
@@ -220,12 +200,13 @@ def _system(
     above_prior = errors - np.asarray(METRICS[HEADLINE].per_clip(prior, votes))
     logged = {name: pipeline.logged[name] for name in OTHER_MEANS if name in pipeline.logged}
     curves, name = _curves(task), pipeline.name
+    told = task.settings.model_dump(include=set(keys_that("reported")))
     return System(
         model=model,
         name=system_name(task, pipeline),
         task=task.name,
         pipeline=pipeline.name,
-        config={key: task.config[key] for key in CONFIG_KEYS if task.config.get(key)},
+        config={key: value for key, value in told.items() if value},
         pool_size=task.pool_size,
         scores=overall,
         binned=binned,
@@ -254,9 +235,9 @@ def _system(
 
 def system_name(task: TaskRun, pipeline: Pipeline) -> str:
     """Return strategy and pipeline, with transcript and control where there are any."""
-    strategy = Path(str(task.config.get("strategy") or task.name)).stem
-    control = "" if task.config["control"] == "none" else f" [{task.config['control']}]"
-    transcript = " + transcript" if task.config["transcript"] == "given" else ""
+    strategy = Path(str(task.settings.strategy or task.name)).stem
+    control = "" if task.settings.control == "none" else f" [{task.settings.control}]"
+    transcript = " + transcript" if task.settings.transcript == "given" else ""
     return f"{strategy} {pipeline.name}{transcript}{control}"
 
 
@@ -271,16 +252,16 @@ def asymptotes(task: TaskRun, pipeline: Pipeline, others: Sequence[TaskRun]) -> 
 
 
 def _tends_to(task: TaskRun, pipeline: Pipeline, other: TaskRun) -> bool:
-    config, exact = task.config, other.config
-    sampling = config.get("generation_kwargs") or {}
-    steps = [step["function"] for p in config["filter_list"] if p["name"] == pipeline.name for step in p["filter"]]
+    settings, exact = task.settings, other.settings
+    generation = settings.generation()
+    steps = [step["function"] for p in settings.filter_list if p["name"] == pipeline.name for step in p["filter"]]
     return (
-        (config["pool"], config["readout"], exact["pool"]) == ("samples", "label", "labels")
+        (settings.pool, settings.readout, exact.pool) == ("samples", "label", "labels")
         and steps == ["ambi_mean"]
-        and sampling.get("temperature") == 1
-        and not any(sampling.get(key) for key in TRUNCATIONS)
-        and (exact["rotations"], exact["calibration"], exact["length_normalisation"]) == (1, "none", "none")
-        and all(config[key] == exact[key] for key in ("doc_to_text", "control", "transcript"))
+        and (generation.temperature, generation.top_k, generation.top_p) == (1, 0, 1)
+        and (exact.rotations, exact.calibration, exact.length_normalisation) == (1, "none", "none")
+        and (settings.doc_to_text, settings.control, settings.transcript)
+        == (exact.doc_to_text, exact.control, exact.transcript)
     )
 
 
@@ -293,7 +274,7 @@ def _entropy_map(p: Array, votes: Array) -> list[list[int]]:
 
 def _worst(task: TaskRun, p: Array, errors: Array) -> list[ClipError]:
     ambiguity, top = entropy_bits(shares(task.votes)), majority(task.votes)
-    labels = np.array(task.config["labels"])
+    labels = np.array(task.settings.labels)
     worst = np.argsort(-errors, kind="stable")[:WORST_CLIPS].tolist()
     return [
         ClipError(

@@ -110,10 +110,10 @@ def _pair(first: System, second: System) -> Pair:
     rows_a, rows_b = ({clip.id: row for row, clip in enumerate(task.selection.clips)} for task in (a, b))
     common = [clip for clip in rows_a if clip in rows_b]
     here, there = [rows_a[clip] for clip in common], [rows_b[clip] for clip in common]
-    if not common or a.config["labels"] != b.config["labels"] or (a.votes[here] != b.votes[there]).any():
+    if not common or a.settings.labels != b.settings.labels or (a.votes[here] != b.votes[there]).any():
         raise AmbiError(
             f"{first_name} and {second_name} cannot be compared: they share {len(common)} clips, and the labels "
-            f"({', '.join(a.config['labels'])}; {', '.join(b.config['labels'])}) and votes of these must be the same."
+            f"({', '.join(a.settings.labels)}; {', '.join(b.settings.labels)}) and votes of these must be the same."
         )
     votes, noise, differences = a.votes[here], a.selection.noise[here], {}
     for name, metric in METRICS.items():

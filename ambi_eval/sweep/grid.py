@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ambi_eval.config.load import OVERRIDES, Config, load_corpus, read_yaml, resolve, strategy_names
+from ambi_eval.config.load import Config, load_corpus, load_task, read_yaml, strategy_names
+from ambi_eval.config.task_settings import OVERRIDES, TaskSettings, keys_that
 from ambi_eval.corpora.manifest import Clip
 from ambi_eval.corpora.selection import corpus_clips, select
 from ambi_eval.errors import AmbiError, did_you_mean
@@ -19,10 +20,6 @@ from ambi_eval.paths import tasks_dir
 KEYS = ("models", "corpora", "strategies", "tasks", "seeds", "metadata", "limit")
 # The sweep sets these itself: one store for each model and corpus, and the seeds of the grid.
 NOT_IN_MODEL_ARGS = ("store", "seed")
-# What answers depend on besides model, seed and clips: tasks that agree in all of it share one pool.
-POOL_KEYS = ("pool", "labels", "doc_to_text", "prompts", "prompt_words", "transcript", "generation_kwargs", "rotations")
-# What decides which clips a task asks about, and what is heard of them.
-CLIP_KEYS = ("manifest", "labels", "merge", "outside", "cluster", "control", "transcript")
 
 
 @dataclass(frozen=True)
@@ -152,27 +149,28 @@ def _cell(
         made: How many answers to each question and clip the model has been asked for by cells before; brought up to
             date.
     """
-    plain = _resolve(source, {})
-    metadata = {key: value for key, value in override.items() if _changes(plain, _resolve(source, {key: value}))}
-    config = _resolve(source, metadata)
-    pool = config["pool"]
+    plain = load_task(source)
+    metadata = {key: value for key, value in override.items() if _changes(plain, load_task(source, {key: value}))}
+    settings = load_task(source, metadata)
+    pool = settings.pool
     if pool != "samples":
         seed = first_seed
-    clips, digest = selections.of(config)
-    asked = json.dumps([digest, seed, {key: config.get(key) for key in POOL_KEYS}], default=str)
+    clips, digest = selections.of(settings)
+    # Tasks that agree in all that answers depend on share one pool.
+    asked = json.dumps([digest, seed, settings.model_dump(include=set(keys_that("answers")))])
     if pool == "beams":
-        asked += f" {config['repeats']}"
-    wanted = _answers_per_clip(config)
+        asked += f" {settings.repeats}"
+    wanted = 0 if pool == "labels" else settings.answers_per_clip
     answers = max(0, wanted - made.get(asked, 0)) * clips
     made[asked] = max(wanted, made.get(asked, 0))
-    parts = [config["task"], *(f"{key}-{value}" for key, value in metadata.items())]
+    parts = [settings.task, *(f"{key}-{value}" for key, value in metadata.items())]
     if pool == "samples":
         parts.append(f"seed-{seed}")
-    own = {key: value for key, value in config["metadata"].items() if key != "config_source"}
+    own = {key: value for key, value in settings.metadata.items() if key != "config_source"}
     identity = {
         "model": model.model,
         "model_args": model.model_args,
-        "task": {**config, "metadata": own},
+        "task": {**settings.harness, **settings.model_dump(), "metadata": own},
         "seed": seed if pool == "samples" else None,
         "limit": selections.limit,
         "clips": digest,
@@ -180,28 +178,23 @@ def _cell(
     return Cell(
         name=f"{model.name}/{'.'.join(parts)}",
         model=model,
-        task=config["task"],
+        task=settings.task,
         source=source,
-        corpus=Path(config["manifest"]).stem,
+        corpus=Path(settings.manifest).stem,
         pool=pool,
         seed=seed,
         metadata=metadata,
         limit=selections.limit,
         clips=clips,
         answers=answers,
-        max_tokens=int((config["generation_kwargs"] or {}).get("max_gen_toks", 0)),
+        max_tokens=0 if pool == "labels" else settings.generation().max_gen_toks,
         identity=json.loads(json.dumps(identity, default=str)),
     )
 
 
-def _changes(plain: Config, overridden: Config) -> bool:
+def _changes(plain: TaskSettings, overridden: TaskSettings) -> bool:
     """Return whether an override says anything about this task: `repeats` nothing about a greedy one, for example."""
-    return {**plain, "metadata": None} != {**overridden, "metadata": None}
-
-
-def _answers_per_clip(config: Config) -> int:
-    by_pool = {"labels": 0, "greedy": 1, "prompts": 1 + len(config["prompts"])}
-    return by_pool.get(config["pool"], int(config.get("repeats", 1)))
+    return plain.model_copy(update={"metadata": {}}) != overridden.model_copy(update={"metadata": {}})
 
 
 class _Selections:
@@ -212,25 +205,19 @@ class _Selections:
         self.manifests: dict[str, list[Clip]] = {}
         self.known: dict[str, tuple[int, str]] = {}
 
-    def of(self, config: Config) -> tuple[int, str]:
+    def of(self, settings: TaskSettings) -> tuple[int, str]:
         """Return the number of clips, and a digest of their ids, votes, clusters and what is heard of each."""
-        folder = str(Path(config["metadata"]["config_source"]).parent)
-        key = json.dumps([folder, {key: config[key] for key in CLIP_KEYS}])
+        folder = str(Path(settings.source).parent)
+        key = json.dumps([folder, settings.model_dump(include=set(keys_that("clips")))])
         if key not in self.known:
-            manifest = f"{folder}/{config['manifest']}"
+            manifest = f"{folder}/{settings.manifest}"
             if manifest not in self.manifests:
-                self.manifests[manifest] = corpus_clips(config)
-            chosen = select(config, self.manifests[manifest])
+                self.manifests[manifest] = corpus_clips(settings)
+            chosen = select(settings, self.manifests[manifest])
             digest = hashlib.sha256(chosen.votes.tobytes())
             digest.update(json.dumps([[c.id for c in chosen.clips], chosen.clusters, chosen.heard]).encode())
             self.known[key] = (min(len(chosen.clips), self.limit or len(chosen.clips)), digest.hexdigest())
         return self.known[key]
-
-
-def _resolve(source: Path, metadata: Mapping[str, Any]) -> Config:
-    config = read_yaml(source)
-    config["metadata"] = {**config.get("metadata", {}), **metadata, "config_source": str(source)}
-    return resolve(config)
 
 
 def _model(path: Path, name: str, given: Any) -> Model:

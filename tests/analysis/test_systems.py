@@ -23,7 +23,7 @@ def write(path, selection, labels, p):
 def own(own_corpus, tmp_path):
     config = load_corpus(str(own_corpus))
     selection = target_votes(config)
-    write(tmp_path / "p.jsonl", selection, config["labels"], shares(selection.votes))
+    write(tmp_path / "p.jsonl", selection, config.labels, shares(selection.votes))
     return tmp_path / "p.jsonl", selection, config
 
 
@@ -50,7 +50,7 @@ def test_a_partial_file_and_its_references_are_scored_on_the_same_clips(own):
 
 def test_edges_and_smoothing_reach_the_scores(own):
     path, selection, config = own
-    write(path, selection, config["labels"], majority(selection.votes))
+    write(path, selection, config.labels, majority(selection.votes))
     system = score_file(path, selection, config, edges=[1.0], smooth=True)
     assert len(system.binned) == 2
     assert system.baselines.bins[0].high <= 1 < system.baselines.bins[1].low
@@ -63,7 +63,7 @@ def test_votes_for_the_face_are_as_far_from_the_voice_as_known(
 ):
     monkeypatch.setenv("AMBI_DATA", str(crema_d_data))
     monkeypatch.setattr("ambi_eval.analysis.systems.baselines", lambda *args, **options: None)
-    labels = crema_d_config["labels"]
+    labels = crema_d_config.labels
     write(tmp_path / "face.jsonl", crema_d_selection, labels, shares(target_votes(crema_d_config, "face").votes))
     jsd = {}
     for against in ("voice", "face", "acted"):

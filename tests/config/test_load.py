@@ -1,10 +1,20 @@
 import inspect
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from lm_eval.config.task import TaskConfig
 from lm_eval.models.huggingface import HFLM
 
-from ambi_eval.config.load import lay_over, load_task, read_yaml, refuse_broken_yaml, resolve, strategy_names
+from ambi_eval.config.load import (
+    HARNESS_KEYS,
+    lay_over,
+    load_task,
+    read_yaml,
+    refuse_broken_yaml,
+    resolve,
+    strategy_names,
+)
 from ambi_eval.errors import AmbiError
 from ambi_eval.models.hf_audio import HFAudio
 from ambi_eval.paths import tasks_dir
@@ -32,9 +42,9 @@ def task(folder: Path, *lines: str, metadata=None):
 
 def test_the_task_lies_on_top_of_its_strategy(tmp_path):
     config = task(tmp_path, "generation_kwargs: {temperature: 0.5}", "repeats: 7")
-    assert config["generation_kwargs"]["temperature"] == 0.5
-    assert config["generation_kwargs"]["do_sample"] is True, "merged one level deep"
-    assert (config["repeats"], config["pool"], config["readout"]) == (7, "samples", "label")
+    assert config.generation_kwargs["temperature"] == 0.5
+    assert config.generation_kwargs["do_sample"] is True, "merged one level deep"
+    assert (config.repeats, config.pool, config.readout) == (7, "samples", "label")
 
 
 def test_lay_over_merges_only_the_keys_that_are_mappings_by_nature():
@@ -50,7 +60,7 @@ def test_lay_over_merges_only_the_keys_that_are_mappings_by_nature():
 def test_a_strategy_may_lie_beside_the_task(tmp_path):
     write(tmp_path, "include: base.yaml\nrepeats: 3\n", "own.yaml")
     write(tmp_path, (tasks_dir() / "_strategies" / "sc.yaml").read_text(), "base.yaml")
-    assert task(tmp_path, "strategy: own.yaml")["repeats"] == 3
+    assert task(tmp_path, "strategy: own.yaml").repeats == 3
 
 
 @pytest.mark.parametrize(
@@ -60,15 +70,30 @@ def test_a_strategy_may_lie_beside_the_task(tmp_path):
         (["strategy: scc"], "no strategy 'scc', did you mean 'sc'"),
         (["strategy: ./gone.yaml"], "gone.yaml is not there"),
         (["labels: [calm]"], "at least two words"),
-        (["labels: [yes, no]"], "at least two words, it is .True, False."),
-        (["labels: [calm, calm]"], "stands twice"),
+        (
+            ["labels: [yes, no]"],
+            "labels is .True, False.; it must be words: YAML reads yes, no, on and off as true",
+        ),
+        (["labels: [calm, calm]"], "labels is .*; it must be different words; 'calm' stands twice in it"),
         (["outside: dropclip"], "outside is 'dropclip', did you mean 'drop_clip'"),
         (["merge: {relaxed: calmm}"], "merge sends 'relaxed' to 'calmm', which is no label, did you mean 'calm'"),
-        (["repeats: 0"], "a pool cannot hold 0 answers"),
-        (["repeats: many"], "a pool cannot hold many answers"),
+        (["repeats: 0"], "repeats is 0; it must be at least 1"),
+        (["repeats: many"], "repeats is 'many'; it must be a whole number"),
         (["pool: sample"], "pool is 'sample', did you mean 'samples'"),
         (["control: quiet"], "control is 'quiet'"),
         (["labels: "], "the key 'labels' is missing"),
+        (["generation_kwargs: {temprature: 2}"], "generation_kwargs: unknown key 'temprature', did you mean"),
+        (["generation_kwargs: {temperature: -2}"], "generation_kwargs: temperature is -2; it must be at least 0"),
+        (["stop_rule: {confidence: 0.95}"], "the key 'stop_rule.round' is missing"),
+        (["verifier: {prompt: a, ratings: 12}"], "verifier.ratings is 12; it must be at most 9"),
+        (["filter_list: [{name: a, filter: [{by: b}]}]"], "it must be a step `{function: <name of a filter>, ...}`"),
+        (["filter_list: [{filter: [{function: ambi_mean}]}]"], "the key 'filter_list.0.name' is missing"),
+        (["rotations: 5"], "rotations is 5; it must be at most the 2 labels"),
+        (
+            ["process_docs: !function own.process"],
+            "take out process_docs; choose the clips",
+        ),
+        (["harness: {}"], "unknown key 'harness'"),
     ],
 )
 def test_a_mistake_in_the_yaml_is_one_sentence_that_names_the_file(tmp_path, lines, message):
@@ -76,6 +101,10 @@ def test_a_mistake_in_the_yaml_is_one_sentence_that_names_the_file(tmp_path, lin
         task(tmp_path, *lines)
     assert str(tmp_path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_every_key_of_a_harness_task_is_known():
+    assert set(HARNESS_KEYS) == {each.name for each in fields(TaskConfig)}
 
 
 def test_a_task_without_strategy_hears_of_it(tmp_path):
@@ -105,18 +134,18 @@ def test_a_task_without_strategy_hears_of_it(tmp_path):
     ],
 )
 def test_metadata_overrides_only_where_it_makes_sense(tmp_path, strategy, metadata, key, value):
-    assert task(tmp_path, f"strategy: {strategy}", metadata=metadata).get(key, 1) == value
+    assert getattr(task(tmp_path, f"strategy: {strategy}", metadata=metadata), key) == value
 
 
 def test_ratings_override_the_verifiers_scale(tmp_path):
-    assert task(tmp_path, "strategy: almv", metadata={"ratings": 7})["verifier"]["ratings"] == 7
-    assert "verifier" not in task(tmp_path, metadata={"ratings": 7})
+    assert task(tmp_path, "strategy: almv", metadata={"ratings": 7}).verifier.ratings == 7
+    assert task(tmp_path, metadata={"ratings": 7}).verifier is None
 
 
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        ({"repeats": 0}, "a pool cannot hold 0 answers"),
+        ({"repeats": 0}, "repeats is 0; it must be at least 1"),
         ({"transcript": "givn"}, "transcript is 'givn', did you mean 'given'"),
         ({"repeat": 5}, "--metadata repeat=5 sets nothing, did you mean 'repeats'"),
         ({"length_normalization": "bytes"}, "did you mean 'length_normalisation'"),
@@ -167,6 +196,6 @@ def test_every_task_file_of_ours_resolves_and_is_named_as_its_file(path):
         assert all((path.parent / f"{name}.yaml").is_file() for name in config["task"])
     else:
         assert config["task"] == path.stem
-        assert load_task(path)["strategy"] in strategy_names()
+        assert load_task(path).strategy in strategy_names()
         assert config["tag"] == f"ambi_{config['strategy']}"
         assert path.stem == f"ambi_{config['metadata']['corpus']}_{config['strategy']}"

@@ -20,7 +20,7 @@ def test_the_acted_emotion_is_one_vote(own_corpus):
     config = load_corpus(str(own_corpus))
     selection = target_votes(config, "acted")
     assert (selection.votes.sum(axis=1) == 1).all()
-    assert [config["labels"][row.argmax()] for row in selection.votes] == [clip.acted for clip in selection.clips]
+    assert [config.labels[row.argmax()] for row in selection.votes] == [clip.acted for clip in selection.clips]
 
 
 def test_an_acted_emotion_that_no_clip_has(tmp_path):

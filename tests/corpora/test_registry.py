@@ -16,7 +16,7 @@ from ambi_eval.paths import manifest_path
 @pytest.mark.parametrize("name", corpus_names())
 def test_each_corpus_has_a_command_a_task_yaml_and_a_row_in_the_docs(name: str) -> None:
     assert callable(recipe(name).command)
-    assert load_corpus(name)["manifest"] == name
+    assert load_corpus(name).manifest == name
     assert corpus(name).license
     assert corpus(name).citation
     assert f"| {corpus(name).title} |" in (ROOT / "docs" / "corpora.md").read_text()

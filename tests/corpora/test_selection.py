@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from support import ROOT
 
-from ambi_eval.config.load import DEFAULTS, load_corpus
+from ambi_eval.config.load import load_corpus
+from ambi_eval.config.task_settings import CorpusSettings
 from ambi_eval.corpora.manifest import Clip, Manifest
 from ambi_eval.corpora.selection import select
 from ambi_eval.errors import AmbiError
@@ -13,8 +14,8 @@ from ambi_eval.errors import AmbiError
 LABELS = ["angry", "happy", "sad"]
 
 
-def config(**given: Any) -> dict[str, Any]:
-    return {**DEFAULTS, "task": "mine", "manifest": "mine.jsonl", "labels": LABELS, **given}
+def settings(**given: Any) -> CorpusSettings:
+    return CorpusSettings(**{"task": "mine", "manifest": "mine.jsonl", "labels": LABELS, **given})
 
 
 def manifest(*votes: dict[str, float], skipped: int = 0) -> Manifest:
@@ -65,11 +66,11 @@ ALL = {"angry": 1.0, "happy": 2.0, "sad": 1.0}
 def test_votes_and_clips_that_may_be_lost_unawares_are_told(
     clips: Manifest, given: dict[str, Any], warnings: list[str]
 ) -> None:
-    assert select(config(**given), clips).warnings == warnings
+    assert select(settings(**given), clips).warnings == warnings
 
 
 def test_a_part_of_a_selection_knows_of_how_many_clips_it_is_a_part() -> None:
-    whole = select(config(), manifest(*[ALL] * 10))
+    whole = select(settings(), manifest(*[ALL] * 10))
     assert whole.warnings == []
     assert whole.at(range(4)).warnings == ["PARTIAL: 4 of the 10 clips of the corpus"]
 
@@ -77,7 +78,7 @@ def test_a_part_of_a_selection_knows_of_how_many_clips_it_is_a_part() -> None:
 @pytest.mark.parametrize(("key", "value"), [("sentence", "IEO"), ("speaker", "1001")])
 def test_a_shuffle_within_groups_leaves_out_clips_whose_group_is_unknown(key: str, value: str) -> None:
     clips = [Clip(id=name, votes=ALL, audio=f"{name}.wav", **{key: value}) for name in "ab"]
-    selection = select(config(control=f"shuffle_same_{key}"), [*clips, *manifest(ALL, ALL)])
+    selection = select(settings(control=f"shuffle_same_{key}"), [*clips, *manifest(ALL, ALL)])
     assert [clip.id for clip in selection.clips] == ["a", "b"]
     assert selection.left_out == {f"unknown {key}": 2}
     assert [heard and heard["path"] for heard in selection.heard] == ["b.wav", "a.wav"]
@@ -86,10 +87,10 @@ def test_a_shuffle_within_groups_leaves_out_clips_whose_group_is_unknown(key: st
 @pytest.mark.parametrize("key", ["sentence", "speaker"])
 def test_a_shuffle_within_groups_that_no_clip_has_is_refused(key: str) -> None:
     with pytest.raises(AmbiError, match=rf"mine: control=shuffle_same_{key} needs the {key} .*; use control=shuffle"):
-        select(config(control=f"shuffle_same_{key}"), manifest(ALL, ALL))
+        select(settings(control=f"shuffle_same_{key}"), manifest(ALL, ALL))
 
 
 def test_the_labels_in_the_docs_are_those_of_the_corpus_that_they_name() -> None:
     lines = (ROOT / "docs" / "api_models.md").read_text().splitlines()
     labels = [lines[n + 1] for n, line in enumerate(lines) if line.strip() == "manifest: crema_d"]
-    assert [line.strip() for line in labels] == [f"labels: [{', '.join(load_corpus('crema_d')['labels'])}]"]
+    assert [line.strip() for line in labels] == [f"labels: [{', '.join(load_corpus('crema_d').labels)}]"]

@@ -7,9 +7,9 @@ from scipy.stats import chisquare
 
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.config.load import load_task
+from ambi_eval.config.prompts import Prompts
 from ambi_eval.corpora.manifest import read_manifest
 from ambi_eval.corpora.registry import ensure_manifest
-from ambi_eval.harness.task import TEMPLATES
 from ambi_eval.models.hf_audio import HFAudio
 from ambi_eval.paths import tasks_dir
 
@@ -38,16 +38,14 @@ def test_exact_reads_each_clip_once_and_all_labels_at_once():
 @pytest.mark.slow
 def test_four_thousand_answers_are_distributed_as_the_likelihoods_say():
     config = load_task(tasks_dir() / "demo" / "ambi_demo_sc.yaml")
-    labels = config["labels"]
-    prompt = TEMPLATES.from_string(config["doc_to_text"]).render(
-        labels=labels, prompt_words=config["prompt_words"], transcript=None
-    )
+    labels = config.labels
+    [prompt] = Prompts(config).about(transcript=None)
     clip = read_manifest(ensure_manifest("demo"))[0]
     heard = {"audio": [{"path": clip.audio}]}
     answers: list[Candidate] = []
     for seed in range(N_SEEDS):
         lm = HFAudio("ambi-tiny", device="cpu", seed=seed, store="none")
-        request = Instance("generate_until", {}, (prompt, config["generation_kwargs"], heard), 0, ("sc", 0, N_EACH))
+        request = Instance("generate_until", {}, (prompt, config.generation_kwargs, heard), 0, ("sc", 0, N_EACH))
         answers += lm.generate_until([request] * N_EACH, disable_tqdm=True)
     scores = lm.loglikelihood(
         [

@@ -411,7 +411,7 @@ def test_a_user_task_that_carries_our_tag_joins_ours(tmp_path):
         ),
         (["strategy: wbon"], {"metadata": {"weighting_temperature": 0}}, "weighting_temperature is 0"),
         (["strategy: walmv"], {"metadata": {"weighting": "liner"}}, "weighting is 'liner', did you mean 'linear'"),
-        (["strategy: almv"], {"metadata": {"ratings": 12}}, "ratings is 12; it must be a whole number from 2 to 9"),
+        (["strategy: almv"], {"metadata": {"ratings": 12}}, "verifier.ratings is 12; it must be at most 9"),
     ],
 )
 def test_mistakes_are_one_sentence(tmp_path, lines, kwargs, message):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ambi_eval.leaderboard.rescore import scoring_task, task_config
+from ambi_eval.leaderboard.rescore import scoring_task, task_settings
 from ambi_eval.leaderboard.site import build
 from ambi_eval.leaderboard.submission import read_submission
 from ambi_eval.leaderboard.verify import overrides
@@ -41,7 +41,7 @@ def _fresh_votes():
     """Votes are read once in a process; a test with a data directory of its own must not leave its votes behind."""
     yield
     scoring_task.cache_clear()
-    task_config.cache_clear()
+    task_settings.cache_clear()
 
 
 class Editor:

@@ -7,15 +7,14 @@ import pytest
 
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.answers.parser import parse_label
-from ambi_eval.config.load import OVERRIDES
+from ambi_eval.config.task_settings import OVERRIDES
 from ambi_eval.corpora.manifest import read_manifest, write_manifest
 from ambi_eval.corpora.registry import ensure_manifest
 from ambi_eval.errors import AmbiError
 from ambi_eval.leaderboard.rescore import (
-    answers_per_clip,
     scoring_task,
-    task_config,
     task_files,
+    task_settings,
     tokens_per_clip,
 )
 from ambi_eval.leaderboard.submission import read_submission
@@ -40,7 +39,7 @@ def test_predictions_stand_in_the_order_of_the_clips(copy):
     pools = read_submission(copy("sc")).pools["ambi_demo_sc"]
     task = scoring_task("ambi_demo_sc")
     p = task.score_answers(pools)["dist"].p
-    labels = task.own["labels"]
+    labels = task.settings.labels
     for clip, row in zip(task.selection.clips, p, strict=True):
         said = [shares for answer in pools[clip.id] if (shares := parse_label(answer, tuple(labels)).shares)]
         assert row == pytest.approx(np.mean(said, axis=0), abs=1e-12)
@@ -84,16 +83,16 @@ def test_a_task_scores_one_submission_after_the_other(copy):
     ],
 )
 def test_a_whole_run_has_so_many_answers_of_a_clip(task, changed, expected):
-    assert answers_per_clip(task_config(task, tuple(changed.items()))) == expected
+    assert task_settings(task, tuple(changed.items())).answers_per_clip == expected
 
 
 def test_tokens_are_those_that_were_drawn():
-    config = task_config("ambi_demo_asc")
+    config = task_settings("ambi_demo_asc")
     drawn = [Candidate("sad", n_tokens=2, finish="stop")] * 4
     pools = {"a": [*drawn, Candidate(finish="not_drawn")], "b": drawn}
     assert tokens_per_clip(config, pools) == 8
     assert np.isnan(tokens_per_clip(config, {"a": [Candidate("sad")]}))
-    assert tokens_per_clip(task_config("ambi_demo_exact"), {"a": [Candidate("sad")]}) == 0
+    assert tokens_per_clip(task_settings("ambi_demo_exact"), {"a": [Candidate("sad")]}) == 0
 
 
 @pytest.mark.parametrize("value", ["many", -1, 2.5, True, 1e300, "{{ 7*7 }}"])
@@ -110,4 +109,4 @@ def test_only_our_tasks_can_be_scored():
     assert "ambi_crema_d_sc" in task_files()
     assert "ambi_demo" not in task_files(), "a group is no task"
     with pytest.raises(AmbiError, match="no task 'ambi_demo_scc', did you mean 'ambi_demo_sc'"):
-        task_config("ambi_demo_scc")
+        task_settings("ambi_demo_scc")

@@ -10,7 +10,7 @@ from ambi_eval.corpora.manifest import Clip, read_manifest, write_manifest
 from ambi_eval.corpora.recipes import crema_d as crema_d_corpus
 from ambi_eval.corpora.registry import ensure_manifest
 from ambi_eval.errors import AmbiError
-from ambi_eval.leaderboard.rescore import listed_clips, task_config
+from ambi_eval.leaderboard.rescore import listed_clips, task_settings
 from ambi_eval.leaderboard.submission import read_submission
 from ambi_eval.leaderboard.verify import verify, verify_all
 from ambi_eval.paths import manifest_path
@@ -110,7 +110,7 @@ def test_claims_that_rounding_moved_are_accepted(copy, edit):
         (lambda task: task.update(overrides={"repeats": 10}), "a clip has 10 answers in this task"),
         (lambda task: task.update(overrides={"repeats": 10**9}), "a clip has 1000000000 answers"),
         (lambda task: task.update(overrides={"control": "deaf"}), "control is 'deaf'"),
-        (lambda task: task.update(overrides={"repeats": "many"}), "repeats must be a whole number"),
+        (lambda task: task.update(overrides={"repeats": "many"}), "repeats is .many.; it must be a whole number"),
     ],
 )
 def test_a_run_that_is_another_than_is_said_is_found_out(copy, edit, change, message):
@@ -283,7 +283,7 @@ def test_ids_of_crema_d_are_checked_without_its_votes(copy, edit):
 
 
 def listed(corpus):
-    return listed_clips(task_config(f"ambi_{corpus}_sc"))
+    return listed_clips(task_settings(f"ambi_{corpus}_sc"))
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def test_under_other_sampling_than_from_the_likelihoods_there_is_no_asymptote(lm
 
 def test_references_are_those_of_the_baselines_command(runs, content):
     task = next(iter(runs[0].tasks.values()))
-    found = baselines(task.selection, task.config, [], acoustic=False)
+    found = baselines(task.selection, task.settings, [], acoustic=False)
     for name, reference in content.sections[0].references.items():
         assert reference.scores == found.overall[name]
         assert len(reference.binned) == len(content.sections[0].bins)

@@ -153,7 +153,7 @@ def test_a_mistake_is_one_sentence_before_anything_runs(grid, given, message):
 def test_the_grids_that_are_shipped_are_right(monkeypatch, tmp_path):
     monkeypatch.setenv("AMBI_DATA", str(tmp_path))
     for corpus in ("iemocap", "msp_podcast", "crema_d"):
-        labels = load_corpus(corpus)["labels"]
+        labels = load_corpus(corpus).labels
         clips = [Clip(id="1", audio="1.wav", votes=dict.fromkeys(labels, 1.0), speaker="a", session="1")]
         write_manifest(tmp_path / corpus / "manifest.parquet", clips)
     grids = ROOT / "grids"

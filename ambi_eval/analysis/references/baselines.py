@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from ambi_eval.analysis.references.agreement import krippendorff_alpha, prior_wo
 from ambi_eval.analysis.references.panels import Trials, certain, dealt, redrawn, tied
 from ambi_eval.analysis.references.prosody import SAMPLE_RATE, prosody, ridge_on_log_shares
 from ambi_eval.audio import AudioSpan, load_ahead, load_audio
+from ambi_eval.config.task_settings import CorpusSettings
 from ambi_eval.corpora.manifest import Clip
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.votes import majority, shares
@@ -81,13 +81,13 @@ class Baselines:
 
 
 def baselines(
-    selection: Selection, config: Mapping[str, Any], bins: Sequence[Bin], *, acoustic: bool = True
+    selection: Selection, settings: CorpusSettings, bins: Sequence[Bin], *, acoustic: bool = True
 ) -> Baselines:
     """Return the scores of all references, with a progress bar.
 
     Args:
         selection: The clips; those without audio may be among them.
-        config: The configuration that selected them (`labels`, `merge`).
+        settings: Those that selected them (`labels`, `merge`).
         bins: Bins of these clips.
         acoustic: Whether to listen to the clips for the acoustic reference.
     """
@@ -97,7 +97,7 @@ def baselines(
         clips=len(selection.clips),
         krippendorff_alpha=krippendorff_alpha(selection.panels),
         best_reachable_accuracy=float(top.max(axis=1).mean()),
-        most_frequent_label=config["labels"][frequent],
+        most_frequent_label=settings.labels[frequent],
         first_label_accuracy=float((selection.votes.argmax(axis=1) == frequent).mean()),
         bins=bins,
         binned=[{} for _ in bins],

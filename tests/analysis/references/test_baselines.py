@@ -121,7 +121,7 @@ def test_the_mean_of_no_others_is_undefined():
 
 
 def small(clips, **config):
-    config = {**load_corpus("demo"), "task": "small", **config}
+    config = load_corpus("demo").model_copy(update={"task": "small", **config})
     selection = select(config, clips, hear=False)
     return baselines(selection, config, ambiguity_bins(selection.votes))
 

@@ -10,7 +10,7 @@ JSD = METRICS["jsd_bits"]
 
 
 def test_acted_labels_of_the_real_clips_look_good_once_smoothed(crema_d_selection, crema_d_config):
-    labels = crema_d_config["labels"]
+    labels = crema_d_config.labels
     acted = np.eye(len(labels))[[labels.index(clip.acted) for clip in crema_d_selection.clips]]
     smoothed, note = smooth_towards_prior(acted, crema_d_selection.votes, crema_d_selection.clusters)
     assert JSD.value(acted, crema_d_selection.votes) == pytest.approx(0.474, abs=0.002)

@@ -1,0 +1,67 @@
+"""The prompts of a task: Jinja templates of its YAML, compiled once and rendered for each clip."""
+
+from __future__ import annotations
+
+import jinja2
+
+from ambi_eval.config.task_settings import TaskSettings
+from ambi_eval.errors import AmbiError
+
+AUDIO_MARK = "<audio>"
+TEMPLATES = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
+
+
+class Prompts:
+    """The prompts that a task asks about each clip."""
+
+    def __init__(self, settings: TaskSettings) -> None:
+        """Compile the templates of a task.
+
+        Raises:
+            AmbiError: If one is no Jinja template.
+        """
+        self.settings = settings
+        self.templates = [self._compiled(text) for text in settings.templates]
+        self.verifier = self._compiled(settings.verifier.prompt) if settings.verifier else None
+
+    def about(self, transcript: str | None) -> list[str]:
+        """Return the prompts about one clip: for each wording, one for each order of the labels.
+
+        Args:
+            transcript: The words of the clip; they stand in the prompt only where the task says so.
+
+        Raises:
+            AmbiError: If a template names something that there is not.
+        """
+        labels, turns = self.settings.labels, range(self.settings.rotations)
+        return [
+            self._render(template, transcript, labels=labels[turn:] + labels[:turn])
+            for template in self.templates
+            for turn in turns
+        ]
+
+    def rating(self, transcript: str | None, candidate: str) -> str:
+        """Return the prompt in which the verifier rates a candidate answer about one clip.
+
+        Raises:
+            AmbiError: If the template names something that there is not.
+        """
+        assert self.verifier is not None and self.settings.verifier is not None  # noqa: PT018 - asked of such tasks only
+        return self._render(self.verifier, transcript, candidate=candidate, ratings=self.settings.verifier.ratings)
+
+    def _compiled(self, text: str) -> jinja2.Template:
+        try:
+            return TEMPLATES.from_string(text)
+        except jinja2.TemplateSyntaxError as error:
+            where = self.settings.where
+            raise AmbiError(f"{where}: the prompt is no Jinja template ({error.message}): {text}") from error
+
+    def _render(self, template: jinja2.Template, transcript: str | None, **words: object) -> str:
+        settings = self.settings
+        given = transcript if settings.reads_transcript else None
+        known = {"labels": settings.labels, "prompt_words": settings.prompt_words, "transcript": given, **words}
+        try:
+            prompt = template.render(known)
+        except jinja2.UndefinedError as error:
+            raise AmbiError(f"{settings.where}: a prompt names what there is not: {error.message}") from error
+        return prompt.replace(AUDIO_MARK, "") if settings.control == "transcript" else prompt

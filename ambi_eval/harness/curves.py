@@ -1,0 +1,68 @@
+"""The curve of a metric over the pool size N, from the scores that the harness aggregates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ambi_eval.analysis.scaling import scaling_curve
+from ambi_eval.answers.score import CURVE_METRICS, CURVE_SIZES
+from ambi_eval.config.task_settings import TaskSettings
+from ambi_eval.harness.aggregation import BY_CLIP, ClipScore
+
+Aggregation = Callable[[Sequence[ClipScore]], float | str]
+
+
+class CurveScores:
+    """Keeps the clips' scores at each pool size: the harness shows all of them only while it aggregates."""
+
+    def __init__(self, settings: TaskSettings) -> None:
+        """Set up for a task."""
+        self.settings = settings
+        self.kept: dict[str, list[Sequence[ClipScore]]] = {}
+
+    @property
+    def points(self) -> dict[str, dict[int, str]]:
+        """The names of the scores on the curve of each metric, by pool size N."""
+        whole = self.settings.answers_per_clip
+        if whole == 1 or not self.settings.has_curve:
+            return {}
+        return {
+            metric: {**{n: f"{metric}@{n}" for n in CURVE_SIZES if n < whole}, whole: metric}
+            for metric in CURVE_METRICS
+            if metric in self.settings.metrics
+        }
+
+    def keeping(self, functions: Mapping[str, Aggregation]) -> dict[str, Aggregation]:
+        """Return the functions that aggregate the scores on the curves, so that they keep what they aggregate."""
+        names = [name for points in self.points.values() for name in points.values()]
+        return {name: partial(self._keep, name, functions[name]) for name in names}
+
+    def _keep(self, name: str, function: Aggregation, scores: Sequence[ClipScore]) -> float | str:
+        self.kept.setdefault(name, []).append(scores)
+        return function(scores)
+
+    def curves(self) -> dict[str, Any] | None:
+        """Return the curves by metric, as JSON takes them; None before the harness has aggregated every pipeline."""
+        pipelines = [pipeline["name"] for pipeline in self.settings.filter_list]
+        if {len(scores) for scores in self.kept.values()} != {len(pipelines)}:
+            return None
+        drawn = self.settings.pool == "samples"
+        means = [p["name"] for p in self.settings.filter_list if drawn and p["filter"][-1]["function"] == "ambi_mean"]
+        # The clips in the order of their ids, as in the overall scores: the order of processes must not move a digit.
+        first = next(iter(self.kept.values()))[0]
+        order = sorted(range(len(first)), key=lambda number: BY_CLIP(first[number]))
+        results = [first[number].result for number in order]
+        votes, clusters = np.array([each.votes for each in results]), [each.cluster for each in results]
+        curves = {}
+        for metric, points in self.points.items():
+            # The harness aggregates pipeline by pipeline, in their order.
+            scores = {
+                name: {n: np.array(self.kept[point][number], float)[order] for n, point in points.items()}
+                for number, name in enumerate(pipelines)
+            }
+            curves[metric] = scaling_curve(scores, metric, votes, clusters, means=means).to_json()
+        return curves

@@ -1,0 +1,45 @@
+"""The filter pipelines of a task: each step gets what the task says, and every mistake is found before the run."""
+
+from __future__ import annotations
+
+from inspect import signature
+from typing import Any
+
+from lm_eval.api.registry import filter_registry
+
+from ambi_eval.config.task_settings import TaskSettings, keys_that
+from ambi_eval.errors import AmbiError, did_you_mean
+
+
+def complete_pipelines(settings: TaskSettings) -> list[dict[str, Any]]:
+    """Return the task's `filter_list` with the options of our filters that the task's keys state.
+
+    Each filter is made once, so that a wrong option is found before the model answers anything.
+
+    Raises:
+        AmbiError: If there is no such filter, or if it does not take what a step says.
+    """
+    return [
+        {"name": pipeline["name"], "filter": [_complete(step, settings) for step in pipeline["filter"]]}
+        for pipeline in settings.filter_list
+    ]
+
+
+def _complete(step: dict[str, Any], settings: TaskSettings) -> dict[str, Any]:
+    name = step["function"]
+    if not name.startswith("ambi_"):
+        return step
+    if name not in filter_registry:
+        raise AmbiError(f"{settings.where}: no filter '{name}'{did_you_mean(name, filter_registry)}")
+    made_by = filter_registry.get(name)
+    takes = {parameter for each in made_by.__mro__ for parameter in signature(each.__init__).parameters}
+    options = takes - set(keys_that("task_wide")) - {"self", "args", "kwargs"}
+    for key in step.keys() - options - {"function"}:
+        raise AmbiError(f"{settings.where}: {name} has no option '{key}'{did_you_mean(key, options)}")
+    stated = {key: getattr(settings, key) for key in type(settings).model_fields if key in takes}
+    whole = {**stated, **step}
+    try:
+        made_by(**{key: value for key, value in whole.items() if key != "function"})
+    except AmbiError as error:
+        raise AmbiError(f"{settings.where}: {error}") from error
+    return whole

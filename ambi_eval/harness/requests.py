@@ -1,0 +1,81 @@
+"""From a clip to the harness's requests: what is generated for it, or whose likelihoods are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from lm_eval.api.instance import Instance
+
+from ambi_eval.config.task_settings import TaskSettings
+
+Audio = Mapping[str, Any]  # what is heard: path, start, end and control of `AudioSpan`
+
+
+class Documents(list[dict[str, Any]]):
+    """The documents of a task; the harness may write into each one that it takes, so it gets copies.
+
+    A `datasets.Dataset` in their place takes longer to iterate over than a clip takes to score.
+    """
+
+    features: Mapping[str, Any] = {"id": None, "audio": None}
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield a copy of each document."""
+        return map(dict, super().__iter__())
+
+
+def generation_requests(
+    settings: TaskSettings,
+    doc: dict[str, Any],
+    contexts: Sequence[str],
+    kwargs: Mapping[str, Any],
+    rating: Mapping[str, Any] | None,
+    metadata: Any,
+) -> list[Instance]:
+    """Return one request for each prompt about a clip; the harness clones each `repeats` times.
+
+    Args:
+        settings: The task's.
+        doc: The clip.
+        contexts: Its prompts, with what the harness puts around them.
+        kwargs: How answers are generated, after the user's `--gen_kwargs`.
+        rating: How the answers are rated: the verifier's prompt, and the ratings that it may give; None for not at all.
+        metadata: The harness's name for the clip.
+    """
+    wanted: dict[str, Any] = {"audio": heard(doc)}
+    if rating:
+        wanted["verifier"] = rating
+    if rule := settings.stop_rule:
+        wanted["stop_rule"] = {**rule.model_dump(), "labels": settings.labels, "synonyms": settings.synonyms}
+    return [
+        Instance("generate_until", doc, (context, kwargs, wanted), number, metadata)
+        for number, context in enumerate(contexts)
+    ]
+
+
+def likelihood_requests(
+    settings: TaskSettings, doc: dict[str, Any], contexts: Sequence[str], silence: Audio | None, metadata: Any
+) -> list[Instance]:
+    """Return one request for each prompt about a clip and each label, and with calibration the same under silence.
+
+    Args:
+        settings: The task's.
+        doc: The clip.
+        contexts: Its prompts, with what the harness puts around them.
+        silence: The silence that is heard in place of every clip, the same for all so that it is scored only once.
+        metadata: The harness's name for the clip.
+    """
+    spans = [heard(doc)]
+    if settings.calibration == "silence":
+        spans.append([silence] if silence and doc["audio"] else [])
+    asked = [(context, label, span) for span in spans for context in contexts for label in settings.labels]
+    return [
+        Instance("loglikelihood", doc, (context, label, {"audio": span, "end_of_turn": True}), number, metadata)
+        for number, (context, label, span) in enumerate(asked)
+    ]
+
+
+def heard(doc: Mapping[str, Any]) -> list[Audio]:
+    """Return what the model hears of a clip: one span of a file, or nothing under `control: transcript`."""
+    return [doc["audio"]] if doc["audio"] else []
