@@ -9,12 +9,12 @@ from transformers import LogitsProcessor
 
 from ambi_eval.audio import AudioSpan, load_audio
 from ambi_eval.config.generation import GenerationSettings
-from ambi_eval.doctor.checks import CHECKS, Subject
 from ambi_eval.engines.hf.sampling import choose_tokens
 from ambi_eval.engines.prompt import as_messages
 from ambi_eval.errors import AmbiError
 from ambi_eval.models.hf_audio import HFAudio
 from ambi_eval.models.requests import asked_questions
+from ambi_eval.testing import EngineContract
 
 # Seconds of each audio of a prompt: of every length, over the window of some families (who get several windows), two.
 CLIPS = [
@@ -137,9 +137,10 @@ def test_it_is_loaded_by_its_own_class(lm, checkpoint):
     assert type(lm.engine.family.model).__name__ == name
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_doctor_finds_nothing_wrong(lm, tmp_path, check):
-    assert check(Subject(lm.engine, tmp_path))
+class TestEngine(EngineContract):
+    @pytest.fixture
+    def engine(self, lm):
+        return lm.engine
 
 
 def test_greedy_answers_of_a_mixed_batch_are_those_of_generate_on_each_clip_alone(lm, inputs, requests):
@@ -269,11 +270,6 @@ def test_several_audios_in_a_prompt_are_read_in_their_order_or_refused(lm, ask, 
     else:
         (one, _), (other, _) = lm.loglikelihood([two, swapped])
         assert abs(one - other) > 1e-4
-
-
-def test_a_prompt_without_audio_is_answered(lm, ask):
-    (answer,) = lm.generate_until([ask("Which?", max_gen_toks=4)])
-    assert answer.n_tokens > 0
 
 
 def test_a_system_message_is_read_or_refused(lm, ask, voice, model_type):

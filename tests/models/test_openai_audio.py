@@ -15,6 +15,7 @@ from ambi_eval.demo.corpus import prepare
 from ambi_eval.errors import AmbiError
 from ambi_eval.models.hf_audio import HFAudio
 from ambi_eval.models.openai_audio import OpenAIAudio
+from ambi_eval.models.requests import asked_questions
 
 WHICH = "<audio>Which emotion?"
 SAMPLED = {"do_sample": True, "temperature": 1.0, "until": ["\n"], "max_gen_toks": 16}
@@ -108,6 +109,18 @@ def test_a_sample_has_its_seed_from_its_clip_and_its_number(load, asked, chat_se
     assert 0 <= one["seed"] < 2**31 - 20, "some servers take no more"
     load(seed=8).generate_until(asked(repeats=5))
     assert chat_server.bodies[-1]["seed"] not in (one["seed"], other["seed"])
+
+
+def test_samples_that_do_not_follow_one_another_are_asked_for_with_their_own_seeds(load, asked, chat_server):
+    whole = load(store="none").generate_until(asked(clips=1, repeats=6))
+    del chat_server.bodies[:]
+    engine = load(store="none").engine
+    ((question, _),) = asked_questions(asked(clips=1, repeats=6)).items()
+    found = {}
+    for _, answers in engine.generate([question.job(7, [0, 1, 3, 5])]):
+        found |= answers
+    assert {number: str(answer) for number, answer in found.items()} == {n: whole[n] for n in (0, 1, 3, 5)}
+    assert sorted(body.get("n", 1) for body in chat_server.bodies) == [1, 1, 2]
 
 
 def test_an_adaptive_clip_is_asked_for_in_rounds_until_it_is_settled(load, asked, chat_server):

@@ -109,7 +109,7 @@ class OpenAIEngine(Engine):
             if not queue:
                 return None
             job, numbers = queue.popleft()
-            together = len(numbers) if job.settings.num_beams > 1 else int(min(len(numbers), self.per_request))
+            together = self._together(job, numbers)
             if together < len(numbers):
                 queue.appendleft((job, numbers[together:]))
             return job, numbers[:together]
@@ -120,6 +120,19 @@ class OpenAIEngine(Engine):
                 self._note_fewer(len(numbers), len(answers))
                 queue.appendleft((job, numbers[len(answers) :]))
             yield job, dict(zip(numbers, answers, strict=False))
+
+    def _together(self, job: Job, numbers: Sequence[int]) -> int:
+        """Return how many of these answers one request brings.
+
+        Servers give sample i of a request the seed + i, so the numbers of its samples must follow one another. The
+        bridge takes any.
+        """
+        if job.settings.num_beams > 1:
+            return len(numbers)
+        together = int(min(len(numbers), self.per_request))
+        if not self.server.is_bridge:
+            together = next((i for i in range(1, together) if numbers[i] != numbers[0] + i), together)
+        return together
 
     def _ask_all(
         self, work: Callable[[Item], Result], take: Callable[[], Item | None]
@@ -164,7 +177,7 @@ class OpenAIEngine(Engine):
         if settings.num_beams > 1:
             body |= {"n": len(numbers), "ambi_beams": settings.num_beams, "length_penalty": settings.length_penalty}
         elif settings.sampled:
-            # Servers give sample i of a request the seed + i: so sample k of a clip has the same seed in any request.
+            # So sample k of a clip has the same seed in any request.
             body["seed"] = self._first_seed(job) + numbers[0]
             body["n"] = len(numbers) if len(numbers) > 1 else None
             # Also where it is 1: some servers would take the checkpoint's own otherwise.
