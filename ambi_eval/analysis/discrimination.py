@@ -20,6 +20,8 @@ Array = NDArray[np.float64]
 
 # Random deals of the raters behind a human reference.
 DRAWS = 16
+# Scores of fewer speakers (or sessions) do not show how much speakers differ.
+FEWEST_CLUSTERS = 5
 # Numbers held at once while all pairs of a group are compared: some 100 MB.
 CHUNK = 4_000_000
 
@@ -29,7 +31,8 @@ class Discrimination:
     """The result of the matched-pair forced choice.
 
     Attributes:
-        score: Share of pairs assigned rightly: 0.5 by chance, and exactly that for any constant prediction.
+        score: Share of pairs assigned rightly, as the mean over speakers: 0.5 by chance, and exactly that for any
+            constant prediction. The interval is undefined where fewer than `FEWEST_CLUSTERS` clusters have pairs.
         pairs: Number of pairs.
         matched_by: What the two clips of a pair share: `speaker and sentence`, or `speaker` where no sentence is known.
     """
@@ -45,6 +48,9 @@ def two_alternatives(p: Array, votes: Array, clips: Sequence[Clip], clusters: Se
     A pair is right if the two divergences (JSD) of each prediction from its own clip's votes add up to less than those
     from the other clip's votes; equal sums count half. A pair with an invalid prediction is lost. Clips without a
     sentence are matched by the speaker alone, clips of an unknown speaker not at all.
+
+    Each speaker counts the same, however many pairs there are of the speaker. The number of pairs grows with the square
+    of the number of clips, so a mean over pairs would be that of the few speakers with the most clips.
 
     Args:
         p: Predicted distributions, shape (..., clips, labels); a row of NaN is an invalid one. Over leading axes the
@@ -68,9 +74,18 @@ def two_alternatives(p: Array, votes: Array, clips: Sequence[Clip], clusters: Se
     for members in matched:
         won[members] = _won(p[..., members, :], human[..., members, :])
         partners[members] = len(members) - 1
+    speakers: defaultdict[str, list[int]] = defaultdict(list)
+    for number, clip in enumerate(clips):
+        if clip.speaker is not None and partners[number]:
+            speakers[clip.speaker].append(number)
+    of_speaker = np.array([won[numbers].sum() / partners[numbers].sum() for numbers in speakers.values()])
+    whom = [clusters[numbers[0]] for numbers in speakers.values()]
+    score = estimate.of_mean(of_speaker, whom, (0, 1))
+    if len(set(whom)) < FEWEST_CLUSTERS:
+        score = Estimate(score.value, np.nan, np.nan)
     sentences = any(clips[members[0]].sentence is not None for members in matched)
     return Discrimination(
-        score=estimate.of_ratio(won, partners, clusters),
+        score=score,
         pairs=round(partners.sum() / 2),
         matched_by="speaker and sentence" if sentences else "speaker",
     )

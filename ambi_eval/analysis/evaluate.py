@@ -67,12 +67,12 @@ class Scorer:
             scores = {}
             for name, metric in self.metrics.items():
                 if name in of_clips:
-                    scores[name] = estimate.of_mean(of_clips[name][here], clusters)
+                    scores[name] = estimate.of_mean(of_clips[name][here], clusters, metric.bounds(p.shape[1]))
                 else:
                     scores[name] = _of_set(metric, drawn, clusters)
             if "sq_debiased" in of_clips:
                 one_rater, error = self.one_rater[trials.clips[here]], of_clips["sq_debiased"][here]
-                scores[WORTH] = estimate.of_ratio(one_rater, error, clusters)
+                scores[WORTH] = estimate.reciprocal(estimate.of_ratio(error, one_rater, clusters))
             everything.append(scores)
         return everything
 
@@ -80,17 +80,18 @@ class Scorer:
 def _of_set(metric: Metric, draws: Sequence[tuple[Array, Array]], clusters: Sequence[str]) -> Estimate:
     """Return the mean of a metric over random draws, each the predictions and the votes of all clips."""
     value = float(np.mean([metric.value(p, votes) for p, votes in draws]))
+    bounds = metric.bounds(draws[0][0].shape[1])
     if np.isnan(value):
         return estimate.UNDEFINED
     influences = [influence for p, votes in draws if (influence := metric.influence(p, votes)) is not None]
     if influences:
-        return estimate.from_influence(value, np.mean(influences, axis=0), clusters)
+        return estimate.from_influence(value, np.mean(influences, axis=0), clusters, bounds)
 
     def of_resample(clips: NDArray[np.intp], resample: int) -> float:
         p, votes = draws[resample % len(draws)]
         return metric.value(_rows(p, clips), _rows(votes, clips))
 
-    return estimate.bootstrap(value, of_resample, clusters)
+    return estimate.bootstrap(value, of_resample, clusters, bounds)
 
 
 def _rows(values: Array, rows: NDArray[np.intp]) -> Array:

@@ -60,7 +60,7 @@ def reliability_curve(p: Array, votes: Array, clusters: Sequence[str], bins: int
                     high=upper / bins,
                     clips=int(here.sum()),
                     confidence=float(confidence[here].mean()),
-                    agreement=estimate.of_mean(agreement[here], inside),
+                    agreement=estimate.of_mean(agreement[here], inside, (0, 1)),
                 )
             )
     return curve
@@ -94,4 +94,4 @@ def ambiguity_auroc(p: Array, ambiguous: NDArray[np.bool_], clusters: Sequence[s
     won[~ambiguous] = 1 - (ranks[~ambiguous] - rankdata(entropy[~ambiguous])) / n_ambiguous
     area = won[ambiguous].mean()
     influence = (won - area) * len(p) / np.where(ambiguous, n_ambiguous, n_clear)
-    return estimate.from_influence(float(area), influence, clusters)
+    return estimate.from_influence(float(area), influence, clusters, (0, 1))

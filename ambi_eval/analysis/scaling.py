@@ -91,15 +91,16 @@ def scaling_curve(
         clusters: Whom each clip depends on.
         means: The pipelines that tend to a limit smoothly: means of answers that are drawn independently.
     """
+    bounds = METRICS[metric].bounds(votes.shape[1])
     sizes = sorted({size for of_pipeline in scores.values() for size in of_pipeline})
     return Curve(
         people=sampler_curve(shares(votes), votes, metric, sizes, clusters),
         prior=sampler_curve(shares(votes).mean(axis=0), votes, metric, sizes, clusters),
         pipelines={
-            name: {size: estimate.of_mean(of_pipeline[size], clusters) for size in sorted(of_pipeline)}
+            name: {size: estimate.of_mean(of_pipeline[size], clusters, bounds) for size in sorted(of_pipeline)}
             for name, of_pipeline in scores.items()
         },
-        extrapolated={name: extrapolate(scores[name], clusters) for name in means},
+        extrapolated={name: extrapolate(scores[name], clusters, bounds) for name in means},
     )
 
 
@@ -125,11 +126,11 @@ def sampler_curve(
     for size in sizes:
         drawn = np.random.default_rng(estimate.SEED).multinomial(size, p, size=(draws, len(votes)))
         scores = np.asarray(METRICS[metric].per_clip(shares(drawn), votes))
-        points[size] = estimate.of_mean(scores.mean(axis=0), clusters)
+        points[size] = estimate.of_mean(scores.mean(axis=0), clusters, METRICS[metric].bounds(votes.shape[1]))
     return points
 
 
-def extrapolate(scores: Mapping[int, Array], clusters: Sequence[str]) -> Estimate:
+def extrapolate(scores: Mapping[int, Array], clusters: Sequence[str], bounds: tuple[float, float]) -> Estimate:
     """Return what a score tends to as N grows: the straight line in 1/N through the whole pool and its half.
 
     A smooth function of a mean of N independent answers has the expectation f + a/N + O(1/N^2), so that
@@ -139,6 +140,7 @@ def extrapolate(scores: Mapping[int, Array], clusters: Sequence[str]) -> Estimat
     Args:
         scores: By pool size, the score of each clip, shape (clips,).
         clusters: Whom each clip depends on.
+        bounds: The range of the metric. What the straight line reaches beyond it is cut off.
 
     Returns:
         The estimate; undefined if no size is half of the largest or less.
@@ -147,4 +149,5 @@ def extrapolate(scores: Mapping[int, Array], clusters: Sequence[str]) -> Estimat
     half = max((size for size in scores if 2 * size <= most), default=None)
     if half is None:
         return estimate.UNDEFINED
-    return estimate.of_mean((most * scores[most] - half * scores[half]) / (most - half), clusters)
+    beyond = estimate.of_mean((most * scores[most] - half * scores[half]) / (most - half), clusters)
+    return Estimate(*np.clip([beyond.value, beyond.low, beyond.high], *bounds).tolist())

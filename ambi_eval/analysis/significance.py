@@ -1,28 +1,28 @@
-"""Whether a difference is more than chance: bootstraps and sign flips of whole clusters, one or many at once."""
+"""Whether differences are more than chance: sign flips of whole clusters, for one difference or for many at once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, stdtrit
+from scipy.special import stdtrit
 
 from ambi_eval.analysis import estimate
 from ambi_eval.analysis.estimate import SEED, Estimate
 from ambi_eval.metrics import Metric
+from ambi_eval.metrics.clustered import UNKNOWN, jackknife
 
 Array = NDArray[np.float64]
 
-RESAMPLES = 10_000
-# A bootstrap of fewer clusters is too narrow, whatever is done to its percentiles: Student's t takes its place.
-FEW_CLUSTERS = 30
-# Up to this many clusters all sign flips are tried; of more, RESAMPLES random ones.
+# Up to this many clusters all sign flips are tried; of more, FLIPS random ones.
 ENUMERATED_CLUSTERS = 14
-# Resamples worked on at once: bounds memory to some 100 MB at 10,000 clusters.
+FLIPS = 10_000
+# Flips worked on at once: bounds memory to some 100 MB at 25,000 differences.
 BLOCK = 500
+LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -32,45 +32,100 @@ class Comparison:
     Attributes:
         difference: Mean over clips of first minus second, with its 95% interval.
         p: Two-sided p-value of the sign-flip test.
-        p_holm: The same, corrected by Holm's method for all comparisons made together.
+        p_corrected: The same for all comparisons made together: how often the largest of all differences, in units of
+            its own spread, would by chance be as large as this one.
         smallest_p: The least value that `p` can take with so many clusters: above 0.05, nothing can be significant.
         clusters: Number of clusters.
     """
 
     difference: Estimate
     p: float
-    p_holm: float
+    p_corrected: float
     smallest_p: float
     clusters: int
 
 
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Each system against each other one, all tested together.
+
+    Attributes:
+        comparisons: First minus second, by their numbers. The intervals hold together: in 95 of 100 samples all of them
+            hold the true differences.
+        better: Whether system i is better than system j beyond chance, shape (systems, systems).
+        same: Whether both score the same on every cluster, shape (systems, systems).
+    """
+
+    comparisons: Mapping[tuple[int, int], Comparison]
+    better: NDArray[np.bool_]
+    same: NDArray[np.bool_]
+
+
 def compare(differences: Mapping[str, ArrayLike], clusters: Sequence[str]) -> dict[str, Comparison]:
-    """Return each difference with its bootstrap interval and p-values, Holm's correction taken over all of them.
+    """Return each difference with its own 95% interval and its p-values.
 
     Args:
         differences: By name, the difference of each clip, shape (clips,); NaN where it is undefined. Of metrics that
             only a set of clips has, take differences of `linearised` values.
         clusters: Whom each clip depends on, shape (clips,).
     """
-    tested = {name: sign_flip_test(values, clusters) for name, values in differences.items()}
-    corrected = dict(zip(tested, holm([p for p, _ in tested.values()]), strict=True))
+    values = [np.asarray(of_clips, dtype=float) for of_clips in differences.values()]
+    tested = _flip_signs(_sums(values, clusters))
     return {
         name: Comparison(
-            difference=bootstrap_mean(values, clusters),
-            p=tested[name][0],
-            p_holm=float(corrected[name]),
-            smallest_p=tested[name][1],
-            clusters=len(_sums(values, clusters)[0]),
+            difference=estimate.of_mean(of_clips, clusters),
+            p=float(p),
+            p_corrected=float(corrected),
+            smallest_p=tested.smallest_p,
+            clusters=tested.clusters,
         )
-        for name, values in differences.items()
+        for name, of_clips, p, corrected in zip(differences, values, tested.p, tested.p_corrected, strict=True)
     }
+
+
+def compare_all_pairs(errors: Array, clusters: Sequence[str]) -> Pairs:
+    """Return every system against every other one, safe for looking at the best or at any other pair afterwards.
+
+    Which system is found best hangs on the clips. Tested on the same clips as if it had been named before, the best of
+    ten equal systems differs "significantly" from some other in more than half of all samples. So all pairs make one
+    family: the critical value is that of the largest of all differences (Westfall and Young's max-T).
+
+    Sources: Westfall and Young (1993), Resampling-based multiple testing; Hsu (1996), Multiple comparisons.
+
+    Args:
+        errors: Error of each clip, lower is better, shape (systems, clips).
+        clusters: Whom each clip depends on, shape (clips,).
+    """
+    systems = len(errors)
+    first, second = np.triu_indices(systems, 1)
+    sums = _sums(errors, clusters)
+    tested = _flip_signs(sums[:, first] - sums[:, second])
+    better, same = np.zeros((systems, systems), dtype=bool), np.eye(systems, dtype=bool)
+    comparisons = {}
+    means = np.mean(errors, axis=1)
+    moves = jackknife((errors - means[:, None]).T, clusters)
+    for pair, (i, j) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
+        mean = float(means[i] - means[j])
+        error = np.sqrt((len(moves) - 1) / len(moves) * np.square(moves[:, i] - moves[:, j]).sum())
+        margin = float(tested.critical * error) if tested.spread[pair] else 0.0
+        for one, other, sign in ((i, j, 1), (j, i, -1)):
+            comparisons[one, other] = Comparison(
+                difference=Estimate(sign * mean, sign * mean - margin, sign * mean + margin),
+                p=float(tested.p[pair]),
+                p_corrected=float(tested.p_corrected[pair]),
+                smallest_p=tested.smallest_p,
+                clusters=tested.clusters,
+            )
+            better[one, other] = tested.p_corrected[pair] <= LEVEL and sign * mean < 0
+        same[i, j] = same[j, i] = not tested.spread[pair]
+    return Pairs(comparisons, better, same)
 
 
 def linearised(metric: Metric, p: ArrayLike, votes: ArrayLike, noise: ArrayLike | None = None) -> Array | None:
     """Return a number per clip whose mean is the metric's value and whose spread is that of the value.
 
-    The value plus each clip's influence on it. Of a mean over clips these are as good as the clips' scores; of F1 and
-    UAR they are what one clip more or less does to the whole (the delta method).
+    The value plus each clip's influence on it. Of a mean over clips these are the clips' scores; of F1 and UAR they are
+    what one clip more or less does to the whole (the delta method).
 
     Args:
         metric: The metric.
@@ -83,37 +138,6 @@ def linearised(metric: Metric, p: ArrayLike, votes: ArrayLike, noise: ArrayLike 
     """
     influence = metric.influence(p, votes, noise)
     return None if influence is None else metric.value(p, votes, noise) + influence
-
-
-def bootstrap_mean(scores: ArrayLike, clusters: Sequence[str], resamples: int = RESAMPLES) -> Estimate:
-    """Return the mean over clips with its 95% interval from a seeded bootstrap of whole clusters.
-
-    Clusters are drawn with replacement, as many as there are; the interval lies between percentiles of
-    the means. These are not the 2.5th and the 97.5th but the somewhat outer ones at which a normal distribution too
-    narrow by sqrt((G - 1) / G), as a bootstrap of G clusters is, has Student's quantiles. With fewer than 30 clusters
-    the interval is the closed form, mean -+ t(G - 1) standard errors.
-
-    Sources: Field and Welsh (2007), Bootstrapping clustered data; Hesterberg (2015), What teachers should know about
-    the bootstrap (the expanded percentiles).
-
-    Args:
-        scores: One per clip, shape (clips,); a NaN is left out.
-        clusters: Whom each clip depends on, shape (clips,).
-        resamples: How often to draw.
-    """
-    scores = np.asarray(scores, dtype=float)
-    sums, counts = _sums(scores, clusters)
-    n_clusters = len(sums)
-    if n_clusters < FEW_CLUSTERS:
-        return estimate.of_mean(scores, clusters)
-    rng = np.random.default_rng(SEED)
-    means = []
-    for size in _blocks(resamples):
-        drawn = rng.integers(n_clusters, size=(size, n_clusters))
-        means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
-    tail = float(ndtr(np.sqrt(n_clusters / (n_clusters - 1)) * stdtrit(n_clusters - 1, 0.025)))
-    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
-    return Estimate(float(sums.sum() / counts.sum()), float(low), float(high))
 
 
 def sign_flip_test(differences: ArrayLike, clusters: Sequence[str]) -> tuple[float, float]:
@@ -134,45 +158,88 @@ def sign_flip_test(differences: ArrayLike, clusters: Sequence[str]) -> tuple[flo
     >>> sign_flip_test([0.1, 0.2, 0.1], ["anna", "ben", "carl"])
     (0.25, 0.25)
     """
-    sums, _ = _sums(differences, clusters)
-    found = abs(sums.sum()) * (1 - 1e-9)  # so that a sum in another order is as large as itself
-    if len(sums) <= ENUMERATED_CLUSTERS:
-        # The first cluster keeps its sign: flipping all signs leaves the distance from 0 as it is.
-        signs = np.array([(1, *rest) for rest in product((1, -1), repeat=max(len(sums) - 1, 0))], dtype=float)
-        return float((np.abs(signs @ sums) >= found).mean()), 1 / len(signs)
-    rng = np.random.default_rng(SEED)
-    as_far = 1
-    for size in _blocks(RESAMPLES):
-        signs = 2.0 * rng.integers(2, size=(size, len(sums))) - 1
-        as_far += int((np.abs(signs @ sums) >= found).sum())
-    return as_far / (RESAMPLES + 1), 1 / (RESAMPLES + 1)
+    tested = _flip_signs(_sums([np.asarray(differences, dtype=float)], clusters))
+    return float(tested.p[0]), tested.smallest_p
 
 
-def holm(p: ArrayLike) -> Array:
-    """Return p-values corrected for their number: the chance of one false finding among them stays as it was for one.
+@dataclass(frozen=True, eq=False)
+class _Flipped:
+    """What sign flips say about several differences together.
 
-    Source: Holm (1979), A simple sequentially rejective multiple test procedure.
+    Attributes:
+        p: P-value of each difference alone, shape (differences,).
+        p_corrected: P-value of each among all, shape (differences,).
+        critical: How many standard errors a difference must be from 0 to be significant among all.
+        spread: Root of the sum of squares over clusters of each difference, shape (differences,).
+        smallest_p: The least p-value that so many clusters allow.
+        clusters: Number of clusters.
+    """
+
+    p: Array
+    p_corrected: Array
+    critical: float
+    spread: Array
+    smallest_p: float
+    clusters: int
+
+
+def _flip_signs(sums: Array) -> _Flipped:
+    """Return p-values from flips of the signs of whole clusters, the same flips for all differences.
 
     Args:
-        p: P-values, shape (comparisons,).
-
-    >>> holm([0.01, 0.04, 0.03]).round(4).tolist()
-    [0.03, 0.06, 0.06]
+        sums: The sum of each difference over the clips of each cluster, shape (clusters, differences).
     """
-    p = np.asarray(p, dtype=float)
-    order = np.argsort(p)
-    corrected = np.empty_like(p)
-    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
-    return corrected
+    clusters, differences = sums.shape
+    spread = np.sqrt(np.square(sums).sum(axis=0))
+    spread[spread < 1e-12 * max(1.0, np.abs(sums).max(initial=0.0))] = 0.0
+    # In units of its spread a difference varies as any other does, and equal differences count once in the largest.
+    units = np.where(spread > 0, sums / np.where(spread > 0, spread, 1.0), 0.0)
+    found = np.abs(units.sum(axis=0)) * (1 - 1e-9)  # so that a sum in another order is as large as itself
+    as_far, largest_as_far, largest = np.zeros(differences), np.zeros(differences), []
+    for signs in _signs(clusters):
+        flipped = np.abs(signs @ units)
+        as_far += (flipped >= found).sum(axis=0)
+        of_flip = flipped.max(axis=1, initial=0.0)
+        largest.append(of_flip)
+        ordered = np.sort(of_flip)
+        largest_as_far += len(ordered) - np.searchsorted(ordered, found)
+    maxima = np.concatenate(largest)
+    if len(maxima) > 1 / LEVEL:
+        # |sum| / root of the sum of squares = u is Student's t = u sqrt((G - 1) / (G - u^2)).
+        limit = float(np.quantile(maxima, 1 - LEVEL, method="higher"))
+        critical = limit * np.sqrt((clusters - 1) / max(clusters - limit**2, 1e-9))
+    else:  # so few flips have no such quantile: Bonferroni's bound is wider
+        critical = stdtrit(clusters - 1, 1 - LEVEL / 2 / max(differences, 1)) if clusters > 1 else np.nan
+    return _Flipped(
+        p=as_far / len(maxima),
+        p_corrected=largest_as_far / len(maxima),
+        critical=float(critical),
+        spread=spread,
+        smallest_p=1 / len(maxima),
+        clusters=clusters,
+    )
 
 
-def _blocks(resamples: int) -> list[int]:
-    return [min(BLOCK, resamples - start) for start in range(0, resamples, BLOCK)]
+def _signs(clusters: int) -> Iterator[Array]:
+    """Yield flips of the signs of so many clusters, shape (flips, clusters); the first one flips nothing."""
+    if clusters <= ENUMERATED_CLUSTERS:
+        # The first cluster keeps its sign: flipping all signs leaves the distance from 0 as it is.
+        yield np.array([(1.0, *rest)[:clusters] for rest in product((1.0, -1.0), repeat=max(clusters - 1, 0))])
+        return
+    rng = np.random.default_rng(SEED)
+    yield np.ones((1, clusters))
+    for start in range(0, FLIPS, BLOCK):
+        yield rng.choice([-1.0, 1.0], size=(min(BLOCK, FLIPS - start), clusters))
 
 
-def _sums(values: ArrayLike, clusters: Sequence[str]) -> tuple[Array, Array]:
-    """Return the sum of the defined values in each cluster, and their number; a cluster without any is left out."""
-    values = np.asarray(values, dtype=float)
-    defined = ~np.isnan(values)
-    _, index = np.unique(np.asarray(clusters)[defined], return_inverse=True)
-    return np.bincount(index, weights=values[defined]).astype(float), np.bincount(index).astype(float)
+def _sums(values: Sequence[Array] | Array, clusters: Sequence[str]) -> Array:
+    """Return the sum of the defined values of each system in each cluster, shape (clusters, systems).
+
+    Clusters in which no value is defined, and clips of unknown clusters, are left out.
+    """
+    columns = np.column_stack(list(values))
+    used = ~np.isnan(columns).all(axis=1) & (np.asarray(clusters) != UNKNOWN)
+    names, index = np.unique(np.asarray(clusters)[used], return_inverse=True)
+    sums = np.zeros((len(names), columns.shape[1]))
+    np.add.at(sums, index, np.nan_to_num(columns[used]))
+    return sums

@@ -65,7 +65,7 @@ def tables(title: str, baselines: Baselines, system: SystemScores | None = None)
         f"Krippendorff's alpha {_short(baselines.krippendorff_alpha)}; best reachable accuracy "
         f"{_short(baselines.best_reachable_accuracy)}; always '{baselines.most_frequent_label}' has the accuracy "
         f"{_short(baselines.first_label_accuracy)} where the first of several tied labels counts as the majority.",
-        "±: 95 % interval over clusters of dependent clips. Human references are no ceilings.",
+        "±: half of the 95 % interval over clusters of dependent clips. Human references are no ceilings.",
         f"Where chance decides, metrics of sets (macro_f1, weighted_f1, uar, ece, entropy_rho) are means of {DRAWS} "
         f"seeded draws, all others expectations; intervals of ece and entropy_rho come from {RESAMPLES} resamples.",
         *(system.notes if system else ()),
@@ -91,7 +91,9 @@ def _number(value: float) -> float | None:
 def _cell(estimate: Estimate) -> str:
     if math.isnan(estimate.value):
         return "-"
-    margin = "" if math.isnan(estimate.high) else f" ±{_short(estimate.high - estimate.value)}"
+    if estimate.high == math.inf:
+        return f"≥{_short(estimate.low)}" if math.isfinite(estimate.low) else "-"
+    margin = "" if math.isnan(estimate.high) else f" ±{_short((estimate.high - estimate.low) / 2)}"
     return _short(estimate.value) + margin
 
 

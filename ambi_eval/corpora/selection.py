@@ -17,6 +17,7 @@ from ambi_eval.config.task_settings import CorpusSettings
 from ambi_eval.corpora.manifest import Clip, Manifest, read_manifest
 from ambi_eval.corpora.registry import ensure_manifest
 from ambi_eval.errors import AmbiError
+from ambi_eval.metrics.clustered import UNKNOWN
 from ambi_eval.votes import Panel, majority, panel_of, select_labels
 
 Heard = dict[str, Any]
@@ -25,9 +26,8 @@ Heard = dict[str, Any]
 PARTIAL_BELOW = 0.5
 # How alike two spellings of one word are at least, as `difflib` measures it: `surprise`, `surprised`.
 SAME_WORD = 0.85
-
-# Clips of unknown speakers may share one, so they stand in one cluster: error bars come out too wide, never too narrow.
-UNKNOWN_CLUSTER = "unknown"
+# Above this share of clips of unknown clusters a warning says what the error bars leave out.
+MANY_UNKNOWN = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class Selection:
     Attributes:
         clips: The clips, in the order of the manifest.
         votes: Votes over the task's labels, shape (clips, C).
-        clusters: Who depends on whom: the speaker or session of each clip.
+        clusters: Who depends on whom: the speaker or session of each clip, or what else is known (`_clusters`).
         heard: What the model hears of each clip: path, start, end and control; None where it only reads.
         left_out: Number of clips of the manifest that are not asked about, by reason.
         panels: The single raters of each clip; None where the votes do not tell them apart.
@@ -86,16 +86,30 @@ class Selection:
         skipped = "".join(f", {count} left out ({reason})" for reason, count in sorted(self.left_out.items()))
         best = majority(self.votes).max(axis=1).mean()
         return (
-            f"{len(self.clips)} clips{skipped}; {len(set(self.clusters))} clusters; "
+            f"{len(self.clips)} clips{skipped}; {len(set(self.clusters) - {UNKNOWN})} clusters; "
             f"best reachable accuracy {best:.3f} (ties in the votes)"
         )
 
     @property
     def warnings(self) -> list[str]:
-        """Why scores on these clips may not be those of the whole corpus, one sentence each; mostly there are none."""
-        if len(self.clips) >= PARTIAL_BELOW * self.corpus_size:
-            return list(self.lost_votes)
-        return [f"PARTIAL: {len(self.clips):,} of the {self.corpus_size:,} clips of the corpus", *self.lost_votes]
+        """What a reader of the scores and error bars must know, one sentence each; mostly there is nothing."""
+        partial = len(self.clips) < PARTIAL_BELOW * self.corpus_size
+        of_corpus = f"PARTIAL: {len(self.clips):,} of the {self.corpus_size:,} clips of the corpus"
+        return [*([of_corpus] if partial else []), *self.lost_votes, *self._unknown_clusters()]
+
+    def _unknown_clusters(self) -> list[str]:
+        if list(self.clusters) == [clip.id for clip in self.clips]:
+            return [
+                "no two clips are known to share a speaker, a dialogue or a file: error bars take all clips for "
+                "independent, and are too narrow if they are not"
+            ]
+        unknown = sum(cluster == UNKNOWN for cluster in self.clusters)
+        if unknown <= MANY_UNKNOWN * len(self.clusters):
+            return []
+        return [
+            f"{unknown:,} of {len(self.clusters):,} clips ({unknown / len(self.clusters):.0%}) have no known speaker: they "
+            "count in the scores, and error bars are those of the other clips alone, which are wider"
+        ]
 
 
 def corpus_clips(settings: CorpusSettings) -> Manifest:
@@ -142,7 +156,7 @@ def select(settings: CorpusSettings, clips: Iterable[Clip], *, hear: bool = True
     return Selection(
         clips=[clip for clip, _ in kept],
         votes=np.array([votes for _, votes in kept]),
-        clusters=[getattr(clip, settings.cluster) or UNKNOWN_CLUSTER for clip, _ in kept],
+        clusters=_clusters([clip for clip, _ in kept], settings.cluster),
         heard=[heard.get(clip.id) for clip, _ in kept],
         left_out={reason: count for reason, count in left_out.items() if count},
         panels=[
@@ -199,6 +213,22 @@ def _shared_key(settings: CorpusSettings, clips: Iterable[Clip]) -> str | None:
             f"'{settings.manifest}' does not know; use control=shuffle"
         )
     return str(key)
+
+
+def _clusters(clips: Sequence[Clip], key: str) -> list[str]:
+    """Return for each clip what it shares with the clips that depend on it.
+
+    That is the speaker or session, as the task says; where the corpus does not know it, the dialogue, or the audio file
+    if several clips are cut from it. What is left is `UNKNOWN`: such clips may depend on any other, so no error bar is
+    made from them. If nothing is known about any clip, each is a cluster of its own.
+    """
+    uses = Counter(clip.audio for clip in clips if clip.audio)
+    clusters = []
+    for clip in clips:
+        file = f"file {clip.audio}" if clip.audio and uses[clip.audio] > 1 else None
+        dialogue = f"dialogue {clip.dialogue}" if clip.dialogue else None
+        clusters.append(getattr(clip, key) or dialogue or file or UNKNOWN)
+    return [clip.id for clip in clips] if set(clusters) == {UNKNOWN} else clusters
 
 
 def _heard(clips: Sequence[Clip], control: str) -> dict[str, Heard | None]:

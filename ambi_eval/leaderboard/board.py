@@ -174,7 +174,7 @@ def _board(corpus: str, entries: Sequence[_Entry]) -> Board:
             whole = len(own.clips) == len(selection.clips)
             scorer = Scorer(own, [b.members for b in bins] if whole else [], SHOWN)
             scores, *binned = scorer.score(certain(own), p)
-            scores[INVALID] = intervals.of_mean(np.isnan(p).any(axis=1).astype(float), own.clusters)
+            scores[INVALID] = intervals.of_mean(np.isnan(p).any(axis=1).astype(float), own.clusters, (0, 1))
             rows.append(_row(entry, pipeline, scores, [of_bin[HEADLINE] for of_bin in binned]))
             if whole and rows[-1].control == "none":
                 errors[len(rows) - 1] = np.asarray(METRICS[HEADLINE].per_clip(p, own.votes))

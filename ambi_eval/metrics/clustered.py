@@ -1,4 +1,4 @@
-"""Error bars for scores of clips that are not independent, because one speaker or one session gave several of them."""
+"""Error bars of scores of clips that depend on each other, because one speaker or one session gave several of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+# The cluster of clips of which nothing is known that tells which of them belong together.
+UNKNOWN = "unknown"
 
 
 def mean_of_defined(scores: ArrayLike) -> float:
@@ -23,34 +26,77 @@ def mean_of_defined(scores: ArrayLike) -> float:
 
 
 def influence_on_mean(scores: ArrayLike) -> NDArray[np.float64]:
-    """Return each clip's influence on `mean_of_defined`, shape (clips,): its score minus the mean.
-
-    A clip whose score is undefined has none, which makes the others weigh more.
+    """Return each clip's influence on `mean_of_defined`, shape (clips,): its score minus the mean, NaN if undefined.
 
     >>> influence_on_mean([1.0, float("nan"), 2.0]).tolist()
-    [-0.75, 0.0, 0.75]
+    [-0.5, nan, 0.5]
     """
-    scores = np.asarray(scores, dtype=float)
-    defined = ~np.isnan(scores)
-    if not defined.any():
-        return scores
-    return np.where(defined, scores - mean_of_defined(scores), 0.0) / defined.mean()
+    return np.asarray(scores, dtype=float) - mean_of_defined(scores)
+
+
+def cluster_sums(values: ArrayLike, clusters: Sequence[Hashable]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the sum of the values in each cluster and the number of its clips, shapes (G, ...) and (G,).
+
+    Clips whose value is NaN, and those in the cluster `UNKNOWN`, are left out.
+
+    Args:
+        values: Shape (clips, ...). A clip is left out if any of its values is NaN.
+        clusters: Each clip's cluster, in the same order: anything hashable.
+
+    Raises:
+        ValueError: If there are not as many clusters as clips.
+    """
+    values = np.asarray(values, dtype=float)
+    if len(values) != len(clusters):
+        raise ValueError(f"values and clusters must have the same length, they have {len(values)} and {len(clusters)}")
+    defined = ~np.isnan(values).any(axis=tuple(range(1, values.ndim)))
+    numbers: dict[Hashable, int] = {}
+    index = [
+        numbers.setdefault(cluster, len(numbers)) if known and cluster != UNKNOWN else -1
+        for cluster, known in zip(clusters, defined.tolist(), strict=True)
+    ]
+    rows = np.array(index, dtype=int)
+    used = rows >= 0
+    sums = np.zeros((len(numbers), *values.shape[1:]))
+    np.add.at(sums, rows[used], values[used])
+    return sums, np.bincount(rows[used], minlength=len(numbers)).astype(float)
+
+
+def jackknife(influence: ArrayLike, clusters: Sequence[Hashable]) -> NDArray[np.float64]:
+    """Return how much a score moves when each cluster is left out, shape (G, ...), from the influence of the clips.
+
+    Args:
+        influence: Each clip's influence on the score, shape (clips, ...), as for `clustered_standard_error`.
+        clusters: Each clip's cluster.
+    """
+    sums, sizes = cluster_sums(influence, clusters)
+    if not len(sizes):
+        return sums
+    sizes = sizes.reshape(-1, *[1] * (sums.ndim - 1))
+    centered = sums - sizes * sums.sum(axis=0) / sizes.sum()  # where clips of unknown clusters are left out
+    others = sizes.sum() - sizes
+    return -centered / np.where(others > 0, others, np.nan)
 
 
 def clustered_standard_error(influence: ArrayLike, clusters: Sequence[Hashable]) -> tuple[float, int]:
     """Return the cluster-robust standard error of a score, and the number of clusters G.
 
-    sqrt(G / (G - 1) * sum over clusters of (sum of the cluster's influence)^2) / clips: the sandwich estimator with the
-    small-sample factor of CR1, equal to that of a regression on a constant. Confidence intervals take Student's t with
-    G - 1 degrees of freedom.
+    sqrt((G - 1) / G * sum over clusters of d^2), where d is how much the score moves when a cluster is left out: the
+    jackknife over clusters (CV3). Where all clusters have equally many clips, it equals the usual sandwich estimator
+    with the factor G / (G - 1). Where some have many more clips than others, that estimator is too small, and this one
+    is less so. Confidence intervals take Student's t with G - 1 degrees of freedom.
 
-    Sources: Liang and Zeger (1986), Longitudinal data analysis using generalized linear models; Cameron and Miller
-    (2015), A practitioner's guide to cluster-robust inference.
+    The clips of unknown clusters count in the score but not here: the error is that of a score of the other clips
+    alone, which are fewer. So it is too large rather than too small, if both kinds of clips are alike.
+
+    Sources: Cameron and Miller (2015), A practitioner's guide to cluster-robust inference; MacKinnon, Nielsen and Webb
+    (2023), Cluster-robust inference: a guide to empirical practice.
 
     Args:
         influence: Each clip's influence on the score, shape (clips,): how fast the score moves as the clip's weight
-            grows, scaled so that for a mean over clips it is the clip's value minus the mean. Sums to 0.
-        clusters: Each clip's cluster, in the same order: anything hashable.
+            grows, scaled so that for a mean over clips it is the clip's value minus the mean. NaN: the clip does not
+            count.
+        clusters: Each clip's cluster, in the same order: anything hashable; `UNKNOWN` where it is not known.
 
     Returns:
         The standard error (NaN with fewer than two clusters, which do not show how clusters vary) and G.
@@ -62,10 +108,8 @@ def clustered_standard_error(influence: ArrayLike, clusters: Sequence[Hashable])
     >>> round(standard_error, 4), n_clusters
     (1.0, 2)
     """
-    numbers: dict[Hashable, int] = {}
-    index = np.array([numbers.setdefault(cluster, len(numbers)) for cluster in clusters], dtype=int)
-    sums = np.bincount(index, weights=np.asarray(influence, dtype=float))
-    n_clusters = len(numbers)
+    moves = jackknife(influence, clusters)
+    n_clusters = len(moves)
     if n_clusters < 2:
         return float("nan"), n_clusters
-    return float(np.sqrt(n_clusters / (n_clusters - 1) * np.square(sums).sum()) / len(index)), n_clusters
+    return float(np.sqrt((n_clusters - 1) / n_clusters * np.square(moves).sum())), n_clusters

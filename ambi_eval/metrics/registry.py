@@ -49,6 +49,11 @@ class Metric(ABC):
         """Return the worst score that a task with so many labels can give. An invalid clip scores this."""
         return self.worst_score / (n_labels if self.worst_is_per_label else 1)
 
+    def bounds(self, n_labels: int) -> tuple[float, float]:
+        """Return the least and the greatest score of a task with so many labels; infinite where there is none."""
+        low, high = sorted((self.best, self.worst(n_labels)))
+        return low, high
+
     @abstractmethod
     def per_clip(self, p: ArrayLike, votes: ArrayLike, noise: ArrayLike | None = None) -> Array | None:
         """Return the score of each clip, shape (clips,), or None if only a set of clips has a score."""
@@ -80,6 +85,10 @@ class ClipMetric(Metric):
     of_clip: Callable[..., Array]
     needs_noise: bool = False
 
+    def bounds(self, n_labels: int) -> tuple[float, float]:
+        """Return the range of the score. An unbiased estimate has none: it may be better than a perfect score."""
+        return (-math.inf, math.inf) if self.needs_noise else super().bounds(n_labels)
+
     def per_clip(self, p: ArrayLike, votes: ArrayLike, noise: ArrayLike | None = None) -> Array:
         """Return the score of each clip, shape (...) for inputs of shape (..., labels)."""
         p = np.asarray(p, dtype=float)
@@ -93,7 +102,7 @@ class ClipMetric(Metric):
         return mean_of_defined(self.per_clip(p, votes, noise))
 
     def influence(self, p: ArrayLike, votes: ArrayLike, noise: ArrayLike | None = None) -> Array:
-        """Return each clip's score minus the mean; 0 where the score is undefined."""
+        """Return each clip's score minus the mean; NaN where the score is undefined."""
         return influence_on_mean(self.per_clip(p, votes, noise))
 
 

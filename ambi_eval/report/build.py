@@ -25,7 +25,7 @@ from ambi_eval.analysis.references.held_out import HeldOutRaters
 from ambi_eval.analysis.references.panels import certain
 from ambi_eval.analysis.reliability import ambiguity_auroc, reliability_curve
 from ambi_eval.analysis.scaling import Curve
-from ambi_eval.analysis.significance import compare
+from ambi_eval.analysis.significance import compare_all_pairs
 from ambi_eval.analysis.subgroups import subgroups
 from ambi_eval.answers.score import OTHER_MEANS
 from ambi_eval.config.task_settings import TaskSettings, keys_that
@@ -167,7 +167,7 @@ def _references(
 
 
 def _systems(tasks: Sequence[tuple[str, TaskRun]], bins: Sequence[Bin]) -> list[System]:
-    """Return all systems of a section, the best first."""
+    """Return all systems of a section, the best first, and the controls after them."""
     selection = tasks[0][1].selection
     scorer = Scorer(selection, [b.members for b in bins])
     held_out = HeldOutRaters(selection)
@@ -177,11 +177,13 @@ def _systems(tasks: Sequence[tuple[str, TaskRun]], bins: Sequence[Bin]) -> list[
         others = [other for name, other in tasks if name == model]
         systems.append(_system(model, task, pipeline, others, scorer, held_out, bins))
         errors.append(np.asarray(METRICS[HEADLINE].per_clip(pipeline.p, task.votes)))
-    order = sorted(range(len(systems)), key=lambda number: (systems[number].scores[HEADLINE].value, number))
-    best, *rest = order
-    differences = {str(number): errors[number] - errors[best] for number in rest}
-    against_best = compare(differences, selection.clusters)
-    return [replace(systems[number], against_best=against_best.get(str(number))) for number in order]
+    # A control is no system: it is never the best, and enters no correction.
+    control = [task.config["control"] != "none" for _, task, _ in work]
+    order = sorted(range(len(work)), key=lambda n: (control[n], systems[n].scores[HEADLINE].value, n))
+    real = [number for number in order if not control[number]]
+    pairs = compare_all_pairs(np.array(errors)[real], selection.clusters).comparisons if real else {}
+    against_best = {number: pairs.get((place, 0)) for place, number in enumerate(real)}
+    return [replace(systems[number], against_best=against_best.get(number)) for number in order]
 
 
 def _system(
@@ -210,7 +212,7 @@ def _system(
         pool_size=task.pool_size,
         scores=overall,
         binned=binned,
-        invalid_rate=intervals.of_mean(np.isnan(p).any(axis=1).astype(float), clusters),
+        invalid_rate=intervals.of_mean(np.isnan(p).any(axis=1).astype(float), clusters, (0, 1)),
         failed=task.failed,
         tokens=intervals.of_mean(task.tokens, clusters),
         two_alternatives=two_alternatives(p, votes, task.selection.clips, clusters),

@@ -10,20 +10,26 @@ from typing import Any
 from ambi_eval.analysis.estimate import Estimate
 
 DASH = "\N{EN DASH}"
+INFINITY = "\N{INFINITY}"
 
 
 def short(value: float | None) -> str:
     """Return a number with three decimals, fewer above 1; a dash where there is none."""
-    if value is None or not math.isfinite(value):
+    if value is None or math.isnan(value):
         return DASH
+    if math.isinf(value):
+        return INFINITY if value > 0 else f"-{INFINITY}"
     decimals = next((places for places, limit in ((3, 1.0005), (2, 10), (1, 100)) if abs(value) < limit), 0)
     return f"{round(value, decimals) + 0.0:,.{decimals}f}"  # no -0.000
 
 
 def with_interval(estimate: Estimate | None) -> str:
-    """Return a value and its 95% interval in brackets; a dash where there is no value."""
-    if estimate is None or not math.isfinite(estimate.value):
+    """Return a value and its 95% interval in brackets, "at least" where that is open; a dash without a value."""
+    if estimate is None or math.isnan(estimate.value):
         return DASH
+    if estimate.high == math.inf:
+        known = "" if math.isinf(estimate.value) else f"{short(estimate.value)}, "
+        return f"{known}at least {short(estimate.low)}" if math.isfinite(estimate.low) else DASH
     interval = f" [{short(estimate.low)}, {short(estimate.high)}]" if math.isfinite(estimate.low) else ""
     return short(estimate.value) + interval
 

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from support.selections import rated_selection, selection_of
 
+from ambi_eval.analysis.estimate import from_influence
 from ambi_eval.analysis.evaluate import WORTH, Scorer
 from ambi_eval.analysis.references.panels import certain, dealt, tied
 from ambi_eval.metrics import METRICS
-from ambi_eval.metrics.clustered import clustered_standard_error
 from ambi_eval.votes import Panel, shares
 
 RNG = np.random.default_rng(0)
@@ -33,8 +33,11 @@ def test_a_certain_prediction_scores_what_the_metric_says_over_all_clips_and_in_
 @pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if metric.influence(P, VOTES) is not None])
 def test_intervals_come_from_the_influence_of_each_clip(name):
     (scores,) = Scorer(SELECTION).score(certain(SELECTION), P)
-    error, _ = clustered_standard_error(METRICS[name].influence(P, VOTES), CLUSTERS)
-    assert scores[name].high - scores[name].value == pytest.approx(2.5706 * error, rel=1e-4)  # t of 5 degrees
+    metric = METRICS[name]
+    expected = from_influence(metric.value(P, VOTES), metric.influence(P, VOTES), CLUSTERS, metric.bounds(3))
+    low, high = metric.bounds(3)
+    assert low <= scores[name].low < scores[name].value < scores[name].high <= high
+    np.testing.assert_allclose([scores[name].low, scores[name].high], [expected.low, expected.high])
 
 
 @pytest.mark.parametrize("name", ["ece_votes", "ece_majority", "entropy_rho"])
@@ -57,7 +60,7 @@ def test_k_raters_are_worth_exactly_k_raters(votes):
     if scores["sq_debiased"].value > 1e-9:
         assert scores[WORTH].value == pytest.approx(1)
     else:
-        assert np.isnan(scores[WORTH].value)
+        assert scores[WORTH].value == np.inf or np.isnan(scores[WORTH].value)
 
 
 def test_two_raters_are_worth_two():
@@ -127,3 +130,12 @@ def test_votes_without_single_ballots_have_no_debiased_error():
     (scores,) = Scorer(selection).score(certain(selection), shares(selection.votes))
     assert np.isnan(scores["sq_debiased"].value)
     assert np.isnan(scores[WORTH].value)
+
+
+def test_a_prediction_that_may_be_perfect_is_worth_at_least_so_many_raters():
+    rng = np.random.default_rng(2)
+    truth = rng.dirichlet([1, 1, 1], 200)
+    selection = selection_of(rng.multinomial(6, truth), [str(number % 20) for number in range(200)])
+    (scores,) = Scorer(selection).score(certain(selection), truth)
+    assert 5 < scores[WORTH].low < np.inf
+    assert scores[WORTH].high == np.inf

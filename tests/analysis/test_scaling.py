@@ -44,7 +44,7 @@ def test_each_pipeline_has_its_points_and_only_a_mean_has_a_limit():
     scores = {"dist": scores_of(7, 1, 5), "vote": scores_of(1, 5, 7)}
     curve = scaling_curve(scores, "jsd_bits", VOTES, SPEAKERS, means=["dist"])
     assert list(curve.pipelines["dist"]) == list(curve.people) == list(curve.prior) == [1, 5, 7]
-    assert curve.pipelines["vote"][5] == of_mean(scores["vote"][5], SPEAKERS)
+    assert curve.pipelines["vote"][5] == of_mean(scores["vote"][5], SPEAKERS, (0, 1))
     assert list(curve.extrapolated) == ["dist"]
     assert curve.people[7].value < curve.prior[7].value
 
@@ -59,11 +59,16 @@ def test_a_curve_survives_json(clusters):
 @given(st.floats(0, 1), st.floats(-1, 1), st.lists(st.integers(1, 40), min_size=2, max_size=6, unique=True).map(sorted))
 def test_what_is_straight_in_1_over_n_is_extrapolated_without_error(limit, slope, sizes):
     scores = {size: np.full(4, limit + slope / size) for size in sizes}
-    found = extrapolate(scores, list("aabb"))
+    found = extrapolate(scores, list("aabb"), (-2, 2))
     if 2 * sizes[0] <= sizes[-1]:
         assert found.value == pytest.approx(limit, abs=1e-9)
     else:
         assert repr(found) == repr(UNDEFINED)
+
+
+def test_a_limit_beyond_the_range_of_the_metric_is_cut_off():
+    found = extrapolate({1: np.full(4, 0.7), 2: np.full(4, 0.9)}, list("aabb"), (0, 1))
+    assert (found.value, found.low, found.high) == (1, 1, 1)
 
 
 @pytest.mark.parametrize("metric", ["jsd_bits", "bc"])
@@ -77,7 +82,7 @@ def test_the_extrapolated_limit_is_near_the_score_of_the_distribution_that_was_d
         for size in (10, 20)
     }
     limit, at_20 = METRICS[metric].value(p, votes), scores[20].mean()
-    assert abs(extrapolate(scores, clusters).value - limit) < 0.2 * abs(at_20 - limit)
+    assert abs(extrapolate(scores, clusters, METRICS[metric].bounds(3)).value - limit) < 0.2 * abs(at_20 - limit)
 
 
 @pytest.mark.parametrize(

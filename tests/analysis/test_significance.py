@@ -5,17 +5,9 @@ from itertools import product
 import numpy as np
 import pytest
 import scipy.stats
-from statsmodels.stats.multitest import multipletests
 
-from ambi_eval.analysis import estimate as intervals
-from ambi_eval.analysis.significance import (
-    FEW_CLUSTERS,
-    bootstrap_mean,
-    compare,
-    holm,
-    linearised,
-    sign_flip_test,
-)
+from ambi_eval.analysis import estimate
+from ambi_eval.analysis.significance import compare, compare_all_pairs, linearised, sign_flip_test
 from ambi_eval.metrics import METRICS
 
 SIMULATIONS = 500
@@ -32,7 +24,7 @@ def simulated(rng, n_clusters, mean=0.0):
 @pytest.mark.parametrize("n_clusters", [8, 10, 30, 91])
 def test_intervals_hold_the_truth_as_often_as_they_say(n_clusters):
     rng = np.random.default_rng(n_clusters)
-    estimates = [bootstrap_mean(*simulated(rng, n_clusters), resamples=1000) for _ in range(SIMULATIONS)]
+    estimates = [estimate.of_mean(*simulated(rng, n_clusters)) for _ in range(SIMULATIONS)]
     assert 0.93 <= np.mean([e.low <= 0 <= e.high for e in estimates]) <= 0.97
 
 
@@ -94,57 +86,89 @@ def test_random_flips_come_near_the_exact_p_value():
     assert drawn == pytest.approx(exact, abs=0.01)
 
 
-def test_the_bootstrap_agrees_with_scipy_and_with_the_closed_form_where_clips_are_clusters():
-    scores = np.random.default_rng(11).gamma(2.0, size=300)
-    names = [f"s{i:03d}" for i in range(300)]
-    estimate = bootstrap_mean(scores, names)
-    reference = scipy.stats.bootstrap((scores,), np.mean, method="percentile", n_resamples=10_000, rng=1)
-    assert estimate.value == pytest.approx(scores.mean())
-    assert (estimate.low, estimate.high) == pytest.approx(tuple(reference.confidence_interval), abs=0.01)
-    closed = intervals.of_mean(scores, names)
-    assert (estimate.low, estimate.high) == pytest.approx((closed.low, closed.high), abs=0.015)
-
-
-def test_few_clusters_get_students_t():
-    scores, clusters = simulated(np.random.default_rng(0), FEW_CLUSTERS - 1)
-    assert bootstrap_mean(scores, clusters) == intervals.of_mean(scores, clusters)
-
-
 def test_clips_without_a_score_are_left_out():
     scores, clusters = simulated(np.random.default_rng(0), 40)
     extra = np.append(scores, [np.nan, np.nan]), np.append(clusters, ["0", "alone"])
-    assert bootstrap_mean(*extra) == bootstrap_mean(scores, clusters)
     assert sign_flip_test(*extra) == sign_flip_test(scores, clusters)
 
 
-def test_the_same_clips_in_another_order_give_the_same_numbers():
-    scores, clusters = simulated(np.random.default_rng(0), 40)
-    order = np.random.default_rng(1).permutation(len(scores))
-    here, there = bootstrap_mean(scores, clusters), bootstrap_mean(scores[order], clusters[order])
-    assert (there.value, there.low, there.high) == pytest.approx((here.value, here.low, here.high), abs=1e-12)
+def families(rng, systems, n_clusters=12):
+    """Errors of equally good systems that share what is hard about a clip, and are good at different speakers."""
+    speaker = np.repeat(np.arange(n_clusters), 8)
+    hard = rng.normal(size=n_clusters)[speaker] + rng.normal(size=len(speaker))
+    own = 0.7 * rng.normal(size=(systems, n_clusters))[:, speaker] + rng.normal(size=(systems, len(speaker)))
+    return hard + own, speaker.astype(str)
 
 
-@pytest.mark.parametrize("p", [[0.2], [0.01, 0.01, 0.01], [0, 1, 0.5], np.random.default_rng(0).beta(0.3, 2, 30)])
-def test_holm_is_that_of_statsmodels(p):
-    assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
-
-
-def test_among_many_comparisons_without_a_difference_one_family_in_twenty_has_a_finding():
-    rng = np.random.default_rng(2)
-    found = 0
+@pytest.mark.parametrize("systems", [5, 10, 20])
+def test_the_best_of_equal_systems_is_seldom_better_than_another_one(systems):
+    rng = np.random.default_rng(systems)
+    found, alone = 0, 0
     for _ in range(200):
-        clusters = np.repeat(np.arange(10), 20).astype(str)
-        families = {str(i): rng.normal(size=10).repeat(20) + rng.normal(size=200) for i in range(6)}
-        found += any(holm([sign_flip_test(d, clusters)[0] for d in families.values()]) <= 0.05)
-    assert found / 200 <= 0.08
+        errors, clusters = families(rng, systems)
+        best = int(errors.mean(axis=1).argmin())
+        pairs = compare_all_pairs(errors, clusters)
+        against = [pairs.comparisons[other, best] for other in range(systems) if other != best]
+        excluded = any(c.difference.low > 0 or c.difference.high < 0 for c in against)
+        assert excluded == any(c.p_corrected <= 0.05 for c in against) or excluded  # the interval is no wider
+        found += excluded or any(c.p_corrected <= 0.05 for c in against)
+        alone += any(c.p <= 0.05 for c in against)
+    assert found / 200 <= 0.07
+    assert alone / 200 > 0.2, "uncorrected, a best one that is none is found far more often"
+
+
+def test_a_best_system_that_is_better_is_found():
+    errors, clusters = families(np.random.default_rng(0), 10, n_clusters=30)
+    errors[3] -= 1.5
+    pairs = compare_all_pairs(errors, clusters)
+    assert pairs.better[3].sum() == 9
+    assert pairs.better.sum() == 9
+    assert all(pairs.comparisons[other, 3].difference.low > 0 for other in range(10) if other != 3)
+
+
+def test_simultaneous_intervals_hold_all_differences_together():
+    rng = np.random.default_rng(1)
+    shift = np.linspace(0, 1, 6)[:, None]
+    held = 0
+    for _ in range(150):
+        errors, clusters = families(rng, 6, n_clusters=20)
+        pairs = compare_all_pairs(errors + shift, clusters)
+        truth = {(i, j): shift[i, 0] - shift[j, 0] for i, j in pairs.comparisons}
+        held += all(c.difference.low <= truth[pair] <= c.difference.high for pair, c in pairs.comparisons.items())
+    assert held / 150 >= 0.92
+
+
+def test_a_difference_that_stands_there_several_times_counts_once():
+    scores, clusters = simulated(np.random.default_rng(0), 12, mean=0.8)
+    alone = compare({"sum": scores}, clusters)["sum"]
+    table = compare({"sum": scores, "mean": scores / 4, "debiased": 2 * scores}, clusters)
+    assert {c.p_corrected for c in table.values()} == {alone.p}
+
+
+def test_systems_that_are_the_same_are_not_better_than_one_another():
+    errors, clusters = families(np.random.default_rng(3), 2)
+    pairs = compare_all_pairs(np.vstack([errors, errors[:1]]), clusters)
+    assert pairs.same[0, 2]
+    assert not pairs.same[0, 1]
+    same = pairs.comparisons[0, 2]
+    assert (same.difference.low, same.difference.high, same.p, same.p_corrected) == (0, 0, 1, 1)
+
+
+@pytest.mark.parametrize("n_clusters", [1, 2, 5])
+def test_too_few_clusters_show_no_difference_between_systems(n_clusters):
+    errors, clusters = families(np.random.default_rng(4), 4, n_clusters)
+    errors[0] -= 100
+    pairs = compare_all_pairs(errors, clusters)
+    assert not pairs.better.any()
+    assert min(c.p_corrected for c in pairs.comparisons.values()) == 2.0 ** (1 - n_clusters)
 
 
 def test_a_comparison_holds_interval_p_values_and_clusters():
     scores, clusters = simulated(np.random.default_rng(0), 12, mean=0.8)
     table = compare({"big": scores, "none": np.zeros(len(scores))}, clusters)
-    assert table["big"].difference == bootstrap_mean(scores, clusters)
-    assert table["big"].p_holm == 2 * table["big"].p
-    assert table["none"].p == table["none"].p_holm == 1
+    assert table["big"].difference == estimate.of_mean(scores, clusters)
+    assert table["big"].p_corrected == table["big"].p, "what never differs adds nothing to the largest difference"
+    assert table["none"].p == table["none"].p_corrected == 1
     assert {c.clusters for c in table.values()} == {12}
     assert {c.smallest_p for c in table.values()} == {2 ** (1 - 12)}
 

@@ -7,14 +7,16 @@ import pytest
 import statsmodels.api as sm
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import t
 
-from ambi_eval.metrics.clustered import clustered_standard_error, influence_on_mean, mean_of_defined
+from ambi_eval.metrics.clustered import UNKNOWN, clustered_standard_error, influence_on_mean, jackknife, mean_of_defined
 
 
 @pytest.mark.parametrize(("clips", "speakers"), [(12, 2), (50, 10), (300, 91)])
 def test_equals_a_regression_on_a_constant_with_clustered_errors(clips, speakers):
     rng = np.random.default_rng(clips)
-    speaker = np.concatenate([np.arange(speakers), rng.integers(speakers, size=clips - speakers)])
+    speaker = np.resize(np.arange(speakers), clips // speakers * speakers)  # equally many clips of each
+    clips = len(speaker)
     values = rng.normal(size=speakers)[speaker] + rng.normal(size=clips)
     fit = sm.OLS(values, np.ones(clips)).fit(cov_type="cluster", cov_kwds={"groups": speaker})
     standard_error, n_clusters = clustered_standard_error(values - values.mean(), speaker.tolist())
@@ -36,7 +38,7 @@ def test_a_cluster_per_clip_gives_the_plain_standard_error_of_the_mean():
         ([1, 1, -1, -1], [("s1", 1), ("s1", 1), None, None], (1.0, 2)),
         ([1, -1], ["a", "a"], (math.nan, 1)),
         ([], [], (math.nan, 0)),
-        ([math.nan, math.nan], ["a", "b"], (math.nan, 2)),
+        ([math.nan, math.nan], ["a", "b"], (math.nan, 0)),
     ],
 )
 def test_known_value(influence, clusters, expected):
@@ -47,7 +49,7 @@ def test_known_value(influence, clusters, expected):
     ("scores", "mean", "influence"),
     [
         ([1.0, 2.0, 6.0], 3.0, [-2.0, -1.0, 3.0]),
-        ([1.0, math.nan, 3.0, math.nan], 2.0, [-2.0, 0.0, 2.0, 0.0]),  # half the clips weigh double
+        ([1.0, math.nan, 3.0, math.nan], 2.0, [-1.0, math.nan, 1.0, math.nan]),
         ([math.nan, math.nan], math.nan, [math.nan, math.nan]),
         ([], math.nan, []),
     ],
@@ -77,3 +79,40 @@ def test_neither_order_nor_names_of_the_clusters_matter(clips, random):
 def test_every_clip_needs_its_cluster(clusters):
     with pytest.raises(ValueError, match="same length"):
         clustered_standard_error([1.0, 0.0, -1.0], clusters)
+
+
+@pytest.mark.parametrize("speakers", [3, 20])
+def test_it_is_the_jackknife_over_clusters_of_unequal_size(speakers):
+    rng = np.random.default_rng(speakers)
+    speaker = np.repeat(np.arange(speakers), rng.integers(1, 40, speakers))
+    values = rng.normal(size=speakers)[speaker] + rng.normal(size=len(speaker))
+    without = np.array([values[speaker != each].mean() for each in range(speakers)])
+    np.testing.assert_allclose(jackknife(values - values.mean(), speaker.tolist()), without - values.mean())
+    expected = math.sqrt((speakers - 1) / speakers * np.square(without - values.mean()).sum())
+    assert clustered_standard_error(values - values.mean(), speaker.tolist())[0] == pytest.approx(expected)
+
+
+def test_clips_of_unknown_clusters_leave_the_error_of_the_others_alone():
+    values = np.random.default_rng(0).normal(size=30)
+    known = [f"s{number % 5}" for number in range(20)]
+    alone = clustered_standard_error(values[:20] - values[:20].mean(), known)
+    assert clustered_standard_error(values - values.mean(), [*known, *[UNKNOWN] * 10]) == pytest.approx(alone)
+
+
+@pytest.mark.parametrize("whole_speakers", [True, False])
+def test_intervals_hold_the_truth_where_most_speakers_are_unknown(whole_speakers):
+    rng = np.random.default_rng(0)
+    held, as_one = 0, 0
+    for _ in range(600):
+        speaker = np.repeat(np.arange(60), 10)
+        values = rng.normal(size=60)[speaker] + rng.normal(size=600)
+        unknown = speaker < 42 if whole_speakers else rng.random(600) < 0.7
+        influence = values - values.mean()
+        for one_cluster in (False, True):
+            name = "a cluster like any other" if one_cluster else UNKNOWN
+            clusters = [name if hidden else str(who) for hidden, who in zip(unknown, speaker, strict=True)]
+            error, n_clusters = clustered_standard_error(influence, clusters)
+            inside = abs(values.mean()) <= t.ppf(0.975, n_clusters - 1) * error
+            held, as_one = held + (inside and not one_cluster), as_one + (inside and one_cluster)
+    assert held / 600 >= 0.93
+    assert as_one / 600 < held / 600

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.special import logit
 
 from ambi_eval.analysis.references.baselines import baselines
 from ambi_eval.harness.results import read_runs
@@ -37,7 +38,9 @@ def test_scores_are_those_of_the_harness(runs, content, metric):
             of_harness = run.results["results"][f"mine_{task}"]
             assert value.value == pytest.approx(of_harness[f"{metric},{pipeline}"], abs=1e-12)
             margin = of_harness[f"{metric}_stderr,{pipeline}"] * 2.364624  # Student's t with 7 degrees of freedom
-            assert value.high - value.value == pytest.approx(margin, abs=1e-6)
+            if 0 < value.value < 1:  # an interval on the scale of log(x / (1 - x)), brought back
+                half = (logit(value.high) - logit(value.low)) / 2 * value.value * (1 - value.value)
+                assert half == pytest.approx(margin, abs=1e-6)
 
 
 def test_curves_are_those_of_the_harness_and_end_with_the_whole_pool(runs, content):

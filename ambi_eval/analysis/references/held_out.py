@@ -77,17 +77,20 @@ class HeldOutRaters:
         groups = [everyone[self.trials.clips], *(b.members[self.trials.clips] for b in bins)]
         clusters = self.clusters[self.trials.clips]
         up = 1 if METRICS[metric].higher_is_better else -1
-        return [_held_out(prior[here], model[here], human[here], clusters[here].tolist(), up) for here in groups]
+        bounds = METRICS[metric].bounds(votes.shape[1])
+        scores = np.stack([prior, model, human])
+        return [_held_out(scores[:, here], clusters[here].tolist(), up, bounds) for here in groups]
 
 
-def _held_out(prior: Array, model: Array, human: Array, clusters: Sequence[str], up: int) -> HeldOut:
+def _held_out(scores: Array, clusters: Sequence[str], up: int, bounds: tuple[float, float]) -> HeldOut:
+    prior, model, human = scores
     gap = estimate.of_mean(human - prior, clusters)
     is_gap = min(up * gap.low, up * gap.high) > 0
     return HeldOut(
         clips=len(prior),
-        prior=estimate.of_mean(prior, clusters),
-        model=estimate.of_mean(model, clusters),
-        human=estimate.of_mean(human, clusters),
+        prior=estimate.of_mean(prior, clusters, bounds),
+        model=estimate.of_mean(model, clusters, bounds),
+        human=estimate.of_mean(human, clusters, bounds),
         model_minus_prior=estimate.of_mean(model - prior, clusters),
         model_minus_human=estimate.of_mean(model - human, clusters),
         human_minus_prior=gap,
