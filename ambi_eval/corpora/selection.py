@@ -106,9 +106,10 @@ class Selection:
         unknown = sum(cluster == UNKNOWN for cluster in self.clusters)
         if unknown <= MANY_UNKNOWN * len(self.clusters):
             return []
+        share = f"{unknown:,} of {len(self.clusters):,} clips ({unknown / len(self.clusters):.0%})"
         return [
-            f"{unknown:,} of {len(self.clusters):,} clips ({unknown / len(self.clusters):.0%}) have no known speaker: they "
-            "count in the scores, and error bars are those of the other clips alone, which are wider"
+            f"{share} have no known speaker: they count in the scores, and error bars are those of the other clips "
+            "alone, which are wider"
         ]
 
 

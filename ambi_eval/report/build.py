@@ -178,7 +178,7 @@ def _systems(tasks: Sequence[tuple[str, TaskRun]], bins: Sequence[Bin]) -> list[
         systems.append(_system(model, task, pipeline, others, scorer, held_out, bins))
         errors.append(np.asarray(METRICS[HEADLINE].per_clip(pipeline.p, task.votes)))
     # A control is no system: it is never the best, and enters no correction.
-    control = [task.config["control"] != "none" for _, task, _ in work]
+    control = [task.settings.control != "none" for _, task, _ in work]
     order = sorted(range(len(work)), key=lambda n: (control[n], systems[n].scores[HEADLINE].value, n))
     real = [number for number in order if not control[number]]
     pairs = compare_all_pairs(np.array(errors)[real], selection.clusters).comparisons if real else {}

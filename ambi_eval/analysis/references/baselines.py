@@ -104,7 +104,6 @@ def baselines(
     )
     if any(clip.release == "simulated" for clip in selection.clips):
         result.notes.append("SIMULATED raters: these figures show that the machinery works and nothing else")
-    result.notes.extend(selection.warnings)
     scorer = Scorer(selection, [b.members for b in bins])
     with tqdm(desc="references", total=len(REFERENCES), unit="reference", disable=None) as progress:
         for name, trials, p in _references(selection, result.notes, acoustic):
