@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, DynamicLayer
+from transformers import DynamicCache
 
 from ambi_eval.answers.candidate import Finish
 from ambi_eval.config.generation import GenerationSettings
-from ambi_eval.engines.hf.prefill import KeysAndValues, Prefilled, keys_and_values
+from ambi_eval.engines.hf.attention import Prefixes
+from ambi_eval.engines.hf.cache import ROOM, GrowingLayer, attending, joined, keys_and_values
+from ambi_eval.engines.hf.prefill import Prefilled
 
 
 @dataclass(eq=False)
@@ -21,139 +24,130 @@ class Row:
 
     key: int
     settings: GenerationSettings = field(default_factory=GenerationSettings)
-    prompt_length: int = 0
-    rope_delta: int = 0
     tokens: list[int] = field(default_factory=list)
     logprob: float = 0.0
     finish: Finish | None = None
-
-    @property
-    def length(self) -> int:
-        """Tokens of prompt and answer so far."""
-        return self.prompt_length + len(self.tokens)
 
 
 class Batch:
     """The rows that are decoded together.
 
-    Their KV caches are right-aligned, so that the newest token of every row stands in the last column. The columns to
-    the left of a row's prompt are padding, which the attention mask hides.
+    Their suffixes (or, where rows have copies of their prompts, prompts and answers) are right-aligned in the KV cache,
+    so that the newest token of every row stands in the last column. Columns to the left of a row's first token are
+    padding, which the attention mask hides.
 
     Attributes:
         rows: The rows.
         cache: KV cache of all their tokens but the newest.
         logits: Of every row's next token, float32, shape (rows, vocabulary).
+        keys: Noise key of every row, int64, shape (rows,).
+        steps: How many tokens every row has, int64, shape (rows,).
+        logprobs: Log-likelihood of every row so far, shape (rows,).
+        by_settings: The rows of each settings; None if all have the same.
     """
 
     logits: Tensor
+    keys: Tensor
+    steps: Tensor
+    logprobs: Tensor
+    by_settings: dict[GenerationSettings, Tensor] | None
+    _positions: Tensor  # of the next token of every row
+    _lengths: Tensor  # columns of every row in the KV cache, its newest token included
 
     def __init__(self, model: Any) -> None:
         """Begin without rows."""
         self.model = model
         self.rows: list[Row] = []
+        self.prompts: list[Prefilled] = []  # of every row
+        self.prefixes: Prefixes | None = None
         self.cache: Any = DynamicCache()
 
-    def add(self, arrivals: Sequence[tuple[Prefilled, Sequence[Row]]]) -> None:
-        """Add the rows of prompts that have just been prefilled."""
-        caches = [prompt.expanded(len(rows)) for prompt, rows in arrivals]
-        logits = [prompt.logits.expand(len(rows), -1) for prompt, rows in arrivals]
+    def add(self, arrivals: Sequence[tuple[Prefilled, Sequence[Row]]], share_prefixes: bool) -> None:
+        """Add the rows of prompts that have just been prefilled.
+
+        Args:
+            arrivals: The prompts with their rows.
+            share_prefixes: Whether the rows share the keys and values of their prompts, or get copies.
+        """
+        caches = [prompt.expanded(len(rows), 0 if share_prefixes else None) for prompt, rows in arrivals]
+        rows = [row for _, new in arrivals for row in new]
+        prompts = [prompt for prompt, new in arrivals for _ in new]
+        device = arrivals[0][0].logits.device
+        logits = torch.cat([prompt.logits.expand(len(new), -1) for prompt, new in arrivals])
+        keys = torch.tensor([row.key for row in rows], device=device)
+        steps = torch.zeros_like(keys)
+        positions = torch.tensor([prompt.length + prompt.rope_delta for prompt in prompts], device=device)
+        lengths = torch.tensor([0 if share_prefixes else prompt.length for prompt in prompts], device=device)
+        logprobs = torch.zeros(len(rows), dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
         if self.rows:
             caches.insert(0, keys_and_values(self.cache))
-            logits.insert(0, self.logits)
+            logits = torch.cat([self.logits, logits])
+            keys, steps = torch.cat([self.keys, keys]), torch.cat([self.steps, steps])
+            positions, lengths = torch.cat([self._positions, positions]), torch.cat([self._lengths, lengths])
+            logprobs = torch.cat([self.logprobs, logprobs])
+        self.logits, self.keys, self.steps, self.logprobs = logits, keys, steps, logprobs
+        self._positions, self._lengths = positions, lengths
+        self.rows += rows
+        self.prompts += prompts
         self.cache = DynamicCache()
-        self.cache.layers = [GrowingLayer(*states) for states in joined(caches, ROOM)]
-        self.logits = torch.cat(logits)
-        for prompt, rows in arrivals:
-            for row in rows:
-                row.prompt_length, row.rope_delta = prompt.length, prompt.rope_delta
-            self.rows += rows
+        self.cache.layers = [GrowingLayer(*states, number) for number, states in enumerate(joined(caches, ROOM))]
+        self._rows_changed(share_prefixes)
 
     def keep(self, numbers: Sequence[int]) -> None:
         """Keep the rows of these numbers."""
+        kept = torch.tensor(numbers, dtype=torch.long, device=self.logits.device)
         self.rows = [self.rows[number] for number in numbers]
-        self.logits = self.logits[numbers]
-        self.cache.batch_select_indices(torch.tensor(numbers, dtype=torch.long, device=self.logits.device))
+        self.prompts = [self.prompts[number] for number in numbers]
+        for name in ("logits", "keys", "steps", "logprobs", "_positions", "_lengths"):
+            setattr(self, name, getattr(self, name)[kept])
+        self.cache.batch_select_indices(kept)
+        self._rows_changed(self.prefixes is not None)
 
-    def advance(self) -> None:
-        """Let the model read the newest token of every row; afterwards `logits` are those of the next token."""
-        device = self.logits.device
-        lengths = torch.tensor([row.length for row in self.rows], device=device)
-        deltas = torch.tensor([row.rope_delta for row in self.rows], device=device)
-        width = max(row.length for row in self.rows)
-        for layer in self.cache.layers:  # drop the columns that are padding in every row
-            layer.keys, layer.values = layer.keys[:, :, 1 - width :], layer.values[:, :, 1 - width :]
-        output = self.model(
-            input_ids=torch.tensor([row.tokens[-1:] for row in self.rows], device=device),
-            attention_mask=(torch.arange(width, device=device) >= width - lengths[:, None]).long(),
-            position_ids=(lengths - 1 + deltas)[:, None],
-            past_key_values=self.cache,
-            use_cache=True,
-        )
+    def advance(self, tokens: Tensor) -> None:
+        """Let the model read a token of every row; afterwards `logits` are those of the next token.
+
+        Args:
+            tokens: The newest token of every row, int64, shape (rows,).
+        """
+        self.steps += 1
+        self._lengths += 1
+        device = tokens.device
+        own = [
+            len(row.tokens) + (0 if self.prefixes else prompt.length)
+            for row, prompt in zip(self.rows, self.prompts, strict=True)
+        ]
+        width = max(own)
+        for layer in self.cache.layers:
+            layer.drop_columns(width - 1)
+        visible = None
+        if self.prefixes is None or min(own) < width:
+            visible = torch.arange(width, device=device) >= width - self._lengths[:, None]
+        if self.prefixes is not None:
+            self.prefixes.suffix_hidden = None if visible is None else ~visible[:, None, None, None]
+        with nullcontext() if self.prefixes is None else attending(self.model, self.prefixes):
+            output = self.model(
+                input_ids=tokens[:, None],
+                attention_mask=visible.long() if self.prefixes is None and visible is not None else None,
+                position_ids=self._positions[:, None],
+                past_key_values=self.cache,
+                use_cache=True,
+            )
+        self._positions += 1
         self.logits = output.logits[:, -1].float()
 
-
-class GrowingLayer(DynamicLayer):
-    """The KV cache of one layer, with free columns at its end: a new token is written there, nothing else moves.
-
-    transformers' own layer copies the whole cache for each token.
-    """
-
-    keys: Tensor
-    values: Tensor
-
-    def __init__(self, keys: Tensor, values: Tensor) -> None:
-        """Take what there is so far, each of shape (rows, heads, tokens + ROOM, head size)."""
-        super().__init__()
-        self.lazy_initialization(keys, values)
-        self._hold(keys, values, keys.shape[2] - ROOM)
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> KeysAndValues:
-        """Add the keys and values of new tokens, and return all."""
-        held, new = self.keys.shape[2], key_states.shape[2]
-        if self._end + new > self._buffers[0].shape[2]:
-            self._move(self.keys, self.values)
-        for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
-            buffer[:, :, self._end : self._end + new] = states
-        self._end += new
-        # Not from the first column on: columns that no row needs any more have been let go.
-        self.keys, self.values = (buffer[:, :, self._end - new - held : self._end] for buffer in self._buffers)
-        return self.keys, self.values
-
-    def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep these rows, with the room that there is behind them."""
-        first = self._end - self.keys.shape[2]
-        keys, values = (buffer[:, :, first:][indices] for buffer in self._buffers)
-        self._hold(keys, values, self.keys.shape[2])
-
-    def _move(self, keys: Tensor, values: Tensor) -> None:
-        """Copy keys and values to a new place with room behind them."""
-        self._hold(_right_aligned([keys], ROOM), _right_aligned([values], ROOM), keys.shape[2])
-
-    def _hold(self, keys: Tensor, values: Tensor, tokens: int) -> None:
-        """Let these be the place where keys and values of so many tokens lie."""
-        self._buffers = (keys, values)
-        self._end = tokens
-        self.keys, self.values = keys[:, :, : self._end], values[:, :, : self._end]
-
-
-# Tokens that are added before everything moves to a new place. More room is more memory.
-ROOM = 32
-
-
-def joined(caches: Sequence[list[KeysAndValues]], room: int = 0) -> list[KeysAndValues]:
-    """Return keys and values of every layer of all rows of several caches, right-aligned, and room behind them."""
-    return [
-        (_right_aligned([keys for keys, _ in layer], room), _right_aligned([values for _, values in layer], room))
-        for layer in zip(*caches, strict=True)
-    ]
-
-
-def _right_aligned(states: Sequence[Tensor], room: int) -> Tensor:
-    """Stack keys or values of different numbers of tokens, padded on the left with zeros; the room is not filled."""
-    rows, longest = sum(map(len, states)), max(state.shape[2] for state in states)
-    stacked = states[0].new_empty(rows, states[0].shape[1], longest + room, states[0].shape[3])
-    for part, state in zip(stacked.split([*map(len, states)]), states, strict=True):
-        padding = longest - state.shape[2]
-        part[:, :, :padding] = 0
-        part[:, :, padding:longest] = state
-    return stacked
+    def _rows_changed(self, share_prefixes: bool) -> None:
+        """Bring up to date what depends on which rows there are."""
+        self.prefixes = Prefixes(self.prompts, before=self.prefixes) if share_prefixes and self.rows else None
+        if self.prefixes is not None:
+            self.prefixes.hold()
+        for layer in self.cache.layers:
+            layer.prefixes = self.prefixes
+        groups: dict[GenerationSettings, list[int]] = {}
+        for number, row in enumerate(self.rows):
+            groups.setdefault(row.settings, []).append(number)
+        device = self.logits.device
+        self.by_settings = (
+            {settings: torch.tensor(numbers, device=device) for settings, numbers in groups.items()}
+            if len(groups) > 1
+            else None
+        )

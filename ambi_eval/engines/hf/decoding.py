@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import Any
 
@@ -24,7 +25,8 @@ from transformers import DynamicCache, GenerationConfig, StoppingCriteria, Stopp
 
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.config.generation import GenerationSettings
-from ambi_eval.engines.hf.batch import Batch, Row, joined
+from ambi_eval.engines.hf.batch import Batch, Row
+from ambi_eval.engines.hf.cache import SharedCache, joined
 from ambi_eval.engines.hf.families import Family
 from ambi_eval.engines.hf.prefill import Prefilled, Prefiller, Prompt
 from ambi_eval.engines.hf.sampling import choose_tokens
@@ -37,12 +39,18 @@ class Decoder:
         counts: What has been computed so far: `encodes` (audios), `prefills` (prompts), `generated_tokens`.
     """
 
-    def __init__(self, family: Family) -> None:
-        """Set up for a model."""
+    def __init__(self, family: Family, share_prefixes: bool = True) -> None:
+        """Set up for a model.
+
+        Args:
+            family: The model.
+            share_prefixes: Whether rows share the keys and values of their prompts where the model makes it possible.
+                Otherwise every row gets a copy of them.
+        """
         self.family = family
         self.model = family.model
         self.counts: Counter[str] = Counter()
-        self.prefiller = Prefiller(family, self.counts)
+        self.prefiller = Prefiller(family, self.counts, share_prefixes)
 
     def encode(self, prompts: Sequence[Prompt]) -> list[Prefilled]:
         """Return, for the audio of every prompt, a prefilled prompt about it; no audio is encoded twice.
@@ -63,42 +71,44 @@ class Decoder:
     def expand(self, batch: Batch, arrivals: Sequence[tuple[Prefilled, Sequence[Row]]]) -> None:
         """Give each of these prompts its rows in the batch, one for each answer."""
         if arrivals:
-            batch.add(arrivals)
+            batch.add(arrivals, self.prefiller.shares_prefixes)
 
     def decode_one_token(self, batch: Batch) -> None:
         """Choose the next token of every row, let finished rows leave, and let the model read the others' tokens."""
         chosen = self._choose(batch)
-        logprobs = batch.logits.log_softmax(-1).gather(-1, chosen[:, None]).squeeze(-1)
-        for row, token, logprob in zip(batch.rows, chosen.tolist(), logprobs.tolist(), strict=True):
+        # The only wait for the device in a step; float64 holds every token id exactly.
+        tokens, logprobs = torch.stack([chosen.to(batch.logprobs.dtype), batch.logprobs]).tolist()
+        for row, token, logprob in zip(batch.rows, map(int, tokens), logprobs, strict=True):
             if row.finish:
                 continue
             row.tokens.append(token)
+            row.logprob = logprob
             self.counts["generated_tokens"] += 1
-            row.logprob += logprob
             if self._ended(row.tokens, row.settings):
                 row.finish = "stop"
             elif len(row.tokens) == row.settings.max_gen_toks:
                 row.finish = "length"
         going_on = [number for number, row in enumerate(batch.rows) if row.finish is None]
-        # Whenever rows leave, all others are copied.
+        # Whenever rows leave, the others are copied.
         if len(going_on) <= MOST_GOING_ON * len(batch.rows):
             batch.keep(going_on)
+            chosen = chosen[torch.tensor(going_on, dtype=torch.long, device=chosen.device)]
         if batch.rows:
-            batch.advance()
+            batch.advance(chosen)
 
     def _choose(self, batch: Batch) -> Tensor:
-        """Return the next token of every row, each chosen by the settings of its row, shape (rows,)."""
+        """Return the next token of every row, each chosen by the settings of its row, shape (rows,).
+
+        Its log-likelihood is added to that of the row.
+        """
         logits = self._without_placeholders(batch.logits)
-        keys = torch.tensor([row.key for row in batch.rows], device=logits.device)
-        steps = torch.tensor([len(row.tokens) for row in batch.rows], device=logits.device)
-        groups: dict[GenerationSettings, list[int]] = {}
-        for number, row in enumerate(batch.rows):
-            groups.setdefault(row.settings, []).append(number)
-        if len(groups) == 1:  # nothing is copied
-            return choose_tokens(logits, batch.rows[0].settings, keys, steps)
-        chosen = torch.empty_like(steps)
-        for settings, numbers in groups.items():
-            chosen[numbers] = choose_tokens(logits[numbers], settings, keys[numbers], steps[numbers])
+        if batch.by_settings is None:
+            chosen = choose_tokens(logits, batch.rows[0].settings, batch.keys, batch.steps)
+        else:
+            chosen = torch.empty_like(batch.steps)
+            for settings, rows in batch.by_settings.items():
+                chosen[rows] = choose_tokens(logits[rows], settings, batch.keys[rows], batch.steps[rows])
+        batch.logprobs += batch.logits.log_softmax(-1).gather(-1, chosen[:, None]).squeeze(-1)
         return chosen
 
     def search_beams(
@@ -109,26 +119,33 @@ class Decoder:
         longest = max(prompt.length for prompt in prefilled)
         ids = torch.cat([pad(prompt.input_ids, (longest - prompt.length, 0)) for prompt in prefilled])
         lengths = torch.tensor([[prompt.length] for prompt in prefilled], device=ids.device)
-        output = self.model.generate(
-            input_ids=ids,
-            attention_mask=(torch.arange(longest, device=ids.device) >= longest - lengths).long(),
+        cache: DynamicCache
+        attention: AbstractContextManager[None]
+        if self.prefiller.shares_prefixes:
             # generate() wants one token left to read.
-            past_key_values=DynamicCache(
-                joined([each.expanded(settings.num_beams, each.length - 1) for each in prefilled])
-            ),
-            stopping_criteria=StoppingCriteriaList(
-                [StopOnStrings(lambda tokens: self._ended(tokens, settings), longest)]
-            ),
-            generation_config=GenerationConfig(
-                num_beams=settings.num_beams,
-                num_return_sequences=best,
-                length_penalty=settings.length_penalty,
-                max_new_tokens=settings.max_gen_toks,
-                suppress_tokens=self.family.placeholder_ids or None,
-                return_dict_in_generate=True,
-                output_scores=True,
-            ),
-        )
+            cache = SharedCache([each for each in prefilled for _ in range(settings.num_beams)], unread=1)
+            attention = cache.attended(self.model)
+        else:
+            cache = DynamicCache(joined([each.expanded(settings.num_beams, each.length - 1) for each in prefilled]))
+            attention = nullcontext()
+        with attention:
+            output = self.model.generate(
+                input_ids=ids,
+                attention_mask=(torch.arange(longest, device=ids.device) >= longest - lengths).long(),
+                past_key_values=cache,
+                stopping_criteria=StoppingCriteriaList(
+                    [StopOnStrings(lambda tokens: self._ended(tokens, settings), longest)]
+                ),
+                generation_config=GenerationConfig(
+                    num_beams=settings.num_beams,
+                    num_return_sequences=best,
+                    length_penalty=settings.length_penalty,
+                    max_new_tokens=settings.max_gen_toks,
+                    suppress_tokens=self.family.placeholder_ids or None,
+                    return_dict_in_generate=True,
+                    output_scores=True,
+                ),
+            )
         lengths = (output.beam_indices >= 0).sum(-1)
         logprobs = output.sequences_scores * lengths**settings.length_penalty
         self.counts["generated_tokens"] += int(lengths.sum())
@@ -158,15 +175,21 @@ class Decoder:
         tokens = torch.tensor(padded, device=device)
         lengths = torch.tensor([[each.length] for each, _ in rows], device=device)
         deltas = torch.tensor([[each.rope_delta] for each, _ in rows], device=device)
-        cache = joined([each.expanded(prompt.rows) for prompt, each in zip(prompts, prefilled, strict=True)])
-        width = cache[0][0].shape[2]
-        output = self.model(
-            input_ids=tokens,
-            attention_mask=(torch.arange(width + longest, device=device) >= width - lengths).long(),
-            position_ids=lengths + deltas + torch.arange(longest, device=device),
-            past_key_values=DynamicCache(cache),
-            use_cache=True,
-        )
+        inputs = {"input_ids": tokens, "position_ids": lengths + deltas + torch.arange(longest, device=device)}
+        cache: DynamicCache
+        attention: AbstractContextManager[None]
+        if self.prefiller.shares_prefixes:
+            cache = SharedCache([each for each, _ in rows])
+            attention = cache.attended(self.model, longest)
+        else:
+            cache = DynamicCache(
+                joined([each.expanded(prompt.rows) for prompt, each in zip(prompts, prefilled, strict=True)])
+            )
+            width = cache.get_seq_length()
+            inputs["attention_mask"] = (torch.arange(width + longest, device=device) >= width - lengths).long()
+            attention = nullcontext()
+        with attention:
+            output = self.model(**inputs, past_key_values=cache, use_cache=True)
         first = torch.stack([each.logits for each, _ in rows])
         logits = torch.cat([first[:, None], output.logits.float()], dim=1)
         logprobs, greedy = logits.log_softmax(-1), self._without_placeholders(logits).argmax(-1).tolist()

@@ -8,6 +8,7 @@ same tokens, so the model reads only the tokens in which they differ, side by si
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,10 +22,12 @@ from torch import Tensor
 from transformers import BatchFeature, DynamicCache
 
 from ambi_eval.config.generation import GenerationSettings
+from ambi_eval.engines.hf.attention import KeysAndValues, why_not_shared
+from ambi_eval.engines.hf.cache import SharedCache, keys_and_values
 from ambi_eval.engines.hf.families import Family
 from ambi_eval.errors import AmbiError
 
-KeysAndValues = tuple[Tensor, Tensor]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -84,11 +87,13 @@ class Prefilled:
     """A prompt that has gone through the model: all that its answers need of it.
 
     Attributes:
-        layers: Keys and values of every layer, each of shape (1, heads, tokens, head size).
+        layers: Keys and values of every layer, each of shape (1, heads, tokens, head size), without those of the
+            `shared` tokens.
         logits: Logits of the first answer token, float32, shape (vocabulary,).
         input_ids: Its tokens, those that stand for audio included, shape (1, tokens).
         rope_delta: What is added to the position of every later token.
         first: The first prompt about the same audio; None if it is this one.
+        shared: Tokens at the beginning whose keys and values are those of the first prompt about the same audio.
     """
 
     layers: list[KeysAndValues]
@@ -96,6 +101,12 @@ class Prefilled:
     input_ids: Tensor
     rope_delta: int
     first: Prefilled | None = None
+    shared: int = 0
+
+    @property
+    def root(self) -> Prefilled:
+        """The prompt that holds the keys and values of its first tokens."""
+        return self.first if self.first is not None and self.shared else self
 
     @property
     def audio(self) -> Prefilled:
@@ -120,15 +131,20 @@ class Prefiller:
 
     Attributes:
         counts: Counts `encodes` (audios) and `prefills` (prompts).
+        shares_prefixes: Whether rows share the keys and values of their prompts instead of a copy each.
         audio: By what is heard, a prompt about it from which others can go on. An entry lives as long as the caller
             holds a prompt about that audio.
     """
 
-    def __init__(self, family: Family, counts: Counter[str]) -> None:
+    def __init__(self, family: Family, counts: Counter[str], share_prefixes: bool = True) -> None:
         """Set up for a model."""
         self.family = family
         self.model = family.model
         self.counts = counts
+        reason = why_not_shared(family.model) if share_prefixes else None
+        if reason is not None:
+            logger.info("every answer gets a copy of its prompt's KV cache: %s", reason)
+        self.shares_prefixes = share_prefixes and reason is None
         self.audio: WeakValueDictionary[Hashable, Prefilled] = WeakValueDictionary()
 
     @torch.inference_mode()
@@ -220,22 +236,34 @@ class Prefiller:
             torch.cat([ids[:, start:], ids[:, -1:].expand(1, max(lengths) - length)], dim=1)
             for ids, length in zip(all_ids, lengths, strict=True)
         ]
-        rows = len(prompts)
+        rows, new = len(prompts), max(lengths) - start
         inputs = {
             "input_ids": torch.cat(unread),
-            "attention_mask": torch.ones(rows, max(lengths), dtype=torch.long, device=device),
             "position_ids": (torch.arange(start, max(lengths), device=device) + audio.rope_delta).expand(rows, -1),
         }
-        cache = DynamicCache(audio.expanded(rows, start))
-        output = self._forward(inputs, cache, torch.tensor(lengths) - start - 1)
+        ends = torch.tensor(lengths) - start - 1
+        if self.shares_prefixes:
+            beginning = Prefilled(audio.expanded(1, start), audio.logits, audio.input_ids[:, :start], audio.rope_delta)
+            cache = SharedCache([beginning] * rows)
+            with cache.attended(self.model, new):
+                output = self._forward(inputs, cache, ends)
+            shared = start
+        else:
+            inputs["attention_mask"] = torch.ones(rows, max(lengths), dtype=torch.long, device=device)
+            output = self._forward(inputs, DynamicCache(audio.expanded(rows, start)), ends)
+            shared = 0
         layers = keys_and_values(output.past_key_values)
         return [
             Prefilled(
-                [(keys[row, None, :, :length], values[row, None, :, :length]) for keys, values in layers],
+                [
+                    (keys[row, None, :, : length - shared], values[row, None, :, : length - shared])
+                    for keys, values in layers
+                ],
                 output.logits[row, -1].float(),
                 all_ids[row],
                 audio.rope_delta,
                 audio,
+                shared,
             )
             for row, length in enumerate(lengths)
         ]
@@ -257,8 +285,3 @@ def _only(positions: Tensor, model: Any) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-def keys_and_values(cache: Any) -> list[KeysAndValues]:
-    """Return keys and values of every layer of a cache."""
-    return [(layer.keys, layer.values) for layer in cache.layers]

@@ -37,15 +37,19 @@ class Scheduler:
         counts: What has been computed so far: `encodes` (audios), `prefills` (prompts), `generated_tokens`.
     """
 
-    def __init__(self, family: Family, batch_size: int | None = 1, max_batch_size: int = 64) -> None:
+    def __init__(
+        self, family: Family, batch_size: int | None = 1, max_batch_size: int = 64, share_prefixes: bool = True
+    ) -> None:
         """Set up for a model.
 
         Args:
             family: The model.
             batch_size: Clips that are decoded together, all answers of a clip at once; None: as many as fit in memory.
             max_batch_size: The most that `None` may choose.
+            share_prefixes: Whether answers share the keys and values of their prompt where the model makes it possible.
+                Otherwise every answer gets a copy of them.
         """
-        self.decoder = Decoder(family)
+        self.decoder = Decoder(family, share_prefixes)
         self.counts: Counter[str] = self.decoder.counts
         self.batch_size = batch_size
         self.max_batch_size = max_batch_size

@@ -3,7 +3,8 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from ambi_eval.engines.hf.batch import Batch, Row
-from ambi_eval.engines.hf.prefill import Prefilled, keys_and_values
+from ambi_eval.engines.hf.cache import keys_and_values
+from ambi_eval.engines.hf.prefill import Prefilled
 
 TOKENS = [[5, 9, 3, 7, 2, 8, 1], [4, 4, 6], [9, 1, 2, 3, 4]]
 
@@ -38,10 +39,16 @@ def next_logits(model, tokens):
 def feed(batch, token):
     for row in batch.rows:
         row.tokens.append(token)
-    batch.advance()
+    batch.advance(torch.full((len(batch.rows),), token))
 
 
-def test_every_row_goes_on_as_if_it_were_alone_while_rows_come_and_go(model):
+@pytest.fixture(params=[True, False], ids=["shared", "copies"])
+def share(request):
+    """Whether rows share their prefixes."""
+    return request.param
+
+
+def test_every_row_goes_on_as_if_it_were_alone_while_rows_come_and_go(model, share):
     batch = Batch(model)
     first, second, third = ([Row(0), Row(1)], [Row(2)], [Row(3), Row(4), Row(5)])
     prompts = {id(row): TOKENS[n] for n, rows in enumerate((first, second, third)) for row in rows}
@@ -51,7 +58,7 @@ def test_every_row_goes_on_as_if_it_were_alone_while_rows_come_and_go(model):
             alone = next_logits(model, prompts[id(row)] + row.tokens)
             torch.testing.assert_close(logits, alone, atol=1e-5, rtol=0)
 
-    batch.add([(read(model, TOKENS[0]), first), (read(model, TOKENS[1]), second)])
+    batch.add([(read(model, TOKENS[0]), first), (read(model, TOKENS[1]), second)], share)
     check()
     feed(batch, 3)
     check()
@@ -59,16 +66,16 @@ def test_every_row_goes_on_as_if_it_were_alone_while_rows_come_and_go(model):
     check()
     feed(batch, 11)
     check()
-    batch.add([(read(model, TOKENS[2]), third)])
+    batch.add([(read(model, TOKENS[2]), third)], share)
     check()
     feed(batch, 7)
     check()
     assert batch.rows == [first[0], second[0], *third]
 
 
-def test_padding_leaves_with_the_longest_row(model):
+def test_padding_leaves_with_the_longest_row(model, share):
     batch = Batch(model)
-    batch.add([(read(model, tokens), [Row(n)]) for n, tokens in enumerate(TOKENS)])
+    batch.add([(read(model, tokens), [Row(n)]) for n, tokens in enumerate(TOKENS)], share)
     widths = []
     for kept in ([0, 1, 2], [1, 2], [0]):
         batch.keep(kept)
@@ -77,12 +84,12 @@ def test_padding_leaves_with_the_longest_row(model):
     assert widths == [7 + 1, 5 + 2, 3 + 3]
 
 
-def test_a_batch_can_be_empty_and_filled_again(model):
+def test_a_batch_can_be_empty_and_filled_again(model, share):
     batch = Batch(model)
-    batch.add([(read(model, TOKENS[0]), [Row(0)])])
+    batch.add([(read(model, TOKENS[0]), [Row(0)])], share)
     batch.keep([])
     assert batch.rows == []
-    batch.add([(read(model, TOKENS[1]), [Row(1)])])
+    batch.add([(read(model, TOKENS[1]), [Row(1)])], share)
     torch.testing.assert_close(batch.logits[0], next_logits(model, TOKENS[1]))
     assert batch.cache.get_seq_length() == 3
 

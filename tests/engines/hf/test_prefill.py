@@ -34,9 +34,9 @@ def prompt(family, voice):
     return of
 
 
-@pytest.fixture
-def decoder(family):
-    return Decoder(family)
+@pytest.fixture(params=[True, False], ids=["shared", "copies"])
+def decoder(request, family):
+    return Decoder(family, share_prefixes=request.param)
 
 
 @pytest.fixture
@@ -56,9 +56,11 @@ def assert_read(family, prompt, read):
     alone = family.model(**prompt.inputs, use_cache=True)
     torch.testing.assert_close(read.logits, alone.logits[0, -1], atol=1e-4, rtol=0)
     assert torch.equal(read.input_ids, prompt.inputs["input_ids"])
-    for (keys, values), layer in zip(read.layers, alone.past_key_values.layers, strict=True):
-        torch.testing.assert_close(keys, layer.keys, atol=1e-4, rtol=0)
-        torch.testing.assert_close(values, layer.values, atol=1e-4, rtol=0)
+    for number, layer in enumerate(alone.past_key_values.layers):
+        for which, expected in enumerate((layer.keys, layer.values)):
+            beginning = read.root.layers[number][which][:, :, : read.shared]
+            whole = torch.cat([beginning, read.layers[number][which]], dim=2)
+            torch.testing.assert_close(whole, expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2]])

@@ -1,0 +1,237 @@
+"""Attention of many rows to prefixes that they share: each prefix is kept once, and read once for all of its rows.
+
+All answers to a prompt begin with the same keys and values. Instead of a copy for each row, the KV cache of a row holds
+its answer alone (the suffix). The scores of prefixes and suffix get one softmax, so attention is exact; sums are merely
+taken in another order. The idea is that of Hydragen (Juravsky et al., 2024, arXiv 2402.05099).
+
+transformers calls `attend` wherever a model computes attention, once it is registered; the model's code stays as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, DynamicCache, DynamicLayer, PreTrainedModel
+from transformers.cache_utils import DynamicSlidingWindowLayer
+
+if TYPE_CHECKING:
+    from ambi_eval.engines.hf.prefill import Prefilled
+
+KeysAndValues = tuple[Tensor, Tensor]
+
+NAME = "ambi_shared_prefix"
+
+
+class Prefixes:
+    """The prefixes of all rows of a batch.
+
+    A row begins with tokens of the first prompt about its audio (level 0); where another prompt about this audio was
+    prefilled from there, the rest of that prompt follows (level 1). Rows that begin alike share both.
+
+    Attributes:
+        levels: One or two.
+        length: Tokens of the longest prefix.
+        suffix_hidden: Columns of the suffix that a row must not see in this forward pass, True where hidden, shape
+            (rows or 1, 1, 1, new tokens, columns); None if it sees all.
+        calls: How many layers have computed their attention through it.
+    """
+
+    def __init__(self, rows: Sequence[Prefilled], unread: int = 0, before: Prefixes | None = None) -> None:
+        """Bring the prefixes of rows side by side.
+
+        Args:
+            rows: The prompt of every row.
+            unread: Tokens at the end of every prompt that do not belong to the prefix, because they are still to be
+                read.
+            before: The prefixes of the same batch before rows came or left: what is still right of them is kept.
+        """
+        levels = [([row.root for row in rows], [row.shared or row.length - unread for row in rows])]
+        if any(row.shared for row in rows):
+            levels.append((list(rows), [row.length - unread - row.shared if row.shared else 0 for row in rows]))
+        known: list[Level] = before.levels if before else []
+        self.levels: list[Level] = [
+            Level(*level, known[number] if number < len(known) else None)
+            for number, level in enumerate(levels)
+            if max(level[1])
+        ]
+        self.length = max(row.length - unread for row in rows)
+        self.device = rows[0].logits.device
+        self.suffix_hidden: Tensor | None = None
+        self.calls = 0
+
+    def hold(self) -> None:
+        """Let the prompts refer to the keys and values in here, so that there is no second copy of them."""
+        for level in self.levels:
+            level.hold()
+
+
+class Level:
+    """Prefixes side by side, padded on the right, each with the rows that begin with it.
+
+    Attributes:
+        prefixes: The prompts they belong to.
+        layers: Keys and values of every layer, each of shape (prefixes, heads, tokens, head size).
+        slots: The row in each slot of each prefix, shape (prefixes, slots); unused slots hold any row. None if the rows
+            are in the order of the prefixes, equally many for each.
+        places: The slot of every row, shape (rows,); None if `slots` is.
+        hidden: Tokens that a slot must not see, True where hidden, shape (prefixes, 1, slots, 1, tokens); None if every
+            slot sees all.
+    """
+
+    def __init__(self, prompts: Sequence[Prefilled], seen: Sequence[int], before: Level | None) -> None:
+        """Bring prefixes side by side.
+
+        Args:
+            prompts: Of every row, the prompt whose `layers` it begins with.
+            seen: Of every row, how many tokens of them.
+            before: The same level before rows came or left.
+        """
+        self.prefixes = list(dict.fromkeys(prompts))
+        number = {prompt: k for k, prompt in enumerate(self.prefixes)}
+        rows_of: list[list[int]] = [[] for _ in self.prefixes]
+        for row, prompt in enumerate(prompts):
+            rows_of[number[prompt]].append(row)
+        self.lengths = [max(seen[row] for row in rows) for rows in rows_of]
+        is_known = before is not None and (before.prefixes, before.lengths) == (self.prefixes, self.lengths)
+        self.layers: list[KeysAndValues] = before.layers if before is not None and is_known else self._side_by_side()
+        device, tokens, most = self.layers[0][0].device, max(self.lengths), max(map(len, rows_of))
+        self.slots: Tensor | None = None
+        self.places: Tensor | None = None
+        if [row for rows in rows_of for row in rows] != [*range(len(prompts))] or len(set(map(len, rows_of))) > 1:
+            self.slots = torch.tensor([rows + rows[:1] * (most - len(rows)) for rows in rows_of], device=device)
+            slot_of = {row: k * most + slot for k, rows in enumerate(rows_of) for slot, row in enumerate(rows)}
+            self.places = torch.tensor([slot_of[row] for row in range(len(prompts))], device=device)
+        self.hidden: Tensor | None = None
+        if any(each < tokens for each in seen):
+            visible = [[seen[row] for row in rows] + [tokens] * (most - len(rows)) for rows in rows_of]
+            shape = (len(self.prefixes), 1, most, 1, 1)
+            self.hidden = torch.arange(tokens, device=device) >= torch.tensor(visible, device=device).view(shape)
+
+    def _side_by_side(self) -> list[KeysAndValues]:
+        tokens = max(self.lengths)
+        if len(self.prefixes) == 1:  # nothing is copied
+            return [(keys[:, :, :tokens], values[:, :, :tokens]) for keys, values in self.prefixes[0].layers]
+
+        def stacked(layer: int, which: int) -> Tensor:
+            states = [prompt.layers[layer][which] for prompt in self.prefixes]
+            together = states[0].new_zeros(len(states), states[0].shape[1], tokens, states[0].shape[3])
+            for place, state, length in zip(together, states, self.lengths, strict=True):
+                place[:, :length] = state[0, :, :length]
+            return together
+
+        return [(stacked(layer, 0), stacked(layer, 1)) for layer in range(len(self.prefixes[0].layers))]
+
+    def hold(self) -> None:
+        """Let the prompts refer to the keys and values in here, where these are all of theirs."""
+        if len(self.prefixes) == 1:
+            return
+        for k, (prompt, length) in enumerate(zip(self.prefixes, self.lengths, strict=True)):
+            if length == prompt.layers[0][0].shape[2]:
+                prompt.layers = [
+                    (keys[k, None, :, :length], values[k, None, :, :length]) for keys, values in self.layers
+                ]
+
+    def by_prefix(self, states: Tensor) -> Tensor:
+        """Bring rows into slots: (rows, heads, n, size) becomes (prefixes, heads, slots * n, size)."""
+        states = states.unflatten(0, (len(self.prefixes), -1)) if self.slots is None else states[self.slots]
+        return states.transpose(1, 2).flatten(2, 3)
+
+    def by_row(self, states: Tensor, rows: int) -> Tensor:
+        """Bring slots into rows: (prefixes, heads, slots * n, size) becomes (rows, heads, n, size)."""
+        slots = rows // len(self.prefixes) if self.slots is None else self.slots.shape[1]
+        states = states.unflatten(2, (slots, -1)).transpose(1, 2).flatten(0, 1)
+        return states if self.places is None else states[self.places]
+
+
+def attend(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None = None,
+    scaling: float | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """Compute attention to prefixes and suffix, as transformers' attention functions do.
+
+    Args:
+        module: The attention layer.
+        query: Of the new tokens, shape (rows, heads, new tokens, head size).
+        key: Keys of the suffix, new tokens included, as `batch.GrowingLayer.update` returns them: they carry their
+            prefixes. Shape (rows, key heads, columns, head size).
+        value: Values of the suffix.
+        attention_mask: Not used; the prefixes know what is hidden.
+        scaling: Factor of the scores; by default 1 / sqrt(head size).
+        options: Not used.
+
+    Returns:
+        What attention gives, shape (rows, new tokens, heads, head size), and None in place of its weights.
+    """
+    prefixes, layer = key.shared  # type: ignore[attr-defined]
+    prefixes.calls += 1
+    rows, heads, new, size = query.shape
+    groups = heads // key.shape[1]  # heads of the query that share a head of the keys
+    query = (query * (size**-0.5 if scaling is None else scaling)).reshape(rows, key.shape[1], groups * new, size)
+
+    suffix = (query @ key.transpose(-1, -2)).float()
+    if prefixes.suffix_hidden is not None:
+        suffix.unflatten(2, (groups, new)).masked_fill_(prefixes.suffix_hidden, HIDDEN)
+    highest = suffix.amax(-1, keepdim=True)
+    scores = []
+    for level in prefixes.levels:
+        keys, _ = level.layers[layer]
+        of_level = (level.by_prefix(query) @ keys.transpose(-1, -2)).float()
+        if level.hidden is not None:
+            of_level.unflatten(2, (level.hidden.shape[2], -1)).masked_fill_(level.hidden, HIDDEN)
+        highest = torch.maximum(highest, level.by_row(of_level.amax(-1, keepdim=True), rows))
+        scores.append(of_level)
+
+    weights = suffix.sub_(highest).exp_()
+    total = weights.sum(-1, keepdim=True)
+    output = (weights.to(value.dtype) @ value).float()
+    for level, of_level in zip(prefixes.levels, scores, strict=True):
+        _, values = level.layers[layer]
+        weights = of_level.sub_(level.by_prefix(highest)).exp_()
+        total = total + level.by_row(weights.sum(-1, keepdim=True), rows)
+        output = output + level.by_row((weights.to(values.dtype) @ values).float(), rows)
+    output = (output / total).to(value.dtype)
+    return output.view(rows, heads, new, size).transpose(1, 2), None
+
+
+HIDDEN = torch.finfo(torch.float32).min
+AttentionInterface.register(NAME, attend)
+
+
+@contextmanager
+def shared_attention(model: Any) -> Iterator[None]:
+    """Let the language model of a model compute its attention by `attend`."""
+    text = model.config.get_text_config()
+    before = text._attn_implementation
+    text._attn_implementation = {"": NAME}  # of this part alone, not of those within it
+    try:
+        yield
+    finally:
+        text._attn_implementation = {"": before}
+
+
+def why_not_shared(model: Any) -> str | None:
+    """Return why the rows of this model cannot share their prefixes; None if they can."""
+    text = model.config.get_text_config()
+    layers = DynamicCache(config=text).layers
+    positions = getattr(text, "max_position_embeddings", None) or math.inf
+    if any(layer.sliding_window < positions for layer in layers if isinstance(layer, DynamicSlidingWindowLayer)):
+        return "its attention has a sliding window"
+    plain = (DynamicLayer, DynamicSlidingWindowLayer)
+    if len(layers) != text.num_hidden_layers or any(type(layer) not in plain for layer in layers):
+        return "some of its layers have no keys and values of their own"
+    if any(getattr(text, name, None) for name in ("attn_logit_softcapping", "attention_sinks")):
+        return "its attention scores are changed before the softmax"
+    language = [each for each in model.modules() if isinstance(each, PreTrainedModel) and each.config is text]
+    if not language or not getattr(language[-1], "_can_set_attn_implementation", bool)():
+        return "its attention does not go through transformers' attention interface"
+    return None
