@@ -64,10 +64,10 @@ def pytest_collection_modifyitems(config, items):
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _no_survey_of_the_machine():
-    """The harness asks pip and the drivers about the machine at the end of each run, which takes seconds."""
+def _no_list_of_packages():
+    """The harness notes the machine at the end of each run; its list of what pip installed takes three seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("torch.utils.collect_env.get_pretty_env_info", lambda: "a machine of the tests")
+        patch.setattr("torch.utils.collect_env.get_pip_packages", lambda run: ("pip", ""))
         yield
 
 

@@ -4,8 +4,6 @@ import gzip
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -30,11 +28,10 @@ def statement():
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(lm_eval_run, tmp_path_factory):
     out = tmp_path_factory.mktemp("run")
-    command = [str(Path(sys.executable).parent / "lm_eval"), "--model", "hf-audio", "--output_path", str(out)]
-    command += ["--model_args", "pretrained=ambi-tiny,store=none", "--tasks", ",".join(TASKS), "--log_samples"]
-    done = subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=600, check=False)
+    model = ["--model", "hf-audio", "--model_args", "pretrained=ambi-tiny,store=none"]
+    done = lm_eval_run(*model, "--tasks", ",".join(TASKS), "--log_samples", "--output_path", out, cwd=out)
     assert done.returncode == 0, done.stderr[-3000:]
     return out
 

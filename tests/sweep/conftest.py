@@ -7,7 +7,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -103,21 +103,31 @@ def losing() -> type[Losing]:
     return Losing
 
 
+@contextmanager
+def hide_half_installed_packages() -> Iterator[None]:
+    """A child process would find these without what tests/conftest.py does to make them work."""
+    path = list(sys.path)
+    sys.path[:] = [entry for entry in path if Path(entry).name != "families"]
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+
+
+@pytest.fixture(scope="session")
+def for_children() -> Callable[[], AbstractContextManager[None]]:
+    return hide_half_installed_packages
+
+
 @pytest.fixture(scope="session")
 def run() -> Callable[..., dict[str, str]]:
     """Run cells on an engine and give what failed, and why."""
 
     def run_on(cells: list[Cell], folder: Path, engine: Any, replicas: int = 1) -> dict[str, str]:
         skipped = [cell for cell in cells if results_file(folder, cell)]
-        path = list(sys.path)
-        # A child would find these half-installed packages without what tests/conftest.py does to make them work.
-        sys.path[:] = [entry for entry in path if Path(entry).name != "families"]
-        try:
-            with Progress(cells, skipped, Console(quiet=True)) as progress:
-                run_cells(cells, folder, engine, progress, replicas)
-        finally:
-            engine.close()
-            sys.path[:] = path
+        showing = Progress(cells, skipped, Console(quiet=True))
+        with hide_half_installed_packages(), closing(engine), showing as progress:
+            run_cells(cells, folder, engine, progress, replicas)
         return progress.failures
 
     return run_on

@@ -1,13 +1,10 @@
 """Whole sweeps of ambi-tiny, in processes that are killed, against the stock `lm_eval`."""
 
 import json
-import os
 import pickle
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from support import commands
 
 from ambi_eval.harness.results import read_runs
 from ambi_eval.sweep.local import LocalEngine
@@ -15,20 +12,18 @@ from ambi_eval.sweep.overview import finished_runs
 
 pytestmark = pytest.mark.slow
 
-BIN = Path(sys.executable).parent
 STRATEGIES = ["direct", "sc", "asc", "exact"]
 
 
-def command(*words, cwd):
-    return subprocess.run(
-        [str(BIN / words[0]), *map(str, words[1:])],
-        cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+@pytest.fixture(scope="module")
+def sweep(folder, for_children):
+    """Run `ambi-eval sweep` with these words."""
+
+    def run(*words):
+        with for_children():
+            return commands.ambi_eval("sweep", *words, cwd=folder)
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +32,11 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def stock(folder):
+def stock(lm_eval_run, folder):
     """What the stock command makes of the same tasks, by task."""
     tasks = ",".join(f"ambi_demo_{strategy}" for strategy in STRATEGIES)
-    words = ["lm_eval", "--model", "hf-audio", "--model_args", "pretrained=ambi-tiny,store=none", "--device", "cpu"]
-    done = command(*words, "--tasks", tasks, "--seed", 0, "--log_samples", "--output_path", "stock", cwd=folder)
+    words = ["--model", "hf-audio", "--model_args", "pretrained=ambi-tiny,store=none", "--device", "cpu"]
+    done = lm_eval_run(*words, "--tasks", tasks, "--seed", 0, "--log_samples", "--output_path", "stock", cwd=folder)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(next((folder / "stock").rglob("results_*.json")).read_text())["results"]
 
@@ -161,7 +156,7 @@ class TestRay:
 
 class TestCommand:
     @pytest.fixture(scope="class")
-    def half_broken(self, folder, write_grid):
+    def half_broken(self, folder, write_grid, sweep):
         """A grid of a run that works and one whose audio is not there."""
         (folder / "clips.jsonl").write_text('{"id": "1", "audio": "gone.wav", "votes": {"calm": 2}}')
         (folder / "mine.yaml").write_text(
@@ -169,7 +164,7 @@ class TestCommand:
             "labels: [calm, sad]\nmanifest: clips.jsonl\n"
         )
         file = write_grid(folder, strategies=["direct"], tasks=["mine.yaml"], limit=3)
-        return file, command("ambi-eval", "sweep", file, "-o", "half", cwd=folder)
+        return file, sweep(file, "-o", "half")
 
     def test_what_fails_twice_is_reported_and_the_rest_is_done(self, half_broken, folder):
         done = half_broken[1]
@@ -183,16 +178,16 @@ class TestCommand:
         assert [run.model for run in read_runs(folder / "half" / "tiny" / "ambi_demo_direct")] == ["ambi-tiny"]
         assert "direct" in (folder / "half" / "report.html").read_text()
 
-    def test_a_dry_run_shows_the_cost_and_does_nothing(self, half_broken, folder):
-        done = command("ambi-eval", "sweep", half_broken[0], "-o", "dry", "--dry-run", cwd=folder)
+    def test_a_dry_run_shows_the_cost_and_does_nothing(self, half_broken, folder, sweep):
+        done = sweep(half_broken[0], "-o", "dry", "--dry-run")
         assert done.returncode == 0, done.stderr
         assert "tokens, at most" in done.stdout
         assert "384" in done.stdout, "three answers of at most 128 tokens"
         assert not (folder / "dry").exists()
 
-    def test_a_probe_measures_the_tokens(self, folder, write_grid):
+    def test_a_probe_measures_the_tokens(self, folder, write_grid, sweep):
         file = write_grid(strategies=["direct", "sc"], limit=20)
-        done = command("ambi-eval", "sweep", file, "-o", "probed", "--dry-run", "--probe", 2, cwd=folder)
+        done = sweep(file, "-o", "probed", "--dry-run", "--probe", 2)
         assert done.returncode == 0, done.stderr[-3000:]
         assert "tokens, as probed" in done.stdout
         rows = {row[1].strip(): row for row in (line.split("│") for line in done.stdout.splitlines()) if len(row) > 4}
@@ -212,8 +207,8 @@ class TestCommand:
             (["--engine", "ray", "--address", "127.0.0.1:1"], "no Ray cluster at '127.0.0.1:1'"),
         ],
     )
-    def test_a_mistake_is_one_line_and_exit_code_2(self, folder, write_grid, options, message):
-        done = command("ambi-eval", "sweep", write_grid(), "-o", "mistaken", *options, cwd=folder)
+    def test_a_mistake_is_one_line_and_exit_code_2(self, write_grid, sweep, options, message):
+        done = sweep(write_grid(), "-o", "mistaken", *options)
         assert done.returncode == 2
         assert message in done.stderr
         assert "Traceback" not in done.stderr
