@@ -102,7 +102,7 @@ def print_cost(arguments: argparse.Namespace) -> None:
         cells = read_grid(arguments.grid)
     rows: dict[str, list[Any]] = {}
     for cell in cells:
-        row = rows.setdefault(f"{cell.model.name}, {cell.task.rpartition(f'{cell.corpus}_')[2]}", [0, 0, 0, 0])
+        row = rows.setdefault(f"{cell.model_name}, {cell.task.rpartition(f'{cell.corpus}_')[2]}", [0, 0, 0, 0])
         tokens = cell.answers * cell.max_tokens
         for column, value in enumerate((cell.clips, cell.answers, tokens, tokens if cell.model.gpus else 0)):
             row[column] += value

@@ -30,6 +30,7 @@ PLAIN_WORDS = {
     "greater_than_equal": "at least {ge}",
     "less_than": "less than {lt}",
     "less_than_equal": "at most {le}",
+    "string_pattern_mismatch": "text like {pattern}",
     "string_too_short": "text of at least {min_length} character(s)",
     "string_too_long": "text of at most {max_length} characters",
     "too_short": "at least {min_length} of them",
@@ -105,7 +106,8 @@ def _clause(kind: type[BaseModel], path: tuple[Any, ...], errors: list[ErrorDeta
     """Return what is wrong with one key; `errors` holds several where the key may have one of several types."""
     first, key = errors[0], ".".join(map(str, path))
     if first["type"] == "extra_forbidden":
-        hint = did_you_mean(str(path[-1]), _known_keys(kind, path[:-1]))
+        known = _known_keys(kind, path[:-1])
+        hint = did_you_mean(str(path[-1]), known) or f" ({', '.join(sorted(known))})"
         return f"unknown key '{key}'{hint}"
     if first["type"] == "missing":
         return f"the key '{key}' is missing"

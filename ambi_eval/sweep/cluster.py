@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ambi_eval.config.grid import GridModel
 from ambi_eval.errors import AmbiError
 from ambi_eval.paths import data_dir
-from ambi_eval.sweep.grid import Model
 from ambi_eval.sweep.jobs import Event, Job, run_job
 
 POLL_SECONDS = 0.5
@@ -22,11 +22,11 @@ class RayEngine:
     could be lost with its process, and Ray need not repeat one: the sweep does, with those cells that are missing.
     """
 
-    def __init__(self, models: Sequence[Model], address: str | None = None) -> None:
+    def __init__(self, models: Mapping[str, GridModel], address: str | None = None) -> None:
         """Connect to a cluster.
 
         Args:
-            models: The models that are to run.
+            models: The models that are to run, by name.
             address: Of a running cluster, or `auto` for the one that this machine belongs to; None starts one on this
                 machine alone.
 
@@ -54,12 +54,12 @@ class RayEngine:
                 "machine alone"
             ) from error
         there = ray.cluster_resources().get("GPU", 0)
-        for model in models:
+        for name, model in models.items():
             if model.gpus > there:
                 self.close()
                 raise AmbiError(
-                    f"the model {model.name} takes {model.gpus:g} GPU, the Ray cluster has {there:g}: say how many in "
-                    f"the grid (models: {model.name}: gpus: 0)"
+                    f"the model {name} takes {model.gpus:g} GPU, the Ray cluster has {there:g}: say how many in "
+                    f"the grid (models: {name}: gpus: 0)"
                 )
         # On this machine: with any other one it could be lost, and the sweep with it.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)

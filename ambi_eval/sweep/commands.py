@@ -78,7 +78,7 @@ def _engine(name: str, address: str | None, cells: Sequence[Cell]) -> Engine:
     from ambi_eval.sweep.cluster import RayEngine
     from ambi_eval.sweep.local import LocalEngine
 
-    models = list({cell.model.name: cell.model for cell in cells}.values())
+    models = {cell.model_name: cell.model for cell in cells}
     return RayEngine(models, address) if name == "ray" else LocalEngine()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import inspect
+import hashlib
 import json
 import logging
 import os
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ambi_eval.errors import AmbiError
-from ambi_eval.sweep.grid import Cell, Model
+from ambi_eval.sweep.grid import Cell, model_class, our_arguments
 
 HEARTBEAT_SECONDS = 1.0
 # Written last into the folder of a cell: where it stands, the results are whole.
@@ -83,13 +83,17 @@ def is_done(folder: Path, cell: Cell) -> bool:
 
 
 def results_file(folder: Path, cell: Cell) -> Path | None:
-    """Return the harness's results file of a cell, None if it is not there or is of another configuration."""
+    """Return the harness's results file of a cell; None if it is missing, changed, or of another configuration."""
     try:
         done = json.loads((folder / cell.name / DONE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        whole = all(_digest(folder / cell.name / name) == digest for name, digest in done["files"].items())
+        return folder / cell.name / done["results"] if whole and done["identity"] == cell.identity else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    file = folder / cell.name / done["results"]
-    return file if done["identity"] == cell.identity and file.is_file() else None
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def run_job(job: Job, report: Report) -> None:
@@ -120,18 +124,6 @@ def _failure(worker: _Worker, cell: Cell) -> str:
     return ""
 
 
-def takes_store(model: Model) -> bool:
-    """Return whether a model keeps its answers in a candidate store."""
-    return "store" in inspect.signature(_kind(model)).parameters
-
-
-def _kind(model: Model) -> Any:
-    import lm_eval.models  # noqa: F401 - fills the registry
-    from lm_eval.api.registry import get_model
-
-    return get_model(model.model)
-
-
 class _Worker:
     """Runs cells as the stock `lm_eval` does, except that the model is loaded once for all of them."""
 
@@ -142,7 +134,7 @@ class _Worker:
 
     @cached_property
     def model_args(self) -> dict[str, Any]:
-        store = {"store": str(self.job.store)} if takes_store(self.model) else {}
+        store = {"store": str(self.job.store)} if our_arguments(self.model) else {}
         return {**self.model.model_args, **store}
 
     @cached_property
@@ -150,7 +142,7 @@ class _Worker:
         from lm_eval.utils import set_torch_seed
 
         set_torch_seed(self.seed)  # as the harness does before it loads a model
-        return _kind(self.model).create_from_arg_obj(self.model_args, {"batch_size": self.model.batch_size})
+        return model_class(self.model).create_from_arg_obj(self.model_args, {"batch_size": self.model.batch_size})
 
     def run(self, cell: Cell) -> None:
         from lm_eval import simple_evaluate
@@ -206,8 +198,14 @@ class _Worker:
         folder = self.job.folder / cell.name
         file = next(folder.rglob(f"results_{tracker.date_id}.json"))
         read_runs(file)  # the harness only logs it when it cannot write; what can be read back is there
+        files = [file, *file.parent.glob(f"samples_*_{tracker.date_id}.jsonl")]
+        note = {
+            "results": str(file.relative_to(folder)),
+            "files": {str(each.relative_to(folder)): _digest(each) for each in files},
+            "identity": cell.identity,
+        }
         done = folder / f"{DONE}.part"
-        done.write_text(json.dumps({"results": str(file.relative_to(folder)), "identity": cell.identity}, indent=1))
+        done.write_text(json.dumps(note, indent=1))
         done.replace(folder / DONE)
 
 

@@ -57,7 +57,7 @@ def finished_runs(cells: Sequence[Cell], folder: Path) -> list[Run]:
     together: dict[tuple[str, int, str], list[Run]] = {}
     for cell in cells:
         if file := results_file(folder, cell):
-            key = (cell.model.name, cell.seed, str(cell.metadata))
+            key = (cell.model_name, cell.seed, str(cell.metadata))
             together.setdefault(key, []).extend(read_runs(file))
     seeds = {cell.seed for cell in cells}
     return [

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from ambi_eval.errors import AmbiError
 from ambi_eval.inference.store import merge
-from ambi_eval.sweep.grid import Cell, by_group
-from ambi_eval.sweep.jobs import Event, Job, is_done, takes_store
+from ambi_eval.sweep.grid import Cell, by_group, our_arguments
+from ambi_eval.sweep.jobs import Event, Job, is_done
 from ambi_eval.sweep.progress import Progress
 
 ATTEMPTS = 2
@@ -46,10 +46,10 @@ def run_cells(cells: Sequence[Cell], folder: Path, engine: Engine, progress: Pro
     Raises:
         AmbiError: If a model that is to be replicated keeps no store.
     """
-    for model in {cell.model.name: cell.model for cell in cells}.values():
-        if replicas > 1 and not takes_store(model):
+    for name, model in {cell.model_name: cell.model for cell in cells}.items():
+        if replicas > 1 and our_arguments(model) is None:
             raise AmbiError(
-                f"the model {model.name} ({model.model}) keeps no candidate store, through which replicas share their "
+                f"the model {name} ({model.model}) keeps no candidate store, through which replicas share their "
                 "answers: leave out --replicas"
             )
     missing = [cell for cell in cells if not is_done(folder, cell)]

@@ -1,6 +1,9 @@
+import numpy as np
 import pytest
+import soundfile
 from support import ROOT
 
+from ambi_eval import paths
 from ambi_eval.config.load import load_corpus
 from ambi_eval.corpora.manifest import Clip, write_manifest
 from ambi_eval.errors import AmbiError
@@ -42,6 +45,8 @@ class TestCells:
         (tmp_path / "clips.jsonl").write_text(
             '{"id": "1", "audio": "1.wav", "votes": {"calm": 2}}\n{"id": "2", "audio": "2.wav", "votes": {"sad": 1}}'
         )
+        for name in ("1.wav", "2.wav"):
+            soundfile.write(tmp_path / name, np.zeros(1600), 16000)
         (tmp_path / "mine.yaml").write_text("task: mine\nstrategy: sc\nlabels: [calm, sad]\nmanifest: clips.jsonl\n")
         cells = read_grid(write_grid(tmp_path, tasks=["mine.yaml"]))
         assert names(cells) == ["tiny/ambi_demo_sc.seed-0", "tiny/mine.seed-0"]
@@ -106,41 +111,103 @@ class TestIdentity:
         same = next(cell for cell in grid(**{"models": {"tiny": TINY}, **given}) if cell.name == plain.name)
         assert same.identity == plain.identity
 
+    def test_it_changes_with_the_sound_behind_the_same_path(self, write_grid, tmp_path):
+        own_corpus(tmp_path, "mine")
+        file = write_grid(tmp_path, corpora=None, strategies=None, tasks=["mine.yaml"])
+        before = read_grid(file)[0].identity
+        assert read_grid(file)[0].identity == before
+        soundfile.write(tmp_path / "1.wav", np.full(1600, 0.5), 16000)
+        assert read_grid(file)[0].identity != before
+
+    def test_it_changes_with_the_weights_in_the_same_folder(self, write_grid, tmp_path):
+        for name in ("config.json", "model.safetensors"):
+            (tmp_path / name).write_bytes((paths.tasks_dir().parent / "ambi_eval/demo/ambi-tiny" / name).read_bytes())
+        file = write_grid(models={"tiny": {"model_args": {"pretrained": str(tmp_path)}}})
+        before = read_grid(file)[0].identity
+        content = bytearray((tmp_path / "model.safetensors").read_bytes())
+        content[-1] ^= 1
+        (tmp_path / "model.safetensors").write_bytes(content)
+        assert read_grid(file)[0].identity != before
+
     def test_of_what_is_not_sampled_it_does_not_depend_on_the_seed(self, grid):
         one, other = (grid(strategies=["direct"], seeds=[seed])[0] for seed in (1, 2))
         assert (one.name, one.identity) == (other.name, other.identity)
 
 
+def own_corpus(folder, task, name="mine"):
+    (folder / "clips.jsonl").write_text('{"id": "1", "audio": "1.wav", "votes": {"calm": 2}}')
+    (folder / f"{name}.yaml").write_text(f"task: {task}\nstrategy: sc\nlabels: [calm, sad]\nmanifest: clips.jsonl\n")
+    soundfile.write(folder / "1.wav", np.zeros(1600), 16000)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        ({"a": "mine", "b": "mine"}, r"a\.yaml and .*b\.yaml are both called 'mine'; give one another name"),
+        ({"a": "ambi_demo_sc"}, r"ambi_demo_sc\.yaml and .*a\.yaml are both called 'ambi_demo_sc'"),
+        ({"a": "../mine"}, r"a\.yaml: task is '../mine'; a grid needs letters, digits"),
+    ],
+)
+def test_the_names_of_tasks_are_names_of_folders_and_different(write_grid, tmp_path, tasks, message):
+    for name, task in tasks.items():
+        own_corpus(tmp_path, task, name)
+    with pytest.raises(AmbiError, match=message):
+        read_grid(write_grid(tmp_path, tasks=[f"{name}.yaml" for name in tasks]))
+
+
+def test_an_audio_file_that_is_missing_is_said_before_anything_runs(write_grid, tmp_path):
+    own_corpus(tmp_path, "mine")
+    (tmp_path / "1.wav").unlink()
+    with pytest.raises(AmbiError, match=r"1\.wav: there is no such audio file"):
+        read_grid(write_grid(tmp_path, tasks=["mine.yaml"]))
+
+
 MISTAKES = [
     ({"model": {}}, r"grid\.yaml: unknown key 'model', did you mean 'models'\?"),
-    ({"models": None}, "a grid needs `models`"),
-    ({"models": ["tiny"]}, r"models must be `name: \.\.\.` lines, it is \['tiny'\]"),
-    ({"models": {"a/b": TINY}}, "models: a/b: a model's name is the name of a folder"),
-    ({"models": {"tiny": {"args": {}}}}, "models: tiny: unknown key 'args' .batch_size, gpus, model, model_args"),
+    ({"models": None}, "the key 'models' is missing"),
+    ({"models": {}}, "models is {}; it must be at least 1"),
+    ({"models": ["tiny"]}, r"models is \['tiny'\]; it must be `key: value` lines"),
+    ({"models": {"a/b": TINY}}, "models.a/b is 'a/b'; it must be the name of a folder"),
+    ({"models": {"..": TINY}}, "models... is '..'; it must be the name of a folder"),
+    ({"models": {"stores": TINY}}, "models.stores is 'stores'; it must be another name"),
+    ({"models": {"tiny": {"args": {}}}}, "unknown key 'models.tiny.args' .batch_size, gpus, model, model_args"),
+    ({"models": {"tiny": {**TINY, "gpus": -1}}}, "models.tiny.gpus is -1; it must be at least 0"),
+    (
+        {"models": {"tiny": {**TINY, "batch_size": "many"}}},
+        "models.tiny.batch_size is 'many'; it must be a whole number",
+    ),
     (
         {"models": {"tiny": {"model": "hf-adio"}}},
         "models: tiny: lm_eval has no model 'hf-adio', did you mean 'hf-audio'",
     ),
-    ({"models": {"tiny": {"model_args": "pretrained=ambi-tiny"}}}, "model_args must be `key: value` lines"),
-    ({"models": {"tiny": {"model_args": {"dtipe": "bf16"}}}}, "model_args: unknown key 'dtipe', did you mean 'dtype'"),
-    ({"models": {"tiny": {"model_args": {"store": "x"}}}}, "take 'store' out of model_args"),
-    ({"models": {"tiny": {"model_args": {"seed": 1}}}}, "take 'seed' out of model_args"),
+    (
+        {"models": {"tiny": {"model_args": "pretrained=ambi-tiny"}}},
+        "model_args is 'pretrained=ambi-tiny'; it must be `key: value` lines",
+    ),
+    (
+        {"models": {"tiny": {"model_args": {"pretrained": "ambi-tiny", "dtipe": "bf16"}}}},
+        "model_args: unknown key 'dtipe', did you mean 'dtype'",
+    ),
+    ({"models": {"tiny": {"model_args": {"store": "x"}}}}, "it must be without 'store', which the sweep sets"),
+    ({"models": {"tiny": {"model_args": {"seed": 1}}}}, "it must be without 'seed', which the sweep sets"),
     (
         {"models": {"tiny": {**TINY, "strategies": ["dirct"]}}},
-        "tiny: no strategy 'dirct', did you mean 'direct'",
+        "tiny.strategies.0 is 'dirct'; it must be one of ours: .*, did you mean 'direct'",
     ),
-    ({"strategies": ["scc"]}, "no strategy 'scc', did you mean 'sc'"),
-    ({"strategies": "sc"}, "strategies must be a list, it is 'sc'"),
-    ({"strategies": None}, "a grid needs `models`, and either `corpora` and `strategies` or `tasks`"),
-    ({"corpora": ["demoo"]}, "no corpus 'demoo', did you mean 'demo'"),
+    ({"strategies": ["scc"]}, "strategies.0 is 'scc'; it must be one of ours: .*, did you mean 'sc'"),
+    ({"strategies": "sc"}, "strategies is 'sc'; it must be a list"),
+    ({"strategies": None}, "a grid needs either `corpora` and `strategies` or `tasks`"),
+    ({"corpora": ["demoo"]}, "corpora.0 is 'demoo'; it must be one of ours: .*, did you mean 'demo'"),
     ({"corpora": ["iemocap"]}, "no manifest of iemocap .* make it with ambi-eval prepare iemocap"),
     ({"tasks": ["none.yaml"]}, r"none\.yaml is not there"),
-    ({"seeds": ["x"]}, r"seeds must be whole numbers, they are \['x'\]"),
-    ({"metadata": [{"repeat": 5}]}, "metadata: unknown key 'repeat', did you mean 'repeats'"),
-    ({"metadata": ["silence"]}, "metadata: there must be `key: value` lines, there is 'silence'"),
+    ({"seeds": ["x"]}, "seeds.0 is 'x'; it must be a whole number"),
+    ({"seeds": [-1]}, "seeds.0 is -1; it must be at least 0"),
+    ({"seeds": [2**32]}, "seeds.0 is 4294967296; it must be less than 4294967296"),
+    ({"metadata": [{"repeat": 5}]}, "it must be keys of --metadata: 'repeat' is none, did you mean 'repeats'"),
+    ({"metadata": ["silence"]}, "metadata.0 is 'silence'; it must be `key: value` lines"),
     ({"metadata": [{"control": "quiet"}]}, "control is 'quiet'"),
-    ({"limit": 0}, "limit is 0; it must be at least 1 clip"),
-    ({"limit": "all"}, "limit must be a whole number, it is 'all'"),
+    ({"limit": 0}, "limit is 0; it must be at least 1"),
+    ({"limit": "all"}, "limit is 'all'; it must be a whole number"),
 ]
 
 
@@ -156,8 +223,9 @@ def test_the_grids_that_are_shipped_are_right(monkeypatch, tmp_path):
         labels = load_corpus(corpus).labels
         clips = [Clip(id="1", audio="1.wav", votes=dict.fromkeys(labels, 1.0), speaker="a", session="1")]
         write_manifest(tmp_path / corpus / "manifest.parquet", clips)
+        soundfile.write(tmp_path / corpus / "1.wav", np.zeros(1600), 16000)
     grids = ROOT / "grids"
     paper = read_grid(grids / "paper.yaml")
-    assert len({cell.model.name for cell in paper}) == 8
+    assert len({cell.model_name for cell in paper}) == 8
     assert len(paper) == 3 * (2 * 6 + 6 * 2)
     assert {cell.corpus for cell in read_grid(grids / "demo.yaml")} == {"demo"}

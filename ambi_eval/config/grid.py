@@ -1,0 +1,110 @@
+"""`Grid`: what the YAML of a sweep may say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from ambi_eval.config.load import corpus_files, strategy_names
+from ambi_eval.config.settings import Settings
+from ambi_eval.config.task_settings import OVERRIDES
+from ambi_eval.errors import did_you_mean
+
+# The sweep sets these itself: one store for each model and corpus, and the seeds of the grid.
+SET_BY_THE_SWEEP = ("store", "seed")
+# Folders that the sweep makes for itself beside those of the models.
+OWN_FOLDERS = ("stores", "probe")
+
+
+def _corpus(name: str) -> str:
+    known = corpus_files()
+    if name not in known:
+        raise ValueError(f"one of ours: {', '.join(known)}{did_you_mean(name, known)}")
+    return name
+
+
+def _strategy(name: str) -> str:
+    known = strategy_names()
+    if name not in known:
+        raise ValueError(f"one of ours: {', '.join(known)}{did_you_mean(name, known)}")
+    return name
+
+
+def _folder(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,99}", name):
+        raise ValueError("the name of a folder: at most 100 letters, digits, '-', '_' and '.'")
+    if name in OWN_FOLDERS:
+        raise ValueError("another name: the sweep keeps its own files in a folder of this one")
+    return name
+
+
+def _arguments(given: Any) -> Any:
+    for key in SET_BY_THE_SWEEP:
+        if isinstance(given, Mapping) and key in given:
+            raise ValueError(f"without '{key}', which the sweep sets")
+    return given
+
+
+def _override(given: Any) -> Any:
+    for key in given if isinstance(given, Mapping) else ():
+        if key not in OVERRIDES:
+            raise ValueError(f"keys of --metadata: '{key}' is none{did_you_mean(str(key), OVERRIDES)}")
+    return given
+
+
+Corpus = Annotated[str, AfterValidator(_corpus)]
+Strategy = Annotated[str, AfterValidator(_strategy)]
+ModelName = Annotated[str, AfterValidator(_folder)]
+Override = Annotated[dict[str, Any], BeforeValidator(_override)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy takes
+
+
+class GridModel(Settings):
+    """A model of the grid."""
+
+    model: Annotated[str, Field(description="The harness's name for its kind, as after `lm_eval --model`.")] = (
+        "hf-audio"
+    )
+    model_args: Annotated[
+        dict[str, Any], BeforeValidator(_arguments), Field(description="As after `--model_args`.")
+    ] = {}
+    batch_size: Annotated[int, Field(ge=1)] | Annotated[str, Field(pattern=r"^auto(:\d+)?$")] = Field(
+        1, description="As after `--batch_size`."
+    )
+    gpus: Annotated[
+        float,
+        Field(ge=0, description="GPUs of one replica where an engine shares them out; a part of one may be enough."),
+    ] = 1
+    strategies: Annotated[
+        list[Strategy] | None, Field(description="Those of the grid's strategies that it runs; by default all.")
+    ] = None
+
+
+class Grid(Settings):
+    """Models, each with each corpus and strategy, each with each seed and override."""
+
+    models: Annotated[
+        dict[ModelName, GridModel], Field(min_length=1, description="The models, by the names of their folders.")
+    ]
+    corpora: Annotated[list[Corpus], Field(description="Corpora of ours.")] = []
+    strategies: Annotated[list[Strategy], Field(description="Strategies of ours; each runs on each corpus.")] = []
+    tasks: Annotated[list[str], Field(description="Task files of one's own, relative to the grid's file.")] = []
+    seeds: Annotated[
+        list[Seed], Field(min_length=1, description="As after `--seed`; one run for each where answers are sampled.")
+    ] = [0]
+    metadata: Annotated[
+        list[Override],
+        Field(min_length=1, description="As after `--metadata`; one run for each that has an effect."),
+    ] = [{}]
+    limit: Annotated[int | None, Field(ge=1, description="The first clips of each task, so many; by default all.")] = (
+        None
+    )
+
+    @model_validator(mode="after")
+    def _runs_something(self) -> Grid:
+        if not self.tasks and not (self.corpora and self.strategies):
+            raise ValueError("a grid needs either `corpora` and `strategies` or `tasks`")
+        return self
