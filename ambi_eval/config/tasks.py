@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from ambi_eval.config.load import corpus_files, strategy_names
+from ambi_eval.config.load import corpus_files, read_yaml, strategy_names
 from ambi_eval.paths import tasks_dir
 
 HEADER = "# Written by `python -m ambi_eval.config.tasks`."
@@ -36,6 +36,11 @@ def generated_files() -> dict[Path, str]:
         [f"ambi_{corpus}" for corpus in corpus_files() if corpus not in SIMULATED],
         "Every task on people's votes (the demo is not among them: its raters are simulated).",
     )
+    files[tasks_dir() / "ambi_open.yaml"] = _group(
+        "ambi_open",
+        [f"ambi_{corpus}" for corpus, base in corpus_files().items() if _is_open(base)],
+        "Every task on a corpus that needs no signature.",
+    )
     files[tasks_dir() / "ambi_paper.yaml"] = _group(
         "ambi_paper",
         [f"ambi_{corpus}_{strategy}" for corpus in PAPER_CORPORA for strategy in PAPER_STRATEGIES],
@@ -55,6 +60,11 @@ def stale_files() -> list[Path]:
 def _group(name: str, members: Iterable[str], about: str = "") -> str:
     lines = [HEADER, *([f"# {about}"] if about else []), f"group: {name}", "task:"]
     return "\n".join([*lines, *(f"  - {member}" for member in members), "metadata: {version: 1.0}\n"])
+
+
+def _is_open(base: Path) -> bool:
+    """Return whether the YAML of a corpus says `metadata: {open: true}`: nobody has to sign anything for it."""
+    return bool(read_yaml(base).get("metadata", {}).get("open"))
 
 
 def write() -> None:

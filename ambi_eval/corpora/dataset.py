@@ -6,10 +6,10 @@ from pathlib import Path
 
 import datasets
 
-from ambi_eval.corpora.manifest import read_manifest
+from ambi_eval.corpora.manifest import COLUMNS, NUMBERS, read_manifest
 from ambi_eval.corpora.registry import ensure_manifest
 
-_TEXTS = ("speaker", "sex", "session", "dialogue", "style", "sentence", "transcript", "split", "acted", "release")
+_TEXTS = tuple(name for name in COLUMNS if name not in ("id", "audio", "votes", "ratings", "folds", *NUMBERS))
 
 
 def load_corpus(name: str, *, decode: bool = False) -> datasets.Dataset:
@@ -24,8 +24,8 @@ def load_corpus(name: str, *, decode: bool = False) -> datasets.Dataset:
     Returns:
         A data set with the columns `id`, `audio` (None: known by its votes alone), `votes` (votes of every label of the
         corpus), `ratings` (rater and labels, empty where the corpus does not publish them), `start` and `end` (seconds
-        in the audio file, None: its beginning, its end), `age`, and the texts `speaker`, `split`, `transcript` and so
-        on as in the manifest.
+        in the audio file, None: its beginning, its end), and `speaker`, `split`, `transcript` and so on as in the
+        manifest.
 
     Raises:
         AmbiError: If there is no such corpus, it is not prepared, or its manifest is broken.
@@ -39,14 +39,14 @@ def load_corpus(name: str, *, decode: bool = False) -> datasets.Dataset:
         "audio": [clip.audio for clip in clips],
         "votes": [{label: clip.votes.get(label, 0.0) for label in labels} for clip in clips],
         "ratings": [[{"rater": each.rater, "labels": each.labels} for each in clip.ratings] for clip in clips],
-        **{column: [getattr(clip, column) for clip in clips] for column in ("start", "end", "age", *_TEXTS)},
+        **{column: [getattr(clip, column) for clip in clips] for column in (*NUMBERS, *_TEXTS)},
     }
     features = {
         "id": text,
         "audio": text,
         "votes": dict.fromkeys(labels, number),
         "ratings": datasets.List({"rater": text, "labels": datasets.List(text)}),
-        **dict.fromkeys(("start", "end", "age"), number),
+        **dict.fromkeys(NUMBERS, number),
         **dict.fromkeys(_TEXTS, text),
     }
     corpus = datasets.Dataset.from_dict(columns, features=datasets.Features(features))

@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -30,10 +30,18 @@ class Rating:
     Attributes:
         rater: The rater's name in the corpus.
         labels: Every label that the rater chose; most raters choose one.
+        arousal: How active the voice sounds to the rater, on the scale of the corpus.
+        valence: How pleasant.
+        dominance: How dominant.
+        intensity: How strong the emotion is.
     """
 
     rater: str
     labels: tuple[str, ...]
+    arousal: float | None = None
+    valence: float | None = None
+    dominance: float | None = None
+    intensity: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +56,7 @@ class Clip:
         end: Where the clip ends in its audio file, in seconds; None means at its end.
         speaker: Who speaks; clips of one speaker are not independent. None: unknown.
         sex: `female` or `male`, as the corpus states it.
-        dialogue: The conversation that the clip was cut from.
+        dialogue: The conversation, podcast or tape that the clip was cut from.
         session: The recording session; speakers of one session talk to each other.
         style: `scripted` or `improvised`.
         sentence: Code of the sentence, in corpora where many speakers read the same ones.
@@ -58,6 +66,11 @@ class Clip:
         sha256: Hexadecimal SHA-256 of the whole audio file.
         release: The release of the corpus that the clip was read from.
         age: The speaker's age in years.
+        consensus: The label that the authors of the corpus settled on, in the words of the labels.
+        arousal: Mean rating of how active the voice sounds, as published, on the scale of the corpus.
+        valence: The same of how pleasant.
+        dominance: The same of how dominant.
+        folds: Named partitions of the corpus -> the part that the clip is in, such as `train`.
         ratings: The single ratings behind the votes, where the corpus publishes them.
     """
 
@@ -78,6 +91,11 @@ class Clip:
     sha256: str | None = None
     release: str | None = None
     age: float | None = None
+    consensus: str | None = None
+    arousal: float | None = None
+    valence: float | None = None
+    dominance: float | None = None
+    folds: dict[str, str] = field(default_factory=dict)
     ratings: tuple[Rating, ...] = ()
 
 
@@ -96,12 +114,12 @@ class Manifest(list[Clip]):
 
 
 COLUMNS = tuple(field.name for field in fields(Clip))
-_TYPES = dict.fromkeys(COLUMNS, pa.string()) | {
-    "start": pa.float64(),
-    "end": pa.float64(),
-    "age": pa.float64(),
-    "ratings": pa.list_(pa.struct([("rater", pa.string()), ("labels", pa.list_(pa.string()))])),
-}
+NUMBERS = ("start", "end", "age", "arousal", "valence", "dominance")
+# Columns that hold a value for each of several names, which differ from corpus to corpus; null: not mentioned.
+_STRUCTS = {"votes": pa.float64(), "folds": pa.string()}
+RATED_NUMBERS = tuple(field.name for field in fields(Rating)[2:])
+_RATING = {"rater": pa.string(), "labels": pa.list_(pa.string()), **dict.fromkeys(RATED_NUMBERS, pa.float64())}
+_TYPES = dict.fromkeys(COLUMNS, pa.string()) | dict.fromkeys(NUMBERS, pa.float64())
 
 
 # The key of the parquet file's metadata that holds `Manifest.about`, as JSON.
@@ -124,8 +142,12 @@ def write_manifest(path: Path, clips: Iterable[Clip], about: Mapping[str, Any] |
     """
     ordered = sorted(clips, key=lambda clip: clip.id)
     columns: dict[str, list[Any]] = {name: [getattr(clip, name) for clip in ordered] for name in COLUMNS}
-    columns["ratings"] = [[{"rater": r.rater, "labels": r.labels} for r in ratings] for ratings in columns["ratings"]]
+    columns["ratings"] = [
+        [{name: getattr(rating, name) for name in _RATING} for rating in ratings] for ratings in columns["ratings"]
+    ]
     table = _checked(path, columns)
+    if not table["folds"].type.num_fields:
+        table = table.drop_columns(["folds"])  # parquet has no struct without fields
     if about:
         table = table.replace_schema_metadata({_ABOUT: json.dumps(about, ensure_ascii=False)})
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
@@ -245,18 +267,41 @@ def _checked(path: Path, columns: Mapping[str, pa.ChunkedArray | list[Any]]) -> 
 def _typed(path: Path, name: str, values: pa.ChunkedArray | list[Any]) -> pa.Array:
     try:
         array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else pa.array(values)
-        if name != "votes":
-            return array.cast(_TYPES[name])
-        if not pa.types.is_struct(array.type):
-            raise AmbiError(
-                f"{path}, column 'votes': write the votes of a clip as label and count, not as {array.type}."
-            )
-        labels = sorted(field.name for field in array.type)
-        _refuse_doubled(path, "label", labels)
-        counts = [array.flatten()[array.type.get_field_index(label)].cast(pa.float64()) for label in labels]
-        return pa.StructArray.from_arrays(counts, labels) if labels else array
+        if name == "ratings":
+            return _typed_ratings(path, array)
+        return _typed_struct(path, name, array) if name in _STRUCTS else array.cast(_TYPES[name])
     except pa.ArrowException as error:
         raise AmbiError(f"{path}, column '{name}': {error}.") from error
+
+
+def _typed_struct(path: Path, name: str, array: pa.Array) -> pa.Array:
+    if pa.types.is_null(array.type) and name != "votes":
+        array = array.cast(pa.struct([]))
+    if not pa.types.is_struct(array.type):
+        raise AmbiError(
+            f"{path}, column '{name}': write the votes of a clip as label and count, not as {array.type}."
+            if name == "votes"
+            else f"{path}, column '{name}': write each partition and the part that the clip is in, not {array.type}."
+        )
+    names = sorted(field.name for field in array.type)
+    _refuse_doubled(path, "label" if name == "votes" else "partition", names)
+    values = [array.flatten()[array.type.get_field_index(each)].cast(_STRUCTS[name]) for each in names]
+    return pa.StructArray.from_arrays(values, names) if names else array
+
+
+def _typed_ratings(path: Path, array: pa.Array) -> pa.Array:
+    """Return the ratings with all attributes of `Rating`, null where the file does not have them."""
+    kind = pa.struct(list(_RATING.items()))
+    if pa.types.is_null(array.type) or pa.types.is_null(array.type.value_type):
+        return array.cast(pa.list_(kind))
+    there = {field.name: array.flatten().field(field.name) for field in array.type.value_type}
+    for name in there.keys() - _RATING.keys():
+        raise AmbiError(f"{path}, column 'ratings': a rating has no '{name}'{did_you_mean(name, _RATING)}.")
+    nulls = pa.nulls(len(array.flatten()))
+    columns = [there.get(name, nulls).cast(each) for name, each in _RATING.items()]
+    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+    return pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(columns, fields=list(kind)))
 
 
 def _check_ids(path: Path, ids: list[str | None]) -> None:
@@ -298,25 +343,30 @@ def _check_spans(path: Path, table: pa.Table) -> None:
 
 def _clips(table: pa.Table, folder: Path) -> list[Clip]:
     columns: dict[str, Sequence[Any]] = {
-        name: table[name].to_pylist() for name in COLUMNS if name not in ("votes", "ratings")
+        name: table[name].to_pylist() for name in COLUMNS if name not in (*_STRUCTS, "ratings")
     }
     # Not `folder / audio`: a quarter of a million Path objects take longer than reading the file.
     columns["audio"] = [audio and os.path.join(folder, audio) for audio in columns["audio"]]  # noqa: PTH118
-    votes = table["votes"].combine_chunks()
-    labels = [field.name for field in votes.type]
-    columns["votes"] = [
-        {label: count for label, count in zip(labels, counts, strict=True) if count is not None}
-        for counts in zip(*(column.to_pylist() for column in votes.flatten()), strict=True)
-    ]
+    columns |= {name: _mappings(table[name].combine_chunks()) for name in _STRUCTS}
     columns["ratings"] = _ratings(table["ratings"].combine_chunks())
     return [Clip(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
 
 
+def _mappings(column: pa.StructArray) -> list[dict[str, Any]]:
+    """Return the fields of each row that are not null."""
+    names = [field.name for field in column.type]
+    if not names:
+        return [{} for _ in range(len(column))]
+    rows = zip(*(values.to_pylist() for values in column.flatten()), strict=True)
+    return [{name: value for name, value in zip(names, row, strict=True) if value is not None} for row in rows]
+
+
 def _ratings(column: pa.ListArray) -> list[tuple[Rating, ...]]:
-    # Flattened and cut again: a tenth of the time that Arrow needs for nested Python objects.
-    raters, labels = column.flatten().flatten()
-    ratings = map(Rating, raters.to_pylist(), _cut(labels.flatten().to_pylist(), labels))
-    return _cut(ratings, column)
+    # Flat arrays that are cut into tuples here: a tenth of the time that Arrow takes for nested Python objects.
+    values = dict(zip(_RATING, column.flatten().flatten(), strict=True))
+    labels = _cut(values["labels"].flatten().to_pylist(), values["labels"])
+    attributes = [labels if name == "labels" else array.to_pylist() for name, array in values.items()]
+    return _cut(map(Rating, *attributes), column)
 
 
 def _cut(values: Iterable[T], lists: pa.ListArray) -> list[tuple[T, ...]]:

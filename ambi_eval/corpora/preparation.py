@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ambi_eval.audio import check_audio_file
 from ambi_eval.config.load import load_corpus
-from ambi_eval.corpora.manifest import Clip, Rating, write_manifest
+from ambi_eval.corpora.manifest import RATED_NUMBERS, Clip, Rating, write_manifest
 from ambi_eval.corpora.registry import Corpus
 from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.paths import tasks_dir
@@ -35,6 +35,8 @@ class Preparation:
         corpus: What the manifest says about its corpus.
         allow_missing_audio: Whether a clip without audio is kept, for work on the votes alone.
         counting: How ratings became votes, in one sentence.
+        count_each: Whether each of a rater's k labels is a whole vote, or 1/k of one.
+        raters: What is known about each rater, such as sex and age; empty where nothing is.
         clips: Clips that go into the manifest.
         skipped: Number of clips left out, by reason.
         remarks: Number of other things that a user should know of, by what they are.
@@ -44,9 +46,19 @@ class Preparation:
     corpus: Corpus
     allow_missing_audio: bool = False
     counting: str = "one vote a rater"
+    count_each: bool = False
+    raters: dict[str, dict[str, Any]] = field(default_factory=dict)
     clips: list[Clip] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     remarks: Counter[str] = field(default_factory=Counter)
+
+    def panel(self, ratings: Iterable[Rating]) -> dict[str, Any]:
+        """Return the `ratings` of a clip, one of each rater, and the `votes` that they are."""
+        ratings = tuple(ratings)
+        merged = merge_ratings(ratings)
+        if repeated := len(ratings) - len(merged):
+            self.remarks["ratings by a rater who had rated the clip before, counted as one rating"] += repeated
+        return {"votes": count_votes(merged, self.count_each), "ratings": merged}
 
     def add(self, clip: Clip, missing: str = NO_AUDIO) -> None:
         """Take a clip in, or count it as skipped: it needs a vote and, unless that is waived, audio.
@@ -95,7 +107,9 @@ class Preparation:
         """What the manifest says about the corpus and its preparation."""
         told = ("title", "language", "license", "citation", "homepage")
         facts = {name: getattr(self.corpus, name) for name in told}
-        return {**facts, "votes": self.counting, "skipped": dict(self.skipped), "remarks": dict(self.remarks)}
+        return {**facts, "votes": self.counting, "skipped": dict(self.skipped), "remarks": dict(self.remarks)} | (
+            {"raters": self.raters} if self.raters else {}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +189,26 @@ def count_votes(ratings: Iterable[Rating], count_each: bool) -> dict[str, float]
     return dict(votes)
 
 
+def merge_ratings(ratings: Sequence[Rating]) -> tuple[Rating, ...]:
+    """Return one rating for each rater: all labels that the rater chose, and the mean of the numbers that were given.
+
+    So a rater who rated a clip twice weighs as much as the others, whatever the order of the two.
+    """
+    by_rater: defaultdict[str, list[Rating]] = defaultdict(list)
+    for rating in ratings:
+        by_rater[rating.rater].append(rating)
+    return tuple(each[0] if len(each) == 1 else _merged(each) for each in by_rater.values())
+
+
+def _merged(ratings: Sequence[Rating]) -> Rating:
+    labels = tuple(dict.fromkeys(label for rating in ratings for label in rating.labels))
+    given = {
+        name: [value for rating in ratings if (value := getattr(rating, name)) is not None] for name in RATED_NUMBERS
+    }
+    means = {name: sum(values) / len(values) for name, values in given.items() if values}
+    return Rating(ratings[0].rater, labels, **means)
+
+
 def how_counted(count_each: bool) -> str:
     """Return how `count_votes` counts, in words."""
     return "a rater's k labels are " + ("a whole vote each" if count_each else "1/k of a vote each")
@@ -204,6 +238,22 @@ def find_folder(source: Path, *names: str) -> Path:
         if (source / name).is_dir():
             return source / name
     raise AmbiError(f"{source} holds no {names[0]}/: --source must be the folder of a whole release.")
+
+
+def find_files(source: Path, suffix: str, *names: str, optional: bool) -> dict[str, Path]:
+    """Return the files in the first of several folders that exists, by name.
+
+    The folder is listed once: to look for each of a quarter of a million files takes minutes.
+
+    Args:
+        source: The release.
+        suffix: How the files end, `.wav`.
+        names: The names that the folder may have.
+        optional: Whether the folder may be missing.
+    """
+    if optional and not any((source / name).is_dir() for name in names):
+        return {}
+    return {path.name: path for path in find_folder(source, *names).absolute().glob(f"*{suffix}")}
 
 
 def read_rows(path: Path, *columns: str) -> Iterator[dict[str, str]]:

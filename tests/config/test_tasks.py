@@ -36,7 +36,7 @@ def test_a_file_that_somebody_edited_is_stale(tmp_path, monkeypatch):
     assert path in tasks.stale_files()
 
 
-@pytest.mark.parametrize("group", ["ambi", "ambi_paper", "ambi_demo"])
+@pytest.mark.parametrize("group", ["ambi", "ambi_paper", "ambi_open", "ambi_demo"])
 def test_every_member_of_a_group_is_a_file(group):
     files = {path.stem: path for path in tasks_dir().rglob("ambi*.yaml")}
     assert set(load.read_yaml(files[group])["task"]) <= files.keys()

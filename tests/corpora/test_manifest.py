@@ -36,7 +36,16 @@ FULL = Clip(
     sha256="0" * 64,
     release="1.11",
     age=31.0,
-    ratings=(Rating("r1", ("happy", "sad")), Rating("r2", ()), Rating("r3", ("happy",))),
+    consensus="happy",
+    arousal=4.5,
+    valence=2.0,
+    dominance=3.25,
+    folds={"speakers": "train", "studios": "test"},
+    ratings=(
+        Rating("r1", ("happy", "sad")),
+        Rating("r2", (), arousal=5.0, valence=1.0, dominance=3.0, intensity=62.5),
+        Rating("r3", ("happy",), valence=2.0),
+    ),
 )
 BARE = Clip(id="a", votes={"angry": 1.0})
 
@@ -133,9 +142,24 @@ def test_a_manifest_by_hand_needs_an_id_and_votes_only(tmp_path: Path) -> None:
 
 
 def test_ratings_may_be_written_by_hand(tmp_path: Path) -> None:
-    ratings = [{"rater": "r1", "labels": ["calm"]}]
+    ratings = [{"rater": "r1", "labels": ["calm"]}, {"rater": "r2", "labels": [], "arousal": 3}]
     path = jsonl(tmp_path, {"id": "x", "votes": {"calm": 1}, "ratings": ratings}, {"id": "y", "votes": {"calm": 1}})
-    assert [clip.ratings for clip in read_manifest(path)] == [(Rating("r1", ("calm",)),), ()]
+    assert [clip.ratings for clip in read_manifest(path)] == [
+        (Rating("r1", ("calm",)), Rating("r2", (), arousal=3.0)),
+        (),
+    ]
+
+
+def test_a_manifest_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    rows = [
+        {"id": "x", "votes": {"calm": 1.0}, "ratings": [{"rater": "r1", "labels": ["calm"]}]},
+        {"id": "y", "votes": {"calm": 2.0}, "ratings": []},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "m.parquet")
+    assert read_manifest(tmp_path / "m.parquet") == [
+        Clip(id="x", votes={"calm": 1.0}, ratings=(Rating("r1", ("calm",)),)),
+        Clip(id="y", votes={"calm": 2.0}),
+    ]
 
 
 def test_relative_audio_counts_from_the_manifests_folder_wherever_it_is_read_from(
@@ -190,6 +214,8 @@ GOOD = {"id": "x", "votes": {"calm": 1}}
         (['{"id": "x", "votes": {"calm": 1}, "end": NaN}'], "clip 'x' goes from 0.0 s to nan s"),
         ([GOOD | {"start": "soon"}], "column 'start': .*soon"),
         (['{"id": "x", "votes": {"calm": 1, "sad": 2, "calm": 3}}'], "line 1: the key 'calm' stands twice; keep one"),
+        ([GOOD | {"ratings": [{"rater": "r", "label": ["calm"]}]}], "a rating has no 'label', did you mean 'labels'"),
+        ([GOOD | {"folds": "train"}], "column 'folds': write each partition and the part .*, not string"),
         ([GOOD, '{"id": "y", "id": "z", "votes": {"calm": 1}}'], "line 2: the key 'id' stands twice"),
     ],
 )

@@ -37,7 +37,7 @@ def test_the_command_names_what_it_needs(name: str, command: str) -> None:
     ("name", "message"),
     [
         ("msp_podcast", r"no manifest of msp_podcast at .*: make it with ambi-eval prepare msp_podcast --source DIR"),
-        ("creme_d", r"no corpus is named 'creme_d', did you mean 'crema_d'\? \(known: crema_d, demo, iemocap"),
+        ("creme_d", r"no corpus is named 'creme_d', did you mean 'crema_d'\? \(known: crema_d, demo, dusha"),
     ],
 )
 def test_a_corpus_that_is_not_prepared_ends_in_the_command_to_run(name: str, message: str) -> None:

@@ -19,11 +19,12 @@ def settings(**given: Any) -> CorpusSettings:
 
 
 def manifest(*votes: dict[str, float], skipped: int = 0) -> Manifest:
-    clips = [Clip(id=f"c{number}", votes=each, audio="a.wav") for number, each in enumerate(votes)]
+    clips = [Clip(id=f"c{number}", votes=each, audio="a.wav", speaker="s") for number, each in enumerate(votes)]
     return Manifest(clips, {"skipped": {"no audio file": skipped}} if skipped else {})
 
 
 ALL = {"angry": 1.0, "happy": 2.0, "sad": 1.0}
+BARE = [Clip(id=name, votes=ALL, audio="a.wav") for name in ("c0", "c1")]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_a_part_of_a_selection_knows_of_how_many_clips_it_is_a_part() -> None:
 @pytest.mark.parametrize(("key", "value"), [("sentence", "IEO"), ("speaker", "1001")])
 def test_a_shuffle_within_groups_leaves_out_clips_whose_group_is_unknown(key: str, value: str) -> None:
     clips = [Clip(id=name, votes=ALL, audio=f"{name}.wav", **{key: value}) for name in "ab"]
-    selection = select(settings(control=f"shuffle_same_{key}"), [*clips, *manifest(ALL, ALL)])
+    selection = select(settings(control=f"shuffle_same_{key}"), [*clips, *BARE])
     assert [clip.id for clip in selection.clips] == ["a", "b"]
     assert selection.left_out == {f"unknown {key}": 2}
     assert [heard and heard["path"] for heard in selection.heard] == ["b.wav", "a.wav"]
@@ -87,7 +88,7 @@ def test_a_shuffle_within_groups_leaves_out_clips_whose_group_is_unknown(key: st
 @pytest.mark.parametrize("key", ["sentence", "speaker"])
 def test_a_shuffle_within_groups_that_no_clip_has_is_refused(key: str) -> None:
     with pytest.raises(AmbiError, match=rf"mine: control=shuffle_same_{key} needs the {key} .*; use control=shuffle"):
-        select(settings(control=f"shuffle_same_{key}"), manifest(ALL, ALL))
+        select(settings(control=f"shuffle_same_{key}"), BARE)
 
 
 def test_the_labels_in_the_docs_are_those_of_the_corpus_that_they_name() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from ambi_eval.corpora import command as options
 from ambi_eval.corpora.hub import read_mirror
 from ambi_eval.corpora.manifest import Clip, Rating
-from ambi_eval.corpora.preparation import Preparation, count_votes, find_folder, how_counted
+from ambi_eval.corpora.preparation import Preparation, find_folder, how_counted
 from ambi_eval.corpora.registry import Corpus
 from ambi_eval.errors import AmbiError
 
@@ -83,7 +83,7 @@ def prepare(source: Path, out: Path, *, count_each: bool = False, allow_missing_
         AmbiError: If the folder is no release of IEMOCAP, or no turn is left.
     """
     counting = f"{how_counted(count_each)}; a mirror (--from-hub) counts a whole vote each, and lacks `other`"
-    preparation = Preparation(out, CORPUS, allow_missing_audio, counting)
+    preparation = Preparation(out, CORPUS, allow_missing_audio, counting, count_each)
     for session in SESSIONS:
         if not (source / session).is_dir() and session != SESSIONS[0]:
             preparation.remarks[f"{session}/ is missing"] += 1
@@ -99,8 +99,7 @@ def prepare(source: Path, out: Path, *, count_each: bool = False, allow_missing_
                 audio = folder / "sentences" / "wav" / dialogue / f"{name}.wav"
                 clip = Clip(
                     id=name,
-                    votes=count_votes(ratings, count_each),
-                    ratings=ratings,
+                    **preparation.panel(ratings),
                     transcript=transcripts.get(name),
                     audio=str(audio) if audio.is_file() else None,
                     **describe(name),

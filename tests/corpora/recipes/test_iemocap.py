@@ -122,6 +122,16 @@ def test_both_tools_words_are_known_and_a_foreign_word_is_other_and_said(release
     assert preparation.remarks["the label 'Boredom' counted as other"] == 1
 
 
+def test_an_evaluator_who_is_listed_twice_is_one_rater(release: Path, tmp_path: Path) -> None:
+    file = release / "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"
+    file.write_text(
+        file.read_text().replace("C-E3:\tNeutral;\t()\n", "C-E3:\tNeutral;\t()\nC-E3:\tNeutral;\t(again)\n", 1)
+    )
+    preparation = iemocap.prepare(release, tmp_path / "out")
+    assert preparation.clips[0].votes == {"neutral": 2.0, "happy": 1.0}
+    assert preparation.remarks["ratings by a rater who had rated the clip before, counted as one rating"] == 1
+
+
 def test_what_is_left_out_is_counted(release: Path, tmp_path: Path) -> None:
     preparation = iemocap.prepare(release, tmp_path / "out")
     assert [clip.id for clip in preparation.clips] == [

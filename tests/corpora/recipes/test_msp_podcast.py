@@ -107,6 +107,7 @@ def test_every_release_gives_the_same_clips(tmp_path: Path, release: str) -> Non
     source = unpack(tmp_path / "release", release)
     preparation = msp_podcast.prepare(source, tmp_path / "out", release=release)
     audio = source / RELEASES[release][1]
+    attributes = (4.0, None, None) if "json" in release else (4.0, 4.0, 4.0)
     first, second = preparation.clips
     assert read_manifest(preparation.manifest) == [first, second]
     assert first == Clip(
@@ -119,13 +120,17 @@ def test_every_release_gives_the_same_clips(tmp_path: Path, release: str) -> Non
         transcript="où ça ?",
         split="test1",
         release=release,
+        consensus="neutral",
+        arousal=2.2,
+        valence=4.0,
+        dominance=2.6,
         sha256=first.sha256,
         ratings=(
-            Rating("WORKER00000020", ("neutral",)),
-            Rating("WORKER00000021", ("neutral",)),
-            Rating("WORKER00000022", ("other",)),
-            Rating("WORKER00000023", ("surprise",)),
-            Rating("WORKER00000024", ("happy",)),
+            Rating("WORKER00000020", ("neutral",), *attributes),
+            Rating("WORKER00000021", ("neutral",), *attributes),
+            Rating("WORKER00000022", ("other",), *attributes),
+            Rating("WORKER00000023", ("surprise",), *attributes),
+            Rating("WORKER00000024", ("happy",), *attributes),
         ),
     )
     assert second == Clip(
@@ -135,8 +140,14 @@ def test_every_release_gives_the_same_clips(tmp_path: Path, release: str) -> Non
         dialogue="MSP-PODCAST_1023",
         split="development",
         release=release,
+        arousal=2.2,
+        valence=4.0,
+        dominance=2.6,
         sha256=second.sha256,
-        ratings=(Rating("WORKER00000020", ("angry",)), Rating("WORKER00000025", ("contempt",))),
+        ratings=(
+            Rating("WORKER00000020", ("angry",), *attributes),
+            Rating("WORKER00000025", ("contempt",), *attributes),
+        ),
     )
 
 
@@ -196,6 +207,7 @@ def test_secondary_labels_may_count_as_a_vote_each(release: Path, tmp_path: Path
         ("WORKER1; Fear; ; A:1; V:1; D:1;", {"fear": 1}, {}),
         ("WORKER1; Fear; Sad; A:NaN; V:1; D:1;", {"fear": 1}, {}),
         ("WORKER1; Other-it's: A:mused; no; Happy,Sad; A:1; V:1; D:1;", {"other": 1}, {}),
+        ("WORKER1; Other-a;b; A:1; V:1; D:1;", {"other": 1}, {}),
         ("WORKER1; Other (angry, sad); Sad; A:1; V:1; D:1;", {"other": 1}, {}),
         ("WORKER1; Bored; Sad; A:1; V:1; D:1;", {"other": 1}, {"emotions that are on no list, counted as other": 1}),
         ("WORKER1; ; Sad; A:1; V:1; D:1;", {}, {"ratings without an emotion, not counted": 1}),
@@ -211,6 +223,39 @@ def test_the_details_of_a_rating_are_taken_apart(
     preparation = msp_podcast.prepare(release, tmp_path / "out")
     assert preparation.clips[0].votes == votes | {"sad": 1}
     assert preparation.remarks == remarks
+
+
+@pytest.mark.parametrize(
+    ("detail", "labels"),
+    [
+        ("Other-bored; or not; Sad,Annoyed", ("other", "sad", "annoyed")),
+        ("Other-bored; or not; ", ("other",)),
+        ("Other-bored; or not", ("other",)),
+        ("Other-bored", ("other",)),
+        ("Other-x;y; Other-a,Dissapointed", ("other", "disappointed")),
+        ("Sad; Other-a; b,Annoyed", ("sad", "other", "annoyed")),
+    ],
+)
+def test_a_semicolon_in_the_raters_own_words_splits_nothing(
+    release: Path, tmp_path: Path, detail: str, labels: tuple[str, ...]
+) -> None:
+    rows = [("MSP-PODCAST_0001_0008.wav", f"WORKER1; {detail}; A:1; V:2; D:NaN;")]
+    (release / "Labels" / "labels_detailed.csv").write_text(table(("FileName", "EmoDetail"), rows))
+    preparation = msp_podcast.prepare(release, tmp_path / "out", labels="secondary")
+    assert preparation.clips[0].ratings == (Rating("WORKER1", labels, 1.0, 2.0, None),)
+    assert not preparation.remarks
+
+
+def test_a_worker_who_is_listed_twice_is_one_rater(release: Path, tmp_path: Path) -> None:
+    rows = [
+        ("MSP-PODCAST_0001_0008.wav", f"WORKER1; {word}; ; A:{a}; V:1; D:1;") for word, a in (("Sad", 1), ("Fear", 4))
+    ]
+    rows.append(("MSP-PODCAST_0001_0008.wav", "WORKER2; Sad; ; A:1; V:1; D:1;"))
+    (release / "Labels" / "labels_detailed.csv").write_text(table(("FileName", "EmoDetail"), rows))
+    preparation = msp_podcast.prepare(release, tmp_path / "out")
+    assert preparation.clips[0].votes == {"sad": 1.5, "fear": 0.5}
+    assert preparation.clips[0].ratings[0] == Rating("WORKER1", ("sad", "fear"), 2.5, 1.0, 1.0)
+    assert list(preparation.remarks.values()) == [1]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,193 @@
+"""The label files of the MSP laboratory (MSP-Podcast, WHiSER): who named which emotions, and what was settled on."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from ambi_eval.corpora.manifest import Rating
+from ambi_eval.corpora.preparation import read_rows
+from ambi_eval.errors import AmbiError
+
+Choice = Literal["primary", "secondary"]
+ChoiceOption = Annotated[Choice, typer.Option(help="One emotion of each rater, or all that the rater named.")]
+
+LABELS = ("angry", "contempt", "disgust", "fear", "happy", "neutral", "other", "sad", "surprise")
+SECONDARY_LABELS = (
+    *LABELS,
+    "amused",
+    "annoyed",
+    "concerned",
+    "confused",
+    "depressed",
+    "disappointed",
+    "excited",
+    "frustrated",
+)
+_CONSENSUS = dict(zip("ACDFHNOSU", LABELS, strict=True))  # X: no label got the most votes
+_MISSPELT = {"dissapointed": "disappointed"}
+
+# `WORKER00000020; Neutral; Neutral,Concerned; A:4.000000; V:4.000000; D:4.000000;`; the list of secondary emotions may
+# be empty or lacking, and the free text of `Other-...` may hold anything, semicolons as well.
+_DETAIL = re.compile(r"(WORKER\d+);\s*(.*?)\s*;\s*A:([^;]*);\s*V:([^;]*);\s*D:([^;]*);?\s*", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One line of the detailed labels: what one worker said about one file, in the worker's words."""
+
+    file: str
+    worker: str
+    primary: str
+    secondary: str
+    attributes: tuple[float | None, float | None, float | None]
+
+
+def read_ratings(folder: Path, choice: Choice, remarks: Counter[str]) -> dict[str, list[Rating]]:
+    """Return the ratings of each audio file.
+
+    Args:
+        folder: The folder of the labels.
+        choice: Whether a rating holds the one `primary` emotion, or all that the worker named, `secondary` ones too.
+        remarks: Counts what was not read as it stands.
+    """
+    ratings: dict[str, list[Rating]] = {}
+    for each in _annotations(folder, remarks):
+        if not each.primary.strip():
+            remarks["ratings without an emotion, not counted"] += 1
+            continue
+        words = [each.primary, *each.secondary.split(",")] if choice == "secondary" else [each.primary]
+        known = LABELS if choice == "primary" else SECONDARY_LABELS
+        labels = dict.fromkeys(_label(word.strip(), known, remarks) for word in words if word.strip())
+        ratings.setdefault(each.file, []).append(Rating(each.worker, tuple(labels), *each.attributes))
+    return ratings
+
+
+def refuse_count_each(count_each: bool, choice: Choice) -> None:
+    """Raise if a rater's labels are to count as a vote each, while only one of them is read."""
+    if count_each and choice == "primary":
+        raise AmbiError("--count-each goes with --labels secondary only: a rater has one primary emotion.")
+
+
+def read_consensus(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return what the release settled on for each audio file: attributes of `Clip`, and the split in its words."""
+    # Releases up to 1.9 misspell the name.
+    spellings = ("labels_consensus", "labels_concensus")
+    path = _first_file(folder, *(f"{name}.{suffix}" for suffix in ("csv", "json") for name in spellings))
+    if path.suffix == ".json":
+        rows = _read_json(path)
+    else:
+        rows = {row["FileName"]: row for row in read_rows(path, "FileName", "SpkrID", "Gender", "Split_Set")}
+    return {file: _settled(row) for file, row in rows.items()}
+
+
+def _settled(row: dict[str, str]) -> dict[str, Any]:
+    return {
+        "speaker": _known(row.get("SpkrID")),
+        "sex": _known(row.get("Gender", "").lower()),
+        "split": _known(row.get("Split_Set", "").lower()),
+        "consensus": _CONSENSUS.get(row.get("EmoClass", "").strip()),
+        "arousal": _number(row.get("EmoAct")),
+        "valence": _number(row.get("EmoVal")),
+        "dominance": _number(row.get("EmoDom")),
+    }
+
+
+def _label(word: str, known: tuple[str, ...], remarks: Counter[str]) -> str:
+    label = _MISSPELT.get(word.lower(), word.lower())
+    if label in known:
+        return label
+    if not label.startswith("other"):  # `Other-` and `Other (` are followed by the rater's own words
+        remarks["emotions that are on no list, counted as other"] += 1
+    return "other"
+
+
+def _annotations(folder: Path, remarks: Counter[str]) -> Iterator[Annotation]:
+    """Yield each rating of a release; its secondary emotions are separated by commas."""
+    path = _first_file(folder, "labels_detailed.csv", "labels_detailed.json")
+    if path.suffix == ".json":
+        for file, workers in _read_json(path).items():
+            yield from (_of_columns(file, worker, rating) for worker, rating in workers.items())
+        return
+    for row in read_rows(path, "FileName"):
+        worker = row.get("Workers") or row.get("WorkerID")  # up to 1.6, and from 2.0
+        if "EmoDetail" in row:
+            match = _DETAIL.fullmatch(row["EmoDetail"])
+            if match is None:
+                remarks["ratings that could not be read"] += 1
+            else:
+                primary, secondary = _primary_and_secondary(match[2])
+                attributes = (_number(match[3]), _number(match[4]), _number(match[5]))
+                yield Annotation(row["FileName"], match[1], primary, secondary, attributes)
+        elif worker and "EmoClass_Major" in row:
+            yield _of_columns(row["FileName"], worker, row)
+        else:
+            raise AmbiError(
+                f"{path} has the columns {', '.join(map(str, row))}; a release of the MSP laboratory has EmoDetail, or "
+                f"EmoClass_Major and Workers or WorkerID: take the official file."
+            )
+
+
+def _of_columns(file: str, worker: str, row: dict[str, Any]) -> Annotation:
+    attributes = (_number(row.get("EmoAct")), _number(row.get("EmoVal")), _number(row.get("EmoDom")))
+    return Annotation(file, worker, row["EmoClass_Major"], row.get("EmoClass_Second", ""), attributes)
+
+
+def _primary_and_secondary(detail: str) -> tuple[str, str]:
+    """Return the primary emotion and the list of secondary ones, which may be lacking.
+
+    The rater's own words behind `Other-` may hold semicolons, so there the list is what stands behind the last one, if
+    it is a list of emotions at all.
+
+    >>> _primary_and_secondary("Other-bored; or not; Sad,Annoyed")
+    ('Other-bored; or not', 'Sad,Annoyed')
+    """
+    if detail.lower().startswith("other"):
+        primary, _, last = detail.rpartition(";")
+        words = [word.strip().lower() for word in last.split(",")]
+        if primary and all(
+            _MISSPELT.get(word, word) in ("", *SECONDARY_LABELS) or word[:5] == "other" for word in words
+        ):
+            return primary, last.strip()
+        return detail, ""
+    primary, _, secondary = detail.partition(";")
+    return primary, secondary.strip()
+
+
+def _is_emotion(word: str) -> bool:
+    return not word or word.startswith("other") or _MISSPELT.get(word, word) in SECONDARY_LABELS
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise AmbiError(f"{path} is not JSON in UTF-8 ({error}): take the official file.") from error
+
+
+def _first_file(folder: Path, *names: str) -> Path:
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise AmbiError(f"{folder} holds none of {', '.join(names)}: the release in --source is not complete.")
+
+
+def _known(value: str | None) -> str | None:
+    return None if not value or value.lower() in ("unknown", "na") else value
+
+
+def _number(value: Any) -> float | None:
+    """Return a number, or None for what is none: empty, `NaN`."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None

@@ -1,0 +1,119 @@
+"""Dusha, its crowd part: 2,068 people speak short Russian phrases in four emotions; crowd workers voted on each."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from tqdm import tqdm
+
+from ambi_eval.corpora import command as options
+from ambi_eval.corpora.manifest import Clip, Rating
+from ambi_eval.corpora.preparation import Preparation, find_folder
+from ambi_eval.corpora.registry import Corpus
+from ambi_eval.errors import AmbiError, did_you_mean
+
+CORPUS = Corpus(
+    title="Dusha",
+    language="ru",
+    license="a license of its own (license/en_us.pdf in the repository of its homepage)",
+    citation="V. Kondratenko, A. Sokolov, N. Karpov, O. Kutuzov, N. Savushkin, F. Minkin. "
+    "Large Raw Emotional Dataset with Aggregation Mechanism. arXiv 2212.12266, 2022.",
+    homepage="https://github.com/salute-developers/golos/tree/master/dusha",
+    source="crowd_train/ and crowd_test/",
+)
+LABELS = ("angry", "neutral", "other", "positive", "sad")
+SPLITS = ("train", "test")
+_COLUMNS = ("hash_id", "audio_path", "annotator_emo", "golden_emo", "speaker_text", "speaker_emo", "source_id")
+
+
+def command(
+    source: options.Source = None,
+    out: options.Out = None,
+    allow_missing_audio: options.AllowMissingAudio = False,
+) -> None:
+    """Prepare the crowd part of Dusha from its unpacked archive (the podcast part has no audio)."""
+    folder = options.out_folder(out, "dusha")
+    release = options.required_source(source, "dusha")
+    options.report(prepare(release, folder, allow_missing_audio=allow_missing_audio), "dusha")
+
+
+def prepare(source: Path, out: Path, *, allow_missing_audio: bool = False) -> Preparation:
+    """Write the manifest of Dusha's crowd part.
+
+    A row with a `golden_emo` is a control question, by which the platform checked its workers: it is no vote.
+
+    Args:
+        source: The folder that holds `crowd_train/` and `crowd_test/`.
+        out: Folder for `manifest.parquet`.
+        allow_missing_audio: Keep clips without audio, for work on the votes alone.
+
+    Raises:
+        AmbiError: If the release is not complete, a label is not one of the corpus, or no clip is left.
+    """
+    preparation = Preparation(out, CORPUS, allow_missing_audio)
+    for split in SPLITS:
+        folder = find_folder(source, f"crowd_{split}").absolute()
+        audio = {path.name: path for path in (folder / "wavs").glob("*.wav")}
+        facts: dict[str, dict[str, Any]] = {}
+        ratings: dict[str, list[Rating]] = {}
+        rows = _rows(folder / f"raw_crowd_{split}")
+        for row in tqdm(rows, f"ratings of {split}", unit="rating", disable=None):
+            name = row["hash_id"]
+            facts.setdefault(name, row)
+            panel = ratings.setdefault(name, [])
+            if row["golden_emo"]:
+                preparation.remarks["ratings of control questions, not counted"] += 1
+            elif row["annotator_emo"]:
+                panel.append(Rating(row["annotator_id"], (_label(folder, row["annotator_emo"]),)))
+        for name, row in facts.items():
+            file = PurePosixPath(row["audio_path"]).name
+            clip = Clip(
+                id=name,
+                audio=str(audio[file]) if file in audio else None,
+                speaker=row["source_id"] or None,
+                transcript=row["speaker_text"] or None,
+                acted=_label(folder, row["speaker_emo"]) if row["speaker_emo"] else None,
+                split=split,
+                **preparation.panel(ratings[name]),
+            )
+            preparation.add(clip)
+    return preparation.save()
+
+
+def _label(folder: Path, word: str) -> str:
+    label = word.strip().lower()
+    if label not in LABELS:
+        raise AmbiError(
+            f"{folder}: '{word}' is no emotion of the corpus ({', '.join(LABELS)}): take the official files."
+        )
+    return label
+
+
+def _rows(stem: Path) -> Iterator[dict[str, str]]:
+    """Yield the ratings of `<stem>.jsonl` or `<stem>.tsv`, absent values as empty texts."""
+    path = next((each for each in (stem.with_suffix(".jsonl"), stem.with_suffix(".tsv")) if each.is_file()), None)
+    if path is None:
+        raise AmbiError(f"neither {stem}.jsonl nor {stem.name}.tsv is there: the release in --source is not complete.")
+    with path.open(encoding="utf-8", newline="") as file:
+        is_tsv = path.suffix == ".tsv"
+        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if is_tsv else _json_lines(path, file)
+        for row in rows:
+            for column in (*_COLUMNS, "annotator_id"):
+                if column not in row:
+                    raise AmbiError(
+                        f"{path} has no column '{column}'{did_you_mean(column, row)} (it has {', '.join(row)})."
+                    )
+            # A value that is absent is null, empty, or NaN, which differs from itself.
+            yield {name: "" if value is None or value != value else str(value) for name, value in row.items()}
+
+
+def _json_lines(path: Path, lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield dict(json.loads(line))
+        except (ValueError, TypeError) as error:
+            raise AmbiError(f"{path}, line {number} is no JSON object ({error}): take the official file.") from error

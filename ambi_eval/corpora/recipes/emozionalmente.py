@@ -1,0 +1,106 @@
+"""Emozionalmente: amateurs act 18 Italian sentences in seven emotions; five listeners voted on each of 6,902 clips."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from ambi_eval.corpora import command as options
+from ambi_eval.corpora.manifest import Clip, Rating
+from ambi_eval.corpora.preparation import Preparation, find_files, find_folder, read_rows
+from ambi_eval.corpora.registry import Corpus
+from ambi_eval.errors import AmbiError
+
+CORPUS = Corpus(
+    title="Emozionalmente",
+    language="it",
+    license="CC BY 4.0: whoever publishes something made from it names its author",
+    citation="F. Catania. Emozionalmente: a crowd-sourced Italian speech emotional corpus. "
+    "Zenodo, 2022. doi:10.5281/zenodo.6569824",
+    homepage="https://zenodo.org/records/6569824",
+    source="metadata/ and audio/",
+)
+LABELS = {
+    "anger": "angry",
+    "disgust": "disgust",
+    "fear": "fear",
+    "joy": "joy",
+    "neutrality": "neutral",
+    "sadness": "sad",
+    "surprise": "surprise",
+}
+# People typed their age: a lower one is a typing error.
+LOWEST_AGE = 5
+
+
+def command(
+    source: options.Source = None,
+    out: options.Out = None,
+    allow_missing_audio: options.AllowMissingAudio = False,
+) -> None:
+    """Prepare Emozionalmente from the folder that its archive holds."""
+    folder = options.out_folder(out, "emozionalmente")
+    release = options.required_source(source, "emozionalmente")
+    options.report(prepare(release, folder, allow_missing_audio=allow_missing_audio), "emozionalmente")
+
+
+def prepare(source: Path, out: Path, *, allow_missing_audio: bool = False) -> Preparation:
+    """Write the manifest of Emozionalmente. The corpus has no official split.
+
+    Args:
+        source: The folder that holds `metadata/` and `audio/`.
+        out: Folder for `manifest.parquet`.
+        allow_missing_audio: Keep clips without audio, for work on the votes alone.
+
+    Raises:
+        AmbiError: If the release is not complete, or no clip is left.
+    """
+    tables = find_folder(source, "metadata")
+    people = _people(tables / "users.csv")
+    ratings = _ratings(tables / "evaluations.csv")
+    samples = list(read_rows(tables / "samples.csv", "file_name", "sentence", "actor", "emotion_expressed"))
+    sentences = sorted({row["sentence"] for row in samples})
+    audio = find_files(source, ".wav", "audio", optional=allow_missing_audio)
+    raters = {rating.rater for panel in ratings.values() for rating in panel}
+    known = {name: person for name, person in people.items() if name in raters}
+    preparation = Preparation(out, CORPUS, allow_missing_audio, raters=known)
+    for row in samples:
+        name, actor = row["file_name"], people.get(row["actor"], {})
+        clip = Clip(
+            id=name.removesuffix(".wav"),
+            audio=str(audio[name]) if name in audio else None,
+            speaker=row["actor"],
+            sex=actor.get("sex"),
+            age=actor.get("age"),
+            sentence=f"s{sentences.index(row['sentence']) + 1:02d}",
+            transcript=row["sentence"],
+            acted=_label(tables / "samples.csv", row["emotion_expressed"]),
+            **preparation.panel(ratings.get(name, [])),
+        )
+        preparation.add(clip)
+    return preparation.save()
+
+
+def _ratings(path: Path) -> dict[str, list[Rating]]:
+    """Return the ratings of each file."""
+    ratings: defaultdict[str, list[Rating]] = defaultdict(list)
+    for row in read_rows(path, "file_name", "evaluator", "emotion_recognized"):
+        ratings[row["file_name"]].append(Rating(row["evaluator"], (_label(path, row["emotion_recognized"]),)))
+    return ratings
+
+
+def _label(path: Path, word: str) -> str:
+    if word not in LABELS:
+        raise AmbiError(f"{path}: '{word}' is no emotion of the corpus ({', '.join(LABELS)}): take the official file.")
+    return LABELS[word]
+
+
+def _people(path: Path) -> dict[str, dict[str, Any]]:
+    """Return sex and age of actors and raters, where they are known."""
+    people = {}
+    for row in read_rows(path, "username", "gender", "age"):
+        age = float(row["age"]) if row["age"].replace(".", "", 1).isdigit() else 0.0
+        known = {"sex": row["gender"] or None, "age": age if age >= LOWEST_AGE else None}
+        people[row["username"]] = {trait: value for trait, value in known.items() if value is not None}
+    return people

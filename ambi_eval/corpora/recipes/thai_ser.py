@@ -1,0 +1,141 @@
+"""THAI-SER: 200 actors speak Thai, scripted and improvised, in five emotions; crowd workers voted on each turn."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from ambi_eval.corpora import command as options
+from ambi_eval.corpora.manifest import Clip, Rating
+from ambi_eval.corpora.preparation import Preparation, how_counted
+from ambi_eval.corpora.registry import Corpus
+from ambi_eval.errors import AmbiError
+
+CORPUS = Corpus(
+    title="THAI-SER",
+    language="th",
+    license="CC BY-SA 4.0: whoever publishes something made from it names its authors and keeps its license",
+    citation="VISTEC-depa AI Research Institute of Thailand, Chulalongkorn University. THAI SER, 2021. "
+    "https://github.com/vistec-AI/dataset-releases/releases/tag/v1",
+    homepage="https://github.com/vistec-AI/dataset-releases/releases/tag/v1",
+    source="studio1-10/ ... zoom11-20/, emotion_label.json and actor_demography.json",
+)
+LABELS = ("angry", "frustrated", "happy", "neutral", "sad")
+
+# s001_con_actor001_impro1_1: studio (s) or zoom (z), microphone, actor, script or improvisation, turn.
+_NAME = re.compile(r"([sz]\d+)_([a-z]+)_actor(\d+)_(script|impro)\w*")
+
+
+def command(
+    source: options.Source = None,
+    out: options.Out = None,
+    count_each: options.CountEach = False,
+    allow_missing_audio: options.AllowMissingAudio = False,
+) -> None:
+    """Prepare THAI-SER from its unpacked archives and its two label files."""
+    preparation = prepare(
+        options.required_source(source, "thai_ser"),
+        options.out_folder(out, "thai_ser"),
+        count_each=count_each,
+        allow_missing_audio=allow_missing_audio,
+    )
+    options.report(preparation, "thai_ser")
+
+
+def prepare(source: Path, out: Path, *, count_each: bool = False, allow_missing_audio: bool = False) -> Preparation:
+    """Write the manifest of THAI-SER.
+
+    The release does not name its raters, so a rater is known within a clip only: `<clip>/1`, `<clip>/2` ... Emotions
+    beyond the five are `other`. Two actors play each session; `folds` holds the eight partitions by studio that the
+    authors' experiments use.
+
+    Args:
+        source: The folder that holds the label files and, anywhere below it, the audio.
+        out: Folder for `manifest.parquet`.
+        count_each: Count each of a rater's k labels as a whole vote instead of 1/k.
+        allow_missing_audio: Keep turns without audio, for work on the votes alone.
+
+    Raises:
+        AmbiError: If a file is missing or not as released, or no turn is left.
+    """
+    preparation = Preparation(out, CORPUS, allow_missing_audio, how_counted(count_each), count_each)
+    labels_path = source / "emotion_label.json"
+    actors = {actor["Actor's ID"]: actor for actor in _read_json(source / "actor_demography.json")["data"]}
+    audio = {path.name: path for path in source.absolute().rglob("*.flac")}
+    for file, entry in sorted(_read_json(labels_path).items()):
+        name = file.removesuffix(".flac")
+        traits = describe(name)
+        try:
+            entry = entry[0] if isinstance(entry, list) else entry
+            ratings = [
+                Rating(f"{name}/{number}", tuple(dict.fromkeys(map(_label, words))))
+                for number, words in enumerate(entry["annotated"], start=1)
+                if words
+            ]
+            acted = _label(entry["assigned_emo"]) if entry["assigned_emo"] else None
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise AmbiError(
+                f"{labels_path}: '{file}' is not as released ({error!r}): take the official file."
+            ) from error
+        actor = actors.get(traits["speaker"], {})
+        clip = Clip(
+            id=name,
+            audio=str(audio[f"{name}.flac"]) if f"{name}.flac" in audio else None,
+            sex=str(actor["Sex"]).lower() if actor.get("Sex") else None,
+            age=float(actor["Age"]) if actor.get("Age") else None,
+            acted=acted,
+            **traits,
+            **preparation.panel(ratings),
+        )
+        preparation.add(clip)
+    return preparation.save()
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Return what the name of a turn says: session, style, speaker and the folds of its studio.
+
+    Raises:
+        AmbiError: If this is no name of a THAI-SER turn.
+
+    >>> describe("s001_con_actor001_impro1_1")["speaker"]
+    '001'
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise AmbiError(
+            f"'{name}' is no name of a THAI-SER turn (such as s001_con_actor001_impro1_1): take the official files."
+        )
+    session, _, speaker, style = match.groups()
+    return {
+        "session": session,
+        "speaker": speaker,
+        "style": "scripted" if style == "script" else "improvised",
+        "folds": studio_folds(int(session[1:])) if session[0] == "s" else {},
+    }
+
+
+def studio_folds(studio: int) -> dict[str, str]:
+    """Return in which part of each of the eight folds a studio is; fold 0 tests on the last of the studios 1 to 80.
+
+    >>> studio_folds(80)["studio0"], studio_folds(71)["studio0"], studio_folds(1)["studio0"]
+    ('test', 'development', 'train')
+    """
+    own, place = divmod(studio - 1, 10)
+    part = "development" if place < 5 else "test"
+    return {f"studio{fold}": part if fold == 7 - own else "train" for fold in range(8)}
+
+
+def _label(word: str) -> str:
+    label = word.strip().lower()
+    return label if label in LABELS else "other"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise AmbiError(f"{path} is missing: the release in --source is not complete.")
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise AmbiError(f"{path} is not JSON in UTF-8 ({error}): take the official file.") from error

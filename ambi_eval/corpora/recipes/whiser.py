@@ -1,0 +1,89 @@
+"""WHiSER: turns of the White House tapes of 1971 to 1973; five or more workers voted on each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ambi_eval.corpora import command as options
+from ambi_eval.corpora.manifest import Clip
+from ambi_eval.corpora.msp_labels import Choice, ChoiceOption, read_consensus, read_ratings, refuse_count_each
+from ambi_eval.corpora.preparation import Preparation, find_files, find_folder, how_counted
+from ambi_eval.corpora.registry import Corpus
+
+CORPUS = Corpus(
+    title="WHiSER",
+    language="en",
+    license="labels published; audio under the terms that the MSP laboratory's page asks to accept",
+    citation="A. Reddy Naini, L. Goncalves, M. A. Kohler, D. Robinson, E. Richerson, C. Busso. WHiSER: White House "
+    "Tapes Speech Emotion Recognition Corpus. Interspeech 2024.",
+    homepage="https://github.com/msplabresearch/WHiSER",
+    source="Labels/ and Annotation_wav_files/",
+)
+
+
+def command(
+    source: options.Source = None,
+    out: options.Out = None,
+    labels: ChoiceOption = "primary",
+    count_each: options.CountEach = False,
+    allow_missing_audio: options.AllowMissingAudio = False,
+) -> None:
+    """Prepare WHiSER from its labels and the audio of the laboratory's page."""
+    preparation = prepare(
+        options.required_source(source, "whiser"),
+        options.out_folder(out, "whiser"),
+        labels=labels,
+        count_each=count_each,
+        allow_missing_audio=allow_missing_audio,
+    )
+    options.report(preparation, "whiser")
+
+
+def prepare(
+    source: Path,
+    out: Path,
+    *,
+    labels: Choice = "primary",
+    count_each: bool = False,
+    allow_missing_audio: bool = False,
+) -> Preparation:
+    """Write the manifest of WHiSER.
+
+    Speakers are not published. Clips of one tape depend on each other: `dialogue` holds the tape.
+
+    Args:
+        source: The folder that holds `Labels/`, `Annotation_wav_files/` and `Annotation_wav_files_ref.txt`.
+        out: Folder for `manifest.parquet`.
+        labels: Whether a rater's vote is the one `primary` emotion, or all emotions that the rater named.
+        count_each: With secondary emotions, count each of a rater's k labels as a whole vote instead of 1/k.
+        allow_missing_audio: Keep clips without audio, for work on the votes alone.
+
+    Raises:
+        AmbiError: If the folder is no release of WHiSER, no clip is left, or `count_each` meets primary emotions.
+    """
+    refuse_count_each(count_each, labels)
+    preparation = Preparation(out, CORPUS, allow_missing_audio, how_counted(count_each), count_each)
+    folder = find_folder(source, "Labels")
+    ratings = read_ratings(folder, labels, preparation.remarks)
+    consensus = read_consensus(folder)
+    tapes = _tapes(source / "Annotation_wav_files_ref.txt")
+    audio = find_files(source, ".wav", "Annotation_wav_files", "Audios", optional=allow_missing_audio)
+    for name in sorted(ratings.keys() | consensus.keys() | audio.keys()):
+        if name not in ratings:
+            preparation.skipped["no published votes"] += 1
+            continue
+        stem = name.removesuffix(".wav")
+        told = {
+            "audio": str(audio[name]) if name in audio else None,
+            # Without the table of sources: a clip is named after its tape, 006-040.1-2_13 after 006-040.1-2.
+            "dialogue": tapes.get(name) or stem.rpartition("_")[0] or None,
+        }
+        preparation.add(Clip(id=stem, **preparation.panel(ratings[name]), **(consensus.get(name, {}) | told)))
+    return preparation.save()
+
+
+def _tapes(path: Path) -> dict[str, str]:
+    """Return the tape of each clip, from lines of clip, tape, start and duration; empty if there is no such table."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else ()
+    columns = (line.replace(";", " ").split() for line in lines)
+    return {clip: tape.removesuffix(".wav") for clip, tape, *_ in (row for row in columns if len(row) > 1)}

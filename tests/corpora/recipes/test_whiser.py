@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.audio import wav
+from support.references import references
+
+from ambi_eval.config.load import load_corpus
+from ambi_eval.corpora.manifest import Clip, Rating, read_manifest
+from ambi_eval.corpora.preparation import summarize
+from ambi_eval.corpora.recipes import whiser
+from ambi_eval.corpora.selection import select
+from ambi_eval.errors import AmbiError
+
+DETAILED = """\
+FileName,EmoDetail
+001-105.1-2_14.wav,WORKER1; Contempt; Contempt; A:4.000000; V:3.000000; D:4.000000;
+001-105.1-2_14.wav,"WORKER2; Other-wry; amused; Sad,Concerned; A:5.000000; V:3.000000; D:4.000000;"
+004-017.1-2_3.wav,WORKER1; Neutral; Neutral; A:4.000000; V:4.000000; D:4.000000;
+"""
+CONSENSUS = """\
+FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set
+001-105.1-2_14.wav,X,4.5,3.0,4.0,Unknown,Unknown,NA
+004-017.1-2_3.wav,N,4.0,4.0,4.0,Unknown,Unknown,NA
+"""
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Path:
+    folder = tmp_path / "WHiSER"
+    for name in ("Labels", "Annotation_wav_files"):
+        (folder / name).mkdir(parents=True)
+    (folder / "Labels" / "labels_detailed.csv").write_text(DETAILED)
+    (folder / "Labels" / "labels_consensus.csv").write_text(CONSENSUS)
+    for name in ("001-105.1-2_14", "004-017.1-2_3", "004-017.1-2_9"):
+        (folder / "Annotation_wav_files" / f"{name}.wav").write_bytes(wav(name))
+    return folder
+
+
+def test_a_clip_carries_all_that_the_release_says(release: Path, tmp_path: Path) -> None:
+    preparation = whiser.prepare(release, tmp_path / "out")
+    first, second = read_manifest(preparation.manifest)
+    assert first == Clip(
+        id="001-105.1-2_14",
+        votes={"contempt": 1.0, "other": 1.0},
+        audio=str(release / "Annotation_wav_files" / "001-105.1-2_14.wav"),
+        dialogue="001-105.1-2",
+        arousal=4.5,
+        valence=3.0,
+        dominance=4.0,
+        sha256=first.sha256,
+        ratings=(
+            Rating("WORKER1", ("contempt",), 4.0, 3.0, 4.0),
+            Rating("WORKER2", ("other",), 5.0, 3.0, 4.0),
+        ),
+    )
+    assert (second.dialogue, second.consensus) == ("004-017.1-2", "neutral")
+    assert preparation.skipped == {"no published votes": 1}
+
+
+def test_the_table_of_sources_says_which_tape_a_clip_comes_from(release: Path, tmp_path: Path) -> None:
+    (release / "Annotation_wav_files_ref.txt").write_text("001-105.1-2_14.wav tape_001-105.wav 12.5 3.25\n\n")
+    clips = whiser.prepare(release, tmp_path / "out").clips
+    assert [clip.dialogue for clip in clips] == ["tape_001-105", "004-017.1-2"]
+
+
+def test_secondary_emotions_stand_behind_the_last_semicolon(release: Path, tmp_path: Path) -> None:
+    clip = whiser.prepare(release, tmp_path / "out", labels="secondary").clips[0]
+    assert [rating.labels for rating in clip.ratings] == [("contempt",), ("other", "sad", "concerned")]
+    with pytest.raises(AmbiError, match="--count-each goes with --labels secondary only"):
+        whiser.prepare(release, tmp_path / "out", count_each=True)
+
+
+class TestRealLabels:
+    """The figures of the published labels, computed by other ways than ours."""
+
+    def test_clips_raters_and_references(self, real_labels: Callable[[str], Path], tmp_path: Path) -> None:
+        preparation = whiser.prepare(real_labels("whiser"), tmp_path, allow_missing_audio=True)
+        summary = summarize(preparation.clips)
+        assert (summary.clips, summary.votes) == (5_427, 27_156)
+        assert summary.raters == pytest.approx((5, 27_156 / 5_427, 9))
+        assert len({rating.rater for clip in preparation.clips for rating in clip.ratings}) == 33
+        selection = select(load_corpus("whiser"), read_manifest(preparation.manifest), hear=False)
+        known = {"uniform": 0.513, "prior": 0.239, "oracle": 0.172}
+        ours = references(selection.votes)
+        assert {name: round(ours[name], 3) for name in known} == known
+        assert selection.warnings == []
+        assert len(set(selection.clusters)) > 1000
