@@ -15,6 +15,7 @@ from ambi_eval.doctor.checks import examine
 from ambi_eval.engines.base import ENGINES, Capabilities, Engine, find_engine
 from ambi_eval.errors import AmbiError
 from ambi_eval.harness.plugin import AFTER_IMPORT
+from ambi_eval.models import of_engines
 from ambi_eval.paths import data_dir, tasks_dir
 
 LABELS = ["angry", "happy", "neutral", "sad"]
@@ -105,3 +106,8 @@ def test_doctor_examines_it(toy):
 def test_an_unknown_engine_is_said(toy):
     with pytest.raises(AmbiError, match=r"no engine 'toy-adio', did you mean 'toy-audio'\?; give .*openai-audio"):
         find_engine("toy-adio")
+
+
+def test_a_name_that_is_no_engine_is_no_model():
+    with pytest.raises(AttributeError, match="there is no engine 'pytest_plugins'"):
+        of_engines.pytest_plugins  # noqa: B018 - pytest asks each module for it
