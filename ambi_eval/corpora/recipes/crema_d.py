@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,8 +13,8 @@ import typer
 
 from ambi_eval.corpora import command as options
 from ambi_eval.corpora.hub import read_mirror
-from ambi_eval.corpora.manifest import Clip
-from ambi_eval.corpora.preparation import NO_AUDIO, Preparation, find_folder, read_rows
+from ambi_eval.corpora.manifest import Clip, Rating
+from ambi_eval.corpora.preparation import NO_AUDIO, Preparation, count_votes, find_folder, read_rows
 from ambi_eval.corpora.registry import Corpus
 from ambi_eval.errors import AmbiError
 
@@ -53,6 +56,9 @@ _ACTED = dict(zip(("ANG", "DIS", "FEA", "HAP", "NEU", "SAD"), LABELS, strict=Tru
 _NAME = re.compile(rf"(\d{{4}})_({'|'.join(SENTENCES)})_({'|'.join(_ACTED)})_(?:LO|MD|HI|XX)")
 # The first digit of a row's key in tabulatedVotes.csv: what the raters heard and saw.
 _MODALITY_DIGIT = {"voice": "1", "face": "2", "av": "3"}
+_QUESTION = ("sessionNums", "queryType", "questNum")
+# The table leaves out a rating whose first click came later, in milliseconds.
+LATEST_FIRST_CLICK = 10_000
 _POINTER = "only a Git LFS pointer: run `git lfs pull` in --source"
 _POINTER_BYTES = 200
 
@@ -95,8 +101,9 @@ def prepare(
 ) -> Preparation:
     """Write the manifest of CREMA-D.
 
-    The votes are those of `processedResults/tabulatedVotes.csv`, from which the authors left out answers that took
-    more than 10 seconds. The corpus has no official split.
+    The votes are those of `processedResults/tabulatedVotes.csv`, from which the authors left out answers whose first
+    click came after more than 10 seconds. Where the release has the single ratings and they add up to these votes, the
+    clip gets them, with how strong each rater found the emotion (0 to 100). The corpus has no official split.
 
     Args:
         source: A checkout of the official repository, with its audio.
@@ -112,6 +119,8 @@ def prepare(
     preparation = Preparation(out, CORPUS, allow_missing_audio, counting)
     audio = _audio_files(source, allow_missing_audio)
     demographics = source / "VideoDemographics.csv"
+    ratings = _single_ratings(source, _MODALITY_DIGIT[modality])
+    unlike: list[str] = []
     actors = {row["ActorID"]: row for row in read_rows(demographics, "ActorID", "Age", "Sex")}
     for row in read_rows(source / "processedResults" / "tabulatedVotes.csv", "", "fileName", *_VOTE_COLUMNS):
         if not row[""].startswith(_MODALITY_DIGIT[modality]):
@@ -121,9 +130,12 @@ def prepare(
         if traits["speaker"] not in actors:
             raise AmbiError(f"{demographics} lacks actor {traits['speaker']}: take the whole official file.")
         actor = actors[traits["speaker"]]
+        single = None if ratings is None else ratings.get(name, [])
+        votes = {label: float(row[column]) for column, label in _VOTE_COLUMNS.items()}
         clip = Clip(
             id=name,
-            votes={label: float(row[column]) for column, label in _VOTE_COLUMNS.items()},
+            **_panel(preparation, votes, single),
+            consensus=_VOTE_COLUMNS.get(row.get("emoVote", "")),  # of a tie, `A:H`, there is none
             audio=None if name == SILENT else audio.get(name),
             sex=actor["Sex"].lower(),
             age=float(actor["Age"]),
@@ -131,9 +143,71 @@ def prepare(
         )
         missing = IS_SILENT if name == SILENT else _POINTER if name in audio else NO_AUDIO
         preparation.add(clip, missing)
+        if single is not None and not _add_up(single, votes):
+            unlike.append(name)
+    if ratings is not None:
+        _compare_with_table(preparation, unlike)
     if modality != "face":
         _settle_differing(preparation, leave_out_differing)
     return preparation.save()
+
+
+def _single_ratings(source: Path, modality: str) -> dict[str, list[Rating]] | None:
+    """Return the ratings of each clip that the published table counts, or None where the release does not have them.
+
+    The table leaves out each rating whose first click, in `finishedEmoResponses.csv`, came after 10 seconds. The two
+    files are matched by the number that the authors' script makes of session, modality and question.
+    """
+    finished, first_clicks = source / "finishedResponses.csv", source / "finishedEmoResponses.csv"
+    if not (finished.is_file() and first_clicks.is_file()):
+        return None
+    late = {
+        _question(row) for row in read_rows(first_clicks, *_QUESTION, "ttr") if _number(row["ttr"]) > LATEST_FIRST_CLICK
+    }
+    ratings: defaultdict[str, list[Rating]] = defaultdict(list)
+    for row in read_rows(finished, *_QUESTION, "localid", "clipName", "respEmo", "respLevel"):
+        if row["queryType"] == modality and _question(row) not in late:
+            label = _VOTE_COLUMNS.get(row["respEmo"])
+            if label is None:
+                raise AmbiError(f"{finished}: '{row['respEmo']}' is no emotion of CREMA-D: take the official file.")
+            level = _number(row["respLevel"])
+            intensity = None if math.isnan(level) else level
+            ratings[row["clipName"]].append(Rating(row["localid"], (label,), intensity=intensity))
+    return ratings
+
+
+def _question(row: dict[str, str]) -> float:
+    session, modality, question = (_number(row[column]) for column in _QUESTION)
+    return session * 1000 + modality * 100 + question
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:  # `NA`
+        return math.nan
+
+
+def _panel(preparation: Preparation, votes: dict[str, float], ratings: list[Rating] | None) -> dict[str, Any]:
+    """Return the votes of a clip and the ratings behind them; none where they do not add up to the published votes."""
+    if ratings is None or not _add_up(ratings, votes):
+        return {"votes": votes}
+    panel = preparation.panel(ratings)
+    return panel | {"votes": dict.fromkeys(LABELS, 0.0) | panel["votes"]}
+
+
+def _add_up(ratings: Iterable[Rating], votes: dict[str, float]) -> bool:
+    return count_votes(ratings, count_each=False) == {label: count for label, count in votes.items() if count}
+
+
+def _compare_with_table(preparation: Preparation, unlike: Sequence[str]) -> None:
+    """Say whether the single ratings add up to the published votes, or of which clips they do not."""
+    if unlike:
+        names = ", ".join(unlike[:5]) + (", ..." if len(unlike) > 5 else "")
+        told = f"single ratings that do not add up to tabulatedVotes.csv, whose votes count: {names}"
+        preparation.remarks[told] += len(unlike)
+    like = sum(bool(clip.ratings) for clip in preparation.clips)
+    preparation.remarks["clips whose single ratings add up to the votes of tabulatedVotes.csv"] += like
 
 
 def prepare_mirror(mirror: str, out: Path, *, leave_out_differing: bool = False) -> Preparation:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.audio import wav
 
-from ambi_eval.corpora.manifest import Clip, read_manifest
+from ambi_eval.corpora.manifest import Clip, Rating, read_manifest
 from ambi_eval.corpora.preparation import Preparation, summarize
 from ambi_eval.corpora.recipes import crema_d
 from ambi_eval.errors import AmbiError
@@ -55,6 +55,7 @@ def test_a_clip_carries_all_that_the_release_says(release: Path, tmp_path: Path)
         sentence="IEO",
         transcript="It's eleven o'clock.",
         acted="happy",
+        consensus="neutral",
         sha256=hashlib.sha256(wav("1001_IEO_HAP_MD")).hexdigest(),
     )
 
@@ -74,6 +75,82 @@ def test_the_silent_clip_is_left_out_where_it_would_be_heard(release: Path, tmp_
     assert [clip.id for clip in counted.clips if clip.audio is None] == ["1076_MTI_SAD_XX"]
     assert counted.remarks == {"kept without audio (the recording is silent)": 1}
     assert not counted.skipped
+
+
+class TestSingleRatings:
+    """`finishedResponses.csv` names each rater; the published table leaves out those whose first click came late."""
+
+    HEADER = (
+        '"","localid","pos","ans","ttr","queryType","numTries","questNum","subType","clipNum","sessionNums",'
+        '"clipName","respEmo","respLevel","dispEmo","dispVal","dispLevel"\n'
+    )
+
+    @staticmethod
+    def answers(name: str, modality: int, labels: str, first: int = 0) -> list[list[object]]:
+        """One row a rater: question, modality, session, clip, emotion, level."""
+        return [[first + n, modality, 7, name, label, 10 * n] for n, label in enumerate(labels)]
+
+    @pytest.fixture
+    def rated(self, release: Path) -> Path:
+        voice = "1001_IEO_HAP_MD"
+        rows = [
+            *self.answers(voice, 1, "HHHHNNNNNNN"),
+            *self.answers("1040_ITH_SAD_XX", 1, "DDFFNNNN", first=20),
+            *self.answers(voice, 1, "SS", first=40),  # these two came late
+            *self.answers("1076_MTI_SAD_XX", 1, "AFNNSSSSSS", first=80),
+            *self.answers(voice, 2, "DHHHHHHHHH", first=60),
+        ]
+        lines = [
+            f'"{n}","rater{q}",1,1,500,{modality},1,{q},1,3,{session},"{clip}","{emotion}",{level},"H","X",50\n'
+            for n, (q, modality, session, clip, emotion, level) in enumerate(rows)
+        ]
+        (release / "finishedResponses.csv").write_text(self.HEADER + "".join(lines))
+        clicks = ["X,localid,sessionNums,queryType,questNum,pos,ttr,numTries,clipNum,clipName"]
+        for number, (q, modality, session, clip, *_) in enumerate(rows):
+            ttr = 10_001 if q in (40, 41) else "NA" if q == 0 else 10_000
+            clicks.append(f"{number},rater{q},{session},{modality},{q},1,{ttr},1,3,{clip}")
+        (release / "finishedEmoResponses.csv").write_text("\n".join(clicks) + "\n")
+        return release
+
+    def test_they_are_filtered_as_published_and_add_up_to_the_table(self, rated: Path, tmp_path: Path) -> None:
+        preparation = crema_d.prepare(rated, tmp_path / "out")
+        first, second = preparation.clips
+        assert first.votes == NO_VOTES | {"happy": 4.0, "neutral": 7.0}
+        assert first.ratings[:2] == (
+            Rating("rater0", ("happy",), intensity=0.0),
+            Rating("rater1", ("happy",), intensity=10.0),
+        )
+        assert (len(first.ratings), len(second.ratings)) == (11, 8)
+        assert preparation.remarks == {"clips whose single ratings add up to the votes of tabulatedVotes.csv": 2}
+        assert read_manifest(preparation.manifest) == preparation.clips
+
+    def test_each_modality_has_its_own(self, rated: Path, tmp_path: Path) -> None:
+        [clip] = crema_d.prepare(rated, tmp_path / "out", modality="face").clips
+        assert [rating.labels[0] for rating in clip.ratings] == ["disgust", *["happy"] * 9]
+
+    def test_a_clip_whose_ratings_do_not_add_up_keeps_the_published_votes(self, rated: Path, tmp_path: Path) -> None:
+        table = rated / "processedResults" / "tabulatedVotes.csv"
+        table.write_text(table.read_text().replace("0,2,2,0,4,0,", "0,2,2,0,3,1,"))
+        preparation = crema_d.prepare(rated, tmp_path / "out")
+        assert preparation.clips[1].votes == NO_VOTES | {"disgust": 2.0, "fear": 2.0, "neutral": 3.0, "sad": 1.0}
+        assert preparation.clips[1].ratings == ()
+        assert preparation.remarks == {
+            "single ratings that do not add up to tabulatedVotes.csv, whose votes count: 1040_ITH_SAD_XX": 1,
+            "clips whose single ratings add up to the votes of tabulatedVotes.csv": 1,
+        }
+
+    def test_a_rater_of_two_ratings_is_one_rater(self, rated: Path, tmp_path: Path) -> None:
+        responses = rated / "finishedResponses.csv"
+        responses.write_text(responses.read_text().replace('"rater1"', '"rater0"'))
+        preparation = crema_d.prepare(rated, tmp_path / "out")
+        assert preparation.clips[0].votes == NO_VOTES | {"happy": 3.0, "neutral": 7.0}
+        assert preparation.clips[0].ratings[0] == Rating("rater0", ("happy",), intensity=5.0)
+
+    def test_an_emotion_that_is_none_is_refused(self, rated: Path, tmp_path: Path) -> None:
+        responses = rated / "finishedResponses.csv"
+        responses.write_text(responses.read_text().replace('"N",50', '"Q",50'))
+        with pytest.raises(AmbiError, match=r"finishedResponses\.csv: 'Q' is no emotion of CREMA-D"):
+            crema_d.prepare(rated, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
