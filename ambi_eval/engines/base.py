@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 
@@ -80,6 +80,10 @@ class TokenizedAnswer(Candidate):
     tokens: Sequence[Token]
 
 
+Sampling = Literal["honoured", "fixed by the provider", "unknown"]
+SAMPLING: dict[str | None, Sampling] = {name: name for name in get_args(Sampling)}
+
+
 @dataclass(frozen=True)
 class Capabilities:
     """What an engine can do with its model; everybody can answer greedily.
@@ -89,6 +93,8 @@ class Capabilities:
         seeds: Whether the same seed gives the same samples again.
         beams: Whether it has beam search with likelihoods.
         likelihoods: Whether it gives the likelihoods of given continuations.
+        sampling_is: Whether samples are drawn as the settings say: `honoured`, `fixed by the provider` (temperature and
+            top-p have no effect), or `unknown`.
         answers_per_request: The most answers that one request brings; None is any number.
     """
 
@@ -96,6 +102,7 @@ class Capabilities:
     seeds: bool = True
     beams: bool = False
     likelihoods: bool = False
+    sampling_is: Sampling = "unknown"
     answers_per_request: int | None = None
 
 

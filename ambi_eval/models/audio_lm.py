@@ -214,7 +214,8 @@ class AudioLM(DataParallelLM):
         if self.verifier.engine is not self.engine:
             other = {"name": self.verifier.engine.name, **_info(self.verifier, self.verifier_totals)}
         store = {"store": str(self.cache.store.path) if self.cache.store else "none"}
-        return {"ambi": {**store, "verifier": other, "seed": self.seed, **_info(self, self.totals)}}
+        own = {"seed": self.seed, "sampling": self.engine.capabilities.sampling_is}
+        return {"ambi": {**store, "verifier": other, **own, **_info(self, self.totals)}}
 
     def _counts(self) -> tuple[dict[str, int], dict[str, int]]:
         """Return what this process has computed, and what its verifier has."""

@@ -192,6 +192,98 @@ def test_of_a_clip_that_fails_half_way_the_first_half_is_kept(load, asked, chat_
     assert len(chat_server.bodies) == 1
 
 
+def sampled(*texts, **more):
+    return [{"index": n, "message": {"content": text}, **more} for n, text in enumerate(texts)]
+
+
+def test_a_choice_that_failed_is_not_kept_and_asked_for_again(load, asked, chat_server):
+    choices = sampled("happy", "half an ans", "sad", finish_reason="stop")
+    choices[1]["finish_reason"] = "error"
+    chat_server.faults = [(200, {}, {"choices": choices})]
+    lm = load(max_retries=1)
+    answers = lm.generate_until(asked(clips=1, repeats=3))
+    assert [str(answer) for answer in answers[::2]] == ["happy", "sad"]
+    first, again = chat_server.bodies
+    assert (again.get("n", 1), again["seed"]) == (1, first["seed"] + 1)
+    assert load().generate_until(asked(clips=1, repeats=3)) == answers
+    assert len(chat_server.bodies) == 2
+
+
+def test_a_choice_that_fails_every_time_fails_its_clip_and_the_others_are_kept(load, asked, chat_server):
+    def fail(body):
+        choices = sampled(*["happy", "sad"][: body.get("n", 1)], finish_reason="stop")
+        choices[-1]["finish_reason"] = "error"
+        return 200, {}, {"choices": choices}
+
+    chat_server.faults = [fail]
+    with pytest.raises(AmbiError, match=r"failed on 1 of 1 prompts \(the server could not finish the answer\)"):
+        load(max_retries=2).generate_until(asked(clips=1, repeats=2))
+    assert len(chat_server.bodies) == 3
+    chat_server.faults = []
+    answers = load().generate_until(asked(clips=1, repeats=2))
+    assert answers[0] == "happy"
+    assert len(chat_server.bodies) == 4
+
+
+def test_tokens_without_log_probabilities_are_no_likelihood(load, asked, chat_server):
+    tokens = {"content": [{"token": "hap", "logprob": None}, {"token": "py", "logprob": -0.5}]}
+    chat_server.faults = [(200, {}, {"choices": sampled("happy", logprobs=tokens, finish_reason="stop")})]
+    (answer,) = load().generate_until(asked(clips=1, repeats=1))
+    assert (answer, answer.logprob, answer.n_tokens) == ("happy", None, 2)
+
+
+def test_a_server_that_copies_one_answer_n_times_is_asked_for_each_one(load, asked, chat_server, caplog):
+    expected = load(store="none").generate_until(asked(clips=3, repeats=8))
+    del chat_server.bodies[:]
+    answer = chat_server.answer
+
+    def copy(body):
+        content = answer(body)
+        content["choices"] = [{**content["choices"][0], "index": n} for n in range(body.get("n", 1))]
+        return content
+
+    chat_server.answer = copy
+    assert load(store="none", num_concurrent=1).generate_until(asked(clips=3, repeats=8)) == expected
+    assert caplog.text.count("gives 8 equal answers to one request (n)") == 3
+    assert len(chat_server.bodies) == 3 + 3 * 8
+
+
+def test_of_a_sure_model_a_few_clips_only_are_asked_for_one_by_one(load, asked, chat_server):
+    chat_server.answer = lambda body: {"choices": sampled(*["sad"] * body.get("n", 1), finish_reason="stop")}
+    answers = load(num_concurrent=1).generate_until(asked(clips=6, repeats=4))
+    assert set(answers) == {"sad"}
+    assert sorted(body.get("n", 1) for body in chat_server.bodies) == [1] * 12 + [4] * 6
+
+
+@pytest.mark.parametrize("change", ["scheme", "host", "port", "path", "kind"])
+def test_another_address_or_kind_of_server_never_meets_an_old_answer(change, load, asked, chat_server, monkeypatch):
+    url, host = chat_server.url, chat_server.url.split("/")[2]
+    others = {
+        "scheme": url.replace("http:", "https:"),
+        "host": url.replace("127.0.0.1", "localhost"),
+        "port": url.replace(host, "127.0.0.1:1"),
+        "path": f"{url}/v1",
+        "kind": url,
+    }
+    ((question, _),) = asked_questions(asked(clips=1)).items()
+    before = load().cache.pool_key(question, 7)
+    if change == "kind":
+        chat_server.owner = "ambi-eval-bridge"
+    else:
+        monkeypatch.setattr("ambi_eval.engines.openai.client.ChatServer.kind", "chat")
+    assert load(base_url=others[change]).cache.pool_key(question, 7) != before
+
+
+def test_what_the_provider_refuses_of_the_sampling_is_in_the_results(load, asked, chat_server):
+    chat_server.faults = [
+        lambda body: (400, {}, {"error": {"message": "no", "param": "temperature"}}) if "temperature" in body else None
+    ]
+    lm = load()
+    assert lm.get_model_info()["ambi"]["sampling"] == "unknown"
+    lm.generate_until(asked())
+    assert lm.get_model_info()["ambi"]["sampling"] == "fixed by the provider"
+
+
 def test_an_answer_that_a_filter_withheld_is_an_answer(load, asked, chat_server):
     chat_server.faults = [(200, {}, {"choices": [{"message": {"content": None}, "finish_reason": "content_filter"}]})]
     lm = load()

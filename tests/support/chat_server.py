@@ -20,6 +20,7 @@ class ChatTestServer:
         keys: The keys that came with them.
         faults: What happens to the next requests instead of an answer, in turn: `(status, headers, content)`, "cut" or
             "hang"; None is an answer. A callable is asked with each body for as long as it is there.
+        list_faults: What happens to the next requests for the list of models, in turn: `(status, headers, content)`.
         most: The most choices that it gives, whatever `n` says.
         owner: Who owns the model in its list of models.
         at_once: The most requests that were there at the same time.
@@ -29,6 +30,7 @@ class ChatTestServer:
         self.bodies: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
         self.faults: list[Any] = []
+        self.list_faults: list[Any] = []
         self.most = 100
         self.owner = "a test"
         self.at_once = self._now = 0
@@ -39,7 +41,9 @@ class ChatTestServer:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                self.send(200, {}, {"object": "list", "data": [{"id": "listener", "owned_by": chat.owner}]})
+                fault = chat.list_faults.pop(0) if chat.list_faults else None
+                listed = {"object": "list", "data": [{"id": "listener", "owned_by": chat.owner}]}
+                self.send(*(fault or (200, {}, listed)))
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -88,7 +92,7 @@ class ChatTestServer:
         digits = "Rate it" in asked
         choices = []
         for number in range(min(body.get("n") or 1, self.most)):
-            drawn = f"{asked}{body.get('seed', 0) + number if body['temperature'] else ''}"
+            drawn = f"{asked}{body.get('seed', 0) + number if body.get('temperature', 1) else ''}"
             words = "12345" if digits else ["angry", "happy", "neutral", "sad"]
             word = random.Random(drawn).choice(words)
             others = [("1", -1.0), (" 5", -1.0), ("x", 0.0)] if "top_logprobs" in body else []
@@ -108,6 +112,12 @@ class ChatTestServer:
             "prompt_tokens_details": {"audio_tokens": 80},
         }
         return {"choices": choices, "usage": usage, "system_fingerprint": "fp_1"}
+
+    def __enter__(self) -> ChatTestServer:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Stop listening."""

@@ -94,7 +94,7 @@ class HFEngine(Engine):
     @property
     def capabilities(self) -> Capabilities:
         """Everything."""
-        return Capabilities(beams=True, likelihoods=True)
+        return Capabilities(beams=True, likelihoods=True, sampling_is="honoured")
 
     def check(self, jobs: Sequence[Job]) -> None:
         """Note how large the largest job is."""

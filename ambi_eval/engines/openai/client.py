@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import logging
 import os
+import random
 import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from email.utils import parsedate_to_datetime
 from functools import cached_property
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, quote_plus, urlsplit
 
 import soundfile
 
 from ambi_eval.audio import AudioSpan, load_audio
 from ambi_eval.engines.base import Job
+from ambi_eval.engines.openai.known_servers import known, note
+from ambi_eval.engines.openai.replies import Choice, Message, Reply, read_models, read_reply, why_unreadable
 from ambi_eval.engines.prompt import as_messages
 from ambi_eval.errors import AmbiError, did_you_mean
 
@@ -29,21 +34,31 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 OPENAI = "https://api.openai.com/v1"
-BRIDGE = "ambi-eval-bridge"  # what our own bridge says it is, in its list of models
+# Who owns the models, in a server's list of them -> what the server is.
+KINDS = {"ambi-eval-bridge": "bridge"}
 SAMPLE_RATE = 16_000  # what audio encoders of language models hear
-# Fields that change what an answer carries or costs, but not which answers are likely: a server that refuses one by
-# name is asked without it (without `stop`, the answer is cut here).
+# A server that refuses one of these fields by name is asked without it, and what that means is said once.
 OPTIONAL = {
     "logprobs": "answers come without log-probabilities",
     "top_logprobs": "answers come without the log-probabilities of other tokens",
     "n": "each answer takes a request of its own",
     "seed": "samples cannot be drawn again",
     "stop": "answers are cut here, where the server would have stopped",
-    "max_tokens": "max_completion_tokens takes its place",
+    "max_tokens": "max_completion_tokens replaces it",
+    "temperature": "the provider fixes the sampling, so answers are drawn from another distribution than asked for",
+    "top_p": "the provider fixes the sampling, so answers are drawn from another distribution than asked for",
 }
 COUNTERS = ("requests", "retries", "failed", "prompt_tokens", "generated_tokens", "audio_tokens")
 # So many failures without one answer between them are not about single clips.
 FAILURES_IN_A_ROW = 10
+LARGEST_REPLY = 10 << 20  # bytes
+LONGEST_WAIT = 120.0  # seconds; a server that asks for a longer pause is asked again after this
+# Status codes that may be others the next time; all other 4xx are about the request.
+PASSING = (408, 409, 429)
+# A server need not list its models; one that will not is taken for an ordinary chat server.
+NO_LIST = (400, 401, 403, 404, 405, 501)
+# Shorter keys ("EMPTY", "none") protect nothing, and might be words of an answer.
+SHORTEST_SECRET = 8
 
 
 class RequestFailedError(Exception):
@@ -53,14 +68,17 @@ class RequestFailedError(Exception):
 class ChatServer:
     """One model of an OpenAI-compatible server.
 
-    Any number of threads may ask at once. The official SDK repeats a request after a time-out, a cut connection, and
-    status 408, 409, 429 and 5xx, waiting as long as `Retry-After` says or else longer each time.
+    Any number of threads may ask at once. A request is repeated after a time-out, a cut connection, a reply that makes
+    no sense, and status 408, 409, 429 and 5xx, after the pause that `Retry-After` asks for or else a longer one each
+    time.
 
     Attributes:
+        base_url: Scheme, host, port and path of the server.
         counts: `requests` (HTTP requests for answers, repeated ones included), `retries`, `failed` (requests given up),
             `prompt_tokens`, `generated_tokens`, `audio_tokens` (those of the prompt tokens that were audio, where the
             server says).
         fingerprints: How many replies came from each system fingerprint.
+        refused: Optional fields that the server refuses.
     """
 
     def __init__(
@@ -83,13 +101,13 @@ class ChatServer:
             api_key_env: Environment variable that holds the key; by default OPENAI_API_KEY, which only OpenAI's own
                 server needs to be set.
             num_concurrent: Requests at the same time.
-            timeout: Seconds after which a request is given up and repeated.
+            timeout: Seconds after which a request is given up and repeated, however its reply trickles in.
             max_retries: How often a request is repeated.
             requests_per_minute: The most requests that are sent in a minute, evenly spaced; None is no limit.
             extra_body: Further fields of each request; None as a value takes a field out.
 
         Raises:
-            AmbiError: If the SDK is not installed, the key is missing, or the address is none.
+            AmbiError: If the SDK is not installed, the key is missing or unusable, or the address is none.
         """
         try:
             import openai
@@ -97,24 +115,18 @@ class ChatServer:
             raise AmbiError("chat servers need the openai package: pip install 'ambi-eval[openai]'") from error
         self._sdk = openai
         self.model = model
-        self.base_url = (base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI).rstrip("/")
-        url = urlsplit(self.base_url)
-        if url.scheme not in ("http", "https") or not url.hostname or url.username or url.query:
-            raise AmbiError(
-                f"base_url={url._replace(netloc=url.netloc.rpartition('@')[2], query='').geturl()} is no address of a "
-                f"server; give one such as http://localhost:8000/v1, without key or password"
-            )
-        self.host = url.netloc
+        self.base_url = server_address(base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI)
         self.key_variable = api_key_env or "OPENAI_API_KEY"
-        self._key = os.environ.get(self.key_variable) or "none"
+        self._key = _key(self.key_variable)
         if self._key == "none" and (api_key_env or self.base_url == OPENAI):
             raise AmbiError(f"{self.base_url} needs a key; set the environment variable {self.key_variable}")
         self.num_concurrent = num_concurrent
+        self.timeout = timeout
         self.max_retries = max_retries
         self.extra_body = dict(extra_body or {})
         self.counts = dict.fromkeys(COUNTERS, 0)
         self.fingerprints: Counter[str] = Counter()
-        self._refused: set[str] = set()
+        self.refused: set[str] = set()
         self._failed_in_a_row = 0
         self._lock = Lock()
         self._seconds_between = 60.0 / requests_per_minute if requests_per_minute else 0.0
@@ -123,30 +135,58 @@ class ChatServer:
             api_key=self._key,
             base_url=self.base_url,
             timeout=timeout,
-            max_retries=max_retries,
-            http_client=openai.DefaultHttpxClient(event_hooks={"request": [self._before_request]}),
+            max_retries=0,
+            http_client=openai.DefaultHttpxClient(follow_redirects=False),
         )
 
     @cached_property
-    def served(self) -> dict[str, str]:
+    def served(self) -> dict[str, str | None]:
         """The models that the server lists, each with its owner; empty where it lists none.
 
         Raises:
-            AmbiError: If no server answers.
+            AmbiError: If no server answers, or if it fails: what it is must be known before it is asked.
+        """
+        for attempt in range(self.max_retries + 1):
+            try:
+                # Not the time that a whole answer may take: a list is there at once.
+                return read_models(within(min(self.timeout, 30.0), self._list_models))
+            except Exception as error:
+                if isinstance(error, self._sdk.APIStatusError) and error.status_code in NO_LIST:
+                    return {}
+                told = self._told(error)
+                if not self._passes(error):
+                    raise AmbiError(f"{self.base_url} does not list its models ({told}); correct base_url") from error
+                if attempt == self.max_retries:
+                    break
+                time.sleep(_pause(error, attempt))
+        raise AmbiError(f"no server answers at {self.base_url} ({told}); start it or correct base_url")
+
+    def _list_models(self) -> bytes:
+        with self._client.models.with_streaming_response.list() as response:
+            return _body(response)
+
+    @cached_property
+    def kind(self) -> str:
+        """What the server is: `bridge` (our own, which takes more than chat servers do), or `chat`.
+
+        Where no server answers, it is what was there the last time: a run whose answers are all stored needs no server.
+
+        Raises:
+            AmbiError: If no server answers, and none has before.
         """
         try:
-            reply: Any = self._client.with_options(max_retries=1).get("/models", cast_to=object)
-            return {str(each["id"]): str(each.get("owned_by")) for each in reply["data"]}
-        except self._sdk.APIConnectionError as error:
-            told = self._told(error)
-            raise AmbiError(f"no server answers at {self.base_url} ({told}); start it or correct base_url") from error
-        except (self._sdk.APIStatusError, ValueError, TypeError, KeyError, AttributeError):
-            return {}  # a list of models is more than a chat server owes
+            kind = KINDS.get(next(iter(self.served.values()), None) or "", "chat")
+        except AmbiError:
+            if remembered := known(self.base_url).get("kind"):
+                return str(remembered)
+            raise
+        note(self.base_url, kind=kind)
+        return kind
 
     @property
     def is_bridge(self) -> bool:
-        """Whether this is our own bridge, which takes more than chat servers do (`ambi_...` fields)."""
-        return BRIDGE in self.served.values()
+        """Whether the server is our own bridge."""
+        return self.kind == "bridge"
 
     def question(self, job: Job) -> dict[str, Any]:
         """Return the part of a request that holds the question.
@@ -163,7 +203,7 @@ class ChatServer:
         ]
         return {"messages": messages, **({"ambi_audio_digests": job.heard} if self.is_bridge else {})}
 
-    def ask(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    def ask(self, body: Mapping[str, Any]) -> Reply:
         """Return the server's reply to one request.
 
         Args:
@@ -175,66 +215,85 @@ class ChatServer:
         """
         try:
             reply = self._send({"model": self.model, **body, **self.extra_body})
-        except self._sdk.OpenAIError as error:
+        except Exception as error:
+            if isinstance(error, AmbiError) or not self._is_failure(error):
+                raise
             raise self._failure(error) from error
-        usage = reply.get("usage") or {}
-        details = usage.get("prompt_tokens_details") or {}
+        usage = reply.usage
         with self._lock:
             self._failed_in_a_row = 0
-            self.counts["prompt_tokens"] += usage.get("prompt_tokens") or 0
-            self.counts["generated_tokens"] += usage.get("completion_tokens") or 0
-            self.counts["audio_tokens"] += details.get("audio_tokens") or 0
-            if reply.get("system_fingerprint"):
-                self.fingerprints[reply["system_fingerprint"]] += 1
+            if usage is not None:
+                self.counts["prompt_tokens"] += usage.prompt_tokens or 0
+                self.counts["generated_tokens"] += usage.completion_tokens or 0
+                details = usage.prompt_tokens_details
+                self.counts["audio_tokens"] += (details and details.audio_tokens) or 0
+            if reply.system_fingerprint:
+                self.fingerprints[reply.system_fingerprint] += 1
         return reply
 
-    def _send(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    def _send(self, body: Mapping[str, Any]) -> Reply:
         """Send a request, without the fields that the server refuses."""
-        with self._lock:
-            self.counts["retries"] -= 1  # the first sending is none
         while True:
-            sent = {name: value for name, value in body.items() if value is not None and name not in self._refused}
-            if "max_tokens" in self._refused:
+            sent = {name: value for name, value in body.items() if value is not None and name not in self.refused}
+            if "max_tokens" in self.refused:
                 sent["max_completion_tokens"] = body["max_tokens"]
             try:
-                return self._readable_reply(sent)
+                return self._with_retries(sent)
             except (self._sdk.BadRequestError, self._sdk.UnprocessableEntityError) as error:
                 if error.code in ("content_filter", "content_policy_violation"):
-                    choice = {"message": {"content": ""}, "finish_reason": "content_filter"}
-                    return {"choices": [choice] * (body.get("n") or 1)}
+                    filtered = Choice(message=Message(content=""), finish_reason="content_filter")
+                    return Reply(choices=[filtered] * (body.get("n") or 1))
                 name = next((name for name in OPTIONAL if name in sent and _is_about(error, name)), None)
                 if name is None:
                     raise
                 with self._lock:
-                    if name not in self._refused:
-                        logger.warning(
-                            "%s refuses '%s' (%s): %s", self.base_url, name, self._told(error), OPTIONAL[name]
-                        )
-                    self._refused.add(name)
+                    if name not in self.refused:
+                        told = self._told(error)
+                        logger.warning("%s refuses '%s' (%s): %s", self.base_url, name, told, OPTIONAL[name])
+                    self.refused.add(name)
 
-    def _readable_reply(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Post a request; a reply that makes no sense is asked for again, as the SDK does after errors."""
+    def _with_retries(self, body: Mapping[str, Any]) -> Reply:
+        """Post a request as often as it takes, and at most `max_retries` times more."""
+        wanted = body.get("ambi_continuations")
         for attempt in range(self.max_retries + 1):
-            if attempt:
-                time.sleep(min(0.25 * 2**attempt, 8.0))
+            self._wait_for_turn()
+            with self._lock:
+                self.counts["requests"] += 1
+                self.counts["retries"] += attempt > 0
             try:
-                reply: Any = self._client.post("/chat/completions", body=body, cast_to=object)
-            except ValueError:
-                continue
-            if _is_readable(reply):
-                return reply
-        raise self._sdk.OpenAIError(f"{self.max_retries + 1} replies were no chat completion")
+                content = within(self.timeout, lambda: self._post(body))
+                return read_reply(self._without_key(content), len(wanted) if wanted is not None else None)
+            except Exception as error:
+                if attempt == self.max_retries or not self._passes(error):
+                    raise
+                pause = _pause(error, attempt)
+            time.sleep(pause)
+        raise AssertionError("the last attempt returns or raises")
 
-    def _before_request(self, request: Any) -> None:
-        """Count an HTTP request, the SDK's repetitions included, and hold it back until its time has come."""
-        if not request.url.path.endswith("/chat/completions"):
-            return
+    def _post(self, body: Mapping[str, Any]) -> bytes:
+        more = {name: value for name, value in body.items() if name not in ("model", "messages")}
+        create = self._client.chat.completions.with_streaming_response.create
+        with create(model=body["model"], messages=body["messages"], extra_body=more) as response:
+            return _body(response)
+
+    def _wait_for_turn(self) -> None:
+        """Hold a request back until its time has come."""
         with self._lock:
-            self.counts["requests"] += 1
-            self.counts["retries"] += 1
             now = time.monotonic()
             slot = self._next_slot = max(now, self._next_slot + self._seconds_between)
         time.sleep(slot - now)
+
+    def _is_failure(self, error: Exception) -> bool:
+        """Return whether an error is the server's, or of the way to it, and no fault of this program."""
+        return isinstance(error, (self._sdk.OpenAIError, ValueError, OSError, TimeoutError, *_transport_errors()))
+
+    def _passes(self, error: Exception) -> bool:
+        """Return whether the same request may succeed the next time."""
+        if isinstance(error, self._sdk.APIStatusError):
+            if getattr(error, "code", None) == "insufficient_quota":
+                return False
+            return error.status_code in PASSING or error.status_code >= 500
+        return self._is_failure(error)
 
     def _failure(self, error: Exception) -> Exception:
         """Return what a request's error means: the end of the run, or of this request only."""
@@ -244,10 +303,19 @@ class ChatServer:
         if isinstance(error, sdk.NotFoundError):
             hint = did_you_mean(self.model, self.served)
             return AmbiError(f"{self.base_url} has no model '{self.model}'{hint} ({told}); correct model or base_url")
+        if isinstance(error, sdk.APIStatusError) and 300 <= error.status_code < 400:
+            return AmbiError(
+                f"{self.base_url} redirects to another address ({told}), where neither audio nor key are sent; give "
+                f"that one as base_url if it is the right one"
+            )
         if isinstance(error, sdk.RateLimitError) and error.code == "insufficient_quota":
             return AmbiError(f"{self.base_url}: the account has no quota left ({told}); add some, then run again")
         if getattr(error, "code", None) == "unsupported":
             return AmbiError(f"{self.base_url} cannot do what this strategy needs ({told}); leave the strategy out")
+        return self.note_failure(told)
+
+    def note_failure(self, told: str) -> Exception:
+        """Count a request that failed; many in a row end the run."""
         with self._lock:
             self.counts["failed"] += 1
             self._failed_in_a_row += 1
@@ -260,11 +328,137 @@ class ChatServer:
 
     def _told(self, error: Any) -> str:
         """Return an error in one line of at most 300 characters, without the key, which some servers repeat."""
-        told = str(error)
-        if told == f"Error code: {getattr(error, 'status_code', None)}":
-            told += f" - {error.body}"  # not in the form that the SDK knows
-        cause = f" {error.__cause__}" if error.__cause__ else ""
-        return re.sub(r"\s+", " ", told + cause).replace(self._key, "[key]")[:300]
+        if isinstance(error, self._sdk.APIStatusError) and 300 <= error.status_code < 400:
+            told = f"HTTP {error.status_code}, to {error.response.headers.get('location')}"
+        elif isinstance(error, (TimeoutError, self._sdk.APITimeoutError)):
+            told = f"no whole reply within {self.timeout:g} s"
+        elif isinstance(error, ValueError):
+            told = f"a reply that is no chat completion: {why_unreadable(error)}"
+        else:
+            told = str(error)
+            if told == f"Error code: {getattr(error, 'status_code', None)}":
+                told += f" - {error.body}"  # not in the form that the SDK knows
+            told += f" {error.__cause__}" if error.__cause__ else ""
+        return re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", self._masked(told))[:300]
+
+    def _masked(self, text: str) -> str:
+        """Return a text without the key in any of the forms in which libraries and servers write it."""
+        for form in _forms_of(self._key):
+            text = text.replace(form, "[key]")
+        return text
+
+    def _without_key(self, content: bytes) -> bytes:
+        """Return a reply without the key, should the server repeat it: it must not reach the store or a log."""
+        if len(self._key) < SHORTEST_SECRET:
+            return content
+        for form in _forms_of(self._key):
+            for written in (json.dumps(form)[1:-1], form):
+                content = content.replace(written.encode(), b"[key]")
+        return content
+
+
+def server_address(base_url: str) -> str:
+    """Return the address of a server in one form: scheme and host in lower case, no slash at its end.
+
+    Raises:
+        AmbiError: If it is none, or holds a key or a password.
+    """
+    shown = re.sub(r"//[^/@]*@", "//", base_url).partition("?")[0]
+    try:
+        url = urlsplit(base_url)
+        usable = url.scheme in ("http", "https") and url.hostname and url.port != 0
+    except ValueError:
+        usable = False
+    if not usable or url.username or url.query or url.fragment or re.search(r"[\s\x00-\x1f]", base_url):
+        raise AmbiError(
+            f"base_url={shown!r} is no address of a server; give one such as http://localhost:8000/v1, without key or "
+            f"password"
+        )
+    return url._replace(netloc=url.netloc.lower()).geturl().rstrip("/")
+
+
+def _key(variable: str) -> str:
+    """Return the key that an environment variable holds, `none` where it is empty.
+
+    Raises:
+        AmbiError: If it holds characters that cannot be sent; HTTP libraries would print it in their error.
+    """
+    key = os.environ.get(variable) or "none"
+    if not all(" " < character <= "~" for character in key):
+        raise AmbiError(
+            f"the key in {variable} holds a blank, a line break or another character that no key has; set it without"
+        )
+    return key
+
+
+def _forms_of(key: str) -> list[str]:
+    """Return the forms in which a key may be written: as it is, in Python, in JSON, in an address; longest first."""
+    if key == "none":
+        return []
+    forms = {key, repr(key)[1:-1], json.dumps(key)[1:-1], quote(key), quote(key, safe=""), quote_plus(key)}
+    return sorted(forms, key=len, reverse=True)
+
+
+def within(seconds: float, work: Callable[[], Result]) -> Result:
+    """Return what the work gives, if it takes no longer.
+
+    Raises:
+        TimeoutError: If it does. The work is left alone: a server that sends a byte now and then keeps a connection
+            open as long as it likes.
+    """
+    done: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # it belongs to the caller
+            done.set_exception(error)
+
+    Thread(target=run, name="request", daemon=True).start()
+    finished, _ = wait([done], seconds)
+    if not finished:
+        raise TimeoutError
+    return done.result()
+
+
+def _body(response: Any) -> bytes:
+    """Return the body of a response.
+
+    Raises:
+        ValueError: If it is larger than a chat completion can be.
+    """
+    content = bytearray()
+    for part in response.iter_bytes():
+        content += part
+        if len(content) > LARGEST_REPLY:
+            raise ValueError(f"it is larger than {LARGEST_REPLY >> 20} MB")
+    return bytes(content)
+
+
+def _pause(error: Exception, attempt: int) -> float:
+    """Return how many seconds to wait before the next attempt: as the server asks, or longer each time."""
+    asked = getattr(getattr(error, "response", None), "headers", {}).get("retry-after")
+    seconds = None
+    if asked is not None:
+        try:
+            seconds = float(asked)
+        except ValueError:
+            try:
+                seconds = parsedate_to_datetime(asked).timestamp() - time.time()
+            except (TypeError, ValueError, OverflowError):
+                seconds = None
+    if seconds is None or not seconds >= 0:
+        return min(0.5 * 2**attempt, 8.0) * random.uniform(0.75, 1.0)
+    return min(seconds, LONGEST_WAIT)
+
+
+def _transport_errors() -> tuple[type[Exception], ...]:
+    """Return the errors of the HTTP library below the SDK, which reading a body raises as they are."""
+    import openai
+
+    http = openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0]
+    library = __import__(http)
+    return (library.HTTPError, library.StreamError)
 
 
 def concurrently(
@@ -306,20 +500,6 @@ def _audio_part(span: AudioSpan, subtype: str) -> dict[str, Any]:
     file = io.BytesIO()
     soundfile.write(file, load_audio(span, SAMPLE_RATE), SAMPLE_RATE, format="WAV", subtype=subtype)
     return {"type": "input_audio", "input_audio": {"data": base64.b64encode(file.getvalue()).decode(), "format": "wav"}}
-
-
-def _is_readable(reply: Any) -> bool:
-    """Return whether a reply holds what was asked for: choices with messages, or the bridge's likelihoods."""
-    if not isinstance(reply, dict):
-        return False
-    if "ambi_loglikelihoods" in reply:
-        return True
-    choices = reply.get("choices")
-    return (
-        isinstance(choices, list)
-        and bool(choices)
-        and all(isinstance(choice, dict) and isinstance(choice.get("message"), dict) for choice in choices)
-    )
 
 
 def _is_about(error: Any, field: str) -> bool:

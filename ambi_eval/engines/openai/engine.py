@@ -5,25 +5,55 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib import metadata
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import torch
 
 from ambi_eval.answers.candidate import Candidate, Finish
 from ambi_eval.config.model_arguments import OpenAIAudioArguments
-from ambi_eval.engines.base import Capabilities, Engine, Job, Likelihood, Token, TokenizedAnswer
+from ambi_eval.engines.base import (
+    SAMPLING,
+    Capabilities,
+    Engine,
+    Job,
+    Likelihood,
+    Sampling,
+    Token,
+    TokenizedAnswer,
+)
 from ambi_eval.engines.hf.sampling import row_key
 from ambi_eval.engines.openai.client import ChatServer, RequestFailedError, concurrently
+from ambi_eval.engines.openai.known_servers import known
+from ambi_eval.engines.openai.replies import Choice
 from ambi_eval.errors import AmbiError
 
 logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-# Jobs that have been taken from the queue: their answers are asked for by one request.
-_Part = tuple[Job, Sequence[int]]
+FINISHES: dict[str | None, Finish] = {"stop": "stop", "length": "length", "content_filter": "content_filter"}
+# So many clips may have equal samples only, also one by one, before we stop asking for them one by one.
+CLIPS_WITHOUT_EVIDENCE = 3
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some answers of a job, which one request asks for.
+
+    Attributes:
+        job: The job.
+        numbers: Which of its answers.
+        attempt: How often they came back as failed.
+        alone: Whether each is asked for by a request of its own.
+    """
+
+    job: Job
+    numbers: Sequence[int]
+    attempt: int = 0
+    alone: bool = False
 
 
 class OpenAIEngine(Engine):
@@ -59,6 +89,9 @@ class OpenAIEngine(Engine):
         self.jobs_at_once = arguments.num_concurrent
         self.per_request: float = arguments.samples_per_request or math.inf
         self.content_filtered = 0
+        # Whether several answers of one request are known to be different samples, and how many clips did not tell.
+        self._draws_each_choice = False
+        self._untold: set[Job] = set()
 
     @property
     def name(self) -> str:
@@ -67,22 +100,37 @@ class OpenAIEngine(Engine):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The server and its model: what runs behind that name is known to the server alone."""
-        return {"server": self.server.host, "model": self.name, "extra_body": self.server.extra_body}
+        """Which server it is, what it is, and its model; what runs behind that name is known to the server alone.
+
+        Raises:
+            AmbiError: If no server answers, and none has before.
+        """
+        kind = {} if self.server.kind == "chat" else {"kind": self.server.kind}
+        named = {"server": self.server.base_url, "model": self.name, "extra_body": self.server.extra_body}
+        return {**named, **kind}
 
     @property
     def capabilities(self) -> Capabilities:
         """What chat servers do; our bridge does more.
 
         Raises:
-            AmbiError: If no server answers.
+            AmbiError: If no server answers, and none has before.
         """
         more = self.server.is_bridge
         return Capabilities(
+            seeds="seed" not in self.server.refused,
             beams=more,
             likelihoods=more,
             answers_per_request=None if self.per_request == math.inf else int(self.per_request),
+            sampling_is=self._sampling(),
         )
+
+    def _sampling(self) -> Sampling:
+        """Return what this run has seen, or else what `doctor` found."""
+        if self.server.refused & {"temperature", "top_p"}:
+            return "fixed by the provider"
+        found = known(self.server.base_url).get("sampling")
+        return SAMPLING.get(found.get(self.name), "unknown") if isinstance(found, dict) else "unknown"
 
     def check(self, jobs: Sequence[Job]) -> None:
         """Refuse beams that the server does not have; the server is asked only if there are any.
@@ -103,36 +151,71 @@ class OpenAIEngine(Engine):
 
     def generate(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, dict[int, Candidate]]]:
         """Ask for answers, and yield those of each reply as soon as they are there."""
-        queue: deque[_Part] = deque((job, job.numbers) for job in jobs)
+        queue = deque(_Part(job, job.numbers) for job in jobs)
 
         def take() -> _Part | None:
             if not queue:
                 return None
-            job, numbers = queue.popleft()
-            together = self._together(job, numbers)
-            if together < len(numbers):
-                queue.appendleft((job, numbers[together:]))
-            return job, numbers[:together]
+            part = queue.popleft()
+            together = self._together(part)
+            if together < len(part.numbers):
+                queue.appendleft(replace(part, numbers=part.numbers[together:]))
+            return replace(part, numbers=part.numbers[:together])
 
-        for (job, numbers), answers in self._ask_all(self._answers, take):
-            self.content_filtered += sum(answer.finish == "content_filter" for answer in answers)
-            if len(answers) < len(numbers):
-                self._note_fewer(len(numbers), len(answers))
-                queue.appendleft((job, numbers[len(answers) :]))
-            yield job, dict(zip(numbers, answers, strict=False))
+        for part, choices in self._ask_all(self._answers, take):
+            if self._are_copies(part, choices):
+                queue.appendleft(replace(part, alone=True))
+                continue
+            if len(choices) < len(part.numbers):
+                self._note_fewer(len(part.numbers), len(choices))
+                queue.appendleft(replace(part, numbers=part.numbers[len(choices) :]))
+            failed = [number for number, each in zip(part.numbers, choices, strict=False) if each is None]
+            if failed and part.attempt < self.server.max_retries:
+                queue.appendleft(replace(part, numbers=failed, attempt=part.attempt + 1))
+            elif failed:
+                self._note_failure(self.server.note_failure("the server could not finish the answer"))
+            answers = {number: each for number, each in zip(part.numbers, choices, strict=False) if each is not None}
+            self.content_filtered += sum(answer.finish == "content_filter" for answer in answers.values())
+            if answers:
+                yield part.job, answers
 
-    def _together(self, job: Job, numbers: Sequence[int]) -> int:
+    def _together(self, part: _Part) -> int:
         """Return how many of these answers one request brings.
 
         Servers give sample i of a request the seed + i, so the numbers of its samples must follow one another. The
         bridge takes any.
         """
-        if job.settings.num_beams > 1:
+        numbers = part.numbers
+        if part.job.settings.num_beams > 1:
             return len(numbers)
+        if part.alone:
+            return 1
         together = int(min(len(numbers), self.per_request))
         if not self.server.is_bridge:
             together = next((i for i in range(1, together) if numbers[i] != numbers[0] + i), together)
         return together
+
+    def _are_copies(self, part: _Part, choices: Sequence[Candidate | None]) -> bool:
+        """Return whether the samples of one request may be copies of one answer, so that each is to be asked for alone.
+
+        Some servers take `n` and copy one answer n times. Equal samples may also come of a sure model; so they are
+        asked for one by one, until some request brings different ones, or until several clips gave no evidence.
+        """
+        made = [str(choice) for choice in choices if choice is not None]
+        texts = set(made)
+        if len(made) < 2 or not part.job.settings.sampled or self.server.is_bridge:
+            return False
+        if len(texts) > 1:
+            self._draws_each_choice = True
+        if self._draws_each_choice or len(self._untold) >= CLIPS_WITHOUT_EVIDENCE:
+            return False
+        logger.warning(
+            "%s gives %d equal answers to one request (n), so they are asked for again, one by one",
+            self.server.base_url,
+            len(made),
+        )
+        self._untold.add(part.job)
+        return True
 
     def _ask_all(
         self, work: Callable[[Item], Result], take: Callable[[], Item | None]
@@ -147,9 +230,15 @@ class OpenAIEngine(Engine):
 
         for item, outcome in concurrently(attempt, take, self.server.num_concurrent):
             if isinstance(outcome, RequestFailedError):
-                self.last_failure = str(outcome)
+                self._note_failure(outcome)
             else:
                 yield item, outcome
+
+    def _note_failure(self, failure: Exception) -> None:
+        """Keep the reason of a request's failure; raise what ends the run."""
+        if not isinstance(failure, RequestFailedError):
+            raise failure
+        self.last_failure = str(failure)
 
     def _note_fewer(self, asked: int, given: int) -> None:
         """Ask for no more answers at once than the server gives; said once for each number."""
@@ -162,9 +251,9 @@ class OpenAIEngine(Engine):
             )
             self.per_request = given
 
-    def _answers(self, part: _Part) -> list[Candidate]:
-        """Ask for some answers of one job; the reply may hold fewer."""
-        job, numbers = part
+    def _answers(self, part: _Part) -> list[Candidate | None]:
+        """Ask for some answers of one job; the reply may hold fewer, and None for those that failed."""
+        job, numbers = part.job, part.numbers
         settings = job.settings
         body = {
             **self.server.question(job),
@@ -186,11 +275,12 @@ class OpenAIEngine(Engine):
             if self.server.is_bridge:
                 body |= {"ambi_samples": list(numbers), "ambi_seed": job.seed}
         reply = self.server.ask(body)
-        alone = len(reply["choices"]) == 1
-        tokens = (reply.get("usage") or {}).get("completion_tokens") if alone else None
-        answers = [_candidate(choice, job, tokens) for choice in reply["choices"][: len(numbers)]]
-        ranked = len(answers) == len(numbers) and all(answer.logprob is not None for answer in answers)
-        if settings.num_beams > 1 and not (ranked and reply.get("ambi_beams") == settings.num_beams):
+        tokens = reply.usage.completion_tokens if reply.usage and len(reply.choices) == 1 else None
+        answers = [
+            None if choice.failed else _candidate(choice, job, tokens) for choice in reply.choices[: len(numbers)]
+        ]
+        ranked = len(answers) == len(numbers) and all(each and each.logprob is not None for each in answers)
+        if settings.num_beams > 1 and not (ranked and reply.ambi_beams == settings.num_beams):
             raise AmbiError(
                 f"{job.task}: the model behind {self.server.base_url} has no beam search with likelihoods; use a "
                 f"strategy that samples (sc, sc_shares)"
@@ -223,13 +313,12 @@ class OpenAIEngine(Engine):
         # A model that does not know the field gives an answer instead: a short one.
         short = {"temperature": 0, "max_tokens": 1}
         reply = self.server.ask({**self.server.question(job), **short, "ambi_continuations": texts})
-        found = reply.get("ambi_loglikelihoods")
-        if found is None:
+        if reply.ambi_loglikelihoods is None:
             raise AmbiError(
                 f"{job.task}: the model behind {self.server.base_url} gives no likelihoods of given answers; use sc, "
                 f"which samples answers to the same question"
             )
-        return [(float(logprob), bool(is_greedy)) for logprob, is_greedy in found]
+        return reply.ambi_loglikelihoods
 
     # ------------------------------------------------------------------------------------------- results
 
@@ -271,31 +360,32 @@ class OpenAIEngine(Engine):
         return {"cost": round(million / 1e6, 6), **prices}
 
 
-def _candidate(choice: Mapping[str, Any], job: Job, tokens: int | None) -> Candidate:
+def _candidate(choice: Choice, job: Job, tokens: int | None) -> Candidate:
     """Return an answer, cut at the first stop string where the server went on.
 
     Args:
-        choice: Of the reply; `ambi_logprob` and `ambi_n_tokens` are the bridge's.
+        choice: Of the reply.
         job: With the stop strings.
         tokens: How many tokens it has, where the reply says nothing more exact.
     """
-    whole = choice["message"].get("content") or choice["message"].get("refusal") or ""
-    text = whole
+    text = choice.text
     for stop in job.settings.until:
         text = text.split(stop)[0]
-    listed = (choice.get("logprobs") or {}).get("content") or ()
-    logprobs = [each["logprob"] for each in listed]
-    logprob, n_tokens = choice.get("ambi_logprob"), choice.get("ambi_n_tokens")
-    if logprob is None and logprobs and text == whole:
-        logprob = sum(logprobs)
+    logprob, n_tokens = choice.ambi_logprob, choice.ambi_n_tokens
+    known_logprobs = [token.logprob for token in choice.tokens if token.logprob is not None]
+    if logprob is None and known_logprobs and len(known_logprobs) == len(choice.tokens) and text == choice.text:
+        logprob = sum(known_logprobs)
     if n_tokens is None:
-        n_tokens = len(logprobs) or tokens
-    finish = choice.get("finish_reason")
-    made = TokenizedAnswer if job.alternatives else Candidate
-    answer = made(text, logprob, n_tokens, finish if finish in get_args(Finish) else None)
-    if isinstance(answer, TokenizedAnswer):
-        answer.tokens = [
-            Token(each["token"], {other["token"]: other["logprob"] for other in each.get("top_logprobs") or ()})
-            for each in listed
-        ]
+        n_tokens = len(choice.tokens) or tokens
+    finish = FINISHES.get(choice.finish_reason)
+    if not job.alternatives:
+        return Candidate(text, logprob, n_tokens, finish)
+    answer = TokenizedAnswer(text, logprob, n_tokens, finish)
+    answer.tokens = [
+        Token(
+            token.token,
+            {other.token: other.logprob for other in token.top_logprobs or () if other.logprob is not None},
+        )
+        for token in choice.tokens
+    ]
     return answer

@@ -1,11 +1,17 @@
 import base64
+import contextlib
 import io
+import json
+import socket
 import threading
 import time
+from email.utils import formatdate
+from urllib.parse import quote, quote_plus
 
 import numpy as np
 import pytest
 import soundfile
+from support.chat_server import ChatTestServer
 
 from ambi_eval.audio import AudioSpan, audio_digest, load_audio
 from ambi_eval.engines.base import Job
@@ -16,6 +22,7 @@ KEY = "sk-secret-0123456789"
 BODY = {
     "messages": [{"role": "user", "content": "Which?"}],
     "temperature": 0.5,
+    "top_p": 0.9,
     "max_tokens": 9,
     "logprobs": True,
     "top_logprobs": 5,
@@ -28,7 +35,7 @@ BODY = {
 @pytest.fixture
 def connect(chat_server):
     def to(**options):
-        return ChatServer("listener", chat_server.url, **{"max_retries": 1, "timeout": 1.0, **options})
+        return ChatServer("listener", chat_server.url, **{"max_retries": 1, "timeout": 10.0, **options})
 
     return to
 
@@ -85,18 +92,129 @@ def test_a_prompt_without_audio_is_plain_text(connect):
         (200, {}, {"choices": None}),
         (200, {}, {"choices": [{"message": None}]}),
         (200, {}, []),
+        # The same with a right form and a wrong type somewhere.
+        (200, {}, {"choices": [{"message": "happy"}]}),
+        (200, {}, {"choices": [{"message": {"content": 7}}]}),
+        (200, {}, {"choices": [{"message": {"content": {"text": "happy"}}}]}),
+        (200, {}, {"choices": [{"message": {"content": [{"type": "text", "text": 1}]}}]}),
+        (200, {}, {"choices": [{"message": {"content": ["happy"]}}]}),
+        (200, {}, {"choices": [{"message": {"content": "happy", "refusal": []}}]}),
+        (200, {}, {"choices": [{"message": {"content": "happy"}, "finish_reason": 1}]}),
+        (200, {}, {"choices": [{"message": {"content": "happy"}, "index": "first"}]}),
+        (200, {}, {"choices": [{"message": {"content": "happy"}, "logprobs": [1]}]}),
+        (200, {}, {"choices": [{"message": {"content": "happy"}, "logprobs": {"content": "happy"}}]}),
+        (200, {}, {"choices": [{"message": {"content": "happy"}, "logprobs": {"content": [{"logprob": 0}]}}]}),
+        (200, {}, {"choices": [{"message": {"content": "x"}, "logprobs": {"content": [{"token": 1}]}}]}),
+        (200, {}, {"choices": [{"message": {"content": "x"}, "ambi_logprob": "low"}]}),
+        (200, {}, b'{"choices": [{"message": {"content": "x"}, "ambi_logprob": NaN}]}'),
+        (200, {}, {"choices": [{"message": {"content": "x"}}], "usage": [1]}),
+        (200, {}, {"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": "many"}}),
+        (200, {}, {"choices": [{"message": {"content": "x"}}], "usage": {"completion_tokens": -3}}),
+        (200, {}, {"choices": [{"message": {"content": "x"}}], "system_fingerprint": {"a": 1}}),
+        (200, {}, {"choices": [{"message": {"content": "x"}}], "ambi_beams": "three"}),
+        (200, {}, {"ambi_loglikelihoods": [[-1.0, True]]}),
+        (200, {}, {"error": {"message": "overloaded", "code": 502}}),
+        (200, {}, b'{"choices": ' + 100_000 * b"["),
+        (200, {}, b"\x1f\x8b\x00nonsense"),
+        (200, {"Content-Encoding": "gzip"}, b"no gzip"),
+        (200, {}, b""),
+        (200, {}, b"null"),
+        (200, {}, b'{"choices": [{"message": {"content": "' + 11_000_000 * b"a" + b'"}}]}'),
     ],
-    ids=str,
+    ids=lambda fault: str(fault)[:80],
 )
 def test_a_request_is_repeated_after(fault, connect, chat_server):
     chat_server.faults = [fault]
-    server = connect()
-    assert len(server.ask(BODY)["choices"]) == 2
+    server = connect(timeout=1.0 if fault == "hang" else 10.0)
+    assert len(server.ask(BODY).choices) == 2
     assert (server.counts["requests"], server.counts["retries"], server.counts["failed"]) == (2, 1, 0)
     chat_server.faults = [fault, fault, fault]
     with pytest.raises(RequestFailedError):
         server.ask(BODY)
     assert (server.counts["requests"], server.counts["retries"], server.counts["failed"]) == (4, 2, 1)
+
+
+def test_a_longer_pause_than_the_limit_is_cut_to_the_limit(connect, chat_server, monkeypatch):
+    monkeypatch.setattr("ambi_eval.engines.openai.client.LONGEST_WAIT", 0.3)
+    tomorrow = formatdate(time.time() + 86_400, usegmt=True)
+    for asked in ("3600", tomorrow, "inf"):
+        chat_server.faults = [error(429, **{"Retry-After": asked})]
+        start = time.monotonic()
+        assert connect().ask(BODY).choices
+        assert 0.3 <= time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 10000\r\n\r\n", ""],
+    ids=["body", "head"],
+)
+def test_a_reply_that_trickles_in_does_not_hold_the_run(head):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        connections = []
+
+        def trickle():
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                connections.append(connection)
+                threading.Thread(target=drip, args=(connection,), daemon=True).start()
+
+        def drip(connection):
+            with contextlib.suppress(OSError):
+                connection.sendall(head.encode())
+                while True:
+                    connection.sendall(b"H" if head else b"HTTP/1.1 200 OK"[:1])
+                    time.sleep(0.1)
+
+        threading.Thread(target=trickle, daemon=True).start()
+        server = ChatServer("listener", f"http://127.0.0.1:{listener.getsockname()[1]}/v1", max_retries=1, timeout=0.5)
+        start = time.monotonic()
+        with pytest.raises(RequestFailedError, match=r"no whole reply within 0\.5 s"):
+            server.ask(BODY)
+        assert time.monotonic() - start < 5
+        assert server.counts["requests"] == 2
+        for connection in connections:
+            connection.close()
+
+
+def test_a_redirect_is_not_followed(connect, chat_server):
+    with ChatTestServer() as other:
+        chat_server.faults = [(307, {"Location": f"{other.url}/chat/completions"}, {})]
+        with pytest.raises(AmbiError, match=rf"redirects to another address \(HTTP 307, to {other.url}"):
+            connect().ask(BODY)
+        assert other.bodies == []
+
+
+def test_choices_come_in_the_order_of_their_index(connect, chat_server):
+    choices = [{"index": n, "message": {"content": str(n)}} for n in (2, 0, 1)]
+    chat_server.faults = [(200, {}, {"choices": choices})]
+    assert [choice.text for choice in connect().ask(BODY).choices] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ({"content": [{"type": "text", "text": "hap"}, {"type": "text", "text": "py"}]}, "happy"),
+        ({"content": [{"type": "thinking", "thinking": "sad?"}, {"type": "text", "text": "happy"}]}, "happy"),
+        ({"content": []}, ""),
+        ({"content": None, "refusal": "I will not."}, "I will not."),
+        ({"content": None}, ""),
+    ],
+)
+def test_the_parts_of_an_answer_are_joined(message, text, connect, chat_server):
+    chat_server.faults = [(200, {}, {"choices": [{"message": message}]})]
+    assert connect().ask(BODY).choices[0].text == text
+
+
+def test_half_a_surrogate_pair_becomes_a_replacement_character(connect, chat_server):
+    reply = b'{"choices": [{"message": {"content": "happy \\ud83d \\ud83d\\ude00 \\\\ud83d"}}]}'
+    chat_server.faults = [(200, {}, reply)]
+    (choice,) = connect().ask(BODY).choices
+    assert choice.text == "happy \ufffd \U0001f600 \\ud83d"
+    assert choice.text.encode()
 
 
 def test_retry_after_is_waited_for(connect, chat_server):
@@ -172,7 +290,7 @@ def test_a_field_that_the_server_refuses_by_name_is_left_out_and_said_once(
 def test_a_prompt_that_a_filter_rejects_has_filtered_answers(code, connect, chat_server):
     chat_server.faults = [error(400, code)]
     reply = connect().ask(BODY)
-    assert [choice["finish_reason"] for choice in reply["choices"]] == ["content_filter"] * 2
+    assert [choice.finish_reason for choice in reply.choices] == ["content_filter"] * 2
 
 
 def test_further_fields_are_sent_and_null_takes_one_out(connect, chat_server):
@@ -268,6 +386,41 @@ def test_an_address_that_is_none_or_holds_a_password_is_refused(url):
     assert "secret" not in str(told.value)
 
 
+@pytest.mark.parametrize(
+    "url", ["http://localhost:x/v1", "http://[::1/v1", "http://localhost:99999/v1", "http://a b/v1", "http://h/v1\n"]
+)
+def test_an_address_that_cannot_be_read_is_one_sentence(url):
+    with pytest.raises(AmbiError, match=r"base_url=.* is no address of a server; give one such as"):
+        ChatServer("listener", url)
+
+
+@pytest.mark.parametrize("key", ["sk-secret-0123\r", "sk-secret\n-0123", "sk secret", "sk-secret-\u00e4"])
+def test_a_key_that_cannot_be_sent_is_refused_without_being_shown(key, monkeypatch):
+    monkeypatch.setenv("LISTENER_KEY", key)
+    with pytest.raises(AmbiError, match="the key in LISTENER_KEY holds a blank, a line break") as told:
+        ChatServer("listener", "http://localhost:1/v1", api_key_env="LISTENER_KEY")
+    assert "secret" not in str(told.value)
+
+
+SPECIAL_KEY = "sk-se%cr/et+\"0123'\\456"
+
+
+@pytest.mark.parametrize(
+    "write", [str, lambda key: repr(key)[1:-1], lambda key: json.dumps(key)[1:-1], quote, quote_plus]
+)
+def test_a_key_that_the_server_repeats_is_masked_in_errors_and_answers(write, connect, chat_server, monkeypatch):
+    monkeypatch.setenv("LISTENER_KEY", SPECIAL_KEY)
+    written = write(SPECIAL_KEY)
+    server = connect(api_key_env="LISTENER_KEY", max_retries=0)
+    chat_server.faults = [
+        error(400, message=f"bad: {written}!"),
+        (200, {}, {"choices": [{"message": {"content": written}}]}),
+    ]
+    with pytest.raises(RequestFailedError, match=r"bad: \[key\]!"):
+        server.ask(BODY)
+    assert server.ask(BODY).choices[0].text == "[key]"
+
+
 def test_openai_and_named_variables_need_a_key(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
@@ -281,6 +434,30 @@ def test_a_server_that_is_not_there_is_said(chat_server, connect):
     chat_server.close()
     with pytest.raises(AmbiError, match=r"no server answers at http://127\.0\.0\.1"):
         assert connect(max_retries=0).is_bridge
+
+
+@pytest.mark.parametrize("status", [500, 503, 429])
+def test_a_server_that_fails_to_say_what_it_is_is_asked_again_and_never_taken_for_another(status, connect, chat_server):
+    chat_server.owner = "ambi-eval-bridge"
+    chat_server.list_faults = [error(status)]
+    assert connect().is_bridge
+    chat_server.list_faults = [error(status)] * 2
+    with pytest.raises(AmbiError, match="no server answers at"):
+        assert connect(max_retries=1).served
+
+
+@pytest.mark.parametrize("fault", [error(404), error(403), (200, {}, {"models": []}), (200, {}, b"<h1>Welcome</h1>")])
+def test_a_server_that_lists_no_models_is_a_chat_server(fault, connect, chat_server):
+    chat_server.list_faults = [fault]
+    server = connect()
+    assert (server.served, server.kind) == ({}, "chat")
+
+
+def test_what_a_server_was_is_remembered_for_when_none_answers(connect, chat_server):
+    chat_server.owner = "ambi-eval-bridge"
+    assert connect().kind == "bridge"
+    chat_server.close()
+    assert connect(max_retries=0).kind == "bridge"
 
 
 def test_a_password_less_server_gets_no_key_of_openai(connect, chat_server):

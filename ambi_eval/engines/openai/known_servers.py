@@ -1,0 +1,37 @@
+"""What is known of servers from earlier runs, in a small file of the data directory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from typing import Any
+
+from ambi_eval.paths import data_dir
+
+
+def known(base_url: str) -> dict[str, Any]:
+    """Return what was noted about a server; nothing if nothing was, or if the file is damaged."""
+    return _all().get(base_url, {})
+
+
+def note(base_url: str, **what: Any) -> None:
+    """Note something about a server; where the file cannot be written, the next run finds it out again."""
+    if known(base_url).items() >= what.items():
+        return
+    content = _all()
+    content[base_url] = {**content.get(base_url, {}), **what}
+    file = data_dir() / "servers.json"
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        new = file.with_name(f"{file.name}.{os.getpid()}")
+        new.write_text(json.dumps(content, indent=1))
+        new.replace(file)
+
+
+def _all() -> dict[str, dict[str, Any]]:
+    try:
+        content = json.loads((data_dir() / "servers.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) and all(isinstance(each, dict) for each in content.values()) else {}

@@ -1,0 +1,177 @@
+"""What a chat server may reply, as pydantic models: the one place where a reply is checked."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, ValidationError
+
+
+def _no_negative_number(value: Any) -> Any:
+    # Some servers write -1 for what they did not count.
+    return None if value == -1 else value
+
+
+Count = Annotated[int | None, BeforeValidator(_no_negative_number), Field(ge=0)]
+
+
+def _joined(content: Any) -> Any:
+    """Return content that comes as a list of parts as one text; what is no text (thinking, audio) is left out."""
+    if isinstance(content, list) and all(isinstance(part, dict) for part in content):
+        texts = [part.get("text") for part in content if part.get("type") in ("text", "output_text")]
+        return "".join(texts) if all(isinstance(text, str) for text in texts) else content
+    return content
+
+
+class _Reply(BaseModel):
+    """Fields that we do not know are left out; those that we know must be what they should be."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
+
+
+class Alternative(_Reply):
+    """A token with its log-probability, which some servers withhold."""
+
+    token: str
+    logprob: float | None = None
+
+
+class GeneratedToken(Alternative):
+    """A token of an answer, with what could have replaced it."""
+
+    top_logprobs: list[Alternative] | None = None
+
+
+class Logprobs(_Reply):
+    """The tokens of an answer."""
+
+    content: list[GeneratedToken] | None = None
+
+
+class Message(_Reply):
+    """The text of an answer, or why there is none."""
+
+    content: Annotated[str | None, BeforeValidator(_joined)] = None
+    refusal: str | None = None
+
+
+class Choice(_Reply):
+    """One answer; `ambi_logprob` and `ambi_n_tokens` are our bridge's."""
+
+    index: int | None = None
+    message: Message
+    finish_reason: str | None = None
+    logprobs: Logprobs | None = None
+    ambi_logprob: FiniteFloat | None = None
+    ambi_n_tokens: Count = None
+
+    @property
+    def text(self) -> str:
+        """The answer; a refusal is one."""
+        return self.message.content or self.message.refusal or ""
+
+    @property
+    def tokens(self) -> list[GeneratedToken]:
+        """The tokens of the answer, where the server lists them."""
+        return (self.logprobs and self.logprobs.content) or []
+
+    @property
+    def failed(self) -> bool:
+        """Whether the server says that it could not finish this answer."""
+        return self.finish_reason == "error"
+
+
+class PromptTokens(_Reply):
+    """What the prompt's tokens were."""
+
+    audio_tokens: Count = None
+
+
+class Usage(_Reply):
+    """What a request has used."""
+
+    prompt_tokens: Count = None
+    completion_tokens: Count = None
+    prompt_tokens_details: PromptTokens | None = None
+
+
+class Reply(_Reply):
+    """A chat completion; the fields with `ambi_` are our bridge's."""
+
+    choices: list[Choice] = []
+    usage: Usage | None = None
+    system_fingerprint: str | None = None
+    ambi_beams: int | None = None
+    ambi_loglikelihoods: list[tuple[FiniteFloat, bool]] | None = None
+
+
+class ServedModel(_Reply):
+    """A model in a server's list of models."""
+
+    id: str
+    owned_by: str | None = None
+
+
+class ServedModels(_Reply):
+    """The list of models."""
+
+    data: list[ServedModel]
+
+
+def read_reply(content: bytes, likelihoods: int | None = None) -> Reply:
+    """Return the reply that a body holds, its choices in the order of their `index`.
+
+    Args:
+        content: The body.
+        likelihoods: How many likelihoods were asked for, if any were.
+
+    Raises:
+        ValueError: If it is no chat completion, or holds another number of likelihoods.
+    """
+    reply = Reply.model_validate_json(_valid_text(content))
+    if reply.ambi_loglikelihoods is not None:
+        if len(reply.ambi_loglikelihoods) != likelihoods:
+            raise ValueError(f"{len(reply.ambi_loglikelihoods)} likelihoods of {likelihoods or 0} continuations")
+    elif not reply.choices:
+        raise ValueError("it has no choices")
+    indices = [choice.index for choice in reply.choices]
+    if None not in indices and len(set(indices)) == len(indices):
+        reply.choices.sort(key=lambda choice: choice.index or 0)
+    return reply
+
+
+def read_models(content: bytes) -> dict[str, str | None]:
+    """Return the models of a list of models, each with its owner; nothing where the body is another.
+
+    A list of models is more than a chat server owes.
+    """
+    try:
+        return {model.id: model.owned_by for model in ServedModels.model_validate_json(content).data}
+    except ValidationError:
+        return {}
+
+
+def why_unreadable(error: ValueError) -> str:
+    """Return in one line what is wrong with a reply."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        return f"{place}: {first['msg']}" if place else first["msg"]
+    return str(error)
+
+
+def _valid_text(content: bytes) -> str:
+    """Return JSON as valid Unicode: half of a surrogate pair, where a server cut an emoji, becomes U+FFFD.
+
+    Raises:
+        ValueError: If it is no JSON.
+    """
+    text = content.decode("utf-8", "replace")
+    if "\\ud" not in text.lower():
+        return text
+    try:
+        text = json.dumps(json.loads(text), ensure_ascii=False)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
