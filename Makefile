@@ -1,7 +1,8 @@
-# Each target makes .venv and installs what it needs. torch comes first, so that nothing pulls another build of it.
+# Each target makes .venv and installs what it needs. torch comes first, so that nothing pulls another build of it. pip
+# compiles nothing: Python compiles what is imported, which is a small part of what is installed.
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/pip install --disable-pip-version-check -c constraints.txt
+PIP := $(BIN)/pip install --disable-pip-version-check --no-compile -c constraints.txt
 
 # Real CREMA-D clips for the tests, where there are some; the tests that need them skip with the reason elsewhere.
 AMBI_TEST_DATA ?= $(abspath $(wildcard ../shared/data))
@@ -16,17 +17,17 @@ demo: .venv/package
 
 # Models as small as those of the tests are slower on several threads than on one. Each worker takes whole files, those
 # with slow tests first.
-PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 test test-quick: export OMP_NUM_THREADS ?= 1
-test: .venv/test
+test: .venv/develop
 	$(PYTEST)
 
 # All but the tests that start processes or train.
-test-quick: .venv/test
+test-quick: .venv/develop
 	$(PYTEST) -m "not slow"
 
-lint: .venv/lint
+lint: .venv/develop
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -34,19 +35,18 @@ lint: .venv/lint
 clean:
 	rm -rf .venv runs dist
 
-.venv/package: pyproject.toml constraints.txt
+.venv/torch: constraints.txt
 	$(PYTHON) -m venv .venv
 	$(PIP) torch
+	touch $@
+
+.venv/package: .venv/torch pyproject.toml
 	$(PIP) -e .
 	touch $@
 
-.venv/test: .venv/package
-	$(PIP) -e '.[test]'
+.venv/develop: .venv/torch pyproject.toml
+	$(PIP) -e '.[test,lint]'
 	# For the tests of some model families; their compiled parts want a GPU's libraries (see tests/conftest.py).
 	$(PIP) --no-deps --upgrade --target .venv/families torchvision torchaudio timm
 	find .venv/families -name '*.so' -delete
-	touch $@
-
-.venv/lint: .venv/package
-	$(PIP) -e '.[lint]'
 	touch $@
