@@ -120,6 +120,7 @@ def score(
     from ambi_eval.analysis.systems import score_file
     from ambi_eval.config.load import load_corpus
     from ambi_eval.corpora.other_votes import halve_panels, target_votes
+    from ambi_eval.report import verdict
 
     settings = load_corpus(corpus)
     selection = target_votes(settings, against)
@@ -140,6 +141,8 @@ def score(
     else:
         title = f"{predictions.name} against {settings.task} ({against}): {selection.summary()}"
         _print_tables(tables.tables(title, system.baselines, system))
+        simulated = any(clip.release == "simulated" for clip in selection.clips)
+        typer.echo("\n" + verdict.in_terminal(verdict.of_file(predictions.stem, system, simulated)))
 
 
 @app.command("report")
@@ -154,10 +157,17 @@ def report_on_runs(
         tuple[str, str] | None,
         typer.Option(help="Print the differences of two systems instead: each RUN, RUN:TASK or RUN:TASK:PIPELINE."),
     ] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option("--with", help="Predictions, as `score` reads them, to show beside the runs; once a file."),
+    ] = None,
 ) -> None:
-    """Show what runs of lm_eval mean: one page of scores, references, curves and the clips with the largest error."""
+    """Show what runs of lm_eval mean: a verdict, and one page of scores, references, curves and clips.
+
+    Example: ambi-eval report runs/demo -o report.html
+    """
     from ambi_eval.harness.results import read_runs
-    from ambi_eval.report import comparison, page
+    from ambi_eval.report import comparison, page, verdict
     from ambi_eval.report.build import build
     from ambi_eval.web.pages import write_json
 
@@ -169,8 +179,9 @@ def report_on_runs(
         if json_file is not None:
             write_json(pairs, json_file)
         return
-    content = build([run for path in runs or () for run in read_runs(path)])
+    content = build([run for path in runs or () for run in read_runs(path)], beside or ())
     page.write_page(content, out)
+    typer.echo(verdict.in_terminal(verdict.verdicts(content)))
     typer.echo(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
     if json_file is not None:
         write_json(content, json_file)

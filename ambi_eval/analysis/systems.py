@@ -13,6 +13,7 @@ from ambi_eval.analysis.ambiguity import ambiguity_bins
 from ambi_eval.analysis.evaluate import Scorer, Scores
 from ambi_eval.analysis.predictions import read_predictions
 from ambi_eval.analysis.references.baselines import Baselines, baselines
+from ambi_eval.analysis.references.held_out import HeldOut, HeldOutRaters
 from ambi_eval.analysis.references.panels import certain
 from ambi_eval.analysis.references.smoothing import smooth_towards_prior
 from ambi_eval.config.task_settings import CorpusSettings
@@ -27,12 +28,15 @@ class SystemScores:
         overall: Scores over all clips that are predicted.
         binned: Scores in each bin of ambiguity, in the order of `baselines.bins`.
         baselines: The references on the same clips.
+        held_out: Prior, system and half panel against the same raters, over all clips and in each bin; None where
+            panels cannot be halved.
         notes: What a reader of the scores must know: missing clips, invalid answers, smoothing.
     """
 
     overall: Scores
     binned: list[Scores]
     baselines: Baselines
+    held_out: list[HeldOut] | None
     notes: list[str]
 
 
@@ -70,4 +74,5 @@ def score_file(
         notes.append(note)
     bins = ambiguity_bins(here.votes if bin_votes is None else bin_votes[clips], edges)
     overall, *binned = Scorer(here, [b.members for b in bins]).score(certain(here), p)
-    return SystemScores(overall, binned, baselines(here, settings, bins, acoustic=acoustic), notes)
+    held_out = HeldOutRaters(here).judge(p, "jsd_bits", bins)
+    return SystemScores(overall, binned, baselines(here, settings, bins, acoustic=acoustic), held_out, notes)

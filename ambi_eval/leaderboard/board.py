@@ -70,8 +70,14 @@ class RankedSystem:
 
     @property
     def method(self) -> str:
-        """Strategy and pipeline."""
-        return f"{self.strategy} {self.pipeline}"
+        """Strategy and pipeline, with the control."""
+        control = "" if self.control == "none" else f" [{self.control}]"
+        return f"{self.strategy} {self.pipeline}{control}"
+
+    @property
+    def title(self) -> str:
+        """Model and method."""
+        return f"{self.model} with {self.method}"
 
 
 @dataclass(frozen=True)
@@ -83,12 +89,23 @@ class BoardReference:
         description: What it predicts.
         scores: By metric.
         binned: The divergence in each bin.
+        rank: None: a reference has no rank.
+        status: What a table shows in the place of a status.
+        tokens: NaN: it costs nothing that can be compared.
     """
 
     name: str
     description: str
     scores: Mapping[str, Estimate]
     binned: Sequence[Estimate]
+    rank: None = None
+    status: str = "reference"
+    tokens: float = math.nan
+
+    @property
+    def title(self) -> str:
+        """Its name."""
+        return self.name
 
 
 @dataclass(frozen=True)
@@ -118,6 +135,12 @@ class Board:
     references: Sequence[BoardReference]
     systems: Sequence[RankedSystem]
     controls: Sequence[RankedSystem]
+
+    @property
+    def rows(self) -> list[RankedSystem | BoardReference]:
+        """Systems and references by their divergence, the best first; what has none is last."""
+        rows: list[RankedSystem | BoardReference] = [*self.systems, *self.references]
+        return sorted(rows, key=lambda row: (math.isnan(row.scores[HEADLINE].value), row.scores[HEADLINE].value))
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,11 +36,13 @@ Override = Annotated[str, AfterValidator(_overridable)]
 Count = Annotated[int, Field(ge=0, le=10**15)]
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """What knows all of its keys and converts nothing."""
+
     model_config = STRICT
 
 
-class SubmittedModel(_Strict):
+class SubmittedModel(Strict):
     """The model.
 
     Attributes:
@@ -58,7 +60,7 @@ class SubmittedModel(_Strict):
     licence: Line
 
 
-class Backend(_Strict):
+class Backend(Strict):
     """What ran the model.
 
     Attributes:
@@ -76,7 +78,7 @@ class Backend(_Strict):
     versions: dict[Name, Line]
 
 
-class SubmittedTask(_Strict):
+class SubmittedTask(Strict):
     """One task of the run.
 
     Attributes:
@@ -92,7 +94,7 @@ class SubmittedTask(_Strict):
     generation: GenerationSettings | None
 
 
-class Seeds(_Strict):
+class Seeds(Strict):
     """The seeds of the run: the harness's four, and that of the sampling."""
 
     random: int | None
@@ -102,7 +104,7 @@ class Seeds(_Strict):
     sampling: int | None
 
 
-class Card(_Strict):
+class Card(Strict):
     """`submission.yaml`.
 
     Attributes:

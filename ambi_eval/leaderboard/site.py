@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
+
+from markdown_it import MarkdownIt
+from markupsafe import Markup
 
 from ambi_eval.errors import AmbiError
-from ambi_eval.leaderboard.board import SHOWN, Board, boards
-from ambi_eval.leaderboard.figures import quality_against_cost
+from ambi_eval.leaderboard.board import Board, RankedSystem, boards
+from ambi_eval.leaderboard.columns import BOARD
+from ambi_eval.leaderboard.plots import quality_against_cost
+from ambi_eval.leaderboard.published import PUBLISHED, Published, read_published
 from ambi_eval.leaderboard.record import apply_record
 from ambi_eval.leaderboard.verify import Verdict, verify_all
-from ambi_eval.web.pages import STYLE, TABLES, environment, write_json
+from ambi_eval.web.charts import script
+from ambi_eval.web.columns import Column
+from ambi_eval.web.glossary import STRATEGIES
+from ambi_eval.web.pages import CHARTS, STYLE, TABLES, environment, write_json
 
 TEMPLATES = Path(__file__).parent / "templates"
-# The look and the sorting of the report, and what boards have beyond it.
-FILES = (
-    STYLE,
-    TABLES,
-    TEMPLATES / "leaderboard.css",
-    TEMPLATES / "filter.js",
-    TEMPLATES / "icon.svg",
-)
+# The look and the scripts of the report, and what boards have beyond them.
+FILES = (STYLE, TABLES, CHARTS, TEMPLATES / "leaderboard.css", TEMPLATES / "filter.js", TEMPLATES / "icon.svg")
 # Only what comes with the pages is ever loaded, and no script or style that stands in a page.
 POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'"
+RESULTS = "results.json"
+# Pages that are made of Markdown, with the file that each comes from, as seen from the folder of the submissions.
+WORDS = {"rules.html": Path("../README.md"), "format.html": Path("../../docs/leaderboard.md")}
+LINKS = {"../docs/leaderboard.md": "format.html", "../leaderboard/README.md": "rules.html"}
+PAGE = re.compile(r"(?:submissions/|models/)?[A-Za-z0-9_.-]+\.html")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,19 +46,22 @@ class Site:
         boards: The boards.
         shown: Submissions that stand on them.
         refused: Submissions that do not, for their problems.
+        published: Numbers that others published.
     """
 
     boards: Sequence[Board]
     shown: Sequence[Verdict]
     refused: Sequence[Verdict]
+    published: Sequence[Published] = ()
 
 
 def build(submissions: Path, out: Path, record: Path) -> Site:
     """Verify all submissions and write the site.
 
     Args:
-        submissions: The folder of all submissions.
-        out: The folder of the site: `index.html`, `results.json`, and a page for each submission.
+        submissions: The folder of all submissions. Beside it may lie `published.yaml`, and the rules in `README.md`.
+        out: The folder of the site: `index.html`, `results.json`, a page for each corpus, model and submission. Pages
+            of an earlier build that are not written again are deleted.
         record: What maintainers have found out where votes or models are not at hand.
 
     Raises:
@@ -59,31 +73,99 @@ def build(submissions: Path, out: Path, record: Path) -> Site:
     shown = [verdict for verdict in verdicts if not verdict.problems]
     for verdict in shown:
         apply_record(record, verdict)
-    site = Site(boards(shown), shown, [verdict for verdict in verdicts if verdict.problems])
+    refused = [verdict for verdict in verdicts if verdict.problems]
+    site = Site(boards(shown), shown, refused, read_published(submissions.parent / PUBLISHED))
     try:
-        _write(site, out)
+        _write(site, out, _words(submissions))
     except OSError as error:
         raise AmbiError(f"cannot write {out} ({error.strerror or error}): name another folder.") from error
     return site
 
 
-def _write(site: Site, out: Path) -> None:
+def _write(site: Site, out: Path, words: dict[str, Markup]) -> None:
     templates = environment(TEMPLATES)
-    templates.globals |= {"policy": POLICY, "metrics": SHOWN}
-    (out / "submissions").mkdir(parents=True, exist_ok=True)
+    models = _models(site)
+    tabs = {board.corpus: board_page(site, board) for board in site.boards}
+    templates.globals |= {
+        "policy": POLICY,
+        "columns": BOARD,
+        "estimate": Column("", lambda estimate: estimate).cell,
+        "strategies": STRATEGIES,
+        "tabs": tabs,
+        "words": words,
+        "model_page": model_page,
+    }
+    pages: dict[str, tuple[str, dict[str, Any]]] = {
+        f"submissions/{v.name}.html": ("submission.html.j2", {"verdict": v}) for v in site.shown
+    }
+    for model, rows in models.items():
+        pages[model_page(model)] = ("model.html.j2", {"model": model, "rows": rows})
+    for board in site.boards:
+        published = [each for each in site.published if each.corpus == board.corpus]
+        content = {"board": board, "plot": quality_against_cost(board), "published": published, "refused": site.refused}
+        pages[tabs[board.corpus]] = ("board.html.j2", content)
+    if not site.boards:
+        pages["index.html"] = ("empty.html.j2", {"refused": site.refused})
+    for name, text in words.items():
+        pages[name] = ("words.html.j2", {"text": text})
+    _forget(out, pages.keys())
+    for folder in ("submissions", "models"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
     for file in FILES:
         shutil.copyfile(file, out / file.name)
-    plots = [quality_against_cost(board) for board in site.boards]
-    index = templates.get_template("index.html.j2").render(site=site, plots=plots, root="")
-    (out / "index.html").write_text(index, encoding="utf-8")
-    write_json(_results(site), out / "results.json")
-    page = templates.get_template("submission.html.j2")
-    for verdict in site.shown:
-        html = page.render(verdict=verdict, root="../")
-        (out / "submissions" / f"{verdict.name}.html").write_text(html, encoding="utf-8")
+    (out / "vega.js").write_text(script(), encoding="utf-8")
+    for name, (template, content) in pages.items():
+        html = templates.get_template(template).render(root="../" * name.count("/"), here=name, **content)
+        (out / name).write_text(html, encoding="utf-8")
+    write_json(_results(site, sorted(pages)), out / RESULTS)
 
 
-def _results(site: Site) -> object:
+def board_page(site: Site, board: Board) -> str:
+    """Return the name of a board's page: the first board is what the site opens with."""
+    return "index.html" if board is site.boards[0] else f"{board.corpus}.html"
+
+
+def model_page(model: str) -> str:
+    """Return the name of a model's page: its readable letters, and a digest since others may share these."""
+    readable = re.sub(r"[^a-z0-9]+", "-", model.lower())[:60].strip("-")
+    return f"models/{readable or 'model'}-{sha256(model.encode()).hexdigest()[:8]}.html"
+
+
+def _models(site: Site) -> dict[str, list[tuple[Board, RankedSystem]]]:
+    """Return all that is known of each model, over all corpora."""
+    models: dict[str, list[tuple[Board, RankedSystem]]] = {}
+    for board in site.boards:
+        for row in (*board.systems, *board.controls):
+            models.setdefault(row.model, []).append((board, row))
+    return models
+
+
+def _words(submissions: Path) -> dict[str, Markup]:
+    """Return the rules and the format as pages, where their Markdown lies beside the submissions."""
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    found = {}
+    for page, path in WORDS.items():
+        file = (submissions.absolute() / path).resolve()
+        if file.is_file():
+            text = file.read_text(encoding="utf-8")
+            for link, target in LINKS.items():
+                text = text.replace(f"]({link})", f"]({target})")
+            found[page] = Markup(markdown.render(text))
+    return found
+
+
+def _forget(out: Path, pages: Collection[str]) -> None:
+    """Delete the pages of an earlier build that have no place in this one, such as those of removed submissions."""
+    try:
+        earlier = json.loads((out / RESULTS).read_text(encoding="utf-8"))["pages"]
+        stale = {name for name in earlier if PAGE.fullmatch(name)} - set(pages)
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    for name in stale:
+        (out / name).unlink(missing_ok=True)
+
+
+def _results(site: Site, pages: Sequence[str]) -> object:
     """Return every number of the site."""
     return {
         "boards": list(site.boards),
@@ -93,4 +175,6 @@ def _results(site: Site) -> object:
             for verdict in site.shown
         ],
         "refused": [{"name": verdict.name, "problems": verdict.problems} for verdict in site.refused],
+        "published": [each.model_dump() for each in site.published],
+        "pages": pages,
     }

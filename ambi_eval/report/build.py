@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,71 +13,127 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from ambi_eval.analysis import estimate as intervals
 from ambi_eval.analysis.ambiguity import Bin, ambiguity_bins
 from ambi_eval.analysis.discrimination import human_two_alternatives, two_alternatives
 from ambi_eval.analysis.estimate import Estimate
-from ambi_eval.analysis.evaluate import Scorer
+from ambi_eval.analysis.predictions import read_predictions
 from ambi_eval.analysis.references.agreement import krippendorff_alpha
 from ambi_eval.analysis.references.baselines import REFERENCES, baselines
-from ambi_eval.analysis.references.held_out import HeldOutRaters
-from ambi_eval.analysis.references.panels import certain
-from ambi_eval.analysis.reliability import ambiguity_auroc, reliability_curve
 from ambi_eval.analysis.scaling import Curve
-from ambi_eval.analysis.significance import compare_all_pairs
-from ambi_eval.analysis.subgroups import subgroups
-from ambi_eval.answers.score import OTHER_MEANS
-from ambi_eval.config.task_settings import TaskSettings, keys_that
+from ambi_eval.audio import AudioSpan, load_audio
+from ambi_eval.config.task_settings import TaskSettings
+from ambi_eval.corpora.manifest import Clip
 from ambi_eval.corpora.selection import Selection
-from ambi_eval.harness.results import Pipeline, Run, TaskRun
-from ambi_eval.metrics import METRICS
-from ambi_eval.metrics.classification import expected_confusion
-from ambi_eval.report.content import BinFacts, ClipError, Content, Reference, RunFacts, Section, System
+from ambi_eval.errors import AmbiError
+from ambi_eval.harness.results import Pipeline, Run
+from ambi_eval.report.content import (
+    BinFacts,
+    ClipPrediction,
+    Content,
+    Reference,
+    RunFacts,
+    Section,
+    ShownClip,
+    System,
+)
+from ambi_eval.report.systems import Asked, Variant, curves_of, shown_config, systems, variants, without_copies
 from ambi_eval.votes import entropy_bits, majority, shares
 
 Array = NDArray[np.float64]
 
-HEADLINE = "jsd_bits"
 CURVES = ("jsd_bits", "bc")
 SAMPLERS = ("people", "prior")
 # The references that stand beside the systems.
 SHOWN_REFERENCES = ("perfect_model", "half_panel", "prior", "one_human", "uniform")
 HUMAN_REFERENCES = {"half_panel": lambda raters: raters // 2, "one_human": lambda raters: 1}
 CONSTANTS = ("prior", "uniform")
-# Of each system, the clips with the largest error.
-WORST_CLIPS = 25
-# Squares along each side of the map of entropies.
-MAP_SIZE = 12
+# Of the best system of each model, so many clips with the largest error, and so many with the smallest.
+WORST_CLIPS, BEST_CLIPS = 12, 4
+# So many of the clips that most systems gave no usable answer to.
+FAILED_CLIPS = 4
+# Scores of a corpus of which more than this share of clips is left out do not speak for the corpus.
+LEFT_OUT = 0.1
+# A system that fails on more than this share of clips is told so on top of the page.
+FAILED = 0.5
+SAMPLE_RATE = 16_000
+# The smallest files that still sound like speech.
+MP3_COMPRESSION = 0.9
 
 
-def build(runs: Sequence[Run]) -> Content:
-    """Return the content of the report on some runs, with a progress bar."""
-    facts = [_run_facts(run, label) for run, label in zip(runs, _labels(runs), strict=True)]
-    asked: dict[Any, list[tuple[str, TaskRun]]] = {}
-    for run, of_run in zip(runs, facts, strict=True):
+def build(runs: Sequence[Run], predictions: Sequence[Path] = ()) -> Content:
+    """Return the content of the report on some runs, with a progress bar.
+
+    Args:
+        runs: The runs.
+        predictions: Files of predictions, as `ambi-eval score` reads them, that stand beside the runs.
+
+    Raises:
+        AmbiError: If a file of predictions is broken, or is about none of the sets of clips.
+    """
+    labels = _labels(runs)
+    sections: dict[Any, list[Asked]] = {}
+    for run, label in zip(runs, labels, strict=True):
+        info = run.results["config"].get("ambi", {})
         for task in run.tasks.values():
             ids = tuple(clip.id for clip in task.selection.clips)
             same = (tuple(task.settings.labels), ids, task.votes.tobytes(), tuple(task.selection.clusters))
-            asked.setdefault(same, []).append((of_run.label, task))
+            asked = Asked(label, int(info.get("seed") or 0), str(info.get("sampling") or ""), task)
+            sections.setdefault(same, []).append(asked)
+    for path in predictions:
+        _add_predictions(path, list(sections.values()))
     return Content(
         made=_time(datetime.now(tz=timezone.utc).timestamp()),
-        runs=facts,
-        sections=[_section(tasks) for tasks in asked.values()],
+        runs=[_run_facts(run, label) for run, label in zip(runs, labels, strict=True)],
+        sections=[_section(asked) for asked in sections.values()],
     )
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
-    """Return the model of each run, numbered where several runs have the same."""
-    count = Counter(run.model for run in runs)
-    seen: Counter[str] = Counter()
-    labels = []
+    """Return the model of each run, numbered where several runs of a name cannot be one model with several seeds."""
+    models: dict[str, list[tuple[object, set[object]]]] = {}
+    places = []
     for run in runs:
-        seen[run.model] += 1
-        labels.append(run.model if count[run.model] == 1 else f"{run.model} #{seen[run.model]}")
-    return labels
+        info = run.results["config"].get("ambi", {})
+        weights = (info.get("model_digest"), info.get("dtype"))
+        tasks = {(info.get("seed"), name, str(shown_config(task))) for name, task in run.tasks.items()}
+        of_name = models.setdefault(run.model, [])
+        fits = (n for n, (same, known) in enumerate(of_name) if same == weights and not known & tasks)
+        place = next(fits, len(of_name))
+        if place == len(of_name):
+            of_name.append((weights, set()))
+        of_name[place][1].update(tasks)
+        places.append((run.model, place))
+    return [model if len(models[model]) == 1 else f"{model} #{place + 1}" for model, place in places]
+
+
+def _add_predictions(path: Path, sections: Sequence[list[Asked]]) -> None:
+    """Add a file of predictions to the sections that it is about."""
+    errors = []
+    for asked in sections:
+        task = asked[0].task
+        try:
+            found = read_predictions(path, task.selection.clips, task.settings.labels)
+        except AmbiError as error:
+            errors.append(error)
+            continue
+        if len(found.clips) < len(task.votes):
+            continue
+        system = replace(
+            task,
+            name=path.stem,
+            settings=task.settings.model_copy(update={"control": "none", "transcript": "none", "filter_list": []}),
+            curves={},
+            pipelines={"": Pipeline("", found.p, {})},
+            texts=[()] * len(found.p),
+            tokens=np.full(len(found.p), np.nan),
+            failed={},
+        )
+        asked.append(Asked(path.stem, 0, "", system))
+    if len(errors) == len(sections):
+        raise errors[0]
 
 
 def _run_facts(run: Run, label: str) -> RunFacts:
@@ -99,17 +157,18 @@ def _time(timestamp: float) -> str:
     return datetime.fromtimestamp(timestamp, tz=timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _section(tasks: Sequence[tuple[str, TaskRun]]) -> Section:
-    task = tasks[0][1]
+def _section(asked: Sequence[Asked]) -> Section:
+    task = asked[0].task
     selection, settings, votes = task.selection, task.settings, task.votes
     bins = ambiguity_bins(votes)
     raters = votes.sum(axis=1)
     references, notes = _references(selection, settings, bins)
-    systems = _systems(tasks, bins)
+    distinct = without_copies(variants(asked))
+    real, controls = systems(distinct, bins)
     left_out = dict(task.left_out)
     if len(votes) < task.clips_of_task:
         left_out["not asked in this run"] = task.clips_of_task - len(votes)
-    return Section(
+    section = Section(
         corpus=settings.corpus,
         simulated=task.simulated,
         labels=settings.labels,
@@ -123,15 +182,28 @@ def _section(tasks: Sequence[tuple[str, TaskRun]]) -> Section:
         best_accuracy=float(majority(votes).max(axis=1).mean()),
         bins=[BinFacts(b.name, b.low, b.high, int(b.members.sum())) for b in bins],
         references=references,
-        samplers=_samplers([_curves(task) for _, task in tasks]),
-        systems=systems,
+        samplers=_samplers([curves_of(one.task) for one in asked]),
+        systems=real,
+        controls=controls,
+        partial=_partial(selection, left_out, real),
+        shown=[],
         notes=notes,
     )
+    return replace(section, shown=_shown(section, distinct))
 
 
-def _curves(task: TaskRun) -> dict[str, Curve]:
-    """Return the curves over the pool size that stand in the results file, by metric."""
-    return {metric: Curve.from_json(curve) for metric, curve in task.curves.items()}
+def _partial(selection: Selection, left_out: Mapping[str, int], found: Sequence[System]) -> list[str]:
+    """Return what a reader must know before any score: what was not asked about, lost votes, systems that failed."""
+    clips, missing = len(selection.clips), sum(left_out.values())
+    said = list(selection.lost_votes)
+    if left_out.get("not asked in this run") or missing > LEFT_OUT * (clips + missing):
+        reasons = "; ".join(f"{count:,} {reason}" for reason, count in left_out.items())
+        said.append(f"{clips:,} of {clips + missing:,} clips are scored ({reasons}).")
+    return said + [
+        f"{system.full_name} gave no usable answer to {system.invalid_rate.value:.0%} of the clips."
+        for system in found
+        if system.invalid_rate.value > FAILED
+    ]
 
 
 def _samplers(curves: Sequence[Mapping[str, Curve]]) -> dict[str, dict[str, dict[int, Estimate]]]:
@@ -166,136 +238,60 @@ def _references(
     return references, [note for note in found.notes if note.startswith((*SHOWN_REFERENCES, "sq_debiased"))]
 
 
-def _systems(tasks: Sequence[tuple[str, TaskRun]], bins: Sequence[Bin]) -> list[System]:
-    """Return all systems of a section, the best first, and the controls after them."""
-    selection = tasks[0][1].selection
-    scorer = Scorer(selection, [b.members for b in bins])
-    held_out = HeldOutRaters(selection)
-    work = [(model, task, pipeline) for model, task in tasks for pipeline in task.pipelines.values()]
-    systems, errors = [], []
-    for model, task, pipeline in tqdm(work, "systems", unit="system", disable=None):
-        others = [other for name, other in tasks if name == model]
-        systems.append(_system(model, task, pipeline, others, scorer, held_out, bins))
-        errors.append(np.asarray(METRICS[HEADLINE].per_clip(pipeline.p, task.votes)))
-    # A control is no system: it is never the best, and enters no correction.
-    control = [task.settings.control != "none" for _, task, _ in work]
-    order = sorted(range(len(work)), key=lambda n: (control[n], systems[n].scores[HEADLINE].value, n))
-    real = [number for number in order if not control[number]]
-    pairs = compare_all_pairs(np.array(errors)[real], selection.clusters).comparisons if real else {}
-    against_best = {number: pairs.get((place, 0)) for place, number in enumerate(real)}
-    return [replace(systems[number], against_best=against_best.get(number)) for number in order]
-
-
-def _system(
-    model: str,
-    task: TaskRun,
-    pipeline: Pipeline,
-    others: Sequence[TaskRun],
-    scorer: Scorer,
-    held_out: HeldOutRaters,
-    bins: Sequence[Bin],
-) -> System:
-    p, votes, clusters = pipeline.p, task.votes, task.selection.clusters
-    overall, *binned = scorer.score(certain(task.selection), p)
-    errors = np.asarray(METRICS[HEADLINE].per_clip(p, votes))
-    prior = np.broadcast_to(shares(votes).mean(axis=0), votes.shape)
-    above_prior = errors - np.asarray(METRICS[HEADLINE].per_clip(prior, votes))
-    logged = {name: pipeline.logged[name] for name in OTHER_MEANS if name in pipeline.logged}
-    curves, name = _curves(task), pipeline.name
-    told = task.settings.model_dump(include=set(keys_that("reported")))
-    return System(
-        model=model,
-        name=system_name(task, pipeline),
-        task=task.name,
-        pipeline=pipeline.name,
-        config={key: value for key, value in told.items() if value},
-        pool_size=task.pool_size,
-        scores=overall,
-        binned=binned,
-        invalid_rate=intervals.of_mean(np.isnan(p).any(axis=1).astype(float), clusters, (0, 1)),
-        failed=task.failed,
-        tokens=intervals.of_mean(task.tokens, clusters),
-        two_alternatives=two_alternatives(p, votes, task.selection.clips, clusters),
-        held_out=held_out.judge(p, HEADLINE, bins),
-        curves={metric: c.pipelines[name] for metric, c in curves.items()},
-        extrapolated={metric: c.extrapolated[name] for metric, c in curves.items() if name in c.extrapolated},
-        asymptote=next((f"{model}: {name}" for name in asymptotes(task, pipeline, others)), None),
-        confusion=expected_confusion(p, votes).tolist(),
-        reliability=reliability_curve(p, votes, clusters),
-        ambiguity_auroc=ambiguity_auroc(p, bins[-1].members, clusters),
-        entropy_map=_entropy_map(p, votes),
-        subgroups=subgroups(above_prior, task.selection),
-        diagnostics={
-            name: intervals.of_mean(values, clusters)
-            for name, values in logged.items()
-            if name not in ("invalid_rate", "tokens_per_clip") and not np.isnan(values).all()
-        },
-        worst=_worst(task, p, errors),
-        against_best=None,
-    )
-
-
-def system_name(task: TaskRun, pipeline: Pipeline) -> str:
-    """Return strategy and pipeline, with transcript and control where there are any."""
-    strategy = Path(str(task.settings.strategy or task.name)).stem
-    control = "" if task.settings.control == "none" else f" [{task.settings.control}]"
-    transcript = " + transcript" if task.settings.transcript == "given" else ""
-    return f"{strategy} {pipeline.name}{transcript}{control}"
-
-
-def asymptotes(task: TaskRun, pipeline: Pipeline, others: Sequence[TaskRun]) -> list[str]:
-    """Return the names of the read-outs that the histogram of ever more answers to a task tends to."""
+def _shown(section: Section, given: Sequence[Variant]) -> list[ShownClip]:
+    """Return the clips that the best system of each model predicts worst, those that systems failed on, the best."""
+    by_name = {f"{v.label}: {v.name}" if v.name else v.label: v for v in given}
+    ordered = [by_name[system.full_name] for system in section.systems]
+    errors = {id(variant): variant.errors for variant in ordered}
+    worst, best = [], []
+    for system in section.best:
+        order = np.argsort(-errors[id(by_name[system.full_name])], kind="stable").tolist()
+        worst += order[:WORST_CLIPS]
+        best += order[WORST_CLIPS:][-BEST_CLIPS:]
+    failures = np.sum([np.isnan(variant.p).any(axis=(0, 2)) for variant in ordered], axis=0)
+    failed = [n for n in np.argsort(-failures, kind="stable").tolist()[:FAILED_CLIPS] if failures[n]]
+    selection = given[0].members[0][0].task.selection
+    labels, top = np.array(section.labels), majority(selection.votes)
+    ambiguity = entropy_bits(shares(selection.votes))
     return [
-        system_name(other, exact)
-        for other in others
-        if _tends_to(task, pipeline, other)
-        for exact in other.pipelines.values()
-    ]
-
-
-def _tends_to(task: TaskRun, pipeline: Pipeline, other: TaskRun) -> bool:
-    settings, exact = task.settings, other.settings
-    generation = settings.generation()
-    steps = [step["function"] for p in settings.filter_list if p["name"] == pipeline.name for step in p["filter"]]
-    return (
-        (settings.pool, settings.readout, exact.pool) == ("samples", "label", "labels")
-        and steps == ["ambi_mean"]
-        and (generation.temperature, generation.top_k, generation.top_p) == (1, 0, 1)
-        and (exact.rotations, exact.calibration, exact.length_normalisation) == (1, "none", "none")
-        and (settings.doc_to_text, settings.control, settings.transcript)
-        == (exact.doc_to_text, exact.control, exact.transcript)
-    )
-
-
-def _entropy_map(p: Array, votes: Array) -> list[list[int]]:
-    valid = ~np.isnan(p).any(axis=1)
-    edges = np.linspace(0, np.log2(votes.shape[1]) + 1e-9, MAP_SIZE + 1)
-    counts, _, _ = np.histogram2d(entropy_bits(shares(votes))[valid], entropy_bits(p[valid]), bins=(edges, edges))
-    return counts.astype(int).tolist()
-
-
-def _worst(task: TaskRun, p: Array, errors: Array) -> list[ClipError]:
-    ambiguity, top = entropy_bits(shares(task.votes)), majority(task.votes)
-    labels = np.array(task.settings.labels)
-    worst = np.argsort(-errors, kind="stable")[:WORST_CLIPS].tolist()
-    return [
-        ClipError(
-            clip=task.selection.clips[number].id,
-            jsd_bits=float(errors[number]),
+        ShownClip(
+            clip=selection.clips[number].id,
             ambiguity=float(ambiguity[number]),
             majority="/".join(labels[top[number] > 0]),
-            votes=task.votes[number].tolist(),
-            predicted=None if np.isnan(p[number]).any() else p[number].tolist(),
-            answers=Counter(task.texts[number]).most_common(),
-            audio=_audio(task.selection.clips[number]),
+            votes=selection.votes[number].tolist(),
+            audio=_audio(selection.clips[number], embed=section.simulated),
+            predictions=[
+                ClipPrediction(
+                    system=system.full_name,
+                    jsd_bits=float(errors[id(variant)][number]),
+                    predicted=_mean_prediction(variant, number),
+                    answers=Counter(a for asked, _ in variant.members for a in asked.task.texts[number]).most_common(),
+                )
+                for system, variant in zip(section.systems, ordered, strict=True)
+            ],
         )
-        for number in worst
+        for number in dict.fromkeys([*worst, *failed, *best])
     ]
 
 
-def _audio(clip: Any) -> str | None:
-    """Return the address of a clip's audio on this machine, with the span that was heard."""
+def _mean_prediction(variant: Variant, clip: int) -> list[float] | None:
+    """Return the mean over the seeds with a valid prediction, shape (labels,)."""
+    p = variant.p[:, clip]
+    valid = p[~np.isnan(p).any(axis=1)]
+    return valid.mean(axis=0).tolist() if len(valid) else None
+
+
+def _audio(clip: Clip, *, embed: bool) -> str | None:
+    """Return the address of a clip's audio: the file on this machine with the span that was heard, or the sound itself.
+
+    Only what comes with the project may be embedded; other corpora are licensed.
+    """
     if clip.audio is None or not Path(clip.audio).is_file():
         return None
+    if embed:
+        packed = io.BytesIO()
+        samples = load_audio(AudioSpan(clip.audio, clip.start, clip.end), SAMPLE_RATE)
+        soundfile.write(packed, samples, SAMPLE_RATE, format="MP3", compression_level=MP3_COMPRESSION)
+        return f"data:audio/mpeg;base64,{base64.b64encode(packed.getvalue()).decode()}"
     span = f"#t={clip.start or 0:g},{clip.end:g}" if clip.end is not None else ""
     return Path(clip.audio).absolute().as_uri() + span

@@ -10,8 +10,10 @@ from rich.table import Table
 
 from ambi_eval.analysis.significance import Comparison, compare, linearised
 from ambi_eval.errors import AmbiError, did_you_mean
-from ambi_eval.harness.results import Pipeline, TaskRun, read_runs
+from ambi_eval.harness.results import Pipeline, Run, TaskRun, read_runs
 from ambi_eval.metrics import METRICS
+from ambi_eval.report import verdict
+from ambi_eval.report.systems import HEADLINE
 from ambi_eval.web.format import with_interval
 
 System = tuple[str, TaskRun, Pipeline]
@@ -22,8 +24,9 @@ class Pair:
     """One system against another.
 
     Attributes:
-        first: Model, task and pipeline of the first.
+        first: Model, task, pipeline, control and run of the first.
         second: Those of the second.
+        verdict: Which of the two is better, if the difference is more than chance.
         clips: Number of clips that both were asked about.
         left_out: Number of clips that only one of them was asked about.
         simulated: Whether the raters are simulated.
@@ -32,6 +35,7 @@ class Pair:
 
     first: str
     second: str
+    verdict: str
     clips: int
     left_out: int
     simulated: bool
@@ -65,12 +69,16 @@ def table(pairs: list[Pair]) -> Group:
     """Return what a terminal shows."""
     blocks: list[Table | str] = []
     for pair in pairs:
-        title = f"{pair.first} minus {pair.second}, {pair.clips:,} clips"
-        if pair.left_out:
-            title += f" ({pair.left_out:,} that only one of them has are left out)"
-        if pair.simulated:
-            title = f"SIMULATED RATERS, NOT PEOPLE: {title}"
-        shown = Table("", "difference [95 % interval]", "p", "p corrected", box=None)
+        missing = f"{pair.left_out:,} clips that only one of the two has are left out" if pair.left_out else ""
+        title = "\n".join(
+            [
+                *verdict.warnings(pair.simulated, [missing] if missing else []),
+                f"A: {pair.first}",
+                f"B: {pair.second}",
+                f"{pair.clips:,} clips. {pair.verdict}",
+            ]
+        )
+        shown = Table("", "A minus B [95 % interval]", "p", "p corrected", box=None)
         for name, comparison in pair.metrics.items():
             up = "higher is better" if METRICS[name].higher_is_better else "lower is better"
             p_values = f"{comparison.p:.2g}", f"{comparison.p_corrected:.2g}"
@@ -95,7 +103,7 @@ def _systems(named: str) -> dict[str, System]:
     if len(runs) > 1:
         raise AmbiError(f"{path} holds {len(runs)} runs: name one of their folders, such as {runs[0].file.parent}.")
     systems = {
-        f"{task.name}:{pipeline.name}": (f"{runs[0].model} {task.name}:{pipeline.name}", task, pipeline)
+        f"{task.name}:{pipeline.name}": (_told(runs[0], task, pipeline), task, pipeline)
         for task in runs[0].tasks.values()
         for pipeline in task.pipelines.values()
     }
@@ -103,6 +111,11 @@ def _systems(named: str) -> dict[str, System]:
     if not found:
         raise AmbiError(f"{path} has no '{wanted}'{did_you_mean(wanted, systems)} (it has {', '.join(systems)}).")
     return found
+
+
+def _told(run: Run, task: TaskRun, pipeline: Pipeline) -> str:
+    control = "" if task.settings.control == "none" else f" [{task.settings.control}]"
+    return f"{run.model} {task.name}:{pipeline.name}{control} ({run.file.parent})"
 
 
 def _pair(first: System, second: System) -> Pair:
@@ -120,11 +133,14 @@ def _pair(first: System, second: System) -> Pair:
         of_first, of_second = (linearised(metric, each, votes, noise) for each in (p.p[here], q.p[there]))
         if of_first is not None and of_second is not None:
             differences[name] = of_first - of_second
+    clusters = [a.selection.clusters[row] for row in here]
+    headline = compare({HEADLINE: differences[HEADLINE]}, clusters)[HEADLINE]  # of one metric, so nothing is corrected
     return Pair(
         first=first_name,
         second=second_name,
+        verdict=verdict.winner("A", "B", headline),
         clips=len(common),
         left_out=len(rows_a) + len(rows_b) - 2 * len(common),
         simulated=a.simulated,
-        metrics=compare(differences, [a.selection.clusters[row] for row in here]),
+        metrics=compare(differences, clusters),
     )

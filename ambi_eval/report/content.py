@@ -20,7 +20,7 @@ class RunFacts:
     """Where a run came from and how to repeat it.
 
     Attributes:
-        label: The model's name, numbered where several runs have the same.
+        label: The model's name, numbered where different models have the same.
         file: The results file.
         date: When it started.
         seconds: How long it took.
@@ -41,28 +41,42 @@ class RunFacts:
 
 
 @dataclass(frozen=True)
-class ClipError:
-    """One of the clips that a system predicts worst.
+class ClipPrediction:
+    """What one system makes of one clip.
+
+    Attributes:
+        system: Full name of the system.
+        jsd_bits: Its score on the clip, the mean over seeds.
+        predicted: Predicted shares per label, the mean over seeds; None where no answer could be used.
+        answers: The different answers and how often each was given, the most frequent first.
+    """
+
+    system: str
+    jsd_bits: float
+    predicted: Sequence[float] | None
+    answers: Sequence[tuple[str, int]]
+
+
+@dataclass(frozen=True)
+class ShownClip:
+    """One of the clips that the best systems predict worst, or best.
 
     Attributes:
         clip: The clip's id.
-        jsd_bits: Its score.
         ambiguity: Entropy of its votes, in bits.
         majority: The raters' majority label; several that tie are joined by a slash.
         votes: Votes per label.
-        predicted: Predicted shares per label, or None where no answer could be used.
-        answers: The different answers and how often each was given, the most frequent first.
-        audio: Address of the audio file on this machine, or None if it is not there.
+        audio: Address of the audio: of the file on this machine, or of simulated raters' clips the sound itself; None
+            if the file is not there.
+        predictions: What each system predicts, in the order of the section's systems.
     """
 
     clip: str
-    jsd_bits: float
     ambiguity: float
     majority: str
     votes: Sequence[float]
-    predicted: Sequence[float] | None
-    answers: Sequence[tuple[str, int]]
     audio: str | None
+    predictions: Sequence[ClipPrediction]
 
 
 @dataclass(frozen=True)
@@ -71,7 +85,13 @@ class System:
 
     Attributes:
         model: Label of its run.
-        name: Strategy and pipeline, with control and transcript where there are any.
+        name: Strategy and pipeline, with control and transcript where there are any, and with what else tells it from
+            another system of the same name.
+        same_as: Names of the model's systems that predict practically the same, and so have no row of their own.
+        control: What the model heard instead of the clip; `none` in a real run.
+        seeds: The seeds of the runs that were merged: all estimates are means over these.
+        spread: Standard deviation of the divergence over the seeds; NaN with one seed.
+        sampling: Whether the server honored the sampling settings, as the model says; empty where it says nothing.
         task: The harness's task.
         pipeline: The filter pipeline.
         config: What matters of the task's configuration.
@@ -89,15 +109,19 @@ class System:
         confusion: Expected number of clips, a row per majority label, a column per predicted label and one for none.
         reliability: Confidence against agreement.
         ambiguity_auroc: How well its entropy tells the clips of the most ambiguous bin from the others.
-        entropy_map: Number of clips by entropy of the votes (rows, upwards) and of the prediction (columns).
         subgroups: The divergence less that of the prior, by groups of speakers.
         diagnostics: Further means over clips that the harness logged.
-        worst: The clips with the largest error, the worst first.
-        against_best: Difference from the best system of the section, per clip; None for that system itself.
+        against_best: Difference from the best system of the section, on the same clips; None for that system itself.
+            Of a control: from the same model and strategy on the real clips; None where that did not run.
     """
 
     model: str
     name: str
+    same_as: Sequence[str]
+    control: str
+    seeds: Sequence[int]
+    spread: float
+    sampling: str
     task: str
     pipeline: str
     config: Mapping[str, Any]
@@ -115,16 +139,14 @@ class System:
     confusion: list[list[float]]
     reliability: list[ConfidenceBin]
     ambiguity_auroc: Estimate
-    entropy_map: list[list[int]]
     subgroups: list[Subgroup]
     diagnostics: Mapping[str, Estimate]
-    worst: list[ClipError]
     against_best: Comparison | None
 
     @property
     def full_name(self) -> str:
         """Model and name."""
-        return f"{self.model}: {self.name}"
+        return f"{self.model}: {self.name}" if self.name else self.model
 
 
 @dataclass(frozen=True)
@@ -176,6 +198,10 @@ class Section:
         references: What to read the scores against.
         samplers: Curves of mere sampling: from the raters' shares (`people`) and from the prior (`prior`), by metric.
         systems: The systems, the best first.
+        controls: The same for runs in which the model heard something else than the clip; the best first.
+        partial: Sentences that say what is missing, so that scores do not speak for the corpus; empty if all is there.
+        shown: The clips that the best system of each model predicts worst, those that systems failed on,
+            and those that it predicts best.
         notes: What else a reader must know.
     """
 
@@ -194,7 +220,18 @@ class Section:
     references: Mapping[str, Reference]
     samplers: Mapping[str, Mapping[str, Mapping[int, Estimate]]]
     systems: list[System]
+    controls: list[System]
+    partial: list[str]
+    shown: list[ShownClip]
     notes: list[str]
+
+    @property
+    def best(self) -> list[System]:
+        """The best system of each model, in the order of their scores."""
+        first: dict[str, System] = {}
+        for system in self.systems:
+            first.setdefault(system.model, system)
+        return list(first.values())
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,31 @@
-"""The report as one HTML file that opens from disk."""
+"""The report as one HTML file that opens from disk and asks the network for nothing."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
 from ambi_eval.analysis.evaluate import WORTH
-from ambi_eval.metrics import METRICS
-from ambi_eval.report import figures
-from ambi_eval.report.build import WORST_CLIPS
-from ambi_eval.report.content import Content, Section
-from ambi_eval.web.pages import STYLE, TABLES, environment, write_text
+from ambi_eval.report import columns, plots, verdict
+from ambi_eval.report.build import BEST_CLIPS, FAILED_CLIPS, WORST_CLIPS
+from ambi_eval.report.content import ClipPrediction, Content, Section, ShownClip, System
+from ambi_eval.web.charts import packed_script, script, script_hash
+from ambi_eval.web.columns import Column
+from ambi_eval.web.glossary import CONTROLS, STRATEGIES, WORDS, metrics
+from ambi_eval.web.pages import CHARTS, STYLE, TABLES, environment, write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
+QUESTIONS = {
+    "well": "How well?",
+    "more": "Does more inference help?",
+    "where": "Where does it fail?",
+    "voice": "Is it the voice?",
+    "clips": "Which clips?",
+}
 
 
 def write_page(content: Content, path: Path) -> None:
@@ -29,30 +39,76 @@ def write_page(content: Content, path: Path) -> None:
 
 def render(content: Content) -> str:
     """Return the page."""
+    style = STYLE.read_text(encoding="utf-8")
+    # The script of the page's end is the one thing that may run, and Vega, which it unpacks.
+    scripts = TABLES.read_text(encoding="utf-8") + CHARTS.read_text(encoding="utf-8")
     return (
         environment(TEMPLATES)
         .get_template("report.html.j2")
         .render(
             content=content,
-            figures=[_figures(section) for section in content.sections],
-            bars=figures.vote_bars,
+            questions=QUESTIONS,
+            verdicts=lambda section: [verdict.verdict(standing) for standing in verdict.standings(section)],
+            warnings=lambda section: verdict.warnings(section.simulated, section.partial),
+            charts=[_charts(section) for section in content.sections],
+            columns=columns,
+            estimate=Column("", lambda estimate: estimate).cell,
+            held_out=plots.against_held_out,
+            predictions=_predictions,
+            shares=_shares,
             max_entropy=lambda section: math.log2(len(section.labels)),
-            metrics={name: metric.description for name, metric in METRICS.items()}
-            | {WORTH: "Number of raters whose mean is as far off, from sq_debiased: more is better"},
-            worst_clips=WORST_CLIPS,
-            css=Markup(STYLE.read_text(encoding="utf-8")),
-            js=Markup(TABLES.read_text(encoding="utf-8")),
+            metrics=metrics() | {WORTH: WORDS["worth raters"]},
+            strategies=STRATEGIES,
+            control_words=CONTROLS,
+            glossary=_glossary(content),
+            worst=WORST_CLIPS,
+            failed=FAILED_CLIPS,
+            best=BEST_CLIPS,
+            policy=_policy(style, scripts),
+            css=Markup(style),
+            js=Markup(scripts),
+            vega=Markup(packed_script()),
         )
     )
 
 
-def _figures(section: Section) -> dict[str, Any]:
+def _policy(style: str, scripts: str) -> str:
+    """Return the Content-Security-Policy: no network, and no script or style but those that we put into the page."""
+    return (
+        f"default-src 'none'; style-src {script_hash(style)}; script-src {script_hash(scripts)} "
+        f"{script_hash(script())}; img-src data:; media-src data: file:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _charts(section: Section) -> dict[str, Any]:
     return {
-        "ranking": figures.ranking(section),
-        "by_ambiguity": figures.by_ambiguity(section),
-        "multiples": figures.multiples(section),
-        "by_size": figures.scaling_by_size(section),
-        "by_tokens": figures.scaling_by_tokens(section),
-        "reliability": [figures.reliability(system) for system in section.systems],
-        "entropy": [figures.entropy_map(system, section.labels) for system in section.systems],
+        "number_line": plots.number_line(section),
+        "by_size": plots.by_size(section),
+        "by_tokens": plots.by_tokens(section),
+        "by_ambiguity": plots.by_ambiguity(section),
+        "confusion": [plots.confusion(section, system) for system in section.best],
+        "calibration": plots.calibration(section),
+        "subgroups": plots.subgroups(section),
+        "controls": plots.controls(section),
     }
+
+
+def _predictions(clip: ShownClip, systems: Sequence[System]) -> list[ClipPrediction]:
+    """Return what some systems predict for a clip."""
+    by_name = {prediction.system: prediction for prediction in clip.predictions}
+    return [by_name[system.full_name] for system in systems]
+
+
+def _shares(votes: Sequence[float]) -> list[float]:
+    return [vote / sum(votes) for vote in votes]
+
+
+def _glossary(content: Content) -> dict[str, str]:
+    """Return the words of this report: the strategies that ran, then measures."""
+    ran = {
+        system.name.split()[0]
+        for section in content.sections
+        for system in (*section.systems, *section.controls)
+        if system.name
+    }
+    return {name: said for name, said in STRATEGIES.items() if name in ran} | WORDS

@@ -56,10 +56,12 @@ def sweep(
         return
     failures = _run(cells, out, _engine(engine, address, cells), console, replicas)
     if runs := finished_runs(cells, out):
-        from ambi_eval.report import page
+        from ambi_eval.report import page, verdict
         from ambi_eval.report.build import build
 
-        page.write_page(build(runs), out / "report.html")
+        content = build(runs)
+        page.write_page(content, out / "report.html")
+        typer.echo(verdict.in_terminal(verdict.verdicts(content)))
         typer.echo(f"wrote {out / 'report.html'}")
     for name, reason in failures.items():
         typer.echo(f"{name} failed twice: {reason}; its log: {out / name / 'log.txt'}", err=True)

@@ -13,7 +13,7 @@ from ambi_eval.errors import AmbiError
 from ambi_eval.web.format import as_json, count, short, with_interval
 
 TEMPLATES = Path(__file__).parent / "templates"
-STYLE, TABLES = TEMPLATES / "page.css", TEMPLATES / "tables.js"
+STYLE, TABLES, CHARTS = (TEMPLATES / name for name in ("page.css", "tables.js", "charts.js"))
 
 
 def environment(templates: Path) -> jinja2.Environment:

@@ -8,7 +8,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from ambi_eval.corpora.registry import corpus_names
 from ambi_eval.errors import AmbiError
+from ambi_eval.leaderboard.published import read_published
 from ambi_eval.leaderboard.record import apply_record, write_record
 from ambi_eval.leaderboard.rescore import scoring_task
 from ambi_eval.leaderboard.site import POLICY, build
@@ -43,17 +45,21 @@ def built(shipped, tmp_path_factory):
 
 def test_every_submission_has_a_page_and_every_link_a_target(built):
     site, out = built
-    pages = [out / "index.html", *(out / "submissions").iterdir()]
-    assert len(pages) == 1 + len(site.shown) == 6
+    pages = sorted(out.rglob("*.html"))
+    assert len(list((out / "submissions").iterdir())) == len(site.shown) == 5
+    assert [page.name for page in out.glob("*.html")].count("index.html") == 1
+    assert {"rules.html", "format.html"} < {page.name for page in pages}
+    assert len(list((out / "models").iterdir())) == 1
     for path in pages:
         page = Page(path)
         for tag, attrs in page.elements:
             for target in (attrs.get("href"), attrs.get("src")):
-                if target and not target.startswith("#"):
+                if target and not target.startswith(("#", "https:")):
                     assert (path.parent / target).resolve().is_file(), (path, target)
             assert not any(name.startswith("on") or name == "style" for name in attrs), (tag, attrs)
         assert page.all("style") == []
-        assert all(attrs.get("src") for attrs in page.all("script")), "no script stands in a page"
+        scripts = [attrs for attrs in page.all("script") if attrs.get("type") != "application/json"]
+        assert all(attrs.get("src") for attrs in scripts), "no script stands in a page"
         policy = next(attrs for attrs in page.all("meta") if attrs.get("http-equiv"))
         assert policy == {"http-equiv": "Content-Security-Policy", "content": POLICY}
 
@@ -66,10 +72,43 @@ def test_ranks_scores_references_and_bins_stand_in_the_first_page(built):
         assert short(row.scores["jsd_bits"].value) in text
         assert all(short(estimate.value) in text for estimate in row.binned)
     assert [reference.name for reference in board.references] == ["prior", "half panel", "one human", "perfect model"]
-    for name in ("prior", "half panel", "one human", "perfect model", "text only", "not submitted", "SIMULATED RATERS"):
+    for name in ("prior", "half panel", "one human", "perfect model", "text-only", "SIMULATED RATERS", "How to submit"):
         assert name in text
     assert [row.control for row in board.controls] == ["silence"]
     assert text.count("best at this cost") == 1, "exact is the best, and the cheapest"
+    names = [row.title for row in board.rows]
+    assert (names[0], names[1], names[-1]) == ("perfect model", "ambi-tiny with exact likelihood", "prior")
+
+
+def test_a_model_has_a_page_over_all_corpora_and_published_numbers_stand_apart(copy, tmp_path):
+    folder = copy("sc").parent
+    numbers = [{"corpus": "demo", "system": "theirs", "metric": "JS", "value": 0.1, "split": "all", "source": "a paper",
+                "checked": "second-hand"}]  # fmt: skip
+    (folder.parent / "published.yaml").write_text(json.dumps(numbers))
+    site = build(folder, tmp_path / "site", tmp_path / "none.json")
+    text = Page(tmp_path / "site" / "index.html").text
+    assert "As published, not comparable" in text
+    assert "not read in the source itself" in text
+    assert [each.value for each in site.published] == [0.1]
+    (model,) = (tmp_path / "site" / "models").iterdir()
+    assert "sc dist" in Page(model).text
+    (folder.parent / "published.yaml").write_text("- {corpus: demo}")
+    with pytest.raises(AmbiError, match=r"published.yaml: 0.system"):
+        build(folder, tmp_path / "site", tmp_path / "none.json")
+
+
+def test_the_published_numbers_that_ship_fit_the_schema(shipped):
+    assert {each.corpus for each in read_published(shipped.parent / "published.yaml")} <= set(corpus_names())
+
+
+def test_pages_of_removed_submissions_go_and_other_files_stay(copy, tmp_path):
+    first, second, out = copy("sc"), copy("exact"), tmp_path / "site"
+    build(first.parent, out, tmp_path / "none.json")
+    (out / "submissions" / "mine.html").write_text("not of the site")
+    assert (out / "submissions" / f"{second.name}.html").is_file()
+    shutil.rmtree(second)
+    build(first.parent, out, tmp_path / "none.json")
+    assert {path.name for path in (out / "submissions").iterdir()} == {f"{first.name}.html", "mine.html"}
 
 
 def test_scores_of_the_board_are_those_of_the_metrics(built):
@@ -114,7 +153,7 @@ def test_what_is_submitted_stays_text(site, trouble):
         page = Page(path)
         assert trouble in page.text
         assert page.all("img") == []
-        assert len(page.all("script")) == 2
+        assert len([attrs for attrs in page.all("script") if attrs.get("type") != "application/json"]) == 3
     assert "<img src=x onerror=alert(3)>" in Page(out / "index.html").text
     assert f"sad {trouble}" in Page(next((out / "submissions").glob("*-sc.html"))).text
 

@@ -25,7 +25,8 @@ def shown(pairs):
 def test_two_runs_are_compared_task_by_task(folders, runs):
     pairs = compare_runs(*map(str, folders))
     assert [pair.first for pair in pairs] == [
-        f"good/model {name}" for name in ("mine_direct:answer", "mine_exact:likelihood", "mine_sc:dist", "mine_sc:vote")
+        f"good/model {name} ({runs[0].file.parent})"
+        for name in ("mine_direct:answer", "mine_exact:likelihood", "mine_sc:dist", "mine_sc:vote")
     ]
     for pair in pairs:
         assert (pair.clips, pair.left_out, pair.simulated) == (48, 0, False)
@@ -53,7 +54,19 @@ def test_p_values_agree_with_scipy_on_the_speakers_sums(folders, runs):
 
 def test_two_strategies_of_one_run_are_compared(folders):
     (pair,) = compare_runs(f"{folders[0]}:mine_sc:dist", f"{folders[0]}:mine_exact")
-    assert (pair.first, pair.second) == ("good/model mine_sc:dist", "good/model mine_exact:likelihood")
+    assert pair.first.startswith("good/model mine_sc:dist (")
+    assert pair.second.startswith("good/model mine_exact:likelihood (")
+    assert pair.verdict.startswith(("A is better than B", "B is better than A", "Neither A nor B"))
+
+
+def test_a_control_shows_in_the_name_of_its_side(folders, lm_eval, tmp_path):
+    silent = lm_eval(tmp_path, 0.1, "m", tasks=["mine_exact"], metadata={"control": "silence"})
+    (pair,) = compare_runs(f"{folders[0]}:mine_exact", str(silent))
+    assert "mine_exact:likelihood [silence] (" in pair.second
+    assert "[silence]" not in pair.first
+    assert pair.verdict.startswith("A is better than B: the difference is -0.")
+    text = shown([pair])
+    assert text.index("A: good/model") < text.index("B: m mine_exact") < text.index("A minus B")
 
 
 def test_a_system_against_itself_differs_in_nothing(folders):
@@ -66,7 +79,7 @@ def test_clips_that_only_one_has_are_left_out_and_counted(folders, lm_eval, tmp_
     part = lm_eval(tmp_path, 0.5, "part", tasks=["mine_direct"], limit=12)
     (pair,) = compare_runs(f"{folders[0]}:mine_direct", str(part))
     assert (pair.clips, pair.left_out) == (12, 36)
-    assert "12 clips (36 that only one of them has are left out)" in shown([pair])
+    assert "PARTIAL: 36 clips that only one of the two has are left out" in shown([pair])
 
 
 def test_the_table_says_which_way_is_up_and_how_far_p_can_go(folders):
@@ -117,7 +130,8 @@ def test_the_command_prints_a_comparison_alone(folders, tmp_path):
     numbers = tmp_path / "pairs.json"
     result = CliRunner().invoke(app, ["report", "--compare", *map(str, folders), "--json", str(numbers)])
     assert result.exit_code == 0, result.output
-    assert "good/model mine_sc:dist minus weak<model> mine_sc:dist, 48 clips" in result.stdout
+    assert "A: good/model mine_sc:dist (" in result.stdout
+    assert "B: weak<model> mine_sc:dist (" in result.stdout
     assert len(json.loads(numbers.read_text())) == 4
 
 

@@ -13,7 +13,8 @@ from ambi_eval.harness.results import read_runs
 from ambi_eval.metrics import METRICS
 from ambi_eval.report.build import build
 from ambi_eval.report.content import Content
-from ambi_eval.report.page import render, write_page
+from ambi_eval.report.page import QUESTIONS, render, write_page
+from ambi_eval.report.verdict import verdicts
 from ambi_eval.web.format import short
 from ambi_eval.web.pages import write_json
 
@@ -55,18 +56,33 @@ def page(content):
 
 def test_it_is_well_formed_and_asks_for_nothing(page, content):
     assert all(not attrs["href"].startswith(("http", "//")) for attrs in page.all("a") + page.all("link"))
-    assert not any("src" in attrs for _, attrs in page.elements)
+    sources = [attrs["src"] for _, attrs in page.elements if "src" in attrs]
+    assert sources
+    assert all(source.startswith("file:") for source in sources), "only the clips on this machine"
     html = render(content)
-    assert "url(" not in html
+    assert not re.search(r"url\((?!#)", html), "plots may name their own clip paths"
     assert "@import" not in html
-    assert len(html) < 5_000_000
+    assert len(html) < 1_500_000
+    (policy,) = (attrs["content"] for attrs in page.all("meta") if attrs.get("http-equiv"))
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert "unsafe" not in policy
+    assert not any(name == "style" or name.startswith("on") for tag, attrs in page.elements for name in attrs)
+
+
+def test_the_questions_come_in_their_order_after_the_verdict(content):
+    html = render(content)
+    places = [html.index(line[:60].replace("'", "&#39;").replace("<", "&lt;").replace(">", "&gt;")) for line in
+              verdicts(content)] + [html.index(f">{title}</h3>") for title in QUESTIONS.values()]  # fmt: skip
+    assert places == sorted(places)
 
 
 def test_answers_and_names_stay_text(page):
     assert "<img src=x onerror=alert(1)> & I'm not sure." in page.text
     assert "weak<model>" in page.text
     assert page.all("img") == []
-    assert len(page.all("script")) == 1
+    kinds = [attrs.get("type") for attrs in page.all("script")]
+    assert kinds.count(None) == 1
+    assert set(kinds) == {None, "application/json", "text/plain"}
 
 
 def test_every_headline_number_stands_in_the_page(page, content):
@@ -88,34 +104,44 @@ def test_commands_versions_prompts_and_references_are_there(page, content):
 
 
 def test_every_plot_has_words_for_screen_readers_and_a_table_behind_it(page):
-    assert all(attrs.get("role") == "img" and "aria-label" in attrs for attrs in page.all("svg"))
-    assert page.text.count("Numbers of this plot") == 5 + 2 * 8
+    assert all(attrs.get("role") == "img" and len(attrs["aria-label"]) > 40 for attrs in page.all("svg"))
+    plots = len(page.all("figure"))
+    assert len(page.all("svg")) == 2 * plots, "one for wide screens, one for phones"
+    assert page.text.count("Show numbers") == plots
     assert all(attrs.get("scope") for attrs in page.all("th"))
 
 
-def test_simulated_raters_are_said_in_big_letters_over_every_table(page, content):
-    assert "SIMULATED" not in page.text
-    simulated = Page(render(replace(content, sections=[replace(content.sections[0], simulated=True)])))
-    headings = [tag for tag, _ in simulated.elements].count("h3")
-    unmarked = len(content.runs) + 1  # how to repeat it, what was asked
-    assert simulated.text.count("SIMULATED RATERS") == 1 + 1 + headings - unmarked
+@pytest.mark.parametrize(
+    ("word", "changes"),
+    [("SIMULATED RATERS", {"simulated": True}), ("PARTIAL", {"partial": ["12 of 48 clips are scored."]})],
+)
+def test_what_must_be_known_first_is_said_in_a_banner_and_at_the_heading(page, content, word, changes):
+    assert word not in page.text
+    warned = Page(render(replace(content, sections=[replace(content.sections[0], **changes)])))
+    assert warned.text.count(word) == 2
+    banners = [attrs for attrs in warned.all("p") if attrs.get("class") == "warning"]
+    assert len(banners) == 1
 
 
-def test_audio_is_linked_not_embedded(page):
+def test_audio_is_linked_and_played_from_its_file_but_never_embedded(page, content):
     links = {attrs["href"] for attrs in page.all("a") if attrs["href"].startswith("file:")}
     assert any(re.fullmatch(r"file:///.*/all\.wav#t=0,0\.1", link) for link in links)
-    assert page.all("audio") == []
+    players = page.all("audio")
+    assert len(players) == len(content.sections[0].shown)
+    assert {attrs["preload"] for attrs in players} == {"none"}
+    assert "data:audio" not in render(content)
 
 
 def test_one_system_alone_and_panels_that_cannot_be_halved_make_a_page_too(content):
     section = content.sections[0]
-    exact = next(s for s in section.systems if s.name == "exact likelihood")
+    exact = next(s for s in section.systems if s.name == "exact")
     alone = replace(exact, held_out=None, two_alternatives=None, against_best=None, subgroups=[])
     page = Page(render(replace(content, sections=[replace(section, systems=[alone])])))
     assert "there is no half panel to compare with" in page.text
     assert "no two clips share a speaker" in page.text
     assert "Is the best really better?" not in page.text
-    assert "What more answers buy" not in page.text
+    assert "No run drew several answers or told its tokens" in page.text
+    assert "No control was run" in page.text
 
 
 def test_weights_that_are_practically_uniform_are_called_so(content):
@@ -124,7 +150,7 @@ def test_weights_that_are_practically_uniform_are_called_so(content):
     for share, times in ((0.4, 0), (0.99, 1)):
         weighted = replace(section.systems[0], diagnostics={"near_uniform": Estimate(share, share, share)})
         text = Page(render(replace(content, sections=[replace(section, systems=[weighted])]))).text
-        assert text.count(said) == times
+        assert (text.count(said) > 0) == bool(times)
 
 
 def test_a_single_clip_makes_a_page_without_intervals(lm_eval, tmp_path):
@@ -133,7 +159,7 @@ def test_a_single_clip_makes_a_page_without_intervals(lm_eval, tmp_path):
     html = render(Content("now", [], [section]))
     text = Page(html).text
     assert not re.search(r"[>\s\[,]nan[<\s\],]", html)
-    assert "[" not in text.partition("Scores")[2].partition("Against the same raters")[0]
+    assert "[" not in text.partition("How well?")[2].partition("Does more inference help?")[0]
 
 
 def test_files_are_written_with_their_folder_or_the_reason_is_said(content, tmp_path):

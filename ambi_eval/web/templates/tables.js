@@ -30,9 +30,8 @@ for (const form of document.querySelectorAll(".filters")) {
     const text = form.elements.text.value.toLowerCase();
     let shown = 0;
     for (const row of rows) {
-      const system = form.elements.system.value, label = form.elements.label.value;
-      row.hidden = (system && row.dataset.system !== system)
-        || (label && !row.dataset.labels.split("/").includes(label))
+      const label = form.elements.label.value;
+      row.hidden = (label && !row.dataset.labels.split("/").includes(label))
         || (text && !row.textContent.toLowerCase().includes(text));
       shown += !row.hidden;
     }

@@ -1,0 +1,38 @@
+"""The columns of a board. A new column is one line here, and stands in every board at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ambi_eval.leaderboard.board import INVALID
+from ambi_eval.leaderboard.verify import HEADLINE
+from ambi_eval.web.columns import Cell, Column, metric, percent, whole
+from ambi_eval.web.glossary import WORDS
+
+
+def _rank(row: Any) -> Cell:
+    return row.rank and float(row.rank.value)
+
+
+def _ranks(row: Any) -> Cell:
+    rank = row.rank
+    return None if rank is None else str(rank.low) if rank.low == rank.high else f"{rank.low} to {rank.high}"
+
+
+def _invalid(row: Any) -> Cell:
+    found = row.scores.get(INVALID)
+    return found.value if found else None
+
+
+# Of systems, controls and references alike: these have no rank and no cost.
+BOARD = (
+    metric(HEADLINE, "JSD, bits", "0 is best", WORDS["JSD"]),
+    whole("rank", _rank),
+    Column("ranks that are possible", _ranks, "95 %"),
+    Column("status", lambda row: row.status),
+    whole("tokens per clip", lambda row: row.tokens),
+    metric("bc", "BC", "1 is best"),
+    metric("acc", "accuracy"),
+    metric("macro_f1", "macro F1"),
+    Column("invalid clips", _invalid, show=percent, help=WORDS["invalid clips"]),
+)

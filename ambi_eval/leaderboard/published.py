@@ -1,0 +1,50 @@
+"""Numbers that others published: facts with their source, shown apart from what was scored here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter
+
+from ambi_eval.leaderboard.schema import Line, Name, Strict, check
+from ambi_eval.leaderboard.untrusted import read_yaml
+
+PUBLISHED = "published.yaml"
+
+
+class Published(Strict):
+    """One published number.
+
+    Attributes:
+        corpus: The corpus, as our tasks call it.
+        system: Model and method.
+        metric: The measure, in the source's words.
+        value: The number.
+        split: Clips and labels that it was measured on, as far as the source says.
+        source: Where it stands.
+        checked: Who read it there: `source`, or `second-hand` where only a summary was read.
+    """
+
+    corpus: Name
+    system: Line
+    metric: Line
+    value: float
+    split: Line
+    source: Line
+    checked: Annotated[str, Field(pattern="^(source|second-hand)$")]
+
+
+PUBLISHED_LIST: TypeAdapter[list[Published]] = TypeAdapter(list[Published])
+
+
+def read_published(path: Path) -> list[Published]:
+    """Return the published numbers; none where there is no file.
+
+    Raises:
+        AmbiError: If the file does not fit the schema.
+    """
+    if not path.is_file():
+        return []
+    found: list[Published] = check(PUBLISHED_LIST, read_yaml(path), path.name)
+    return found

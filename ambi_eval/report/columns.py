@@ -1,0 +1,73 @@
+"""The columns of the report's tables. A new column is one line here, and stands in the page at once."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ambi_eval.report.content import System
+from ambi_eval.report.verdict import HALF_PANEL
+from ambi_eval.web.columns import Cell, Column, metric, percent, whole
+from ambi_eval.web.format import with_interval
+from ambi_eval.web.glossary import WORDS
+
+
+def _pairs(row: Any) -> Cell:
+    of = row.two_alternatives
+    return of.score if hasattr(of, "score") else of
+
+
+def _merged(row: System) -> str:
+    return "; ".join(row.same_as)
+
+
+def _seeds(row: System) -> Cell:
+    return None if math.isnan(row.spread) else f"{row.spread:.3f} over {len(row.seeds)} seeds"
+
+
+def _failures(row: System) -> str:
+    return "; ".join(f"{count} {reason}" for reason, count in row.failed.items()) or "none"
+
+
+def _diagnostics(row: System) -> str:
+    return "; ".join(f"{name} {with_interval(e)}" for name, e in row.diagnostics.items())
+
+
+# Of systems, controls and references alike.
+SCORES = (
+    metric("jsd_bits", "JSD, bits", "0 is best", WORDS["JSD"]),
+    metric("bc", "BC", "1 is best"),
+    metric("acc", "accuracy"),
+    metric("macro_f1", "macro F1"),
+    metric("worth_raters", "worth raters", "more is better", WORDS["worth raters"]),
+    Column("pairs told apart", _pairs, "0.5 is chance", help=WORDS["pairs told apart"]),
+)
+# Of systems and controls only.
+COSTS = (
+    Column("invalid clips", lambda row: row.invalid_rate.value, show=percent, help=WORDS["invalid clips"]),
+    whole("tokens per clip", lambda row: row.tokens.value),
+    Column("spread", _seeds, help=WORDS["spread"]),
+    Column("sampling", lambda row: row.sampling or None),
+)
+SAME_RATERS = (
+    Column("JSD, bits", lambda row: row.held_out[0].model),
+    Column("minus prior's", lambda row: row.held_out[0].model_minus_prior),
+    Column(f"minus that of {HALF_PANEL}", lambda row: row.held_out[0].model_minus_human),
+    Column("share of the gap closed", lambda row: row.held_out[0].gap_closed, help=WORDS["gap closed"]),
+)
+AGAINST_BEST = (
+    Column("JSD more, bits", lambda row: row.against_best and row.against_best.difference),
+    Column("p", lambda row: row.against_best and row.against_best.p, show="{:.2g}".format),
+    Column("p, corrected", lambda row: row.against_best and row.against_best.p_corrected, show="{:.2g}".format),
+)
+UNCERTAINTY = (
+    metric("ece_votes", "ECE (votes)", "0 is best"),
+    metric("entropy_rho", "rank correlation of entropies", "1 is best"),
+    Column("spotting ambiguous clips", lambda row: row.ambiguity_auroc, "0.5 is chance"),
+)
+ANSWERS = (
+    whole("answers per clip", lambda row: row.pool_size),
+    Column("predicts the same", _merged),
+    Column("answers that could not be used", _failures),
+    Column("means over clips", _diagnostics),
+)

@@ -1,0 +1,270 @@
+"""What the scores of a model mean, in two or three sentences: the same on the page, in the terminal and in a sweep.
+
+Every sentence says no more than an interval allows. Two numbers stand in one comparison only if they were judged by the
+same raters on the same clips.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ambi_eval.analysis.estimate import Estimate
+from ambi_eval.analysis.references.held_out import HeldOut
+from ambi_eval.analysis.significance import Comparison
+from ambi_eval.analysis.systems import SystemScores
+from ambi_eval.report.content import Content, Section, System
+from ambi_eval.web.format import short, with_interval
+
+SIGNIFICANT = 0.05
+HALF_PANEL = "half a panel of raters"
+PRIOR = "the prior, which hears nothing"
+# The plain way to ask, in order of preference: one greedy answer.
+PLAIN = ("direct", "cot", "exact")
+LISTENING = (
+    "shuffle",
+    "shuffle_same_sentence",
+    "shuffle_same_speaker",
+    "silence_fixed",
+    "silence",
+    "noise",
+    "transcript",
+)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What the answers of a sampling strategy brought beyond the first one.
+
+    Attributes:
+        strategy: Its name.
+        size: Number of answers, N.
+        first: The divergence with one answer.
+        last: The divergence with N answers.
+        sampler_first: What one draw from the raters' own shares scores.
+        sampler_last: What the histogram of N such draws scores.
+    """
+
+    strategy: str
+    size: int
+    first: float
+    last: float
+    sampler_first: float
+    sampler_last: float
+
+
+@dataclass(frozen=True)
+class Standing:
+    """All that a verdict on one model may use.
+
+    Attributes:
+        name: Model and strategy.
+        score: Its divergence from the votes.
+        worth: Of how many raters the mean is as far off; None where that is not known.
+        held_out: The system, the prior and half a panel against the same raters; None where panels cannot be halved.
+        prior: The divergence of the prior from the votes; None where it is not known.
+        plain: Name and divergence of the plain strategy of the same model; None if that is the system itself.
+        lead: What the plain strategy is further off, on the same clips; None as above.
+        control: What the model heard instead of the clip, and its divergence; None without such a run.
+        control_loss: What the control is further off, on the same clips; None as above.
+        gain: What more answers brought; None without a sampling strategy.
+    """
+
+    name: str
+    score: Estimate
+    worth: Estimate | None = None
+    held_out: HeldOut | None = None
+    prior: Estimate | None = None
+    plain: tuple[str, Estimate] | None = None
+    lead: Comparison | None = None
+    control: tuple[str, Estimate] | None = None
+    control_loss: Comparison | None = None
+    gain: Gain | None = None
+
+
+def verdict(standing: Standing) -> str:
+    """Return what can be said about a model on one corpus."""
+    parts = [
+        f"{standing.name} is off the raters' votes by {with_interval(standing.score)} bits (JSD, 0 is perfect).",
+        against_references(standing),
+        worth(standing),
+        against_plain(standing),
+        listening(standing),
+        sampling(standing.gain),
+    ]
+    return " ".join(part for part in parts if part)
+
+
+def in_terminal(lines: Sequence[str]) -> str:
+    """Return lines as a terminal of 80 columns shows them."""
+    return "\n".join(textwrap.fill(line, 80) for line in lines)
+
+
+def verdicts(content: Content) -> list[str]:
+    """Return the verdict on every model of every corpus of a report, with what must be said before."""
+    return [line for section in content.sections for line in of_section(section)]
+
+
+def of_section(section: Section) -> list[str]:
+    """Return the warnings of one corpus, then the verdict on each of its models."""
+    return [*warnings(section.simulated, section.partial), *map(verdict, standings(section))]
+
+
+def warnings(simulated: bool, partial: Sequence[str]) -> list[str]:
+    """Return what must be said before any score: that raters are simulated, that clips or answers are missing."""
+    said = ["SIMULATED RATERS: synthetic speech, judged by a program. This says nothing about people or models."]
+    return (said if simulated else []) + [f"PARTIAL: {sentence}" for sentence in partial]
+
+
+def of_file(name: str, system: SystemScores, simulated: bool) -> list[str]:
+    """Return the warnings and the verdict on a file of predictions."""
+    standing = Standing(
+        name=name,
+        score=system.overall["jsd_bits"],
+        worth=system.overall["worth_raters"],
+        held_out=system.held_out[0] if system.held_out else None,
+        prior=system.baselines.overall["prior"]["jsd_bits"],
+    )
+    partial = [note.removeprefix("PARTIAL: ") for note in system.notes if note.startswith("PARTIAL: ")]
+    return [*warnings(simulated, partial), verdict(standing)]
+
+
+def standings(section: Section) -> list[Standing]:
+    """Return what is known of the best strategy of each model."""
+    return [_standing(section, best) for best in section.best]
+
+
+def _standing(section: Section, best: System) -> Standing:
+    own = [system for system in section.systems if system.model == best.model]
+    plain = next((s for name in PLAIN for s in own if s.name.split(" ")[0] == name and s != best), None)
+    control = _control(section, best)
+    return Standing(
+        name=f"{best.model} with {best.name}" if best.name else best.model,
+        score=best.scores["jsd_bits"],
+        worth=best.scores.get("worth_raters"),
+        held_out=best.held_out[0] if best.held_out else None,
+        prior=section.references["prior"].scores["jsd_bits"],
+        plain=(plain.name, plain.scores["jsd_bits"]) if plain else None,
+        lead=plain.against_best if plain and best is section.systems[0] else None,
+        control=(control.control, control.scores["jsd_bits"]) if control else None,
+        control_loss=control.against_best if control else None,
+        gain=_gain(section, own),
+    )
+
+
+def _control(section: Section, best: System) -> System | None:
+    """Return the control that says most about listening, of the best strategy or else of any of the model's."""
+    own = [system for system in section.controls if system.model == best.model and system.against_best]
+    own.sort(key=lambda system: (system.task != best.task, system.pipeline != best.pipeline, _says(system.control)))
+    return own[0] if own else None
+
+
+def _says(control: str) -> int:
+    return LISTENING.index(control) if control in LISTENING else len(LISTENING)
+
+
+def _gain(section: Section, own: Sequence[System]) -> Gain | None:
+    people = section.samplers.get("people", {}).get("jsd_bits", {})
+    for system in own:
+        curve: Mapping[int, Estimate] = system.curves.get("jsd_bits", {})
+        # A histogram of answers that name one label each: the sampler draws in the same way.
+        if system.name.startswith("sc dist") and len(curve) > 1 and curve.keys() <= people.keys():
+            first, last = min(curve), max(curve)
+            ends = (curve[first].value, curve[last].value, people[first].value, people[last].value)
+            return Gain(system.name, last, *ends)
+    return None
+
+
+def against_references(standing: Standing) -> str:
+    """Return how the system stands to people and prior, judged by the same raters where that is possible."""
+    found = standing.held_out
+    if found is None:
+        if standing.prior is None:
+            return ""
+        return f"The prior, which hears nothing, has {short(standing.prior.value)}."
+    compared = [
+        (HALF_PANEL, found.human, found.model_minus_human),
+        (PRIOR, found.prior, found.model_minus_prior),
+    ]
+    verbs = {
+        "less": f"Judged by the same raters, it ({short(found.model.value)}) is nearer to the votes than",
+        "more": f"Judged by the same raters, it ({short(found.model.value)}) is further from the votes than",
+        "open": f"Judged by the same raters, nothing shows that it ({short(found.model.value)}) differs from",
+    }
+    said: dict[str, list[str]] = {}
+    for who, score, difference in compared:
+        said.setdefault(direction(difference), []).append(f"{who} ({short(score.value)})")
+    return " ".join(f"{verbs[way]} {' and '.join(names)}." for way, names in said.items())
+
+
+def direction(difference: Estimate) -> str:
+    """Return `less` or `more` where the 95% interval of a difference excludes 0, else `open`."""
+    if difference.high < 0:
+        return "less"
+    return "more" if difference.low > 0 else "open"
+
+
+def worth(standing: Standing) -> str:
+    """Return of how many raters the mean is as far off: one-sided where the interval is open."""
+    of = standing.worth
+    if of is None or not of.low > 1:  # no more than one rater, or not known
+        return ""
+    if math.isfinite(of.high) and of.value > 0:
+        return f"It is worth about {of.value:.1f} raters [{of.low:.1f}, {of.high:.1f}]."
+    return f"It is worth at least {of.low:.1f} raters."
+
+
+def against_plain(standing: Standing) -> str:
+    """Return whether the best strategy is really better than the plain one of the same model."""
+    if standing.plain is None or standing.lead is None:
+        return ""
+    name, score = standing.plain
+    if surely(standing.lead) and standing.lead.difference.value > 0:
+        by = with_interval(standing.lead.difference)
+        return f"That is better than {name} ({short(score.value)}) by {by}."
+    return f"Its lead over {name} ({short(score.value)}) may be chance."
+
+
+def surely(comparison: Comparison) -> bool:
+    """Return whether both the interval and the corrected test exclude that there is no difference."""
+    return direction(comparison.difference) != "open" and comparison.p_corrected <= SIGNIFICANT
+
+
+def listening(standing: Standing) -> str:
+    """Return what the control shows; nothing where none was run."""
+    if standing.control is None or standing.control_loss is None:
+        return ""
+    control, score = standing.control
+    if surely(standing.control_loss) and standing.control_loss.difference.value > 0:
+        return f"Under the control '{control}' it falls to {short(score.value)}: what it predicts hangs on the voice."
+    return f"Under the control '{control}' it has {short(score.value)}: nothing shows that it needs the voice."
+
+
+def sampling(gain: Gain | None) -> str:
+    """Return whether more answers brought more than a finer histogram, which every sampler gets."""
+    if gain is None or not gain.first > gain.last:
+        return ""
+    own, sampler = gain.first - gain.last, gain.sampler_first - gain.sampler_last
+    told = f"{gain.size} answers instead of one take {gain.strategy} from {short(gain.first)} to {short(gain.last)}"
+    if own <= sampler:
+        return f"{told}: what any sampler gains (draws from the raters' own votes: {short(sampler)})."
+    return f"{told}; draws from the raters' own votes gain {short(sampler)}."
+
+
+def winner(first: str, second: str, comparison: Comparison, *, higher_is_better: bool = False) -> str:
+    """Return which of two systems is better by one metric, if the difference is more than chance.
+
+    Args:
+        first: Name of the first.
+        second: Name of the second.
+        comparison: First minus second.
+        higher_is_better: Which way is up.
+    """
+    difference = with_interval(comparison.difference)
+    if not surely(comparison):
+        return f"Neither {first} nor {second} is shown to be better: the difference is {difference}."
+    up = (comparison.difference.value > 0) == higher_is_better
+    better, worse = (first, second) if up else (second, first)
+    return f"{better} is better than {worse}: the difference is {difference}."

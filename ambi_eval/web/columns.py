@@ -1,0 +1,64 @@
+"""Columns of tables: each says its heading and how a row's cell is found, at one place for all pages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from ambi_eval.analysis.estimate import Estimate
+from ambi_eval.web.format import DASH, count, short
+
+Cell = Estimate | float | str | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        title: Its heading.
+        of: Row -> what stands in the cell: an estimate, shown with its interval; a number; a text; or None.
+        hint: Which way is up, or the unit: a small line below the heading.
+        show: How a number is written.
+        help: A sentence for whoever points at the heading.
+    """
+
+    title: str
+    of: Callable[[Any], Cell]
+    hint: str = ""
+    show: Callable[[float], str] = short
+    help: str = ""
+
+    def cell(self, row: Any) -> Markup:
+        """Return the cell of a row as HTML, with the number that the table is sorted by."""
+        value = self.of(row)
+        if isinstance(value, str):
+            return Markup(f'<td class="left">{escape(value)}</td>')
+        if value is None:
+            return Markup(f'<td data-value="">{DASH}</td>')
+        number = value.value if isinstance(value, Estimate) else value
+        shown = escape(self.show(number)) if math.isfinite(number) else DASH
+        if isinstance(value, Estimate) and value.high == math.inf:
+            shown = escape(f"at least {self.show(value.low)}" if math.isfinite(value.low) else DASH)
+        elif isinstance(value, Estimate) and math.isfinite(value.low):
+            shown += Markup(f"<small>[{self.show(value.low)}, {self.show(value.high)}]</small>")
+        return Markup(f'<td data-value="{number if math.isfinite(number) else ""}">{shown}</td>')
+
+
+def metric(name: str, title: str, hint: str = "", help_text: str = "") -> Column:
+    """Return the column of a metric, of any row that has `scores`."""
+    return Column(title, lambda row: row.scores.get(name), hint, help=help_text)
+
+
+def percent(value: float) -> str:
+    """Return a share in per cent."""
+    return f"{100 * value:.1f} %"
+
+
+def whole(title: str, of: Callable[[Any], Cell], hint: str = "") -> Column:
+    """Return a column of whole numbers."""
+    return Column(title, of, hint, show=count)

@@ -1,0 +1,45 @@
+"""A sentence for each word of the tables that a newcomer cannot know; names of metrics have theirs in `METRICS`."""
+
+from __future__ import annotations
+
+from ambi_eval.metrics import METRICS
+
+STRATEGIES = {
+    "direct": "One greedy answer that states a share for each label.",
+    "cot": "The same after the model has described the voice: chain of thought.",
+    "bon": "Best of N: five beams that state shares; `best` takes the likeliest, `mean` the mean of all.",
+    "wbon": "Weighted best of N: the same five beams, weighted by their likelihood.",
+    "almv": "Three beams, each rated by a verifier (the model itself or another); `best` takes the best rated.",
+    "walmv": "The same three beams, weighted by the verifier's ratings.",
+    "sc": "Self-consistency: 20 sampled answers that name one label each; `dist` is their histogram, `vote` the label "
+    "that most of them name.",
+    "sc_shares": "20 sampled answers that state shares; `mean` is their mean, `vote` the label that most favor.",
+    "asc": "Adaptive self-consistency: like `sc`, but no more answers are drawn once the outcome is settled.",
+    "ens": "One greedy answer to each of five wordings of the question; the mean of their shares.",
+    "exact": "No sampling: the likelihood of each label is read out. What the histogram of `sc` tends to.",
+}
+WORDS = {
+    "JSD": "Jensen-Shannon divergence in bits between prediction and votes: 0 is perfect, 1 the worst.",
+    "half a panel": "Half of a clip's raters predict the other half: what people know of each other.",
+    "prior": "The mean of all clips' votes, predicted for every clip: what can be had without listening.",
+    "perfect model": "The votes' own shares, judged by new panels of the same size: no model can expect to do better.",
+    "worth raters": "How many raters' mean is as far off as the prediction.",
+    "pairs told apart": "Of two clips by one speaker, how often predictions go to the right clips; 0.5 is chance.",
+    "gap closed": "0 is as good as the prior, 1 as good as half a panel of raters, judged by the same raters.",
+    "invalid clips": "Clips without any usable answer. They score the worst value and are never left out.",
+    "spread": "Standard deviation of the divergence over runs with different seeds.",
+}
+CONTROLS = {
+    "silence": "Digital silence of the clip's length: keeps how long the clip is.",
+    "silence_fixed": "Digital silence of one length for all clips: keeps nothing of the clip.",
+    "noise": "Noise of the clip's length and level: keeps how long and how loud the clip is.",
+    "shuffle": "Another clip of the corpus: keeps what all clips have in common.",
+    "shuffle_same_sentence": "Another speaker's clip of the same sentence: keeps the words.",
+    "shuffle_same_speaker": "Another clip of the same speaker: keeps the speaker.",
+    "transcript": "The words in writing and no audio: keeps what is said.",
+}
+
+
+def metrics() -> dict[str, str]:
+    """Return what each metric is."""
+    return {name: metric.description for name, metric in METRICS.items()}

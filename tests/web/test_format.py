@@ -1,0 +1,48 @@
+"""Numbers as pages and JSON show them."""
+
+import math
+
+import pytest
+
+from ambi_eval.analysis.estimate import UNDEFINED, Estimate
+from ambi_eval.web.format import DASH, as_json, count, short, with_interval
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.12345, "0.123"),
+        (1.0, "1.000"),
+        (5.678, "5.68"),
+        (56.78, "56.8"),
+        (1234.5, "1,234"),
+        (-0.5, "-0.500"),
+        (-0.0001, "0.000"),
+        (None, DASH),
+        (math.inf, "\N{INFINITY}"),
+    ],
+)
+def test_short_numbers(value, text):
+    assert short(value) == text
+
+
+def test_intervals_in_brackets():
+    assert with_interval(Estimate(0.5, 0.25, 0.75)) == "0.500 [0.250, 0.750]"
+    assert with_interval(Estimate(0.5, float("nan"), float("nan"))) == "0.500"
+    assert with_interval(UNDEFINED) == with_interval(None) == DASH
+
+
+def test_counts_have_commas():
+    assert (count(1234567.4), count(math.nan)) == ("1,234,567", DASH)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (Estimate(0.5, float("nan"), math.inf), {"value": 0.5, "low": None, "high": None}),
+        ({1: [Estimate(1, 2, 3)]}, {"1": [{"value": 1, "low": 2, "high": 3}]}),
+        (("a", 1, None, True), ["a", 1, None, True]),
+    ],
+)
+def test_dataclasses_become_objects_and_what_is_undefined_null(value, expected):
+    assert as_json(value) == expected

@@ -1,0 +1,17 @@
+"""Every word of ours that a table may show has a sentence."""
+
+from ambi_eval.config.load import strategy_names
+from ambi_eval.web.glossary import CONTROLS, STRATEGIES, metrics
+
+
+def test_every_strategy_and_control_has_a_sentence():
+    from ambi_eval.config.load import OWN_KEYS
+
+    assert STRATEGIES.keys() == set(strategy_names())
+    assert CONTROLS.keys() == {*OWN_KEYS["control"]} - {"none"}
+
+
+def test_every_sentence_ends():
+    for sentence in [*STRATEGIES.values(), *CONTROLS.values()]:
+        assert sentence.endswith(".")
+    assert all(metrics().values())
