@@ -143,7 +143,7 @@ def test_warnings_come_before_any_score():
         (difference(-0.1), True, "B is better than A: the difference is -0.100 [-0.110, -0.090]."),
         (difference(0.1), False, "B is better than A: the difference is 0.100 [0.090, 0.110]."),
         (
-            difference(0.1, p=0.05),
+            difference(0.1, p=0.051),
             False,
             "Neither A nor B is shown to be better: the difference is 0.100 [",
         ),

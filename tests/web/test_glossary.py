@@ -1,14 +1,15 @@
 """Every word of ours that a table may show has a sentence."""
 
+from typing import get_args
+
 from ambi_eval.config.load import strategy_names
+from ambi_eval.config.task_settings import CorpusSettings
 from ambi_eval.web.glossary import CONTROLS, STRATEGIES, metrics
 
 
 def test_every_strategy_and_control_has_a_sentence():
-    from ambi_eval.config.load import OWN_KEYS
-
     assert STRATEGIES.keys() == set(strategy_names())
-    assert CONTROLS.keys() == {*OWN_KEYS["control"]} - {"none"}
+    assert CONTROLS.keys() == {*get_args(CorpusSettings.model_fields["control"].annotation)} - {"none"}
 
 
 def test_every_sentence_ends():
