@@ -117,6 +117,13 @@ def _cache_the_index(module: ModuleType) -> None:
     module.TaskIndex.build = staticmethod(cached(module.TaskIndex.build))
 
 
+def _check_before_loading(evaluator: ModuleType) -> None:
+    """Let every run check our tasks before it loads its model."""
+    from ambi_eval.harness.preflight import check_before_loading
+
+    check_before_loading(evaluator)
+
+
 AFTER_IMPORT: dict[str, Callable[[ModuleType], None]] = {
     "lm_eval.tasks": _refuse_old_harness,
     "lm_eval.tasks._index": _cache_the_index,
@@ -124,6 +131,7 @@ AFTER_IMPORT: dict[str, Callable[[ModuleType], None]] = {
     # Not before: lm_eval fills its own model registry only while that is empty.
     "lm_eval.models": _register_models,
     "lm_eval.filters": lambda module: _register("lm_eval.filters", "filter_registry"),
+    "lm_eval.evaluator": _check_before_loading,
     "lm_eval._cli.harness": _show_mistakes_as_one_line,
 }
 

@@ -54,6 +54,7 @@ class TaskRun:
         settings: Its settings: labels, manifest, strategy, repeats, generation_kwargs ...
         clips_of_task: How many clips the whole task asks about.
         left_out: How many clips of the manifest it does not ask about, by reason.
+        warnings: What the run said about its clips and answers, one sentence each.
         curves: Its curves over the pool size, by metric, as the harness logged them.
         selection: The clips that were asked about, with their votes, in the order of the manifest.
         pipelines: What was made of the answers, by pipeline.
@@ -67,6 +68,7 @@ class TaskRun:
     settings: TaskSettings
     clips_of_task: int
     left_out: Mapping[str, int]
+    warnings: Sequence[str]
     curves: Mapping[str, Json]
     selection: Selection
     pipelines: dict[str, Pipeline]
@@ -168,7 +170,8 @@ def command(results: Mapping[str, Any], output: Path) -> str:
         "--output_path": output,
     }
     said = [f"{name} {shlex.quote(str(value))}" for name, value in options.items() if value not in (None, "")]
-    return " ".join(["lm_eval", *said, "--log_samples"])
+    template = ["--apply_chat_template"] if results.get("chat_template") is not None else []
+    return " ".join(["lm_eval", *said, *template, "--log_samples"])
 
 
 def _pairs(given: Mapping[str, Any] | str | None) -> str:
@@ -215,6 +218,7 @@ def _read_task(file: Path, name: str, config: Json, results: Json) -> TaskRun:
         settings=settings,
         clips_of_task=config["clips"],
         left_out=config["left_out"],
+        warnings=config.get("warnings", []),
         curves=config.get("curve", {}),
         selection=selection,
         pipelines=pipelines,

@@ -21,6 +21,7 @@ from ambi_eval.answers.parser import freeze_synonyms
 from ambi_eval.answers.pool import Answers
 from ambi_eval.answers.reducers import Prediction
 from ambi_eval.answers.score import check_metrics, score_clips
+from ambi_eval.audio import AudioSpan, check_files_exist
 from ambi_eval.config.load import for_harness, for_results, resolve
 from ambi_eval.config.prompts import Prompts
 from ambi_eval.corpora.selection import Selection, corpus_clips, select
@@ -56,6 +57,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
         settings: What the task's YAML and `--metadata` say.
         selection: The clips that the task asks about, with their votes.
         rows: Where each clip stands in the selection, by its id.
+        warnings: Why the scores of a run may not mean what they seem to, one sentence each; mostly there are none.
     """
 
     selection: Selection
@@ -75,6 +77,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
             raise AmbiError(f"{settings.where}: {error}") from error
         self.prompts = Prompts(settings)
         self.curve_scores = CurveScores(settings)
+        self.warnings: list[str] = []
         ours: dict[str, Any] = {"filter_list": complete_pipelines(settings)}
         if settings.pool == "labels":
             ours |= {"doc_to_choice": settings.labels, "target_delimiter": ""}
@@ -97,7 +100,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
         self.rows = {clip.id: number for number, clip in enumerate(self.selection.clips)}
         logger.info("%s: %s", self.config.task, self.selection.summary())
         for warning in self.selection.warnings:
-            logger.warning("%s: %s", self.config.task, warning)
+            self._warn(warning)
         clips = zip(self.selection.clips, self.selection.heard, strict=True)
         self.dataset = {"test": Documents({"id": clip.id, "audio": audio} for clip, audio in clips)}
 
@@ -113,15 +116,49 @@ class AmbiguousEmotionTask(ConfigurableTask):
         """Return what the model hears: one span of a file, or nothing under `control: transcript`."""
         return heard(doc)
 
+    def _warn(self, warning: str) -> None:
+        self.warnings.append(warning)
+        logger.warning("%s: %s", self.config.task, warning)
+
     def _transcript(self, doc: Mapping[str, Any]) -> str | None:
         return self.selection.clips[self.rows[doc["id"]]].transcript
 
     # ------------------------------------------------------------------------------------------- requests
 
+    def check(self, gen_kwargs: Mapping[str, Any], limit: float | None, num_fewshot: int | None) -> None:
+        """Look at all that a run of the task needs, before the model is loaded.
+
+        Args:
+            gen_kwargs: As after `--gen_kwargs`.
+            limit: As after `--limit`.
+            num_fewshot: As after `--num_fewshot`.
+
+        Raises:
+            AmbiError: For audio files that are missing, prompts that cannot be rendered, generation settings that are
+                impossible, and few-shot examples.
+        """
+        self._refuse_fewshot(num_fewshot)
+        if self.settings.pool != "labels":
+            self.settings.generation({**self.config.generation_kwargs, **gen_kwargs})
+        asked = self.selection.heard[: int(limit) if limit and limit >= 1 else None]
+        check_files_exist(AudioSpan.from_dict(audio) for audio in asked if audio)
+        transcript = self.selection.clips[0].transcript
+        self.prompts.about(transcript)
+        if self.settings.verifier:
+            self.prompts.rating(transcript, CANDIDATE_MARK)
+
     @cached_property
     def generation_kwargs(self) -> dict[str, Any]:
         """What every generation request of this task says, after the user's `--gen_kwargs`."""
-        return self.settings.for_pool(deepcopy(self.config.generation_kwargs))
+        given = deepcopy(self.config.generation_kwargs)
+        if self.settings.pool == "samples" and not self.settings.generation(given).sampled:
+            n = self.settings.repeats
+            self._warn(f"nothing is sampled (do_sample, temperature), so all {n} answers about a clip are the same one")
+        return self.settings.for_pool(given)
+
+    def _refuse_fewshot(self, num_fewshot: int | None) -> None:
+        if num_fewshot:
+            raise AmbiError(f"{self.config.task}: there are no few-shot examples with audio; leave out --num_fewshot")
 
     def fewshot_context(self, doc: dict[str, Any], num_fewshot: int, **kwargs: Any) -> Any:
         """Return the prompt with the system message and description that the harness puts around it.
@@ -129,8 +166,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
         Raises:
             AmbiError: If few-shot examples are asked for.
         """
-        if num_fewshot:
-            raise AmbiError(f"{self.config.task}: there are no few-shot examples with audio; leave out --num_fewshot")
+        self._refuse_fewshot(num_fewshot)
         return super().fewshot_context(doc, num_fewshot, **kwargs)
 
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
@@ -164,6 +200,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
             replace(group[0], resps=Answers(chain.from_iterable(i.resps for i in group)), filtered_resps={})
             for group in clips.values()
         ]
+        self._notice_equal_answers(pools)
         ids = [pool.doc["id"] for pool in pools]
         rows = [self.rows[clip] for clip in ids]
         clusters = [self.selection.clusters[row] for row in rows]
@@ -183,6 +220,15 @@ class AmbiguousEmotionTask(ConfigurableTask):
         for pool, group in zip(pools, clips.values(), strict=True):
             for instance in group:
                 instance.filtered_resps = pool.filtered_resps
+
+    def _notice_equal_answers(self, pools: Sequence[Instance]) -> None:
+        """Warn if sampling made no difference for any clip: a model or server that ignores it looks like this."""
+        n = self.settings.repeats
+        if self.settings.pool != "samples" or n == 1:
+            return
+        sampled = self.settings.generation(self.config.generation_kwargs).sampled
+        if sampled and all(len({str(each) for each in pool.resps if not _not_drawn(each)}) == 1 for pool in pools):
+            self._warn(f"the {n} answers about a clip are the same one, for each of the {len(pools)} clips asked about")
 
     def score_answers(self, answers: Mapping[str, Sequence[Candidate]]) -> dict[str, PipelineScores]:
         """Return what each pipeline makes of answers that were given before, by the pipeline's name.
@@ -238,10 +284,14 @@ class AmbiguousEmotionTask(ConfigurableTask):
         asked = {
             "clips": len(self.selection.clips),
             "left_out": dict(self.selection.left_out),
-            "warnings": self.selection.warnings,
+            "warnings": self.warnings,
         }
         curves = self.curve_scores.curves()
         return {**super().dump_config(), **for_results(self.settings), **asked, **({"curve": curves} if curves else {})}
+
+
+def _not_drawn(answer: Any) -> bool:
+    return getattr(answer, "finish", None) == "not_drawn"
 
 
 def _attributes(answers: Sequence[Any]) -> dict[str, list[Any]] | None:

@@ -97,6 +97,7 @@ def _rerun_task(model: HFAudio, card: Card, name: str, pools: Pools, count: int,
         samples={name: sorted({rows[clip] for clip, _ in chosen})},
         gen_kwargs=generation,
         system_instruction=card.system_instruction,
+        apply_chat_template=True,  # as in every run of our models
         bootstrap_iters=0,
         log_samples=True,
     )

@@ -14,7 +14,7 @@ from lm_eval.tasks import TaskManager
 
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.errors import AmbiError
-from ambi_eval.harness.results import read_runs
+from ambi_eval.harness.results import command, read_runs
 
 CLIPS = [
     {"id": "c3", "audio": "a.wav", "speaker": "ben", "votes": {"calm": 2, "tense": 2}},
@@ -146,6 +146,15 @@ def test_the_command_repeats_the_run(corpus):
     assert options["--seed"] == "0,1234,1234,1234"
     assert options["--output_path"] == str(corpus / "out")
     assert "--limit" not in options
+
+
+def test_the_command_holds_the_system_instruction_and_the_flag_that_it_was_given_with(corpus):
+    (found,) = read_runs(corpus / "out")
+    told = {**found.results, "system_instruction": "Be brief.", "chat_template": ""}
+    words = shlex.split(command(told, corpus / "new"))
+    assert words[words.index("--system_instruction") + 1] == "Be brief."
+    assert "--apply_chat_template" in words
+    assert "--apply_chat_template" not in shlex.split(found.command)
 
 
 def test_of_each_folder_the_newest_run_is_read_and_a_file_is_that_run(copied):

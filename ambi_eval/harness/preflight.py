@@ -1,0 +1,99 @@
+"""What is checked before a run of the harness loads its model: its tasks, their clips and audio, and its options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from inspect import signature
+from typing import Any
+
+from ambi_eval.errors import AmbiError
+
+# Options of the harness that would change our scores, each with what it does to them.
+REFUSED = {
+    "cache_requests": "would give a task the prompts that were cached for another control, transcript or pool size",
+    "use_cache": "keeps one answer for the whole pool of a clip",
+}
+
+
+def check_before_loading(evaluator: Any) -> None:
+    """Let `simple_evaluate` of the harness check our tasks before it loads the model.
+
+    Runs without a task of ours stay as they are.
+    """
+    plain = evaluator.simple_evaluate
+
+    @wraps(plain)
+    def simple_evaluate(*args: Any, **kwargs: Any) -> Any:
+        run = signature(plain).bind(*args, **kwargs).arguments
+        return plain(**{**run, **_checked(run)})
+
+    evaluator.simple_evaluate = simple_evaluate
+
+
+def _checked(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a run that the check changes, if there is a task of ours in it.
+
+    The tasks are loaded here, once; the harness then finds them loaded. A model of ours gets the chat template whether
+    `--apply_chat_template` is given or not, so that a system instruction is the same message either way.
+
+    Raises:
+        AmbiError: For every mistake in a task of ours, for audio that is missing, and for options that would change
+            scores.
+    """
+    from lm_eval.tasks import TaskManager
+    from lm_eval.utils import simple_parse_args_string
+
+    from ambi_eval.harness.task import AmbiguousEmotionTask
+
+    model_args = run.get("model_args") or {}
+    arguments = simple_parse_args_string(model_args) if isinstance(model_args, str) else model_args
+    manager = run.get("task_manager") or TaskManager(metadata={**arguments, **(run.get("metadata") or {})})
+    tasks = run.get("tasks") or []
+    if not any(_has_a_class(each, manager) for each in tasks):
+        return {"task_manager": manager}
+    loaded = manager.load(tasks)
+    ours = [task for task in loaded["tasks"].values() if isinstance(task, AmbiguousEmotionTask)]
+    if ours:
+        for option, harm in REFUSED.items():
+            if run.get(option):
+                raise AmbiError(
+                    f"{ours[0].config.task}: leave out --{option}: it {harm}. ambi_eval keeps every answer in a "
+                    "store of its own (--model_args store=FILE)"
+                )
+    gen_kwargs = run.get("gen_kwargs") or {}
+    given = simple_parse_args_string(gen_kwargs) if isinstance(gen_kwargs, str) else gen_kwargs
+    for task in ours:
+        task.check(given, run.get("limit"), run.get("num_fewshot"))
+    manager.load = lambda _: loaded
+    changed = {"task_manager": manager}
+    return {**changed, "apply_chat_template": True} if _is_ours(run.get("model")) else changed
+
+
+def _has_a_class(spec: Any, manager: Any) -> bool:
+    """Return whether a task, or a member of a group or tag, is built by a class, as all of ours are."""
+    if not isinstance(spec, str | dict):
+        return True  # a task that is built already
+    name = spec if isinstance(spec, str) else spec.get("task")
+    entry = manager.task_index.get(name) if isinstance(name, str) else None
+    if entry is None:
+        return isinstance(spec, dict)
+    if entry.kind.name == "PY_TASK":
+        return True
+    return any(_has_a_class(member, manager) for member in _members(entry) if member != name)
+
+
+def _members(entry: Any) -> Iterable[Any]:
+    """Return what the index of tasks knows of a group's or tag's members."""
+    if entry.kind.name == "GROUP":
+        return (entry.cfg or {}).get("task") or ()
+    return entry.tags if entry.kind.name == "TAG" else ()
+
+
+def _is_ours(model: Any) -> bool:
+    from lm_eval.api.registry import get_model
+
+    from ambi_eval.models.audio_lm import AudioLM
+
+    kind: Callable[..., Any] = get_model(model) if isinstance(model, str) else type(model)
+    return isinstance(kind, type) and issubclass(kind, AudioLM)
