@@ -65,12 +65,17 @@ Edges = Annotated[
 BinOnHalf = Annotated[
     bool, typer.Option("--bin-on-half", help="Make the bins from one half of each panel, score against the other half.")
 ]
+Metadata = Annotated[
+    str,
+    typer.Option("--metadata", help="As for lm_eval, a part of the corpus: split=test1, session=5, fold=NAME.PART."),
+]
 Acoustic = Annotated[bool, typer.Option(help="Listen to the clips for the acoustic reference.")]
 
 
 @app.command()
 def baselines(
     corpus: CorpusName,
+    metadata: Metadata = "",
     as_json: Json = False,
     edges: Edges = None,
     bin_on_half: BinOnHalf = False,
@@ -83,15 +88,15 @@ def baselines(
     from ambi_eval.config.load import load_corpus
     from ambi_eval.corpora.other_votes import halve_panels, target_votes
 
-    settings = load_corpus(corpus)
+    settings = load_corpus(corpus, metadata)
     selection = target_votes(settings)
     selection, bin_votes, note = halve_panels(selection) if bin_on_half else (selection, selection.votes, None)
     result = baselines(selection, settings, ambiguity_bins(bin_votes, edges), acoustic=acoustic)
     result.notes[:0] = selection.warnings + ([note] if note else [])
     if as_json:
-        _print_json({"corpus": settings.task, **tables.baselines_json(result)})
+        _print_json({"corpus": settings.clips_name, **tables.baselines_json(result)})
     else:
-        _print_tables(tables.tables(f"{settings.task}: {selection.summary()}", result))
+        _print_tables(tables.tables(f"{settings.clips_name}: {selection.summary()}", result))
 
 
 @app.command()
@@ -110,6 +115,7 @@ def score(
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Score what is there if clips are missing or unknown.")
     ] = False,
+    metadata: Metadata = "",
     as_json: Json = False,
     edges: Edges = None,
     bin_on_half: BinOnHalf = False,
@@ -122,7 +128,7 @@ def score(
     from ambi_eval.corpora.other_votes import halve_panels, target_votes
     from ambi_eval.report import verdict
 
-    settings = load_corpus(corpus)
+    settings = load_corpus(corpus, metadata)
     selection = target_votes(settings, against)
     selection, bin_votes, note = halve_panels(selection) if bin_on_half else (selection, selection.votes, None)
     system = score_file(
@@ -137,9 +143,9 @@ def score(
     )
     system.notes[:0] = selection.warnings + ([note] if note else [])
     if as_json:
-        _print_json({"corpus": settings.task, "against": against, **tables.system_json(system)})
+        _print_json({"corpus": settings.clips_name, "against": against, **tables.system_json(system)})
     else:
-        title = f"{predictions.name} against {settings.task} ({against}): {selection.summary()}"
+        title = f"{predictions.name} against {settings.clips_name} ({against}): {selection.summary()}"
         _print_tables(tables.tables(title, system.baselines, system))
         simulated = any(clip.release == "simulated" for clip in selection.clips)
         typer.echo("\n" + verdict.in_terminal(verdict.of_file(predictions.stem, system, simulated)))

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from ambi_eval.config.task_settings import OVERRIDES, CorpusSettings, TaskSettings, keys_that
+from ambi_eval.config.task_settings import OVERRIDES, PART_KEYS, CorpusSettings, TaskSettings, keys_that
 from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.paths import tasks_dir
 
@@ -101,14 +101,15 @@ def load_task(path: Path, metadata: Mapping[str, Any] | None = None) -> TaskSett
     return resolve(config)
 
 
-def load_corpus(name: str) -> CorpusSettings:
+def load_corpus(name: str, metadata: str = "") -> CorpusSettings:
     """Return what the YAML of a corpus says about its votes: labels, merge, outside, cluster, manifest; no strategy.
 
     Args:
         name: A corpus of ours (`crema_d` for `tasks/crema_d/_crema_d.yaml`), or the path of a YAML of one's own.
+        metadata: A part of it, as after `--metadata` of lm_eval: `split=test1,session=5`.
 
     Raises:
-        AmbiError: If there is no such corpus, or its YAML is wrong.
+        AmbiError: If there is no such corpus, its YAML is wrong, or `metadata` sets anything else.
     """
     ours = corpus_files()
     if not name.endswith(".yaml") and name not in ours:
@@ -119,7 +120,18 @@ def load_corpus(name: str) -> CorpusSettings:
     config = {"task": path.stem.removeprefix("_"), **_given(read_yaml(path))}
     config["metadata"] = {**config.get("metadata", {}), "config_source": str(path)}
     _check_keys(config, str(path))
+    config |= _corpus_overrides(metadata)
     return CorpusSettings.read(_only(config, CorpusSettings.model_fields), str(path))
+
+
+def _corpus_overrides(metadata: str) -> Config:
+    """Return the keys that choose a part of a corpus, from `KEY=VALUE,KEY=VALUE`."""
+    given = dict(pair.partition("=")[::2] for pair in metadata.split(",") if pair.strip())
+    for key, value in given.items():
+        if key not in PART_KEYS or not value:
+            hint = did_you_mean(key, PART_KEYS) if key not in PART_KEYS else ""
+            raise AmbiError(f"--metadata {key}={value} sets nothing{hint}: give KEY=VALUE of {', '.join(PART_KEYS)}")
+    return {key: int(value) if value.isdecimal() else value for key, value in given.items()}
 
 
 def corpus_files() -> dict[str, Path]:

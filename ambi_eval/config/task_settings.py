@@ -14,6 +14,9 @@ from ambi_eval.config.generation import SAMPLING_KEYS, GenerationSettings
 from ambi_eval.config.settings import Settings
 from ambi_eval.errors import did_you_mean
 
+# The keys that choose a part of a corpus.
+PART_KEYS = ("split", "session", "fold")
+
 Place = Literal["everywhere", "samples", "beams", "labels", "verifier"]
 
 
@@ -48,6 +51,12 @@ def _no_booleans(labels: Any) -> Any:
     if repeated := [str(label) for label in labels if labels.count(label) > 1]:
         raise ValueError(f"different words; '{repeated[0]}' stands twice in it")
     return labels
+
+
+def _partition_and_part(fold: Any) -> Any:
+    if isinstance(fold, str) and not all(fold.partition(".")):
+        raise ValueError("a partition and one part of it, `studio0.test`")
+    return fold
 
 
 def _names_a_filter(step: dict[str, Any]) -> dict[str, Any]:
@@ -116,6 +125,22 @@ class CorpusSettings(Settings):
         ),
         Key(clips=True, reported=True),
     ] = "drop_clip"
+    split: Annotated[
+        str | None,
+        Field(min_length=1, description="Ask about the clips of this split only: `test1`."),
+        Key(overrides={"split": "everywhere"}, clips=True, reported=True),
+    ] = None
+    session: Annotated[
+        int | str | None,
+        Field(description="Ask about the clips of this session only: `5` for `Ses05`, or the session's whole name."),
+        Key(overrides={"session": "everywhere"}, clips=True, reported=True),
+    ] = None
+    fold: Annotated[
+        str | None,
+        BeforeValidator(_partition_and_part),
+        Field(description="Ask about one part of a named partition only: `studio0.test`."),
+        Key(overrides={"fold": "everywhere"}, clips=True, reported=True),
+    ] = None
     synonyms: Annotated[
         dict[str, list[str]],
         Field(description="`{happy: [happiness]}`: further words that an answer may use for a label."),
@@ -165,6 +190,12 @@ class CorpusSettings(Settings):
     def corpus(self) -> str:
         """The corpus's name: `metadata: {corpus: ...}`, else the name of the manifest."""
         return str(self.metadata.get("corpus") or Path(self.manifest).stem)
+
+    @property
+    def clips_name(self) -> str:
+        """The corpus's name, and behind it the part that is asked about: `msp_podcast:split=test1`."""
+        parts = ((key, getattr(self, key)) for key in PART_KEYS)
+        return self.corpus + "".join(f":{key}={value}" for key, value in parts if value is not None)
 
     @property
     def reads_transcript(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from ambi_eval.config.load import beside
 from ambi_eval.config.task_settings import CorpusSettings
 from ambi_eval.corpora.manifest import Clip, Manifest, read_manifest
 from ambi_eval.corpora.registry import ensure_manifest
-from ambi_eval.errors import AmbiError
+from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.metrics.clustered import UNKNOWN
 from ambi_eval.votes import Panel, majority, panel_of, select_labels
 
@@ -131,8 +132,10 @@ def select(settings: CorpusSettings, clips: Iterable[Clip], *, hear: bool = True
     Raises:
         AmbiError: If no clip is left, or the control needs a column that the manifest does not fill.
     """
-    clips = clips if isinstance(clips, Manifest) else Manifest(clips)
-    left_out: Counter[str] = Counter()
+    whole = clips if isinstance(clips, Manifest) else Manifest(clips)
+    clips = _part(settings, whole)
+    is_whole = len(clips) == len(whole)
+    left_out: Counter[str] = Counter({f"outside {settings.clips_name}": len(whole) - len(clips)})
     kept: list[tuple[Clip, NDArray[np.float64]]] = []
     shared = _shared_key(settings, clips) if hear else None
     for clip in clips:
@@ -164,9 +167,49 @@ def select(settings: CorpusSettings, clips: Iterable[Clip], *, hear: bool = True
             panel_of(votes, [rating.labels for rating in clip.ratings], settings.labels, settings.merge)
             for clip, votes in kept
         ],
-        corpus_size=len(clips) + sum(clips.about.get("skipped", {}).values()),
+        # Which part a skipped clip is of, nobody knows.
+        corpus_size=len(clips) + (sum(whole.about.get("skipped", {}).values()) if is_whole else 0),
         lost_votes=_lost_votes(settings, clips),
     )
+
+
+def _part(settings: CorpusSettings, clips: Manifest) -> list[Clip]:
+    """Return the clips of the split, session and fold that the settings name; all clips where they name none.
+
+    Raises:
+        AmbiError: If no clip has such a split, session or fold.
+    """
+    kept = list(clips)
+    if settings.split is not None:
+        kept = _having(settings, "split", settings.split, [(clip, clip.split) for clip in kept])
+    if settings.session is not None:
+        wanted = settings.session
+        # `5` is the session `Ses05`: its name in figures, whatever stands before them.
+        sessions = [(clip, _figures(clip.session) if isinstance(wanted, int) else clip.session) for clip in kept]
+        kept = _having(settings, "session", wanted, sessions)
+    if settings.fold is not None:
+        partition, _, part = settings.fold.partition(".")
+        folds = [(clip, f"{partition}.{clip.folds[partition]}") for clip in kept if partition in clip.folds]
+        known = folds or [(clip, f"{name}.{each}") for clip in kept for name, each in clip.folds.items()]
+        kept = _having(settings, "fold", f"{partition}.{part}", known)
+    return kept
+
+
+def _figures(session: str | None) -> int | None:
+    figures = re.search(r"\d+$", session or "")
+    return int(figures[0]) if figures else None
+
+
+def _having(settings: CorpusSettings, key: str, wanted: object, values: Sequence[tuple[Clip, object]]) -> list[Clip]:
+    kept = [clip for clip, value in values if value == wanted]
+    if not kept:
+        known = sorted({str(value) for _, value in values if value is not None})
+        hint = did_you_mean(str(wanted), known)
+        there = f"there are: {', '.join(known)}" if known else f"no clip says its {key}"
+        raise AmbiError(
+            f"{settings.task}: no clip of the manifest '{settings.manifest}' has the {key} '{wanted}'{hint} ({there})"
+        )
+    return kept
 
 
 def _lost_votes(settings: CorpusSettings, clips: Iterable[Clip]) -> list[str]:

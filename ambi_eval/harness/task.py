@@ -81,8 +81,10 @@ class AmbiguousEmotionTask(ConfigurableTask):
         ours: dict[str, Any] = {"filter_list": complete_pipelines(settings)}
         if settings.pool == "labels":
             ours |= {"doc_to_choice": settings.labels, "target_delimiter": ""}
-        if settings.control != "none":
-            ours["task_alias"] = f"{settings.task} [{settings.control}]"
+        part = settings.clips_name.removeprefix(settings.corpus)
+        if part or settings.control != "none":
+            control = "" if settings.control == "none" else f" [{settings.control}]"
+            ours["task_alias"] = f"{settings.task}{part}{control}"
         defaults = {
             "test_split": "test",
             "doc_to_target": "",

@@ -113,7 +113,7 @@ class Board:
     """All systems on one corpus.
 
     Attributes:
-        corpus: Its name.
+        corpus: Its name, and behind it the split, session or fold that was asked about.
         simulated: Whether the raters are simulated.
         labels: The labels.
         clips: Number of clips; 0 where the votes are not here.
@@ -167,13 +167,13 @@ class _Entry:
 
 
 def boards(verdicts: Sequence[Verdict]) -> list[Board]:
-    """Return one board for each corpus that somebody submitted to, simulated raters last."""
+    """Return one board for each corpus, or part of it, that somebody submitted to, simulated raters last."""
     by_corpus: dict[str, list[_Entry]] = {}
     for verdict in verdicts:
         for name in verdict.tasks:
             if verdict.card is not None:
                 entry = _Entry(verdict, verdict.card, name)
-                by_corpus.setdefault(entry.settings.corpus, []).append(entry)
+                by_corpus.setdefault(entry.settings.clips_name, []).append(entry)
     found = [_board(corpus, entries) for corpus, entries in sorted(by_corpus.items())]
     return sorted(found, key=lambda board: board.simulated)
 

@@ -67,7 +67,7 @@ def votes_are_here(settings: TaskSettings) -> bool:
 
 def listed_clips(settings: TaskSettings) -> list[str] | None:
     """Return the ids of the clips that a corpus' tasks ask about, where a list of them comes with the tasks."""
-    path = Path(settings.source).parent / f"_{settings.corpus}.clips.txt"
+    path = Path(settings.source).parent / f"_{settings.clips_name}.clips.txt"
     return path.read_text(encoding="utf-8").splitlines() if path.is_file() else None
 
 

@@ -169,7 +169,7 @@ def _section(asked: Sequence[Asked]) -> Section:
     if len(votes) < task.clips_of_task:
         left_out["not asked in this run"] = task.clips_of_task - len(votes)
     section = Section(
-        corpus=settings.corpus,
+        corpus=settings.clips_name,
         simulated=task.simulated,
         labels=settings.labels,
         clips=len(votes),

@@ -67,3 +67,17 @@ def test_a_mistake_is_one_line_and_exit_code_2(own_corpus, arguments, message):
     result = run(*arguments, exit_code=2)
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_part_of_a_corpus_is_judged_alone(tmp_path):
+    clips = [
+        {"id": name, "votes": {"calm": 2, "tense": 1}, "speaker": name, "split": split}
+        for name, split in (("a", "test1"), ("b", "test1"), ("c", "train"))
+    ]
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, clips)))
+    (tmp_path / "mine.yaml").write_text("manifest: mine.jsonl\nlabels: [calm, tense]\n")
+    corpus = tmp_path / "mine.yaml"
+    content = json.loads(run("baselines", corpus, "--metadata", "split=test1", "--json", "--no-acoustic").stdout)
+    assert (content["corpus"], content["clips"]) == ("mine:split=test1", 2)
+    refused = run("baselines", corpus, "--metadata", "splt=test1", exit_code=2)
+    assert "--metadata splt=test1 sets nothing, did you mean 'split'?" in refused.stderr

@@ -70,6 +70,59 @@ def test_votes_and_clips_that_may_be_lost_unawares_are_told(
     assert select(settings(**given), clips).warnings == warnings
 
 
+PARTS = Manifest(
+    [
+        Clip(id="a", votes=ALL, speaker="s", split="test1", session="Ses05", folds={"studio0": "test"}),
+        Clip(id="b", votes=ALL, speaker="s", split="test1", session="Ses04", folds={"studio0": "train"}),
+        Clip(id="c", votes=ALL, speaker="s", split="train", session="Ses15"),
+    ],
+    {"skipped": {"no audio file": 97}},
+)
+
+
+@pytest.mark.parametrize(
+    ("part", "clips", "name"),
+    [
+        ({"split": "test1"}, "ab", "mine:split=test1"),
+        ({"session": 5}, "a", "mine:session=5"),
+        ({"session": "Ses04"}, "b", "mine:session=Ses04"),
+        ({"fold": "studio0.test"}, "a", "mine:fold=studio0.test"),
+        ({"split": "test1", "session": 4}, "b", "mine:split=test1:session=4"),
+    ],
+)
+def test_a_part_of_a_corpus_is_asked_about_alone(part: dict[str, Any], clips: str, name: str) -> None:
+    chosen = settings(**part)
+    selection = select(chosen, PARTS, hear=False)
+    assert [clip.id for clip in selection.clips] == list(clips)
+    assert chosen.clips_name == name
+    assert selection.left_out == {f"outside {name}": 3 - len(clips)}
+    assert selection.warnings == [], "a part that was asked for is no partial result"
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"split": "test"}, r"has the split 'test', did you mean 'test1'\? \(there are: test1, train\)"),
+        ({"session": 6}, r"has the session '6'.* \(there are: 15, 4, 5\)"),
+        ({"fold": "studio1.test"}, r"has the fold 'studio1.test', did you mean 'studio0.test'"),
+        ({"fold": "studio0.dev"}, r"has the fold 'studio0.dev'.*there are: studio0.test, studio0.train"),
+    ],
+)
+def test_a_part_that_no_clip_is_in_is_refused_with_those_that_there_are(part: dict[str, Any], message: str) -> None:
+    with pytest.raises(AmbiError, match=message):
+        select(settings(**part), PARTS)
+
+
+def test_a_corpus_without_splits_says_so() -> None:
+    with pytest.raises(AmbiError, match=r"has the split 'test' \(no clip says its split\)"):
+        select(settings(split="test"), BARE)
+
+
+def test_a_fold_names_partition_and_part() -> None:
+    with pytest.raises(AmbiError, match=r"fold is 'studio0'; it must be a partition and one part of it"):
+        CorpusSettings.read({"task": "t", "manifest": "m", "labels": LABELS, "fold": "studio0"}, "here")
+
+
 def test_a_part_of_a_selection_knows_of_how_many_clips_it_is_a_part() -> None:
     whole = select(settings(), manifest(*[ALL] * 10))
     assert whole.warnings == []

@@ -303,6 +303,16 @@ def test_a_control_of_the_signal_is_handed_to_the_model_and_shows_in_the_name(tm
     assert results["results"]["mine"]["alias"] == f"mine [{control}]"
 
 
+def test_a_part_of_the_corpus_is_asked_about_and_shows_in_the_name(tmp_path):
+    clips = [{**clip, "split": "test1" if number < 2 else "train"} for number, clip in enumerate(CLIPS)]
+    write_corpus(tmp_path, clips=clips)
+    by_clip, _ = requests_of(tmp_path, metadata={"split": "test1"})
+    assert sorted(by_clip) == ["c1", "c2"]
+    results = evaluate(tmp_path, Scripted(SC_ANSWERS), metadata={"split": "test1", "control": "noise"})
+    assert results["results"]["mine"]["alias"] == "mine:split=test1 [noise]"
+    assert results["configs"]["mine"]["split"] == "test1"
+
+
 def test_shuffled_clips_hear_another_one_each_and_the_same_in_every_run(tmp_path):
     clips = [{**clip, "audio": f"{clip['id']}.wav"} for clip in CLIPS]
     for clip in clips:
