@@ -10,29 +10,9 @@ from support import ROOT
 PACKAGE = ROOT / "ambi_eval"
 # A room imports only rooms that stand before it in this list.
 ORDER = [
-    "errors",
-    "paths",
-    "votes",
-    "audio",
-    "config",
-    "metrics",
-    "corpora",
-    "answers",
-    "filters",
-    "engines",
-    "inference",
-    "models",
-    "analysis",
-    "harness",
-    "task",
-    "demo",
-    "doctor",
-    "web",
-    "report",
-    "leaderboard",
-    "sweep",
-    "testing",
-    "cli",
+    *("errors", "paths", "votes", "audio", "config", "metrics", "corpora", "answers", "filters", "engines"),
+    *("inference", "models", "analysis", "harness", "task", "demo", "doctor", "web", "report", "leaderboard"),
+    *("sweep", "testing", "cli"),
 ]
 KNOW_THE_HARNESS = {"filters", "models", "harness", "sweep"}
 LARGEST_SHARE = 0.15

@@ -88,7 +88,7 @@ def read(states: dict[str, Array], votes: Array, clusters: Sequence[Hashable], *
 
 
 def bits_gained(p: Array, prior: Array, votes: Array) -> Array:
-    """Return the bits per vote that predictions gain over a prior, sum over labels of q log2(p / prior), shape (clips,).
+    """Return the bits per vote gained over a prior, the sum over labels of q log2(p / prior), shape (clips,).
 
     Args:
         p: Predicted distributions, shape (clips, labels); shares below `NLL_FLOOR` count as that.

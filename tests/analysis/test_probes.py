@@ -53,7 +53,9 @@ def test_what_marks_a_speaker_does_not_help_on_other_speakers():
     habits = rng.dirichlet(np.full(LABELS, 0.2), SPEAKERS)
     votes = np.array([rng.multinomial(10, habits[number]) for number in numbers], dtype=float)
     states = np.eye(SPEAKERS)[numbers] + 0.01 * rng.normal(size=(CLIPS, SPEAKERS))
-    assert read({"layer": states}, votes, numbers.tolist()).gain.value < 0.01
+    leaky = read({"layer": states}, votes, range(CLIPS)).gain.value  # every clip a speaker of its own
+    assert leaky > 0.5
+    assert read({"layer": states}, votes, numbers.tolist()).gain.value < 0.1 * leaky
 
 
 def test_a_label_without_votes_in_a_fold_gets_no_share():
