@@ -1,4 +1,4 @@
-"""ambi-tiny with an encoder window of 30 s, the only one that vLLM's Qwen2-Audio takes: the same weights, more positions."""
+"""ambi-tiny with an encoder window of 30 s, the only one that Qwen2-Audio has in vLLM: same weights, more positions."""
 
 import json
 import math

@@ -35,7 +35,7 @@ Result = TypeVar("Result")
 
 OPENAI = "https://api.openai.com/v1"
 # Who owns the models, in a server's list of them -> what the server is.
-KINDS = {"ambi-eval-bridge": "bridge"}
+KINDS = {"ambi-eval-bridge": "bridge", "vllm": "vllm"}
 SAMPLE_RATE = 16_000  # what audio encoders of language models hear
 # A server that refuses one of these fields by name is asked without it, and what that means is said once.
 OPTIONAL = {
@@ -167,7 +167,7 @@ class ChatServer:
 
     @cached_property
     def kind(self) -> str:
-        """What the server is: `bridge` (our own, which takes more than chat servers do), or `chat`.
+        """What the server is: `bridge` (our own), `vllm` (both do more than the chat protocol), or `chat`.
 
         Where no server answers, it is what was there the last time: a run whose answers are all stored needs no server.
 
@@ -188,13 +188,36 @@ class ChatServer:
         """Whether the server is our own bridge."""
         return self.kind == "bridge"
 
+    @property
+    def is_vllm(self) -> bool:
+        """Whether this is vLLM, which searches beams and tells likelihoods (`engines.openai.vllm`)."""
+        return self.kind == "vllm"
+
+    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+        """Return the reply to a request beside the chat protocol, at a path of the server itself (not below `/v1`).
+
+        Raises:
+            RequestFailedError: If the server does not answer it.
+        """
+        address = self.base_url.removesuffix("/v1") + path
+        client = self._client.with_options(max_retries=self.max_retries)
+        try:
+            return within(
+                self.timeout, lambda: client.post(address, body={"model": self.model, **body}, cast_to=object)
+            )
+        except Exception as error:
+            if not self._is_failure(error):
+                raise
+            raise self._failure(error) from error
+
     def question(self, job: Job) -> dict[str, Any]:
         """Return the part of a request that holds the question.
 
-        Ordinary servers hear 16-bit samples. The bridge hears the very samples that a local model would, and is told
-        which audio they are, so that it can give the very same answers.
+        Ordinary servers hear 16-bit samples. vLLM and the bridge hear the very samples that a local model would. The
+        bridge is also told which audio they are, so that it can give the very same answers.
         """
-        parts = [_audio_part(span, "FLOAT" if self.is_bridge else "PCM_16") for span in job.spans]
+        exact = self.is_bridge or self.is_vllm
+        parts = [_audio_part(span, "FLOAT" if exact else "PCM_16") for span in job.spans]
         messages = [
             # Plain text as a string is what every server takes; only audio needs a list of parts.
             {**message, "content": content[0]["text"]} if len(content) == 1 and "text" in content[0] else message

@@ -27,7 +27,8 @@ from ambi_eval.engines.base import (
 from ambi_eval.engines.hf.sampling import row_key
 from ambi_eval.engines.openai.client import ChatServer, RequestFailedError, concurrently
 from ambi_eval.engines.openai.known_servers import known
-from ambi_eval.engines.openai.replies import Choice
+from ambi_eval.engines.openai.replies import Choice, GeneratedToken
+from ambi_eval.engines.openai.vllm import VLLM
 from ambi_eval.errors import AmbiError
 
 logger = logging.getLogger(__name__)
@@ -59,8 +60,8 @@ class _Part:
 class OpenAIEngine(Engine):
     """A model behind an OpenAI-compatible chat server: OpenAI, Gemini, vLLM, SGLang, `transformers serve`, our bridge.
 
-    Chat servers sample and answer greedily. They have no beams and give no likelihoods of given answers; our bridge
-    does both.
+    Chat servers sample and answer greedily. Beams and the likelihoods of given answers come from vLLM and from our
+    bridge alone.
 
     Attributes:
         server: The server.
@@ -86,6 +87,7 @@ class OpenAIEngine(Engine):
             requests_per_minute=arguments.requests_per_minute,
             extra_body=arguments.extra_body,
         )
+        self.vllm = VLLM(self.server)
         self.jobs_at_once = arguments.num_concurrent
         self.per_request: float = arguments.samples_per_request or math.inf
         self.content_filtered = 0
@@ -111,12 +113,12 @@ class OpenAIEngine(Engine):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What chat servers do; our bridge does more.
+        """What chat servers do; vLLM and our bridge do more.
 
         Raises:
             AmbiError: If no server answers, and none has before.
         """
-        more = self.server.is_bridge
+        more = self.server.is_bridge or self.server.is_vllm
         return Capabilities(
             seeds="seed" not in self.server.refused,
             beams=more,
@@ -138,13 +140,17 @@ class OpenAIEngine(Engine):
         Raises:
             AmbiError: If a job asks for them.
         """
-        super().check([job for job in jobs if job.settings.num_beams > 1])
+        searches = [job for job in jobs if job.settings.num_beams > 1]
+        super().check(searches)
+        for job in searches:
+            if self.server.is_vllm:
+                self.vllm.beam_fields(job)
 
     def lacks(self, job: Job, what: str, instead: str) -> AmbiError:
         """Return the error of a job that asks for what chat servers do not do."""
         return AmbiError(
-            f"{job.task}: a model behind a chat server {what}, and {self.server.base_url} is no ambi-eval bridge; use "
-            f"{instead}, or serve the model with `ambi-eval bridge`"
+            f"{job.task}: a model behind a chat server {what}, and {self.server.base_url} is neither vLLM nor an "
+            f"ambi-eval bridge; use {instead}, or serve the model with `vllm serve` or `ambi-eval bridge`"
         )
 
     # ------------------------------------------------------------------------------------------- answers
@@ -263,7 +269,9 @@ class OpenAIEngine(Engine):
             "logprobs": True,
             "top_logprobs": job.alternatives or None,
         }
-        if settings.num_beams > 1:
+        if settings.num_beams > 1 and self.server.is_vllm:
+            body |= self.vllm.beam_fields(job)
+        elif settings.num_beams > 1:
             body |= {"n": len(numbers), "ambi_beams": settings.num_beams, "length_penalty": settings.length_penalty}
         elif settings.sampled:
             # So sample k of a clip has the same seed in any request.
@@ -280,7 +288,8 @@ class OpenAIEngine(Engine):
             None if choice.failed else _candidate(choice, job, tokens) for choice in reply.choices[: len(numbers)]
         ]
         ranked = len(answers) == len(numbers) and all(each and each.logprob is not None for each in answers)
-        if settings.num_beams > 1 and not (ranked and reply.ambi_beams == settings.num_beams):
+        searched = self.server.is_vllm or reply.ambi_beams == settings.num_beams
+        if settings.num_beams > 1 and not (ranked and searched):
             raise AmbiError(
                 f"{job.task}: the model behind {self.server.base_url} has no beam search with likelihoods; use a "
                 f"strategy that samples (sc, sc_shares)"
@@ -296,17 +305,18 @@ class OpenAIEngine(Engine):
     # ------------------------------------------------------------------------------------------- likelihoods
 
     def loglikelihoods(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, list[Likelihood]]]:
-        """Yield each job with the likelihoods of its continuations, which only our bridge gives.
+        """Yield each job with the likelihoods of its continuations, which only vLLM and our bridge give.
 
         Raises:
             AmbiError: If the server does not give them.
         """
-        if not self.server.is_bridge:
+        if not self.capabilities.likelihoods:
             yield from super().loglikelihoods(jobs)
         left = iter(jobs)
-        yield from self._ask_all(self._likelihoods, lambda: next(left, None))
+        ask = self.vllm.loglikelihoods if self.server.is_vllm else self._from_bridge
+        yield from self._ask_all(ask, lambda: next(left, None))
 
-    def _likelihoods(self, job: Job) -> list[Likelihood]:
+    def _from_bridge(self, job: Job) -> list[Likelihood]:
         if not all(ends for _, ends in job.continuations):
             raise AmbiError(f"{job.task}: the bridge scores whole answers only; give the requests end_of_turn: true")
         texts = [text for text, _ in job.continuations]
@@ -368,15 +378,11 @@ def _candidate(choice: Choice, job: Job, tokens: int | None) -> Candidate:
         job: With the stop strings.
         tokens: How many tokens it has, where the reply says nothing more exact.
     """
-    text = choice.text
-    for stop in job.settings.until:
-        text = text.split(stop)[0]
-    logprob, n_tokens = choice.ambi_logprob, choice.ambi_n_tokens
-    known_logprobs = [token.logprob for token in choice.tokens if token.logprob is not None]
-    if logprob is None and known_logprobs and len(known_logprobs) == len(choice.tokens) and text == choice.text:
-        logprob = sum(known_logprobs)
+    text, logprob, n_tokens = cut(choice.text, choice.tokens, job.settings.until)
+    if choice.ambi_n_tokens is not None:
+        logprob, n_tokens = choice.ambi_logprob, choice.ambi_n_tokens
     if n_tokens is None:
-        n_tokens = len(choice.tokens) or tokens
+        n_tokens = tokens
     finish = FINISHES.get(choice.finish_reason)
     if not job.alternatives:
         return Candidate(text, logprob, n_tokens, finish)
@@ -389,3 +395,31 @@ def _candidate(choice: Choice, job: Job, tokens: int | None) -> Candidate:
         for token in choice.tokens
     ]
     return answer
+
+
+def cut(
+    whole: str, tokens: Sequence[GeneratedToken], until: Sequence[str]
+) -> tuple[str, float | None, int | None]:
+    """Return an answer up to its first stop string, with the log-likelihood and the number of its tokens.
+
+    Where the server has not stopped at a stop string (vLLM's beams do not), the token that completes it is the last one
+    that counts, as if it had. The log-likelihood is None where that of a token is not known, the number where no token
+    is.
+
+    Args:
+        whole: The answer that the server gave.
+        tokens: Its tokens, with their natural log-probabilities.
+        until: The stop strings.
+    """
+    places = [place for stop in until if (place := whole.find(stop)) >= 0]
+    text, kept = whole[: min(places, default=len(whole))], list(tokens)
+    if places:
+        read = ""
+        for number, token in enumerate(tokens, start=1):
+            read += token.token
+            if any(stop in read for stop in until):
+                kept = kept[:number]
+                break
+    known_logprobs = [token.logprob for token in kept if token.logprob is not None]
+    whole_known = bool(kept) and len(known_logprobs) == len(kept)
+    return text, sum(known_logprobs) if whole_known else None, len(kept) or None

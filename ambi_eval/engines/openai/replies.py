@@ -57,12 +57,13 @@ class Message(_Reply):
 
 
 class Choice(_Reply):
-    """One answer; `ambi_logprob` and `ambi_n_tokens` are our bridge's."""
+    """One answer; `ambi_logprob` and `ambi_n_tokens` are our bridge's, `token_ids` is vLLM's."""
 
     index: int | None = None
     message: Message
     finish_reason: str | None = None
     logprobs: Logprobs | None = None
+    token_ids: list[int] | None = None
     ambi_logprob: FiniteFloat | None = None
     ambi_n_tokens: Count = None
 
@@ -96,12 +97,21 @@ class Usage(_Reply):
     prompt_tokens_details: PromptTokens | None = None
 
 
+class PromptToken(_Reply):
+    """A token of the prompt: how likely it was, and the how-manieth of all tokens by that."""
+
+    logprob: FiniteFloat
+    rank: int
+
+
 class Reply(_Reply):
-    """A chat completion; the fields with `ambi_` are our bridge's."""
+    """A chat completion; the fields with `ambi_` are our bridge's, those with `prompt_` are vLLM's."""
 
     choices: list[Choice] = []
     usage: Usage | None = None
     system_fingerprint: str | None = None
+    prompt_token_ids: list[int] | None = None
+    prompt_logprobs: list[dict[str, PromptToken] | None] | None = None
     ambi_beams: int | None = None
     ambi_loglikelihoods: list[tuple[FiniteFloat, bool]] | None = None
 

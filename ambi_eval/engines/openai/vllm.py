@@ -1,0 +1,135 @@
+"""What a vLLM server does beyond the chat protocol: beam search, and the likelihoods of given answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from threading import Lock
+from typing import Any
+
+from ambi_eval.engines.base import Continuation, Job, Likelihood
+from ambi_eval.engines.openai.client import ChatServer
+from ambi_eval.errors import AmbiError
+
+
+class VLLM:
+    """The requests that only vLLM understands, and how its replies are read (verified with vLLM 0.32)."""
+
+    def __init__(self, server: ChatServer) -> None:
+        """Set up for a server; it is not asked before the first job."""
+        self.server = server
+        self._tokens: dict[str, list[int]] = {}
+        self._lock = Lock()
+
+    # ------------------------------------------------------------------------------------------- beams
+
+    def beam_fields(self, job: Job) -> dict[str, Any]:
+        """Return the fields of a request for all beams of a job.
+
+        vLLM's beams neither stop at stop strings nor leave out the token that ends the turn, so that the log-likelihood
+        of an answer is complete; the answers are cut here.
+
+        Raises:
+            AmbiError: If beams are to be ranked by anything but their log-likelihood: the `length_penalty` of vLLM
+                counts the tokens of the prompt as well.
+        """
+        if job.settings.length_penalty != 0:
+            raise AmbiError(
+                f"{job.task}: length_penalty is {job.settings.length_penalty:g}, and vLLM would count the tokens of "
+                f"the prompt too; leave it out (0)"
+            )
+        return {
+            "use_beam_search": True,
+            "n": job.settings.num_beams,
+            "length_penalty": 0.0,
+            "stop": None,
+            "include_stop_str_in_output": True,
+        }
+
+    # ------------------------------------------------------------------------------------------- likelihoods
+
+    def loglikelihoods(self, job: Job) -> list[Likelihood]:
+        """Return the likelihoods of the continuations of a job: one request for each of them."""
+        question = self.server.question(job)
+        return [self._loglikelihood(job, question, continuation) for continuation in job.continuations]
+
+    def _loglikelihood(self, job: Job, question: Mapping[str, Any], continuation: Continuation) -> Likelihood:
+        """Let the model go on after the continuation: its tokens are the prompt's last ones, and its end comes next."""
+        text, ends = continuation
+        tokens, end = self.tokens(text), self.end_token
+        reply = self.server.ask(
+            {
+                **question,
+                "messages": [*question["messages"], {"role": "assistant", "content": text}],
+                "add_generation_prompt": False,
+                "continue_final_message": True,
+                "prompt_logprobs": 0,
+                "max_tokens": 1,
+                "temperature": 0,
+                "logprobs": True,
+                "logprob_token_ids": [end],
+                "return_token_ids": True,
+            }
+        )
+        if reply.prompt_token_ids is None or reply.prompt_logprobs is None or not reply.choices[0].tokens:
+            raise AmbiError(
+                f"{job.task}: {self.server.base_url} gives no log-likelihoods of prompts, as vLLM 0.32 does; update it, "
+                f"or use sc, which samples answers"
+            )
+        if reply.prompt_token_ids[-len(tokens) :] != tokens:
+            raise AmbiError(
+                f"{job.task}: the chat template of {self.server.model} changes the answer {text!r}, so vLLM cannot tell "
+                f"its likelihood; use sc, which samples answers, or hf-audio"
+            )
+        given = [
+            place[str(token)]
+            for place, token in zip(reply.prompt_logprobs[-len(tokens) :], tokens, strict=True)
+            if place is not None
+        ]
+        logprob, is_greedy = sum(each.logprob for each in given), all(each.rank == 1 for each in given)
+        if ends:
+            choice = reply.choices[0]
+            following = choice.tokens[0]
+            listed = {each.token: each.logprob for each in (following, *(following.top_logprobs or ()))}
+            of_end = listed.get(self.end_text)
+            logprob += -math.inf if of_end is None else of_end
+            is_greedy = is_greedy and choice.token_ids == [end]
+        return logprob, is_greedy
+
+    # ------------------------------------------------------------------------------------------- tokens
+
+    def tokens(self, text: str) -> list[int]:
+        """Return the tokens of a text by the server's own tokenizer."""
+        with self._lock:
+            known = self._tokens.get(text)
+        if known is None:
+            known = self._tokenized({"prompt": text, "add_special_tokens": False})
+            with self._lock:
+                self._tokens[text] = known
+        return known
+
+    @cached_property
+    def end_token(self) -> int:
+        """The token that ends the model's turn: what the chat template puts after an answer."""
+        conversation = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+        ended, open_ended = (
+            self._tokenized(
+                {"messages": conversation, "add_generation_prompt": False, "continue_final_message": goes_on}
+            )
+            for goes_on in (False, True)
+        )
+        if len(ended) <= len(open_ended) or ended[: len(open_ended)] != open_ended:
+            raise AmbiError(
+                f"the chat template of {self.server.model} puts no token after an answer, so vLLM cannot tell the "
+                f"likelihood of a whole answer; use sc, which samples answers, or hf-audio"
+            )
+        return ended[len(open_ended)]
+
+    @cached_property
+    def end_text(self) -> str:
+        """The text of `end_token`, by which vLLM names it among the alternatives of a token."""
+        return str(self.server.post("/detokenize", {"tokens": [self.end_token]})["prompt"])
+
+    def _tokenized(self, body: Mapping[str, Any]) -> list[int]:
+        return list(self.server.post("/tokenize", body)["tokens"])
