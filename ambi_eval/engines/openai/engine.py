@@ -397,9 +397,7 @@ def _candidate(choice: Choice, job: Job, tokens: int | None) -> Candidate:
     return answer
 
 
-def cut(
-    whole: str, tokens: Sequence[GeneratedToken], until: Sequence[str]
-) -> tuple[str, float | None, int | None]:
+def cut(whole: str, tokens: Sequence[GeneratedToken], until: Sequence[str]) -> tuple[str, float | None, int | None]:
     """Return an answer up to its first stop string, with the log-likelihood and the number of its tokens.
 
     Where the server has not stopped at a stop string (vLLM's beams do not), the token that completes it is the last one

@@ -74,13 +74,13 @@ class VLLM:
         )
         if reply.prompt_token_ids is None or reply.prompt_logprobs is None or not reply.choices[0].tokens:
             raise AmbiError(
-                f"{job.task}: {self.server.base_url} gives no log-likelihoods of prompts, as vLLM 0.32 does; update it, "
-                f"or use sc, which samples answers"
+                f"{job.task}: {self.server.base_url} gives no log-likelihoods of prompts, as vLLM 0.32 does; update "
+                f"it, or use sc, which samples answers"
             )
         if reply.prompt_token_ids[-len(tokens) :] != tokens:
             raise AmbiError(
-                f"{job.task}: the chat template of {self.server.model} changes the answer {text!r}, so vLLM cannot tell "
-                f"its likelihood; use sc, which samples answers, or hf-audio"
+                f"{job.task}: the chat template of {self.server.model} changes the answer {text!r}, so vLLM cannot "
+                f"tell its likelihood; use sc, which samples answers, or hf-audio"
             )
         given = [
             place[str(token)]

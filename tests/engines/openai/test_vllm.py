@@ -14,6 +14,7 @@ from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.config.model_arguments import OpenAIAudioArguments
 from ambi_eval.engines.base import Job
 from ambi_eval.engines.openai.engine import OpenAIEngine, cut
+from ambi_eval.engines.openai.replies import GeneratedToken
 from ambi_eval.errors import AmbiError
 
 # Likelihoods of both engines may differ by that, in nats: they add up the same numbers in another order.
@@ -116,4 +117,4 @@ def test_beams_ranked_by_length_are_refused(engine):
     ],
 )
 def test_an_answer_counts_up_to_its_stop_string(whole, tokens, until, expected):
-    assert cut(whole, tokens, until) == expected
+    assert cut(whole, [GeneratedToken(token=text, logprob=logprob) for text, logprob in tokens], until) == expected
