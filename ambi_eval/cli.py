@@ -225,6 +225,7 @@ def doctor(
 
     outcomes = check.examine(model, model_args)
     _print_tables(check.table(outcomes))
+    typer.echo(check.verdict(outcomes))
     raise typer.Exit(int(any(outcome.status == "failed" for outcome in outcomes)))
 
 

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import soundfile
 import torch
 
 from ambi_eval.answers.candidate import Candidate
+from ambi_eval.answers.parser import parse_label
 from ambi_eval.audio import AudioSpan, load_audio
 from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.config.prompts import AUDIO_MARK
@@ -44,11 +45,18 @@ TOLERANCE, HALF_TOLERANCE = 1e-3, 0.1
 LEAST_CHANGE = 1e-4
 LONG_SECONDS = 40.0
 
-Status = Literal["passed", "failed", "refused"]
+# Of the labels: below this share of the probability, or of the answers, an emotion is hardly ever named.
+FEW_LABELS = 0.1, 0.5
+
+Status = Literal["passed", "remark", "refused", "failed"]
 
 
 class CheckError(Exception):
     """What a model does wrong, in one sentence."""
+
+
+class RemarkError(AmbiError):
+    """What a user should know of a model, though the model does nothing wrong, in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,8 @@ class Outcome:
 
     Attributes:
         name: The check.
-        status: `refused` where the model says that it cannot do what the check asks for.
+        status: `remark` where a user should know something, `refused` where the model says that it cannot do what the
+            check asks for.
         sentence: What was seen.
         seconds: How long it took.
     """
@@ -128,6 +137,11 @@ class Subject:
         raise AmbiError(f"{self.engine.name} failed on a request ({self.engine.last_failure})")
 
     @property
+    def runs_here(self) -> bool:
+        """Whether the model runs in this process, where nothing but us has a say in its answers."""
+        return hasattr(self.engine, "family")
+
+    @property
     def exact(self) -> bool:
         """Whether answers may not change at all: in half precision, rounding decides where two tokens are tied."""
         return self.family.model.dtype == torch.float32
@@ -168,7 +182,10 @@ def repeats_greedy_answers(subject: Subject) -> str:
     """Asked again, a model answers the same."""
     asked = [(OPEN_QUESTION, subject.voice(3.0, 0))]
     ((one,),), ((other,),) = subject.answers(asked, GREEDY), subject.answers(asked, GREEDY)
-    _require(str(one) == str(other), f"answers {str(one)!r}, and {str(other)!r} when it is asked again")
+    changes = f"answers {str(one)!r}, and {str(other)!r} when it is asked again"
+    if one != other and not subject.runs_here:
+        raise RemarkError(f"{changes}: its greedy answers cannot be had again")
+    _require(str(one) == str(other), changes)
     return f"{str(one)!r}, twice"
 
 
@@ -195,11 +212,56 @@ def draws_different_samples(subject: Subject) -> str:
 
 def repeats_samples(subject: Subject) -> str:
     """With the same seed, samples come out the same; fewer of them are the first ones."""
-    exact, asked = subject.exact, [(OPEN_QUESTION, subject.voice(3.0, 0))]
+    exact, asked = subject.runs_here and subject.exact, [(OPEN_QUESTION, subject.voice(3.0, 0))]
     (eight,), (four,) = subject.answers(asked, SAMPLED, count=8), subject.answers(asked, SAMPLED, count=4)
     same = sum(str(one) == str(other) for one, other in zip(eight, four, strict=False))
-    _require(same == 4 or (same >= 2 and not exact), f"only {same} of 4 samples are the same with the same seed")
+    few = f"only {same} of 4 samples are the same with the same seed"
+    if same < 4 and not subject.runs_here:
+        raise RemarkError(f"{few}: its samples cannot be drawn again")
+    _require(same == 4 or (same >= 2 and not exact), few)
     return f"{same} of 4 samples are the first ones of 8"
+
+
+def honours_the_temperature(subject: Subject) -> str:
+    """At temperature 0 all answers are one, at temperature 2 they differ; what was found is noted for later runs."""
+    asked = [(OPEN_QUESTION, subject.voice(3.0, 0))]
+    cold = len({str(subject.answers(asked, GREEDY)[0][0]) for _ in range(4)})
+    hot = len(set(map(str, subject.answers(asked, {**SAMPLED, "temperature": 2.0}, count=8)[0])))
+    seen = f"{cold} different answer{'s' * (cold > 1)} of 4 at temperature 0, {hot} of 8 at temperature 2"
+    fixed = cold > 1 or hot == 1 or subject.engine.capabilities.sampling_is == "fixed by the provider"
+    subject.engine.note_sampling("fixed by the provider" if fixed else "honoured")
+    if fixed:
+        raise RemarkError(f"the provider fixes the sampling ({seen}): sc and sc_shares draw from another distribution")
+    return seen
+
+
+def gives_several_answers(subject: Subject) -> str:
+    """One request brings several samples; where it does not, a pool costs as many requests as it has answers."""
+    before = subject.engine.counts()
+    if "requests" not in before:
+        raise AmbiError("only a model behind a server is asked by requests")
+    subject.answers([(OPEN_QUESTION, subject.voice(2.0, 1))], SAMPLED, count=4)
+    requests = subject.engine.counts()["requests"] - before["requests"]
+    if requests > 1:
+        raise RemarkError(f"4 samples take {requests} requests: several answers to one (n) are not honoured")
+    return "4 samples come with one request"
+
+
+def uses_the_labels(subject: Subject) -> str:
+    """Asked for one of the labels, the model names one."""
+    path = subject.voice(3.0, 1)
+    least_mass, least_share = FEW_LABELS
+    try:
+        mass = float(np.exp(subject.likelihoods(path)).sum())
+    except AmbiError:
+        (pool,) = subject.answers([(QUESTION, path)], SAMPLED, count=8)
+        named = sum(parse_label(str(answer), LABELS).shares is not None for answer in pool)
+        seen, few = f"{named} of 8 answers name one of {', '.join(LABELS)}", named < least_share * len(pool)
+    else:
+        seen, few = f"the {len(LABELS)} labels hold {mass:.2g} of the probability", mass < least_mass
+    if few:
+        raise RemarkError(f"hardly uses the labels: {seen}")
+    return seen
 
 
 def encodes_once(subject: Subject) -> str:
@@ -312,6 +374,9 @@ CHECKS: tuple[Callable[[Subject], str], ...] = (
     ignores_the_batch,
     draws_different_samples,
     repeats_samples,
+    honours_the_temperature,
+    gives_several_answers,
+    uses_the_labels,
     encodes_once,
     agrees_with_generate,
     sums_to_at_most_one,
@@ -350,6 +415,8 @@ def run_checks(subject: Subject) -> Iterator[Outcome]:
             sentence = check(subject)
         except CheckError as failure:
             status, sentence = "failed", str(failure)
+        except RemarkError as remark:
+            status, sentence = "remark", str(remark)
         except AmbiError as refusal:
             if check is CHECKS[0]:
                 raise
@@ -364,11 +431,24 @@ def table(outcomes: Sequence[Outcome]) -> Any:
     """Return the outcomes as a table of rich."""
     from rich.table import Table
 
-    colours = {"passed": "green", "failed": "red", "refused": "yellow"}
+    colors = {"passed": "green", "remark": "cyan", "refused": "yellow", "failed": "red"}
     grid = Table("check", "outcome", "what was seen", "s", box=None, pad_edge=False)
     for each in outcomes:
-        grid.add_row(each.name, each.status, each.sentence, f"{each.seconds:.1f}", style=colours[each.status])
+        grid.add_row(each.name, each.status, each.sentence, f"{each.seconds:.1f}", style=colors[each.status])
     return grid
+
+
+def verdict(outcomes: Sequence[Outcome]) -> str:
+    """Return in one line how the model is."""
+    by_status = {status: [each for each in outcomes if each.status == status] for status in get_args(Status)}
+    counts = (
+        f"{len(by_status['passed'])} of {len(outcomes)} checks passed, {len(by_status['refused'])} do not apply to it"
+    )
+    remarks = "".join(f"; {each.sentence}" for each in by_status["remark"])
+    if by_status["failed"]:
+        failed = ", ".join(f"'{each.name}'" for each in by_status["failed"])
+        return f"ill: {len(by_status['failed'])} checks failed ({failed}); {counts}{remarks}"
+    return f"healthy: {counts}{remarks}"
 
 
 def _speech(number: int, samples: int) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -211,6 +211,10 @@ class Engine(ABC):
         """Return what else should be in the results: which model it was, and how it ran; plain JSON."""
         return {}
 
+    def note_sampling(self, sampling: Sampling) -> None:
+        """Note what `doctor` found out about the sampling, where later runs should know."""
+        return
+
     @property
     def chat_template(self) -> str | None:
         """The chat template that the engine applies, for the log; None where a server applies its own."""

@@ -26,7 +26,7 @@ from ambi_eval.engines.base import (
 )
 from ambi_eval.engines.hf.sampling import row_key
 from ambi_eval.engines.openai.client import ChatServer, RequestFailedError, concurrently
-from ambi_eval.engines.openai.known_servers import known
+from ambi_eval.engines.openai.known_servers import known, note
 from ambi_eval.engines.openai.replies import Choice, GeneratedToken
 from ambi_eval.engines.openai.vllm import VLLM
 from ambi_eval.errors import AmbiError
@@ -133,6 +133,11 @@ class OpenAIEngine(Engine):
             return "fixed by the provider"
         found = known(self.server.base_url).get("sampling")
         return SAMPLING.get(found.get(self.name), "unknown") if isinstance(found, dict) else "unknown"
+
+    def note_sampling(self, sampling: Sampling) -> None:
+        """Note it for all later runs with this model of this server."""
+        url = self.server.base_url
+        note(url, sampling={**known(url).get("sampling", {}), self.name: sampling})
 
     def check(self, jobs: Sequence[Job]) -> None:
         """Refuse beams that the server does not have; the server is asked only if there are any.
