@@ -49,4 +49,6 @@ clean:
 	# For the tests of some model families; their compiled parts want a GPU's libraries (see tests/conftest.py).
 	$(PIP) --no-deps --upgrade --target .venv/families torchvision torchaudio timm
 	find .venv/families -name '*.so' -delete
+	# Checks that the pages are accessible; the tests that need it skip with the reason elsewhere.
+	! command -v npm >/dev/null || npm install --silent --no-fund --no-audit --prefix .venv/axe axe-core@4
 	touch $@

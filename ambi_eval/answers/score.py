@@ -36,12 +36,14 @@ OTHER_MEANS = {
 
 
 def check_metrics(names: Sequence[str], task: str) -> tuple[str, ...]:
-    """Return the names of a task's metrics.
+    """Return the names of a task's metrics; `all` stands for all of them.
 
     Raises:
         AmbiError: If one is not known.
     """
     known = [*METRICS, "tokens_per_clip", "answers_per_clip"]
+    if list(names) == ["all"]:
+        return tuple(METRICS)
     for name in names:
         if name not in known:
             raise AmbiError(f"{task}: unknown metric '{name}'{did_you_mean(name, known)} (known: {', '.join(known)})")

@@ -297,7 +297,11 @@ class TaskSettings(CorpusSettings):
         ),
         Key(merged=True),
     ] = None
-    metrics: Annotated[list[str], Field(min_length=1, description="Names of [metrics](metrics.md).")] = [
+    metrics: Annotated[
+        list[str],
+        BeforeValidator(lambda given: [given] if given == "all" else given),
+        Field(min_length=1, description="Names of [metrics](metrics.md), or `all`. The harness's table shows them."),
+    ] = [
         "jsd_bits",
         "bc",
         "acc",

@@ -124,6 +124,18 @@ def _check_before_loading(evaluator: ModuleType) -> None:
     check_before_loading(evaluator)
 
 
+def _show_readable_tables(utils: ModuleType) -> None:
+    """Let the harness's table show of our tasks what a person reads."""
+    plain_table = utils.make_table
+
+    def make_table(*args: Any, **kwargs: Any) -> str:
+        from ambi_eval.harness.table import readable
+
+        return readable(plain_table)(*args, **kwargs)
+
+    vars(utils)["make_table"] = make_table
+
+
 AFTER_IMPORT: dict[str, Callable[[ModuleType], None]] = {
     "lm_eval.tasks": _refuse_old_harness,
     "lm_eval.tasks._index": _cache_the_index,
@@ -133,6 +145,7 @@ AFTER_IMPORT: dict[str, Callable[[ModuleType], None]] = {
     "lm_eval.filters": lambda module: _register("lm_eval.filters", "filter_registry"),
     "lm_eval.evaluator": _check_before_loading,
     "lm_eval._cli.harness": _show_mistakes_as_one_line,
+    "lm_eval.utils": _show_readable_tables,
 }
 
 

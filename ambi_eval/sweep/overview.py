@@ -59,10 +59,7 @@ def finished_runs(cells: Sequence[Cell], folder: Path) -> list[Run]:
         if file := results_file(folder, cell):
             key = (cell.model_name, cell.seed, str(cell.metadata))
             together.setdefault(key, []).extend(read_runs(file))
-    seeds = {cell.seed for cell in cells}
-    return [
-        _joined(runs, name + (f", seed {seed}" if len(seeds) > 1 else "")) for (name, seed, _), runs in together.items()
-    ]
+    return [_joined(runs, name) for (name, _, _), runs in together.items()]
 
 
 def _joined(runs: Sequence[Run], name: str) -> Run:

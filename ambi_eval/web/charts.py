@@ -201,7 +201,7 @@ def values_of(estimate: Estimate) -> Row:
 def legend_columns(names: Sequence[str], width: int) -> int:
     """Return how many entries of a legend fit side by side."""
     longest = max((len(name) for name in names), default=1)
-    return max(1, int(width / (7 * longest + 40)))
+    return max(1, int(width / (8 * longest + 50)))
 
 
 @cache

@@ -1,0 +1,66 @@
+"""The table that the harness prints: five numbers for each pipeline of ours, in an order that a person would choose."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ambi_eval.config.task_settings import TaskSettings
+from ambi_eval.metrics import METRICS
+
+# A task that asks for no metrics of its own shows these.
+FIVE = ("jsd_bits", "bc", "acc", "macro_f1", "invalid_rate")
+Results = Mapping[str, Any]
+
+
+class _Key(str):
+    """A metric's name as the harness sorts it: by its place among all metrics, `@3` before `@10`."""
+
+    __slots__ = ()
+
+    def __lt__(self, other: str) -> bool:
+        """Return whether it comes before another name."""
+        return _place(self) < _place(other)
+
+
+def _place(key: str) -> tuple[str, int, str, int]:
+    """Return what a name is sorted by: the pipeline, the place of its metric, the pool size."""
+    name, _, pipeline = key.partition(",")
+    metric, _, size = name.partition("@")
+    order = [*METRICS, "invalid_rate"]
+    return pipeline, order.index(metric) if metric in order else len(order), metric, int(size) if size.isdigit() else 0
+
+
+def readable(make_table: Callable[..., str]) -> Callable[..., str]:
+    """Return the harness's own `make_table` for results of which our tasks show what a person reads."""
+
+    def made(results: Results, column: str = "results", sort_results: bool = False) -> str:
+        return make_table(_shown(results, column), column, sort_results)
+
+    return made
+
+
+def _shown(results: Results, column: str) -> Results:
+    configs = results.get("configs", {})
+    ours = {name: config for name, config in configs.items() if isinstance(config, Mapping) and "manifest" in config}
+    if not ours or column != "results":
+        return results
+    rows = {name: _row(row, ours[name]) if name in ours else row for name, row in results[column].items()}
+    # An arrow says which way is better, so a diagnostic has none.
+    arrows = {name: dict(up) for name, up in results.get("higher_is_better", {}).items()}
+    for name in ours.keys() & arrows.keys():
+        arrows[name] = {m: up for m, up in arrows[name].items() if m.partition("@")[0] in (*METRICS, "invalid_rate")}
+    return {**results, column: rows, "higher_is_better": arrows}
+
+
+def _row(row: Results, config: Results) -> Results:
+    """Return a row without what a task did not ask for: `metrics: all`, or any of its own, shows everything."""
+    default = config.get("metrics") == TaskSettings.model_fields["metrics"].default
+    kept = {}
+    for key, value in row.items():
+        metric, comma, _ = key.partition(",")
+        named = re.sub("(_stderr)+$", "", metric)
+        if not comma or not default or (named in FIVE and not metric.endswith("_stderr_stderr")):
+            kept[_Key(key) if comma else key] = value
+    return kept
