@@ -73,6 +73,18 @@ Acoustic = Annotated[bool, typer.Option(help="Listen to the clips for the acoust
 
 
 @app.command()
+def corpora(as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False) -> None:
+    """Show all corpora: which are prepared, how much their raters disagree, and how to get the others."""
+    from ambi_eval.analysis import corpora as of_corpora
+
+    found = list(of_corpora.overview())
+    if as_json:
+        _print_json({"corpora": of_corpora.overview_json(found)})
+    else:
+        _print_tables(of_corpora.overview_tables(found))
+
+
+@app.command()
 def baselines(
     corpus: CorpusName,
     metadata: Metadata = "",

@@ -1,0 +1,130 @@
+"""All corpora at a glance: what is prepared, how much its raters disagree, and how to get the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from rich.console import Group
+from rich.table import Table
+
+from ambi_eval.analysis.evaluate import Scorer
+from ambi_eval.analysis.references.agreement import krippendorff_alpha
+from ambi_eval.analysis.references.panels import certain, dealt
+from ambi_eval.config.load import corpus_files, load_corpus
+from ambi_eval.config.task_settings import CorpusSettings
+from ambi_eval.corpora.registry import corpus, corpus_names, ensure_manifest, needs_release, prepare_command
+from ambi_eval.corpora.selection import Selection, corpus_clips, select
+from ambi_eval.paths import manifest_path
+from ambi_eval.votes import entropy_bits, shares
+
+JSD = "jsd_bits"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the votes on a corpus are like, over the labels of its tasks.
+
+    Attributes:
+        clips: Number of clips that the tasks ask about, those without audio among them.
+        labels: Number of labels.
+        raters: Raters per clip, on average; None where the votes do not tell them apart.
+        entropy_bits: Entropy of the votes on a clip, on average.
+        krippendorff_alpha: Agreement of the raters: 1 complete, 0 as by chance; None where single raters are not known.
+        prior: Divergence (`jsd_bits`) of the mean of all votes from those on each clip.
+        half_panel: The same of one half of each panel from the other half; None where single raters are not known.
+    """
+
+    clips: int
+    labels: int
+    raters: float | None
+    entropy_bits: float
+    krippendorff_alpha: float | None
+    prior: float
+    half_panel: float | None
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A corpus, with figures where it is prepared.
+
+    Attributes:
+        name: As in the names of its tasks.
+        language: What is spoken.
+        license: The license in a few words.
+        homepage: Where the release can be had.
+        command: How to prepare it.
+        figures: None where it is not prepared.
+    """
+
+    name: str
+    language: str
+    license: str
+    homepage: str
+    command: str
+    figures: Figures | None
+
+
+def overview() -> Iterator[Overview]:
+    """Yield every corpus that there are tasks for, sorted; the demo is made if it is not there."""
+    for name in corpus_files():
+        settings = load_corpus(name)
+        # Of one corpus there may be tasks with several sets of labels.
+        recipe = settings.manifest if settings.manifest in corpus_names() else name
+        if not needs_release(recipe):
+            ensure_manifest(recipe)
+        prepared = manifest_path(settings.manifest).is_file()
+        facts = corpus(recipe)
+        yield Overview(
+            name=name,
+            language=facts.language,
+            license=facts.license,
+            homepage=facts.homepage,
+            command=prepare_command(recipe),
+            figures=figures(select(settings, corpus_clips(settings), hear=False), settings) if prepared else None,
+        )
+
+
+def figures(selection: Selection, settings: CorpusSettings) -> Figures:
+    """Return what the votes on some clips are like."""
+    q = shares(selection.votes)
+    scorer = Scorer(selection, metrics=[JSD])
+    prior = scorer.score(certain(selection), np.broadcast_to(q.mean(axis=0), q.shape))[0][JSD].value
+    halves = dealt(selection.panels, lambda raters: raters // 2)
+    known = [panel.size for panel in selection.panels if panel is not None]
+    return Figures(
+        clips=len(q),
+        labels=len(settings.labels),
+        raters=float(np.mean(known)) if known else None,
+        entropy_bits=float(entropy_bits(q).mean()),
+        krippendorff_alpha=krippendorff_alpha(selection.panels) if known else None,
+        prior=prior,
+        half_panel=scorer.score(halves, shares(halves.given))[0][JSD].value if halves else None,
+    )
+
+
+def overview_json(corpora: list[Overview]) -> list[dict[str, Any]]:
+    """Return the overview as JSON takes it."""
+    return [asdict(each) for each in corpora]
+
+
+def overview_tables(corpora: list[Overview]) -> Group:
+    """Return what a terminal shows."""
+    votes = Table("", "clips", "labels", "raters", "entropy", "alpha", "prior", "half panel", box=None)
+    sources = Table("", "language", "license", "how to get it", box=None)
+    for each in corpora:
+        sources.add_row(each.name, each.language, each.license, f"{each.homepage}; {each.command}")
+        if (of := each.figures) is None:
+            votes.add_row(each.name, "not prepared")
+            continue
+        numbers = (of.entropy_bits, of.krippendorff_alpha, of.prior, of.half_panel)
+        raters = "-" if of.raters is None else f"{of.raters:.2f}"
+        cells = ("-" if number is None else f"{number:.3f}" for number in numbers)
+        votes.add_row(each.name, f"{of.clips:,}", str(of.labels), raters, *cells)
+    facts = (
+        "entropy: of a clip's votes, in bits; alpha: Krippendorff's; prior, half panel: mean jsd_bits of the mean of "
+        "all votes, and of half a clip's raters against the other half. The demo's raters are SIMULATED."
+    )
+    return Group(votes, "", facts, "", sources)
