@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cache, lru_cache
 from itertools import combinations
 from math import comb
 from typing import NamedTuple
@@ -13,13 +13,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ambi_eval.answers.parser import Answer, Synonyms, parse_label, parse_shares
+from ambi_eval.answers.label import read_label
+from ambi_eval.answers.lexicon import Answer, Synonyms
+from ambi_eval.answers.shares import read_shares
 
 Array = NDArray[np.float64]
 Members = NDArray[np.bool_]
 
-READERS: dict[str, Callable[..., Answer]] = {"shares": parse_shares, "label": parse_label}
-N_SUBSETS = 64
+READERS: dict[str, Callable[..., Answer]] = {"shares": read_shares, "label": read_label}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,14 @@ class Pool:
         logprobs: Each answer's summed log-likelihood, shape (N,); NaN where the model gives none.
         lengths: Each answer's number of tokens, shape (N,); NaN where the model does not say.
         ratings: The verifier's rating of each answer, shape (N,); NaN where there is none.
+        stated_sums: What the shares that each answer states sum to, shape (N,); NaN where it states none.
     """
 
     shares: Array
     logprobs: Array
     lengths: Array
     ratings: Array
+    stated_sums: Array
 
     @property
     def size(self) -> int:
@@ -47,6 +50,18 @@ class Pool:
     def valid(self) -> NDArray[np.bool_]:
         """Which answers could be read, shape (N,)."""
         return ~np.isnan(self.shares[..., 0])
+
+    @property
+    def counts(self) -> NDArray[np.intp] | None:
+        """How many answers of each clip name each label, and how many could not be read, shape (clips, C + 1).
+
+        None if some answer states shares of several labels.
+        """
+        shares = self.shares[self.valid]
+        if not ((shares == 0) | (shares == 1)).all():
+            return None
+        named = np.nansum(self.shares, axis=-2)
+        return np.concatenate([named, self.size - named.sum(axis=-1, keepdims=True)], axis=-1).astype(np.intp)
 
     @staticmethod
     def stack(pools: Sequence[Pool]) -> Pool:
@@ -61,12 +76,10 @@ class ReadPool(NamedTuple):
     Attributes:
         pool: The answers as arrays.
         failed: How many answers could not be read, by reason.
-        renormalised: How many answers stated shares that did not sum to 1.
     """
 
     pool: Pool
     failed: Mapping[str, int]
-    renormalised: int
 
 
 class Answers(list[str]):
@@ -99,16 +112,20 @@ class Reader:
 
     def _read(self, answers: Sequence[str]) -> ReadPool:
         reader = READERS[self.readout]
-        read = [reader(str(answer), self.labels, self.synonyms) for answer in answers]
+        read = [
+            reader(str(answer), self.labels, self.synonyms, getattr(answer, "finish", None) == "length")
+            for answer in answers
+        ]
         nothing = (np.nan,) * len(self.labels)
         pool = Pool(
-            shares=np.array([nothing if answer.shares is None else answer.shares for answer in read]),
+            shares=np.array([answer.shares or nothing for answer in read]).reshape(len(read), len(self.labels)),
             logprobs=_attribute(answers, "logprob"),
             lengths=_attribute(answers, "n_tokens"),
             ratings=_attribute(answers, "rating"),
+            stated_sums=np.array([answer.stated_sum for answer in read], dtype=float),
         )
         failed = Counter(str(answer.reason) for answer in read if answer.reason is not None)
-        return ReadPool(pool, failed, sum(answer.renormalised for answer in read))
+        return ReadPool(pool, failed)
 
 
 def _attribute(answers: Sequence[str], name: str) -> Array:
@@ -117,10 +134,11 @@ def _attribute(answers: Sequence[str], name: str) -> Array:
 
 
 @cache
-def subsets(size: int, n: int) -> Members:
-    """Return which members stand in each subset of n out of `size`: all subsets if at most 64, else 64 drawn.
+def subsets(size: int, n: int, count: int = 64) -> Members:
+    """Return which members stand in each of about `count` subsets of n out of `size`; all subsets if that is no more.
 
-    The draw depends on (size, n) alone, so every clip, model and run uses the same ones.
+    The draw depends on the arguments alone, so every clip, model and run uses the same ones. Each random order of the
+    members is cut into as many subsets as it holds, so that all members stand in nearly equally many.
 
     Returns:
         Membership, shape (subsets, size), n True in each row.
@@ -130,12 +148,39 @@ def subsets(size: int, n: int) -> Members:
     >>> subsets(20, 5).shape
     (64, 20)
     """
-    if comb(size, n) <= N_SUBSETS:
+    if comb(size, n) <= count:
         chosen = np.array(list(combinations(range(size), n)))
     else:
-        draw = np.random.default_rng((size, n)).random((N_SUBSETS, size))
-        chosen = draw.argsort(axis=1)[:, :n]
+        blocks = size // n
+        orders = np.random.default_rng((size, n)).random((-(-count // blocks), size)).argsort(axis=1)
+        chosen = orders[:, : blocks * n].reshape(-1, n)
     members = np.zeros((len(chosen), size), dtype=bool)
     np.put_along_axis(members, chosen, True, axis=1)
     members.flags.writeable = False
     return members
+
+
+@lru_cache(maxsize=1 << 14)
+def draws(counts: tuple[int, ...], n: int) -> tuple[Array, Array]:
+    """Return all that may come when n members are drawn from kinds of members, and with which probability.
+
+    Args:
+        counts: How many members there are of each kind.
+        n: How many are drawn, without replacement: at most all.
+
+    Returns:
+        How many of each kind are drawn, shape (cases, kinds), and the (hypergeometric) probabilities, shape (cases,).
+
+    >>> [array.tolist() for array in draws((2, 1), 2)]
+    [[[1.0, 1.0], [2.0, 0.0]], [0.6666666666666666, 0.3333333333333333]]
+    """
+    cases: list[tuple[tuple[int, ...], int]] = [((), 1)]  # what is drawn of the kinds so far, in how many ways
+    for kind, there in enumerate(counts):
+        after = sum(counts[kind + 1 :])
+        cases = [
+            ((*drawn, k), ways * comb(there, k))
+            for drawn, ways in cases
+            for k in range(max(0, n - sum(drawn) - after), min(there, n - sum(drawn)) + 1)
+        ]
+    total = comb(sum(counts), n)
+    return np.array([drawn for drawn, _ in cases], dtype=float), np.array([ways / total for _, ways in cases])

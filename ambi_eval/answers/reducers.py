@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ambi_eval.answers.pool import Array, Members, Pool, ReadPool, subsets
+from ambi_eval.answers.shares import SUM_TOLERANCE
 from ambi_eval.errors import AmbiError
 from ambi_eval.metrics.distribution import jensen_shannon_divergence_bits
 from ambi_eval.votes import majority
@@ -36,6 +37,13 @@ class Reducer(ABC):
             Distributions, shape (S, C), or (clips, S, C); a row of NaN for a subset without any usable answer.
         """
 
+    def of_counts(self, counts: Array) -> Array | None:
+        """Return the predicted distribution from how many answers name each label, shape (..., C).
+
+        None (by default) if the prediction hangs on more than that; a row of NaN where no answer names a label.
+        """
+        return None
+
     def diagnose(self, pool: Pool, distribution: Array) -> dict[str, float]:
         """Return further numbers about the prediction for one clip; none by default."""
         return {}
@@ -51,7 +59,6 @@ class Prediction:
         pool: The answers behind it.
         reducer: What made it, to make it again from a part of the pool.
         failed: How many answers could not be read, by reason.
-        renormalised: How many answers stated shares that did not sum to 1.
         diagnostics: Further numbers about this clip that belong in the results (`label_mass` ...).
     """
 
@@ -60,13 +67,17 @@ class Prediction:
     pool: Pool
     reducer: Reducer
     failed: Mapping[str, int]
-    renormalised: int
     diagnostics: Mapping[str, float]
 
     @property
     def invalid(self) -> bool:
         """Whether no answer of the pool could be used."""
         return bool(np.isnan(self.distribution[0]))
+
+    @property
+    def rescaled(self) -> int:
+        """How many answers stated shares that do not sum to 1, and were divided by their sum."""
+        return int((np.abs(self.pool.stated_sums - 1) > SUM_TOLERANCE).sum())
 
     @property
     def tokens(self) -> float:
@@ -76,13 +87,13 @@ class Prediction:
     def __str__(self) -> str:
         """Return what the log holds, as JSON: shares per label (null if invalid), failed answers by reason."""
         shares = None if self.invalid else dict(zip(self.labels, self.distribution.tolist(), strict=True))
-        return json.dumps({"shares": shares, "failed": dict(self.failed), "renormalised": self.renormalised})
+        return json.dumps({"shares": shares, "failed": dict(self.failed), "rescaled": self.rescaled})
 
 
 def predict(reducer: Reducer, labels: tuple[str, ...], pools: Sequence[ReadPool]) -> list[Prediction]:
     """Return one prediction per clip; pools of one size are reduced together."""
     by_size: dict[int, list[int]] = {}
-    for number, (pool, _, _) in enumerate(pools):
+    for number, (pool, _) in enumerate(pools):
         by_size.setdefault(pool.size, []).append(number)
     found: dict[int, Prediction] = {}
     for size, numbers in by_size.items():
@@ -91,9 +102,9 @@ def predict(reducer: Reducer, labels: tuple[str, ...], pools: Sequence[ReadPool]
             stacked = Pool.stack([pools[number].pool for number in chunk])
             distributions = np.ascontiguousarray(reducer.reduce(stacked, subsets(size, size))[:, 0])
             for number, distribution in zip(chunk, distributions, strict=True):
-                pool, failed, renormalised = pools[number]
+                pool, failed = pools[number]
                 diagnostics = reducer.diagnose(pool, distribution)
-                found[number] = Prediction(labels, distribution, pool, reducer, failed, renormalised, diagnostics)
+                found[number] = Prediction(labels, distribution, pool, reducer, failed, diagnostics)
     return [found[number] for number in range(len(pools))]
 
 
@@ -124,6 +135,11 @@ class Mean(Reducer):
         """Return the mean over the valid answers of each subset, shape (..., S, C)."""
         return weighted_mean(pool.shares, members)
 
+    def of_counts(self, counts: Array) -> Array:
+        """Return the share of the answers that name each label."""
+        total = counts.sum(axis=-1, keepdims=True)
+        return counts / np.where(total == 0, np.nan, total)
+
 
 class Vote(Reducer):
     """Every answer votes for its top label; the label with the most votes gets everything, tied labels share it."""
@@ -133,6 +149,10 @@ class Vote(Reducer):
         votes = np.where(pool.valid[..., None], majority(pool.shares), np.nan)
         tally = weighted_mean(votes, members)
         return np.where(np.isnan(tally), np.nan, majority(tally))
+
+    def of_counts(self, counts: Array) -> Array:
+        """Return the label that most answers name."""
+        return np.where(counts.sum(axis=-1, keepdims=True) == 0, np.nan, majority(counts))
 
 
 class Weighting(Reducer):
@@ -276,8 +296,8 @@ class Exact(Mean):
         likelihoods = np.exp(rows - rows.max(axis=1, keepdims=True))
         shares = (likelihoods / likelihoods.sum(axis=1, keepdims=True)).mean(axis=0)
         unknown = np.full(1, np.nan)
-        pool = Pool(shares[None], unknown, unknown, unknown)
-        return Prediction(self.labels, shares, pool, self, {}, 0, {"label_mass": float(mass.mean())})
+        pool = Pool(shares[None], unknown, unknown, unknown, unknown)
+        return Prediction(self.labels, shares, pool, self, {}, {"label_mass": float(mass.mean())})
 
 
 def drawn(answers: Sequence[str]) -> list[str]:

@@ -8,19 +8,27 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ambi_eval.answers.pool import Pool, subsets
-from ambi_eval.answers.reducers import Prediction
+from ambi_eval.answers.pool import Pool, draws, subsets
+from ambi_eval.answers.reducers import Prediction, Reducer
 from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.metrics import METRICS, ClipMetric
 
 # The points of the curve over the pool size N; a pool smaller than a point has no such point.
 CURVE_SIZES = (1, 3, 5, 10, 20)
 CURVE_METRICS = ("jsd_bits", "bc")
+# Answers that state shares: subsets of a clip's answers at each point, at least, and so many of all clips together: the
+# mean over clips is then within .0005 of that over all subsets (tests/answers/test_score.py).
+LEAST_SUBSETS = 64
+SUBSETS_OF_ALL_CLIPS = 20_000
 # With 20 answers a clip has 257 subsets; arrays of this many clips still fit a processor's cache.
 CLIPS_AT_ONCE = 64
 # Means over clips that are no function of prediction and votes, and whether higher is better.
 OTHER_MEANS = {
     "invalid_rate": False,
+    "refusal_rate": False,
+    "truncated_rate": False,
+    "rescaled_rate": False,
+    "stated_sum": True,
     "tokens_per_clip": False,
     "answers_per_clip": False,
     "label_mass": True,
@@ -69,24 +77,34 @@ def score_clips(
         votes: Human votes, shape (clips, C).
         noise: The noise of each panel, shape (clips,): `Panel.noise`.
         metrics: Names of the metrics asked for.
-        curve: Whether a part of a pool is a smaller pool of its kind, so that `jsd_bits@5` means something.
+        curve: Whether a part of a pool is a smaller pool of its kind, so that `jsd_bits@5` means something. It is the
+            expected score of 5 of the clip's answers: exact where answers name one label, else over subsets.
         oracle: Whether to add `oracle_jsd_bits`, the divergence of the one answer of the pool that is nearest to the
             votes: no system, since it looks at them, but a bound to every choice from the pool. Beside it stands
             `oracle_control_jsd_bits`, the same with the pool of another clip: what looking at the votes alone gives.
     """
     scored: dict[int, dict[str, float]] = {}
+    points = CURVE_SIZES if curve else ()
+    n_subsets = max(LEAST_SUBSETS, -(-SUBSETS_OF_ALL_CLIPS // len(predictions)))
+    states_shares = any(np.isfinite(prediction.pool.stated_sums).any() for prediction in predictions)
     by_size: defaultdict[int, list[int]] = defaultdict(list)
     for number, prediction in enumerate(predictions):
         by_size[prediction.pool.size].append(number)
     for numbers in by_size.values():
         for start in range(0, len(numbers), CLIPS_AT_ONCE):
             chunk = numbers[start : start + CLIPS_AT_ONCE]
-            columns = _columns([predictions[number] for number in chunk], votes[chunk], noise[chunk], metrics, curve)
+            columns = _columns(
+                [predictions[number] for number in chunk], votes[chunk], noise[chunk], metrics, points, n_subsets
+            )
+            if states_shares:
+                columns |= _stated([predictions[number] for number in chunk])
             if oracle and predictions[chunk[0]].pool.size > 1:
                 columns["oracle_jsd_bits"] = _nearest([predictions[number] for number in chunk], votes[chunk])
-                # The clips half the corpus away, where other speakers stand.
+                # The clips half the corpus away, where other speakers stand; a single clip has no other.
                 others = np.roll(numbers, len(numbers) // 2)[start : start + CLIPS_AT_ONCE]
-                columns["oracle_control_jsd_bits"] = _nearest([predictions[number] for number in others], votes[chunk])
+                columns["oracle_control_jsd_bits"] = (
+                    _nearest([predictions[number] for number in others], votes[chunk]) if len(numbers) > 1 else [np.nan]
+                )
             for row, number in enumerate(chunk):
                 prediction = predictions[number]
                 scored[number] = {name: column[row] for name, column in columns.items()} | dict(prediction.diagnostics)
@@ -98,35 +116,87 @@ def _columns(
     votes: NDArray[np.float64],
     noise: NDArray[np.float64],
     metrics: Sequence[str],
-    curve: bool,
+    points: Sequence[int],
+    n_subsets: int,
 ) -> dict[str, Sequence[float]]:
     """Return each metric's scores of clips whose pools have one size, one per clip."""
     pools, reducer = Pool.stack([prediction.pool for prediction in predictions]), predictions[0].reducer
-    points = [n for n in CURVE_SIZES if n <= pools.size] if curve else []
-    members = [subsets(pools.size, n) for n in points]
-    ends = np.cumsum([1, *map(len, members)])
-    # One row for the whole pool, then all subsets of all sizes, so that a curve costs one call per metric.
-    parts = [np.array([prediction.distribution for prediction in predictions])[:, None]]
-    if members:
-        parts.append(reducer.reduce(pools, np.concatenate(members)))
-    # Label by label in memory: sums over a handful of labels are then several times faster.
-    rows = np.moveaxis(np.concatenate([np.moveaxis(part, -1, 0) for part in parts], axis=2), 0, -1)
-    votes, noise = votes[:, None], noise[:, None]
+    whole = np.array([prediction.distribution for prediction in predictions])
     columns: dict[str, Sequence[float]] = {}
     for name in metrics:
         if name == "tokens_per_clip":
             columns[name] = [prediction.tokens for prediction in predictions]
         elif name == "answers_per_clip":
             columns[name] = [float(pools.size)] * len(predictions)
-        elif name in CURVE_METRICS:
-            scores = _clip_metric(name).per_clip(rows, votes)
-            columns[name] = scores[:, 0].tolist()
-            for n, start, end in zip(points, ends, ends[1:], strict=False):
-                columns[f"{name}@{n}"] = scores[:, start:end].mean(axis=1).tolist()
         else:
-            columns[name] = _clip_metric(name).per_clip(rows[:, :1], votes, noise)[:, 0].tolist()
+            columns[name] = _clip_metric(name).per_clip(whole, votes, noise).tolist()
+    curves = [name for name in CURVE_METRICS if name in metrics]
+    points = [n for n in points if n <= pools.size]
+    if points and curves:
+        counts = pools.counts if reducer.of_counts(np.zeros(1)) is not None else None
+        if counts is not None:
+            columns |= _exact_curves(reducer, counts, votes, curves, points)
+        else:
+            columns |= _sampled_curves(reducer, pools, votes, curves, points, n_subsets)
     columns["invalid_rate"] = [float(prediction.invalid) for prediction in predictions]
+    for name, reason in (("refusal_rate", "refused"), ("truncated_rate", "truncated")):
+        columns[name] = [prediction.failed.get(reason, 0) / pools.size for prediction in predictions]
     return columns
+
+
+def _exact_curves(
+    reducer: Reducer,
+    counts: NDArray[np.intp],
+    votes: NDArray[np.float64],
+    curves: Sequence[str],
+    points: Sequence[int],
+) -> dict[str, Sequence[float]]:
+    """Return the expected score of n answers drawn from a clip's pool, where each answer names one label.
+
+    The score of a draw hangs only on how many of its answers name each label; over all draws that is hypergeometric.
+    """
+    cases = [draws(tuple(row), n) for n in points for row in counts.tolist()]
+    first = np.cumsum([0, *(len(probability) for _, probability in cases[:-1])])
+    drawn = np.concatenate([drawn for drawn, _ in cases])[:, :-1]
+    probability = np.concatenate([probability for _, probability in cases])
+    clips = np.repeat(np.tile(np.arange(len(votes)), len(points)), [len(p) for _, p in cases])
+    # With the labels as the outer axis in memory, sums over a handful of labels are several times faster.
+    p, of_clip = (np.asfortranarray(each) for each in (reducer.of_counts(drawn), votes[clips]))
+    columns: dict[str, Sequence[float]] = {}
+    for name in curves:
+        expected = np.add.reduceat(probability * _clip_metric(name).per_clip(p, of_clip), first)
+        for n, scores in zip(points, expected.reshape(len(points), -1), strict=True):
+            columns[f"{name}@{n}"] = scores.tolist()
+    return columns
+
+
+def _sampled_curves(
+    reducer: Reducer,
+    pools: Pool,
+    votes: NDArray[np.float64],
+    curves: Sequence[str],
+    points: Sequence[int],
+    n_subsets: int,
+) -> dict[str, Sequence[float]]:
+    """Return the mean score over subsets of n of each clip's answers."""
+    members = [subsets(pools.size, n, n_subsets) for n in points]
+    ends = np.cumsum([0, *map(len, members)])
+    rows = reducer.reduce(pools, np.concatenate(members))
+    columns: dict[str, Sequence[float]] = {}
+    for name in curves:
+        scores = _clip_metric(name).per_clip(rows, votes[:, None])
+        for n, start, end in zip(points, ends, ends[1:], strict=False):
+            columns[f"{name}@{n}"] = scores[:, start:end].mean(axis=1).tolist()
+    return columns
+
+
+def _stated(predictions: Sequence[Prediction]) -> dict[str, Sequence[float]]:
+    """Return how many of a clip's stated distributions were rescaled, and their mean sum; NaN where none is stated."""
+    sums = np.array([prediction.pool.stated_sums for prediction in predictions])
+    stated = np.isfinite(sums).sum(axis=1)
+    stated = np.where(stated == 0, np.nan, stated)
+    rescaled = np.array([prediction.rescaled for prediction in predictions])
+    return {"rescaled_rate": (rescaled / stated).tolist(), "stated_sum": (np.nansum(sums, axis=1) / stated).tolist()}
 
 
 def _nearest(predictions: Sequence[Prediction], votes: NDArray[np.float64]) -> list[float]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from lm_eval.api.filter import Filter
 
-from ambi_eval.answers.parser import freeze_synonyms
+from ambi_eval.answers.lexicon import freeze_synonyms
 from ambi_eval.answers.pool import Reader
 from ambi_eval.answers.reducers import Prediction, Reducer, predict
 

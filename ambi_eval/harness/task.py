@@ -17,7 +17,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
 from ambi_eval.answers.candidate import Candidate
-from ambi_eval.answers.parser import freeze_synonyms
+from ambi_eval.answers.lexicon import freeze_synonyms
 from ambi_eval.answers.pool import Answers
 from ambi_eval.answers.reducers import Prediction
 from ambi_eval.answers.score import check_metrics, score_clips

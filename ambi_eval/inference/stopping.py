@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from scipy.special import betainc
 
-from ambi_eval.answers.parser import Synonyms, freeze_synonyms, parse_label
+from ambi_eval.answers.lexicon import freeze_synonyms
+from ambi_eval.answers.pool import Reader
 
 
 @dataclass(frozen=True)
@@ -20,14 +21,12 @@ class StopRule:
     Beta criterion of Aggarwal et al. 2023, Let's Sample Step by Step, arXiv 2305.11860).
 
     Attributes:
-        labels: The task's labels.
-        synonyms: Other words for them.
+        reader: Reads the label that an answer names.
         confidence: Confidence at which drawing stops, 0.5 to 1.
         round: How many answers are drawn before the rule is asked again.
     """
 
-    labels: tuple[str, ...]
-    synonyms: Synonyms
+    reader: Reader
     confidence: float
     round: int
 
@@ -36,12 +35,12 @@ class StopRule:
         cls, labels: Sequence[str], synonyms: Mapping[str, Sequence[str]], confidence: float, round: int
     ) -> StopRule:
         """Make a rule from what a request says."""
-        return cls(tuple(labels), freeze_synonyms(labels, synonyms), confidence, round)
+        return cls(Reader(tuple(labels), "label", freeze_synonyms(labels, synonyms)), confidence, round)
 
     def settled(self, answers: Sequence[str]) -> bool:
         """Return whether the answers so far are enough; answers that name no label do not count."""
-        parsed = (parse_label(str(answer), self.labels, self.synonyms).shares for answer in answers)
-        votes = Counter(shares for shares in parsed if shares is not None).most_common(2)
+        pool, _ = self.reader.read(answers)
+        votes = Counter(map(tuple, pool.shares[pool.valid].tolist())).most_common(2)
         first, second = ([count for _, count in votes] + [0, 0])[:2]
         return majority_confidence(first, second) >= self.confidence
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import t as student_t
 from transformers import AutoConfig, AutoProcessor, Qwen2AudioForConditionalGeneration
 
-from ambi_eval.answers.parser import parse_shares
+from ambi_eval.answers.shares import read_shares
 from ambi_eval.demo.corpus import TEST_CLIPS_PER_SPEAKER, TEST_SPEAKERS, TRAINING_SPEAKERS, Utterance, utterances
 from ambi_eval.demo.lessons import Prompt, as_json, demo_prompts, describe, in_tenths, votes_of
 from ambi_eval.demo.raters import LABELS
@@ -148,7 +148,7 @@ def test_nearly_all_of_the_models_mass_is_on_the_labels(likelihoods: Array):
 def test_every_answer_that_states_shares_is_valid_and_tells_more_than_the_prior(
     prompt: Prompt, listener: Listener, some: list[Utterance], prior: Array
 ):
-    answers = [parse_shares(text, LABELS) for text in listener.answers(some, prompt.text)]
+    answers = [read_shares(text, LABELS) for text in listener.answers(some, prompt.text)]
     assert [answer.reason for answer in answers] == [None] * len(answers)
     votes = np.array([votes_of(one) for one in some])
     assert_higher(

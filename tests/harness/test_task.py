@@ -383,7 +383,7 @@ def test_the_log_holds_each_candidate_once_and_no_vote_speaker_or_transcript(tmp
     assert "candidates" not in by_filter["vote"][0]["doc"]
     logged = json.dumps(samples, default=str)
     assert not re.search('anna|ben|"one"|votes', logged)
-    assert json.loads(str(by_filter["dist"][1]["filtered_resps"][0]))["failed"] == {"no_label": 1}
+    assert json.loads(str(by_filter["dist"][1]["filtered_resps"][0]))["failed"] == {"refused": 1}
 
 
 def test_a_user_task_that_carries_our_tag_joins_ours(tmp_path):

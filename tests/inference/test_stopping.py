@@ -4,9 +4,10 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import beta
 
+from ambi_eval.answers.pool import Reader
 from ambi_eval.inference.stopping import StopRule, majority_confidence
 
-RULE = StopRule(("angry", "happy", "sad"), (), 0.95, 4)
+RULE = StopRule(Reader(("angry", "happy", "sad"), "label"), 0.95, 4)
 
 
 @given(st.integers(0, 40), st.integers(0, 40))

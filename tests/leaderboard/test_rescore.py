@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ambi_eval.answers.candidate import Candidate
-from ambi_eval.answers.parser import parse_label
+from ambi_eval.answers.label import read_label
 from ambi_eval.config.task_settings import OVERRIDES
 from ambi_eval.corpora.manifest import read_manifest, write_manifest
 from ambi_eval.corpora.registry import ensure_manifest
@@ -41,7 +41,7 @@ def test_predictions_stand_in_the_order_of_the_clips(copy):
     p = task.score_answers(pools)["dist"].p
     labels = task.settings.labels
     for clip, row in zip(task.selection.clips, p, strict=True):
-        said = [shares for answer in pools[clip.id] if (shares := parse_label(answer, tuple(labels)).shares)]
+        said = [shares for answer in pools[clip.id] if (shares := read_label(answer, tuple(labels)).shares)]
         assert row == pytest.approx(np.mean(said, axis=0), abs=1e-12)
 
 
