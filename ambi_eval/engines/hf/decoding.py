@@ -29,7 +29,7 @@ from ambi_eval.engines.hf.batch import Batch, Row
 from ambi_eval.engines.hf.cache import SharedCache, joined
 from ambi_eval.engines.hf.families import Family
 from ambi_eval.engines.hf.prefill import Prefilled, Prefiller, Prompt
-from ambi_eval.engines.hf.sampling import choose_tokens
+from ambi_eval.engines.hf.sampling import choose_tokens, rows_at_once
 
 
 class Decoder:
@@ -50,7 +50,13 @@ class Decoder:
         self.family = family
         self.model = family.model
         self.counts: Counter[str] = Counter()
+        self.placeholder_ids = torch.tensor(family.placeholder_ids, dtype=torch.long, device=self.model.device)
         self.prefiller = Prefiller(family, self.counts, share_prefixes)
+
+    @property
+    def shares_prefixes(self) -> bool:
+        """Whether rows share the keys and values of their prompts."""
+        return self.prefiller.shares_prefixes
 
     def encode(self, prompts: Sequence[Prompt]) -> list[Prefilled]:
         """Return, for the audio of every prompt, a prefilled prompt about it; no audio is encoded twice.
@@ -71,7 +77,7 @@ class Decoder:
     def expand(self, batch: Batch, arrivals: Sequence[tuple[Prefilled, Sequence[Row]]]) -> None:
         """Give each of these prompts its rows in the batch, one for each answer."""
         if arrivals:
-            batch.add(arrivals, self.prefiller.shares_prefixes)
+            batch.add(arrivals, self.shares_prefixes)
 
     def decode_one_token(self, batch: Batch) -> None:
         """Choose the next token of every row, let finished rows leave, and let the model read the others' tokens."""
@@ -101,14 +107,19 @@ class Decoder:
 
         Its log-likelihood is added to that of the row.
         """
-        logits = self._without_placeholders(batch.logits)
+        logits = batch.logits
+        # A few rows at a time stay in the processor's own memory.
+        normalizers = torch.cat([some.logsumexp(-1) for some in logits.split(rows_at_once(logits))])
+        logits.index_fill_(
+            -1, self.placeholder_ids.to(logits.device), -torch.inf
+        )  # a token that stands for audio is never chosen
         if batch.by_settings is None:
             chosen = choose_tokens(logits, batch.rows[0].settings, batch.keys, batch.steps)
         else:
             chosen = torch.empty_like(batch.steps)
             for settings, rows in batch.by_settings.items():
                 chosen[rows] = choose_tokens(logits[rows], settings, batch.keys[rows], batch.steps[rows])
-        batch.logprobs += batch.logits.log_softmax(-1).gather(-1, chosen[:, None]).squeeze(-1)
+        batch.logprobs += logits.gather(-1, chosen[:, None]).squeeze(-1) - normalizers
         return chosen
 
     def search_beams(
@@ -121,7 +132,7 @@ class Decoder:
         lengths = torch.tensor([[prompt.length] for prompt in prefilled], device=ids.device)
         cache: DynamicCache
         attention: AbstractContextManager[None]
-        if self.prefiller.shares_prefixes:
+        if self.shares_prefixes:
             # generate() wants one token left to read.
             cache = SharedCache([each for each in prefilled for _ in range(settings.num_beams)], unread=1)
             attention = cache.attended(self.model)
@@ -178,7 +189,7 @@ class Decoder:
         inputs = {"input_ids": tokens, "position_ids": lengths + deltas + torch.arange(longest, device=device)}
         cache: DynamicCache
         attention: AbstractContextManager[None]
-        if self.prefiller.shares_prefixes:
+        if self.shares_prefixes:
             cache = SharedCache([each for each, _ in rows])
             attention = cache.attended(self.model, longest)
         else:
@@ -192,7 +203,8 @@ class Decoder:
             output = self.model(**inputs, past_key_values=cache, use_cache=True)
         first = torch.stack([each.logits for each, _ in rows])
         logits = torch.cat([first[:, None], output.logits.float()], dim=1)
-        logprobs, greedy = logits.log_softmax(-1), self._without_placeholders(logits).argmax(-1).tolist()
+        logprobs = logits.log_softmax(-1)
+        greedy = logits.index_fill_(-1, self.placeholder_ids.to(device), -torch.inf).argmax(-1).tolist()
         of_tokens = logprobs[:, :longest].gather(-1, tokens[:, :, None]).squeeze(-1).tolist()
         of_ends = logprobs[:, :, self.family.end_ids].logsumexp(-1).tolist()
         scores = []
@@ -209,11 +221,6 @@ class Decoder:
     def candidates(self, rows: Sequence[Row]) -> list[Candidate]:
         """Return the answers of finished rows, numbered in this order."""
         return [self._candidate(row.tokens, row.logprob, number, row.settings) for number, row in enumerate(rows)]
-
-    def _without_placeholders(self, logits: Tensor) -> Tensor:
-        """Return logits with which a token that stands for audio is never chosen."""
-        ids = torch.tensor(self.family.placeholder_ids, dtype=torch.long, device=logits.device)
-        return logits.index_fill(-1, ids, -torch.inf)
 
     def _ended(self, tokens: Sequence[int], settings: GenerationSettings) -> bool:
         """Whether the newest token ends the turn or completes a stop string."""

@@ -7,9 +7,11 @@ state of its own, so that one call can go on while another one waits for its cal
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter, deque
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import chain, groupby
+from time import perf_counter
 
 import psutil
 import torch
@@ -17,6 +19,7 @@ import torch
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.engines.hf.batch import Batch, Row
+from ambi_eval.engines.hf.cache import ROOM
 from ambi_eval.engines.hf.decoding import Decoder
 from ambi_eval.engines.hf.families import Family
 from ambi_eval.engines.hf.prefill import Prefilled, Prompt
@@ -96,12 +99,12 @@ class Scheduler:
             while waiting:
                 together = [waiting.popleft()]
                 room.begin(together[0])
-                while waiting and room.rows and sum(each.rows for each in together) + waiting[0].rows <= room.rows:
+                while waiting and room.holds(len(together) + 1, sum(map(_rows, together)) + waiting[0].rows):
                     together.append(waiting.popleft())
                 try:
                     prefilled = self.decoder.prefill(together)
                     audio = prefilled[0].audio
-                    room.measure(together[0], prefilled[0])
+                    room.measure(together[0], prefilled[0], self.decoder.shares_prefixes)
                     found = self.decoder.loglikelihoods(together, prefilled)
                 except torch.OutOfMemoryError as error:
                     audio = None
@@ -116,7 +119,7 @@ class Room:
     """For how many answers there is room: those of `batch_size` clips, or as many as fit in memory.
 
     Attributes:
-        rows: The number of answers; None as long as it depends on a prompt that has not been prefilled.
+        rows: The most answers; None as long as it depends on a prompt that has not been prefilled.
     """
 
     def __init__(self, batch_size: int | None, max_batch_size: int, widest: int | None) -> None:
@@ -125,6 +128,8 @@ class Room:
         self.max_batch_size = max_batch_size
         self.widest = widest
         self.rows: int | None = None
+        self._bytes: float | None = None  # None: not limited
+        self._prompt_bytes = self._row_bytes = 0.0
 
     def begin(self, first: Prompt) -> None:
         """Take the size of the first prompt where nothing else is known."""
@@ -132,16 +137,32 @@ class Room:
         if self.rows is None and self.batch_size is not None:
             self.rows = self.batch_size * self.widest
 
-    def measure(self, prompt: Prompt, prefilled: Prefilled) -> None:
-        """Estimate from one prompt what fits in memory: KV caches (twice, while they grow) and logits."""
+    def measure(self, prompt: Prompt, prefilled: Prefilled, share_prefixes: bool) -> None:
+        """Estimate from the first prompt what fits in memory: KV caches and logits.
+
+        A prompt that its answers share counts once. Copies count twice, because they move whenever rows come or go.
+        """
         if self.rows is not None:
             return
-        cache = sum(keys.nbytes + values.nbytes for keys, values in prefilled.layers)
-        row = 2 * cache * (prefilled.length + prompt.answer_length) / prefilled.length + 4 * prefilled.logits.nbytes
+        widest = self.widest or prompt.rows
+        cache = sum(keys.nbytes + values.nbytes for keys, values in prefilled.root.layers)
+        token = cache / prefilled.root.length
+        self._row_bytes = token * (prompt.answer_length + ROOM) + LOGITS_COPIES * prefilled.logits.nbytes
+        if share_prefixes:
+            self._prompt_bytes = token * prefilled.length
+        else:
+            self._row_bytes += token * (2 * prefilled.length + prompt.answer_length)
         if prompt.settings.num_beams > 1:  # generate() keeps the scores of all tokens at every step
-            row += prompt.answer_length * prefilled.logits.nbytes
-        fit = int(MEMORY_SHARE * _free_memory(prefilled.logits.device) / row)
-        self.rows = min(fit, self.max_batch_size * (self.widest or prompt.rows))
+            self._row_bytes += prompt.answer_length * prefilled.logits.nbytes
+        self._bytes = MEMORY_SHARE * _free_memory(prefilled.logits.device)
+        clips = int(self._bytes / (self._prompt_bytes + widest * self._row_bytes))
+        self.rows = min(clips, self.max_batch_size) * widest
+
+    def holds(self, prompts: int, rows: int) -> bool:
+        """Whether there is room for so many prompts with so many answers in all."""
+        if self.rows is None or rows > self.rows:
+            return False
+        return self._bytes is None or prompts * self._prompt_bytes + rows * self._row_bytes <= self._bytes
 
     def halve(self, prompts: Sequence[Prompt], error: torch.OutOfMemoryError) -> None:
         """Make half of the room after these prompts together did not fit in memory.
@@ -155,6 +176,51 @@ class Room:
             ) from error
         logger.warning("out of memory with room for %d answers: going on with %d", self.rows, self.rows // 2)
         self.rows //= 2
+        if self._bytes is not None:
+            self._bytes /= 2
+
+
+class Pace:
+    """Finds the number of answers that are decoded fastest together, by doubling it as long as that pays.
+
+    On a GPU more answers at a time are faster up to hundreds of them; on a CPU they soon are slower.
+
+    Attributes:
+        rows: How many answers may be decoded together now.
+    """
+
+    def __init__(self, rows: int) -> None:
+        """Begin with so many answers."""
+        self.rows = rows
+        self._found: int | None = None
+        self._best = 0.0  # tokens per second
+        self._start()
+
+    def _start(self) -> None:
+        self._tokens, self._seconds = 0, 0.0
+
+    def watch(self, rows: int, tokens: int, seconds: float) -> None:
+        """Take note of a step: how many rows there were, how many tokens it gave, how long it took."""
+        if self._found is not None or 2 * rows <= self.rows:  # a batch that is mostly empty says nothing
+            return
+        self._tokens, self._seconds = self._tokens + tokens, self._seconds + seconds
+        if self._seconds < PACE_SECONDS or self._tokens < PACE_STEPS * self.rows:
+            return
+        speed = self._tokens / self._seconds
+        if speed > PACE_GAIN * self._best:
+            self._best = speed
+            self.rows *= 2
+        else:
+            self.rows //= 2
+            self._found = self.rows
+            logger.info("%d answers at a time are the fastest: %.0f tokens/s", self.rows, self._best)
+        self._start()
+
+
+# How long each number of answers is tried, at least, and by how much twice as many must be faster.
+PACE_SECONDS = 2.0
+PACE_STEPS = 16
+PACE_GAIN = 1.05
 
 
 class _Generation:
@@ -168,6 +234,7 @@ class _Generation:
         prefilled: What the model has computed of the prompts of these searches.
         audio: By what is heard: a prompt about it, from which the next ones go on.
         finished: Answered prompts that have not yet been handed out.
+        pace: Which number of answers at a time is the fastest, where the room depends on the memory.
     """
 
     def __init__(self, decoder: Decoder, prompts: Iterable[Prompt], room: Room) -> None:
@@ -177,6 +244,7 @@ class _Generation:
         self._begin(iter(prompts))
         if self.ahead is not None:
             room.begin(self.ahead)
+        self.pace = Pace(room.widest or 1) if room.batch_size is None else None
 
     def _begin(self, coming: Iterator[Prompt]) -> None:
         self.coming = coming
@@ -197,8 +265,12 @@ class _Generation:
         """Let prompts enter, decode one token of every row, and search where enough beam searches have met."""
         self._admit()
         self._prefill()
-        if self.batch.rows:
+        if rows := len(self.batch.rows):
+            before, start = self.decoder.counts["generated_tokens"], perf_counter()
             self.decoder.decode_one_token(self.batch)
+            if self.pace is not None:
+                tokens = self.decoder.counts["generated_tokens"] - before
+                self.pace.watch(rows, tokens, perf_counter() - start)
         self._search()
         for prompt in [prompt for prompt, rows in self.answers.items() if all(row.finish for row in rows)]:
             self.finished[prompt] = self.decoder.candidates(self.answers.pop(prompt))
@@ -232,29 +304,35 @@ class _Generation:
     def _fits(self, prompt: Prompt) -> bool:
         if not self.answers and not self.searches:
             return True
-        room = self.room.rows
-        if room is None or (self.searches and self.decoder.family.counts_positions):
+        if self.searches and self.decoder.family.counts_positions:
             return False
         if prompt.settings.num_beams > 1:
             return not self._is_full(prompt.settings)
-        entering = sum(len(self.answers.get(each, ())) for each in self.entering)
+        rows, prompts = len(self.batch.rows), len(self.answers) - len(self.entering)
         # All other rows are copied whenever rows enter: not before half of the room is free, and then all of it.
-        return 2 * len(self.batch.rows) <= room and (
-            not entering or len(self.batch.rows) + entering + prompt.rows <= room
-        )
+        if not self.room.holds(2 * prompts, 2 * rows) or 2 * rows > self.most_rows:
+            return False
+        entering = [each for each in self.entering if each in self.answers]
+        rows += sum(map(_rows, entering)) + prompt.rows
+        return not entering or (self.room.holds(len(self.answers) + 1, rows) and rows <= self.most_rows)
+
+    @property
+    def most_rows(self) -> float:
+        """The number of answers beyond which more at a time are not faster, as far as is known."""
+        return math.inf if self.pace is None else self.pace.rows
 
     def _is_full(self, settings: GenerationSettings) -> bool:
         """Whether one more beam search would be too many to go together."""
+        searches = len(self.searches.get(settings, ())) + 1
         # Of a model that counts positions, generate() knows how far one prompt has come, not several.
-        beams = (len(self.searches.get(settings, ())) + 1) * settings.num_beams
-        return self.decoder.family.counts_positions or beams > (self.room.rows or 0)
+        return self.decoder.family.counts_positions or not self.room.holds(searches, searches * settings.num_beams)
 
     def _prefill(self) -> None:
         """Prefill what has entered, and expand each prompt that is not a beam search to its rows."""
         if not self.entering:
             return
         prefilled = dict(zip(self.entering, self.decoder.prefill(self.entering), strict=True))
-        self.room.measure(self.entering[0], prefilled[self.entering[0]])
+        self.room.measure(self.entering[0], prefilled[self.entering[0]], self.decoder.shares_prefixes)
         self.audio |= {prompt.heard: each.audio for prompt, each in prefilled.items()}
         self.decoder.expand(
             self.batch, [(each, self.answers[prompt]) for prompt, each in prefilled.items() if prompt in self.answers]
@@ -274,6 +352,12 @@ class _Generation:
                     self.prefilled.pop(prompt)
 
 
+def _rows(prompt: Prompt) -> int:
+    return prompt.rows
+
+
+# Copies of the logits of all rows that exist at a time while a token is chosen.
+LOGITS_COPIES = 4
 # Of the free memory. The rest is for the encoder, the activations, and prompts longer than the first.
 MEMORY_SHARE = 0.6
 

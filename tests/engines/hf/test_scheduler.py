@@ -1,4 +1,5 @@
 import logging
+import math
 from collections import Counter
 from itertools import chain
 
@@ -12,7 +13,7 @@ from ambi_eval.engines.hf import decoding
 from ambi_eval.engines.hf import scheduler as scheduling
 from ambi_eval.engines.hf.decoding import Decoder
 from ambi_eval.engines.hf.loading import load_family
-from ambi_eval.engines.hf.prefill import Continuation, Prompt
+from ambi_eval.engines.hf.prefill import Continuation, Prefilled, Prompt
 from ambi_eval.engines.hf.sampling import choose_tokens, row_key
 from ambi_eval.engines.hf.scheduler import Scheduler
 from ambi_eval.engines.prompt import as_messages
@@ -428,6 +429,9 @@ def test_a_clip_that_does_not_fit_alone_is_said(family, prompts):
 @pytest.mark.parametrize(("free", "most", "clips"), [(10**12, 64, 6), (10**12, 2, 2), (1, 64, 1)])
 def test_batch_size_auto_fits_the_memory(family, prompts, calls, monkeypatch, free, most, clips):
     monkeypatch.setattr(scheduling, "_free_memory", lambda device: free)
+    monkeypatch.setattr(scheduling.Pace, "rows", math.inf, raising=False)
+    monkeypatch.setattr(scheduling.Pace, "__init__", lambda pace, rows: pace._start())
+    monkeypatch.setattr(scheduling.Pace, "watch", lambda *step: None)
     answers(Scheduler(family, None, max_batch_size=most), prompts(4), SAMPLED)
     rows = [len(kwargs["input_ids"]) for kwargs in calls]
     assert 4 * (clips - 1) < max(rows) <= 4 * clips
@@ -460,3 +464,43 @@ def test_a_verifier_that_rates_answers_as_they_come_needs_no_encoding_of_its_own
         assert len(list(scheduler.loglikelihoods([rated]))) == 1
     assert scheduler.counts["encodes"] == sum(prompt.audios for prompt in asked)
     assert not scheduler.decoder.prefiller.audio
+
+
+def test_a_prompt_counts_once_where_its_answers_share_it(monkeypatch):
+    """Qwen2-Audio-7B: 850 tokens of 512 KB each, 20 answers of 64 tokens, 48 GB of free memory."""
+    monkeypatch.setattr(scheduling, "_free_memory", lambda device: 48e9)
+    keys = torch.empty(1, 32, 850, 128, dtype=torch.bfloat16, device="meta")
+    logits, ids = torch.empty(156_032, device="meta"), torch.empty(1, 850, device="meta")
+    prefilled = Prefilled([(keys, keys)] * 32, logits, ids, rope_delta=0)
+    prompt = Prompt({"input_ids": ids}, range(20), GenerationSettings(max_gen_toks=64))
+    clips = {}
+    for share in (True, False):
+        room = scheduling.Room(None, 64, widest=20)
+        room.measure(prompt, prefilled, share)
+        clips[share] = room.rows / 20
+        assert room.holds(int(clips[share]), room.rows)
+        assert not room.holds(int(clips[share]) + 1, room.rows + 20)
+    assert clips == {True: 19, False: 1}
+    room = scheduling.Room(None, 64, widest=20)
+    room.measure(prompt, prefilled, True)
+    assert room.holds(40, 40)
+    assert not room.holds(70, 70)  # of one answer each: the prompts need the memory
+
+
+@pytest.mark.parametrize(
+    ("speed", "rows"),
+    [
+        (lambda rows: 100.0, 20),  # as a CPU does
+        (lambda rows: rows, 20 * 2**9),  # as a GPU does, up to what the steps of this test reach
+        (lambda rows: {20: 400, 40: 700, 80: 820, 160: 660}[rows], 80),
+        (lambda rows: {20: 400, 40: 410}[rows], 20),  # too little to be worth the memory
+    ],
+)
+def test_more_answers_go_together_as_long_as_that_is_faster(speed, rows):
+    pace = scheduling.Pace(20)
+    for _ in range(10_000):
+        if pace.rows >= rows and pace.rows > 5000:
+            break
+        pace.watch(pace.rows, pace.rows, pace.rows / speed(pace.rows))
+        pace.watch(pace.rows // 2, 1, 1000.0)  # a batch that is half empty says nothing
+    assert pace.rows == rows
