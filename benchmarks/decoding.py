@@ -3,6 +3,8 @@
     python benchmarks/decoding.py --quick                     three rows, under five minutes on two CPU cores
     python benchmarks/decoding.py --json decoding.json        all rows
     python benchmarks/decoding.py --n 1 --repetitions 5       some of them
+    python benchmarks/decoding.py --before --n 20             beside answers with a copy of their prompt's KV cache each
+    python benchmarks/decoding.py --profile                   where the time of a decoding step goes
     python benchmarks/decoding.py --size 7b --device cuda     Qwen2-Audio-7B's shape in bfloat16
 
 The model has Qwen2-Audio's architecture and random weights, which cost what trained ones do. Every answer is exactly as
@@ -15,7 +17,8 @@ import argparse
 import json
 import platform
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -27,15 +30,21 @@ import numpy as np
 import psutil
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
+    AttentionInterface,
     PreTrainedTokenizerFast,
     Qwen2AudioConfig,
     Qwen2AudioForConditionalGeneration,
     Qwen2AudioProcessor,
     WhisperFeatureExtractor,
 )
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ambi_eval.config.generation import GenerationSettings
+from ambi_eval.engines.hf import attention
+from ambi_eval.engines.hf.batch import Batch, Row
+from ambi_eval.engines.hf.decoding import Decoder
 from ambi_eval.engines.hf.families import FAMILIES
 from ambi_eval.engines.hf.prefill import Prompt
 from ambi_eval.engines.hf.scheduler import Scheduler
@@ -98,7 +107,7 @@ def make_inputs(family: Any, seconds: float, n_clips: int) -> list[Any]:
 
 @dataclass
 class Ways:
-    """The three ways to draw `n` answers of `tokens` tokens about each clip."""
+    """The ways to draw `n` answers of `tokens` tokens about each clip."""
 
     family: Any
     inputs: list[Any]
@@ -106,14 +115,18 @@ class Ways:
     n: int
     batch_size: int | None
 
-    def ours(self) -> Any:
+    def ours(self, share_prefixes: bool = True) -> Any:
         """Encode and prefill once per clip, decode all answers side by side."""
-        scheduler = Scheduler(self.family, self.batch_size)
+        scheduler = Scheduler(self.family, self.batch_size, share_prefixes=share_prefixes)
         settings = GenerationSettings(temperature=1.0, max_gen_toks=self.tokens)
         prompts = (Prompt(each, [1000 * i + k for k in range(self.n)], settings) for i, each in enumerate(self.inputs))
         answers = [candidate for _, candidates in scheduler.generate(prompts) for candidate in candidates]
         assert [answer.n_tokens for answer in answers] == [self.tokens] * self.n * len(self.inputs)
         return scheduler.counts
+
+    def before(self) -> Any:
+        """Do the same, with a copy of the prompt's KV cache for every answer."""
+        return self.ours(share_prefixes=False)
 
     def clones(self) -> None:
         """Do as the harness does with `repeats: N`: a batch of N copies of the request, each encoded and prefilled."""
@@ -178,18 +191,23 @@ def timed(way: Callable[[], Any], device: torch.device) -> float:
     return perf_counter() - start
 
 
-def measure(ways: Ways, seconds: float, repetitions: int, baselines: bool = True) -> dict[str, Any]:
+def measure(ways: Ways, seconds: float, repetitions: int, others: Sequence[str]) -> dict[str, Any]:
     """Return one row: the ways in turn, medians over the repetitions, ratios pair by pair."""
     device = ways.family.model.device
-    times: dict[str, list[float]] = {"ours": [], "clones": [], "num_return_sequences": []}
+    times: dict[str, list[float]] = {name: [] for name in ("ours", *others)}
     with PeakMemory(device) as memory:
         counts = ways.ours()  # a round whose time does not count
+    peak_before = None
+    if "before" in others:
+        with PeakMemory(device) as memory_before:
+            ways.before()
+        peak_before = memory_before.megabytes
     for _ in range(repetitions):
-        for name in times if baselines else ["ours"]:
+        for name in times:
             times[name].append(timed(getattr(ways, name), device))
 
     def speedup(name: str) -> float | None:
-        pairs = [other / ours for other, ours in zip(times[name], times["ours"], strict=False)]
+        pairs = [other / ours for other, ours in zip(times.get(name, []), times["ours"], strict=False)]
         return median(pairs) if pairs else None
 
     ours = median(times["ours"])
@@ -199,11 +217,12 @@ def measure(ways: Ways, seconds: float, repetitions: int, baselines: bool = True
         "n": ways.n,
         "clips": len(ways.inputs),
         "seconds": ours,
-        "seconds_clones": median(times["clones"]) if baselines else None,
-        "seconds_num_return_sequences": median(times["num_return_sequences"]) if baselines else None,
+        **{f"seconds_{name}": median(times[name]) for name in others},
         "candidates_per_second": ways.n * len(ways.inputs) / ours,
         "speedup_vs_clones": speedup("clones"),
         "speedup_vs_num_return_sequences": speedup("num_return_sequences"),
+        "speedup_vs_before": speedup("before"),
+        "peak_mb_before": peak_before,
         "encodes": counts["encodes"],
         "prefills": counts["prefills"],
         "generated_tokens": counts["generated_tokens"],
@@ -214,17 +233,146 @@ def measure(ways: Ways, seconds: float, repetitions: int, baselines: bool = True
 def bandwidth_bound(family: Any, row: dict[str, Any], bytes_per_second: float, prompt_tokens: int) -> float:
     """Return the share of the memory-bandwidth bound at which a row decoded; 1 is as fast as memory can be read.
 
-    The least that a decoding step must read: all weights of the language model once, and keys and values of all rows.
+    The least that a decoding step must read: all weights of the language model once, keys and values of every prompt
+    once, and those of every answer.
     """
-    text = family.model.config.get_text_config()
-    size = family.model.dtype.itemsize
-    language = sum(p.nbytes for name, p in family.model.named_parameters() if "audio_tower" not in name)
-    language -= text.vocab_size * text.hidden_size * size  # the embedding table is looked up, not read through
-    head = text.hidden_size // text.num_attention_heads
-    per_token = 2 * text.num_hidden_layers * text.num_key_value_heads * head * size
+    layers, head, per_token = language_bytes(family)
     rows, steps = row["n"] * row["clips"], row["answer_tokens"] - 1
-    cache = rows * per_token * (prompt_tokens + steps / 2)
-    return steps * (language + cache) / bytes_per_second / row["decode_seconds"]
+    cache = per_token * (row["clips"] * prompt_tokens + rows * steps / 2)
+    return steps * (layers + head + cache) / bytes_per_second / row["decode_seconds"]
+
+
+def language_bytes(family: Any) -> tuple[int, int, int]:
+    """Return the bytes of the language model's layers, of its LM head, and of keys and values of one token."""
+    text = family.model.config.get_text_config()
+    head = family.model.get_output_embeddings().weight.nbytes
+    embeddings = family.model.get_input_embeddings().weight.nbytes  # looked up, not read through
+    language = sum(p.nbytes for name, p in family.model.named_parameters() if "audio_tower" not in name)
+    size = text.hidden_size // text.num_attention_heads
+    per_token = 2 * text.num_hidden_layers * text.num_key_value_heads * size * family.model.dtype.itemsize
+    return language - head - embeddings, head, per_token
+
+
+class Stopwatch:
+    """Adds up the time of what it wraps."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds: Counter[str] = Counter()
+
+    def wrap(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that does the same and adds its time to that of a name."""
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            found = None
+
+            def call() -> None:
+                nonlocal found
+                found = function(*args, **kwargs)
+
+            self.seconds[name] += timed(call, self.device)
+            return found
+
+        return watched
+
+
+class CountOperators(TorchDispatchMode):
+    """Counts the operators that compute something; views do not. On a GPU each of them is at least one kernel."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Count one operator and run it."""
+        self.count += not any(each.alias_info and not each.alias_info.is_write for each in func._schema.returns)
+        return func(*args, **(kwargs or {}))
+
+
+def profile(family: Any, inputs: list[Any], tokens: int, n: int, share_prefixes: bool) -> list[dict[str, Any]]:
+    """Return where the time of a decoding step goes: parts, with the time that they take at the least.
+
+    The least is what memory bandwidth or floating-point operations allow, whichever takes longer.
+    """
+    device, model = family.model.device, family.model
+    watch, decoder = Stopwatch(device), Decoder(family, share_prefixes)
+    settings = GenerationSettings(temperature=1.0, max_gen_toks=tokens)
+    prompts = [Prompt(each, [1000 * i + k for k in range(n)], settings) for i, each in enumerate(inputs)]
+    batch, steps, rows = Batch(model), tokens - 2, n * len(inputs)
+    with torch.inference_mode():
+        prefilled = decoder.prefill(prompts)
+        decoder.expand(
+            batch,
+            [
+                (each, [Row(key, settings) for key in prompt.keys])
+                for each, prompt in zip(prefilled, prompts, strict=True)
+            ],
+        )
+        decoder.decode_one_token(batch)
+        base = model.config.get_text_config()._attn_implementation
+        name = attention.NAME if share_prefixes else base
+        registered, choose, forward, head = (
+            ALL_ATTENTION_FUNCTIONS[name],
+            decoder._choose,
+            model.forward,
+            model.get_output_embeddings(),
+        )
+        head_forward = head.forward
+        try:
+            AttentionInterface.register(name, watch.wrap("attention", registered))
+            decoder._choose = watch.wrap("sampling", choose)  # type: ignore[method-assign]
+            model.forward, head.forward = watch.wrap("forward", forward), watch.wrap("LM head", head_forward)
+            step = watch.wrap("step", decoder.decode_one_token)
+            for _ in range(steps):
+                step(batch)
+        finally:
+            AttentionInterface.register(name, registered)
+            model.forward, head.forward = forward, head_forward
+            decoder._choose = choose  # type: ignore[method-assign]
+    bandwidth, peak = memory_bandwidth(device), arithmetic_peak(device, model.dtype)
+    layers, head_bytes, per_token = language_bytes(family)
+    text, item = model.config.get_text_config(), model.dtype.itemsize
+    seen = prefilled[0].length + steps / 2
+    cache = per_token * (sum(each.length for each in prefilled) + rows * steps / 2)
+    spent = watch.seconds
+    parts = {
+        "attention": (
+            spent["attention"],
+            cache,
+            2 * rows * per_token / item * seen * text.num_attention_heads / text.num_key_value_heads,
+        ),
+        "other layers": (spent["forward"] - spent["attention"] - spent["LM head"], layers, 2 * rows * layers / item),
+        "LM head": (spent["LM head"], head_bytes, 2 * rows * head_bytes / item),
+        "sampling": (spent["sampling"], 4 * rows * text.vocab_size, 0),
+        "Python": (spent["step"] - spent["forward"] - spent["sampling"], 0, 0),
+    }
+    found = []
+    for part, (seconds, read, operations) in parts.items():
+        least = max(read / bandwidth, operations / peak)
+        found.append(
+            {"part": part, "ms": 1e3 * seconds / steps, "share": seconds / spent["step"], "least_ms": 1e3 * least}
+        )
+    with torch.inference_mode():  # a step of its own: counting takes time
+        counted = Batch(model)
+        decoder.expand(
+            counted,
+            [
+                (each, [Row(key, settings) for key in prompt.keys])
+                for each, prompt in zip(prefilled, prompts, strict=True)
+            ],
+        )
+        decoder.decode_one_token(counted)
+        with CountOperators() as operators:
+            decoder.decode_one_token(counted)
+    found.append({"part": "whole step", "ms": 1e3 * spent["step"] / steps, "share": 1.0, "operators": operators.count})
+    return found
+
+
+def print_profile(found: list[dict[str, Any]]) -> None:
+    """Print the parts of a step."""
+    print(f"{'part':<14}{'ms':>10}{'share':>8}{'at least ms':>13}{'of the bound':>14}")
+    for row in found[:-1]:
+        of_bound = f"{row['least_ms'] / row['ms']:>14.2f}" if row["least_ms"] else ""
+        print(f"{row['part']:<14}{row['ms']:>10.3f}{row['share']:>8.2f}{row['least_ms']:>13.3f}{of_bound}")
+    print(f"{'whole step':<14}{found[-1]['ms']:>10.3f}    {found[-1]['operators']} operators")
 
 
 def slopes(rows: list[dict[str, Any]], along: str) -> list[dict[str, Any]]:
@@ -251,6 +399,14 @@ def memory_bandwidth(device: torch.device) -> float:
     return max(block.nbytes / timed(block.sum, device) for _ in range(5))
 
 
+def arithmetic_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """Return the floating-point operations per second of this device, measured by multiplying large matrices."""
+    size = 8192 if device.type == "cuda" else 1024
+    matrix = torch.ones(size, size, dtype=dtype, device=device)
+    matrix @ matrix
+    return max(2 * size**3 / timed(lambda: matrix @ matrix, device) for _ in range(5))
+
+
 def main() -> None:
     """Measure, print a table, and write the rows as JSON where asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -264,6 +420,8 @@ def main() -> None:
     parser.add_argument("--clips", type=int, help="4 by default")
     parser.add_argument("--batch-size", type=int, help="clips decoded together; by default what fits in memory")
     parser.add_argument("--repetitions", type=int, help="3 by default")
+    parser.add_argument("--before", action="store_true", help="also with a copy of the prompt's KV cache per answer")
+    parser.add_argument("--profile", action="store_true", help="where a step's time goes, with and without copies")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     clips = arguments.clips or (2 if arguments.quick else 4)
@@ -272,13 +430,30 @@ def main() -> None:
     dtype = getattr(torch, arguments.dtype or ("bfloat16" if device.type == "cuda" else "float32"))
     family = build(arguments.size, device, dtype)
 
+    if arguments.profile:
+        inputs = make_inputs(family, 10.0, clips)
+        for share_prefixes in (False, True) if arguments.before else (True,):
+            print("one copy of each prompt" if share_prefixes else "a copy of its prompt for every answer")
+            print_profile(
+                profile(
+                    family,
+                    inputs,
+                    arguments.tokens[-1] if len(arguments.tokens) == 1 else 64,
+                    max(arguments.n),
+                    share_prefixes,
+                )
+            )
+        return
+    others = [*(["before"] if arguments.before else []), "clones", "num_return_sequences"]
     if arguments.quick:
         grid = [(10.0, tokens, 20, clips) for tokens in (8, 64, 256)]
     else:
         grid = [(*row, clips) for row in product(arguments.seconds, arguments.tokens, arguments.n)]
         grid += [(10.0, 8, 20, more * clips) for more in (2, 4) if (10.0, 8, 20, clips) in grid]
     columns = ["audio_seconds", "answer_tokens", "n", "clips", "seconds", "candidates_per_second"]
-    columns += ["speedup_vs_clones", "speedup_vs_num_return_sequences", "encodes", "prefills", "peak_mb"]
+    columns += ["speedup_vs_clones", "speedup_vs_num_return_sequences"]
+    columns += ["speedup_vs_before", "peak_mb_before"] if arguments.before else []
+    columns += ["encodes", "prefills", "peak_mb"]
     columns += ["share_of_bandwidth_bound"]
     print("  ".join(columns))
     bandwidth = memory_bandwidth(device)
@@ -286,8 +461,8 @@ def main() -> None:
     for seconds, tokens, n, n_clips in grid:
         inputs = make_inputs(family, seconds, n_clips)
         ways = Ways(family, inputs, tokens, n, arguments.batch_size)
-        row = measure(ways, seconds, repetitions)
-        one_token = measure(Ways(family, inputs, 1, n, arguments.batch_size), seconds, 1, baselines=False)
+        row = measure(ways, seconds, repetitions, others)
+        one_token = measure(Ways(family, inputs, 1, n, arguments.batch_size), seconds, 1, [])
         row["decode_seconds"] = row["seconds"] - one_token["seconds"]
         row["share_of_bandwidth_bound"] = bandwidth_bound(family, row, bandwidth, inputs[0]["input_ids"].shape[1])
         rows.append(row)

@@ -6,11 +6,13 @@ from itertools import chain
 import pytest
 import torch
 from scipy import stats
+from torch.overrides import TorchFunctionMode
 
 from ambi_eval.audio import AudioSpan, load_audio
 from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.engines.hf import decoding
 from ambi_eval.engines.hf import scheduler as scheduling
+from ambi_eval.engines.hf.batch import Batch, Row
 from ambi_eval.engines.hf.decoding import Decoder
 from ambi_eval.engines.hf.loading import load_family
 from ambi_eval.engines.hf.prefill import Continuation, Prefilled, Prompt
@@ -504,3 +506,39 @@ def test_more_answers_go_together_as_long_as_that_is_faster(speed, rows):
         pace.watch(pace.rows, pace.rows, pace.rows / speed(pace.rows))
         pace.watch(pace.rows // 2, 1, 1000.0)  # a batch that is half empty says nothing
     assert pace.rows == rows
+
+
+class Waits(TorchFunctionMode):
+    """Notes the calls that let the processor wait for a GPU: values are read from it, or lists are copied to it."""
+
+    NAMES = frozenset({"tolist", "item", "cpu", "numpy", "nonzero", "tensor", "as_tensor", "equal"})
+    NAMES |= {"__bool__", "__int__", "__float__", "__index__", "__contains__"}
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function.__name__ in self.NAMES:
+            self.seen.append(function.__name__)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("share_prefixes", [True, False])
+@pytest.mark.parametrize("settings", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
+@torch.inference_mode()
+def test_a_step_waits_for_the_device_once(family, prompts, settings, share_prefixes):
+    decoder, asked, batch = Decoder(family, share_prefixes), prompts(2)[:2], Batch(family.model)
+    decoder.expand(
+        batch,
+        [
+            (each, [Row(key, settings) for key in prompt.keys])
+            for prompt, each in zip(asked, decoder.prefill(asked), strict=True)
+        ],
+    )
+    decoder.decode_one_token(batch)
+    with Waits() as waits:
+        decoder.decode_one_token(batch)
+    assert [row.finish for row in batch.rows] == [None] * 4
+    # With copies, transformers looks into the attention mask.
+    assert waits.seen == ["tolist"] + (["__bool__"] if not share_prefixes else [])
