@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import logging
+import os
 import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,11 +23,14 @@ from transformers import AutoConfig, AutoProcessor
 import ambi_eval
 from ambi_eval.engines.hf.families import FAMILIES, Family, Voxtral, audio_extractor
 from ambi_eval.errors import AmbiError
+from ambi_eval.paths import cache_dir
 
 logger = logging.getLogger(__name__)
 
-DIGEST_BLOCK = 1 << 16
-DIGEST_BLOCKS = 256
+# Of files up to this size the bytes themselves enter a digest of weights, of larger ones their SHA-256.
+LARGE_FILE = 16 << 20
+HASHED_BLOCK = 1 << 22
+HASHING_THREADS = 8
 PROCESSOR_FILES = (".jinja", ".json", ".model", ".py", ".txt")
 
 
@@ -128,33 +136,71 @@ def load_family(
 def weights_digest(*sources: str, revision: str = "main") -> str:
     """Return a digest (hex) of the weights of checkpoints (a model, and its adapter), wherever they lie.
 
-    Hashes the names and sizes of the weight files and evenly spaced blocks of them: every training step changes all
-    weights, and 16 GB are done in a moment.
+    Every byte of every weight file enters. Large files are hashed side by side, once: the result is kept in the cache
+    directory until path, size, time of change or inode of the file are others.
     """
     digest = hashlib.sha256()
     for source in sources:
         folder = _folder(source, revision)
-        weights = [*folder.glob("*.safetensors"), *folder.glob("*/adapter_model.safetensors")]
-        for path in sorted(weights) or sorted(folder.glob("*.bin")):
-            size = path.stat().st_size
-            digest.update(f"{path.name}|{size}|".encode())
-            with path.open("rb") as file:
-                for offset in range(0, size, max(DIGEST_BLOCK, size // DIGEST_BLOCKS)):
-                    file.seek(offset)
-                    digest.update(file.read(DIGEST_BLOCK))
+        found = [*folder.glob("*.safetensors"), *folder.glob("*/adapter_model.safetensors")]
+        weights = sorted(found) or sorted([*folder.glob("*.bin"), *folder.glob("*/adapter_model.bin")])
+        large = _digests([path for path in weights if path.stat().st_size > LARGE_FILE])
+        for path in weights:
+            digest.update(f"{path.name}|{path.stat().st_size}|".encode())
+            digest.update(large[path].encode() if path in large else path.read_bytes())
     return digest.hexdigest()
 
 
 def processor_digest(*sources: str, revision: str = "main") -> str:
     """Return a digest (hex) of what else in checkpoints an answer depends on, wherever they lie.
 
-    That is configuration, tokenizer, chat template, the settings of the feature extractor, and code.
+    That is configuration, index of the weights, tokenizer, chat templates, the settings of the feature extractor and of
+    generation, and code, those in folders of the checkpoint included.
     """
     digest = hashlib.sha256()
     for source in sources:
-        for path in sorted(_folder(source, revision).iterdir()):
-            if path.suffix in PROCESSOR_FILES:
-                digest.update(f"{path.name}|{path.stat().st_size}|".encode() + path.read_bytes())
+        folder = _folder(source, revision)
+        for path in sorted(folder.rglob("*")):
+            name = path.relative_to(folder).as_posix()
+            hidden = any(part.startswith((".", "__pycache__")) for part in name.split("/"))
+            if path.suffix in PROCESSOR_FILES and path.is_file() and not hidden:
+                digest.update(f"{name}|{path.stat().st_size}|".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _digests(paths: Sequence[Path]) -> dict[Path, str]:
+    """Return the SHA-256 (hex) of each file; those that are in the cache are not read."""
+    cache = cache_dir() / "digests.json"
+    try:
+        known: dict[str, str] = json.loads(cache.read_text())
+    except (OSError, ValueError):
+        known = {}
+    keys = {path: "|".join(map(str, _state(path))) for path in paths}
+    new = [path for path in paths if not isinstance(known.get(keys[path]), str)]
+    if new:
+        size = sum(path.stat().st_size for path in new) / 1e9
+        logger.info("reading %.1f GB of weights for their digest; it is kept in %s", size, cache)
+        with ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="digest") as threads:
+            known |= dict(zip((keys[path] for path in new), threads.map(_sha256, new), strict=True))
+        with contextlib.suppress(OSError):
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            written = cache.with_name(f"{cache.name}.{os.getpid()}")
+            written.write_text(json.dumps(known, indent=1))
+            written.replace(cache)
+    return {path: known[key] for path, key in keys.items()}
+
+
+def _state(path: Path) -> tuple[str, int, int, int]:
+    """Return what changes when a file does."""
+    state = path.stat()
+    return str(path.resolve()), state.st_size, state.st_mtime_ns, state.st_ino
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(HASHED_BLOCK):
+            digest.update(block)
     return digest.hexdigest()
 
 

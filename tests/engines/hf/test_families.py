@@ -1,6 +1,7 @@
 import base64
 import io
 import json
+import os
 import shutil
 from importlib.metadata import metadata
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from transformers import Qwen2AudioForConditionalGeneration, Qwen2Config, Qwen2F
 
 from ambi_eval.engines.hf import families, loading
 from ambi_eval.engines.hf.families import Voxtral
-from ambi_eval.engines.hf.loading import load_family, weights_digest
+from ambi_eval.engines.hf.loading import load_family, processor_digest, weights_digest
 from ambi_eval.errors import AmbiError
 
 HEAD = "language_model.lm_head.weight"  # as on the hub
@@ -127,17 +128,64 @@ def test_the_digest_is_of_the_weights_wherever_they_lie(qwen2_audio_checkpoint, 
     assert weights_digest(str(copy)) != digest
 
 
-def test_of_large_files_the_digest_reads_blocks_from_one_end_to_the_other(tmp_path, monkeypatch):
-    monkeypatch.setattr(loading, "DIGEST_BLOCK", 10)
-    monkeypatch.setattr(loading, "DIGEST_BLOCKS", 4)
-    content = bytearray(range(200))
-    (tmp_path / "model.safetensors").write_bytes(content)
-    before = weights_digest(str(tmp_path))
-    for place, seen in ((3, True), (55, True), (159, True), (30, False)):
-        changed = bytearray(content)
-        changed[place] ^= 1
-        (tmp_path / "model.safetensors").write_bytes(changed)
-        assert (weights_digest(str(tmp_path)) != before) is seen
+@pytest.fixture
+def sharded(tmp_path, monkeypatch):
+    """A checkpoint of two files, large for a test, and a cache of its own."""
+    monkeypatch.setattr(loading, "LARGE_FILE", 100)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    for number in (1, 2):
+        (folder / f"model-{number}.safetensors").write_bytes(bytes(range(200)))
+    return folder
+
+
+@pytest.mark.parametrize("shard", [1, 2])
+@pytest.mark.parametrize("place", [0, 3, 101, 199])
+def test_every_byte_of_every_weight_file_is_in_the_digest(sharded, shard, place):
+    before = weights_digest(str(sharded))
+    changed = bytearray(range(200))
+    changed[place] ^= 1
+    (sharded / f"model-{shard}.safetensors").write_bytes(changed)
+    assert weights_digest(str(sharded)) != before
+
+
+def test_a_large_file_is_read_once_until_it_changes(sharded, monkeypatch):
+    read = []
+    monkeypatch.setattr(loading, "_sha256", lambda path, sha256=loading._sha256: read.append(path.name) or sha256(path))
+    before = weights_digest(str(sharded))
+    assert sorted(read) == ["model-1.safetensors", "model-2.safetensors"]
+    assert weights_digest(str(sharded)) == before
+    assert len(read) == 2
+    os.utime(sharded / "model-1.safetensors", ns=(1, 1))
+    assert weights_digest(str(sharded)) == before
+    assert read[2:] == ["model-1.safetensors"]
+    (sharded.parent / "cache" / "ambi_eval" / "digests.json").write_text("{damaged")
+    assert weights_digest(str(sharded)) == before
+    assert len(read) == 5
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.safetensors.index.json",
+        "generation_config.json",
+        "chat_template.jinja",
+        "additional_chat_templates/short.jinja",
+        "modeling_mine.py",
+        "code/modeling_mine.py",
+        "speech-lora/adapter_config.json",
+    ],
+)
+def test_whatever_else_changes_an_answer_is_in_the_digest_of_the_processor(tmp_path, name):
+    (tmp_path / "config.json").write_text("{}")
+    before = processor_digest(str(tmp_path))
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("1")
+    once = processor_digest(str(tmp_path))
+    file.write_text("2")
+    assert len({before, once, processor_digest(str(tmp_path))}) == 3
 
 
 def test_a_checkpoint_that_is_not_there_is_said():
