@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from lm_eval import simple_evaluate
-from lm_eval.tasks import TaskManager
 
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.config.model_arguments import HFAudioArguments
-from ambi_eval.config.task_settings import TaskSettings
 from ambi_eval.errors import AmbiError
+from ambi_eval.harness.again import answers_again, load_task
 from ambi_eval.leaderboard.schema import Card
 from ambi_eval.leaderboard.submission import Pools
 from ambi_eval.leaderboard.verify import overrides
 from ambi_eval.models.hf_audio import HFAudio
-from ambi_eval.paths import tasks_dir
 
 BACKEND = "hf-audio"
 # On a CPU in float32 every answer comes out again. Elsewhere rounding changes some: so many must be the same.
@@ -81,28 +78,15 @@ def _model(card: Card) -> HFAudio:
 
 def _rerun_task(model: HFAudio, card: Card, name: str, pools: Pools, count: int, rng: np.random.Generator) -> Rerun:
     stated = card.tasks[name]
-    # Our tasks alone: finding the thousands of the harness takes longer than a few answers.
-    tasks = TaskManager(include_path=str(tasks_dir()), include_defaults=False, metadata=dict(overrides(stated)))
-    task = tasks.load([name])["tasks"][name]
-    rows = {clip: row for clip, row in task.rows.items() if clip in pools}
-    drawn = [(clip, k) for clip in sorted(rows) for k, one in enumerate(pools[clip]) if one.finish != "not_drawn"]
+    task = load_task(name, dict(overrides(stated)))
+    here = sorted(clip for clip in task.rows if clip in pools)
+    drawn = [(clip, k) for clip in here for k, one in enumerate(pools[clip]) if one.finish != "not_drawn"]
     if not drawn:
         raise AmbiError(f"{name}: the audio of its clips is not on this machine, so nothing can be run again.")
     chosen = [drawn[number] for number in rng.choice(len(drawn), size=min(count, len(drawn)), replace=False)]
     generation = stated.generation.model_dump(mode="json") if stated.generation else None
-    results = simple_evaluate(
-        model=model,
-        tasks=[task],
-        task_manager=tasks,
-        samples={name: sorted({rows[clip] for clip, _ in chosen})},
-        gen_kwargs=generation,
-        system_instruction=card.system_instruction,
-        apply_chat_template=True,  # as in every run of our models
-        bootstrap_iters=0,
-        log_samples=True,
-    )
-    assert results is not None, "there is one process"
-    again = {sample["doc"]["id"]: _answers(sample["resps"], task.settings) for sample in results["samples"][name]}
+    clips = sorted({clip for clip, _ in chosen})
+    again = answers_again(model, task, clips, generation, card.system_instruction)
     same_place = model.engine.provenance["device"] == "cpu" == card.backend.device and card.backend.dtype == "float32"
     tolerance = LOGPROB_TOLERANCE if same_place else LOGPROB_TOLERANCE_ELSEWHERE
     changed = [(clip, k) for clip, k in chosen if not _agree(pools[clip][k], again[clip][k], tolerance)]
@@ -111,13 +95,6 @@ def _rerun_task(model: HFAudio, card: Card, name: str, pools: Pools, count: int,
         clip, k = changed[0]
         example = f"{clip}: {_told(pools[clip][k])} was submitted, {_told(again[clip][k])} comes out"
     return Rerun(len(chosen), len(chosen) - len(changed), 1.0 if same_place else AGREEING_ELSEWHERE, example)
-
-
-def _answers(resps: Sequence[Sequence[Any]], settings: TaskSettings) -> list[Candidate]:
-    if settings.pool != "labels":
-        return [answer for request in resps for answer in request]
-    labels = settings.labels
-    return [Candidate(labels[k % len(labels)], logprob=score[0]) for k, (score,) in enumerate(resps)]
 
 
 def _agree(submitted: Candidate, again: Candidate, tolerance: float) -> bool:

@@ -1,0 +1,61 @@
+"""Lets a model answer some clips of a task again, exactly as a run of the harness does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lm_eval import simple_evaluate
+from lm_eval.api.model import LM
+from lm_eval.tasks import TaskManager
+
+from ambi_eval.answers.candidate import Candidate
+from ambi_eval.config.task_settings import TaskSettings
+from ambi_eval.harness.task import AmbiguousEmotionTask
+from ambi_eval.paths import tasks_dir
+
+
+def load_task(name: str, overrides: Mapping[str, Any]) -> AmbiguousEmotionTask:
+    """Return one of our tasks; finding the thousands of the harness takes longer than a few answers."""
+    tasks = TaskManager(include_path=str(tasks_dir()), include_defaults=False, metadata=dict(overrides))
+    task: AmbiguousEmotionTask = tasks.load([name])["tasks"][name]
+    return task
+
+
+def answers_again(
+    model: LM,
+    task: AmbiguousEmotionTask,
+    clips: Sequence[str],
+    generation: Mapping[str, Any] | None,
+    system_instruction: str | None,
+) -> dict[str, list[Candidate]]:
+    """Return the answers of a model to some clips of a task, by the clip's id.
+
+    Args:
+        model: The harness model.
+        task: The task.
+        clips: Ids of the clips.
+        generation: The `--gen_kwargs` of the run.
+        system_instruction: Its `--system_instruction`.
+    """
+    results = simple_evaluate(
+        model=model,
+        tasks=[task],
+        task_manager=TaskManager(include_defaults=False),
+        samples={task.config.task: sorted(task.rows[clip] for clip in clips)},
+        gen_kwargs=dict(generation) if generation else None,
+        system_instruction=system_instruction,
+        apply_chat_template=True,  # as in every run of our models
+        bootstrap_iters=0,
+        log_samples=True,
+    )
+    assert results is not None, "there is one process"
+    samples = results["samples"][task.config.task]
+    return {sample["doc"]["id"]: _answers(sample["resps"], task.settings) for sample in samples}
+
+
+def _answers(resps: Sequence[Sequence[Any]], settings: TaskSettings) -> list[Candidate]:
+    if settings.pool != "labels":
+        return [answer for request in resps for answer in request]
+    labels = settings.labels
+    return [Candidate(labels[k % len(labels)], logprob=score[0]) for k, (score,) in enumerate(resps)]
