@@ -51,6 +51,10 @@ class Decoder:
         self.model = family.model
         self.counts: Counter[str] = Counter()
         self.placeholder_ids = torch.tensor(family.placeholder_ids, dtype=torch.long, device=self.model.device)
+        self._any_tokens: list[int] = family.processor.tokenizer.encode("a", add_special_tokens=False)
+        self._completing: dict[
+            tuple[int, tuple[str, ...]], bool
+        ] = {}  # whether a token may be the end of a stop string
         self.prefiller = Prefiller(family, self.counts, share_prefixes)
 
     @property
@@ -226,12 +230,23 @@ class Decoder:
         """Whether the newest token ends the turn or completes a stop string."""
         if tokens[-1] in self.family.end_ids:
             return True
-        if not settings.until:
+        if not settings.until or not self._may_complete(tokens[-1], settings.until):
             return False
         # A token is at least one byte of text, so a string that the newest token completes is in the tail. The tokens
         # added to it are for tokenizers that drop the space in front of the first one.
         tail = self._text(tokens[-max(len(string.encode()) for string in settings.until) - TAIL_MARGIN :])
         return any(string in tail for string in settings.until)
+
+    def _may_complete(self, token: int, until: tuple[str, ...]) -> bool:
+        """Whether a token may be the end of a stop string: its text has the last character of one, or a part of it."""
+        if (token, until) not in self._completing:
+            # Behind another token, because some tokenizers drop the space in front of the first one.
+            before = self._text(self._any_tokens)
+            text = self._text([*self._any_tokens, token])
+            known = text.startswith(before) and REPLACEMENT not in text
+            new = text[len(before) :]
+            self._completing[token, until] = not known or any(string[-1] in new for string in until)
+        return self._completing[token, until]
 
     def _text(self, tokens: Sequence[int]) -> str:
         tokenizer = self.family.processor.tokenizer
@@ -246,6 +261,8 @@ class Decoder:
 
 
 TAIL_MARGIN = 4
+# What a tokenizer writes for the bytes of an unfinished character.
+REPLACEMENT = "\ufffd"
 # Finished rows stay as long as more than this share of the batch goes on.
 MOST_GOING_ON = 0.8
 

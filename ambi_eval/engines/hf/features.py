@@ -1,4 +1,4 @@
-"""Features of a clip are made once: all prompts about it need them, and its processor makes them for each anew."""
+"""Features of a clip are computed once: all prompts about it need them, but its processor computes them for each."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ import torch
 REMEMBERED = 32
 
 
-def remember_features(extractor: Any, most: int = REMEMBERED) -> None:
-    """Let a feature extractor of transformers remember what it made of the last audios.
+def remember_features(extractor: Any, most: int = REMEMBERED, pad_to_window: bool = True) -> None:
+    """Let a feature extractor of transformers remember its results for the last audios.
 
-    Threads that ask for the same at once wait for one of them.
+    If several threads ask for the same features at once, one of them computes them and the others wait.
 
     Args:
-        extractor: The extractor, which stays what it is in all else.
+        extractor: The extractor; nothing else of it changes.
         most: How many results it remembers.
+        pad_to_window: Whether audio is padded to the extractor's window. Otherwise it is padded by a frame of silence,
+            which gives the same features of the audio itself; the model must not look at the others.
     """
     kind = type(extractor)
     remembered: OrderedDict[bytes, Future[Any]] = OrderedDict()
@@ -38,6 +40,9 @@ def remember_features(extractor: Any, most: int = REMEMBERED) -> None:
                     remembered.popitem(last=False)
             features = remembered[key]
         if is_new:
+            if not pad_to_window:
+                hop, longest = self.hop_length, max(map(len, args[0]))
+                kwargs["max_length"] = min(self.n_samples, -(-(longest + self.n_fft) // hop) * hop)
             try:
                 features.set_result(kind.__call__(self, *args, **kwargs))
             except Exception as error:
@@ -50,7 +55,7 @@ def remember_features(extractor: Any, most: int = REMEMBERED) -> None:
 
 
 def _digest(value: Any) -> bytes:
-    """Return a digest of what an extractor is called with: arrays by their content, all else as it is written."""
+    """Return a digest of the arguments of an extractor: of arrays the content, of all else the text."""
     if isinstance(value, torch.Tensor):
         value = value.numpy(force=True)
     if isinstance(value, np.ndarray):

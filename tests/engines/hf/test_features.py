@@ -110,3 +110,23 @@ def test_it_stays_what_it_is(extractor, fresh, tmp_path):
     assert isinstance(extractor, type(fresh))
     extractor.save_pretrained(tmp_path)
     assert type(fresh).from_pretrained(tmp_path).to_dict() == fresh.to_dict()
+
+
+@pytest.mark.parametrize("seconds", [0.1, 3.0, 4.995, 29.9, 31.0])
+def test_features_without_padding_are_those_with_it(seconds):
+    """Of a window of 30 s; the processor of Qwen2.5-Omni, whose window is 300 s, asks for `max_length` in this way."""
+    samples = 0.1 * np.random.default_rng(0).standard_normal(int(16_000 * seconds), dtype=np.float32)
+    found = []
+    for pad_to_window in (True, False):
+        extractor = WhisperFeatureExtractor(feature_size=128, chunk_length=30, return_attention_mask=True)
+        remember_features(extractor, pad_to_window=pad_to_window)
+        features = extractor(
+            [samples], sampling_rate=16_000, padding="max_length", return_attention_mask=True, return_tensors="pt"
+        )
+        mask = features["attention_mask"].bool()[0]
+        assert features["input_features"].shape[2] == len(mask)
+        found.append((len(mask), features["input_features"][0][:, mask]))
+    (padded, expected), (frames, given) = found
+    torch.testing.assert_close(given, expected, atol=1e-6, rtol=0)
+    assert padded == 3000
+    assert expected.shape[1] <= frames <= min(3000, expected.shape[1] + 4)

@@ -542,3 +542,25 @@ def test_a_step_waits_for_the_device_once(family, prompts, settings, share_prefi
     assert [row.finish for row in batch.rows] == [None] * 4
     # With copies, transformers looks into the attention mask.
     assert waits.seen == ["tolist"] + (["__bool__"] if not share_prefixes else [])
+
+
+@pytest.mark.parametrize("text", ["happy, or sad", "né à Zürich — 私は嬉しい。", "a  b\n\nc 😀 d"])
+def test_every_string_in_a_text_is_found_at_the_token_that_completes_it(family, text):
+    decoder, tokens = Decoder(family), family.processor.tokenizer.encode(text, add_special_tokens=False)
+    assert family.processor.tokenizer.decode(tokens) == text
+    for start in range(len(text)):
+        for end in range(start + 1, min(start + 4, len(text)) + 1):
+            until = (text[start:end],)
+            first = next(
+                k for k in range(len(tokens)) if until[0] in family.processor.tokenizer.decode(tokens[: k + 1])
+            )
+            ended = [decoder._ended(tokens[: k + 1], GenerationSettings(until=until)) for k in range(len(tokens))]
+            assert ended.index(True) == first
+
+
+def test_no_text_is_decoded_for_tokens_that_complete_no_stop_string(family, prompts, monkeypatch):
+    decoder = Decoder(family)
+    settings = GenerationSettings(until=("\n\n",))
+    assert not decoder._ended([65], settings)
+    monkeypatch.setattr(decoder, "_text", lambda tokens: 1 / 0)
+    assert not decoder._ended([65] * 100, settings)
