@@ -16,7 +16,7 @@ import soundfile
 import torch
 
 from ambi_eval.answers.candidate import Candidate
-from ambi_eval.answers.parser import parse_label
+from ambi_eval.answers.label import read_label
 from ambi_eval.audio import AudioSpan, load_audio
 from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.config.prompts import AUDIO_MARK
@@ -255,7 +255,7 @@ def uses_the_labels(subject: Subject) -> str:
         mass = float(np.exp(subject.likelihoods(path)).sum())
     except AmbiError:
         (pool,) = subject.answers([(QUESTION, path)], SAMPLED, count=8)
-        named = sum(parse_label(str(answer), LABELS).shares is not None for answer in pool)
+        named = sum(read_label(str(answer), LABELS).shares is not None for answer in pool)
         seen, few = f"{named} of 8 answers name one of {', '.join(LABELS)}", named < least_share * len(pool)
     else:
         seen, few = f"the {len(LABELS)} labels hold {mass:.2g} of the probability", mass < least_mass
