@@ -26,7 +26,7 @@ DESCRIBING = _set(
     firm gentle serious raised hushed doubtful hesitant formal casual plain emotional expressive restrained
     controlled year years man woman human english american british best fitting dominant prevailing underlying
     basic main primary obvious apparent perceived expressed detected prominent pure general actual correct final
-    top my our it's frustrated excited joyful anxious annoyed bored content upset worried nervous
+    top my our it's frustrated excited joyful anxious annoyed bored content upset worried nervous such undoubtedly
     """
 )
 # What a label may describe: "a sad tone".
@@ -34,7 +34,7 @@ NOUNS = _set(
     """
     voice tone speaker speech emotion mood feeling state sound expression delivery manner way man woman person male
     female girl boy lady guy individual affect sentiment sounding one intonation attitude label category recording
-    clip audio option answer utterance prosody demeanor vibe
+    clip audio option answer utterance prosody demeanor vibe quality
     """
 )
 SUBJECTS = _set(
@@ -60,7 +60,7 @@ JUDGING = _set(
     """
     hear heard sense detect detected say choose chose pick picked go going vote label classify guess perceive call
     describe select answer conclude assign rate judge identify notice recognize recognise categorize lean settle
-    opt hearing picking name goes
+    opt hearing picking name goes leaning
     """
 )
 GLUE = _set(
@@ -70,7 +70,7 @@ GLUE = _set(
     so ok okay yes sure well here here's there there's is it's he's she's that's opinion view ear ears answer hmm
     finally conclusion sense hint expressed conveyed spoken behind being most likely better majority all several
     listener listener's rater you at end first glance using terms any closest matches match fits fit best
-    described heard speaking talking emotional
+    described heard speaking talking emotional toward towards
     """
 )
 KNOWN = DESCRIBING | NOUNS | SUBJECTS | VERBS | JUDGING | GLUE
@@ -99,6 +99,8 @@ BEFORE_TO = _set(
     "seem seems appear appears described considered perceived inclined listening going closest points lean"
     " according due"
 )
+# What the one who answers says of itself.
+OWN_VOICE = frozenset(("my", noun) for noun in ("voice", "tone", "mood", "feeling", "feelings", "emotions", "speech"))
 MODALS = _set("would should will must i'd i'll he'd she'd it'd 'd 'll")
 ANSWERS = _set("answer choice guess vote label emotion pick prediction")
 CONCLUDING_VERBS = JUDGING | {"think", "believe", "guess"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -362,8 +363,11 @@ def _is_statement(before: list[str]) -> bool:
     """Whether the words before a label state it of the speaker, or as what the one who answers hears."""
     if not all(word in grammar.KNOWN or not word.isascii() for word in before):
         return False
-    if any(word == "to" and not (i and before[i - 1] in grammar.BEFORE_TO) for i, word in enumerate(before)):
+    if before[-1:] == ["me"] or not grammar.OWN_VOICE.isdisjoint(itertools.pairwise(before)):
         return False
+    for word, previous, following in zip(before, ["", *before], [*before[1:], ""], strict=False):
+        if word == "to" and previous not in grammar.BEFORE_TO and following not in ("me", "my"):
+            return False
     subject = max((i for i, word in enumerate(before) if word in grammar.PERSON), default=-1)
     verbs = grammar.VERBS | grammar.CONCLUDING_VERBS
     if not grammar.MODALS.isdisjoint(before) and (grammar.CONCLUDING_VERBS | grammar.ANSWERS).isdisjoint(before):
@@ -384,4 +388,4 @@ def _may_follow(after: list[str], *, stated: bool) -> bool:
         return rest[1:2] in (["guess"], ["think"], ["believe"], ["suppose"], ["would"])
     if rest[0] == "to":
         return rest[1:2] in (["me"], ["my"])
-    return rest[0] in grammar.TAILS or (stated and rest[0] in ("that", "about"))
+    return rest[0] in grammar.TAILS or (stated and rest[0] == "about")

@@ -151,6 +151,7 @@ _PLAIN = str.maketrans(
         **dict.fromkeys(map(ord, "、،"), ", "),
         **dict.fromkeys(map(ord, "؛"), ": "),
         **dict.fromkeys(map(ord, "。"), ". "),
+        **dict.fromkeys(map(ord, "✗✘❌✖"), " not "),
         **dict.fromkeys(map(ord, "\r\u200b\u200d\ufeff\ufe0f"), ""),
     }
 )  # fmt: skip
@@ -184,6 +185,7 @@ _HTML = (
     (re.compile(r"<([a-z][\w ]*)>"), r"\1: "),
 )
 _FENCE = re.compile(r"(?:```|~~~)[a-z0-9]*")
+_STRUCK = re.compile(r"~~[^~\n]*~~|\[ \][^\n]*")
 _MARKUP = str.maketrans("_", " ", "*`")
 
 
@@ -228,4 +230,6 @@ def said(text: str) -> str | None:
         text = _COMMENT.sub(" ", text)
     if "```" in text or "~~~" in text:
         text = _FENCE.sub("\n", text)
+    if "~~" in text or "[ ]" in text:
+        text = _STRUCK.sub("", text)
     return text.translate(_MARKUP)

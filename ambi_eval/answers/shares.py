@@ -246,7 +246,7 @@ _TOKEN = (
     r"(?P<item>\b\d{{1,2}}[.)](?=\s+\W*{label}))"
     r"|(?P<label>{label})"
     r"|(?P<time>\b\d+:\d\d\b)"
-    rf"|(?P<range>{_DIGITS} ?%? ?(?:-|to|±|\+/-) ?{_DIGITS} ?%?|(?<![-=])[<>≤≥±] ?{_DIGITS} ?%?"
+    rf"|(?P<range>{_DIGITS} ?%? ?(?:-|to|or|±|\+/-) ?{_DIGITS} ?%?|(?<![-=])[<>≤≥±] ?{_DIGITS} ?%?"
     rf"|\b(?:at least|at most|more than|less than|under|over|below|above|up to|between) (?:half|an?\b|{_DIGITS}) ?%?)"
     r"|(?P<counted>\b(?:speaker|listener|rater|clip|segment|part|option|person|sentence|rank|top|19|20)"
     r"[ #]*\d{{1,2}}\b)"
@@ -362,6 +362,8 @@ def _of_prose(plain: str, words: Lexicon) -> Answer:
         chosen = main[-1]
     if grammar.UNHEARD.search(plain):
         return Answer(None, "refused")
+    if len(chosen.stated.numbers) == 1 and read_prose(_PERCENT.sub(" ", plain), words).shares is None:
+        return Answer(None, "not_asserted")  # "I'd be 100% happy to help"
     total = chosen.stated.total
     unread = unread and not all(abs(number - total) < 1e-9 for number in found.unread if number > 0)
     unread |= _OTHER_SCALE.search(plain) is not None
@@ -384,6 +386,7 @@ def _lists(plain: str, words: Lexicon) -> _List:
 _ITEM = re.compile(r"^[ \t>#-]*\(?(?:\d{1,2}|[a-z])[.)]\s+")
 _SENTENCES = re.compile(r"(?<=[.!?;])\s+(?=\D)")
 _DOTS = re.compile(r"\.{2,}")
+_PERCENT = re.compile(r"\b\d+(?:\.\d+)? ?(?:%|percent\b)?")
 _OTHER_SCALE = re.compile(r"\b(?:logits?|log|odds|z-scores?|rank\w*|ratings?|intensit\w+|scale|stars?)\b")
 _MIXED = re.compile(
     r"\b(?:mostly|mainly|largely|primarily|predominantly|partly|partially|somewhat|most|majority|mix\w*|blend|some|hint)\b"

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from support.answer_cases import LABELS, NAMED, NO_LABEL, NOT_READ, REFUSALS, SHARES
+from support.answer_cases import LABELS, NAMED, NO_LABEL, NOT_READ, OTHER_LABELS, REFUSALS, SHARES
 
 from ambi_eval.answers.label import read_label
 from ambi_eval.answers.lexicon import Answer
@@ -44,6 +44,11 @@ def test_a_label_is_read_where_it_is_asserted(kind, case):
 @pytest.mark.parametrize(("kind", "text"), cases(NO_LABEL))
 def test_a_label_is_not_read_where_it_is_not_asserted(kind, text):
     assert read_label(text, LABELS).shares is None, kind
+
+
+@pytest.mark.parametrize(("readout", "labels", "text", "expected"), OTHER_LABELS)
+def test_other_labels_are_read_alike(readout, labels, text, expected):
+    assert agrees(READERS[readout](text, labels), expected, labels)
 
 
 @pytest.mark.parametrize("readout", READERS)
