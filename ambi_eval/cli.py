@@ -62,9 +62,6 @@ Edges = Annotated[
     list[float] | None,
     typer.Option("--edge", help="Edge between two bins of ambiguity, in bits; once for each. By default tertiles."),
 ]
-BinOnHalf = Annotated[
-    bool, typer.Option("--bin-on-half", help="Make the bins from one half of each panel, score against the other half.")
-]
 Metadata = Annotated[
     str,
     typer.Option("--metadata", help="As for lm_eval, a part of the corpus: split=test1, session=5, fold=NAME.PART."),
@@ -90,21 +87,19 @@ def baselines(
     metadata: Metadata = "",
     as_json: Json = False,
     edges: Edges = None,
-    bin_on_half: BinOnHalf = False,
     acoustic: Acoustic = True,
 ) -> None:
     """Show what scores on a corpus are read against: trivial predictors and human references."""
     from ambi_eval.analysis import tables
-    from ambi_eval.analysis.ambiguity import ambiguity_bins
+    from ambi_eval.analysis.ambiguity import bin_clips
     from ambi_eval.analysis.references.baselines import baselines
     from ambi_eval.config.load import load_corpus
-    from ambi_eval.corpora.other_votes import halve_panels, target_votes
+    from ambi_eval.corpora.other_votes import target_votes
 
     settings = load_corpus(corpus, metadata)
     selection = target_votes(settings)
-    selection, bin_votes, note = halve_panels(selection) if bin_on_half else (selection, selection.votes, None)
-    result = baselines(selection, settings, ambiguity_bins(bin_votes, edges), acoustic=acoustic)
-    result.notes[:0] = selection.warnings + ([note] if note else [])
+    result = baselines(selection, settings, bin_clips(selection, edges), acoustic=acoustic)
+    result.notes[:0] = selection.warnings
     if as_json:
         _print_json({"corpus": settings.clips_name, **tables.baselines_json(result)})
     else:
@@ -130,30 +125,27 @@ def score(
     metadata: Metadata = "",
     as_json: Json = False,
     edges: Edges = None,
-    bin_on_half: BinOnHalf = False,
     acoustic: Acoustic = True,
 ) -> None:
     """Score a file of predictions, with the references beside it."""
     from ambi_eval.analysis import tables
     from ambi_eval.analysis.systems import score_file
     from ambi_eval.config.load import load_corpus
-    from ambi_eval.corpora.other_votes import halve_panels, target_votes
+    from ambi_eval.corpora.other_votes import target_votes
     from ambi_eval.report import verdict
 
     settings = load_corpus(corpus, metadata)
     selection = target_votes(settings, against)
-    selection, bin_votes, note = halve_panels(selection) if bin_on_half else (selection, selection.votes, None)
     system = score_file(
         predictions,
         selection,
         settings,
         edges=edges,
-        bin_votes=bin_votes,
         allow_partial=allow_partial,
         smooth=smooth is not None,
         acoustic=acoustic,
     )
-    system.notes[:0] = selection.warnings + ([note] if note else [])
+    system.notes[:0] = selection.warnings
     if as_json:
         _print_json({"corpus": settings.clips_name, "against": against, **tables.system_json(system)})
     else:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ambi_eval.corpora.selection import Selection
 from ambi_eval.errors import AmbiError
-from ambi_eval.votes import TIE_TOLERANCE, entropy_bits, shares
+from ambi_eval.votes import TIE_TOLERANCE, Panel, entropy_bits, shares
 
 # A value of entropy that more than this share of the clips have makes tertiles impossible: bins are then values.
 CROWDED = 1 / 3
 # A value that fewer clips than this share have is no bin of its own.
 RARE = 0.05
+# The least number of raters whose votes have an entropy, and of those who then judge: half of them may predict.
+FEWEST_BINNING, FEWEST_JUDGING = 2, 2
+# Bins are made from raters who judge nothing where at least this share of the clips have enough raters.
+ENOUGH_CLIPS = 0.75
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +41,62 @@ class Bin:
     def name(self) -> str:
         """The range of entropy, as tables show it."""
         return f"{self.low:.2f}-{self.high:.2f} bits" if self.high - self.low >= 0.005 else f"{self.low:.2f} bits"
+
+
+@dataclass(frozen=True, eq=False)
+class Binned:
+    """Clips in bins of rising ambiguity, with the votes that judge predictions in these bins.
+
+    Attributes:
+        bins: The bins, the least ambiguous first. Their members are numbered as the clips of `judged`.
+        judged: The clips in bins, each with the raters who judge.
+        numbers: The number of each of these clips in the whole selection, shape (clips,).
+        note: Who made the bins, in one sentence.
+    """
+
+    bins: list[Bin]
+    judged: Selection
+    numbers: NDArray[np.intp]
+    note: str
+
+
+def bin_clips(selection: Selection, edges: Sequence[float] | None = None) -> Binned:
+    """Return the clips in bins made by raters who judge nothing, where the panels are large enough.
+
+    Bins of the very votes that judge turn conclusions round. A panel that agrees by luck lies in the low bin, where a
+    prediction of the other raters' disagreement then looks wrong; on CREMA-D the prior beats people in the most
+    ambiguous bin that way, and loses against them in a bin made by others. So a third of each panel (two raters at
+    least) makes the bins, drawn without replacement, the same in every run, and the other raters judge. Where fewer
+    than three in four clips have four known raters, all votes do both, and the note says so.
+
+    Args:
+        selection: The clips.
+        edges: As for `ambiguity_bins`.
+
+    Raises:
+        AmbiError: As `ambiguity_bins`.
+    """
+    least = FEWEST_BINNING + FEWEST_JUDGING
+    panels = {number: panel for number, panel in enumerate(selection.panels) if panel and panel.size >= least}
+    if len(panels) < ENOUGH_CLIPS * len(selection.panels):
+        note = f"bins: made of the same votes that judge, since most clips have fewer than {least} known raters"
+        return Binned(ambiguity_bins(selection.votes, edges), selection, np.arange(len(selection.panels)), note)
+    rng = np.random.default_rng(0)
+    binning, judges = [], []
+    for panel in panels.values():
+        hands = rng.multivariate_hypergeometric(panel.raters, max(FEWEST_BINNING, panel.size // 3))
+        binning.append(panel.votes(hands))
+        judges.append(Panel(panel.ballots, tuple((np.array(panel.raters) - hands).tolist())))
+    numbers = np.array(list(panels))
+    votes = np.array([panel.votes(panel.raters) for panel in judges])
+    left_out = len(selection.panels) - len(panels)
+    return Binned(
+        bins=ambiguity_bins(binning, edges),
+        judged=replace(selection.at(numbers), votes=votes, panels=judges),
+        numbers=numbers,
+        note="bins: made by a third of each clip's raters, judged by the others"
+        + (f"; {left_out:,} clips with fewer than {least} known raters are in no bin" if left_out else ""),
+    )
 
 
 def ambiguity_bins(votes: ArrayLike, edges: Sequence[float] | None = None) -> list[Bin]:

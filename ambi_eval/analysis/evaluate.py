@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ambi_eval.analysis import estimate
+from ambi_eval.analysis.ambiguity import Binned
 from ambi_eval.analysis.estimate import Estimate
-from ambi_eval.analysis.references.panels import Trials
+from ambi_eval.analysis.references.panels import Trials, certain
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.metrics import METRICS, Metric
 
@@ -75,6 +76,22 @@ class Scorer:
                 scores[WORTH] = estimate.reciprocal(estimate.of_ratio(error, one_rater, clusters))
             everything.append(scores)
         return everything
+
+
+class SystemScorer:
+    """Scores the predictions of systems over all clips, and in bins of ambiguity."""
+
+    def __init__(self, selection: Selection, binned: Binned, metrics: Collection[str] = METRICS.keys()) -> None:
+        """Take the clips, the same in bins, and the names of the metrics."""
+        self.everywhere, self.all_votes = Scorer(selection, metrics=metrics), certain(selection)
+        self.in_bins = Scorer(binned.judged, [b.members for b in binned.bins], metrics)
+        self.judges, self.numbers = certain(binned.judged), binned.numbers
+
+    def score(self, p: Array) -> tuple[Scores, list[Scores]]:
+        """Return the scores of predictions, shape (clips, labels), over all clips and in each bin."""
+        (overall,) = self.everywhere.score(self.all_votes, p)
+        _, *of_bins = self.in_bins.score(self.judges, p[self.numbers])
+        return overall, of_bins
 
 
 def _of_set(metric: Metric, draws: Sequence[tuple[Array, Array]], clusters: Sequence[str]) -> Estimate:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ambi_eval.analysis import estimate
 from ambi_eval.analysis.estimate import Estimate
+from ambi_eval.corpora.selection import Selection
 from ambi_eval.metrics import METRICS
 from ambi_eval.votes import shares
 
@@ -28,7 +29,8 @@ class Curve:
     """A score against the pool size N.
 
     Attributes:
-        people: What the histogram of N draws from the shares of a clip's own raters would score, by N.
+        people: A perfect model's curve, by N: what the histogram of N draws from the shares of a clip's own raters
+            would score against new panels of such raters.
         prior: What the histogram of N draws from the mean of all clips' shares would score, by N.
         pipelines: What pools of N answers score, by pipeline and N.
         extrapolated: By pipeline, what its score tends to as N grows; pipelines that are no mean have none.
@@ -75,27 +77,22 @@ def _estimate(values: Mapping[str, float | None]) -> Estimate:
 
 
 def scaling_curve(
-    scores: Mapping[str, Mapping[int, Array]],
-    metric: str,
-    votes: Array,
-    clusters: Sequence[str],
-    *,
-    means: Collection[str],
+    scores: Mapping[str, Mapping[int, Array]], metric: str, selection: Selection, *, means: Collection[str]
 ) -> Curve:
     """Return the curve of one metric.
 
     Args:
         scores: By pipeline and pool size N, the score of each clip, shape (clips,).
         metric: `jsd_bits` or `bc`.
-        votes: Votes, shape (clips, labels).
-        clusters: Whom each clip depends on.
+        selection: The clips.
         means: The pipelines that tend to a limit smoothly: means of answers that are drawn independently.
     """
-    bounds = METRICS[metric].bounds(votes.shape[1])
+    human, clusters = shares(selection.votes), selection.clusters
+    bounds = METRICS[metric].bounds(human.shape[1])
     sizes = sorted({size for of_pipeline in scores.values() for size in of_pipeline})
     return Curve(
-        people=sampler_curve(shares(votes), votes, metric, sizes, clusters),
-        prior=sampler_curve(shares(votes).mean(axis=0), votes, metric, sizes, clusters),
+        people=sampler_curve(human, selection, metric, sizes, new_panels=True),
+        prior=sampler_curve(human.mean(axis=0), selection, metric, sizes),
         pipelines={
             name: {size: estimate.of_mean(of_pipeline[size], clusters, bounds) for size in sorted(of_pipeline)}
             for name, of_pipeline in scores.items()
@@ -105,29 +102,46 @@ def scaling_curve(
 
 
 def sampler_curve(
-    p: ArrayLike, votes: Array, metric: str, sizes: Sequence[int], clusters: Sequence[str]
+    p: ArrayLike, selection: Selection, metric: str, sizes: Sequence[int], *, new_panels: bool = False
 ) -> dict[int, Estimate]:
     """Return what the histogram of N draws from a distribution would score.
 
     Whatever `p` is, the curve gets better with N, because the histogram gets finer. A model's curve shows more than
-    that only where it differs in shape. Drawn from the raters' own shares it is a perfect model's curve, and ends near
-    the best score there is; drawn from the prior, it is the curve of a model that does not listen.
+    that only where it differs in shape. Drawn from the raters' own shares and judged by new panels, it is the curve of
+    a perfect model, and tends to the sampling floor (`perfect_model`). Drawn from the prior, it is the curve of a model
+    that does not listen.
 
     Args:
         p: Distribution to draw from, shape (labels,) or (clips, labels).
-        votes: Votes, shape (clips, labels).
+        selection: The clips.
         metric: Name of a metric that single clips have.
         sizes: Pool sizes N.
-        clusters: Whom each clip depends on.
+        new_panels: Whether panels of the same size, drawn from each clip's own raters, judge in place of the votes, so
+            that the votes that were drawn from do not judge. Clips whose raters are not known are then left out.
     """
+    votes = selection.votes
     p = np.broadcast_to(shares(p), votes.shape)
     draws = min(DRAWS, max(1, MOST_POOLS // len(votes)))
+    per_clip, bounds = METRICS[metric].per_clip, METRICS[metric].bounds(votes.shape[1])
     points = {}
     for size in sizes:
-        drawn = np.random.default_rng(estimate.SEED).multinomial(size, p, size=(draws, len(votes)))
-        scores = np.asarray(METRICS[metric].per_clip(shares(drawn), votes))
-        points[size] = estimate.of_mean(scores.mean(axis=0), clusters, METRICS[metric].bounds(votes.shape[1]))
+        rng = np.random.default_rng(estimate.SEED)
+        drawn = shares(rng.multinomial(size, p, size=(draws, len(votes))))
+        judges = _new_panels(selection, draws, rng) if new_panels else np.broadcast_to(votes, drawn.shape)
+        known = ~np.isnan(judges[0]).any(axis=1)
+        scores = np.full(len(votes), np.nan)
+        scores[known] = np.mean(np.asarray(per_clip(drawn[:, known], judges[:, known])), axis=0)
+        points[size] = estimate.of_mean(scores, selection.clusters, bounds)
     return points
+
+
+def _new_panels(selection: Selection, draws: int, rng: np.random.Generator) -> Array:
+    """Return the votes of new panels drawn from each clip's raters, shape (draws, clips, labels); NaN where unknown."""
+    judges = np.full((draws, *selection.votes.shape), np.nan)
+    for clip, panel in enumerate(selection.panels):
+        if panel is not None:
+            judges[:, clip] = panel.votes(rng.multinomial(panel.size, shares(panel.raters), size=draws))
+    return judges
 
 
 def extrapolate(scores: Mapping[int, Array], clusters: Sequence[str], bounds: tuple[float, float]) -> Estimate:

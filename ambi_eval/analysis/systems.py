@@ -6,15 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ambi_eval.analysis.ambiguity import ambiguity_bins
-from ambi_eval.analysis.evaluate import Scorer, Scores
+from ambi_eval.analysis.ambiguity import bin_clips
+from ambi_eval.analysis.evaluate import Scores, SystemScorer
 from ambi_eval.analysis.predictions import read_predictions
 from ambi_eval.analysis.references.baselines import Baselines, baselines
 from ambi_eval.analysis.references.held_out import HeldOut, HeldOutRaters
-from ambi_eval.analysis.references.panels import certain
 from ambi_eval.analysis.references.smoothing import smooth_towards_prior
 from ambi_eval.config.task_settings import CorpusSettings
 from ambi_eval.corpora.selection import Selection
@@ -46,7 +42,6 @@ def score_file(
     settings: CorpusSettings,
     *,
     edges: Sequence[float] | None = None,
-    bin_votes: NDArray[np.float64] | None = None,
     allow_partial: bool = False,
     smooth: bool = False,
     acoustic: bool = True,
@@ -58,7 +53,6 @@ def score_file(
         selection: The clips of the corpus, with the votes to score against.
         settings: Those that selected them.
         edges: Edges of the bins of ambiguity, as `ambiguity_bins` takes them.
-        bin_votes: Votes to make the bins from, shape (clips, labels), where these are others than those scored against.
         allow_partial: Whether to score what is there if clips are missing or unknown.
         smooth: Whether to fit a temperature and shrink towards the prior first, on other speakers.
         acoustic: Whether to listen to the clips for the acoustic reference.
@@ -72,7 +66,7 @@ def score_file(
     if smooth:
         p, note = smooth_towards_prior(p, here.votes, here.clusters)
         notes.append(note)
-    bins = ambiguity_bins(here.votes if bin_votes is None else bin_votes[clips], edges)
-    overall, *binned = Scorer(here, [b.members for b in bins]).score(certain(here), p)
-    held_out = HeldOutRaters(here).judge(p, "jsd_bits", bins)
-    return SystemScores(overall, binned, baselines(here, settings, bins, acoustic=acoustic), held_out, notes)
+    binned = bin_clips(here, edges)
+    overall, of_bins = SystemScorer(here, binned).score(p)
+    held_out = HeldOutRaters(here, binned).judge(p, "jsd_bits")
+    return SystemScores(overall, of_bins, baselines(here, settings, binned, acoustic=acoustic), held_out, notes)

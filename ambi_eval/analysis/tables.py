@@ -60,7 +60,8 @@ def tables(title: str, baselines: Baselines, system: SystemScores | None = None)
     for name, scores in baselines.overall.items():
         if name != NOT_SHOWN:
             overall.add_row(name, str(baselines.counts[name]), *(_cell(scores[column]) for column in COLUMNS))
-            by_bin.add_row(name, *(_cell(scores[name][BIN_COLUMN]) for scores in baselines.binned))
+            if all(name in scores for scores in baselines.binned):
+                by_bin.add_row(name, *(_cell(scores[name][BIN_COLUMN]) for scores in baselines.binned))
     facts = [
         f"Krippendorff's alpha {_short(baselines.krippendorff_alpha)}; best reachable accuracy "
         f"{_short(baselines.best_reachable_accuracy)}; always '{baselines.most_frequent_label}' has the accuracy "

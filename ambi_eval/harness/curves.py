@@ -11,6 +11,7 @@ import numpy as np
 from ambi_eval.analysis.scaling import scaling_curve
 from ambi_eval.answers.score import CURVE_METRICS, CURVE_SIZES
 from ambi_eval.config.task_settings import TaskSettings
+from ambi_eval.corpora.selection import Selection
 from ambi_eval.harness.aggregation import BY_CLIP, ClipScore
 
 Aggregation = Callable[[Sequence[ClipScore]], float | str]
@@ -45,8 +46,12 @@ class CurveScores:
         self.kept.setdefault(name, []).append(scores)
         return function(scores)
 
-    def curves(self) -> dict[str, Any] | None:
-        """Return the curves by metric, as JSON takes them; None before the harness has aggregated every pipeline."""
+    def curves(self, selection: Selection) -> dict[str, Any] | None:
+        """Return the curves by metric, as JSON takes them; None before the harness has aggregated every pipeline.
+
+        Args:
+            selection: The clips of the task; those that were asked about are among them.
+        """
         pipelines = [pipeline["name"] for pipeline in self.settings.filter_list]
         if {len(scores) for scores in self.kept.values()} != {len(pipelines)}:
             return None
@@ -55,8 +60,8 @@ class CurveScores:
         # The clips in the order of their ids, as in the overall scores: the order of processes must not move a digit.
         first = next(iter(self.kept.values()))[0]
         order = sorted(range(len(first)), key=lambda number: BY_CLIP(first[number]))
-        results = [first[number].result for number in order]
-        votes, clusters = np.array([each.votes for each in results]), [each.cluster for each in results]
+        rows = {clip.id: row for row, clip in enumerate(selection.clips)}
+        asked = selection.at([rows[first[number].result.clip] for number in order])
         curves = {}
         for metric, points in self.points.items():
             # The harness aggregates pipeline by pipeline, in their order.
@@ -64,5 +69,5 @@ class CurveScores:
                 name: {n: np.array(self.kept[point][number], float)[order] for n, point in points.items()}
                 for number, name in enumerate(pipelines)
             }
-            curves[metric] = scaling_curve(scores, metric, votes, clusters, means=means).to_json()
+            curves[metric] = scaling_curve(scores, metric, asked, means=means).to_json()
         return curves

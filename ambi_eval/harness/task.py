@@ -288,7 +288,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
             "left_out": dict(self.selection.left_out),
             "warnings": self.warnings,
         }
-        curves = self.curve_scores.curves()
+        curves = self.curve_scores.curves(self.selection)
         return {**super().dump_config(), **for_results(self.settings), **asked, **({"curve": curves} if curves else {})}
 
 

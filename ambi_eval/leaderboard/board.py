@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ambi_eval.analysis import estimate as intervals
-from ambi_eval.analysis.ambiguity import Bin, ambiguity_bins
+from ambi_eval.analysis.ambiguity import Binned, bin_clips
 from ambi_eval.analysis.estimate import UNDEFINED, Estimate
-from ambi_eval.analysis.evaluate import Scorer
+from ambi_eval.analysis.evaluate import Scorer, SystemScorer
 from ambi_eval.analysis.references.baselines import REFERENCES, baselines
 from ambi_eval.analysis.references.panels import certain
 from ambi_eval.config.task_settings import TaskSettings
@@ -183,7 +183,8 @@ def _board(corpus: str, entries: Sequence[_Entry]) -> Board:
     # A transcript that a clip lacks, say, leaves out the clip: what was asked about most clips makes the board.
     scored = [selection for entry in entries if (selection := entry.selection)]
     selection = max(scored, key=lambda each: len(each.clips), default=None)
-    bins = ambiguity_bins(selection.votes) if selection else []
+    binned = bin_clips(selection) if selection else None
+    scorer = SystemScorer(selection, binned, SHOWN) if selection and binned else None
     rows: list[RankedSystem] = []
     errors: dict[int, Array] = {}
     for entry in entries:
@@ -192,13 +193,12 @@ def _board(corpus: str, entries: Sequence[_Entry]) -> Board:
                 rows.append(_row(entry, pipeline, _claimed(entry.verdict.claims[entry.task][pipeline]), []))
                 continue
             p, own = entry.findings.pipelines[pipeline].p, entry.selection
-            if own is None or selection is None:
+            if own is None or selection is None or scorer is None:
                 raise RuntimeError(f"{entry.task} has scores without votes")
             whole = len(own.clips) == len(selection.clips)
-            scorer = Scorer(own, [b.members for b in bins] if whole else [], SHOWN)
-            scores, *binned = scorer.score(certain(own), p)
+            scores, of_bins = scorer.score(p) if whole else (Scorer(own, metrics=SHOWN).score(certain(own), p)[0], [])
             scores[INVALID] = intervals.of_mean(np.isnan(p).any(axis=1).astype(float), own.clusters, (0, 1))
-            rows.append(_row(entry, pipeline, scores, [of_bin[HEADLINE] for of_bin in binned]))
+            rows.append(_row(entry, pipeline, scores, [of_bin[HEADLINE] for of_bin in of_bins]))
             if whole and rows[-1].control == "none":
                 errors[len(rows) - 1] = np.asarray(METRICS[HEADLINE].per_clip(p, own.votes))
     if selection and errors:
@@ -214,8 +214,8 @@ def _board(corpus: str, entries: Sequence[_Entry]) -> Board:
         clips=len(selection.clips) if selection else 0,
         clusters=len(set(selection.clusters)) if selection else 0,
         cluster=settings.cluster,
-        bins=[BinFacts(b.name, b.low, b.high, int(b.members.sum())) for b in bins],
-        references=_references(selection, settings, bins),
+        bins=[BinFacts(b.name, b.low, b.high, int(b.members.sum())) for b in (binned.bins if binned else [])],
+        references=_references(selection, settings, binned),
         systems=[row for row in rows if row.control == "none"],
         controls=[row for row in rows if row.control != "none"],
     )
@@ -253,8 +253,8 @@ def _frontier(rows: Sequence[RankedSystem]) -> list[bool]:
     ]
 
 
-def _references(selection: Selection | None, settings: TaskSettings, bins: Sequence[Bin]) -> list[BoardReference]:
-    found = baselines(selection, settings, bins, acoustic=False) if selection else None
+def _references(selection: Selection | None, settings: TaskSettings, binned: Binned | None) -> list[BoardReference]:
+    found = baselines(selection, settings, binned, acoustic=False) if selection and binned else None
     nothing = dict.fromkeys(SHOWN, UNDEFINED)
     return [
         BoardReference(

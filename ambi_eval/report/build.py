@@ -16,7 +16,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from ambi_eval.analysis.ambiguity import Bin, ambiguity_bins
+from ambi_eval.analysis.ambiguity import Binned, bin_clips
 from ambi_eval.analysis.discrimination import human_two_alternatives, two_alternatives
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.analysis.predictions import read_predictions
@@ -160,11 +160,11 @@ def _time(timestamp: float) -> str:
 def _section(asked: Sequence[Asked]) -> Section:
     task = asked[0].task
     selection, settings, votes = task.selection, task.settings, task.votes
-    bins = ambiguity_bins(votes)
+    binned = bin_clips(selection)
     raters = votes.sum(axis=1)
-    references, notes = _references(selection, settings, bins)
+    references, notes = _references(selection, settings, binned)
     distinct = without_copies(variants(asked))
-    real, controls = systems(distinct, bins)
+    real, controls = systems(distinct, binned)
     left_out = dict(task.left_out)
     if len(votes) < task.clips_of_task:
         left_out["not asked in this run"] = task.clips_of_task - len(votes)
@@ -180,7 +180,7 @@ def _section(asked: Sequence[Asked]) -> Section:
         ambiguity=float(entropy_bits(shares(votes)).mean()),
         krippendorff_alpha=krippendorff_alpha(selection.panels),
         best_accuracy=float(majority(votes).max(axis=1).mean()),
-        bins=[BinFacts(b.name, b.low, b.high, int(b.members.sum())) for b in bins],
+        bins=[BinFacts(b.name, b.low, b.high, int(b.members.sum())) for b in binned.bins],
         references=references,
         samplers=_samplers([curves_of(one.task) for one in asked]),
         systems=real,
@@ -216,10 +216,8 @@ def _samplers(curves: Sequence[Mapping[str, Curve]]) -> dict[str, dict[str, dict
     return samplers
 
 
-def _references(
-    selection: Selection, settings: TaskSettings, bins: Sequence[Bin]
-) -> tuple[dict[str, Reference], list[str]]:
-    found = baselines(selection, settings, bins, acoustic=False)
+def _references(selection: Selection, settings: TaskSettings, binned: Binned) -> tuple[dict[str, Reference], list[str]]:
+    found = baselines(selection, settings, binned, acoustic=False)
     prior = np.broadcast_to(shares(selection.votes).mean(axis=0), selection.votes.shape)
     choices = {name: human_two_alternatives(selection, who) for name, who in HUMAN_REFERENCES.items()}
     constant = two_alternatives(prior, selection.votes, selection.clips, selection.clusters)
@@ -232,10 +230,10 @@ def _references(
                 description=REFERENCES[name],
                 clips=found.counts[name],
                 scores=found.overall[name],
-                binned=[scores[name] for scores in found.binned],
+                binned=[scores[name] for scores in found.binned if name in scores],
                 two_alternatives=choice.score if choice else None,
             )
-    return references, [note for note in found.notes if note.startswith((*SHOWN_REFERENCES, "sq_debiased"))]
+    return references, [note for note in found.notes if note.startswith((*SHOWN_REFERENCES, "sq_debiased", "bins"))]
 
 
 def _shown(section: Section, given: Sequence[Variant]) -> list[ShownClip]:

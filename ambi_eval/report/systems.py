@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ambi_eval.analysis import estimate as intervals
-from ambi_eval.analysis.ambiguity import Bin
+from ambi_eval.analysis.ambiguity import Binned, ambiguity_bins
 from ambi_eval.analysis.discrimination import two_alternatives
-from ambi_eval.analysis.evaluate import Scorer
+from ambi_eval.analysis.evaluate import SystemScorer
 from ambi_eval.analysis.references.held_out import HeldOutRaters
-from ambi_eval.analysis.references.panels import certain
 from ambi_eval.analysis.reliability import ambiguity_auroc, reliability_curve
 from ambi_eval.analysis.scaling import Curve
 from ambi_eval.analysis.significance import compare, compare_all_pairs
@@ -159,16 +158,17 @@ def _alike(a: Variant, b: Variant) -> bool:
     return bool(np.mean(np.asarray(per_clip(p[~invalid], q[~invalid]))) < ALIKE_BITS)
 
 
-def systems(given: Sequence[Variant], bins: Sequence[Bin]) -> tuple[list[System], list[System]]:
+def systems(given: Sequence[Variant], binned: Binned) -> tuple[list[System], list[System]]:
     """Return the systems and the controls among some variants, the best first, with a progress bar."""
     selection = given[0].members[0][0].task.selection
-    scorer = Scorer(selection, [b.members for b in bins])
-    held_out = HeldOutRaters(selection)
+    scorer, held_out = SystemScorer(selection, binned), HeldOutRaters(selection, binned)
+    ambiguous = ambiguity_bins(selection.votes)[-1].members
     everything = [asked for variant in given for asked, _ in variant.members]
     found = []
     for variant in tqdm(given, "systems", unit="system", disable=None):
         others = [asked.task for asked in everything if asked.label == variant.label]
-        found.append(_merged(variant, [_system(variant, k, others, scorer, held_out, bins) for k in _seeds(variant)]))
+        of_seeds = [_system(variant, k, others, scorer, held_out, ambiguous) for k in _seeds(variant)]
+        found.append(_merged(variant, of_seeds))
     order = sorted(range(len(given)), key=lambda number: (found[number].scores[HEADLINE].value, number))
     real = [number for number in order if given[number].control == "none"]
     errors = {number: given[number].errors for number in order}
@@ -232,14 +232,14 @@ def _system(
     variant: Variant,
     seed: int,
     others: Sequence[TaskRun],
-    scorer: Scorer,
+    scorer: SystemScorer,
     held_out: HeldOutRaters,
-    bins: Sequence[Bin],
+    ambiguous: NDArray[np.bool_],
 ) -> System:
     (asked, pipeline) = variant.members[seed]
     task = asked.task
     p, votes, clusters = pipeline.p, task.votes, task.selection.clusters
-    overall, *binned = scorer.score(certain(task.selection), p)
+    overall, binned = scorer.score(p)
     prior = np.broadcast_to(shares(votes).mean(axis=0), votes.shape)
     per_clip = METRICS[HEADLINE].per_clip
     above_prior = np.asarray(per_clip(p, votes)) - np.asarray(per_clip(prior, votes))
@@ -263,13 +263,13 @@ def _system(
         failed=task.failed,
         tokens=intervals.of_mean(task.tokens, clusters),
         two_alternatives=two_alternatives(p, votes, task.selection.clips, clusters),
-        held_out=held_out.judge(p, HEADLINE, bins),
+        held_out=held_out.judge(p, HEADLINE),
         curves={metric: c.pipelines[name] for metric, c in curves.items()},
         extrapolated={metric: c.extrapolated[name] for metric, c in curves.items() if name in c.extrapolated},
         asymptote=next((f"{asked.label}: {found}" for found in asymptotes(task, pipeline, others)), None),
         confusion=expected_confusion(p, votes).tolist(),
         reliability=reliability_curve(p, votes, clusters),
-        ambiguity_auroc=ambiguity_auroc(p, bins[-1].members, clusters),
+        ambiguity_auroc=ambiguity_auroc(p, ambiguous, clusters),
         subgroups=subgroups(above_prior, task.selection),
         diagnostics={
             name: intervals.of_mean(values, clusters)

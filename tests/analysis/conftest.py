@@ -2,7 +2,7 @@
 
 import pytest
 
-from ambi_eval.analysis.ambiguity import ambiguity_bins
+from ambi_eval.analysis.ambiguity import bin_clips
 from ambi_eval.analysis.references.baselines import baselines
 
 LABELS = ["angry", "happy", "sad"]
@@ -10,4 +10,4 @@ LABELS = ["angry", "happy", "sad"]
 
 @pytest.fixture(scope="session")
 def crema_d_baselines(crema_d_selection, crema_d_config):
-    return baselines(crema_d_selection, crema_d_config, ambiguity_bins(crema_d_selection.votes))
+    return baselines(crema_d_selection, crema_d_config, bin_clips(crema_d_selection))

@@ -5,10 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from support.selections import rated_selection, selection_of
 
-from ambi_eval.analysis.ambiguity import ambiguity_bins
+from ambi_eval.analysis.ambiguity import Binned, ambiguity_bins, bin_clips
+from ambi_eval.analysis.references.held_out import HeldOutRaters
 from ambi_eval.errors import AmbiError
-from ambi_eval.votes import entropy_bits, shares
+from ambi_eval.votes import Panel, entropy_bits, shares
 
 VOTES = arrays(float, st.tuples(st.integers(1, 40), st.just(4)), elements=st.integers(0, 6).map(float))
 
@@ -65,3 +67,52 @@ def test_a_clip_on_an_edge_is_below_it():
 def test_edges_that_cannot_be(edges, message):
     with pytest.raises(AmbiError, match=message):
         ambiguity_bins([[2, 0], [1, 1], [3, 1]], edges=edges)
+
+
+def test_who_makes_the_bins_judges_nothing_and_no_rater_is_lost():
+    votes = np.array([[4.0, 3.0], [1.0, 0.0], [0.0, 6.0], [2.0, 2.0], [3.0, 1.0]])
+    binned = bin_clips(selection_of(votes))
+    assert binned.numbers.tolist() == [0, 2, 3, 4]
+    assert [clip.id for clip in binned.judged.clips] == ["s0", "s2", "s3", "s4"]
+    assert binned.judged.votes.sum(axis=1).tolist() == [5, 4, 2, 2]
+    assert (binned.judged.votes <= votes[binned.numbers]).all()
+    assert [panel.size for panel in binned.judged.panels] == [5, 4, 2, 2]
+    assert binned.note.startswith(
+        "bins: made by a third of each clip's raters, judged by the others; 1 clips with fewer"
+    )
+    assert np.sum([b.members for b in binned.bins], axis=0).tolist() == [1, 1, 1, 1]
+
+
+def test_raters_who_split_their_vote_make_bins_with_whole_ballots():
+    panel = Panel(((0.5, 0.5, 0.0), (0.0, 0.0, 1.0)), (3, 3))
+    binned = bin_clips(rated_selection([panel] * 20))
+    for judges, votes in zip(binned.judged.panels, binned.judged.votes, strict=True):
+        assert judges.size == 4
+        np.testing.assert_allclose(judges.votes(judges.raters), votes)
+
+
+def test_bins_of_other_raters_are_blind_to_the_noise_of_the_target():
+    votes = np.random.default_rng(0).multinomial(9, [0.5, 0.5], size=4000).astype(float)
+    binned = bin_clips(selection_of(votes))
+    own = [entropy_bits(shares(votes[b.members])).mean() for b in ambiguity_bins(votes)]
+    other = [entropy_bits(shares(binned.judged.votes[b.members])).mean() for b in binned.bins]
+    assert max(own) - min(own) > 0.1, "all clips are alike, yet their own votes seem to tell them apart"
+    assert max(other) - min(other) < 0.03
+
+
+@pytest.mark.parametrize("votes", [[[2.0, 1.0], [1.0, 2.0]], [[2.5, 2.5], [4.5, 0.5]]])
+def test_small_panels_and_unknown_raters_make_bins_of_the_votes_that_judge_and_say_so(votes):
+    binned = bin_clips(selection_of(votes))
+    assert binned.judged.votes.tolist() == votes
+    assert "the same votes that judge" in binned.note
+
+
+def test_on_crema_d_people_beat_the_prior_where_others_disagree_most(crema_d_selection):
+    selection = crema_d_selection
+    prior = np.broadcast_to(shares(selection.votes).mean(axis=0), selection.votes.shape)
+    own = Binned(ambiguity_bins(selection.votes), selection, np.arange(len(prior)), "")
+    by_own_votes, by_others = (
+        HeldOutRaters(selection, binned).judge(prior, "jsd_bits")[-1] for binned in (own, bin_clips(selection))
+    )
+    assert by_own_votes.human_minus_prior.low > 0.05
+    assert by_others.human_minus_prior.high < 0

@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.selections import rated_selection, selection_of
 
 from ambi_eval.analysis.estimate import UNDEFINED, of_mean
 from ambi_eval.analysis.scaling import Curve, extrapolate, sampler_curve, scaling_curve
 from ambi_eval.metrics import METRICS
-from ambi_eval.votes import shares
+from ambi_eval.votes import Panel, shares
 
 VOTES = np.array([[3.0, 1, 0], [0, 2, 2], [1, 1, 4]] * 40)
 SPEAKERS = (np.arange(120) // 10).astype(str)
+SELECTION = selection_of(VOTES, SPEAKERS)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
@@ -25,12 +27,12 @@ def test_the_sampler_is_the_expectation_over_all_draws(size):
         draws = list(product(range(3), repeat=size))
         scores = [METRICS["bc"].per_clip(np.bincount(draw, minlength=3) / size, votes) for draw in draws]
         expected.append(np.dot([np.prod(q[list(draw)]) for draw in draws], scores))
-    estimate = sampler_curve(shares(VOTES), VOTES, "bc", [size], SPEAKERS)[size]
+    estimate = sampler_curve(shares(VOTES), SELECTION, "bc", [size])[size]
     assert estimate.value == pytest.approx(np.mean(expected), abs=0.01)
 
 
 def test_one_distribution_for_all_clips_is_a_sampler_too():
-    many = sampler_curve(shares(VOTES).mean(axis=0), VOTES, "jsd_bits", [1000], SPEAKERS)[1000]
+    many = sampler_curve(shares(VOTES).mean(axis=0), SELECTION, "jsd_bits", [1000])[1000]
     constant = np.broadcast_to(shares(VOTES).mean(axis=0), VOTES.shape)
     assert many.value == pytest.approx(METRICS["jsd_bits"].value(constant, VOTES), abs=0.003)
 
@@ -42,7 +44,7 @@ def scores_of(*sizes):
 
 def test_each_pipeline_has_its_points_and_only_a_mean_has_a_limit():
     scores = {"dist": scores_of(7, 1, 5), "vote": scores_of(1, 5, 7)}
-    curve = scaling_curve(scores, "jsd_bits", VOTES, SPEAKERS, means=["dist"])
+    curve = scaling_curve(scores, "jsd_bits", SELECTION, means=["dist"])
     assert list(curve.pipelines["dist"]) == list(curve.people) == list(curve.prior) == [1, 5, 7]
     assert curve.pipelines["vote"][5] == of_mean(scores["vote"][5], SPEAKERS, (0, 1))
     assert list(curve.extrapolated) == ["dist"]
@@ -51,7 +53,7 @@ def test_each_pipeline_has_its_points_and_only_a_mean_has_a_limit():
 
 @pytest.mark.parametrize("clusters", [SPEAKERS, ["one"] * 120], ids=["with interval", "without"])
 def test_a_curve_survives_json(clusters):
-    curve = scaling_curve({"dist": scores_of(1, 2)}, "bc", VOTES, clusters, means=["dist"])
+    curve = scaling_curve({"dist": scores_of(1, 2)}, "bc", selection_of(VOTES, clusters), means=["dist"])
     written = json.loads(json.dumps(curve.to_json(), allow_nan=False))
     assert repr(Curve.from_json(written)) == repr(curve)  # NaN equals nothing, not even itself
 
@@ -93,5 +95,23 @@ def test_sampling_alone_fakes_a_scaling_curve_on_crema_d(crema_d_selection, list
     selection = crema_d_selection
     human = shares(selection.votes)
     p = human if listens else human.mean(axis=0)
-    points = sampler_curve(p, selection.votes, "jsd_bits", list(expected), selection.clusters)
+    points = sampler_curve(p, selection, "jsd_bits", list(expected))
     assert {n: e.value for n, e in points.items()} == pytest.approx(expected, abs=0.003)
+
+
+def test_a_perfect_model_is_judged_by_new_panels_and_tends_to_the_sampling_floor(crema_d_selection, crema_d_baselines):
+    points = sampler_curve(
+        shares(crema_d_selection.votes), crema_d_selection, "jsd_bits", [1, 20, 10_000], new_panels=True
+    )
+    floor = crema_d_baselines.overall["perfect_model"]["jsd_bits"].value
+    assert points[10_000].value == pytest.approx(floor, abs=0.001)
+    assert points[20].value > floor
+    assert points[1].value > sampler_curve(shares(crema_d_selection.votes), crema_d_selection, "jsd_bits", [1])[1].value
+
+
+def test_new_panels_are_drawn_from_ballots_and_clips_of_unknown_raters_left_out():
+    split, unanimous = Panel(((0.5, 0.5),), (3,)), Panel(((1.0, 0.0),), (4,))
+    selection = rated_selection([split, unanimous, unanimous])
+    selection = selection_of(selection.votes, panels=[split, unanimous, None])
+    points = sampler_curve(shares(selection.votes), selection, "bc", [1], new_panels=True)
+    assert points[1].value == pytest.approx((np.sqrt(0.5) + 1) / 2)

@@ -31,7 +31,9 @@ def test_the_votes_themselves_score_the_best_value(own):
     system = score_file(*own)
     assert system.overall["jsd_bits"].value == 0
     assert system.overall["acc"].value == pytest.approx(system.baselines.best_reachable_accuracy)
-    assert [scores["jsd_bits"].value for scores in system.binned] == [0] * len(system.baselines.bins)
+    assert [scores["jsd_bits"].value > 0 for scores in system.binned] == [True] * len(system.baselines.bins), (
+        "in bins a part of the raters judges"
+    )
     assert system.notes == []
 
 

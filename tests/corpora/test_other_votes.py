@@ -1,13 +1,8 @@
-import numpy as np
 import pytest
-from support.selections import selection_of
 
-from ambi_eval.analysis.ambiguity import ambiguity_bins
 from ambi_eval.config.load import load_corpus
-from ambi_eval.corpora.manifest import Clip
-from ambi_eval.corpora.other_votes import halve_panels, target_votes
+from ambi_eval.corpora.other_votes import target_votes
 from ambi_eval.errors import AmbiError
-from ambi_eval.votes import entropy_bits, shares
 
 
 def test_the_corpus_own_votes_are_the_default(own_corpus):
@@ -41,31 +36,3 @@ def test_votes_that_were_not_prepared(tmp_path, monkeypatch, crema_d_config):
     monkeypatch.setenv("AMBI_DATA", str(tmp_path))
     with pytest.raises(AmbiError, match=r"no 'av' votes of crema_d.*prepare crema_d --modality av --source DIR"):
         target_votes(crema_d_config, "av")
-
-
-def test_halved_panels_share_no_vote_and_lose_none():
-    clips = [Clip(id=str(n), votes={}) for n in range(4)]
-    votes = np.array([[4.0, 3.0], [1.0, 0.0], [0.5, 1.5], [0.0, 6.0]])
-    selection = selection_of(votes, clips=clips)
-    halved, binned, note = halve_panels(selection)
-    assert [clip.id for clip in halved.clips] == ["0", "3"]
-    np.testing.assert_array_equal(halved.votes + binned, votes[[0, 3]])
-    assert binned.sum(axis=1).tolist() == [3, 3]
-    assert "2 clips left out" in note
-
-
-def test_bins_of_the_other_half_are_blind_to_the_noise_of_the_target():
-    rng = np.random.default_rng(0)
-    votes = rng.multinomial(8, [0.5, 0.5], size=4000).astype(float)
-    selection = selection_of(votes)
-    halved, binned, _ = halve_panels(selection)
-    own = [entropy_bits(shares(votes[b.members])).mean() for b in ambiguity_bins(votes)]
-    other = [entropy_bits(shares(halved.votes[b.members])).mean() for b in ambiguity_bins(binned)]
-    assert max(own) - min(own) > 0.1, "all clips are alike, yet their own votes seem to tell them apart"
-    assert max(other) - min(other) < 0.03
-
-
-def test_panels_of_one_cannot_be_halved():
-    selection = selection_of([[1.0, 0.0]])
-    with pytest.raises(AmbiError, match="no clip has two raters that its votes tell apart"):
-        halve_panels(selection)

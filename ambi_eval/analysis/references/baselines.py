@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ambi_eval.analysis.ambiguity import Bin
+from ambi_eval.analysis.ambiguity import Bin, Binned
 from ambi_eval.analysis.evaluate import Scorer, Scores
 from ambi_eval.analysis.references.agreement import krippendorff_alpha, prior_worth
 from ambi_eval.analysis.references.panels import Trials, certain, dealt, redrawn, tied
-from ambi_eval.analysis.references.prosody import SAMPLE_RATE, prosody, ridge_on_log_shares
+from ambi_eval.analysis.references.prosody import FEATURES, SAMPLE_RATE, prosody, ridge_on_log_shares
 from ambi_eval.audio import AudioSpan, load_ahead, load_audio
 from ambi_eval.config.task_settings import CorpusSettings
 from ambi_eval.corpora.manifest import Clip
@@ -80,15 +80,13 @@ class Baselines:
     notes: list[str] = field(default_factory=list)
 
 
-def baselines(
-    selection: Selection, settings: CorpusSettings, bins: Sequence[Bin], *, acoustic: bool = True
-) -> Baselines:
+def baselines(selection: Selection, settings: CorpusSettings, binned: Binned, *, acoustic: bool = True) -> Baselines:
     """Return the scores of all references, with a progress bar.
 
     Args:
         selection: The clips; those without audio may be among them.
         settings: Those that selected them (`labels`, `merge`).
-        bins: Bins of these clips.
+        binned: These clips in bins.
         acoustic: Whether to listen to the clips for the acoustic reference.
     """
     top = majority(selection.votes)
@@ -99,22 +97,30 @@ def baselines(
         best_reachable_accuracy=float(top.max(axis=1).mean()),
         most_frequent_label=settings.labels[frequent],
         first_label_accuracy=float((selection.votes.argmax(axis=1) == frequent).mean()),
-        bins=bins,
-        binned=[{} for _ in bins],
+        bins=binned.bins,
+        binned=[{} for _ in binned.bins],
     )
     if any(clip.release == "simulated" for clip in selection.clips):
         result.notes.append("SIMULATED raters: these figures show that the machinery works and nothing else")
-    scorer = Scorer(selection, [b.members for b in bins])
-    with tqdm(desc="references", total=len(REFERENCES), unit="reference", disable=None) as progress:
-        for name, trials, p in _references(selection, result.notes, acoustic):
-            scores, *binned = scorer.score(trials, p)
-            for alias in (name, "one_human") if name == "humans_1" else (name,):
-                result.overall[alias] = scores
+    sounds = _listen(selection.clips) if acoustic else None
+    everywhere, in_bins = Scorer(selection), Scorer(binned.judged, [b.members for b in binned.bins])
+    with tqdm(desc="references", total=2 * len(REFERENCES), unit="reference", disable=None) as progress:
+        for name, trials, p in _references(selection, sounds, result.notes):
+            for alias in _names(name):
+                (result.overall[alias],) = everywhere.score(trials, p)
                 result.counts[alias] = len(trials.clips)
-                for of_bin, in_bin in zip(result.binned, binned, strict=True):
-                    of_bin[alias] = in_bin
                 progress.update()
+        for name, trials, p in _references(binned.judged, None if sounds is None else sounds[binned.numbers], []):
+            _, *scores = in_bins.score(trials, p)
+            for of_bin, in_bin in zip(result.binned, scores, strict=True):
+                of_bin.update(dict.fromkeys(_names(name), in_bin))
+            progress.update()
+    result.notes.append(binned.note)
     return result
+
+
+def _names(reference: str) -> tuple[str, ...]:
+    return ("humans_1", "one_human") if reference == "humans_1" else (reference,)
 
 
 def mean_of_others(values: Array, clusters: Sequence[Hashable], within: Sequence[Hashable] | None = None) -> Array:
@@ -147,8 +153,14 @@ def _total(values: Array, groups: Sequence[Hashable]) -> Array:
     return sums[index]
 
 
-def _references(selection: Selection, notes: list[str], acoustic: bool) -> Iterator[Reference]:
-    """Yield each reference: its name, the cases that it is scored in, and what it predicts in each of them."""
+def _references(selection: Selection, sounds: Array | None, notes: list[str]) -> Iterator[Reference]:
+    """Yield each reference: its name, the cases that it is scored in, and what it predicts in each of them.
+
+    Args:
+        selection: The clips.
+        sounds: How each clip sounds (`_listen`); None leaves out the acoustic reference.
+        notes: Gets a sentence for each reference that some clips lack.
+    """
     votes, human = selection.votes, shares(selection.votes)
     known = int((~np.isnan(selection.noise)).sum())
     _note("sq_debiased and worth_raters", known, len(votes), "with two single raters that the votes tell apart", notes)
@@ -167,8 +179,8 @@ def _references(selection: Selection, notes: list[str], acoustic: bool) -> Itera
     spoken = mean_of_others(human, selection.clusters, sentences)
     spoken[[sentence is None for sentence in sentences]] = np.nan
     yield from _where_known("sentence_prior", selection, spoken, "whose sentence other speakers say", notes)
-    if acoustic:
-        yield from _acoustic(selection, notes)
+    if sounds is not None:
+        yield from _acoustic(selection, sounds, notes)
 
 
 def _where_known(name: str, selection: Selection, p: Array, which: str, notes: list[str]) -> Iterator[Reference]:
@@ -205,10 +217,23 @@ def _always(guessers: int, raters: int) -> int:
     return guessers
 
 
-def _acoustic(selection: Selection, notes: list[str]) -> Iterator[Reference]:
-    heard = np.array(
-        [i for i, clip in enumerate(selection.clips) if clip.audio and Path(clip.audio).is_file()], dtype=int
-    )
+def _listen(clips: Sequence[Clip]) -> Array:
+    """Return the prosody of each clip, shape (clips, features); NaN where there is no audio."""
+    heard = [number for number, clip in enumerate(clips) if clip.audio and Path(clip.audio).is_file()]
+
+    def listen(number: int) -> Array:
+        clip = clips[number]
+        return prosody(load_audio(AudioSpan(str(clip.audio), clip.start, clip.end), SAMPLE_RATE))
+
+    sounds = np.full((len(clips), len(FEATURES)), np.nan)
+    loaded = tqdm(load_ahead(listen, heard, ahead=64), "listening", len(heard), unit="clip", disable=None)
+    for number, sound in zip(heard, loaded, strict=True):
+        sounds[number] = sound
+    return sounds
+
+
+def _acoustic(selection: Selection, sounds: Array, notes: list[str]) -> Iterator[Reference]:
+    heard = np.flatnonzero(~np.isnan(sounds).any(axis=1))
     clusters, votes = np.array(selection.clusters)[heard], selection.votes[heard]
     noise, one_rater = selection.noise[heard], selection.one_rater[heard]
     trainable = len(set(clusters)) > 1 and not np.isnan(noise).all()
@@ -217,12 +242,7 @@ def _acoustic(selection: Selection, notes: list[str]) -> Iterator[Reference]:
     if not trainable:
         return
 
-    def listen(number: int) -> Array:
-        clip: Clip = selection.clips[number]
-        return prosody(load_audio(AudioSpan(str(clip.audio), clip.start, clip.end), SAMPLE_RATE))
-
-    sounds = load_ahead(listen, heard, ahead=64)
-    features = np.array(list(tqdm(sounds, "listening", len(heard), unit="clip", disable=None)))
+    features = sounds[heard]
     p = np.empty_like(votes)
     for cluster in np.unique(clusters):
         held_out = clusters == cluster

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ambi_eval.analysis import estimate
-from ambi_eval.analysis.ambiguity import Bin
+from ambi_eval.analysis.ambiguity import Bin, Binned
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.analysis.references.panels import Trials, dealt
 from ambi_eval.corpora.selection import Selection
@@ -49,21 +49,28 @@ class HeldOut:
 class HeldOutRaters:
     """All ways to halve the panels of some clips; expectations over them are exact (but for very large panels)."""
 
-    def __init__(self, selection: Selection) -> None:
-        """Split the panels of the clips."""
+    def __init__(self, selection: Selection, binned: Binned | None = None) -> None:
+        """Split the panels of the clips, and apart from that those of the clips in bins."""
+        self.binned, self.in_bins = binned, None if binned is None else HeldOutRaters(binned.judged)
         shared = dealt(selection.panels, lambda raters: raters // 2)
         self.trials = None if shared is None else _of_each_clip(shared)
         self.clusters = np.array(selection.clusters)
         self.prior = shares(selection.votes).mean(axis=0)
 
-    def judge(self, p: Array, metric: str, bins: Sequence[Bin]) -> list[HeldOut] | None:
+    def judge(self, p: Array, metric: str) -> list[HeldOut] | None:
         """Return one metric over all clips and then in each bin, or None if no panel can be halved.
 
         Args:
             p: Predicted distributions, shape (clips, labels); a row of NaN is an invalid one.
             metric: Name of a metric that single clips have.
-            bins: Bins of the clips.
         """
+        overall = self._judge(p, metric, [])
+        if overall is None or self.binned is None or self.in_bins is None:
+            return overall
+        in_bins = self.in_bins._judge(p[self.binned.numbers], metric, self.binned.bins)
+        return overall + (in_bins or [])[1:]
+
+    def _judge(self, p: Array, metric: str, bins: Sequence[Bin]) -> list[HeldOut] | None:
         if self.trials is None:
             return None
         per_clip = METRICS[metric].per_clip
