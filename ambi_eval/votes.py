@@ -121,7 +121,7 @@ class Panel:
 
         >>> one_label, two_labels = (1.0, 0.0), (0.5, 0.5)
         >>> float(Panel((one_label, two_labels), (1, 1)).noise([1, 1]))
-        0.0625
+        0.125
         """
         hands = np.asarray(hands, dtype=float)
         ballots = np.array(self.ballots)

@@ -17,8 +17,9 @@ from ambi_eval.votes import TIE_TOLERANCE, Panel, entropy_bits, shares
 CROWDED = 1 / 3
 # A value that fewer clips than this share have is no bin of its own.
 RARE = 0.05
-# The least number of raters whose votes have an entropy, and of those who then judge: half of them may predict.
-FEWEST_BINNING, FEWEST_JUDGING = 2, 2
+# So many raters of each clip make the bins (their votes agree, or two of them do, or all differ), but at least two are
+# left to judge, so that one of them may predict the other. Two votes are the fewest that have an entropy.
+BINNING, FEWEST_BINNING, FEWEST_JUDGING = 3, 2, 2
 # Bins are made from raters who judge nothing where at least this share of the clips have enough raters.
 ENOUGH_CLIPS = 0.75
 
@@ -65,9 +66,9 @@ def bin_clips(selection: Selection, edges: Sequence[float] | None = None) -> Bin
 
     Bins of the very votes that judge turn conclusions round. A panel that agrees by luck lies in the low bin, where a
     prediction of the other raters' disagreement then looks wrong; on CREMA-D the prior beats people in the most
-    ambiguous bin that way, and loses against them in a bin made by others. So a third of each panel (two raters at
-    least) makes the bins, drawn without replacement, the same in every run, and the other raters judge. Where fewer
-    than three in four clips have four known raters, all votes do both, and the note says so.
+    ambiguous bin that way, and loses against them in a bin made by others. So three raters of each clip (two
+    of a panel of four) make the bins, drawn without replacement, the same in every run, and the other raters judge.
+    Where fewer than three in four clips have four known raters, all votes do both, and the note says so.
 
     Args:
         selection: The clips.
@@ -84,7 +85,7 @@ def bin_clips(selection: Selection, edges: Sequence[float] | None = None) -> Bin
     rng = np.random.default_rng(0)
     binning, judges = [], []
     for panel in panels.values():
-        hands = rng.multivariate_hypergeometric(panel.raters, max(FEWEST_BINNING, panel.size // 3))
+        hands = rng.multivariate_hypergeometric(panel.raters, min(BINNING, panel.size - FEWEST_JUDGING))
         binning.append(panel.votes(hands))
         judges.append(Panel(panel.ballots, tuple((np.array(panel.raters) - hands).tolist())))
     numbers = np.array(list(panels))
@@ -94,7 +95,7 @@ def bin_clips(selection: Selection, edges: Sequence[float] | None = None) -> Bin
         bins=ambiguity_bins(binning, edges),
         judged=replace(selection.at(numbers), votes=votes, panels=judges),
         numbers=numbers,
-        note="bins: made by a third of each clip's raters, judged by the others"
+        note=f"bins: made by {BINNING} raters of each clip (2 where it has 4), judged by the others"
         + (f"; {left_out:,} clips with fewer than {least} known raters are in no bin" if left_out else ""),
     )
 

@@ -105,13 +105,14 @@ def of_ratio(above: NDArray[np.float64], below: NDArray[np.float64], clusters: S
 
 
 def reciprocal(ratio: Estimate) -> Estimate:
-    """Return 1 / ratio for a ratio that cannot truly be negative: what is 0 or below becomes infinity.
+    """Return 1 / ratio for a ratio that cannot truly be negative: 0 (but for rounding) and less become infinity.
 
     >>> reciprocal(Estimate(0.025, -0.04, 0.08))
     Estimate(value=40.0, low=12.5, high=inf)
     """
     value, low, high = (
-        1 / end if end > 0 else math.inf if end <= 0 else math.nan for end in (ratio.value, ratio.high, ratio.low)
+        math.nan if math.isnan(end) else 1 / end if end > 1e-9 else math.inf
+        for end in (ratio.value, ratio.high, ratio.low)
     )
     return Estimate(value, low, high)
 

@@ -89,6 +89,15 @@ def entropy_correlation(p: ArrayLike, votes: ArrayLike) -> float:
     return float((human * predicted).sum() / spread) if spread > 0 else float("nan")
 
 
+def expected_calibration_error_majority_5(p: ArrayLike, votes: ArrayLike) -> float:
+    """Return `expected_calibration_error_majority` in five bins, as AER-LLM (arXiv 2409.18339) computes it.
+
+    >>> round(expected_calibration_error_majority_5([[0.8, 0.2], [0.6, 0.4]], [[3, 1], [2, 2]]), 4)
+    0.15
+    """
+    return expected_calibration_error_majority(p, votes, bins=5)
+
+
 def _expected_calibration_error(p: ArrayLike, outcome: NDArray[np.float64], bins: int) -> float:
     """Return the calibration error of the highest share in `p` against `outcome`, both per clip."""
     confidence = np.max(np.asarray(p, dtype=float), axis=-1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ambi_eval.votes import majority
+from ambi_eval.votes import TIE_TOLERANCE, majority, shares
 
 # Ties, in the prediction and among the raters, count by expectation: a clip whose raters chose two labels equally often
 # is half a clip of each. A clip without a valid prediction (a row of `p` that holds NaN) is a miss: it counts as truth
@@ -133,6 +133,44 @@ def unweighted_average_recall_influence(p: ArrayLike, votes: ArrayLike) -> NDArr
     """
     _, influence = _recall_per_label(p, votes)
     return np.nanmean(influence, axis=-1)
+
+
+def macro_f1_multilabel(p: ArrayLike, votes: ArrayLike) -> float:
+    """Return the mean over labels of F1, where every label with a share above 1 / labels counts as present.
+
+    A clip can so have several true and several predicted labels. A label that is neither true nor predicted anywhere
+    counts 0, as in scikit-learn. A clip without a prediction costs recall but nobody's precision.
+
+    Source: EMO-SUPERB (Wu et al. 2024, arXiv 2402.13018).
+
+    Args:
+        p: Predicted distributions, shape (clips, labels).
+        votes: Votes, shape (clips, labels).
+
+    Returns:
+        Macro F1, 0 to 1.
+
+    >>> round(macro_f1_multilabel([[0.6, 0.4, 0.0], [0.0, 0.5, 0.5]], [[3, 2, 0], [0, 0, 5]]), 4)
+    0.8889
+    """
+    f1, _ = _f1_of_present(p, votes)
+    return float(np.nan_to_num(f1).mean())
+
+
+def macro_f1_multilabel_influence(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+    """Return each clip's influence on `macro_f1_multilabel`, shape (clips,).
+
+    >>> macro_f1_multilabel_influence([[0.9, 0.1], [0.8, 0.2]], [[3, 0], [0, 3]]).round(4).tolist()
+    [0.2222, -0.2222]
+    """
+    _, influence = _f1_of_present(p, votes)
+    return np.nan_to_num(influence).mean(axis=-1)
+
+
+def _f1_of_present(p: ArrayLike, votes: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    least = 1 / np.shape(votes)[-1] + TIE_TOLERANCE
+    truth, predicted = (shares(votes) > least).astype(float), (np.asarray(p, dtype=float) > least).astype(float)
+    return _ratio_of_sums(2 * truth * predicted, truth + predicted)
 
 
 def _f1_per_label(p: ArrayLike, votes: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -148,6 +148,80 @@ def negative_log_likelihood_bits(p: ArrayLike, votes: ArrayLike) -> NDArray[np.f
     return -(shares(votes) * np.log2(np.maximum(p, NLL_FLOOR))).sum(axis=-1) + 0.0  # no -0.0
 
 
+def kullback_leibler_bits(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+    """Return the Kullback-Leibler divergence of the predicted from the human shares, sum q log2(q / max(p, NLL_FLOOR)).
+
+    `negative_log_likelihood_bits` less the entropy of the human shares, with the same floor under the predicted shares:
+    without it one vote for a label given 0 would make the divergence infinite. Papers differ in that floor, or smooth
+    the votes in its place, so compare only figures with the same one.
+
+    Source: Kullback and Leibler (1951), On information and sufficiency.
+
+    Args:
+        p: Predicted distributions, shape (..., labels).
+        votes: Votes, shape (..., labels).
+
+    Returns:
+        Divergences in bits, shape (...), 0 (equal) to 13.29.
+
+    >>> round(float(kullback_leibler_bits([0.5, 0.5, 0, 0], [4, 0, 0, 0])), 4)
+    1.0
+    """
+    # What the floor adds to shares of 0 may leave less than 0 where all else is equal.
+    return np.maximum(negative_log_likelihood_bits(p, votes) - entropy_bits(shares(votes)), 0.0)
+
+
+def manhattan_distance(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+    """Return the Manhattan distance, the sum over labels of |p - q|: the measure of the LeWiDi 2025 task.
+
+    Args:
+        p: Predicted distributions, shape (..., labels).
+        votes: Votes, shape (..., labels).
+
+    Returns:
+        Distances, shape (...), 0 (equal) to 2 (no label shared).
+
+    >>> round(float(manhattan_distance([0.5, 0.5, 0, 0], [4, 0, 0, 0])), 4)
+    1.0
+    """
+    return np.abs(np.asarray(p, dtype=float) - shares(votes)).sum(axis=-1)
+
+
+def total_variation_distance(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+    """Return the total variation distance, half of `manhattan_distance`: the share of votes that is misplaced.
+
+    Args:
+        p: Predicted distributions, shape (..., labels).
+        votes: Votes, shape (..., labels).
+
+    Returns:
+        Distances, shape (...), 0 (equal) to 1 (no label shared).
+
+    >>> round(float(total_variation_distance([0.5, 0.5, 0, 0], [4, 0, 0, 0])), 4)
+    0.5
+    """
+    return manhattan_distance(p, votes) / 2
+
+
+def cosine_similarity(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+    """Return the cosine of the angle between p and q, sum p q / (|p| |q|).
+
+    Args:
+        p: Predicted distributions, shape (..., labels); a row of zeros gives 0.
+        votes: Votes, shape (..., labels).
+
+    Returns:
+        Similarities, shape (...), 0 (no label shared) to 1 (equal).
+
+    >>> round(float(cosine_similarity([0.5, 0.5, 0, 0], [4, 0, 0, 0])), 4)
+    0.7071
+    """
+    p, q = np.asarray(p, dtype=float), shares(votes)
+    lengths = np.sqrt(np.square(p).sum(axis=-1) * np.square(q).sum(axis=-1))
+    product = (p * q).sum(axis=-1)
+    return np.minimum(np.where(lengths == 0, 0.0, product / np.where(lengths == 0, 1.0, lengths)), 1.0)
+
+
 def brier_sum(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
     """Return the Brier score against the human shares, the sum over labels of (p - q)^2.
 
@@ -205,3 +279,54 @@ def squared_error_debiased(p: ArrayLike, votes: ArrayLike, noise: ArrayLike | No
     0.0
     """
     return brier_sum(p, votes) - (noise_of_whole_votes(votes) if noise is None else np.asarray(noise, dtype=float))
+
+
+def r2_of_classes(p: ArrayLike, votes: ArrayLike) -> float:
+    """Return the coefficient of determination of each label's shares across clips, averaged over labels.
+
+    1 - sum (q - p)^2 / sum (q - mean q)^2, both sums over clips, as scikit-learn's `r2_score` with its default options:
+    a label whose human share never varies counts 1 if it is predicted exactly, else 0. The prior scores 0, worse
+    predictions less than that, without a bound.
+
+    Failing never pays: a clip without a prediction (a row of `p` that holds NaN) is off by as much as it can be.
+
+    Source: Wright (1921), Correlation and causation; the R2 of "Scaling Ambiguity" (arXiv 2601.14620).
+
+    Args:
+        p: Predicted distributions, shape (clips, labels).
+        votes: Votes, shape (clips, labels).
+
+    Returns:
+        Mean coefficient, at most 1.
+
+    >>> round(r2_of_classes([[0.9, 0.1], [0.5, 0.5], [0.1, 0.9]], [[1, 0], [1, 1], [0, 1]]), 4)
+    0.96
+    """
+    error, spread = _errors_and_spreads(p, votes)
+    return float(_r2(error.sum(axis=0), spread.sum(axis=0)).mean())
+
+
+def r2_of_classes_influence(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+    """Return each clip's influence on `r2_of_classes`, shape (clips,): see `clustered.clustered_standard_error`.
+
+    >>> r2_of_classes_influence([[0.9, 0.1], [0.5, 0.5], [0.1, 0.9]], [[1, 0], [1, 1], [0, 1]]).round(4).tolist()
+    [0.0, 0.0, 0.0]
+    """
+    error, spread = _errors_and_spreads(p, votes)
+    total = spread.sum(axis=0)
+    varies = total > 0
+    ratio = np.where(varies, error.sum(axis=0) / np.where(varies, total, 1.0), 0.0)
+    influence = np.where(varies, len(error) * (ratio * spread - error) / np.where(varies, total, 1.0), 0.0)
+    return influence.mean(axis=-1)
+
+
+def _errors_and_spreads(p: ArrayLike, votes: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    p, q = np.asarray(p, dtype=float), shares(votes)
+    invalid = np.isnan(p).any(axis=-1, keepdims=True)
+    error = np.where(invalid, np.square(np.maximum(q, 1 - q)), np.square(q - p))
+    return error, np.square(q - q.mean(axis=0))
+
+
+def _r2(error: NDArray[np.float64], spread: NDArray[np.float64]) -> NDArray[np.float64]:
+    constant = np.where(error > 0, 0.0, 1.0)
+    return np.where(spread > 0, 1 - error / np.where(spread > 0, spread, 1.0), constant)

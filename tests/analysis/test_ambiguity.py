@@ -74,12 +74,10 @@ def test_who_makes_the_bins_judges_nothing_and_no_rater_is_lost():
     binned = bin_clips(selection_of(votes))
     assert binned.numbers.tolist() == [0, 2, 3, 4]
     assert [clip.id for clip in binned.judged.clips] == ["s0", "s2", "s3", "s4"]
-    assert binned.judged.votes.sum(axis=1).tolist() == [5, 4, 2, 2]
+    assert binned.judged.votes.sum(axis=1).tolist() == [4, 3, 2, 2]
     assert (binned.judged.votes <= votes[binned.numbers]).all()
-    assert [panel.size for panel in binned.judged.panels] == [5, 4, 2, 2]
-    assert binned.note.startswith(
-        "bins: made by a third of each clip's raters, judged by the others; 1 clips with fewer"
-    )
+    assert [panel.size for panel in binned.judged.panels] == [4, 3, 2, 2]
+    assert "judged by the others; 1 clips with fewer than 4 known raters are in no bin" in binned.note
     assert np.sum([b.members for b in binned.bins], axis=0).tolist() == [1, 1, 1, 1]
 
 
@@ -87,7 +85,7 @@ def test_raters_who_split_their_vote_make_bins_with_whole_ballots():
     panel = Panel(((0.5, 0.5, 0.0), (0.0, 0.0, 1.0)), (3, 3))
     binned = bin_clips(rated_selection([panel] * 20))
     for judges, votes in zip(binned.judged.panels, binned.judged.votes, strict=True):
-        assert judges.size == 4
+        assert judges.size == 3
         np.testing.assert_allclose(judges.votes(judges.raters), votes)
 
 

@@ -7,6 +7,9 @@ import sys
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy.spatial.distance import cityblock, cosine
+from scipy.stats import entropy
+from sklearn.metrics import f1_score, mean_squared_error, r2_score
 
 from ambi_eval.metrics import METRICS, ClipMetric
 from ambi_eval.metrics.clustered import clustered_standard_error
@@ -30,11 +33,18 @@ WORST = {
     "brier_sum": 2,
     "brier_mean": 0.4,
     "entropy_rho": -1,
+    "kl_bits": 13.287712,
+    "manhattan": 2,
+    "tvd": 1,
+    "cosine": 0,
+    "r2_classes": -np.inf,
+    "macro_f1_multilabel": 0,
+    "ece_majority_5": 1,
 }
 CLIP_METRICS = [m for m in METRICS.values() if isinstance(m, ClipMetric)]
 WITH_INFLUENCE = [m for m in METRICS.values() if m.influence([[0.9, 0.1]], [[2, 1]]) is not None]
 # A missing prediction costs these less than a wrong one, by definition: it is nobody's false positive.
-FAILING_MAY_PAY = {"macro_f1", "weighted_f1"}
+FAILING_MAY_PAY = {"macro_f1", "weighted_f1", "macro_f1_multilabel"}
 
 
 def by_name(metrics):
@@ -64,7 +74,7 @@ def test_the_room_needs_numpy_and_nothing_heavier():
 def test_a_perfect_prediction_is_better_than_a_random_one_and_that_than_none(metric):
     p, votes = clips()
     perfect, random, none = (metric.value(q, votes) for q in (shares(votes), p, np.full_like(p, np.nan)))
-    if metric.name == "ece_majority":
+    if metric.name.startswith("ece_majority"):
         perfect = metric.value(majority(votes), majority(votes))  # against the majority the votes are not calibrated
     assert perfect > random > none if metric.higher_is_better else perfect < random < none
 
@@ -72,7 +82,8 @@ def test_a_perfect_prediction_is_better_than_a_random_one_and_that_than_none(met
 @by_name(METRICS.values())
 def test_a_run_of_invalid_clips_alone_scores_the_worst_there_is(metric):
     p, votes = np.full((4, 5), np.nan), np.array([[4, 0, 0, 0, 0], [4, 1, 0, 0, 0], [4, 1, 1, 0, 0], [4, 1, 1, 1, 1]])
-    assert metric.value(p, votes) == pytest.approx(WORST[metric.name])
+    if metric.name != "r2_classes":  # has no bound; its invalid clips are off by as much as they can be
+        assert metric.value(p, votes) == pytest.approx(WORST[metric.name])
     assert metric.worst(5) == pytest.approx(WORST[metric.name])
 
 
@@ -121,7 +132,12 @@ def test_a_score_that_no_clip_has_has_no_error_bar_either():
 
 
 def test_which_metrics_have_no_closed_form_for_their_error():
-    assert set(METRICS) - {m.name for m in WITH_INFLUENCE} == {"ece_votes", "ece_majority", "entropy_rho"}
+    assert set(METRICS) - {m.name for m in WITH_INFLUENCE} == {
+        "ece_votes",
+        "ece_majority",
+        "ece_majority_5",
+        "entropy_rho",
+    }
 
 
 @by_name(WITH_INFLUENCE)
@@ -188,3 +204,40 @@ def test_one_rater_against_the_others_on_the_voice_votes_of_crema_d(crema_d_vote
     weight = shares(crema_d_votes)[clip, label] / len(crema_d_votes)
     scores = {name: float(weight @ METRICS[name].per_clip(rater, others)) for name in ("jsd_bits", "bc", "sq_debiased")}
     assert scores == pytest.approx({"jsd_bits": 0.405, "bc": 0.616, "sq_debiased": 0.5347}, abs=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_metrics_of_papers_are_those_of_independent_implementations(seed):
+    p, votes = clips(seed, n=80)
+    p = np.where(p < 0.15, 0, p)
+    p = p / p.sum(axis=1, keepdims=True)
+    q = votes / votes.sum(axis=1, keepdims=True)
+    expected = {
+        "kl_bits": np.mean([entropy(b, np.maximum(a, 1e-4), base=2) - log_sum(a) for a, b in zip(p, q, strict=True)]),
+        "manhattan": np.mean([cityblock(a, b) for a, b in zip(p, q, strict=True)]),
+        "tvd": np.mean([cityblock(a, b) / 2 for a, b in zip(p, q, strict=True)]),
+        "cosine": np.mean([1 - cosine(a, b) for a, b in zip(p, q, strict=True)]),
+        "r2_classes": r2_score(q, p),
+        "macro_f1_multilabel": f1_score(q > 0.25 + 1e-9, p > 0.25 + 1e-9, average="macro", zero_division=0),
+        "brier_mean": mean_squared_error(q, p),
+    }
+    assert {name: METRICS[name].value(p, votes) for name in expected} == pytest.approx(expected)
+
+
+def log_sum(p):
+    """What scipy's `entropy` takes off by bringing the floored shares to the sum 1."""
+    return np.log2(np.maximum(p, 1e-4).sum())
+
+
+def test_a_label_whose_share_never_varies_counts_as_in_scikit_learn():
+    votes = np.array([[1, 1, 2], [2, 0, 2], [0, 2, 2]])
+    for p in (votes / 4, np.full((3, 3), 1 / 3)):
+        assert METRICS["r2_classes"].value(p, votes) == pytest.approx(r2_score(votes / 4, p))
+
+
+def test_the_calibration_error_in_five_bins_is_that_of_merged_bins():
+    p, votes = clips(3, n=200)
+    confidence, hit = p.max(axis=1), (majority(p) * majority(votes)).sum(axis=1)
+    number = np.ceil(confidence * 5 - 1e-9)
+    gaps = [abs((confidence - hit)[number == each].sum()) for each in range(1, 6)]
+    assert METRICS["ece_majority_5"].value(p, votes) == pytest.approx(sum(gaps) / 200)

@@ -215,6 +215,7 @@ def table_rows(page, columns):
 
 
 def shown(estimate):
-    if np.isnan(estimate.value):
+    if not np.isfinite(estimate.value):
         return "-"
-    return " ±".join(f"{abs(x):.3f}".replace("0.", ".", 1) for x in (estimate.value, estimate.high - estimate.value))
+    margin = (estimate.high - estimate.low) / 2
+    return " ±".join(f"{abs(x):.3f}".replace("0.", ".", 1) for x in (estimate.value, margin))
