@@ -66,6 +66,7 @@ Metadata = Annotated[
     str,
     typer.Option("--metadata", help="As for lm_eval, a part of the corpus: split=test1, session=5, fold=NAME.PART."),
 ]
+Everything = Annotated[bool, typer.Option("--all", help="Show all references and metrics, wider than 80 columns.")]
 Acoustic = Annotated[bool, typer.Option(help="Listen to the clips for the acoustic reference.")]
 
 
@@ -88,6 +89,7 @@ def baselines(
     as_json: Json = False,
     edges: Edges = None,
     acoustic: Acoustic = True,
+    everything: Everything = False,
 ) -> None:
     """Show what scores on a corpus are read against: trivial predictors and human references."""
     from ambi_eval.analysis import tables
@@ -103,7 +105,7 @@ def baselines(
     if as_json:
         _print_json({"corpus": settings.clips_name, **tables.baselines_json(result)})
     else:
-        _print_tables(tables.tables(f"{settings.clips_name}: {selection.summary()}", result))
+        _print_tables(tables.tables(f"{settings.clips_name}: {selection.summary()}", result, everything=everything))
 
 
 @app.command()
@@ -126,6 +128,7 @@ def score(
     as_json: Json = False,
     edges: Edges = None,
     acoustic: Acoustic = True,
+    everything: Everything = False,
 ) -> None:
     """Score a file of predictions, with the references beside it."""
     from ambi_eval.analysis import tables
@@ -150,7 +153,7 @@ def score(
         _print_json({"corpus": settings.clips_name, "against": against, **tables.system_json(system)})
     else:
         title = f"{predictions.name} against {settings.clips_name} ({against}): {selection.summary()}"
-        _print_tables(tables.tables(title, system.baselines, system))
+        _print_tables(tables.tables(title, system.baselines, system, everything=everything))
         simulated = any(clip.release == "simulated" for clip in selection.clips)
         typer.echo("\n" + verdict.in_terminal(verdict.of_file(predictions.stem, system, simulated)))
 

@@ -111,8 +111,7 @@ def reciprocal(ratio: Estimate) -> Estimate:
     Estimate(value=40.0, low=12.5, high=inf)
     """
     value, low, high = (
-        math.nan if math.isnan(end) else 1 / end if end > 1e-9 else math.inf
-        for end in (ratio.value, ratio.high, ratio.low)
+        end if math.isnan(end) else 1 / end if end > 1e-9 else math.inf for end in (ratio.value, ratio.high, ratio.low)
     )
     return Estimate(value, low, high)
 

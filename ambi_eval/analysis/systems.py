@@ -69,4 +69,5 @@ def score_file(
     binned = bin_clips(here, edges)
     overall, of_bins = SystemScorer(here, binned).score(p)
     held_out = HeldOutRaters(here, binned).judge(p, "jsd_bits")
-    return SystemScores(overall, of_bins, baselines(here, settings, binned, acoustic=acoustic), held_out, notes)
+    references = baselines(here, settings, binned, acoustic=acoustic, system=p)
+    return SystemScores(overall, of_bins, references, held_out, notes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group
@@ -12,12 +12,16 @@ from rich.table import Table
 from ambi_eval.analysis.estimate import RESAMPLES, Estimate
 from ambi_eval.analysis.evaluate import DRAWS, WORTH
 from ambi_eval.analysis.references.baselines import Baselines
+from ambi_eval.analysis.significance import Comparison
 from ambi_eval.analysis.systems import SystemScores
 
-COLUMNS = ("jsd_bits", "bc", "r2_pearson", "acc", "macro_f1", "sq_debiased", WORTH)
+# What fits a terminal of 80 columns, and what is shown if all is asked for.
+COLUMNS = ("jsd_bits", "bc", "acc", WORTH)
+ALL_COLUMNS = ("jsd_bits", "bc", "r2_pearson", "acc", "macro_f1", "sq_debiased", WORTH)
+SHOWN = ("perfect_model", "half_panel", "one_human", "prior", "uniform")
 BIN_COLUMN = "jsd_bits"
-# `one_human` is another name of `humans_1`.
-NOT_SHOWN = "one_human"
+# Another name of `one_human`.
+NOT_SHOWN = "humans_1"
 
 
 def baselines_json(baselines: Baselines) -> dict[str, Any]:
@@ -44,35 +48,64 @@ def system_json(system: SystemScores) -> dict[str, Any]:
     bins = zip(content["bins"], system.binned, strict=True)
     return content | {
         "metrics": _plain(system.overall),
+        "jsd_bits_minus_reference": {
+            name: {**_plain({"difference": c.difference}), "p": c.p, "p_corrected": c.p_corrected}
+            for name, c in system.baselines.against.items()
+        },
         "bins": [{**of_bin, "metrics": _plain(scores)} for of_bin, scores in bins],
         "notes": [*system.notes, *content["notes"]],
     }
 
 
-def tables(title: str, baselines: Baselines, system: SystemScores | None = None) -> Group:
-    """Return what a terminal shows: all clips, the divergence by bin, and what to know about both."""
-    overall = Table("", "clips", *COLUMNS, title=title, title_justify="left", box=None)
-    by_bin = Table("", *(f"{b.name} ({b.members.sum()} clips)" for b in baselines.bins), box=None)
+def tables(title: str, baselines: Baselines, system: SystemScores | None = None, *, everything: bool = False) -> Group:
+    """Return what a terminal shows: all clips, the system against each reference, bins, and what to know about them.
+
+    Args:
+        title: Above the first table.
+        baselines: The references.
+        system: A system to show on top, and to compare with each of them.
+        everything: Whether to show all references and metrics; otherwise those that fit 80 columns.
+    """
+    names = [name for name in baselines.overall if name != NOT_SHOWN and (everything or name in SHOWN)]
+    columns = ALL_COLUMNS if everything else COLUMNS
+    overall = Table("", "clips", *columns, title=title, title_justify="left", box=None)
+    by_bin = Table("", *(f"{b.name}\n{b.members.sum()} clips" for b in baselines.bins), box=None)
     by_bin.title, by_bin.title_justify = f"{BIN_COLUMN} by ambiguity (entropy of the votes)", "left"
     if system:
-        overall.add_row("THIS SYSTEM", str(baselines.clips), *(_cell(system.overall[name]) for name in COLUMNS))
+        overall.add_row("THIS SYSTEM", str(baselines.clips), *(_cell(system.overall[name]) for name in columns))
         by_bin.add_row("THIS SYSTEM", *(_cell(scores[BIN_COLUMN]) for scores in system.binned))
-    for name, scores in baselines.overall.items():
-        if name != NOT_SHOWN:
-            overall.add_row(name, str(baselines.counts[name]), *(_cell(scores[column]) for column in COLUMNS))
-            if all(name in scores for scores in baselines.binned):
-                by_bin.add_row(name, *(_cell(scores[name][BIN_COLUMN]) for scores in baselines.binned))
+    for name in names:
+        scores = baselines.overall[name]
+        overall.add_row(name, str(baselines.counts[name]), *(_cell(scores[column]) for column in columns))
+        if all(name in of_bin for of_bin in baselines.binned):
+            by_bin.add_row(name, *(_cell(of_bin[name][BIN_COLUMN]) for of_bin in baselines.binned))
     facts = [
         f"Krippendorff's alpha {_short(baselines.krippendorff_alpha)}; best reachable accuracy "
         f"{_short(baselines.best_reachable_accuracy)}; always '{baselines.most_frequent_label}' has the accuracy "
         f"{_short(baselines.first_label_accuracy)} where the first of several tied labels counts as the majority.",
-        "±: half of the 95 % interval over clusters of dependent clips. Human references are no ceilings.",
+        "±: half of the 95 % interval over clusters of dependent clips; ≥: at least. Human references are no ceilings.",
+        *([] if everything else [f"{len(baselines.overall) - len(names)} more references and more metrics: --all."]),
         f"Where chance decides, metrics of sets (macro_f1, weighted_f1, uar, ece, entropy_rho) are means of {DRAWS} "
         f"seeded draws, all others expectations; intervals of ece and entropy_rho come from {RESAMPLES} resamples.",
         *(system.notes if system else ()),
         *baselines.notes,
     ]
-    return Group(overall, "", by_bin, "", *facts)
+    blocks: list[Table | str] = [overall, ""]
+    if baselines.against:
+        blocks += [_against(baselines.against, names), ""]
+    return Group(*blocks, by_bin, "", *facts)
+
+
+def _against(comparisons: Mapping[str, Comparison], names: Sequence[str]) -> Table:
+    """Return the table of a system's differences from the references on the same clips, against the same raters."""
+    table = Table("", "difference [95 % interval]", "p", "p corrected", box=None)
+    table.title, table.title_justify = f"{BIN_COLUMN}, THIS SYSTEM minus (below 0 is better)", "left"
+    for name in names:
+        if comparison := comparisons.get("humans_1" if name == "one_human" else name):
+            found = comparison.difference
+            ends = "" if math.isnan(found.low) else f" [{_short(found.low)}, {_short(found.high)}]"
+            table.add_row(name, _short(found.value) + ends, f"{comparison.p:.2g}", f"{comparison.p_corrected:.2g}")
+    return table
 
 
 def _plain(scores: Mapping[str, Any]) -> dict[str, Any]:

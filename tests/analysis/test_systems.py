@@ -3,6 +3,8 @@ import json
 import numpy as np
 import pytest
 
+from ambi_eval.analysis.ambiguity import bin_clips
+from ambi_eval.analysis.references.baselines import baselines
 from ambi_eval.analysis.systems import score_file
 from ambi_eval.config.load import load_corpus
 from ambi_eval.corpora.other_votes import target_votes
@@ -74,3 +76,19 @@ def test_votes_for_the_face_are_as_far_from_the_voice_as_known(
     assert jsd["voice"] == pytest.approx(0.326, abs=0.001)
     assert jsd["face"] == pytest.approx(0, abs=1e-12)
     assert jsd["acted"] < jsd["voice"]  # what the probe for contamination shows of a system that knows the face
+
+
+def test_each_difference_from_a_reference_is_on_the_same_clips_and_against_the_same_raters(own):
+    path, selection, config = own
+    q = shares(selection.votes)
+    write(path, selection, config.labels, 0.8 * q + 0.2 / 3)
+    system = score_file(path, selection, config)
+    jsd = METRICS["jsd_bits"].per_clip
+    prior = np.broadcast_to(q.mean(axis=0), q.shape)
+    expected = jsd(0.8 * q + 0.2 / 3, selection.votes) - jsd(prior, selection.votes)
+    assert system.baselines.against["prior"].difference.value == pytest.approx(expected.mean())
+    p, votes = (0.8 * q + 0.2 / 3)[0], selection.votes[0]
+    ballots = np.repeat(np.eye(3), votes.astype(int), axis=0)
+    one = np.mean([jsd(p, votes - ballot) - jsd(ballot, votes - ballot) for ballot in ballots])
+    alone = baselines(selection.at([0]), config, bin_clips(selection.at([0])), acoustic=False, system=p[None])
+    assert alone.against["humans_1"].difference.value == pytest.approx(one)

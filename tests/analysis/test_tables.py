@@ -8,7 +8,7 @@ from rich.console import Console
 from ambi_eval.analysis.ambiguity import bin_clips
 from ambi_eval.analysis.evaluate import WORTH
 from ambi_eval.analysis.references.baselines import baselines
-from ambi_eval.analysis.tables import COLUMNS, baselines_json, tables
+from ambi_eval.analysis.tables import ALL_COLUMNS, COLUMNS, SHOWN, baselines_json, tables
 from ambi_eval.config.load import load_corpus
 from ambi_eval.corpora.other_votes import target_votes
 from ambi_eval.metrics import METRICS
@@ -30,7 +30,7 @@ def test_json_has_a_value_and_an_interval_for_every_metric_and_null_for_what_is_
         assert list(scores) == [*METRICS, WORTH]
         for metric, estimate in scores.items():
             value = own.overall[name][metric].value
-            assert estimate["value"] == (None if math.isnan(value) else value)
+            assert estimate["value"] == (value if math.isfinite(value) else None)
             assert set(estimate) == {"value", "low", "high"}
     assert content["baselines"]["uniform"]["entropy_rho"] == {"value": None, "low": None, "high": None}
     assert sum(b["clips"] for b in content["bins"]) == 40
@@ -40,14 +40,25 @@ def test_json_has_a_value_and_an_interval_for_every_metric_and_null_for_what_is_
 
 def test_the_tables_show_every_reference_once_and_fit_their_width(own):
     console = Console(width=130, markup=False, highlight=False, file=io.StringIO())
-    console.print(tables("mine", own))
+    console.print(tables("mine", own, everything=True))
     lines = console.file.getvalue().splitlines()
     assert lines[0].strip() == "mine"
-    for name in own.overall.keys() - {"one_human"}:
+    for name in own.overall.keys() - {"humans_1"}:
         rows = [line.split() for line in lines if line.split()[:1] == [name]]
         assert len(rows) == 1 + all(name in scores for scores in own.binned), name
-    assert lines[1].split() == ["clips", *COLUMNS]
+    assert lines[1].split() == ["clips", *ALL_COLUMNS]
     uniform = next(line.split() for line in lines if line.strip().startswith("uniform"))
     jsd = own.overall["uniform"]["jsd_bits"]
     assert uniform[1:4] == ["40", f"{jsd.value:.3f}"[1:], "±" + f"{(jsd.high - jsd.low) / 2:.3f}"[1:]]
     assert any(line.startswith("acoustic: 0 of 40 clips") for line in lines)
+
+
+def test_five_references_fit_eighty_columns_without_a_broken_row(own):
+    console = Console(width=80, markup=False, highlight=False, file=io.StringIO())
+    console.print(tables("mine", own))
+    lines = console.file.getvalue().splitlines()
+    assert lines[1].split() == ["clips", *COLUMNS]
+    for name in SHOWN:
+        assert sum(line.split()[:1] == [name] for line in lines) == 2, name
+    assert max(map(len, lines)) <= 80
+    assert any("--all" in line for line in lines)

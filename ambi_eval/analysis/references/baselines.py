@@ -16,15 +16,18 @@ from ambi_eval.analysis.evaluate import Scorer, Scores
 from ambi_eval.analysis.references.agreement import krippendorff_alpha, prior_worth
 from ambi_eval.analysis.references.panels import Trials, certain, dealt, redrawn, tied
 from ambi_eval.analysis.references.prosody import FEATURES, SAMPLE_RATE, prosody, ridge_on_log_shares
+from ambi_eval.analysis.significance import Comparison, compare
 from ambi_eval.audio import AudioSpan, load_ahead, load_audio
 from ambi_eval.config.task_settings import CorpusSettings
 from ambi_eval.corpora.manifest import Clip
 from ambi_eval.corpora.selection import Selection
+from ambi_eval.metrics import METRICS
 from ambi_eval.votes import majority, shares
 
 Array = NDArray[np.float64]
 Reference = tuple[str, Trials, Array]
 
+HEADLINE = "jsd_bits"
 REFERENCES = {
     "uniform": "the same share for every label",
     "prior": "the mean distribution of these very clips, for every clip",
@@ -66,6 +69,8 @@ class Baselines:
         binned: The same in each bin, in the order of `bins`.
         counts: Number of clips that each reference is scored on.
         notes: A sentence for each reference that is missing, or is scored on some clips only.
+        against: The `jsd_bits` of a system less that of each reference, on the same clips and against the same raters;
+            empty where no system was given.
     """
 
     clips: int
@@ -78,9 +83,17 @@ class Baselines:
     binned: list[dict[str, Scores]] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    against: dict[str, Comparison] = field(default_factory=dict)
 
 
-def baselines(selection: Selection, settings: CorpusSettings, binned: Binned, *, acoustic: bool = True) -> Baselines:
+def baselines(
+    selection: Selection,
+    settings: CorpusSettings,
+    binned: Binned,
+    *,
+    acoustic: bool = True,
+    system: Array | None = None,
+) -> Baselines:
     """Return the scores of all references, with a progress bar.
 
     Args:
@@ -88,6 +101,7 @@ def baselines(selection: Selection, settings: CorpusSettings, binned: Binned, *,
         settings: Those that selected them (`labels`, `merge`).
         binned: These clips in bins.
         acoustic: Whether to listen to the clips for the acoustic reference.
+        system: Predictions of a system, shape (clips, labels), to be compared with each reference.
     """
     top = majority(selection.votes)
     frequent = int(top.sum(axis=0).argmax())
@@ -103,20 +117,33 @@ def baselines(selection: Selection, settings: CorpusSettings, binned: Binned, *,
     if any(clip.release == "simulated" for clip in selection.clips):
         result.notes.append("SIMULATED raters: these figures show that the machinery works and nothing else")
     sounds = _listen(selection.clips) if acoustic else None
+    differences: dict[str, Array] = {}
     everywhere, in_bins = Scorer(selection), Scorer(binned.judged, [b.members for b in binned.bins])
     with tqdm(desc="references", total=2 * len(REFERENCES), unit="reference", disable=None) as progress:
         for name, trials, p in _references(selection, sounds, result.notes):
-            for alias in _names(name):
-                (result.overall[alias],) = everywhere.score(trials, p)
-                result.counts[alias] = len(trials.clips)
-                progress.update()
+            (scores,) = everywhere.score(trials, p)
+            result.overall.update(dict.fromkeys(_names(name), scores))
+            result.counts.update(dict.fromkeys(_names(name), len(trials.clips)))
+            if system is not None:
+                differences[name] = _difference(system, trials, p)
+            progress.update()
         for name, trials, p in _references(binned.judged, None if sounds is None else sounds[binned.numbers], []):
-            _, *scores = in_bins.score(trials, p)
-            for of_bin, in_bin in zip(result.binned, scores, strict=True):
+            _, *of_bins = in_bins.score(trials, p)
+            for of_bin, in_bin in zip(result.binned, of_bins, strict=True):
                 of_bin.update(dict.fromkeys(_names(name), in_bin))
             progress.update()
     result.notes.append(binned.note)
+    result.against.update(compare(differences, selection.clusters) if differences else {})
     return result
+
+
+def _difference(system: Array, trials: Trials, p: Array) -> Array:
+    """Return the error of a system less that of a reference, against the same raters; NaN where it has no trials."""
+    per_clip, each = METRICS[HEADLINE].per_clip, trials.of_each_clip()
+    own = each.expected(np.asarray(per_clip(system[each.clip_of_case], each.votes)))
+    difference = np.full(len(system), np.nan)
+    difference[trials.clips] = own - trials.expected(np.asarray(per_clip(p, trials.votes)))
+    return difference
 
 
 def _names(reference: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ambi_eval.analysis import estimate
 from ambi_eval.analysis.ambiguity import Bin, Binned
 from ambi_eval.analysis.estimate import Estimate
-from ambi_eval.analysis.references.panels import Trials, dealt
+from ambi_eval.analysis.references.panels import dealt
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.metrics import METRICS
 from ambi_eval.votes import shares
@@ -53,7 +53,7 @@ class HeldOutRaters:
         """Split the panels of the clips, and apart from that those of the clips in bins."""
         self.binned, self.in_bins = binned, None if binned is None else HeldOutRaters(binned.judged)
         shared = dealt(selection.panels, lambda raters: raters // 2)
-        self.trials = None if shared is None else _of_each_clip(shared)
+        self.trials = None if shared is None else shared.of_each_clip()
         self.clusters = np.array(selection.clusters)
         self.prior = shares(selection.votes).mean(axis=0)
 
@@ -75,10 +75,10 @@ class HeldOutRaters:
             return None
         per_clip = METRICS[metric].per_clip
         votes, noise = self.trials.votes, self.trials.noise
-        case_of_clip = self.trials.clips[np.repeat(self.trials.panel, _lengths(self.trials))]
+        of_model, of_humans = p[self.trials.clip_of_case], shares(self.trials.given)
         prior, model, human = (
             self.trials.expected(np.asarray(per_clip(guess, votes, noise)))
-            for guess in (np.broadcast_to(self.prior, votes.shape), p[case_of_clip], shares(self.trials.given))
+            for guess in (np.broadcast_to(self.prior, votes.shape), of_model, of_humans)
         )
         everyone = np.ones(len(self.clusters), dtype=bool)
         groups = [everyone[self.trials.clips], *(b.members[self.trials.clips] for b in bins)]
@@ -103,24 +103,3 @@ def _held_out(scores: Array, clusters: Sequence[str], up: int, bounds: tuple[flo
         human_minus_prior=gap,
         gap_closed=estimate.of_ratio(up * (model - prior), up * (human - prior), clusters) if is_gap else None,
     )
-
-
-def _of_each_clip(trials: Trials) -> Trials:
-    """Return the same trials with cases of their own for every clip, since a model may predict clips differently."""
-    lengths = _lengths(trials)[trials.panel]
-    first = np.cumsum(lengths) - lengths
-    cases = np.repeat(trials.first[trials.panel] - first, lengths) + np.arange(lengths.sum())
-    return Trials(
-        given=trials.given[cases],
-        votes=trials.votes[cases],
-        noise=trials.noise[cases],
-        probability=trials.probability[cases],
-        first=first,
-        clips=trials.clips,
-        panel=np.arange(len(trials.clips)),
-    )
-
-
-def _lengths(trials: Trials) -> NDArray[np.intp]:
-    """Return the number of cases of each panel."""
-    return np.diff(np.append(trials.first, len(trials.votes)))

@@ -64,6 +64,26 @@ class Trials:
         drawn = np.searchsorted(ends, self.panel + rng.random(len(self.panel)), side="right")
         return np.clip(drawn, self.first[self.panel], last[self.panel])
 
+    @property
+    def clip_of_case(self) -> NDArray[np.intp]:
+        """The clip of each case, shape (R,), in trials `of_each_clip`."""
+        return np.repeat(self.clips, np.diff(np.append(self.first, len(self.votes))))
+
+    def of_each_clip(self) -> Trials:
+        """Return the same trials with cases of their own for every clip, which a model may predict differently."""
+        lengths = np.diff(np.append(self.first, len(self.votes)))[self.panel]
+        first = np.cumsum(lengths) - lengths
+        cases = np.repeat(self.first[self.panel] - first, lengths) + np.arange(lengths.sum())
+        return Trials(
+            given=self.given[cases],
+            votes=self.votes[cases],
+            noise=self.noise[cases],
+            probability=self.probability[cases],
+            first=first,
+            clips=self.clips,
+            panel=np.arange(len(self.clips)),
+        )
+
 
 # Of one panel: votes given, votes that judge, the noise of these, probabilities.
 Cases = tuple[Array, Array, Array, Array]
