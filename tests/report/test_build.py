@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import logit
 
+from ambi_eval.analysis.ambiguity import bin_clips
 from ambi_eval.analysis.references.baselines import baselines
 from ambi_eval.harness.results import read_runs
 from ambi_eval.metrics import METRICS
@@ -90,7 +91,7 @@ def test_under_other_sampling_than_from_the_likelihoods_there_is_no_asymptote(lm
 
 def test_references_are_those_of_the_baselines_command(runs, content):
     task = next(iter(runs[0].tasks.values()))
-    found = baselines(task.selection, task.settings, [], acoustic=False)
+    found = baselines(task.selection, task.settings, bin_clips(task.selection), acoustic=False)
     for name, reference in content.sections[0].references.items():
         assert reference.scores == found.overall[name]
         assert len(reference.binned) == len(content.sections[0].bins)
