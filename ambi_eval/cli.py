@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,15 +33,16 @@ class Recipes(TyperGroup):
     """The commands of all corpora; a corpus' recipe is imported when its command is asked for."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Return the names of all corpora."""
-        return corpus_names()
+        """Return the names of all corpora, and of the command for any other database of audb."""
+        return [*corpus_names(), "audb"]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return the command of a corpus, or None if there is no such corpus."""
-        if cmd_name not in corpus_names():
+        if cmd_name not in self.list_commands(ctx):
             return None
+        module = import_module("ambi_eval.corpora.audb") if cmd_name == "audb" else recipe(cmd_name)
         one = typer.Typer(add_completion=False)
-        one.command(cmd_name)(recipe(cmd_name).command)
+        one.command(cmd_name)(module.command)
         return typer.main.get_command(one)
 
 

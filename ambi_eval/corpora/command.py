@@ -38,12 +38,12 @@ def required_source(source: Path | None, name: str) -> Path:
     return source
 
 
-def refuse_with_mirror(**given: object) -> None:
-    """Raise if an option was given that does not go with `--from-hub`."""
+def refuse_together(route: str, **given: object) -> None:
+    """Raise if an option was given that does not go with a route to the corpus, such as `--from-hub`."""
     for name, value in given.items():
         if value:
             option = "--" + name.replace("_", "-")
-            raise AmbiError(f"{option} does not go with --from-hub: leave one of the two out.")
+            raise AmbiError(f"{option} does not go with {route}: leave one of the two out.")
 
 
 def report(preparation: Preparation, name: str) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ambi_eval.corpora import command as options
+from ambi_eval.corpora.audb import VOTES, FromAudb, load, read_audb
 from ambi_eval.corpora.hub import read_mirror
 from ambi_eval.corpora.manifest import Clip, Rating
 from ambi_eval.corpora.preparation import NO_AUDIO, Preparation, count_votes, find_folder, read_rows
@@ -56,6 +57,11 @@ _ACTED = dict(zip(("ANG", "DIS", "FEA", "HAP", "NEU", "SAD"), LABELS, strict=Tru
 _NAME = re.compile(rf"(\d{{4}})_({'|'.join(SENTENCES)})_({'|'.join(_ACTED)})_(?:LO|MD|HI|XX)")
 # The first digit of a row's key in tabulatedVotes.csv: what the raters heard and saw.
 _MODALITY_DIGIT = {"voice": "1", "face": "2", "av": "3"}
+_AUDB_TABLES = {
+    "voice": VOTES,
+    "face": r"emotion\.categories\.face\.(train|dev|test)\.votes",
+    "av": r"emotion\.categories\.multimodal\.(train|dev|test)\.votes",
+}
 _QUESTION = ("sessionNums", "queryType", "questNum")
 # The table leaves out a rating whose first click came later, in milliseconds.
 LATEST_FIRST_CLICK = 10_000
@@ -66,6 +72,7 @@ _POINTER_BYTES = 200
 def command(
     source: options.Source = None,
     from_hub: options.FromHub = None,
+    from_audb: FromAudb = None,
     out: options.Out = None,
     modality: Annotated[Modality, typer.Option(help="Raters heard, saw, or both.")] = "voice",
     leave_out_differing: Annotated[
@@ -76,7 +83,16 @@ def command(
 ) -> None:
     """Prepare CREMA-D from a checkout of its repository, or from a mirror; faces and both go into their own folders."""
     folder = options.out_folder(out, "crema_d" if modality == "voice" else f"crema_d_{modality}")
-    if from_hub is None:
+    if from_audb is not None:
+        options.refuse_together("--from-audb", source=source, from_hub=from_hub)
+        preparation = prepare_audb(
+            from_audb,
+            folder,
+            modality=modality,
+            leave_out_differing=leave_out_differing,
+            allow_missing_audio=allow_missing_audio,
+        )
+    elif from_hub is None:
         release = options.required_source(source, "crema_d")
         preparation = prepare(
             release,
@@ -86,7 +102,9 @@ def command(
             allow_missing_audio=allow_missing_audio,
         )
     else:
-        options.refuse_with_mirror(source=source, modality=modality != "voice", allow_missing_audio=allow_missing_audio)
+        options.refuse_together(
+            "--from-hub", source=source, modality=modality != "voice", allow_missing_audio=allow_missing_audio
+        )
         preparation = prepare_mirror(from_hub, folder, leave_out_differing=leave_out_differing)
     options.report(preparation, "crema_d")
 
@@ -216,6 +234,25 @@ def prepare_mirror(mirror: str, out: Path, *, leave_out_differing: bool = False)
     preparation = Preparation(out, CORPUS, counting=counting)
     read_mirror(preparation, mirror, LABELS, describe, unheard={SILENT: IS_SILENT})
     _settle_differing(preparation, leave_out_differing)
+    return preparation.save()
+
+
+def prepare_audb(
+    database: str,
+    out: Path,
+    *,
+    modality: Modality = "voice",
+    leave_out_differing: bool = False,
+    allow_missing_audio: bool = False,
+) -> Preparation:
+    """Write the manifest of CREMA-D from audb's `crema-d`, which holds the published votes and splits of its own."""
+    counting = "one vote a rater; the authors left out answers that took more than 10 seconds"
+    preparation = Preparation(out, CORPUS, allow_missing_audio, counting)
+    tables = _AUDB_TABLES[modality]
+    labels = {"anger": "angry", "happiness": "happy", "sadness": "sad"}
+    read_audb(preparation, load(database, tables), tables, labels, describe, unheard={SILENT: IS_SILENT})
+    if modality != "face":
+        _settle_differing(preparation, leave_out_differing)
     return preparation.save()
 
 

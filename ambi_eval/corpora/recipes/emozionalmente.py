@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ambi_eval.corpora import command as options
+from ambi_eval.corpora.audb import VOTES, FromAudb, load, read_audb
 from ambi_eval.corpora.manifest import Clip, Rating
 from ambi_eval.corpora.preparation import Preparation, find_files, find_folder, read_rows
 from ambi_eval.corpora.registry import Corpus
@@ -36,13 +37,19 @@ LOWEST_AGE = 5
 
 def command(
     source: options.Source = None,
+    from_audb: FromAudb = None,
     out: options.Out = None,
     allow_missing_audio: options.AllowMissingAudio = False,
 ) -> None:
-    """Prepare Emozionalmente from the folder that its archive holds."""
+    """Prepare Emozionalmente from the folder that its archive holds, or from audb (which lacks the single ratings)."""
     folder = options.out_folder(out, "emozionalmente")
-    release = options.required_source(source, "emozionalmente")
-    options.report(prepare(release, folder, allow_missing_audio=allow_missing_audio), "emozionalmente")
+    if from_audb is None:
+        release = options.required_source(source, "emozionalmente")
+        preparation = prepare(release, folder, allow_missing_audio=allow_missing_audio)
+    else:
+        options.refuse_together("--from-audb", source=source)
+        preparation = prepare_audb(from_audb, folder, allow_missing_audio=allow_missing_audio)
+    options.report(preparation, "emozionalmente")
 
 
 def prepare(source: Path, out: Path, *, allow_missing_audio: bool = False) -> Preparation:
@@ -79,6 +86,14 @@ def prepare(source: Path, out: Path, *, allow_missing_audio: bool = False) -> Pr
             **preparation.panel(ratings.get(name, [])),
         )
         preparation.add(clip)
+    return preparation.save()
+
+
+def prepare_audb(database: str, out: Path, *, allow_missing_audio: bool = False) -> Preparation:
+    """Write the manifest of Emozionalmente from audb's database: votes without raters, and splits by speaker."""
+    counting = "one vote a row of the release, in which 42 repeat a rater's judgment of a clip"
+    preparation = Preparation(out, CORPUS, allow_missing_audio, counting)
+    read_audb(preparation, load(database, VOTES), VOTES, LABELS | {"happiness": "joy", "neutral": "neutral"})
     return preparation.save()
 
 

@@ -64,7 +64,9 @@ def command(
         release = options.required_source(source, "iemocap")
         preparation = prepare(release, folder, count_each=count_each, allow_missing_audio=allow_missing_audio)
     else:
-        options.refuse_with_mirror(source=source, count_each=count_each, allow_missing_audio=allow_missing_audio)
+        options.refuse_together(
+            "--from-hub", source=source, count_each=count_each, allow_missing_audio=allow_missing_audio
+        )
         preparation = prepare_mirror(from_hub, folder)
     options.report(preparation, "iemocap")
 

@@ -1,0 +1,180 @@
+"""Databases of audb that have tables with a column of votes for each label: a way to audio without Git LFS."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any
+
+import typer
+
+from ambi_eval.corpora import command as options
+from ambi_eval.corpora.manifest import Clip
+from ambi_eval.corpora.preparation import NO_AUDIO, Preparation
+from ambi_eval.corpora.registry import Corpus
+from ambi_eval.errors import AmbiError
+
+# The tables of votes that audb's corpora of emotion have; the group is the split.
+VOTES = r"emotion\.categories\.(train|dev|test)\.votes"
+_SPLITS = {"dev": "development"}
+_SPEAKER_TRAITS = {"sex": "sex", "gender": "sex", "age": "age"}
+
+FromAudb = Annotated[
+    str | None,
+    typer.Option(help="A database of audb: its name, name@version, or the folder of one. Needs pip install audb."),
+]
+
+
+def command(
+    from_audb: Annotated[str, typer.Option(help="Name, name@version, or the folder of a database.")],
+    tables: Annotated[
+        str, typer.Option(help="Regular expression of the names of the tables of votes; its group is the split.")
+    ] = VOTES,
+    out: options.Out = None,
+    allow_missing_audio: options.AllowMissingAudio = False,
+) -> None:
+    """Prepare any database of audb that has a table with a column of votes for each label."""
+    database = load(from_audb, tables)
+    name = database.name
+    about = Corpus(
+        title=name,
+        language=", ".join(database.languages),
+        license=str(database.license or "not stated"),
+        citation=f"{database.author or name}: {database.source}",
+        homepage=database.source,
+        source="an audb database",
+    )
+    preparation = Preparation(options.out_folder(out, name), about, allow_missing_audio)
+    read_audb(preparation, database, tables)
+    options.report(preparation.save(), name)
+
+
+def load(name: str, tables: str) -> Any:
+    """Return a database with the tables that a manifest is made from, and its audio.
+
+    Args:
+        name: The name of a database that audb serves, `name@version`, or a folder that holds one.
+        tables: Regular expression of the names of its tables of votes.
+
+    Raises:
+        AmbiError: If audb is not installed, the database cannot be had, or it has no such table.
+    """
+    try:
+        import audb
+        import audformat
+    except ImportError as error:
+        raise AmbiError("--from-audb needs audb: pip install 'ambi-eval[audb]'") from error
+    try:
+        if Path(name).is_dir():
+            return audformat.Database.load(name)
+        database, _, version = name.partition("@")
+        wanted = [each for each in audb.info.header(database, version=version or None).tables if _is_used(each, tables)]
+        return audb.load(database, version=version or None, tables=wanted, full_path=False)
+    # audb lets through whatever its servers, its files and its YAML raise.
+    except Exception as error:
+        reason = str(error).split("\n")[0].rstrip(".")
+        raise AmbiError(
+            f"cannot load '{name}' by audb ({reason}): check the name and the network, or give the folder of a database"
+        ) from error
+
+
+def read_audb(
+    preparation: Preparation,
+    database: Any,
+    tables: str = VOTES,
+    labels: Mapping[str, str] = MappingProxyType({}),
+    describe: Callable[[str], dict[str, Any]] = lambda name: {},
+    unheard: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Read the clips of a database into a preparation.
+
+    Args:
+        preparation: A preparation without clips.
+        database: What `load` returned.
+        tables: Regular expression of the names of its tables of votes; a group in it is the split.
+        labels: A label of the database -> ours; a label that is not in it stays as it is.
+        describe: A clip's name -> the attributes of `Clip` that the name tells; these win.
+        unheard: Clips whose audio is of no use, with the reason.
+
+    Raises:
+        AmbiError: If the database has no such table, or a table that holds something else than numbers.
+    """
+    names = [name for name in database.tables if re.fullmatch(tables, name)]
+    if not names:
+        has = ", ".join(database.tables) or "none"
+        raise AmbiError(f"{database.name} has no table of votes that fits '{tables}' (it has {has}): give --tables")
+    traits = _traits(database)
+    root = Path(database.root).absolute()
+    for table_name in names:
+        try:
+            votes = database[table_name].get().astype(float)
+        except (TypeError, ValueError) as error:
+            raise AmbiError(
+                f"{database.name}: the table {table_name} holds other things than numbers of votes"
+            ) from error
+        groups = re.fullmatch(tables, table_name)
+        split = groups[1] if groups and groups.re.groups else None
+        acted = _acted(database, table_name, labels)
+        for file, counts in zip(votes.index.get_level_values("file"), votes.itertuples(index=False), strict=True):
+            name = Path(file).stem
+            there = (root / file).is_file() and name not in unheard
+            told = {"split": _SPLITS.get(split or "", split), "acted": acted.get(file), **traits.get(file, {})}
+            clip = Clip(
+                id=name,
+                votes={
+                    labels.get(label, label): count
+                    for label, count in zip(votes.columns, counts, strict=True)
+                    if not math.isnan(count)
+                },
+                audio=str(root / file) if there else None,
+                **(told | describe(name)),
+            )
+            preparation.add(clip, unheard.get(name, NO_AUDIO))
+
+
+def _is_used(table: str, votes: str) -> bool:
+    return table == "files" or table.endswith(".desired") or re.fullmatch(votes, table) is not None
+
+
+def _acted(database: Any, votes_table: str, labels: Mapping[str, str]) -> dict[str, str]:
+    """Return the emotion that was acted in each file, from the table of desired emotions beside a table of votes."""
+    desired = re.sub(r"votes$", "desired", votes_table)
+    if desired not in database.tables or "emotion" not in database[desired].columns:
+        return {}
+    emotions = database[desired]["emotion"].get().dropna()
+    return {file: labels.get(str(emotion), str(emotion)) for file, emotion in emotions.items()}
+
+
+def _traits(database: Any) -> dict[str, dict[str, Any]]:
+    """Return what the table `files` says about each file: speaker with sex and age, sentence and transcript."""
+    if "files" not in database.tables:
+        return {}
+    files = database["files"]
+    columns: dict[str, Any] = {}
+    if "speaker" in files.columns:
+        speaker = files["speaker"]
+        columns["speaker"] = speaker.get()
+        for trait in _known_traits(database, speaker):
+            columns[_SPEAKER_TRAITS[trait]] = speaker.get(map=trait)
+    if "transcription" in files.columns:
+        codes = files["transcription"].get()
+        scheme = database.schemes[files["transcription"].scheme_id]
+        texts = scheme.labels if isinstance(scheme.labels, dict) else {}
+        columns |= {"sentence": codes, "transcript": codes.map(lambda code: texts.get(code, code))}
+    told: dict[str, dict[str, Any]] = {}
+    for trait, values in columns.items():
+        for file, value in values.dropna().items():
+            told.setdefault(file, {})[trait] = float(value) if trait == "age" else str(value)
+    return told
+
+
+def _known_traits(database: Any, speaker: Any) -> list[str]:
+    """Return which traits of a speaker the database knows: in a table of speakers, or in the labels of the scheme."""
+    labels = database.schemes[speaker.scheme_id].labels
+    if isinstance(labels, str):
+        return [trait for trait in _SPEAKER_TRAITS if trait in database[labels].columns]
+    told = [of for of in labels.values() if isinstance(of, dict)] if isinstance(labels, dict) else []
+    return [trait for trait in _SPEAKER_TRAITS if any(trait in of for of in told)]
