@@ -9,13 +9,14 @@ It needs the standard library only. Copy it to where the model runs, and put bes
 that returns n answers: texts, or pairs of a text and its summed log-likelihood. `audio_path` and `system` are None
 where a request has none, `seed` where the client does not care; temperature 0 is greedy.
 
-The server answers `POST /v1/chat/completions` and `GET /v1/models`.
+The server answers `POST /v1/chat/completions`, `GET /v1/models` and `GET /health`.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import hashlib
 import hmac
 import importlib
@@ -26,6 +27,7 @@ import os
 import queue
 import reprlib
 import selectors
+import shutil
 import signal
 import socket
 import socketserver
@@ -35,7 +37,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -45,9 +47,14 @@ from typing import Any, Protocol
 logger = logging.getLogger("bridge")
 
 MAX_BODY = 128 << 20  # 25 minutes of 16 kHz float32 audio in base64
+MAX_DISCARDED = 128 << 20  # of a body that is refused; of a longer one, the connection is closed
+MAX_CONNECTIONS = 256
+BODY_SECONDS = 300.0  # in which a body must have arrived
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+FOLDER = "ambi-bridge-"  # of the audio, with the number of the process
 MAX_SEED = (1 << 64) - 1
 FORMATS = {"wav": b"RIFF", "flac": b"fLaC", "ogg": b"OggS", "mp3": b""}
-ROUTES = {"/v1/models": "GET", "/v1/chat/completions": "POST"}
+ROUTES = {"/v1/models": "GET", "/v1/chat/completions": "POST", "/health": "GET"}
 # Type, least, most and default; a server that is not told otherwise samples, as OpenAI's does.
 NUMBERS: dict[str, tuple[type, float, float, float | None]] = {
     "n": (int, 1, 1024, 1),
@@ -241,7 +248,7 @@ def _read_messages(messages: Any, folder: Path) -> tuple[str | None, list[str | 
 def _read_part(part: Any, folder: Path) -> str | Audio:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind == "text" and isinstance(part.get("text"), str):
-        return str(part["text"])
+        return _valid(part["text"])
     audio = part.get("input_audio") if kind == "input_audio" else None
     if not isinstance(audio, dict) or not isinstance(audio.get("data"), str):
         raise BridgeError("the parts of a message are `text` with its text and `input_audio` with data and format")
@@ -255,6 +262,15 @@ def _read_part(part: Any, folder: Path) -> str | Audio:
     if not content or not content.startswith(FORMATS[form]):
         raise BridgeError(f"input_audio: the data is no {form} file", code="invalid_audio")
     return Audio(content, folder / f"{hashlib.sha256(content).hexdigest()}.{form}")
+
+
+def _valid(text: str) -> str:
+    """Refuse half of a surrogate pair, which no tokenizer reads."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BridgeError(f"the text {reprlib.repr(text)} is no valid Unicode") from None
+    return text
 
 
 def _read_number(name: str, value: Any, kind: type, least: float, most: float, default: Any) -> Any:
@@ -272,7 +288,7 @@ def _read_list(name: str, value: Any, kind: type) -> Any:
     if not isinstance(value, list) or not all(type(each) is kind and each != "" for each in value):
         what = "whole numbers" if kind is int else "texts that are not empty"
         raise BridgeError(f"{name}={reprlib.repr(value)} is no list of {what}")
-    return value
+    return [_valid(each) for each in value] if kind is str else value
 
 
 # ----------------------------------------------------------------------------------------------------- server
@@ -296,9 +312,13 @@ class Bridge(ThreadingHTTPServer):
             BridgeError: If the address is taken, or not one of this machine's.
         """
         self.model, self.key = model, key
+        self.hosts = LOOPBACK if host in LOOPBACK else None  # None: clients may know this machine by any name
         self.started = int(time.time())
-        self.folder = tempfile.TemporaryDirectory(prefix="ambi-bridge-")
+        _remove_left_folders()
+        self.folder = tempfile.TemporaryDirectory(prefix=f"{FOLDER}{os.getpid()}-")
         self.waiting: queue.SimpleQueue[Chat] = queue.SimpleQueue()
+        self.connections = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self.failure: BaseException | None = None  # of the thread in which the model answers
         try:
             super().__init__((host, port), Handler)
         except (OSError, OverflowError) as error:
@@ -306,6 +326,8 @@ class Bridge(ThreadingHTTPServer):
                 f"cannot listen on {host}, port {port} ({error}): give another --host or --port"
             ) from error
         self.url = f"http://{host}:{self.server_port}/v1"
+        if hasattr(os, "register_at_fork"):  # a process that the model's code forks must not keep the port
+            os.register_at_fork(after_in_child=self.socket.close)
         threading.Thread(target=self._work, name="model", daemon=True).start()
 
     def server_bind(self) -> None:
@@ -317,6 +339,39 @@ class Bridge(ThreadingHTTPServer):
         """Stop listening, and remove what is left of the audio files."""
         super().server_close()
         self.folder.cleanup()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer a connection in a thread of its own, if there are not too many."""
+        if not self.connections.acquire(blocking=False):
+            with contextlib.suppress(OSError):
+                request.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer a connection, and make room for another one."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.connections.release()
+
+    def check_alive(self) -> None:
+        """Raise an error if the model does not answer any more.
+
+        Raises:
+            BridgeError: If its thread has ended.
+        """
+        if self.failure is not None:
+            message = (
+                f"the model has stopped ({type(self.failure).__name__}); the bridge's log says more: start it anew"
+            )
+            raise BridgeError(message, HTTPStatus.SERVICE_UNAVAILABLE, "model_stopped")
+
+    def health(self) -> dict[str, Any]:
+        """Return that all is well, if it is."""
+        self.check_alive()
+        return {"status": "ok", "model": self.model.served_name}
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log that an answer could not be sent, in one line if the connection was only cut."""
@@ -342,7 +397,12 @@ class Bridge(ThreadingHTTPServer):
             raise BridgeError(message, HTTPStatus.NOT_FOUND, "model_not_found")
         chat = read_chat(body, Path(self.folder.name))
         chat.gone = gone
+        self.check_alive()
         self.waiting.put(chat)
+        while not chat.reply.done():
+            # The thread may end between the check and its turn.
+            self.check_alive()
+            wait([chat.reply], 1.0)
         reply = chat.reply.result()
         response = {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
@@ -360,6 +420,13 @@ class Bridge(ThreadingHTTPServer):
         return response
 
     def _work(self) -> None:
+        try:
+            self._answer_all()
+        except BaseException as failure:
+            logger.exception("the model has stopped")
+            self.failure = failure
+
+    def _answer_all(self) -> None:
         while True:
             waiting = [self.waiting.get()]
             while not self.waiting.empty():
@@ -387,6 +454,20 @@ class Bridge(ThreadingHTTPServer):
         finally:
             for path in files:
                 path.unlink(missing_ok=True)
+
+
+def _remove_left_folders() -> None:
+    """Remove the audio of bridges that were killed before they could do so themselves."""
+    if os.name != "posix":
+        return
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER}*-*"):
+        process = folder.name[len(FOLDER) :].partition("-")[0]
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except (ValueError, OverflowError, OSError):
+            continue  # another name, or a process of somebody else's
 
 
 def _choice(index: int, answer: Answer) -> dict[str, Any]:
@@ -436,46 +517,79 @@ class Handler(BaseHTTPRequestHandler):
     do_POST = do_GET  # noqa: N815
 
     def _response(self) -> dict[str, Any]:
+        try:
+            self._check_sender()
+        except BridgeError:
+            # What a stranger sends is not kept; some of it is read, so that a client that is sending sees the refusal.
+            self.close_connection = True
+            length = self.headers.get("Content-Length", "0")
+            self._discard(min(int(length), 1 << 20) if length.isascii() and length.isdigit() else 0)
+            raise
         # Read in any case: what follows on the connection is the next request.
         body = self._body()
-        given, key = self.headers.get("Authorization", ""), self.server.key
-        if key is not None and not hmac.compare_digest(given.encode(), f"Bearer {key}".encode()):
-            raise BridgeError("the API key is missing or wrong", HTTPStatus.UNAUTHORIZED, "invalid_api_key")
         path = self.path.partition("?")[0]
         if path not in ROUTES:
             raise BridgeError(f"there is nothing here but {' and '.join(ROUTES)}", HTTPStatus.NOT_FOUND, "not_found")
         if self.command != ROUTES[path]:
             raise BridgeError(f"{path} takes {ROUTES[path]}", HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed")
         if self.command == "GET":
-            return self.server.models()
+            return self.server.health() if path == "/health" else self.server.models()
         try:
             content = json.loads(body)
         except (ValueError, RecursionError):
             raise BridgeError("the body is not JSON", code="invalid_json") from None
         return self.server.complete(content, self._gone)
 
+    def _check_sender(self) -> None:
+        """Refuse requests without the key, and those that a page in somebody's browser sends.
+
+        Raises:
+            BridgeError: If the request is one of them.
+        """
+        host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
+        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+        if host and self.server.hosts is not None and name.strip("[]").lower() not in self.server.hosts:
+            message = f"this server is not known as {reprlib.repr(host)}: ask {self.server.url}"
+            raise BridgeError(message, HTTPStatus.FORBIDDEN, "wrong_host")
+        if origin is not None and origin.partition("://")[2] != host:
+            message = f"pages of {reprlib.repr(origin)} may not ask this server"
+            raise BridgeError(message, HTTPStatus.FORBIDDEN, "wrong_origin")
+        given, key = self.headers.get("Authorization", ""), self.server.key
+        if key is not None and not hmac.compare_digest(given.encode(), f"Bearer {key}".encode()):
+            raise BridgeError("the API key is missing or wrong", HTTPStatus.UNAUTHORIZED, "invalid_api_key")
+
     def _body(self) -> bytes:
         length = self.headers.get("Content-Length", "0")
         if "Transfer-Encoding" in self.headers or not (length.isascii() and length.isdigit()):
             self.close_connection = True
             raise BridgeError("send the body with a Content-Length", HTTPStatus.LENGTH_REQUIRED, "length_required")
-        size = int(length)
+        size = int(length) if len(length) < 20 else sys.maxsize
         if size <= MAX_BODY:
-            return self._read(size)
+            return b"".join(self._read(size))
         # A client that is still sending would not see the refusal.
-        for start in range(0, size, 1 << 20):
-            self._read(min(1 << 20, size - start))
+        self.close_connection = size > MAX_DISCARDED
+        self._discard(min(size, MAX_DISCARDED))
         message = f"a body of {size:,} bytes is larger than {MAX_BODY:,}: send shorter audio"
         raise BridgeError(message, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large")
 
-    def _read(self, size: int) -> bytes:
-        try:
-            content = self.rfile.read(size)
-        except OSError as error:
-            raise ClientLeftError from error
-        if len(content) < size:
-            raise ClientLeftError
-        return content
+    def _discard(self, size: int) -> None:
+        for _ in self._read(size):
+            pass
+
+    def _read(self, size: int) -> Iterator[bytes]:
+        """Yield the next bytes of the body in parts, all of them within the time that a body may take."""
+        end = time.monotonic() + BODY_SECONDS
+        while size > 0:
+            try:
+                self.connection.settimeout(max(0.001, min(float(self.timeout), end - time.monotonic())))
+                part = self.rfile.read1(min(size, 1 << 20))
+            except OSError as error:
+                raise ClientLeftError from error
+            if not part:
+                raise ClientLeftError
+            size -= len(part)
+            yield part
+        self.connection.settimeout(self.timeout)
 
     def _gone(self) -> bool:
         """Whether the client has closed the connection; as long as it waits, there is nothing to read."""
@@ -496,7 +610,9 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body.encode())
 
     def _refuse(self, status: int, message: str, code: str) -> None:
-        kind = {401: "authentication_error", 500: "server_error"}.get(status, "invalid_request_error")
+        kind = {401: "authentication_error", 500: "server_error", 503: "server_error"}.get(
+            status, "invalid_request_error"
+        )
         self._send(status, json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}}))
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:

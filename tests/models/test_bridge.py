@@ -225,6 +225,8 @@ AUDIO = {"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}
         ({"max_tokens": 0}, 400, "invalid_value", "max_tokens=0 is no whole number from 1"),
         ({"max_completion_tokens": 0}, 400, "invalid_value", "max_tokens=0 is no whole number from 1"),
         ({"stop": 3}, 400, "invalid_value", "stop=3 is no list of texts"),
+        ({"stop": ["\ud83d"]}, 400, "invalid_value", "is no valid Unicode"),
+        ({"messages": [{"role": "user", "content": "\ud83d"}]}, 400, "invalid_value", "is no valid Unicode"),
         ({"stop": [""]}, 400, "invalid_value", "is no list of texts that are not empty"),
         ({"stream": True}, 400, "unsupported", "does not stream"),
         ({"tools": []}, 400, "unknown_field", "does not know the field 'tools'"),
@@ -288,6 +290,124 @@ def test_without_the_api_key_nothing_is_answered(serve, key):
         assert (status, response["error"]["type"]) == (401, "authentication_error")
         assert "password" not in response["error"]["message"]
     assert client(bridge, key="password").models.list().data[0].id == "toy"
+
+
+def test_of_a_body_without_the_key_no_more_than_a_little_is_read(serve):
+    bridge = serve(lambda audio_path, prompt, n, **options: ["yes"], key="password")
+    with socket.create_connection(("127.0.0.1", bridge.server_port), timeout=20) as connection:
+        connection.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n"
+        )
+        connection.sendall(bytes(1 << 20))
+        assert connection.recv(100).startswith(b"HTTP/1.1 401")
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({"Host": "evil.example:8000"}, "wrong_host"),
+        ({"Origin": "http://evil.example"}, "wrong_origin"),
+        ({"Origin": "null"}, "wrong_origin"),
+        ({"Host": "LOCALHOST"}, None),
+        ({"Host": "[::1]:8000"}, None),
+        ({"Host": "localhost:8000", "Origin": "http://localhost:8000"}, None),
+    ],
+    ids=str,
+)
+def test_pages_in_a_browser_cannot_ask(echo, headers, code):
+    status, response = post(connect(echo), {"model": "toy", "messages": user()}, **headers)
+    assert (status, response.get("error", {}).get("code")) == (403 if code else 200, code)
+
+
+def test_other_machines_may_know_it_by_any_name(serve):
+    bridge = serve(lambda audio_path, prompt, n, **options: ["yes"], host="0.0.0.0")
+    assert post(connect(bridge), {"model": "toy", "messages": user()}, Host="gpu7:8000")[0] == 200
+
+
+@pytest.mark.parametrize("length", [10**9, 10**30])
+def test_a_body_beyond_all_limits_is_refused_and_the_connection_closed(echo, monkeypatch, length):
+    monkeypatch.setattr(module, "MAX_DISCARDED", 1000)
+    with socket.create_connection(("127.0.0.1", echo.server_port), timeout=20) as connection:
+        connection.sendall(f"POST /v1/models HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n".encode())
+        connection.sendall(bytes(1000))
+        answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    assert answer.startswith(b"HTTP/1.1 413")
+
+
+def test_a_body_that_trickles_in_is_given_up(echo, monkeypatch):
+    monkeypatch.setattr(module, "BODY_SECONDS", 0.3)
+    with socket.create_connection(("127.0.0.1", echo.server_port), timeout=20) as connection:
+        connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
+        with contextlib.suppress(OSError):
+            for _ in range(100):
+                connection.sendall(b"x")
+                time.sleep(0.05)
+            raise AssertionError("the bridge still listens")
+
+
+def test_more_connections_than_allowed_are_turned_away_and_later_ones_answered(serve, monkeypatch):
+    monkeypatch.setattr(module, "MAX_CONNECTIONS", 2)
+    bridge = serve(lambda audio_path, prompt, n, **options: ["yes"])
+    idle = [socket.create_connection(("127.0.0.1", bridge.server_port), timeout=20) for _ in range(2)]
+    wait_until(lambda: bridge.connections._value == 0)
+    with socket.create_connection(("127.0.0.1", bridge.server_port), timeout=20) as third:
+        assert third.recv(100).startswith(b"HTTP/1.1 503")
+    for connection in idle:
+        connection.close()
+    wait_until(lambda: bridge.connections._value == 2)
+    assert post(connect(bridge), {"model": "toy", "messages": user()})[0] == 200
+
+
+class Stopped(BaseException):
+    """Not even SystemExit."""
+
+
+def test_a_model_that_has_stopped_is_said_by_every_later_request(serve, caplog):
+    def stop(audio_path, prompt, n, **options):
+        raise Stopped
+
+    bridge = serve(stop)
+    assert post(connect(bridge), "", "GET", "/health") == (200, {"status": "ok", "model": "toy"})
+    for _ in range(2):
+        status, response = post(connect(bridge), {"model": "toy", "messages": user()})
+        assert (status, response["error"]["code"]) == (503, "model_stopped")
+    status, response = post(connect(bridge), "", "GET", "/health")
+    assert (status, response["error"]["type"]) == (503, "server_error")
+    assert "the model has stopped (Stopped)" in response["error"]["message"]
+
+
+def test_the_audio_of_a_bridge_that_was_killed_is_removed_by_the_next_one(serve, tmp_path, monkeypatch):
+    monkeypatch.setattr(module.tempfile, "tempdir", str(tmp_path))
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    left, own, other = (tmp_path / f"ambi-bridge-{n}-x" for n in (gone.stdout.strip(), os.getpid(), "somebody"))
+    for folder in (left, own, other):
+        folder.mkdir()
+        (folder / "voice.wav").write_bytes(wav())
+    serve(lambda audio_path, prompt, n, **options: ["yes"])
+    assert (left.exists(), own.exists(), other.exists()) == (False, True, True)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_a_process_that_the_model_forks_does_not_keep_the_port(serve):
+    children = []
+
+    def generate(audio_path, prompt, n, **options):
+        child = os.fork()
+        if child == 0:
+            time.sleep(20)
+            os._exit(0)
+        children.append(child)
+        return ["yes"]
+
+    bridge = serve(generate)
+    assert chat(bridge).choices
+    bridge.shutdown()
+    bridge.server_close()
+    try:
+        Bridge(Function(generate, "toy"), port=bridge.server_port).server_close()
+    finally:
+        os.kill(children[0], signal.SIGKILL)
+        os.waitpid(children[0], 0)
 
 
 JSON = st.recursive(
