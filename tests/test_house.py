@@ -14,7 +14,7 @@ PACKAGE = ROOT / "ambi_eval"
 ORDER = [
     *("errors", "paths", "votes", "audio", "config", "metrics", "corpora", "answers", "filters", "engines"),
     *("inference", "models", "analysis", "harness", "task", "demo", "doctor", "web", "report", "leaderboard"),
-    *("sweep", "testing", "cli"),
+    *("sweep", "testing", "api", "cli"),
 ]
 KNOW_THE_HARNESS = {"filters", "models", "harness", "sweep"}
 LARGEST_SHARE = 0.15

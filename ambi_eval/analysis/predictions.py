@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -48,7 +48,7 @@ class _LineError(Exception):
 
 
 def read_predictions(
-    path: Path, clips: Sequence[Clip], labels: Sequence[str], *, allow_partial: bool = False
+    path: Path | Mapping[str, Any], clips: Sequence[Clip], labels: Sequence[str], *, allow_partial: bool = False
 ) -> Predictions:
     """Read lines of `{"id": ..., "distribution": {label: share}}`.
 
@@ -56,7 +56,7 @@ def read_predictions(
     which scores the worst value there is. A file is complete if it has all clips, or all clips with audio.
 
     Args:
-        path: The file.
+        path: The file, or its content: by id, a distribution or None.
         clips: The clips of the corpus.
         labels: Its labels.
         allow_partial: Whether to go on with the clips that are in both, noting how many are not.
@@ -65,10 +65,14 @@ def read_predictions(
         AmbiError: For invalid lines, doubled or unknown ids, unknown labels, shares that are no distribution, and
             missing clips. It counts the lines that make the first mistake found, and shows some.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise AmbiError(f"{path} cannot be read ({error}): give a .jsonl file of predictions") from error
+    if isinstance(path, Mapping):
+        lines = [json.dumps({"id": name, "distribution": stated}) for name, stated in path.items()]
+        path = Path("predictions")
+    else:
+        try:
+            lines = path.read_text(encoding="utf-8-sig").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise AmbiError(f"{path} cannot be read ({error}): give a .jsonl file of predictions") from error
     rows: dict[str, NDArray[np.float64]] = {}
     mistakes: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for number, line in enumerate(lines, start=1):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ambi_eval.analysis.ambiguity import bin_clips
 from ambi_eval.analysis.evaluate import Scores, SystemScorer
@@ -37,7 +38,7 @@ class SystemScores:
 
 
 def score_file(
-    path: Path,
+    path: Path | Mapping[str, Any],
     selection: Selection,
     settings: CorpusSettings,
     *,
@@ -49,7 +50,7 @@ def score_file(
     """Score the predictions of a `.jsonl` file.
 
     Args:
-        path: The file, as `read_predictions` reads it.
+        path: The file, or its content, as `read_predictions` reads it.
         selection: The clips of the corpus, with the votes to score against.
         settings: Those that selected them.
         edges: Edges of the bins of ambiguity, as `ambiguity_bins` takes them.

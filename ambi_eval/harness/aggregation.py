@@ -156,3 +156,11 @@ def standard_error(scores: Sequence[ClipScore], metric: SetMetric | None) -> flo
 def _stacked(scores: Sequence[ClipScore]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     results = [score.result for score in scores]
     return np.array([result.distribution for result in results]), np.array([result.votes for result in results])
+
+
+def without_errors_of_errors(results: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Take `<metric>_stderr_stderr` out of a run's results: the harness adds it to the error bars that we compute."""
+    for row in (results or {}).get("results", {}).values():
+        for key in [key for key in row if "_stderr_stderr," in key]:
+            del row[key]
+    return results

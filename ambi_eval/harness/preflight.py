@@ -8,6 +8,7 @@ from inspect import signature
 from typing import Any
 
 from ambi_eval.errors import AmbiError
+from ambi_eval.harness.aggregation import without_errors_of_errors
 
 # Options of the harness that would change our scores, each with what it does to them.
 REFUSED = {
@@ -17,7 +18,7 @@ REFUSED = {
 
 
 def check_before_loading(evaluator: Any) -> None:
-    """Let `simple_evaluate` of the harness check our tasks before it loads the model.
+    """Let `simple_evaluate` of the harness check our tasks before it loads the model, and leave clean results.
 
     Runs without a task of ours stay as they are.
     """
@@ -26,7 +27,7 @@ def check_before_loading(evaluator: Any) -> None:
     @wraps(plain)
     def simple_evaluate(*args: Any, **kwargs: Any) -> Any:
         run = signature(plain).bind(*args, **kwargs).arguments
-        return plain(**{**run, **_checked(run)})
+        return without_errors_of_errors(plain(**{**run, **_checked(run)}))
 
     evaluator.simple_evaluate = simple_evaluate
 

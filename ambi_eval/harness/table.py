@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -60,7 +59,6 @@ def _row(row: Results, config: Results) -> Results:
     kept = {}
     for key, value in row.items():
         metric, comma, _ = key.partition(",")
-        named = re.sub("(_stderr)+$", "", metric)
-        if not comma or not default or (named in FIVE and not metric.endswith("_stderr_stderr")):
+        if not comma or not default or metric.removesuffix("_stderr") in FIVE:
             kept[_Key(key) if comma else key] = value
     return kept

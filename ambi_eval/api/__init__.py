@@ -1,0 +1,1 @@
+"""What `import ambi_eval` offers in Python: load runs, evaluate a model, score predictions."""
