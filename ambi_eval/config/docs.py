@@ -1,16 +1,18 @@
-"""Writes the tables of docs/tasks.md from the settings: `python -m ambi_eval.config.docs`, in a checkout."""
+"""Writes the tables of settings in docs/ from the settings: `python -m ambi_eval.config.docs`, in a checkout."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
 from ambi_eval.config.generation import GenerationSettings
+from ambi_eval.config.model_arguments import HFAudioArguments, ModelArguments, OpenAIAudioArguments
 from ambi_eval.config.settings import Settings
 from ambi_eval.config.task_settings import (
     CorpusSettings,
@@ -21,7 +23,7 @@ from ambi_eval.config.task_settings import (
     key_of,
 )
 
-PAGE = Path(__file__).parents[2] / "docs" / "tasks.md"
+PAGES = [Path(__file__).parents[2] / "docs" / name for name in ("tasks.md", "models.md", "api_models.md")]
 REACHES: dict[Place, str] = {
     "everywhere": "every task",
     "samples": "tasks that sample: `pool: samples`",
@@ -33,7 +35,7 @@ TYPES = {str: "text", int: "whole number", float: "number", bool: "`true`, `fals
 
 
 def tables() -> dict[str, str]:
-    """Return the tables of the page, by the name in their `<!-- table: NAME -->` line."""
+    """Return the tables of all pages, by the name in their `<!-- table: NAME -->` line."""
     corpus = CorpusSettings.model_fields.keys()
     task = TaskSettings.model_fields.keys() - corpus - {"harness"}
     return {
@@ -43,16 +45,18 @@ def tables() -> dict[str, str]:
         "verifier": _keys(VerifierSettings, VerifierSettings.model_fields),
         "stop_rule": _keys(StopRuleSettings, StopRuleSettings.model_fields),
         "overrides": _overrides(),
+        "model_args": _keys(ModelArguments, ModelArguments.model_fields),
+        "hf-audio": _own_keys(HFAudioArguments),
+        "openai-audio": _own_keys(OpenAIAudioArguments),
     }
 
 
 def written(page: str) -> str:
     """Return a page with every table of it as the settings say."""
-    for name, table in tables().items():
-        before, mark, rest = page.partition(f"<!-- table: {name} -->\n")
-        assert mark, f"the page has no place for the table {name}"
-        page = before + mark + table + rest[rest.index("<!-- end -->") :]
-    return page
+    known = tables()
+    return re.sub(
+        r"(<!-- table: (\S+) -->\n).*?(?=<!-- end -->)", lambda found: found[1] + known[found[2]], page, flags=re.DOTALL
+    )
 
 
 def _keys(kind: type[Settings], names: Iterable[str]) -> str:
@@ -62,6 +66,11 @@ def _keys(kind: type[Settings], names: Iterable[str]) -> str:
         for name in names
     ]
     return "\n".join(["| key | value | meaning | default |", "|---|---|---|---|", *rows, ""])
+
+
+def _own_keys(kind: type[ModelArguments]) -> str:
+    """Return the table of the arguments that one model takes beyond those of all models."""
+    return _keys(kind, [name for name in kind.model_fields if name not in ModelArguments.model_fields])
 
 
 def _overrides() -> str:
@@ -80,6 +89,8 @@ def _type(field: FieldInfo) -> str:
 
 def _words(annotation: Any) -> list[str]:
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _words(arguments[0])
     if origin is Literal:
         return [", ".join(f"`{value}`" for value in arguments)]
     if origin in (Union, UnionType):
@@ -96,4 +107,5 @@ def _default(field: FieldInfo) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for each in PAGES:
+        each.write_text(written(each.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,18 +1,28 @@
-"""The tables of docs/tasks.md say what the settings say."""
+"""The tables of settings in docs/ say what the settings say."""
+
+import re
+
+import pytest
 
 from ambi_eval.config import docs
 from ambi_eval.config.load import OUR_KEYS
 from ambi_eval.config.task_settings import OVERRIDES
 
 
-def test_the_tables_of_the_page_are_those_of_the_settings():
-    page = docs.PAGE.read_text(encoding="utf-8")
+@pytest.mark.parametrize("path", docs.PAGES, ids=lambda path: path.name)
+def test_the_tables_of_a_page_are_those_of_the_settings(path):
+    page = path.read_text(encoding="utf-8")
     assert docs.written(page) == page, "run: python -m ambi_eval.config.docs"
 
 
 def test_a_changed_table_is_written_anew():
-    page = docs.PAGE.read_text(encoding="utf-8")
+    page = docs.PAGES[0].read_text(encoding="utf-8")
     assert docs.written(page.replace("| `labels` |", "| `lables` |")) == page
+
+
+def test_every_table_is_on_one_page():
+    pages = "".join(path.read_text(encoding="utf-8") for path in docs.PAGES)
+    assert sorted(re.findall(r"<!-- table: (\S+) -->", pages)) == sorted(docs.tables())
 
 
 def test_every_key_and_every_override_has_a_row():
