@@ -123,6 +123,7 @@ class Board:
         references: What to read the scores against.
         systems: The systems, the best first.
         controls: Systems that heard something else than the clip, or only read the words.
+        implausible: Systems that are nearer to the votes than a perfect model can expect to be: made from the votes.
     """
 
     corpus: str
@@ -135,6 +136,7 @@ class Board:
     references: Sequence[BoardReference]
     systems: Sequence[RankedSystem]
     controls: Sequence[RankedSystem]
+    implausible: Sequence[RankedSystem] = ()
 
     @property
     def rows(self) -> list[RankedSystem | BoardReference]:
@@ -201,6 +203,11 @@ def _board(corpus: str, entries: Sequence[_Entry]) -> Board:
             rows.append(_row(entry, pipeline, scores, [of_bin[HEADLINE] for of_bin in of_bins]))
             if whole and rows[-1].control == "none":
                 errors[len(rows) - 1] = np.asarray(METRICS[HEADLINE].per_clip(p, own.votes))
+    references = _references(selection, settings, binned)
+    floor = next(each.scores[HEADLINE].low for each in references if each.name == "perfect model")
+    # Votes, or shares of them, as answers: whoever has the votes needs no model.
+    implausible = [row for row in rows if row.control == "none" and row.scores[HEADLINE].high < floor]
+    errors = {number: error for number, error in errors.items() if rows[number] not in implausible}
     if selection and errors:
         ranks = rank_intervals(np.array(list(errors.values())), selection.clusters)
         efficient = _frontier([rows[number] for number in errors])
@@ -215,9 +222,10 @@ def _board(corpus: str, entries: Sequence[_Entry]) -> Board:
         clusters=len(set(selection.clusters)) if selection else 0,
         cluster=settings.cluster,
         bins=[BinFacts(b.name, b.low, b.high, int(b.members.sum())) for b in (binned.bins if binned else [])],
-        references=_references(selection, settings, binned),
-        systems=[row for row in rows if row.control == "none"],
+        references=references,
+        systems=[row for row in rows if row.control == "none" and row not in implausible],
         controls=[row for row in rows if row.control != "none"],
+        implausible=implausible,
     )
 
 

@@ -124,33 +124,34 @@ def schema() -> None:
 def _run_again(path: Path, verdict: Verdict, count: int, seed: int) -> None:
     from ambi_eval.leaderboard.rerun import rerun
     from ambi_eval.leaderboard.submission import read_submission
+    from ambi_eval.leaderboard.untrusted import printable
 
     submission = read_submission(path)
     pools = {name: pools for name, pools in submission.pools.items() if verdict.tasks[name].pipelines}
     for name, found in rerun(submission.card, pools, count, seed).items():
-        came = f"{name}: {found.agreeing} of {found.compared} answers came out again (seed {seed})"
+        came = (
+            f"{name}: {found.agreeing} of {found.compared} answers came out again (seed {seed}, "
+            f"weights {(submission.card.model.digest or '')[:16]})"
+        )
         if found.confirmed:
             verdict.tasks[name] = replace(verdict.tasks[name], status="re-run")
             verdict.notes.append(f"{came}.")
         else:
-            verdict.problems.append(f"{came}, {found.required:.0%} must; {found.example}.")
+            verdict.problems.append(printable(f"{came}, {found.required:.0%} must; {found.example}."))
 
 
 def _show(verdicts: Sequence[Verdict], as_json: bool) -> None:
+    from ambi_eval.leaderboard.untrusted import printable
+
     if as_json:
         typer.echo(json.dumps([_content(verdict) for verdict in verdicts], indent=2))
         return
     for verdict in verdicts:
         typer.echo(f"{verdict.name}: {'REFUSED' if verdict.problems else verdict.status}")
         for problem in verdict.problems:
-            typer.echo(f"  problem: {_plain(problem)}")
+            typer.echo(f"  problem: {problem}")
         for note in verdict.notes:
-            typer.echo(f"  note: {_plain(note)}")
-
-
-def _plain(text: str) -> str:
-    """Return a text that may hold a submission's words without what would command the terminal."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+            typer.echo(f"  note: {printable(note)}")
 
 
 def _content(verdict: Verdict) -> dict[str, Any]:

@@ -7,11 +7,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
 from ambi_eval.errors import AmbiError
+from ambi_eval.leaderboard.schema import check
 from ambi_eval.leaderboard.untrusted import read_json
-from ambi_eval.leaderboard.verify import STATUSES, Verdict
+from ambi_eval.leaderboard.verify import STATUSES, Status, Verdict
 
 RECORD = "verified.json"
+
+
+class _Entry(TypedDict):
+    """What is written down of one submission."""
+
+    digest: str
+    tasks: dict[str, Status]
+
+
+ENTRIES: TypeAdapter[dict[str, _Entry]] = TypeAdapter(dict[str, _Entry])
 
 
 def write_record(path: Path, verdict: Verdict) -> None:
@@ -41,14 +55,15 @@ def apply_record(path: Path, verdict: Verdict) -> None:
     if written.get("digest") != verdict.digest:
         return
     for name, findings in verdict.tasks.items():
-        status = max(findings.status, written["tasks"][name], key=STATUSES.index)
+        status = max(findings.status, written["tasks"].get(name, findings.status), key=STATUSES.index)
         verdict.tasks[name] = replace(findings, status=status)
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         return {}
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise AmbiError(f"{path} holds no record of verified submissions: restore it.")
-    return content
+    try:
+        found: dict[str, dict[str, Any]] = check(ENTRIES, read_json(path), path.name)
+    except AmbiError as error:
+        raise AmbiError(f"{path} holds no record of verified submissions: restore it ({error}).") from error
+    return found

@@ -98,12 +98,11 @@ def _rerun_task(model: HFAudio, card: Card, name: str, pools: Pools, count: int,
 
 
 def _agree(submitted: Candidate, again: Candidate, tolerance: float) -> bool:
-    """Return whether two answers are the same: text, tokens and likelihood, as far as they were submitted."""
+    """Return whether two answers are the same: text, tokens, likelihood and rating, as far as these were submitted."""
     if submitted != again or submitted.n_tokens != again.n_tokens:
         return False
-    if submitted.logprob is None or again.logprob is None:
-        return True
-    return abs(submitted.logprob - again.logprob) <= tolerance
+    pairs = ((submitted.logprob, again.logprob), (submitted.rating, again.rating))
+    return all(a is None or b is None or abs(a - b) <= tolerance for a, b in pairs)
 
 
 def _told(answer: Candidate) -> str:

@@ -34,6 +34,9 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.@-]{1,60}$")]
 TaskName = Annotated[str, Field(pattern=r"^ambi_[a-z0-9_]{1,60}$")]
 Override = Annotated[str, AfterValidator(_overridable)]
 Count = Annotated[int, Field(ge=0, le=10**15)]
+Seed = Annotated[int, Field(ge=0, lt=2**64)]
+Number = Annotated[float, Field(ge=-1e6, le=1e6)]
+Whole = Annotated[int, Field(ge=-(10**6), le=10**6)]
 
 
 class Strict(BaseModel):
@@ -72,7 +75,7 @@ class Backend(Strict):
     """
 
     name: Name
-    arguments: dict[Name, Line | int | float | bool]
+    arguments: dict[Name, Line | bool | Whole | Number]
     dtype: Name | None
     device: Name | None
     versions: dict[Name, Line]
@@ -90,18 +93,18 @@ class SubmittedTask(Strict):
 
     strategy: Name
     n: Annotated[int, Field(ge=1, le=1000)]
-    overrides: dict[Override, Line | int | float | bool]
+    overrides: dict[Override, Line | bool | Whole | Number]
     generation: GenerationSettings | None
 
 
 class Seeds(Strict):
     """The seeds of the run: the harness's four, and that of the sampling."""
 
-    random: int | None
-    numpy: int | None
-    torch: int | None
-    fewshot: int | None
-    sampling: int | None
+    random: Seed | None
+    numpy: Seed | None
+    torch: Seed | None
+    fewshot: Seed | None
+    sampling: Seed | None
 
 
 class Card(Strict):
@@ -158,13 +161,13 @@ class AnswerLine(TypedDict):
     answer: Annotated[str, Field(max_length=20_000)]
     finish: Literal["stop", "length", "not_drawn"] | None
     tokens: Annotated[int, Field(ge=0, le=10**6)] | None
-    logprob: Annotated[float, Field(le=1e-3)] | None
-    rating: float | None
+    logprob: Annotated[float, Field(ge=-1e6, le=1e-3)] | None
+    rating: Number | None
 
 
 ANSWER = TypeAdapter(AnswerLine)
 # Task -> pipeline -> metric -> value; null is a score that the votes leave undefined.
-Claims = dict[TaskName, dict[Name, dict[Name, float | None]]]
+Claims = dict[TaskName, dict[Name, dict[Name, Number | None]]]
 CLAIMS: TypeAdapter[Claims] = TypeAdapter(Claims, config=ConfigDict(strict=True, allow_inf_nan=False))
 
 

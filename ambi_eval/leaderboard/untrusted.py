@@ -8,6 +8,7 @@ import math
 import stat
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -106,21 +107,33 @@ def parse_json(text: str, where: str) -> Any:
         raise AmbiError(f"{where} is no strict JSON: {str(error)[:300]}") from error
 
 
-def gzip_lines(path: Path) -> Iterator[str]:
+@dataclass
+class Budget:
+    """How much may be unpacked of one submission.
+
+    Attributes:
+        limit: In bytes, over all files.
+        used: What was unpacked so far.
+    """
+
+    limit: int = UNPACKED_BYTES
+    used: int = 0
+
+
+def gzip_lines(path: Path, budget: Budget) -> Iterator[str]:
     """Yield the lines of a gzip file without ever unpacking more than a line at once, and not too much in all.
 
     Raises:
         AmbiError: If it is too large, packed or unpacked, has a line that is too long, or is no gzip of UTF-8 text.
     """
-    total = 0
     try:
         with gzip.open(plain_file(path, PACKED_BYTES)) as file:
             while line := file.readline(LINE_BYTES + 1):
-                total += len(line)
+                budget.used += len(line)
                 if len(line) > LINE_BYTES:
                     raise AmbiError(f"{_named(path)} has a line of more than {LINE_BYTES:,} bytes.")
-                if total > UNPACKED_BYTES:
-                    raise AmbiError(f"{_named(path)} unpacks to more than {UNPACKED_BYTES:,} bytes.")
+                if budget.used > budget.limit:
+                    raise AmbiError(f"{_named(path)}: the submission unpacks to more than {budget.limit:,} bytes.")
                 yield _decoded(line, path)
     except (OSError, EOFError, zlib.error) as error:
         raise AmbiError(f"{_named(path)} is no whole gzip file ({error}).") from error
@@ -161,6 +174,11 @@ def _decoded(content: bytes, path: Path) -> str:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise AmbiError(f"{_named(path)} is no UTF-8 text ({error.reason}).") from error
+
+
+def printable(text: str) -> str:
+    """Return a text that anyone may have written without what would command a terminal or is no Unicode."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def _named(path: Path) -> str:

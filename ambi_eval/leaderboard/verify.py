@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ambi_eval.answers.candidate import Candidate
+from ambi_eval.answers.score import OTHER_MEANS
 from ambi_eval.config.task_settings import TaskSettings
 from ambi_eval.errors import AmbiError
 from ambi_eval.harness.aggregation import PipelineScores
@@ -28,7 +30,8 @@ from ambi_eval.leaderboard.rescore import (
 )
 from ambi_eval.leaderboard.schema import FOLDER, Card, Claims, SubmittedTask
 from ambi_eval.leaderboard.submission import Pools, Submission, read_submission
-from ambi_eval.leaderboard.untrusted import folder_entries
+from ambi_eval.leaderboard.untrusted import printable
+from ambi_eval.metrics import METRICS
 
 Status = Literal["claimed", "re-scored", "re-run"]
 HEADLINE = "jsd_bits"
@@ -44,7 +47,15 @@ PUBLIC_TRANSCRIPTS = ("crema_d", "demo")
 TRANSCRIPT_WORDS = 4
 # So many letters without a blank are no language but something packed, such as audio.
 PACKED = re.compile(r"[A-Za-z0-9+/=_-]{1000,}")
-PREVIEWED_CLIPS = 6
+# What a page shows of the answers.
+PREVIEWED_CLIPS, PREVIEWED_ANSWERS, PREVIEWED_LETTERS = 6, 20, 500
+# The likelihoods of a clip's labels may sum to so little more than 1, as bfloat16 rounds.
+MASS_TOLERANCE = 0.02
+# Two submissions whose answers agree so far in any order have one source. Sampled labels agree further by chance than
+# answers in their order do.
+SAME_IN_ANY_ORDER = 0.995
+# What the eye does not see: blanks without a width.
+INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +65,7 @@ class TaskFindings:
     Attributes:
         status: How far the claim is confirmed.
         fingerprint: A number for each answer, equal where answers are, shape (answers,), clips in the order of ids.
+        any_order: The same without the order of a clip's answers, sorted, shape (answers,).
         clips: The ids of the clips, sorted.
         pipelines: What the answers score; empty where the votes are not here.
         tokens: Mean number of generated tokens of a clip; NaN where the model does not say.
@@ -62,6 +74,7 @@ class TaskFindings:
 
     status: Status
     fingerprint: NDArray[np.int64]
+    any_order: NDArray[np.int64]
     clips: tuple[str, ...]
     pipelines: Mapping[str, PipelineScores]
     tokens: float
@@ -116,8 +129,14 @@ def verify_all(folder: Path) -> list[Verdict]:
 
 
 def _submission_folders(folder: Path) -> list[Path]:
-    """Return what lies in a folder of submissions, sorted by name; hidden files are none."""
-    return [path for name, path in folder_entries(folder).items() if not name.startswith(".") and not path.is_file()]
+    """Return what lies in a folder of submissions, sorted by name; plain and hidden files are none.
+
+    Links and special files are among them: they are refused one by one, and nothing follows them.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        raise AmbiError(f"{folder} is no folder: give the folder of the submissions.")
+    entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    return [path for path in entries if path.is_symlink() or not path.is_file()]
 
 
 def overrides(task: SubmittedTask) -> Overrides:
@@ -126,19 +145,27 @@ def overrides(task: SubmittedTask) -> Overrides:
 
 
 def _examine(folder: Path, *, rescoring: bool) -> Verdict:
-    verdict = Verdict(folder.name)
+    """Return the verdict on one submission. Whatever goes wrong with it is its own problem, and nobody else's."""
+    verdict = Verdict(printable(folder.name))
     try:
         submission = read_submission(folder)
-    except AmbiError as error:
-        verdict.problems.append(str(error))
+    except Exception as error:
+        verdict.problems.append(_told(error))
         return verdict
     verdict.digest, verdict.card, verdict.claims = submission.digest, submission.card, submission.claims
     for name, pools in submission.pools.items():
         try:
             verdict.tasks[name] = _examine_task(submission, name, pools, verdict, rescoring)
-        except AmbiError as error:
-            verdict.problems.append(f"{name}: {error}")
+        except Exception as error:
+            verdict.problems.append(f"{name}: {_told(error)}")
     return verdict
+
+
+def _told(error: Exception) -> str:
+    """Return one sentence: of what we raise our own, of anything else what it was."""
+    if isinstance(error, AmbiError):
+        return printable(str(error))
+    return printable(f"it cannot be examined ({type(error).__name__}: {error!s:.200}).")
 
 
 def _examine_task(submission: Submission, name: str, pools: Pools, verdict: Verdict, rescoring: bool) -> TaskFindings:
@@ -156,13 +183,18 @@ def _examine_task(submission: Submission, name: str, pools: Pools, verdict: Verd
     _check_clips(pools, settings, task, verdict)
     _check_pools(pools, stated, settings)
     _check_content(pools, settings, task)
+    _check_names(submission.claims[name], settings)
     findings = TaskFindings(
         status="claimed",
         fingerprint=_fingerprint(pools, settings),
+        any_order=_any_order(pools, settings),
         clips=tuple(sorted(pools)),
         pipelines={},
         tokens=tokens_per_clip(settings, pools),
-        preview={clip: [str(answer) for answer in pools[clip]] for clip in sorted(pools)[:PREVIEWED_CLIPS]},
+        preview={
+            clip: [f"{answer!s:.{PREVIEWED_LETTERS}}" for answer in pools[clip][:PREVIEWED_ANSWERS]]
+            for clip in sorted(pools)[:PREVIEWED_CLIPS]
+        },
     )
     if task is None:
         if rescoring:
@@ -216,6 +248,42 @@ def _check_pools(pools: Pools, stated: SubmittedTask, settings: TaskSettings) ->
             for number, answer in enumerate(pool)
         ):
             raise AmbiError(f"the clip {clip!r:.100} lacks the likelihood of a label, or has labels in another order.")
+        _check_numbers(clip, drawn, settings)
+    logprobs = [answer.logprob is None for pool in pools.values() for answer in pool if answer.finish != "not_drawn"]
+    if any(logprobs) and not all(logprobs):
+        raise AmbiError(
+            f"{sum(logprobs)} of {len(logprobs)} answers lack a log-likelihood: all must have one, or none."
+        )
+    if settings.pool == "beams" and any(logprobs):
+        raise AmbiError("the beams have no log-likelihoods, by which they are weighed.")
+
+
+def _check_numbers(clip: str, drawn: Sequence[Candidate], settings: TaskSettings) -> None:
+    """Raise if the numbers beside a clip's answers cannot be: free answers, ratings off the scale, too much mass."""
+    if any(answer.n_tokens == 0 and answer.strip() for answer in drawn) and settings.pool != "labels":
+        raise AmbiError(f"an answer to the clip {clip!r:.100} has a text but 0 tokens.")
+    scale = settings.verifier.ratings if settings.verifier else 0
+    if any(answer.rating is not None and not 1 <= answer.rating <= scale for answer in drawn):
+        raise AmbiError(f"a rating of an answer to the clip {clip!r:.100} is not from 1 to {scale}.")
+    if settings.pool == "labels" and settings.length_normalisation == "none":
+        labels = len(settings.labels)
+        for start in range(0, len(drawn), labels):
+            mass = sum(math.exp(min(answer.logprob or 0.0, 1.0)) for answer in drawn[start : start + labels])
+            if mass > 1 + MASS_TOLERANCE:
+                raise AmbiError(f"the likelihoods of the labels of the clip {clip!r:.100} sum to {mass:.3f}, above 1.")
+
+
+def _check_names(claims: Mapping[str, Mapping[str, float | None]], settings: TaskSettings) -> None:
+    """Raise if the claims are about a pipeline that the task does not have, or about a metric that nobody knows."""
+    pipelines = [pipeline["name"] for pipeline in settings.filter_list]
+    if odd := claims.keys() - set(pipelines):
+        raise AmbiError(
+            f"the claims must be about the pipelines {', '.join(pipelines)}, not {', '.join(sorted(odd))[:200]}."
+        )
+    for pipeline, metrics in claims.items():
+        bases = {re.sub("(@[0-9]+)?(_stderr)*$", "", metric): metric for metric in metrics}
+        if odd := bases.keys() - {*METRICS, *OTHER_MEANS}:
+            raise AmbiError(f"{pipeline}: the claims invent a metric: {', '.join(sorted(odd))[:200]}.")
 
 
 def _check_content(pools: Pools, settings: TaskSettings, task: ScoringTask | None) -> None:
@@ -267,13 +335,22 @@ def _compare(verdicts: Sequence[Verdict], everything: Sequence[Verdict]) -> None
                 theirs = other.tasks.get(name)
                 if other is verdict or theirs is None or theirs.clips != own.clips:
                     continue
-                if len(theirs.fingerprint) != len(own.fingerprint):
-                    continue
-                share = float((own.fingerprint == theirs.fingerprint).mean())
-                if share >= NEAR_DUPLICATE:
+                share = _common(own, theirs)
+                if share:
                     heard, control = _control(verdict, name), _control(other, name)
                     why = f", which heard {control}" if control != heard else ""
                     verdict.problems.append(f"{name}: {share:.1%} of its answers are those of {other.name}{why}.")
+
+
+def _common(own: TaskFindings, theirs: TaskFindings) -> float:
+    """Return which share of the answers two submissions have in common; 0 where that may be chance."""
+    if len(own.fingerprint) == len(theirs.fingerprint):
+        share = float((own.fingerprint == theirs.fingerprint).mean())
+        if share >= NEAR_DUPLICATE:
+            return share
+    most = max(len(own.any_order), len(theirs.any_order))
+    share = len(np.intersect1d(own.any_order, theirs.any_order, assume_unique=True)) / most
+    return share if share >= SAME_IN_ANY_ORDER else 0.0
 
 
 def _control(verdict: Verdict, name: str) -> object:
@@ -284,9 +361,25 @@ def _fingerprint(pools: Pools, settings: TaskSettings) -> NDArray[np.int64]:
     return np.array([hash(_said(answer, settings)) for clip in sorted(pools) for answer in pools[clip]], dtype=np.int64)
 
 
+def _any_order(pools: Pools, settings: TaskSettings) -> NDArray[np.int64]:
+    """Return a different number for each answer: of equal ones of a clip, the first, the second ... have their own."""
+    numbers = []
+    for clip in sorted(pools):
+        seen: Counter[str] = Counter()
+        for place, answer in enumerate(pools[clip]):
+            said = _said(answer, settings)
+            if settings.pool == "labels":  # the likelihoods of two labels may be equal
+                said = f"{place} {said}"
+            seen[said] += 1
+            numbers.append(hash((clip, said, seen[said])))
+    return np.unique(np.array(numbers, dtype=np.int64))
+
+
 def _said(answer: Candidate, settings: TaskSettings) -> str:
-    """Return what makes an answer what it is: its text, or the likelihood of a label."""
-    return f"{answer.logprob:.4f}" if settings.pool == "labels" and answer.logprob is not None else str(answer)
+    """Return what makes an answer what it is: a label's likelihood, or the text without case, blanks, the unseen."""
+    if settings.pool == "labels" and answer.logprob is not None:
+        return f"{answer.logprob:.4f}"
+    return " ".join(str(answer).translate(INVISIBLE).casefold().split())
 
 
 def _words(text: str) -> str:

@@ -44,7 +44,7 @@ def lay(content, path, value):
         ("tasks", {}, "at least 1 item"),
         ("tasks", {"../../etc/passwd": {}}, "should match pattern"),
         ("tasks", [1], "valid dictionary"),
-        ("tasks.ambi_demo_sc.overrides", {"votes": 3}, "must be one of repeats, beams"),
+        ("tasks.ambi_demo_sc.overrides", {"votes": 3}, "must be one of split, session"),
         ("tasks.ambi_demo_sc.overrides", {"repeats": [1]}, "overrides.repeats"),
         ("tasks.ambi_demo_sc.generation", {"best_of": 3}, "generation.best_of: Extra inputs"),
         ("backend.arguments", {"a b": 1}, "should match pattern"),

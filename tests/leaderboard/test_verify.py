@@ -9,7 +9,6 @@ import pytest
 from ambi_eval.corpora.manifest import Clip, read_manifest, write_manifest
 from ambi_eval.corpora.recipes import crema_d as crema_d_corpus
 from ambi_eval.corpora.registry import ensure_manifest
-from ambi_eval.errors import AmbiError
 from ambi_eval.leaderboard.rescore import listed_clips, task_settings
 from ambi_eval.leaderboard.submission import read_submission
 from ambi_eval.leaderboard.verify import verify, verify_all
@@ -78,7 +77,7 @@ def test_changed_answers_are_found_out(copy, edit, change, message):
         (lambda claims: claims["dist"].update(jsd_bits_stderr=0.0), "jsd_bits_stderr is claimed"),
         (lambda claims: claims["dist"].update({"jsd_bits@5": 0.1}), "jsd_bits@5 is claimed"),
         (lambda claims: claims["dist"].update(jsd_bits=None), "jsd_bits is claimed to be None"),
-        (lambda claims: claims["dist"].update(elo=2000.0), "lack or invent a metric: elo"),
+        (lambda claims: claims["dist"].update(elo=2000.0), "invent a metric: elo"),
         (lambda claims: claims["dist"].pop("jsd_bits"), "lack or invent a metric: jsd_bits"),
         (lambda claims: claims.pop("vote"), "must be about the pipelines dist, vote, not vote"),
         (lambda claims: claims.update(best={"jsd_bits": 0.0}), "dist, vote, not best"),
@@ -108,7 +107,7 @@ def test_claims_that_rounding_moved_are_accepted(copy, edit):
         (lambda task: task.update(n=10), "a clip has 20 answers in this task, the submission says n: 10"),
         (lambda task: task.update(strategy="exact"), "the strategy is sc, .* says exact"),
         (lambda task: task.update(overrides={"repeats": 10}), "a clip has 10 answers in this task"),
-        (lambda task: task.update(overrides={"repeats": 10**9}), "a clip has 1000000000 answers"),
+        (lambda task: task.update(overrides={"repeats": 10**5}), "a clip has 100000 answers"),
         (lambda task: task.update(overrides={"control": "deaf"}), "control is 'deaf'"),
         (lambda task: task.update(overrides={"repeats": "many"}), "repeats is .many.; it must be a whole number"),
     ],
@@ -148,7 +147,8 @@ def test_every_corpus_needs_a_word_on_training_data(copy, edit):
         (first_line(answer="happy"), "lacks the likelihood of a label, or has labels in another order"),
         (first_line(logprob=None), "lacks the likelihood of a label"),
         (lambda lines: [{**line, "logprob": lines[line["sample"]]["logprob"]} for line in lines], "are the same"),
-        (first_line(logprob=-0.01), "is claimed to be"),
+        (first_line(logprob=-0.01), "of the clip 'test_01_001' sum to 1.963, above 1"),
+        (first_line(logprob=-20.0), "is claimed to be"),
     ],
 )
 def test_changed_likelihoods_are_found_out(copy, edit, change, message):
@@ -224,13 +224,6 @@ def test_broken_neighbours_do_not_keep_an_honest_submission_back(copy):
     (folder.parent / "2026-01-01_link").unlink()
     assert verify(folder).problems == []
     assert [bool(verdict.problems) for verdict in verify_all(folder.parent)] == [False, True]
-
-
-def test_a_link_among_the_submissions_stops_with_its_name(copy):
-    folder = copy("sc")
-    (folder.parent / "2026-01-01_link").symlink_to("/")
-    with pytest.raises(AmbiError, match="2026-01-01_link is a link"):
-        verify_all(folder.parent)
 
 
 # ------------------------------------------------------------------------------------ corpora whose votes are elsewhere
