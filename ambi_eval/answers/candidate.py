@@ -7,10 +7,27 @@ from typing import Any, Literal
 Finish = Literal["stop", "length", "content_filter", "not_drawn"]
 
 
+def valid_unicode(text: str) -> str:
+    """Return the text with each lone half of a surrogate pair replaced by U+FFFD; two halves become their character.
+
+    A server that cuts an emoji in two leaves such a half. No UTF-8 file can hold it, the harness's log of the samples
+    among them.
+
+    >>> valid_unicode("happy " + chr(0xD83D)) == "happy " + chr(0xFFFD)
+    True
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
 class Candidate(str):
     """The text of one answer, with how it came about.
 
-    A `Candidate` is a `str`, so every stock filter of the harness works on it.
+    A `Candidate` is a `str`, so every stock filter of the harness works on it. Its text is always valid Unicode,
+    wherever it came from: a model, a server, or a store that an older version wrote.
 
     Attributes:
         logprob: Summed natural-log likelihood of the generated tokens under the model itself (temperature 1, nothing
@@ -42,7 +59,7 @@ class Candidate(str):
         rating: float | None = None,
     ) -> Candidate:
         """Make a candidate from its text and, where known, its attributes."""
-        self = super().__new__(cls, text)
+        self = super().__new__(cls, valid_unicode(text))
         self.logprob, self.n_tokens, self.finish = logprob, n_tokens, finish
         self.number, self.rating = number, rating
         return self

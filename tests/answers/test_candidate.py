@@ -1,6 +1,9 @@
+import json
 import pickle
 
-from ambi_eval.answers.candidate import Candidate
+import pytest
+
+from ambi_eval.answers.candidate import Candidate, valid_unicode
 
 
 def test_a_candidate_is_its_text():
@@ -20,3 +23,19 @@ def test_pickling_keeps_what_the_text_cannot_carry():
     )
     assert (again, again.logprob, again.n_tokens, again.finish) == ("sad", -2.0, 1, "length")
     assert (again.number, again.rating) == (7, 4.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "valid"),
+    [
+        ("happy", "happy"),
+        ("fröhlich \U0001f600", "fröhlich \U0001f600"),
+        ("happy \ud83d", "happy \ufffd"),
+        ("\ude00 happy", "\ufffd happy"),
+        ("\ud83d\ude00", "\U0001f600"),
+    ],
+)
+def test_the_text_of_an_answer_is_valid_unicode_wherever_it_enters(text, valid):
+    candidate = Candidate(text)
+    assert candidate == valid_unicode(text) == valid
+    assert json.dumps(candidate, ensure_ascii=False).encode()

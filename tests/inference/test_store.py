@@ -155,7 +155,16 @@ class TestRoundTrip:
         store.add_ratings({"pool": {candidate: number}}, CPU)
         assert exact(store.samples({"pool": [0]})) == exact({"pool": {0: candidate}})
         assert exact(store.likelihoods({"pool": [text]})) == exact({"pool": {text: (number, True)}})
-        assert exact(store.ratings({"pool": [text]})) == exact({"pool": {text: number}})
+        assert exact(store.ratings({"pool": [candidate]})) == exact({"pool": {str(candidate): number}})
+
+    def test_half_a_character_that_an_older_version_kept_is_mended_when_it_is_read(self, store):
+        """It kept such a text as bytes; the harness could not write it to the log of the samples."""
+        kept = "happy \ud83d".encode("utf-8", "surrogatepass")
+        store._add(
+            "candidates", [("pool", 0, None, kept, None, 3, "stop"), ("beams", 0, 1, kept, None, 3, "stop")], CPU
+        )
+        assert store.samples({"pool": [0]})["pool"][0] == "happy \ufffd"
+        assert store.beams(["beams"])["beams"][0] == "happy \ufffd"
 
     def test_a_candidate_comes_back_with_its_place_in_the_pool(self, store):
         store.add_samples({"samples": {7: Candidate("sad")}}, CPU)

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, ValidationError
 
+from ambi_eval.answers.candidate import valid_unicode
+
 
 def _no_negative_number(value: Any) -> Any:
     # Some servers write -1 for what they did not count.
@@ -184,4 +186,4 @@ def _valid_text(content: bytes) -> str:
         text = json.dumps(json.loads(text), ensure_ascii=False)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return valid_unicode(text)
