@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +15,7 @@ from typer.core import TyperGroup
 
 from ambi_eval.corpora.registry import corpus_names, recipe
 from ambi_eval.errors import AmbiError
+from ambi_eval.harness.ending import end_at_ctrl_c
 from ambi_eval.leaderboard.commands import leaderboard
 from ambi_eval.sweep.commands import sweep
 
@@ -41,22 +44,47 @@ class Recipes(TyperGroup):
         if cmd_name not in self.list_commands(ctx):
             return None
         module = import_module("ambi_eval.corpora.audb") if cmd_name == "audb" else recipe(cmd_name)
+        command = module.command
+        takes = signature(command).parameters
+        source = f" --source /data/{cmd_name}" if "source" in takes else " --from-audb crema-d" * ("from_audb" in takes)
         one = typer.Typer(add_completion=False)
-        one.command(cmd_name)(module.command)
+        one.command(cmd_name, epilog=f"Example: ambi-eval prepare {cmd_name}{source}")(command)
         return typer.main.get_command(one)
 
 
 app = typer.Typer(
     cls=Commands,
-    help="Benchmark how well audio-language models predict the distribution of human emotion votes.",
+    epilog="Example: ambi-eval baselines demo",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-app.add_typer(
-    typer.Typer(cls=Recipes, help="Turn a corpus on disk into a manifest.", no_args_is_help=True), name="prepare"
+prepare = typer.Typer(
+    cls=Recipes,
+    help="Turn a corpus on disk into a manifest.",
+    epilog="Example: ambi-eval prepare crema_d --source /data/CREMA-D",
+    no_args_is_help=True,
 )
+app.add_typer(prepare, name="prepare")
 app.add_typer(leaderboard, name="leaderboard")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"ambi_eval {version('ambi-eval')}, lm_eval {version('lm_eval')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the versions and end.")
+    ] = False,
+) -> None:
+    """Benchmark how well audio-language models predict the distribution of human emotion votes."""
+
 
 CorpusName = Annotated[str, typer.Argument(help="A corpus of ours, or the path of a task's YAML.", metavar="CORPUS")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, with all metrics, instead of tables.")]
@@ -72,7 +100,7 @@ Everything = Annotated[bool, typer.Option("--all", help="Show all references and
 Acoustic = Annotated[bool, typer.Option(help="Listen to the clips for the acoustic reference.")]
 
 
-@app.command()
+@app.command(epilog="Example: ambi-eval corpora")
 def corpora(as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False) -> None:
     """Show all corpora: which are prepared, how much their raters disagree, and how to get the others."""
     from ambi_eval.analysis import corpora as of_corpora
@@ -84,7 +112,7 @@ def corpora(as_json: Annotated[bool, typer.Option("--json", help="Print JSON ins
         _print_tables(of_corpora.overview_tables(found))
 
 
-@app.command()
+@app.command(epilog="Example: ambi-eval baselines crema_d")
 def baselines(
     corpus: CorpusName,
     metadata: Metadata = "",
@@ -110,7 +138,7 @@ def baselines(
         _print_tables(tables.tables(f"{settings.clips_name}: {selection.summary()}", result, everything=everything))
 
 
-@app.command()
+@app.command(epilog="Example: ambi-eval score predictions.jsonl --corpus crema_d")
 def score(
     predictions: Annotated[
         Path, typer.Argument(help='Lines of {"id": ..., "distribution": {label: share}}.', metavar="PREDICTIONS.jsonl")
@@ -160,7 +188,7 @@ def score(
         typer.echo("\n" + verdict.in_terminal(verdict.of_file(predictions.stem, system, simulated)))
 
 
-@app.command("report")
+@app.command("report", epilog="Example: ambi-eval report runs/demo -o report.html")
 def report_on_runs(
     runs: Annotated[
         list[Path] | None,
@@ -202,7 +230,7 @@ def report_on_runs(
         write_json(content, json_file)
 
 
-@app.command()
+@app.command(epilog="Example: ambi-eval bridge --model_args pretrained=ambi-tiny --port 8000")
 def bridge(
     model_args: Annotated[str, typer.Option("--model_args", help="As for lm_eval --model hf-audio, without store=.")],
     name: Annotated[str | None, typer.Option(help="The model's name for clients; by default the checkpoint's.")] = None,
@@ -218,13 +246,14 @@ def bridge(
     if engine.arguments.store is not None:
         raise AmbiError("a bridge keeps no answers: give store= to openai-audio, not to the bridge")
     model = BridgedEngine(engine, name)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the server finishes what it was asked
     try:
         serve(model, host, port)
     except BridgeError as error:
         raise AmbiError(str(error)) from error
 
 
-@app.command()
+@app.command(epilog="Example: ambi-eval doctor --model_args pretrained=ambi-tiny")
 def doctor(
     model_args: Annotated[str, typer.Option("--model_args", help="As for lm_eval: pretrained=..., for example.")],
     model: Annotated[str, typer.Option(help="As for lm_eval: hf-audio or openai-audio.")] = "hf-audio",
@@ -238,7 +267,7 @@ def doctor(
     raise typer.Exit(int(any(outcome.status == "failed" for outcome in outcomes)))
 
 
-app.command()(sweep)
+app.command(epilog="Example: ambi-eval sweep grids/demo.yaml -o runs/demo-grid --dry-run")(sweep)
 
 
 def _print_json(content: dict[str, Any]) -> None:
@@ -254,6 +283,7 @@ def _print_tables(content: Any) -> None:
 
 def main() -> None:
     """Run the command `ambi-eval`."""
+    end_at_ctrl_c()
     app()
 
 

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import typer
 from support import ROOT
 from support.audio import wav
 from typer.testing import CliRunner
@@ -144,7 +146,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_shell_sees_the_line_and_the_exit_code() -> None:
-    result = run("-m", "ambi_eval.cli", "prepare", "crema_d", "--source", "/nowhere")
+    result = run("-m", "ambi_eval", "prepare", "crema_d", "--source", "/nowhere")
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == (
         "ambi_eval: --source /nowhere is no folder: give the folder that the release was unpacked to.\n"
@@ -155,3 +157,32 @@ def test_help_waits_for_no_heavy_library() -> None:
     heavy = "{'numpy', 'pyarrow', 'torch', 'transformers', 'lm_eval', 'datasets'}"
     result = run("-c", f"import sys, ambi_eval.cli; print(sorted({heavy} & sys.modules.keys()))")
     assert result.stdout == "[]\n", result.stderr
+
+
+def commands_below(group, *words):
+    """Yield every command with the words that name it."""
+    for name in group.list_commands(None):
+        command = group.get_command(None, name)
+        yield (*words, name)
+        if hasattr(command, "list_commands"):
+            yield from commands_below(command, *words, name)
+
+
+def test_every_help_has_an_example() -> None:
+    names = [(), *commands_below(typer.main.get_command(app))]
+    assert {("prepare", "crema_d"), ("leaderboard", "pack"), ("sweep",), ("report",)} <= set(names)
+    for words in names:
+        result = CliRunner().invoke(app, [*words, "-h"])
+        assert result.exit_code == 0, result.stderr
+        assert " ".join(("Example: ambi-eval", *words)) in " ".join(result.stdout.split()), words
+
+
+def test_the_version_names_ours_and_the_harness() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert result.stdout == f"ambi_eval {version('ambi-eval')}, lm_eval {version('lm_eval')}\n"
+
+
+def test_a_shell_can_complete_the_commands() -> None:
+    complete = {"_AMBI_EVAL_COMPLETE": "complete_bash", "COMP_WORDS": "ambi-eval le", "COMP_CWORD": "1"}
+    result = CliRunner().invoke(app, [], prog_name="ambi-eval", env=complete)
+    assert result.stdout.split() == ["leaderboard"]

@@ -94,20 +94,30 @@ def _add_tasks(manager: ModuleType) -> None:
     manager.TaskManager.__init__ = init
 
 
-def _show_mistakes_as_one_line(harness: ModuleType) -> None:
-    """End every command of the `lm_eval` program with one line and exit code 2 where the user made a mistake."""
+def _end_in_one_line(harness: ModuleType) -> None:
+    """End every command of the `lm_eval` program in one line where the user made a mistake or wants it to stop."""
     plain_execute = harness.HarnessCLI.execute
 
     def execute(self: Any, args: Any) -> None:
         from ambi_eval.errors import AmbiError
+        from ambi_eval.harness import ending
 
+        ending.end_at_ctrl_c(only_if=ending.is_ours)
         try:
             plain_execute(self, args)
         except AmbiError as mistake:
             sys.stderr.write(f"ambi_eval: {mistake}\n")
             sys.exit(2)
+        ending.refuse_unsaved(getattr(args, "output_path", None))
 
     harness.HarnessCLI.execute = execute
+
+
+def _note_what_is_not_saved(tracker: ModuleType) -> None:
+    """The harness only warns where it cannot write results; `execute` ends with exit code 3 then."""
+    from ambi_eval.harness import ending
+
+    ending.note_what_is_not_saved(tracker)
 
 
 def _cache_the_index(module: ModuleType) -> None:
@@ -144,8 +154,9 @@ AFTER_IMPORT: dict[str, Callable[[ModuleType], None]] = {
     "lm_eval.models": _register_models,
     "lm_eval.filters": lambda module: _register("lm_eval.filters", "filter_registry"),
     "lm_eval.evaluator": _check_before_loading,
-    "lm_eval._cli.harness": _show_mistakes_as_one_line,
     "lm_eval.utils": _show_readable_tables,
+    "lm_eval._cli.harness": _end_in_one_line,
+    "lm_eval.loggers.evaluation_tracker": _note_what_is_not_saved,
 }
 
 

@@ -61,6 +61,9 @@ def pool_key(**parts: Any) -> str:
     return sha256(_canonical_json(parts).encode()).hexdigest()
 
 
+kept_here: Counter[Path] = Counter()  # answers that this process has added, by store
+
+
 class CandidateStore(AbstractContextManager["CandidateStore"]):
     """The answers of models, kept in one SQLite file as soon as they are there.
 
@@ -88,6 +91,7 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
                 raise self._unusable("it is a folder")
         except OSError as error:
             raise self._unusable(error.strerror) from error
+        kept_here[self.path] += 0
         with self._errors_told():
             # Without an isolation level, Python begins no transactions of its own.
             self._db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
@@ -283,7 +287,8 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         origin = int.from_bytes(sha256(text.encode()).digest()[:7], "big")
         with self._transaction():
             self._insert("provenances", [(origin, text)])
-            self._insert(table, ((*row, origin) for row in rows))
+            added = self._insert(table, ((*row, origin) for row in rows))
+        kept_here[self.path] += added
 
     def _insert(self, table: str, rows: Iterable[_Row]) -> int:
         """Insert the rows whose keys are new and return how many these are."""

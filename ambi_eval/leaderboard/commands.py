@@ -16,7 +16,11 @@ from ambi_eval.errors import AmbiError
 if TYPE_CHECKING:
     from ambi_eval.leaderboard.verify import Verdict
 
-leaderboard = typer.Typer(help="Submit runs, check submissions, build the boards.", no_args_is_help=True)
+leaderboard = typer.Typer(
+    help="Submit runs, check submissions, build the boards.",
+    epilog="Example: ambi-eval leaderboard verify leaderboard/submissions",
+    no_args_is_help=True,
+)
 
 SUBMISSIONS = Path("leaderboard/submissions")
 SubmissionPath = Annotated[Path, typer.Argument(help="A submission's folder.", metavar="SUBMISSION")]
@@ -25,7 +29,9 @@ Record = Annotated[
 ]
 
 
-@leaderboard.command()
+@leaderboard.command(
+    epilog="Example: ambi-eval leaderboard pack runs/demo -o leaderboard/submissions/2026-01-31_me ..."
+)
 def pack(
     run: Annotated[Path, typer.Argument(help="The folder that lm_eval --log_samples --output_path wrote.")],
     name: Annotated[str, typer.Option(help="What the board is to call the system.")],
@@ -54,7 +60,7 @@ def pack(
     typer.echo(f"wrote {out} ({size / 1000:.0f} kB); it passes the checks")
 
 
-@leaderboard.command()
+@leaderboard.command(epilog="Example: ambi-eval leaderboard verify leaderboard/submissions")
 def verify(
     path: Annotated[Path, typer.Argument(help="A submission, or a folder of them.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -85,7 +91,7 @@ def verify(
         write_record(record, verdicts[0])
 
 
-@leaderboard.command()
+@leaderboard.command(epilog="Example: ambi-eval leaderboard build -o site")
 def build(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the site.")] = Path("site"),
     submissions: Annotated[Path, typer.Option(help="Folder of the submissions.")] = SUBMISSIONS,
@@ -101,7 +107,7 @@ def build(
     typer.echo(f"wrote {out / 'index.html'}: {len(site.boards)} boards, {len(site.shown)} submissions")
 
 
-@leaderboard.command()
+@leaderboard.command(epilog="Example: ambi-eval leaderboard card leaderboard/submissions/2026-01-31_me")
 def card(
     submission: SubmissionPath,
     dataset: Annotated[str, typer.Option(help="The benchmark's repository on the Hugging Face Hub.")],
@@ -113,7 +119,7 @@ def card(
     typer.echo(eval_results_yaml(verify_one(submission), dataset), nl=False)
 
 
-@leaderboard.command()
+@leaderboard.command(epilog="Example: ambi-eval leaderboard schema > schema.json")
 def schema() -> None:
     """Print the JSON schema of submission.yaml."""
     from ambi_eval.leaderboard.schema import json_schema

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ambi_eval.errors import AmbiError
+from ambi_eval.harness.ending import end_at_ctrl_c
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +45,7 @@ def sweep(
 
     _check_options(engine, address, replicas, dry_run, probe)
     out = out.absolute()
+    end_at_ctrl_c(lambda: f"every answer so far is kept in {out / 'stores'}")
     cells = read_grid(grid)
     console = Console(width=None if sys.stdout.isatty() else 130, markup=False, highlight=False)
     if dry_run:

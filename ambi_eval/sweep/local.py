@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections import deque
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
@@ -31,7 +32,10 @@ class LocalEngine:
             job = self.jobs.popleft()
             here, there = context.Pipe(duplex=False)
             self.process = context.Process(target=_work, args=(job, there), name=job.name)
+            # Ctrl-C reaches every process of a terminal. The sweep answers it, and ends the others.
+            answer = signal.signal(signal.SIGINT, signal.SIG_IGN)
             self.process.start()
+            signal.signal(signal.SIGINT, answer)
             there.close()  # so that the end of the process is the end of the pipe
             while True:
                 try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -51,7 +52,7 @@ def _run(
     log = logging.StreamHandler(err)
     loggers = [logging.getLogger(known) for known in ("lm_eval", "ambi_eval")]
     levels = [logger.level for logger in loggers]
-    before = dict(os.environ)
+    before, at_ctrl_c = dict(os.environ), signal.getsignal(signal.SIGINT)
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(sys, "argv", [name, *map(str, words)])
         patch.chdir(cwd)
@@ -67,6 +68,7 @@ def _run(
             traceback.print_exc()
             code = 1
         finally:
+            signal.signal(signal.SIGINT, at_ctrl_c)
             os.environ.clear()
             os.environ.update(before)
             for logger, level in zip(loggers, levels, strict=True):

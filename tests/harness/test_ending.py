@@ -1,0 +1,97 @@
+"""Ctrl-C in real processes, and results that the harness could not write."""
+
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ambi_eval.demo.corpus import prepare
+from ambi_eval.harness import ending
+from ambi_eval.inference import store as candidate_store
+
+BIN = Path(sys.executable).parent
+TINY = ["--model", "hf-audio", "--model_args", "pretrained=ambi-tiny", "--device", "cpu"]
+
+
+def answers_in(store):
+    with closing(sqlite3.connect(store)) as opened:
+        return opened.execute("SELECT count(*) FROM candidates").fetchone()[0]
+
+
+def stop_in_the_middle(command, store, folder):
+    """Start a command, press Ctrl-C when its store holds answers, and return how it ended and what it had started."""
+    environment = {**os.environ, "AMBI_DATA": str(folder), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [*map(str, command)], cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 240
+    while not (store.exists() and store.with_name(f"{store.name}-wal").exists() and answers_in(store)):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    children = psutil.Process(process.pid).children(recursive=True)
+    start = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=60)[1]
+    assert time.monotonic() - start < 4, "2 s on a machine that is not busy"
+    assert process.returncode == 130
+    assert "Traceback" not in error
+    return error.strip().splitlines()[-1], children
+
+
+@pytest.mark.slow
+def test_ctrl_c_under_the_stock_command_says_how_many_answers_are_kept(tmp_path):
+    prepare(tmp_path / "demo")
+    store = tmp_path / "candidates.sqlite"
+    said, _ = stop_in_the_middle([BIN / "lm_eval", *TINY, "--tasks", "ambi_demo_sc"], store, tmp_path)
+    sentence = r"ambi_eval: stopped; ([\d,]+) new answers are kept in (.*): run the same command to go on"
+    count, path = re.fullmatch(sentence, said).groups()
+    assert int(count.replace(",", "")) == answers_in(store) > 0
+    assert path == str(store)
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_sweep_ends_its_processes_too(tmp_path):
+    prepare(tmp_path / "demo")
+    model = "{model_args: {pretrained: ambi-tiny, device: cpu}, gpus: 0}"
+    (tmp_path / "grid.yaml").write_text(f"models: {{tiny: {model}}}\ncorpora: [demo]\nstrategies: [sc]\n")
+    store = tmp_path / "out" / "stores" / "tiny.demo.seed-0.sqlite"
+    said, children = stop_in_the_middle([BIN / "ambi-eval", "sweep", "grid.yaml", "-o", "out"], store, tmp_path)
+    assert said == f"ambi_eval: stopped; every answer so far is kept in {store.parent}: run the same command to go on"
+    assert children
+    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_ctrl_c_in_a_run_without_a_part_of_ours_is_what_it_always_was():
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        ending.end_at_ctrl_c(only_if=lambda: False)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_results_that_cannot_be_written_are_exit_code_3_and_nothing_is_lost(lm_eval_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(candidate_store, "kept_here", Counter())
+    prepare(tmp_path / "demo")
+    (tmp_path / "taken").write_text("a file where a folder is needed")
+    words = [*TINY, "--tasks", "ambi_demo_direct", "--limit", "2", "--log_samples", "--output_path"]
+    done = lm_eval_run(*words, "taken", cwd=tmp_path, AMBI_DATA=str(tmp_path))
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[-1] == (
+        f"ambi_eval: lm_eval could not write its results to taken ([Errno 20] Not a directory: 'taken/ambi-tiny'); "
+        f"2 new answers are kept in {tmp_path}/candidates.sqlite: run the same command with another --output_path"
+    )
+    again = lm_eval_run(*words, "free", cwd=tmp_path, AMBI_DATA=str(tmp_path))
+    assert (again.returncode, ending.not_saved) == (0, [])
+    assert next((tmp_path / "free").rglob("results_*.json"))
