@@ -1,4 +1,4 @@
-"""Draw the pictures of the README from a report: `python docs/images/make.py runs/demo/report.html` (Chromium needed)."""
+"""Draw the pictures of the README: `python docs/images/make.py runs/demo/report.html` (needs Chromium)."""
 
 import shutil
 import subprocess
