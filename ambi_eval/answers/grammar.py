@@ -90,10 +90,10 @@ def any_of(phrases: str) -> str:
     return "(?:" + "|".join(" ".join(phrase.split()) for phrase in phrases.split(",")) + ")"
 
 
-OF_SUBJECT = _set("is seems fits fit would matches match describes suits dominates prevails best")
+OF_SUBJECT = _set("is can seems fits fit would matches match describes suits dominates prevails best")
 AFTER_SUBJECT = OF_SUBJECT | _set(
     "be the a my what i hear it choice answer most likely dominant main primary emotion label here in for this voice"
-    " speaker better well"
+    " speaker better well heard present audible evident detected"
 )
 BEFORE_TO = _set(
     "seem seems appear appears described considered perceived inclined listening going closest points lean"
@@ -139,7 +139,8 @@ OPENING = re.compile(
         r"""
         if, unless, assuming, assume, suppose, supposing, whether, could, might, may, maybe, perhaps, possibly, imagine,
         had the, for example, for instance, such as, options?, choices, please, sorry, thank\w*, hello, hope, wish,
-        something like, either, between, as an ai, language model, i need, ideally, normally, usually, typically,
+        something like, only one, either, between, as an ai, language model, i need, ideally, normally, usually,
+        typically,
         except, refuse
         """
     )
@@ -150,7 +151,8 @@ SPEECH = re.compile(
     r"\b"
     + any_of(
         r"""
-        says, said, saying, transcript\w*, content, words? (?:are|is|were|was), sentence, lyrics, text (?:is|was|reads),
+        says, said, saying, transcript\w*, content, words? (?:are|is|were|was), sentence, lyrics,
+        text (?:is|was|reads), (?:text|asr|speech|words)(?= ?:),
         utters, talks? about, quote\w*
         """
     )
@@ -167,7 +169,9 @@ NO_ANSWER_HEAD = re.compile(
         not, least(?: \w+)?, second\w*(?: \w+)?, runner.up, unlikely, excluded?, excludes, except, ruled out, absent,
         missing, options, choices, labels, example, possib\w+(?: \w+)?, potential(?: \w+)?, alternative\w*(?:
         \w+)?, candidates?, format, question, which, choose from, between, unlike, compare\w*, default,
-        other(?:s|wise)?, opposite, speaker \w, cannot say, avoid, reject\w*, wrong, incorrect
+        other(?:s|wise)?, opposite, speaker \w, cannot say, unclear, uncertain, unknown,
+        (?:not|hardly) (?:clear|certain|sure), hard to \w+,
+        (?:one|some|two|few) (?:listener|rater|person|people)s?, avoid, reject\w*, wrong, incorrect
         """
     )
     + r"\W*$|^\W*(?:choose|pick|select|name|say)\b"
@@ -190,6 +194,8 @@ CONCLUDING = re.compile(
     )
     + r"\b"
 )
+# "While it could be angry, it sounds sad", "it could be angry, but I'd say sad": the second part counts.
+CONTRAST = re.compile(r"\bbut\b|^\W*(?:while|although|though)\b[^,]*,")
 TAG_QUESTION = re.compile(r",?\s*(?:right|no|correct|(?:is|does|do|was|are)n't (?:it|he|she|they|this|that))\s*\?")
 YES = re.compile(r"^\W*(?:yes|yeah|indeed|definitely|absolutely|certainly|it is)\b")
 NO = re.compile(r"^\W*(?:no|nope|never|hardly|not|unlikely|rather not)\b")
@@ -197,7 +203,7 @@ RETRACTION = re.compile(
     r"^[^\0]*\b(?:no|not|never|unlikely|wrong|false|absent|hardly|excluded|ruled out|incorrect)\W*$"
 )
 COMPARED = re.compile(
-    r"\b(?:rather than|instead of|other than|opposed to|more than|than|unlike|not|n't)\W*(?:an? )?(?:\w+ )?$"
+    r"\b(?:rather than|instead of|other than|opposed to|more than|than|unlike|not|n't)(?!\w)\W*(?:an? )?(?:\w+ )?$"
 )
 COMPARES = re.compile(r"\bthan\b|\binstead\b|\brather\b")
 # "Happy is unlikely", "happy: 0", "an angry voice would be louder".

@@ -208,6 +208,8 @@ def _sentence(piece: str, *, carried: bool) -> _Sentence:
     cue = cues[-1] if cues else None
     if cue and "\0" in body[cue.end() :] and not grammar.OPENING.search(body[: cue.start()]):
         mentions = _mentions(body[cue.end() :])
+        if body.rstrip().endswith("?") or grammar.NO_ANSWER_HEAD.search(body[cue.end() :].partition(":")[0]):
+            mentions = [(label, "open" if state == "asserted" else state) for label, state in mentions]
         return _Sentence(mentions, is_cue=True, is_final=cue["final"] is not None)
     mentions = _mentions(body)
     alone = not re.search(r"[^\W\d]", re.sub(r"\0\d+\0", "", re.sub(r"^\W*(?:\d+|[a-z])[.)]", "", body))) or (
@@ -255,8 +257,7 @@ def _mentions(body: str) -> list[tuple[int, State]]:
             body, start + labels[0].start(), states, divider, is_conclusion=divider == ":" and number == last
         )
         carries, named = "denied" in states, len(states)
-        if states[-1] == "asserted" and re.search(r"\bbut\b", body[:start]):
-            # "It could be angry, but I'd say sad": what was left open is so no longer.
+        if states[-1] == "asserted" and grammar.CONTRAST.search(body[:start]):
             mentions = [(label, "denied" if state == "open" else state) for label, state in mentions]
         mentions += [(int(label[1]), state) for label, state in zip(labels, states, strict=True)]
     return mentions
@@ -283,7 +284,8 @@ def _in_context(body: str, position: int, states: list[State], divider: str, *, 
         return ["denied"] * len(states)  # a quotation names a label, it does not say that the speaker sounds so
     poison = grammar.OPENING.search(body)
     if poison and poison.start() < position:
-        poison = None if "but" in grammar.WORD.findall(body[poison.end() : position]) else poison
+        turns = [turn.end() for turn in grammar.CONTRAST.finditer(body[:position])]
+        poison = None if turns and turns[-1] > poison.end() else poison
         if poison and is_conclusion and poison[0] in ("could", "might", "may"):
             poison = None
     if poison or (divider == ":" and grammar.NO_ANSWER_HEAD.search(head)):
@@ -363,7 +365,7 @@ def _is_statement(before: list[str]) -> bool:
     """Whether the words before a label state it of the speaker, or as what the one who answers hears."""
     if not all(word in grammar.KNOWN or not word.isascii() for word in before):
         return False
-    if before[-1:] == ["me"] or not grammar.OWN_VOICE.isdisjoint(itertools.pairwise(before)):
+    if before[:1] == ["be"] or before[-1:] == ["me"] or not grammar.OWN_VOICE.isdisjoint(itertools.pairwise(before)):
         return False
     for word, previous, following in zip(before, ["", *before], [*before[1:], ""], strict=False):
         if word == "to" and previous not in grammar.BEFORE_TO and following not in ("me", "my"):

@@ -163,6 +163,9 @@ def find_objects(text: str, lexicon: Lexicon) -> list[Found]:
                     continue
                 if top.value is not None:
                     top.flush()
+                if top.key is None and top.bracket != "{":  # 0.6,0.4 in an array are two numbers
+                    *before, word = word.split(",")
+                    top.entries += [(None, each) for each in before]
                 top.value = word
         if nodes:  # the text ends within it
             closed = [value for node in nodes for _, value in node.entries if isinstance(value, _Part)]

@@ -425,7 +425,6 @@ def _read_sentence(sentence: str, lead: str, words: Lexicon, found: _List) -> bo
     numbers = [token for token in tokens if token.label is None]
     if len(numbers) == len(tokens) or not numbers:
         found.unread += [token.number.value for token in numbers]
-        found.bare |= False
         return False
     first = lead + "\n" + sentence[: tokens[0].start]
     named = next(i for i, token in enumerate(tokens) if token.label is not None)
