@@ -10,6 +10,7 @@ from ambi_eval.metrics import METRICS
 
 # A task that asks for no metrics of its own shows these.
 FIVE = ("jsd_bits", "bc", "acc", "macro_f1", "invalid_rate")
+FIXED = "fixed by the provider"  # what a model says where its samples come of another distribution than asked for
 Results = Mapping[str, Any]
 
 
@@ -46,6 +47,10 @@ def _shown(results: Results, column: str) -> Results:
     if not ours or column != "results":
         return results
     rows = {name: _row(row, ours[name]) if name in ours else row for name, row in results[column].items()}
+    if results.get("config", {}).get("ambi", {}).get("sampling") == FIXED:
+        for name in ours.keys() & rows.keys():
+            if (ours[name].get("generation_kwargs") or {}).get("do_sample"):
+                rows[name] = {**rows[name], "alias": f"{rows[name].get('alias', name)} [sampling {FIXED}]"}
     # An arrow says which way is better, so a diagnostic has none.
     arrows = {name: dict(up) for name, up in results.get("higher_is_better", {}).items()}
     for name in ours.keys() & arrows.keys():

@@ -44,6 +44,18 @@ def test_who_asks_for_metrics_sees_everything_in_a_natural_order(metrics):
     assert {"ess", "nll_bits"} < {name for name, _ in shown}
 
 
+@pytest.mark.parametrize(
+    ("sampling", "do_sample", "said"),
+    [("fixed by the provider", True, True), ("fixed by the provider", False, False), ("honoured", True, False)],
+)
+def test_a_task_whose_samples_come_of_another_distribution_says_so(sampling, do_sample, said):
+    given = results(DEFAULT)
+    given["config"] = {"ambi": {"sampling": sampling}}
+    given["configs"]["ambi_demo_sc"]["generation_kwargs"] = {"do_sample": do_sample}
+    shown = readable(make_table)(given)
+    assert ("ambi_demo_sc [sampling fixed by the provider]" in shown) is said
+
+
 def test_a_diagnostic_has_no_arrow():
     arrows = dict(rows(readable(make_table)(results(["all"]))))
     assert (arrows["jsd_bits"], arrows["jsd_bits@3"], arrows["bc"], arrows["ess"]) == ("↓", "↓", "↑", "")
