@@ -41,21 +41,25 @@ class Prefixes:
         calls: How many layers have computed their attention through it.
     """
 
-    def __init__(self, rows: Sequence[Prefilled], unread: int = 0, before: Prefixes | None = None) -> None:
+    def __init__(
+        self, rows: Sequence[Prefilled], unread: int = 0, before: Prefixes | None = None, hold: bool = False
+    ) -> None:
         """Bring the prefixes of rows side by side.
 
         Args:
             rows: The prompt of every row.
             unread: Tokens at the end of every prompt that do not belong to the prefix, because they are still to be
                 read.
-            before: The prefixes of the same batch before rows came or left: what is still right of them is kept.
+            before: The prefixes of the same batch before rows came or left; they are not used any more.
+            hold: Whether the prompts refer to the keys and values in here from now on, so that there is no second copy
+                of them at any time but of one layer.
         """
         levels = [([row.root for row in rows], [row.shared or row.length - unread for row in rows])]
         if any(row.shared for row in rows):
             levels.append((list(rows), [row.length - unread - row.shared if row.shared else 0 for row in rows]))
         known: list[Level] = before.levels if before else []
         self.levels: list[Level] = [
-            Level(*level, known[number] if number < len(known) else None)
+            Level(*level, known[number] if number < len(known) else None, hold)
             for number, level in enumerate(levels)
             if max(level[1])
         ]
@@ -63,11 +67,6 @@ class Prefixes:
         self.device = rows[0].logits.device
         self.suffix_hidden: Tensor | None = None
         self.calls = 0
-
-    def hold(self) -> None:
-        """Let the prompts refer to the keys and values in here, so that there is no second copy of them."""
-        for level in self.levels:
-            level.hold()
 
 
 class Level:
@@ -83,13 +82,14 @@ class Level:
             slot sees all.
     """
 
-    def __init__(self, prompts: Sequence[Prefilled], seen: Sequence[int], before: Level | None) -> None:
+    def __init__(self, prompts: Sequence[Prefilled], seen: Sequence[int], before: Level | None, hold: bool) -> None:
         """Bring prefixes side by side.
 
         Args:
             prompts: Of every row, the prompt whose `layers` it begins with.
             seen: Of every row, how many tokens of them.
             before: The same level before rows came or left.
+            hold: As for `Prefixes`.
         """
         self.prefixes = list(dict.fromkeys(prompts))
         number = {prompt: k for k, prompt in enumerate(self.prefixes)}
@@ -97,8 +97,11 @@ class Level:
         for row, prompt in enumerate(prompts):
             rows_of[number[prompt]].append(row)
         self.lengths = [max(seen[row] for row in rows) for rows in rows_of]
-        is_known = before is not None and (before.prefixes, before.lengths) == (self.prefixes, self.lengths)
-        self.layers: list[KeysAndValues] = before.layers if before is not None and is_known else self._side_by_side()
+        self.layers: list[KeysAndValues] = []
+        if before is not None:
+            is_known = (before.prefixes, before.lengths) == (self.prefixes, self.lengths)
+            self.layers, before.layers = before.layers if is_known else [], []
+        self.layers = self.layers or self._side_by_side(hold)
         device, tokens, most = self.layers[0][0].device, max(self.lengths), max(map(len, rows_of))
         self.slots: Tensor | None = None
         self.places: Tensor | None = None
@@ -112,7 +115,7 @@ class Level:
             shape = (len(self.prefixes), 1, most, 1, 1)
             self.hidden = torch.arange(tokens, device=device) >= torch.tensor(visible, device=device).view(shape)
 
-    def _side_by_side(self) -> list[KeysAndValues]:
+    def _side_by_side(self, hold: bool) -> list[KeysAndValues]:
         tokens = max(self.lengths)
         if len(self.prefixes) == 1:  # nothing is copied
             return [(keys[:, :, :tokens], values[:, :, :tokens]) for keys, values in self.prefixes[0].layers]
@@ -124,17 +127,14 @@ class Level:
                 place[:, :length] = state[0, :, :length]
             return together
 
-        return [(stacked(layer, 0), stacked(layer, 1)) for layer in range(len(self.prefixes[0].layers))]
-
-    def hold(self) -> None:
-        """Let the prompts refer to the keys and values in here, where these are all of theirs."""
-        if len(self.prefixes) == 1:
-            return
-        for k, (prompt, length) in enumerate(zip(self.prefixes, self.lengths, strict=True)):
-            if length == prompt.layers[0][0].shape[2]:
-                prompt.layers = [
-                    (keys[k, None, :, :length], values[k, None, :, :length]) for keys, values in self.layers
-                ]
+        layers = []
+        for layer in range(len(self.prefixes[0].layers)):
+            keys, values = stacked(layer, 0), stacked(layer, 1)
+            layers.append((keys, values))
+            for k, (prompt, length) in enumerate(zip(self.prefixes, self.lengths, strict=True)):
+                if hold and length == prompt.layers[layer][0].shape[2]:
+                    prompt.layers[layer] = keys[k, None, :, :length], values[k, None, :, :length]
+        return layers
 
     def by_prefix(self, states: Tensor) -> Tensor:
         """Bring rows into slots: (rows, heads, n, size) becomes (prefixes, heads, slots * n, size)."""

@@ -137,9 +137,8 @@ class Batch:
 
     def _rows_changed(self, share_prefixes: bool) -> None:
         """Bring up to date what depends on which rows there are."""
-        self.prefixes = Prefixes(self.prompts, before=self.prefixes) if share_prefixes and self.rows else None
-        if self.prefixes is not None:
-            self.prefixes.hold()
+        sharing = share_prefixes and self.rows
+        self.prefixes = Prefixes(self.prompts, before=self.prefixes, hold=True) if sharing else None
         for layer in self.cache.layers:
             layer.prefixes = self.prefixes
         groups: dict[GenerationSettings, list[int]] = {}

@@ -91,14 +91,14 @@ def test_one_prefix_is_not_copied_and_several_are_kept_once():
     one, two = prompt(5, generator), prompt(3, generator)
     (level,) = Prefixes([one] * 20).levels
     assert level.layers[0][0].data_ptr() == one.layers[0][0].data_ptr()
-    both = Prefixes([one] * 20 + [two])
-    both.hold()
+    both = Prefixes([one] * 20 + [two], hold=True)
+    (layers,) = (level.layers for level in both.levels)
     for each in (one, two):
         assert (
             each.layers[0][0].untyped_storage().data_ptr() == both.levels[0].layers[0][0].untyped_storage().data_ptr()
         )
     fewer = Prefixes([one, two], before=both)
-    assert fewer.levels[0].layers is both.levels[0].layers
+    assert fewer.levels[0].layers is layers
     (last,) = Prefixes([two], before=fewer).levels
     assert last.prefixes == [two]
     assert last.layers[0][0].shape[2] == 3
