@@ -3,7 +3,7 @@
     python benchmarks/decoding.py --quick                     three rows, under five minutes on two CPU cores
     python benchmarks/decoding.py --json decoding.json        all rows
     python benchmarks/decoding.py --n 1 --repetitions 5       some of them
-    python benchmarks/decoding.py --before --n 20             beside answers with a copy of their prompt's KV cache each
+    python benchmarks/decoding.py --against before --n 20     only beside answers with a copy of their prompt each
     python benchmarks/decoding.py --profile                   where the time of a decoding step goes
     python benchmarks/decoding.py --size 7b --device cuda     Qwen2-Audio-7B's shape in bfloat16
 
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,7 @@ SIZES: dict[str, dict[str, dict[str, int]]] = {
         | {"intermediate_size": 11_008, "vocab_size": 156_032},
     },
 }
+OTHERS = ("before", "clones", "num_return_sequences")
 QUESTION = "Listen to the voice in this recording. Answer with exactly one word of: angry, happy, neutral, sad."
 
 
@@ -202,13 +203,15 @@ def measure(ways: Ways, seconds: float, repetitions: int, others: Sequence[str])
         with PeakMemory(device) as memory_before:
             ways.before()
         peak_before = memory_before.megabytes
+    processor: dict[str, list[float]] = {name: [] for name in times}
     for _ in range(repetitions):
         for name in times:
+            start = process_time()
             times[name].append(timed(getattr(ways, name), device))
+            processor[name].append(process_time() - start)
 
-    def speedup(name: str) -> float | None:
-        pairs = [other / ours for other, ours in zip(times.get(name, []), times["ours"], strict=False)]
-        return median(pairs) if pairs else None
+    def speedup(name: str) -> float:
+        return median(other / ours for other, ours in zip(times[name], times["ours"], strict=True))
 
     ours = median(times["ours"])
     return {
@@ -219,9 +222,8 @@ def measure(ways: Ways, seconds: float, repetitions: int, others: Sequence[str])
         "seconds": ours,
         **{f"seconds_{name}": median(times[name]) for name in others},
         "candidates_per_second": ways.n * len(ways.inputs) / ours,
-        "speedup_vs_clones": speedup("clones"),
-        "speedup_vs_num_return_sequences": speedup("num_return_sequences"),
-        "speedup_vs_before": speedup("before"),
+        **{f"speedup_vs_{name}": speedup(name) for name in others},
+        "processor_time_vs_before": median(processor["before"]) / median(processor["ours"]) if peak_before else None,
         "peak_mb_before": peak_before,
         "encodes": counts["encodes"],
         "prefills": counts["prefills"],
@@ -386,7 +388,7 @@ def slopes(rows: list[dict[str, Any]], along: str) -> list[dict[str, Any]]:
         steps = [row[along] for row in group]
         if len(set(steps)) > 2:
             line = {"further": along, **dict(zip(names, key, strict=True))}
-            for way in ("seconds", "seconds_clones"):
+            for way in ("seconds", *(f"seconds_{name}" for name in OTHERS if f"seconds_{name}" in group[0])):
                 line[way] = np.polyfit(steps, [row[way] for row in group], 1)[0]
             found.append(line)
     return found
@@ -420,7 +422,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, help="4 by default")
     parser.add_argument("--batch-size", type=int, help="clips decoded together; by default what fits in memory")
     parser.add_argument("--repetitions", type=int, help="3 by default")
-    parser.add_argument("--before", action="store_true", help="also with a copy of the prompt's KV cache per answer")
+    parser.add_argument("--against", nargs="+", choices=OTHERS, default=["clones", "num_return_sequences"])
     parser.add_argument("--profile", action="store_true", help="where a step's time goes, with and without copies")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -432,7 +434,7 @@ def main() -> None:
 
     if arguments.profile:
         inputs = make_inputs(family, 10.0, clips)
-        for share_prefixes in (False, True) if arguments.before else (True,):
+        for share_prefixes in (False, True) if "before" in arguments.against else (True,):
             print("one copy of each prompt" if share_prefixes else "a copy of its prompt for every answer")
             print_profile(
                 profile(
@@ -444,15 +446,14 @@ def main() -> None:
                 )
             )
         return
-    others = [*(["before"] if arguments.before else []), "clones", "num_return_sequences"]
     if arguments.quick:
         grid = [(10.0, tokens, 20, clips) for tokens in (8, 64, 256)]
     else:
         grid = [(*row, clips) for row in product(arguments.seconds, arguments.tokens, arguments.n)]
         grid += [(10.0, 8, 20, more * clips) for more in (2, 4) if (10.0, 8, 20, clips) in grid]
     columns = ["audio_seconds", "answer_tokens", "n", "clips", "seconds", "candidates_per_second"]
-    columns += ["speedup_vs_clones", "speedup_vs_num_return_sequences"]
-    columns += ["speedup_vs_before", "peak_mb_before"] if arguments.before else []
+    columns += [f"speedup_vs_{name}" for name in arguments.against]
+    columns += ["processor_time_vs_before", "peak_mb_before"] if "before" in arguments.against else []
     columns += ["encodes", "prefills", "peak_mb"]
     columns += ["share_of_bandwidth_bound"]
     print("  ".join(columns))
@@ -461,7 +462,7 @@ def main() -> None:
     for seconds, tokens, n, n_clips in grid:
         inputs = make_inputs(family, seconds, n_clips)
         ways = Ways(family, inputs, tokens, n, arguments.batch_size)
-        row = measure(ways, seconds, repetitions, others)
+        row = measure(ways, seconds, repetitions, arguments.against)
         one_token = measure(Ways(family, inputs, 1, n, arguments.batch_size), seconds, 1, [])
         row["decode_seconds"] = row["seconds"] - one_token["seconds"]
         row["share_of_bandwidth_bound"] = bandwidth_bound(family, row, bandwidth, inputs[0]["input_ids"].shape[1])
