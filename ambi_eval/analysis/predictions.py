@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, NoReturn
 
 import numpy as np
@@ -160,4 +161,4 @@ def _matched(
 
 
 def _some(names: Sequence[str]) -> str:
-    return "; ".join(names[:3]) + ("; ..." if len(names) > 3 else "")
+    return "; ".join(shorten(name, 100, placeholder="...") for name in names[:3]) + ("; ..." if len(names) > 3 else "")

@@ -8,9 +8,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from ambi_eval.config.settings import show_value
 from ambi_eval.config.task_settings import OVERRIDES, PART_KEYS, CorpusSettings, TaskSettings, keys_that
+from ambi_eval.config.yaml_reader import parse_yaml
 from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.paths import tasks_dir
 
@@ -32,13 +32,6 @@ OUR_KEYS = [key for key in TaskSettings.model_fields if key != "harness"]
 NEARLY = 0.8
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML as the harness reads it, with `!function` left as its text: nothing is imported or run."""
-
-
-_Loader.add_constructor("!function", lambda loader, node: str(node.value))
-
-
 def strategy_names() -> list[str]:
     """Return the names of our own strategies, sorted."""
     return sorted(path.stem for path in (tasks_dir() / "_strategies").glob("*.yaml"))
@@ -46,7 +39,7 @@ def strategy_names() -> list[str]:
 
 def lay_over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> Config:
     """Return `upper` laid over `lower`: upper keys win, and those that are `merged` are laid over key by key."""
-    both = [key for key in keys_that("merged") if lower.get(key) and upper.get(key)]
+    both = [key for key in keys_that("merged") if isinstance(lower.get(key), dict) and isinstance(upper.get(key), dict)]
     return {**lower, **upper, **{key: {**lower[key], **upper[key]} for key in both}}
 
 
@@ -56,21 +49,26 @@ def read_yaml(path: Path, _above: tuple[Path, ...] = ()) -> Config:
     Raises:
         AmbiError: If the file is missing, is not a YAML mapping, or includes itself.
     """
-    path = path.resolve()
-    if path in _above:
-        raise AmbiError(f"{_above[-1]}: `include: {path.name}` closes a circle of includes; take it out")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        path = path.resolve()
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         by = f"{_above[-1]} includes a file that is not there: {path}" if _above else f"{path} is not there"
         raise AmbiError(by) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise AmbiError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    except (OSError, ValueError) as error:
+        raise AmbiError(f"{show_value(str(path))} cannot be read as text: {error}") from error
+    if path in _above:
+        raise AmbiError(f"{_above[-1]}: `include: {path.name}` closes a circle of includes; take it out")
+    content = parse_yaml(text, str(path), trusted=True)
     if not isinstance(content, dict):
-        raise AmbiError(f"{path} must hold `key: value` lines, it holds a {type(content).__name__}")
+        raise AmbiError(f"{path} must hold `key: value` lines, it holds {show_value(content)}")
     includes = content.pop("include", [])
     lower: Config = {}
     for include in includes if isinstance(includes, list) else [includes]:
+        if not isinstance(include, str):
+            raise AmbiError(
+                f"{path}: include is {show_value(include)}; it must be the name of a file, or a list of them"
+            )
         lower = lay_over(lower, read_yaml(path.parent / include, (*_above, path)))
     return lay_over(lower, content)
 
@@ -96,9 +94,19 @@ def load_task(path: Path, metadata: Mapping[str, Any] | None = None) -> TaskSett
         path: The file.
         metadata: As after `--metadata`.
     """
-    config = read_yaml(path)
-    config["metadata"] = {**config.get("metadata", {}), **(metadata or {}), "config_source": str(path)}
-    return resolve(config)
+    return resolve(with_metadata(read_yaml(path), path, metadata or {}))
+
+
+def with_metadata(config: Mapping[str, Any], source: Path, metadata: Mapping[str, Any]) -> Config:
+    """Return what a task file says with what the harness adds to it: where it lies, and what `--metadata` says.
+
+    Raises:
+        AmbiError: If its own `metadata` are no mapping.
+    """
+    own = config.get("metadata") or {}
+    if not isinstance(own, dict):
+        raise AmbiError(f"{source}: metadata is {show_value(own)}; it must be `key: value` lines")
+    return {**config, "metadata": {**own, **metadata, "config_source": str(source)}}
 
 
 def load_corpus(name: str, metadata: str = "") -> CorpusSettings:
@@ -117,8 +125,7 @@ def load_corpus(name: str, metadata: str = "") -> CorpusSettings:
             f"no corpus '{name}'{did_you_mean(name, ours)} (ours: {', '.join(ours)}; your own: the path of its YAML)"
         )
     path = Path(name) if name.endswith(".yaml") else ours[name]
-    config = {"task": path.stem.removeprefix("_"), **_given(read_yaml(path))}
-    config["metadata"] = {**config.get("metadata", {}), "config_source": str(path)}
+    config = {"task": path.stem.removeprefix("_"), **_given(with_metadata(read_yaml(path), path, {}))}
     _check_keys(config, str(path))
     config |= _corpus_overrides(metadata)
     return CorpusSettings.read(_only(config, CorpusSettings.model_fields), str(path))
@@ -151,7 +158,7 @@ def resolve(config: Mapping[str, Any]) -> TaskSettings:
     """
     config = _given(config)
     source = config["metadata"]["config_source"]
-    where = f"{config['task']} ({source})"
+    where = f"{str(config['task'])[:100]} ({source})" if "task" in config else str(source)
     if "strategy" in config:
         config = lay_over(_given(read_yaml(_strategy_path(config["strategy"], source))), config)
     _check_keys(config, where)
@@ -195,7 +202,7 @@ def _strategy_path(name: str, source: str) -> Path:
         return beside(source, name)
     if name not in strategy_names():
         raise AmbiError(
-            f"{source}: no strategy '{name}'{did_you_mean(str(name), strategy_names())} "
+            f"{source}: no strategy {show_value(str(name))}{did_you_mean(str(name), strategy_names())} "
             f"(ours: {', '.join(strategy_names())}; your own: a path that ends in .yaml, beside the task's file)"
         )
     return tasks_dir() / "_strategies" / f"{name}.yaml"
@@ -225,13 +232,19 @@ def _apply_overrides(config: Config, where: str) -> None:
     for key in given.keys() - OVERRIDES.keys():
         if near := get_close_matches(str(key), OVERRIDES, n=1, cutoff=NEARLY):
             raise AmbiError(f"{where}: --metadata {key}={given[key]} sets nothing, did you mean '{near[0]}'?")
-    places = {"everywhere", config.get("pool"), "verifier" if config.get("verifier") else None}
+    places = ["everywhere", config.get("pool"), "verifier" if config.get("verifier") else None]
     for key in OVERRIDES.keys() & given.keys():
         if OVERRIDES[key] not in places:
             continue  # `repeats=5` for a group must not make its greedy tasks draw five
         if key == "beams":
-            config["generation_kwargs"]["num_beams"] = config["repeats"] = given[key]
+            config["generation_kwargs"] = _plus(config.get("generation_kwargs"), num_beams=given[key])
+            config["repeats"] = given[key]
         elif key == "ratings":
-            config["verifier"][key] = given[key]
+            config["verifier"] = _plus(config["verifier"], ratings=given[key])
         else:
             config[key] = given[key]
+
+
+def _plus(settings: Any, **more: Any) -> Any:
+    """Return a mapping with another key; what is no mapping stays as it is, to be refused with the other mistakes."""
+    return {**settings, **more} if isinstance(settings, dict) else more if settings is None else settings

@@ -36,7 +36,7 @@ PLAIN_WORDS = {
     "too_short": "at least {min_length} of them",
     "too_long": "at most {max_length} of them",
 }
-LONGEST_VALUE = 80
+LONGEST_VALUE, LONGEST_KEY = 80, 200
 
 
 class Settings(BaseModel):
@@ -104,7 +104,7 @@ def _path_in(given: Any, error: ErrorDetails) -> tuple[Any, ...]:
 
 def _clause(kind: type[BaseModel], path: tuple[Any, ...], errors: list[ErrorDetails]) -> str:
     """Return what is wrong with one key; `errors` holds several where the key may have one of several types."""
-    first, key = errors[0], ".".join(map(str, path))
+    first, key = errors[0], ".".join(map(str, path))[:LONGEST_KEY]
     if first["type"] == "extra_forbidden":
         known = _known_keys(kind, path[:-1])
         hint = did_you_mean(str(path[-1]), known) or f" ({', '.join(sorted(known))})"

@@ -97,7 +97,7 @@ class StopRuleSettings(Settings):
 class CorpusSettings(Settings):
     """What a corpus says about its clips and their votes."""
 
-    task: Annotated[str, Field(min_length=1, description="The task's name, as after `--tasks`.")]
+    task: Annotated[str, Field(min_length=1, max_length=200, description="The task's name, as after `--tasks`.")]
     manifest: Annotated[
         str,
         Field(

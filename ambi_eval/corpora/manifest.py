@@ -229,7 +229,7 @@ def _read_jsonl(path: Path) -> tuple[dict[str, list[Any]], dict[str, Any]]:
             continue
         try:
             row = json.loads(line, object_pairs_hook=partial(_object, f"{path}, line {number}"))
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise AmbiError(f"{path}, line {number} is not JSON ({error}): write one JSON object a line.") from error
         if not isinstance(row, dict):
             raise AmbiError(f"{path}, line {number} is {line.strip()[:40]}: write one JSON object a line.")
@@ -249,8 +249,9 @@ def _checked(path: Path, columns: Mapping[str, pa.ChunkedArray | list[Any]]) -> 
         raise AmbiError(f"{path} holds no clip: a manifest needs at least one.")
     for name in columns:
         if name not in COLUMNS:
+            hint = did_you_mean(name.lower()[:100], COLUMNS)
             raise AmbiError(
-                f"{path} has the column '{name}', which manifests do not know{did_you_mean(name.lower(), COLUMNS)} "
+                f"{path} has the column '{name:.100}', which manifests do not know{hint} "
                 f"(known: {', '.join(COLUMNS)}); rename it or leave it out."
             )
     for name in ("id", "votes"):
@@ -270,8 +271,8 @@ def _typed(path: Path, name: str, values: pa.ChunkedArray | list[Any]) -> pa.Arr
         if name == "ratings":
             return _typed_ratings(path, array)
         return _typed_struct(path, name, array) if name in _STRUCTS else array.cast(_TYPES[name])
-    except pa.ArrowException as error:
-        raise AmbiError(f"{path}, column '{name}': {error}.") from error
+    except (pa.ArrowException, OverflowError) as error:
+        raise AmbiError(f"{path}, column '{name}': {error!s:.300}.") from error
 
 
 def _typed_struct(path: Path, name: str, array: pa.Array) -> pa.Array:

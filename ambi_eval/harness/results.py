@@ -11,10 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from typing_extensions import NotRequired, TypedDict
 
 from ambi_eval.config.load import read_back
 from ambi_eval.config.task_settings import OVERRIDES, TaskSettings
@@ -27,6 +29,75 @@ logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 Json = dict[str, Any]
+# What a later version writes beside these keys is left alone.
+READ_BACK = ConfigDict(strict=True, extra="allow")
+
+
+class _Prediction(TypedDict):
+    """What a pipeline predicted for a clip: shares by label, or none; why answers could not be used, counted."""
+
+    __pydantic_config__ = READ_BACK  # type: ignore[misc]
+
+    shares: dict[str, float] | None
+    failed: dict[str, int]
+
+
+class _Candidates(TypedDict):
+    """What of a clip's answers is logged beside their texts."""
+
+    __pydantic_config__ = READ_BACK  # type: ignore[misc]
+
+    n_tokens: NotRequired[list[int | None]]
+
+
+class _Document(TypedDict):
+    """A clip."""
+
+    __pydantic_config__ = READ_BACK  # type: ignore[misc]
+
+    id: str
+    candidates: NotRequired[_Candidates | None]
+
+
+class _Sample(TypedDict):
+    """What the harness logs of one clip under one pipeline; the scores stand under their own names beside this."""
+
+    __pydantic_config__ = READ_BACK  # type: ignore[misc]
+
+    filter: str
+    doc: _Document
+    metrics: list[str]
+    resps: list[list[Any]]
+    filtered_resps: Annotated[list[str], Field(min_length=1)]
+    doc_hash: str
+    prompt_hash: str
+    target_hash: str
+
+
+class _TaskConfig(TypedDict):
+    """What a task of ours adds to its settings in a results file."""
+
+    __pydantic_config__ = READ_BACK  # type: ignore[misc]
+
+    metadata: dict[str, Any]
+    clips: int
+    left_out: dict[str, int]
+    warnings: NotRequired[list[str]]
+    curve: NotRequired[dict[str, dict[str, Any]]]
+
+
+class _Results(TypedDict):
+    """What is read of a results file."""
+
+    __pydantic_config__ = READ_BACK  # type: ignore[misc]
+
+    config: dict[str, Any]
+    configs: dict[str, dict[str, Any]]
+    task_hashes: dict[str, str]
+
+
+SAMPLE, PREDICTION = TypeAdapter(_Sample), TypeAdapter(_Prediction)
+RESULTS, TASK_CONFIG = TypeAdapter(_Results), TypeAdapter(_TaskConfig)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,17 +253,25 @@ def _pairs(given: Mapping[str, Any] | str | None) -> str:
 
 
 def _our_configs(results: Mapping[str, Any]) -> dict[str, Json]:
-    return {name: config for name, config in results.get("configs", {}).items() if "manifest" in config}
+    configs = results.get("configs")
+    listed = configs.items() if isinstance(configs, dict) else ()
+    return {name: config for name, config in listed if isinstance(config, dict) and "manifest" in config}
 
 
 def _read_run(file: Path) -> Run:
     try:
         results = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise AmbiError(f"{file} cannot be read ({error}): repeat the run.") from error
     configs = _our_configs(results) if isinstance(results, dict) else {}
     if not configs:
         raise AmbiError(f"{file} holds no task of ambi_eval: give the results of a run of its tasks.")
+    try:
+        RESULTS.validate_python(results)
+        for config in configs.values():
+            TASK_CONFIG.validate_python(config)
+    except ValidationError as error:
+        raise AmbiError(f"{file} was changed ({_why(error)}): repeat the run.") from error
     return Run(file, results, {name: _read_task(file, name, config, results) for name, config in configs.items()})
 
 
@@ -204,14 +283,21 @@ def _read_task(file: Path, name: str, config: Json, results: Json) -> TaskRun:
     digest = hashlib.sha256()
     for sample in _lines(path):
         samples.setdefault(sample["filter"], {})[sample["doc"]["id"]] = sample
-        digest.update(sample["hashes"].encode())
+        digest.update(sample["hashes"].encode(errors="surrogatepass"))
     if digest.hexdigest() != results.get("task_hashes", {}).get(name):
         raise AmbiError(f"{path} is not what {file.name} was computed from: it was cut or changed; repeat the run.")
     settings = read_back(config, f"{file}: {name}")
     selection = _selection(path, settings, next(iter(samples.values())))
+    if len({frozenset(of_clips) for of_clips in samples.values()}) > 1:
+        raise AmbiError(f"{path} holds other clips for one pipeline than for another: repeat the run.")
     ordered = {pipeline: [of_clips[clip.id] for clip in selection.clips] for pipeline, of_clips in samples.items()}
     first = next(iter(ordered.values()))
-    pipelines = {key: _pipeline(key, of_clips, settings.labels) for key, of_clips in ordered.items()}
+    try:
+        pipelines = {key: _pipeline(key, of_clips, settings.labels) for key, of_clips in ordered.items()}
+        texts = [_texts(sample, settings) for sample in first]
+        tokens = np.array([_tokens(sample, settings) for sample in first])
+    except (LookupError, ValueError, TypeError, ArithmeticError) as error:
+        raise AmbiError(f"{path} lacks a label or a number of a clip ({error!r:.200}): repeat the run.") from error
     _check_votes(path, settings, selection, next(iter(pipelines.values())))
     return TaskRun(
         name=name,
@@ -222,23 +308,29 @@ def _read_task(file: Path, name: str, config: Json, results: Json) -> TaskRun:
         curves=config.get("curve", {}),
         selection=selection,
         pipelines=pipelines,
-        texts=[_texts(sample, settings) for sample in first],
-        tokens=np.array([_tokens(sample, settings) for sample in first]),
+        texts=texts,
+        tokens=tokens,
         failed=sum((Counter(sample["prediction"]["failed"]) for sample in first), Counter()),
     )
 
 
+def _why(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, first['loc']))[:200]}: {first['msg']}"
+
+
 def _lines(path: Path) -> Iterator[Json]:
     """Yield the logged samples, each with its `prediction` and its `hashes`; prompts are dropped at once."""
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
-                sample = json.loads(line)
-                del sample["arguments"]
-                sample["prediction"] = json.loads(sample["filtered_resps"][0])
-                sample["hashes"] = sample["doc_hash"] + sample["prompt_hash"] + sample["target_hash"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise AmbiError(f"{path}, line {number} is no logged sample ({error!r}): repeat the run.") from error
+                sample: Json = dict(SAMPLE.validate_python(json.loads(line)))
+                sample["prediction"] = PREDICTION.validate_python(json.loads(sample["filtered_resps"][0]))
+            except (ValueError, RecursionError) as error:
+                why = _why(error) if isinstance(error, ValidationError) else error
+                raise AmbiError(f"{path}, line {number} is no logged sample ({why}): repeat the run.") from error
+            sample.pop("arguments", None)
+            sample["hashes"] = sample["doc_hash"] + sample["prompt_hash"] + sample["target_hash"]
             yield sample
 
 

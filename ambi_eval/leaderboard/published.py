@@ -7,13 +7,14 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 
-from ambi_eval.leaderboard.schema import Line, Name, Strict, check
+from ambi_eval.config.settings import Settings
+from ambi_eval.leaderboard.schema import Line, Name, check
 from ambi_eval.leaderboard.untrusted import read_yaml
 
 PUBLISHED = "published.yaml"
 
 
-class Published(Strict):
+class Published(Settings):
     """One published number.
 
     Attributes:

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ambi_eval.config.load import read_yaml, resolve
+from ambi_eval.config.load import read_yaml, resolve, with_metadata
 from ambi_eval.config.task_settings import TaskSettings
 from ambi_eval.corpora.registry import needs_release
 from ambi_eval.corpora.selection import corpus_clips, select
@@ -82,6 +82,5 @@ def tokens_per_clip(settings: TaskSettings, pools: Pools) -> float:
 def _raw_config(name: str, overrides: Overrides) -> dict[str, Any]:
     if name not in task_files():
         raise AmbiError(f"there is no task '{name}'{did_you_mean(name, task_files())}.")
-    config = read_yaml(task_files()[name])
-    config["metadata"] = {**config.get("metadata", {}), **dict(overrides), "config_source": str(task_files()[name])}
-    return config
+    path = task_files()[name]
+    return with_metadata(read_yaml(path), path, dict(overrides))

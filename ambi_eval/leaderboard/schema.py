@@ -6,15 +6,16 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from ambi_eval.config.generation import GenerationSettings
+from ambi_eval.config.settings import Settings, show_value
 from ambi_eval.config.task_settings import OVERRIDES
 from ambi_eval.errors import AmbiError
 
 FOLDER = re.compile(r"\d{4}-\d{2}-\d{2}_[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+STRICT = Settings.model_config
 
 
 def _printable(text: str) -> str:
@@ -39,13 +40,7 @@ Number = Annotated[float, Field(ge=-1e6, le=1e6)]
 Whole = Annotated[int, Field(ge=-(10**6), le=10**6)]
 
 
-class Strict(BaseModel):
-    """What knows all of its keys and converts nothing."""
-
-    model_config = STRICT
-
-
-class SubmittedModel(Strict):
+class SubmittedModel(Settings):
     """The model.
 
     Attributes:
@@ -63,7 +58,7 @@ class SubmittedModel(Strict):
     licence: Line
 
 
-class Backend(Strict):
+class Backend(Settings):
     """What ran the model.
 
     Attributes:
@@ -81,7 +76,7 @@ class Backend(Strict):
     versions: dict[Name, Line]
 
 
-class SubmittedTask(Strict):
+class SubmittedTask(Settings):
     """One task of the run.
 
     Attributes:
@@ -97,7 +92,7 @@ class SubmittedTask(Strict):
     generation: GenerationSettings | None
 
 
-class Seeds(Strict):
+class Seeds(Settings):
     """The seeds of the run: the harness's four, and that of the sampling."""
 
     random: Seed | None
@@ -107,7 +102,7 @@ class Seeds(Strict):
     sampling: Seed | None
 
 
-class Card(Strict):
+class Card(Settings):
     """`submission.yaml`.
 
     Attributes:
@@ -181,10 +176,10 @@ def check(adapter: TypeAdapter[Any], content: Any, where: str) -> Any:
         return adapter.validate_python(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        key = ".".join(map(str, first["loc"]))
+        key = ".".join(map(str, first["loc"]))[:200]
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise AmbiError(
-            f"{where}: {f'{key}: ' if key else ''}{first['msg']}, it is {_short(first['input'])}{more}"
+            f"{where}: {f'{key}: ' if key else ''}{first['msg']}, it is {show_value(first['input'])}{more}"
         ) from error
 
 
@@ -194,8 +189,3 @@ CARD = TypeAdapter(Card)
 def json_schema() -> Mapping[str, Any]:
     """Return the JSON schema of `submission.yaml`, for editors and other tools."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Card.model_json_schema()}
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from ambi_eval.config.yaml_reader import parse_yaml
 from ambi_eval.errors import AmbiError
 
 MEGABYTE = 1_000_000
@@ -23,7 +22,6 @@ JSON_BYTES = MEGABYTE
 PACKED_BYTES = 20 * MEGABYTE
 UNPACKED_BYTES = 512 * MEGABYTE
 LINE_BYTES = 256_000
-DEPTH = 20
 ENTRIES = 1000
 
 
@@ -68,22 +66,7 @@ def read_yaml(path: Path) -> Any:
     Raises:
         AmbiError: If it is too large or no YAML, or uses tags, anchors, aliases, a key twice, or deep nesting.
     """
-    text = _decoded(plain_file(path, YAML_BYTES).read_bytes(), path)
-    try:
-        # The parser works through the text without recursion; only what passes here is built, which is recursive.
-        depth = 0
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            starts = isinstance(event, yaml.CollectionStartEvent)
-            depth += starts - isinstance(event, yaml.CollectionEndEvent)
-            if depth > DEPTH:
-                raise AmbiError(f"{_named(path)} is nested deeper than {DEPTH} levels.")
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                raise AmbiError(f"{_named(path)} uses an anchor or alias; write everything out.")
-            if tag := getattr(event, "tag", None):
-                raise AmbiError(f"{_named(path)} uses the tag '{tag}'; tags are not allowed.")
-        return yaml.load(text, Loader=_UniqueKeys)
-    except (yaml.YAMLError, ValueError) as error:
-        raise AmbiError(f"{_named(path)} is not valid: {' '.join(str(error).split())[:300]}") from error
+    return parse_yaml(_decoded(plain_file(path, YAML_BYTES).read_bytes(), path), _named(path), trusted=False)
 
 
 def read_json(path: Path) -> Any:
@@ -137,15 +120,6 @@ def gzip_lines(path: Path, budget: Budget) -> Iterator[str]:
                 yield _decoded(line, path)
     except (OSError, EOFError, zlib.error) as error:
         raise AmbiError(f"{_named(path)} is no whole gzip file ({error}).") from error
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML's safe loader, which would let the last one of equal keys win; this one refuses them."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        if len({str(key.value) for key, _ in node.value}) < len(node.value):
-            raise ValueError("a key stands there twice")
-        return super().construct_mapping(node, deep)
 
 
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

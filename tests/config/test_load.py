@@ -35,7 +35,9 @@ def write(folder: Path, text: str, name: str = "mine.yaml") -> Path:
 
 
 def task(folder: Path, *lines: str, metadata=None):
-    config = read_yaml(write(folder, BASE + "\n".join(lines)))
+    keys = {line.partition(":")[0] for line in lines}
+    base = [line for line in BASE.splitlines() if line.partition(":")[0] not in keys]
+    config = read_yaml(write(folder, "\n".join([*base, *lines])))
     config["metadata"] = {**config.get("metadata", {}), **(metadata or {}), "config_source": str(folder / "mine.yaml")}
     return resolve(config)
 
