@@ -6,7 +6,6 @@ same raters on the same clips.
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ from ambi_eval.report.content import Content, Section, System
 from ambi_eval.web.format import short, with_interval
 
 SIGNIFICANT = 0.05
+# A number of raters whose interval is wider than this, highest by lowest, is told by its lower end alone.
+WIDE = 10
 HALF_PANEL = "half a panel of raters"
 PRIOR = "the prior, which hears nothing"
 # The plain way to ask, in order of preference: one greedy answer.
@@ -189,14 +190,15 @@ def against_references(standing: Standing) -> str:
         (PRIOR, found.prior, found.model_minus_prior),
     ]
     verbs = {
-        "less": f"Judged by the same raters, it ({short(found.model.value)}) is nearer to the votes than",
-        "more": f"Judged by the same raters, it ({short(found.model.value)}) is further from the votes than",
-        "open": f"Judged by the same raters, nothing shows that it ({short(found.model.value)}) differs from",
+        "less": "it is nearer to the votes than",
+        "more": "it is further from the votes than",
+        "open": "nothing shows that it differs from",
     }
     said: dict[str, list[str]] = {}
     for who, score, difference in compared:
         said.setdefault(direction(difference), []).append(f"{who} ({short(score.value)})")
-    return " ".join(f"{verbs[way]} {' and '.join(names)}." for way, names in said.items())
+    parts = "; ".join(f"{verbs[way]} {' and '.join(names)}" for way, names in said.items())
+    return f"Judged by the same raters ({short(found.model.value)}), {parts}."
 
 
 def direction(difference: Estimate) -> str:
@@ -211,7 +213,7 @@ def worth(standing: Standing) -> str:
     of = standing.worth
     if of is None or not of.low > 1:  # no more than one rater, or not known
         return ""
-    if math.isfinite(of.high) and of.value > 0:
+    if of.high <= WIDE * of.low and of.value > 0:
         return f"It is worth about {of.value:.1f} raters [{of.low:.1f}, {of.high:.1f}]."
     return f"It is worth at least {of.low:.1f} raters."
 
