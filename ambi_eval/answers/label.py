@@ -166,27 +166,33 @@ def _sentences(plain: str, words: Lexicon, *, cut: bool) -> list[_Sentence]:
         pieces.append(marked[start : end.end()])
         start = end.end()
     pieces.append(marked[start:])
-    carried = False  # "Answer:" at the end of a line: the next line holds it
+    carried = False  # a line before this one ends with a cue: "Answer:"
     for piece in pieces:
         if not piece.strip():
-            if cut and piece is pieces[-1]:
-                sentences.append(_Sentence([]))
             continue
         sentence = _sentence(piece, carried=carried)
-        if sentences and not sentence.mentions and sentences[-1].mentions:
-            asked = sentences[-1].mentions
-            if len({label for label, _ in asked}) == 1 and all(state == "asked" for _, state in asked):
-                if grammar.YES.search(piece):
-                    sentences[-1].mentions = [(asked[0][0], "asserted")]
-                elif grammar.NO.search(piece):
-                    sentences[-1].mentions = [(label, "denied") for label, _ in asked]
-        carried = (sentence.is_cue or (carried and not grammar.WORD.search(piece))) and not sentence.mentions
-        if carried and sentence.is_cue and not sentence.mentions and not re.search(r"[:=>]\W*$", piece):
-            carried = False
-        sentences.append(sentence)
-        if carried and sentence.is_cue:
+        if sentences and not sentence.mentions:
+            _reply(sentences[-1], piece)
+        leads_on = re.search(r"[:=>]\W*$", piece) if sentence.is_cue else carried and not grammar.WORD.search(piece)
+        carried = bool(leads_on) and not sentence.mentions
+        if carried:
             sentence.is_cue = False
+        sentences.append(sentence)
+    if cut and not pieces[-1].strip():
+        sentences.append(_Sentence([]))  # the text was cut behind a whole sentence
     return sentences
+
+
+def _reply(question: _Sentence, reply: str) -> None:
+    """Let a sentence without labels answer the question before it: "Is it happy? Yes."."""
+    mentioned = set(question.mentions)
+    if len(mentioned) != 1:
+        return
+    ((label, state),) = mentioned
+    if state == "asked" and grammar.YES.search(reply):
+        question.mentions = [(label, "asserted")]
+    elif state == "asked" and grammar.NO.search(reply):
+        question.mentions = [(label, "denied")]
 
 
 def _unquote(quote: re.Match[str], words: Lexicon) -> str:

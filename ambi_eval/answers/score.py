@@ -155,9 +155,13 @@ def _exact_curves(
 
     The score of a draw hangs only on how many of its answers name each label; over all draws that is hypergeometric.
     """
-    cases = [draws(tuple(row), n) for n in points for row in counts.tolist()]
+    # In the order of the counts, so that most clips share their cases with others; then back in that of the labels.
+    back = counts.argsort(axis=1).argsort(axis=1)
+    ordered = [tuple(row) for row in np.sort(counts, axis=1).tolist()]
+    cases = [draws(row, n) for n in points for row in ordered]
     first = np.cumsum([0, *(len(probability) for _, probability in cases[:-1])])
-    drawn = np.concatenate([drawn for drawn, _ in cases])[:, :-1]
+    orders = [*back] * len(points)
+    drawn = np.concatenate([drawn[:, order] for (drawn, _), order in zip(cases, orders, strict=True)])[:, :-1]
     probability = np.concatenate([probability for _, probability in cases])
     clips = np.repeat(np.tile(np.arange(len(votes)), len(points)), [len(p) for _, p in cases])
     # With the labels as the outer axis in memory, sums over a handful of labels are several times faster.
