@@ -37,6 +37,7 @@ class Preparation:
         counting: How ratings became votes, in one sentence.
         count_each: Whether each of a rater's k labels is a whole vote, or 1/k of one.
         raters: What is known about each rater, such as sex and age; empty where nothing is.
+        single_raters: Whether a whole vote is one rater's, where a clip has no ratings.
         clips: Clips that go into the manifest.
         skipped: Number of clips left out, by reason.
         remarks: Number of other things that a user should know of, by what they are.
@@ -48,6 +49,7 @@ class Preparation:
     counting: str = "one vote a rater"
     count_each: bool = False
     raters: dict[str, dict[str, Any]] = field(default_factory=dict)
+    single_raters: bool = True
     clips: list[Clip] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     remarks: Counter[str] = field(default_factory=Counter)
@@ -108,7 +110,7 @@ class Preparation:
         told = ("title", "language", "license", "citation", "homepage")
         facts = {name: getattr(self.corpus, name) for name in told}
         return {**facts, "votes": self.counting, "skipped": dict(self.skipped), "remarks": dict(self.remarks)} | (
-            {"raters": self.raters} if self.raters else {}
+            ({"raters": self.raters} if self.raters else {}) | ({} if self.single_raters else {"single_raters": False})
         )
 
 

@@ -165,6 +165,8 @@ def select(settings: CorpusSettings, clips: Iterable[Clip], *, hear: bool = True
         left_out={reason: count for reason, count in left_out.items() if count},
         panels=[
             panel_of(votes, [rating.labels for rating in clip.ratings], settings.labels, settings.merge)
+            if clip.ratings or whole.about.get("single_raters", True)
+            else None
             for clip, votes in kept
         ],
         # Which part a skipped clip is of, nobody knows.

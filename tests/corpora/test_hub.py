@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.audio import wav
 
+from ambi_eval.config.load import load_corpus
 from ambi_eval.corpora import hub
 from ambi_eval.corpora.manifest import Clip, read_manifest
 from ambi_eval.corpora.recipes import crema_d, iemocap
+from ambi_eval.corpora.selection import select
 from ambi_eval.errors import AmbiError
 
 
@@ -135,6 +137,16 @@ def test_the_manifest_of_each_route_to_iemocap_says_how_it_counted_and_how_the_o
         assert f"a rater's k labels are {counted}; a mirror (--from-hub) counts a whole vote each" in told
     assert "as EMO-SUPERB counted" in read_manifest(mirrored.manifest).about["votes"]
     assert "the release (--source) counts 1/k" in read_manifest(mirrored.manifest).about["votes"]
+
+
+def test_the_raters_behind_a_mirror_of_iemocap_are_not_known_and_its_whole_votes_are_not_theirs(tmp_path: Path) -> None:
+    labels = tuple(label for label in iemocap.LABELS if label != "other")
+    pq.write_table(mirror_table(labels, ["Ses01F_impro01_F000"], smooth(np.eye(9)[[0]])), tmp_path / "train.parquet")
+    mirrored = read_manifest(iemocap.prepare_mirror(str(tmp_path), tmp_path / "mirrored").manifest)
+    settings = load_corpus("iemocap_full")
+    assert select(settings, mirrored, hear=False).panels == [None]
+    assert np.isnan(select(settings, mirrored, hear=False).noise).all()
+    assert select(settings, list(mirrored), hear=False).panels != [None], "nothing said, nothing taken away"
 
 
 @pytest.mark.parametrize("whole", [True, False])

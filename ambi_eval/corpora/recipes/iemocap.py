@@ -116,7 +116,7 @@ def prepare_mirror(mirror: str, out: Path) -> Preparation:
         "each label that a rater chose is a whole vote, as EMO-SUPERB counted, and votes for `other` are lost; "
         "the release (--source) counts 1/k for each of a rater's k labels, so the votes of a clip may differ"
     )
-    preparation = Preparation(out, CORPUS, counting=counting)
+    preparation = Preparation(out, CORPUS, counting=counting, single_raters=False)
     read_mirror(preparation, mirror, tuple(label for label in LABELS if label != "other"), describe)
     return preparation.save()
 
