@@ -58,6 +58,10 @@ def emozionalmente_database(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def crema_d_database(tmp_path: Path) -> Path:
+    return build_crema_d(tmp_path / "crema")
+
+
+def build_crema_d(folder: Path) -> Path:
     files = [f"1001/{name}.wav" for name in ("1001_DFA_ANG_XX", "1064_TIE_SAD_XX")]
     database = start("crema-d", {"1001": {"sex": "male", "age": 51}})
     add(database, "files", files, {"speaker": ["1001", None]})
@@ -65,7 +69,7 @@ def crema_d_database(tmp_path: Path) -> Path:
     add(database, "emotion.categories.test.votes", files, votes, "votes")
     votes = {"anger": [9, 0], "happiness": [0, 1], "sadness": [0, 8]}
     add(database, "emotion.categories.face.test.votes", files, votes, "votes")
-    return save(database, tmp_path / "crema", files)
+    return save(database, folder, files)
 
 
 def test_a_database_becomes_the_manifest_of_its_corpus(emozionalmente_database: Path, tmp_path: Path) -> None:
@@ -150,17 +154,25 @@ def test_routes_to_one_corpus_do_not_go_together() -> None:
     assert "--source does not go with --from-audb" in result.stderr
 
 
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A repository of audb on this machine that holds CREMA-D."""
+    folder = tmp_path_factory.mktemp("audb")
+    (folder / "local").mkdir()
+    repository = audb.Repository("local", str(folder), "file-system")
+    audb.publish(str(build_crema_d(folder / "build")), "1.3.0", repository, verbose=False)
+    return repository
+
+
 @pytest.fixture
-def published(crema_d_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The database in a repository of audb on this machine, which is the only one that audb knows."""
-    (tmp_path / "repositories" / "local").mkdir(parents=True)
-    repository = audb.Repository("local", str(tmp_path / "repositories"), "file-system")
-    audb.publish(str(crema_d_database), "1.3.0", repository, verbose=False)
+def published(repository: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That repository is the only one that audb knows."""
     monkeypatch.setattr(audb.config, "REPOSITORIES", [repository])
     monkeypatch.setattr(audb.config, "CACHE_ROOT", str(tmp_path / "cache"))
     monkeypatch.setattr(audb.config, "SHARED_CACHE_ROOT", str(tmp_path / "shared"))
 
 
+@pytest.mark.slow  # to publish takes audb 20 seconds
 @pytest.mark.usefixtures("published")
 @pytest.mark.parametrize("name", ["crema-d", "crema-d@1.3.0"])
 def test_a_published_database_is_loaded_by_its_name(tmp_path: Path, name: str) -> None:
@@ -169,6 +181,7 @@ def test_a_published_database_is_loaded_by_its_name(tmp_path: Path, name: str) -
     assert all(Path(str(clip.audio)).is_file() for clip in clips)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("published")
 @pytest.mark.parametrize("name", ["creme-d", "crema-d@9.9.9"])
 def test_a_name_that_nobody_published_is_told(tmp_path: Path, name: str) -> None:
