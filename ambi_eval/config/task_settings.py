@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,6 +127,22 @@ class CorpusSettings(Settings):
         ),
         Key(clips=True, reported=True),
     ] = "drop_clip"
+    target: Annotated[
+        Literal["votes", "arousal", "valence", "dominance", "intensity"],
+        Field(
+            description="What the raters' answers are about: the emotion (`votes`), or a number of each single rating, "
+            "which becomes one of the `labels`."
+        ),
+        Key(clips=True, answers=True, reported=True),
+    ] = "votes"
+    bins: Annotated[
+        list[int | float] | None,
+        Field(
+            description="For a `target` of numbers: the edges between neighboring labels, `[20, 40, 60, 80]` for five "
+            "of them; without edges each label is a number, and a rating counts for the nearest."
+        ),
+        Key(clips=True, reported=True),
+    ] = None
     split: Annotated[
         str | None,
         Field(min_length=1, description="Ask about the clips of this split only: `test1`."),
@@ -201,6 +219,24 @@ class CorpusSettings(Settings):
     def reads_transcript(self) -> bool:
         """Whether the words of a clip stand in the prompt."""
         return self.transcript == "given" or self.control == "transcript"
+
+    def label_of(self, number: float) -> str:
+        """Return the label that a number of a rating counts for; an edge belongs to the label above it."""
+        if self.bins is not None:
+            return self.labels[bisect_right(self.bins, number)]
+        return min(self.labels, key=lambda label: abs(float(label) - number))
+
+    @model_validator(mode="after")
+    def _labels_of_numbers(self) -> Self:
+        if self.target == "votes":
+            if self.bins is not None:
+                raise ValueError("bins goes with a target of numbers, such as target: arousal")
+        elif self.bins is None:
+            if not all(re.fullmatch(r"-?\d+(\.\d+)?", label) for label in self.labels):
+                raise ValueError(f"target {self.target} needs bins, or labels that are numbers")
+        elif len(self.bins) != len(self.labels) - 1 or sorted(set(self.bins)) != self.bins:
+            raise ValueError(f"bins must be {len(self.labels) - 1} numbers, the lowest first, between the labels")
+        return self
 
     @model_validator(mode="after")
     def _merged_into_labels(self) -> Self:

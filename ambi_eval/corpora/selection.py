@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ambi_eval.config.load import beside
 from ambi_eval.config.task_settings import CorpusSettings
-from ambi_eval.corpora.manifest import Clip, Manifest, read_manifest
+from ambi_eval.corpora.manifest import Clip, Manifest, Rating, read_manifest
 from ambi_eval.corpora.registry import ensure_manifest
 from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.metrics.clustered import UNKNOWN
@@ -136,6 +136,10 @@ def select(settings: CorpusSettings, clips: Iterable[Clip], *, hear: bool = True
     clips = _part(settings, whole)
     is_whole = len(clips) == len(whole)
     left_out: Counter[str] = Counter({f"outside {settings.clips_name}": len(whole) - len(clips)})
+    if settings.target != "votes":
+        rated = _rated(settings, clips)
+        left_out[f"no rating of {settings.target}"] = len(clips) - len(rated)
+        clips = rated
     kept: list[tuple[Clip, NDArray[np.float64]]] = []
     shared = _shared_key(settings, clips) if hear else None
     for clip in clips:
@@ -195,6 +199,29 @@ def _part(settings: CorpusSettings, clips: Manifest) -> list[Clip]:
         known = folds or [(clip, f"{name}.{each}") for clip in kept for name, each in clip.folds.items()]
         kept = _having(settings, "fold", f"{partition}.{part}", known)
     return kept
+
+
+def _rated(settings: CorpusSettings, clips: Iterable[Clip]) -> list[Clip]:
+    """Return the clips with the labels of a rated number in place of those of the emotion.
+
+    Raises:
+        AmbiError: If no rating states the number.
+    """
+    rated = []
+    for clip in clips:
+        numbers = [(rating.rater, getattr(rating, settings.target)) for rating in clip.ratings]
+        panel = [Rating(rater, (settings.label_of(number),)) for rater, number in numbers if number is not None]
+        if panel:
+            votes = Counter(rating.labels[0] for rating in panel)
+            rated.append(
+                replace(clip, votes={label: float(count) for label, count in votes.items()}, ratings=tuple(panel))
+            )
+    if not rated:
+        raise AmbiError(
+            f"{settings.task}: no single rating in the manifest '{settings.manifest}' states the {settings.target}: "
+            f"take another target"
+        )
+    return rated
 
 
 def _figures(session: str | None) -> int | None:

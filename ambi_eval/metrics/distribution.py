@@ -240,6 +240,29 @@ def brier_sum(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
     return np.square(np.asarray(p, dtype=float) - shares(votes)).sum(axis=-1)
 
 
+def ranked_probability_score(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+    """Return the ranked probability score against the human shares, for labels that stand in order.
+
+    The mean over the C - 1 boundaries between neighboring labels of (P - Q)^2, where P and Q are the shares below the
+    boundary. A share on a label far from the raters' costs more than one beside it. Its mean over single votes differs
+    from it by what depends on the votes alone.
+
+    Source: Epstein (1969), A scoring system for probability forecasts of ranked categories.
+
+    Args:
+        p: Predicted distributions, shape (..., labels).
+        votes: Votes, shape (..., labels).
+
+    Returns:
+        Scores, shape (...), 0 (equal) to 1 (all on the first label, all votes on the last).
+
+    >>> ranked_probability_score([1, 0, 0], [[0, 2, 0], [0, 0, 2]]).tolist()
+    [0.5, 1.0]
+    """
+    below = np.cumsum(np.asarray(p, dtype=float) - shares(votes), axis=-1)[..., :-1]
+    return np.square(below).mean(axis=-1)
+
+
 def brier_mean(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
     """Return the mean over labels of (p - q)^2: `brier_sum` divided by the number of labels.
 

@@ -241,6 +241,13 @@ _ROWS = (
         worst_is_per_label=True,
         of_clip=distribution.brier_mean,
     ),
+    ClipMetric(
+        name="rps",
+        description="Ranked probability score, for labels that stand in order: 0 (equal) to 1",
+        best=0,
+        worst_score=1,
+        of_clip=distribution.ranked_probability_score,
+    ),
     SetMetric(
         name="entropy_rho",
         description="Spearman's correlation over clips between the entropies of prediction and votes: -1 to 1",

@@ -7,7 +7,7 @@ from support import ROOT
 
 from ambi_eval.config.load import load_corpus
 from ambi_eval.config.task_settings import CorpusSettings
-from ambi_eval.corpora.manifest import Clip, Manifest
+from ambi_eval.corpora.manifest import Clip, Manifest, Rating
 from ambi_eval.corpora.selection import select
 from ambi_eval.errors import AmbiError
 
@@ -148,3 +148,45 @@ def test_the_labels_in_the_docs_are_those_of_the_corpus_that_they_name() -> None
     lines = (ROOT / "docs" / "api_models.md").read_text().splitlines()
     labels = [lines[n + 1] for n, line in enumerate(lines) if line.strip() == "manifest: crema_d"]
     assert [line.strip() for line in labels] == [f"labels: [{', '.join(load_corpus('crema_d').labels)}]"]
+
+
+RATED = [
+    Clip(id=name, votes=ALL, speaker="s", ratings=tuple(Rating(str(n), ("sad",), arousal) for n, arousal in panel))
+    for name, panel in (("a", [(1, 2.0), (2, 2.4)]), ("b", [(1, 3.0), (2, None)]), ("c", [(1, None)]))
+]
+
+
+@pytest.mark.parametrize(
+    ("labels", "bins", "votes"),
+    [
+        (["1", "2", "3"], None, [[0, 2, 0], [0, 0, 1]]),
+        (["calm", "active"], [2.2], [[1, 1], [0, 1]]),
+        (["calm", "medium", "active"], [2.0, 3.0], [[0, 2, 0], [0, 0, 1]]),  # an edge belongs to the label above it
+    ],
+)
+def test_a_rated_number_is_a_target_of_ordered_labels(
+    labels: list[str], bins: list[float] | None, votes: list[list[float]]
+) -> None:
+    selection = select(settings(target="arousal", labels=labels, bins=bins), RATED, hear=False)
+    assert selection.votes.tolist() == votes
+    assert [panel and panel.size for panel in selection.panels] == [2, 1]
+    assert selection.left_out == {"no rating of arousal": 1}
+
+
+def test_a_number_that_nobody_rated_is_refused() -> None:
+    with pytest.raises(AmbiError, match=r"no single rating in the manifest 'mine\.jsonl' states the valence"):
+        select(settings(target="valence", labels=["1", "2"]), RATED)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"bins": [1]}, "bins goes with a target of numbers"),
+        ({"target": "arousal"}, "target arousal needs bins, or labels that are numbers"),
+        ({"target": "arousal", "bins": [1]}, "bins must be 2 numbers, the lowest first"),
+        ({"target": "arousal", "bins": [2, 1]}, "bins must be 2 numbers, the lowest first"),
+    ],
+)
+def test_labels_of_numbers_need_their_edges(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(AmbiError, match=message):
+        CorpusSettings.read({"task": "t", "manifest": "m", "labels": LABELS, **given}, "here")

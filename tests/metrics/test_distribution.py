@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose
 from scipy.spatial.distance import jensenshannon
-from scipy.stats import entropy, multinomial, pearsonr
+from scipy.stats import energy_distance, entropy, multinomial, pearsonr
 
 from ambi_eval.metrics.distribution import (
     NLL_FLOOR,
@@ -22,6 +22,7 @@ from ambi_eval.metrics.distribution import (
     negative_log_likelihood_bits,
     pearson_r,
     pearson_r_squared,
+    ranked_probability_score,
     squared_error_debiased,
 )
 from ambi_eval.votes import entropy_bits, shares
@@ -35,9 +36,11 @@ PER_CLIP = [
     negative_log_likelihood_bits,
     brier_sum,
     brier_mean,
+    ranked_probability_score,
     squared_error_debiased,
 ]
 SYMMETRIC = [f for f in PER_CLIP if f not in (negative_log_likelihood_bits, squared_error_debiased)]
+UNORDERED = [f for f in PER_CLIP if f is not ranked_probability_score]
 THIRD = 1 / 3
 
 
@@ -67,6 +70,8 @@ def random_clips():
     [
         (jensen_shannon_divergence_bits, lambda p, q: jensenshannon(p, q, base=2) ** 2),
         (jensen_shannon_distance_nats, jensenshannon),
+        # The energy distance of numbers one apart is twice the integral of the squared difference of their CDFs.
+        (ranked_probability_score, lambda p, q: energy_distance(range(5), range(5), p, q) ** 2 / 2 / 4),
         (pearson_r, lambda p, q: pearsonr(p, q).statistic),
         (pearson_r_squared, lambda p, q: pearsonr(p, q).statistic ** 2),
         (
@@ -102,6 +107,8 @@ def test_equals_the_independent_implementation(metric, reference, random_clips):
         (negative_log_likelihood_bits, [1, 0], [0, 4], -math.log2(NLL_FLOOR)),
         (brier_sum, [1, 0, 0, 0], [0, 0, 0, 3], 2.0),
         (brier_mean, [1, 0, 0, 0], [0, 0, 0, 3], 0.5),
+        (ranked_probability_score, [1, 0, 0, 0], [0, 0, 0, 3], 1.0),
+        (ranked_probability_score, [1, 0, 0, 0], [0, 3, 0, 0], 1 / 3),
         (squared_error_debiased, [0.5, 0.5], [1, 1], -0.5),
         (squared_error_debiased, [1, 0], [0, 5], 2.0),
         (squared_error_debiased, [0.5, 0.5], [1, 0], math.nan),
@@ -129,11 +136,17 @@ def test_leading_axes_broadcast(metric, random_clips):
         assert_allclose(table[i, j], metric(p[j], votes[i]), atol=1e-15)
 
 
+@given(case=predictions_and_votes())
+def test_the_ranked_score_is_the_same_from_either_end(case):
+    p, votes = case
+    assert_allclose(ranked_probability_score(p[::-1], votes[::-1]), ranked_probability_score(p, votes), atol=1e-12)
+
+
 @given(case=predictions_and_votes(min_votes=2), seed=st.integers(0, 99))
-def test_the_order_of_the_labels_does_not_matter(case, seed):
+def test_the_order_of_the_labels_matters_to_the_ranked_score_alone(case, seed):
     p, votes = case
     order = np.random.default_rng(seed).permutation(len(p))
-    for metric in PER_CLIP:
+    for metric in UNORDERED:
         assert_allclose(metric(p[order], votes[order]), metric(p, votes), atol=1e-7, err_msg=metric.__name__)
 
 

@@ -32,6 +32,7 @@ WORST = {
     "ece_majority": 1,
     "brier_sum": 2,
     "brier_mean": 0.4,
+    "rps": 1,
     "entropy_rho": -1,
     "kl_bits": 13.287712,
     "manhattan": 2,
