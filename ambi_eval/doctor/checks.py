@@ -1,4 +1,4 @@
-"""What every model must do, checked on any model: that it hears, repeats itself and tells true likelihoods."""
+"""Checks that any engine can be put through: whether it hears, repeats its answers, and gives true likelihoods."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ def gives_several_answers(subject: Subject) -> str:
     """One request brings several samples; where it does not, a pool costs as many requests as it has answers."""
     before = subject.engine.counts()
     if "requests" not in before:
-        raise AmbiError("only a model behind a server is asked by requests")
+        raise AmbiError("only a model on a server is asked by requests")
     subject.answers([(OPEN_QUESTION, subject.voice(2.0, 1))], SAMPLED, count=4)
     requests = subject.engine.counts()["requests"] - before["requests"]
     if requests > 1:

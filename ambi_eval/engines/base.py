@@ -37,7 +37,7 @@ class Job:
             numbered from the best one on.
         continuations: The continuations whose likelihoods are wanted.
         alternatives: How many alternatives of each token an answer should carry (`TokenizedAnswer`).
-        digests: What tells the audios from others where samples are chosen; None: `audio_digest` of each span.
+        digests: What identifies each audio in the choice of samples; None: `audio_digest` of each span.
         task: The task that asks, for messages.
         prompt_tokens: Number of tokens of the prompt; the engine fills it in where it knows.
     """

@@ -1,1 +1,1 @@
-"""The models that answer: audio-language models behind the interface of lm-evaluation-harness."""
+"""The harness's models: what lm-evaluation-harness sees of an engine."""

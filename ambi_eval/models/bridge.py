@@ -110,7 +110,7 @@ class Chat:
     stop: list[str] | None
     ambi_samples: list[int] | None  # which samples of this prompt are wanted, n of them
     ambi_seed: int | None  # what their numbers count from
-    ambi_audio_digests: list[str] | None  # what stands for each audio in the choice of the samples
+    ambi_audio_digests: list[str] | None  # what identifies each audio in the choice of the samples
     ambi_beams: int | None  # the width of a beam search
     length_penalty: float  # beams are ranked by log-likelihood / tokens ** length_penalty
     ambi_continuations: list[str] | None  # whose likelihood is asked for, instead of answers
@@ -143,7 +143,7 @@ class Reply:
 
 
 class Model(Protocol):
-    """What is served: under which name, and what tells its weights from others (or None)."""
+    """What is served: its name for clients, and a fingerprint of its weights (or None)."""
 
     served_name: str
     fingerprint: str | None
@@ -645,7 +645,7 @@ def serve(model: Model, host: str, port: int) -> None:
             signal.signal(signal.SIGTERM, signal.default_int_handler)
             if host not in ("127.0.0.1", "localhost"):
                 said = "with the API key" if key else "without a key (AMBI_BRIDGE_KEY sets one)"
-                logger.warning("whoever reaches %s can use the model, %s", host, said)
+                logger.warning("everybody who reaches %s can use the model, %s", host, said)
             logger.info("serving %s at %s", model.served_name, bridge.url)
             bridge.serve_forever()
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""An engine behind the bridge: over HTTP it gives the very answers and likelihoods that it gives the harness."""
+"""An engine that the bridge serves: over HTTP it gives the same answers and likelihoods as to the harness."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class BridgedEngine:
 
     Attributes:
         served_name: The model's name for clients, who need not know where a checkpoint is.
-        fingerprint: What tells its weights from others.
+        fingerprint: The first digits of the digest of its weights; None where the engine has none.
     """
 
     def __init__(self, engine: Engine, name: str | None = None) -> None:
@@ -65,7 +65,7 @@ class BridgedEngine:
 def _job(chat: Chat) -> Job:
     texts = [chat.system or "", *(part for part in chat.parts if not isinstance(part, Audio))]
     if any(AUDIO_MARK in text for text in texts):
-        raise BridgeError(f"the text holds {AUDIO_MARK}, which stands for an audio: write it in another way")
+        raise BridgeError(f"the text holds {AUDIO_MARK}, which marks the place of an audio: write it in another way")
     question = "".join(AUDIO_MARK if isinstance(part, Audio) else part for part in chat.parts)
     system = [{"role": "system", "content": chat.system}] if chat.system else []
     settings = _settings(chat)

@@ -26,7 +26,7 @@ class DataParallelLM(LM):
             self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
 
     def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the tensors of all processes, one behind the other."""
+        """Return the tensors of all processes, concatenated in the order of their ranks."""
         return self.accelerator.gather(tensor) if self.world_size > 1 else tensor
 
     def gather_object(self, obj: Any, dst: int = 0) -> list[Any] | None:

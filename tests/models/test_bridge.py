@@ -633,7 +633,7 @@ def test_listening_to_other_machines_is_said(folder, key, said):
     lines = [program.stderr.readline(), program.stderr.readline()]
     program.terminate()
     assert program.wait(20) == 0
-    assert lines[0].startswith(f"bridge: whoever reaches 0.0.0.0 can use the model, {said}")
+    assert lines[0].startswith(f"bridge: everybody who reaches 0.0.0.0 can use the model, {said}")
     assert lines[1].startswith("bridge: serving toy at http://0.0.0.0:")
 
 

@@ -183,7 +183,7 @@ def test_questions_about_one_audio_that_wait_together_encode_it_once(bridged, vo
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"text": "<audio> again"}, "the text holds <audio>, which stands for an audio"),
+        ({"text": "<audio> again"}, "the text holds <audio>, which marks the place of an audio"),
         ({"system": "<audio>"}, "the text holds <audio>"),
         ({"max_tokens": 5000}, "more than the 2048 positions of the model"),
     ],

@@ -11,6 +11,7 @@ import pytest
 import soundfile
 import torch
 from lm_eval.api.registry import get_model
+from lm_eval.utils import simple_parse_args_string
 
 import ambi_eval
 from ambi_eval.answers.candidate import Candidate
@@ -51,6 +52,17 @@ def test_the_harness_builds_it_from_its_own_arguments(qwen2_audio_checkpoint):
     assert lm.engine.family.model.dtype == torch.bfloat16
     assert (lm.rank, lm.world_size, lm.seed) == (0, 1, 3)
     assert lm.device == torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+
+
+def test_model_args_override_what_the_harness_says_itself(qwen2_audio_checkpoint):
+    arguments = f"pretrained={qwen2_audio_checkpoint},batch_size=3,max_batch_size=5,device=cpu,store=none"
+    harness = {"batch_size": 8, "max_batch_size": 9, "device": "cuda:0"}
+    for lm in (
+        HFAudio.create_from_arg_string(arguments, harness),
+        HFAudio.create_from_arg_obj(simple_parse_args_string(arguments), harness),
+    ):
+        given = lm.engine.arguments
+        assert (given.batch_size, given.max_batch_size, given.device) == (3, 5, "cpu")
 
 
 @pytest.mark.parametrize(

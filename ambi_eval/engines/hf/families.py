@@ -22,8 +22,8 @@ class Family:
         processor: Its processor.
         sample_rate: Rate in Hz at which it hears.
         end_ids: Tokens that end the model's turn.
-        placeholder_ids: Tokens that stand for audio, images and video in a prompt. As text they mean nothing, and an
-            answer that holds one cannot be read back by the model (it looks for the audio behind it), so they are
+        placeholder_ids: Tokens that stand for audio, images and video in a prompt. As text they mean nothing, and the
+            model cannot read back an answer that holds one (it looks for an audio that belongs to it). So they are
             never generated.
         max_positions: Tokens of prompt and answer together that the model was built for, or None where it says nothing.
     """

@@ -1,0 +1,61 @@
+import pytest
+from lm_eval.utils import simple_parse_args_string
+
+from ambi_eval.config.model_arguments import HFAudioArguments, ModelArguments, OpenAIAudioArguments
+from ambi_eval.errors import AmbiError
+
+
+def read(kind, text):
+    """Read arguments as the harness hands them over."""
+    return kind.read(simple_parse_args_string(text), "--model_args")
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "value"),
+    [
+        ("pretrained=x", "batch_size", 1),
+        ("pretrained=x,batch_size=4", "batch_size", 4),
+        ("pretrained=x,batch_size=auto", "batch_size", "auto"),
+        ("pretrained=x,batch_size=auto:4", "batch_size", "auto"),
+        ("pretrained=x,seed=7", "seed", 7),
+        ("pretrained=x,seed=-7", "seed", -7),
+        ("pretrained=7", "pretrained", "7"),
+        ("pretrained=x,trust_remote_code=True", "trust_remote_code", True),
+    ],
+)
+def test_arguments_of_the_command_line_get_their_type(text, name, value):
+    found = getattr(read(HFAudioArguments, text), name)
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "sentence"),
+    [
+        (HFAudioArguments, "", "--model_args: it needs a model: --model_args pretrained="),
+        (HFAudioArguments, "pretrained=x,batch_size=0", "batch_size is 0; it must be more than 0"),
+        (HFAudioArguments, "pretrained=x,batch_size=-1", "batch_size is -1"),
+        (HFAudioArguments, "pretrained=x,batch_size=1.5", r"batch_size is 1\.5; it must be a whole number"),
+        (HFAudioArguments, "pretrained=x,seed=inf", "seed is inf"),
+        (HFAudioArguments, "pretrained=x,verifier_base_url=http://x/v1", "verifier=self is no server; give verifier="),
+        (OpenAIAudioArguments, "model=x,timeout=inf", "timeout is inf; it must be a finite number"),
+        (OpenAIAudioArguments, "model=x,timeout=nan", "timeout is nan"),
+        (OpenAIAudioArguments, "model=x,timeout=0", "timeout is 0; it must be more than 0"),
+        (OpenAIAudioArguments, "model=x,api_key=sk-1", "keys do not belong on the command line"),
+        (OpenAIAudioArguments, "model=x,max_retries=-1", "max_retries is -1; it must be at least 0"),
+    ],
+)
+def test_a_mistake_is_one_sentence(kind, text, sentence):
+    with pytest.raises(AmbiError, match=sentence) as told:
+        read(kind, text)
+    assert len(str(told.value).splitlines()) == 1
+    assert "sk-1" not in str(told.value)
+
+
+def test_every_argument_says_what_it_means():
+    for kind in (ModelArguments, HFAudioArguments, OpenAIAudioArguments):
+        assert all(field.description for field in kind.model_fields.values())
+
+
+def test_what_a_submission_publishes_names_no_place_on_a_machine_and_runs_no_code():
+    published = {*HFAudioArguments.published(), *OpenAIAudioArguments.published()}
+    assert published == {"pretrained", "revision", "dtype", "long_audio", "max_length", "peft", "seed", "model"}
