@@ -169,7 +169,8 @@ NO_ANSWER_HEAD = re.compile(
         not, least(?: \w+)?, second\w*(?: \w+)?, runner.up, unlikely, excluded?, excludes, except, ruled out, absent,
         missing, options, choices, labels, example, possib\w+(?: \w+)?, potential(?: \w+)?, alternative\w*(?:
         \w+)?, candidates?, format, question, which, choose from, between, unlike, compare\w*, default,
-        other(?:s|wise)?, opposite, speaker \w, cannot say, unclear, uncertain, unknown,
+        other(?:s|wise)?, opposite, speaker \w,
+        (?:first|other|one) (?:speaker|voice|person|man|woman|listener), cannot say, unclear, uncertain, unknown,
         (?:not|hardly) (?:clear|certain|sure), hard to \w+,
         (?:one|some|two|few) (?:listener|rater|person|people)s?, avoid, reject\w*, wrong, incorrect
         """
@@ -248,6 +249,11 @@ REFUSAL = re.compile(
         """
     )
     + r"\b"
+)
+# "I'd be happy to help": to the end of the sentence, nothing is said of the speaker.
+COURTESY = re.compile(
+    r"\b(?:i'd|i would|i'm|i am|i'll|we'd|we would|we're)(?: \w+){0,3} (?:happy|glad|pleased|delighted|sad|sorry)"
+    r" to\b[^.!?\n]*"
 )
 # The one who answers has not heard the clip: nothing in the text is a vote.
 UNHEARD = re.compile(

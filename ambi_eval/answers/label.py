@@ -100,6 +100,7 @@ class _Sentence:
     is_cue: bool = False  # "Answer: ..."
     is_final: bool = False  # "Final answer: ..."
     is_alone: bool = False  # nothing but a label
+    is_other: bool = False  # "Or ..."
     concludes: bool = False  # "So ...", "Overall ..."
 
     @property
@@ -113,6 +114,11 @@ class _Sentence:
 def _concluded(sentences: list[_Sentence]) -> int | None:
     """Return the label of the text, from its conclusion if it has one."""
     cues = [s for s in sentences if s.is_cue and not (s.mentions and all(state == "denied" for _, state in s.mentions))]
+    if cues:
+        rest = sentences[sentences.index(cues[-1]) + 1 :]
+        later = {label for sentence in rest for label, state in sentence.mentions if state == "asserted"}
+        if later - {cues[-1].label} or any(sentence.is_other for sentence in rest):
+            return None
     if cues:
         named = {sentence.label for sentence in cues}
         if len(named) == 1:
@@ -154,10 +160,9 @@ def _first_form(sentences: list[_Sentence]) -> int | None:
 
 def _sentences(plain: str, words: Lexicon, *, cut: bool) -> list[_Sentence]:
     """Return the sentences of a plain text, each with its labels and how they are meant."""
-    text = grammar.QUOTED.sub(
-        lambda quote: _unquote(quote, words),
-        grammar.WRAPPED.sub(" ", plain.replace("e.g.", "for example ").replace("vs.", "vs")),
-    )
+    text = plain.replace("e.g.", "for example ").replace("vs.", "vs")
+    text = grammar.COURTESY.sub(" ", grammar.WRAPPED.sub(" ", text))
+    text = grammar.QUOTED.sub(lambda quote: _unquote(quote, words), text)
     # A label is one mark from here on: its index between two zeros.
     marked = words.label.sub(lambda found: f"\0{words.names[name_of(found[0])]}\0", text.replace("\0", " "))
     sentences: list[_Sentence] = []
@@ -174,9 +179,11 @@ def _sentences(plain: str, words: Lexicon, *, cut: bool) -> list[_Sentence]:
         if sentences and not sentence.mentions:
             _reply(sentences[-1], piece)
         leads_on = re.search(r"[:=>]\W*$", piece) if sentence.is_cue else carried and not grammar.WORD.search(piece)
-        carried = bool(leads_on) and not sentence.mentions
-        if carried:
+        if leads_on and not sentence.mentions:
             sentence.is_cue = False
+            carried = True
+        else:
+            carried = carried and sentence.is_alone  # a list of labels: all of them are the answer
         sentences.append(sentence)
     if cut and not pieces[-1].strip():
         sentences.append(_Sentence([]))  # the text was cut behind a whole sentence
@@ -218,6 +225,7 @@ def _sentence(piece: str, *, carried: bool) -> _Sentence:
             mentions = [(label, "open" if state == "asserted" else state) for label, state in mentions]
         return _Sentence(mentions, is_cue=True, is_final=cue["final"] is not None)
     mentions = _mentions(body)
+    body = re.sub(r"\d+(?:st|nd|rd|th)\b", "", body)
     alone = not re.search(r"[^\W\d]", re.sub(r"\0\d+\0", "", re.sub(r"^\W*(?:\d+|[a-z])[.)]", "", body))) or (
         len(mentions) == 1 and all(word in grammar.DESCRIBING or word[0] == "\0" for word in grammar.WORD.findall(body))
     )
@@ -227,6 +235,7 @@ def _sentence(piece: str, *, carried: bool) -> _Sentence:
         mentions,
         is_cue=carried,
         is_alone=alone,
+        is_other=re.match(r"\W*or\b", body) is not None,
         concludes=grammar.CONCLUDING.search(body) is not None,
     )
 

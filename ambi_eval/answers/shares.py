@@ -252,7 +252,7 @@ _TOKEN = (
     r"[ #]*\d{{1,2}}\b)"
     rf"|(?P<doubted>{_DIGITS} ?%? ?\?)"
     rf"|(?P<not_a_share>(?<![\w.]){_DIGITS}(?:[ -](?:{_UNIT})\b|(?:hz|khz|db|ms|s|x|st|nd|rd|th|k)\b)"
-    r"|(?:confidence|certainty|sure|confident|arousal|valence|dominance|intensity|total|sum)"
+    r"|(?:confidence|certainty|arousal|valence|dominance|intensity|total|sum)"
     rf"[^\w\n]{{{{1,6}}}}{_DIGITS} ?%?)"
     rf"|(?P<number>(?<![a-z0-9.])[-+]?{_DIGITS}(?: ?/ ?\d+| (?:out )?of (?:the )?\d+)?"
     r" ?(?:%|percent\b|per cent\b|pct\b)?(?![a-z0-9]))"
@@ -543,7 +543,7 @@ def _of_listeners(plain: str, words: Lexicon) -> Stated | None:
             if label is None:
                 return None
             votes.append(label)
-    if len(votes) < 2:
+    if len(votes) < 2 or len(words.label.findall(plain)) > len(votes):
         return None
     return Stated({label: Number(votes.count(label) / len(votes)) for label in set(votes)})
 
@@ -571,8 +571,10 @@ def _of_tables(plain: str, words: Lexicon) -> Stated | None:
     conflict = False
     for row, found in zip(rows, labels, strict=True):
         named = [label for label in found if label is not None]
+        # A sentence before the table may stand in its first line.
+        heads = header[-len(row) :] if len(header) >= len(row) else [""] * len(row)
         numbers = {
-            (header[i] if i < len(header) and len(header) == len(row) and header[i].strip() else str(i)): number
+            (heads[i] if heads[i].strip() else str(i)): number
             for i, cell in enumerate(row)
             if found[i] is None and not math.isnan((number := number_of(cell)).value)
         }

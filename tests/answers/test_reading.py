@@ -62,6 +62,29 @@ def test_what_the_grammar_does_not_hold_is_refused_and_not_guessed(readout, text
     assert READERS[readout](text, LABELS).shares is None
 
 
+AROUND = {
+    "a courtesy before": "Sure! {}",
+    "an announcement": "Okay, here is my answer:\n\n{}",
+    "an offer before": "I'd be happy to help. {}",
+    "an offer after": "{}\n\nLet me know if you need anything else!",
+    "a note after": "{}\n\nNote: the audio is short (2.5 s).",
+    "thinking": "<think>\nIt could be angry or happy: 0.9.\n</think>\n\n{}",
+    "a special token": "{}<|im_end|>",
+    "blanks": "  {}  \n",
+}
+
+
+@pytest.mark.parametrize("around", AROUND.values(), ids=AROUND)
+def test_what_models_say_around_an_answer_makes_none_wrong_and_loses_at_most_two_in_a_hundred(around):
+    every = [("shares", text, expected) for _, (text, expected) in cases(SHARES)]
+    every += [("label", text, {label: 1}) for _, (text, label) in cases(NAMED)]
+    every += [("label", text, None) for _, text in cases(NO_LABEL)]
+    answers = [(READERS[readout](around.format(text), LABELS), expected) for readout, text, expected in every]
+    lost = [answer for answer, expected in answers if expected and answer.shares is None]
+    assert [answer for answer, expected in answers if answer.shares is not None and not agrees(answer, expected)] == []
+    assert len(lost) <= 0.02 * len(every)
+
+
 def test_of_the_collected_answers_none_is_read_wrongly_and_nine_in_ten_are_read():
     data = os.environ.get("AMBI_TEST_DATA")
     path = Path(data or "") / ".." / "cases" / "answers.jsonl"
