@@ -46,6 +46,7 @@ class Gain:
         last: The divergence with N answers.
         sampler_first: What one draw from the raters' own shares scores.
         sampler_last: What the histogram of N such draws scores.
+        limit: Name and divergence of the read-out that the answers tend to; None where it did not run.
     """
 
     strategy: str
@@ -54,6 +55,7 @@ class Gain:
     last: float
     sampler_first: float
     sampler_last: float
+    limit: tuple[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,9 @@ def _gain(section: Section, own: Sequence[System]) -> Gain | None:
         if system.name.startswith("sc dist") and len(curve) > 1 and curve.keys() <= people.keys():
             first, last = min(curve), max(curve)
             ends = (curve[first].value, curve[last].value, people[first].value, people[last].value)
-            return Gain(system.name, last, *ends)
+            limits = [s for s in own if s.full_name == system.asymptote]
+            limit = (limits[0].name, limits[0].scores["jsd_bits"].value) if limits else None
+            return Gain(system.name, last, *ends, limit)
     return None
 
 
@@ -250,6 +254,9 @@ def sampling(gain: Gain | None) -> str:
         return ""
     own, sampler = gain.first - gain.last, gain.sampler_first - gain.sampler_last
     told = f"{gain.size} answers instead of one take {gain.strategy} from {short(gain.first)} to {short(gain.last)}"
+    if gain.limit is not None:
+        name, value = gain.limit
+        return f"{told}: they tend to {name} ({short(value)}), which draws none."
     if own <= sampler:
         return f"{told}: what any sampler gains (draws from the raters' own votes: {short(sampler)})."
     return f"{told}; draws from the raters' own votes gain {short(sampler)}."

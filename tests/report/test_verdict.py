@@ -121,6 +121,8 @@ def test_without_a_control_no_word_is_said_about_listening():
         (Gain("sc dist", 20, 0.500, 0.098, 0.197, 0.011), "0.500 to 0.098; draws from the raters' own votes gain 0.186",
          "any sampler"),
         (Gain("sc dist", 20, 0.1, 0.2, 0.197, 0.011), None, "answers instead"),
+        (Gain("sc dist", 20, 0.278, 0.098, 0.197, 0.04, ("exact", 0.086)), "0.278 to 0.098: they tend to exact (0.086)",
+         "draws from"),
     ],
 )  # fmt: skip
 def test_a_gain_of_sampling_is_called_so(gain, said, never):
