@@ -72,13 +72,13 @@ def tables(title: str, baselines: Baselines, system: SystemScores | None = None,
     by_bin = Table("", *(f"{b.name}\n{b.members.sum()} clips" for b in baselines.bins), box=None)
     by_bin.title, by_bin.title_justify = f"{BIN_COLUMN} by ambiguity (entropy of the votes)", "left"
     if system:
-        overall.add_row("THIS SYSTEM", str(baselines.clips), *(_cell(system.overall[name]) for name in columns))
-        by_bin.add_row("THIS SYSTEM", *(_cell(scores[BIN_COLUMN]) for scores in system.binned))
+        overall.add_row("THIS SYSTEM", str(baselines.clips), *(cell(system.overall[name]) for name in columns))
+        by_bin.add_row("THIS SYSTEM", *(cell(scores[BIN_COLUMN]) for scores in system.binned))
     for name in names:
         scores = baselines.overall[name]
-        overall.add_row(name, str(baselines.counts[name]), *(_cell(scores[column]) for column in columns))
+        overall.add_row(name, str(baselines.counts[name]), *(cell(scores[column]) for column in columns))
         if all(name in of_bin for of_bin in baselines.binned):
-            by_bin.add_row(name, *(_cell(of_bin[name][BIN_COLUMN]) for of_bin in baselines.binned))
+            by_bin.add_row(name, *(cell(of_bin[name][BIN_COLUMN]) for of_bin in baselines.binned))
     facts = [
         f"Krippendorff's alpha {_short(baselines.krippendorff_alpha)}; best reachable accuracy "
         f"{_short(baselines.best_reachable_accuracy)}; always '{baselines.most_frequent_label}' has the accuracy "
@@ -122,14 +122,18 @@ def _number(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _cell(estimate: Estimate) -> str:
+def cell(estimate: Estimate) -> str:
+    """Return a value and half of its 95% interval; "≥" and the low end where there is no upper end worth the name."""
     if math.isnan(estimate.value):
         return "-"
-    if estimate.high == math.inf:
+    half = (estimate.high - estimate.low) / 2
+    if (
+        estimate.high == math.inf or half > abs(estimate.value) > 1
+    ):  # a number of raters whose upper end is open, or as good as open
         return f"≥{_short(estimate.low)}" if math.isfinite(estimate.low) else "-"
-    margin = "" if math.isnan(estimate.high) else f" ±{_short((estimate.high - estimate.low) / 2)}"
+    margin = "" if math.isnan(half) else f" ±{_short(half)}"
     return _short(estimate.value) + margin
 
 
 def _short(value: float) -> str:
-    return f"{value:.3f}".replace("0.", ".", 1)
+    return f"{value:.3f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.3f}"

@@ -105,7 +105,7 @@ def test_small_panels_and_unknown_raters_make_bins_of_the_votes_that_judge_and_s
     assert "the same votes that judge" in binned.note
 
 
-def test_on_crema_d_people_beat_the_prior_where_others_disagree_most(crema_d_selection):
+def test_on_crema_d_the_prior_beats_people_in_bins_of_the_votes_that_judge_and_not_in_bins_of_others(crema_d_selection):
     selection = crema_d_selection
     prior = np.broadcast_to(shares(selection.votes).mean(axis=0), selection.votes.shape)
     own = Binned(ambiguity_bins(selection.votes), selection, np.arange(len(prior)), "")
@@ -113,4 +113,4 @@ def test_on_crema_d_people_beat_the_prior_where_others_disagree_most(crema_d_sel
         HeldOutRaters(selection, binned).judge(prior, "jsd_bits")[-1] for binned in (own, bin_clips(selection))
     )
     assert by_own_votes.human_minus_prior.low > 0.05
-    assert by_others.human_minus_prior.high < 0
+    assert by_others.human_minus_prior.value < 0

@@ -6,9 +6,10 @@ import pytest
 from rich.console import Console
 
 from ambi_eval.analysis.ambiguity import bin_clips
+from ambi_eval.analysis.estimate import UNDEFINED, Estimate
 from ambi_eval.analysis.evaluate import WORTH
 from ambi_eval.analysis.references.baselines import baselines
-from ambi_eval.analysis.tables import ALL_COLUMNS, COLUMNS, SHOWN, baselines_json, tables
+from ambi_eval.analysis.tables import ALL_COLUMNS, COLUMNS, SHOWN, baselines_json, cell, tables
 from ambi_eval.config.load import load_corpus
 from ambi_eval.corpora.other_votes import target_votes
 from ambi_eval.metrics import METRICS
@@ -62,3 +63,21 @@ def test_five_references_fit_eighty_columns_without_a_broken_row(own):
         assert sum(line.split()[:1] == [name] for line in lines) == 2, name
     assert max(map(len, lines)) <= 80
     assert any("--all" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "shown"),
+    [
+        (Estimate(0.25, 0.2, 0.3), ".250 ±.050"),
+        (Estimate(-0.25, math.nan, math.nan), "-.250"),
+        (Estimate(2.6, 2.4, 2.8), "2.600 ±.200"),
+        (Estimate(10.75, 10.5, 11.0), "10.750 ±.250"),
+        (Estimate(40.0, 10.7, math.inf), "≥10.700"),
+        (Estimate(8.6, 5.25, 600.0), "≥5.250"),
+        (Estimate(math.inf, 20.5, math.inf), "≥20.500"),
+        (Estimate(math.inf, math.inf, math.inf), "-"),
+        (UNDEFINED, "-"),
+    ],
+)
+def test_a_cell_shows_half_of_the_interval_or_its_low_end_where_it_is_open(estimate, shown):
+    assert cell(estimate) == shown
