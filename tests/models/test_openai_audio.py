@@ -274,6 +274,21 @@ def test_another_address_or_kind_of_server_never_meets_an_old_answer(change, loa
     assert load(base_url=others[change]).cache.pool_key(question, 7) != before
 
 
+def test_a_key_that_the_server_repeats_reaches_neither_answers_nor_store(
+    load, asked, chat_server, monkeypatch, tmp_path
+):
+    key = "sk-not-to-be-seen-0123456789"
+    monkeypatch.setenv("LISTENER_KEY", key)
+    tokens = {"content": [{"token": key, "logprob": -0.5}]}
+    chat_server.faults = [(200, {}, {"choices": sampled(f"happy {key}", logprobs=tokens, finish_reason="stop")})]
+    lm = load(api_key_env="LISTENER_KEY")
+    (answer,) = lm.generate_until(asked(clips=1, repeats=1))
+    assert answer == "happy [key]"
+    assert chat_server.keys == [f"Bearer {key}"]
+    lm.cache.store.close()
+    assert all(key.encode() not in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+
+
 def test_what_the_provider_refuses_of_the_sampling_is_in_the_results(load, asked, chat_server):
     chat_server.faults = [
         lambda body: (400, {}, {"error": {"message": "no", "param": "temperature"}}) if "temperature" in body else None
