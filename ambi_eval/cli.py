@@ -259,12 +259,28 @@ def doctor(
     model: Annotated[str, typer.Option(help="As for lm_eval: hf-audio or openai-audio.")] = "hf-audio",
 ) -> None:
     """Check that a model hears, repeats itself and tells true likelihoods; exit code 1 if not."""
-    from ambi_eval.doctor import checks as check
+    from ambi_eval.doctor import checks
 
-    outcomes = check.examine(model, model_args)
-    _print_tables(check.table(outcomes))
-    typer.echo(check.verdict(outcomes))
+    outcomes = checks.examine(model, model_args)
+    _print_tables(checks.table(outcomes))
+    typer.echo(checks.verdict(outcomes))
     raise typer.Exit(int(any(outcome.status == "failed" for outcome in outcomes)))
+
+
+@app.command(epilog="Example: ambi-eval check my_folder/mine.yaml")
+def check(
+    task: Annotated[Path, typer.Argument(help="The YAML of a task.", metavar="TASK.yaml", exists=True, dir_okay=False)],
+) -> None:
+    """Check a task's keys, prompts, votes and audio, and list all problems at once; exit code 1 if there are any."""
+    from ambi_eval.doctor.task_file import check_task
+
+    found = check_task(task)
+    for line in [*found.facts, *(f"note: {remark}" for remark in found.remarks)]:
+        typer.echo(line)
+    for problem in found.problems:
+        typer.echo(f"problem: {problem}")
+    typer.echo(f"{len(found.problems)} problem{'s' * (len(found.problems) != 1)}")
+    raise typer.Exit(int(bool(found.problems)))
 
 
 app.command(epilog="Example: ambi-eval sweep grids/demo.yaml -o runs/demo-grid --dry-run")(sweep)

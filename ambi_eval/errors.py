@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+
+# How alike two names must be, 0 to 1: `gender` is no misspelled `end` (.67).
+NEAR = 0.7
 
 
 class AmbiError(Exception):
     """A mistake that the user can mend: shown as one line, without a traceback, exit code 2.
 
     A programming error is never an `AmbiError`; it raises as it is.
+
+    Attributes:
+        problems: Every mistake that was found, where there are several; the sentence tells the first.
     """
+
+    def __init__(self, sentence: str, problems: Sequence[str] = ()) -> None:
+        """Make one from its sentence, and from all sentences where there are several."""
+        super().__init__(sentence)
+        self.problems = list(problems) or [sentence]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `", did you mean 'x'?"` for the known name nearest to `name`, or an empty string if none is near."""
     known = list(known)
-    near = get_close_matches(name, known, n=1) or [other for other in known if name and other.startswith(name)]
+    near = get_close_matches(name, known, n=1, cutoff=NEAR) or [
+        other for other in known if name and other.startswith(name)
+    ]
     return f", did you mean '{near[0]}'?" if near else ""

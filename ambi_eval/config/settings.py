@@ -62,9 +62,10 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(given)
         except ValidationError as error:
-            first, *others = problems(cls, error, given)
+            found = problems(cls, error, given)
+            first, *others = found
             more = f" (and {len(others)} more mistake{'s' * (len(others) > 1)})" if others else ""
-            raise AmbiError(f"{where}: {first}{more}") from error
+            raise AmbiError(f"{where}: {first}{more}", [f"{where}: {each}" for each in found]) from error
 
 
 def problems(kind: type[BaseModel], error: ValidationError, given: Any) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -117,7 +118,7 @@ class Selection:
 def corpus_clips(settings: CorpusSettings) -> Manifest:
     """Return the clips of the manifest that the settings name: a corpus, or a file beside the task's YAML."""
     name = settings.manifest
-    is_file = name.endswith((".parquet", ".jsonl"))
+    is_file = Path(name).suffix != ""
     return read_manifest(beside(settings.source, name) if is_file else ensure_manifest(name))
 
 

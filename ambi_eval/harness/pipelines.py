@@ -5,6 +5,7 @@ from __future__ import annotations
 from inspect import signature
 from typing import Any
 
+import lm_eval.filters  # noqa: F401 - fills the registry
 from lm_eval.api.registry import filter_registry
 
 from ambi_eval.config.task_settings import TaskSettings, keys_that

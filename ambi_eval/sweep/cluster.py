@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
+import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,6 +15,7 @@ from ambi_eval.paths import data_dir
 from ambi_eval.sweep.jobs import Event, Job, run_job
 
 POLL_SECONDS = 0.5
+LONGEST_SOCKET_PATH = 107
 
 
 class RayEngine:
@@ -39,6 +42,8 @@ class RayEngine:
         except ImportError as error:
             raise AmbiError("--engine ray needs Ray: pip install 'ambi-eval[ray]'") from error
         self.ray = ray
+        if address is None:
+            _refuse_long_paths()
         try:
             _knock(address)
             ray.init(
@@ -89,6 +94,17 @@ class RayEngine:
     def close(self) -> None:
         """Leave the cluster; what is still running ends."""
         self.ray.shutdown()
+
+
+def _refuse_long_paths() -> None:
+    """Raise if the paths of Ray's sockets would have more than 107 characters: Ray itself would try for long."""
+    folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    room = LONGEST_SOCKET_PATH - len("/ray/session_2026-01-31_12-00-00_000000_1234567/sockets/plasma_store")
+    if len(folder) > room:
+        raise AmbiError(
+            f"the folder for temporary files has a path of more than {room} characters ({folder}), too long for "
+            "Ray's sockets: set TMPDIR to a shorter one, for example TMPDIR=/tmp"
+        )
 
 
 def _knock(address: str | None) -> None:

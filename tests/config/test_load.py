@@ -201,3 +201,41 @@ def test_every_task_file_of_ours_resolves_and_is_named_as_its_file(path):
         assert load_task(path).strategy in strategy_names()
         assert config["tag"] == f"ambi_{config['strategy']}"
         assert path.stem == f"ambi_{config['metadata']['corpus']}_{config['strategy']}"
+
+
+def test_yaml_that_was_written_for_the_first_release_still_loads(tmp_path):
+    """Every key of the first release, in the class path, spelling and shape that it had."""
+    old = write(
+        tmp_path,
+        """\
+class: !function ambi_eval.task.AmbiguousEmotionTask
+task: mine
+tag: ambi_almv
+strategy: almv
+labels: [calm, tense]
+manifest: mine.jsonl
+merge: {relaxed: calm}
+outside: renormalise
+synonyms: {calm: [quiet]}
+cluster: session
+transcript: given
+control: shuffle_same_sentence
+metrics: [jsd_bits, bc]
+prompt_words: {clip: this call}
+generation_kwargs: {num_beams: 4, until: ["\\n"], max_gen_toks: 64}
+repeats: 4
+rotations: 1
+calibration: none
+length_normalisation: none
+weighting: linear
+weighting_temperature: 2
+verifier: {ratings: 7}
+prompts: []
+metadata: {version: 1.0, corpus: mine}
+""",
+    )
+    settings = load_task(old)
+    assert (settings.outside, settings.repeats, settings.verifier.ratings) == ("renormalise", 4, 7)
+    assert settings.generation().num_beams == 4
+    assert settings.prompt_words == {"clip": "this call", "raters": "listeners"}
+    assert settings.corpus == "mine"

@@ -7,6 +7,7 @@ from ambi_eval import paths
 from ambi_eval.config.load import load_corpus
 from ambi_eval.corpora.manifest import Clip, write_manifest
 from ambi_eval.errors import AmbiError
+from ambi_eval.sweep import cluster
 from ambi_eval.sweep.grid import by_group, read_grid
 
 TINY = {"model_args": {"pretrained": "ambi-tiny"}}
@@ -229,3 +230,10 @@ def test_the_grids_that_are_shipped_are_right(monkeypatch, tmp_path):
     assert len({cell.model_name for cell in paper}) == 8
     assert len(paper) == 3 * (2 * 6 + 6 * 2)
     assert {cell.corpus for cell in read_grid(grids / "demo.yaml")} == {"demo"}
+
+
+def test_a_folder_whose_path_is_too_long_for_the_sockets_of_ray_is_refused_at_once(monkeypatch):
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: "/tmp/" + "long" * 20)
+    with pytest.raises(AmbiError, match="too long for Ray's sockets: set TMPDIR to a shorter one"):
+        cluster.RayEngine({})

@@ -1,0 +1,94 @@
+"""`ambi-eval check`: everything that can be wrong with a task's YAML, its manifest and its audio, all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from ambi_eval.answers.score import check_metrics
+from ambi_eval.audio import AudioSpan, load_audio
+from ambi_eval.config.load import load_task, read_yaml
+from ambi_eval.config.prompts import Prompts
+from ambi_eval.config.task_settings import TaskSettings
+from ambi_eval.corpora.selection import Selection, corpus_clips, select
+from ambi_eval.errors import AmbiError
+
+CLASS = "class: !function ambi_eval.task.AmbiguousEmotionTask"
+SAMPLE_RATE = 16_000
+Found = TypeVar("Found")
+
+
+@dataclass
+class Findings:
+    """What a check of a task has found.
+
+    Attributes:
+        facts: What the task asks about, one line each.
+        problems: What is wrong, one sentence each; a run would end with the first of them.
+        remarks: What is not wrong, but costs something.
+    """
+
+    facts: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    def attempt(self, work: Callable[[], Found]) -> Found | None:
+        """Return what some work returns; None, with its problems noted, where it finds a mistake."""
+        try:
+            return work()
+        except AmbiError as mistake:
+            self.problems += mistake.problems
+            return None
+
+
+def check_task(path: Path) -> Findings:
+    """Return what is wrong with a task: its keys, filters, prompts, manifest, votes and audio. No model is loaded."""
+    found = Findings()
+    content = found.attempt(lambda: read_yaml(path))
+    if content is not None and "class" not in content:
+        found.problems.append(f"{path}: the line `{CLASS}` is missing, so lm_eval would take it for a task of its own")
+    settings = found.attempt(lambda: load_task(path)) if content is not None else None
+    if settings is None:
+        return found
+    _check_words(settings, found)
+    clips = found.attempt(lambda: corpus_clips(settings))
+    selection = found.attempt(lambda: select(settings, clips)) if clips is not None else None
+    if selection is not None:
+        _tell(settings, selection, found)
+        found.problems += _unheard(selection)
+    return found
+
+
+def _check_words(settings: TaskSettings, found: Findings) -> None:
+    """Note what is wrong with metrics, filters (which read the synonyms) and prompts."""
+    from ambi_eval.harness.pipelines import complete_pipelines
+
+    found.attempt(lambda: check_metrics(settings.metrics, settings.task))
+    found.attempt(lambda: complete_pipelines(settings))
+    prompts = found.attempt(lambda: Prompts(settings))
+    if prompts:
+        found.attempt(lambda: prompts.about("the words of a clip"))
+        if settings.verifier:
+            found.attempt(lambda: prompts.rating("the words of a clip", "an answer"))
+
+
+def _tell(settings: TaskSettings, selection: Selection, found: Findings) -> None:
+    votes = zip(settings.labels, selection.votes.sum(axis=0), strict=True)
+    found.facts += [selection.summary(), "votes: " + ", ".join(f"{label} {count:,.10g}" for label, count in votes)]
+    found.remarks += selection.warnings
+    if all(getattr(clip, settings.cluster) is None for clip in selection.clips):
+        found.remarks.append(f"no {settings.cluster} is known of the clips, so the scores get no error bars (N/A)")
+
+
+def _unheard(selection: Selection) -> Iterator[str]:
+    """Yield a sentence for each audio file that cannot be read."""
+    spans = dict.fromkeys(AudioSpan.from_dict(heard) for heard in selection.heard if heard)
+    for span in tqdm(spans, "audio", unit="clip", disable=None, leave=False):
+        try:
+            load_audio(span, SAMPLE_RATE)
+        except AmbiError as mistake:
+            yield str(mistake)
