@@ -10,6 +10,8 @@ from support import ROOT
 
 tomllib = pytest.importorskip("tomllib")
 
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = sorted(PROJECT["optional-dependencies"].keys() - {"test", "lint"})
 OURS = {"ambi_eval", "support", "decoding"}
 # Distributions that no line of ours imports, and what needs them.
 NEEDED_BY = {
@@ -31,9 +33,8 @@ def normal(name):
 
 def declared(*groups):
     """Return the distributions that pyproject.toml names: its dependencies and these extras, with what they include."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"]
-    found, waiting = set(), [*project["dependencies"], *(line for group in groups for line in extras[group])]
+    extras = PROJECT["optional-dependencies"]
+    found, waiting = set(), [*PROJECT["dependencies"], *(line for group in groups for line in extras[group])]
     while waiting:
         line = waiting.pop()
         if own := re.match(r"ambi-eval\[(.*)\]", line):
@@ -54,9 +55,6 @@ def imported(folder):
             for name in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - OURS:
                 found.setdefault(normal(known.get(name, [name])[0]), path.relative_to(ROOT).as_posix())
     return found
-
-
-EXTRAS = ("peft", "openai", "ray", "omni", "gemma", "granite", "phi4", "voxtral")
 
 
 @pytest.mark.parametrize(
