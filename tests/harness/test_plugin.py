@@ -11,6 +11,7 @@ import lm_eval.filters
 import lm_eval.models  # noqa: F401 - before we look for it in sys.modules
 import pytest
 from lm_eval.api import registry
+from support import ROOT
 
 from ambi_eval.harness import plugin
 
@@ -18,7 +19,6 @@ pytestmark = pytest.mark.slow
 
 PYTHON = sys.executable
 LM_EVAL = [str(Path(PYTHON).with_name("lm_eval"))]
-ROOT = Path(__file__).parent.parent
 
 
 def run(*command, cwd=None, **environment):
@@ -126,7 +126,7 @@ def test_a_python_that_never_imports_the_harness_imports_nothing_of_it():
     done = python(
         "import sys; print(sorted(m for m in sys.modules if m.split('.')[0] in ('ambi_eval', 'lm_eval', 'numpy')))"
     )
-    assert done.stdout.strip() == "['ambi_eval', 'ambi_eval.harness.plugin']"
+    assert done.stdout.strip() == "['ambi_eval', 'ambi_eval.harness', 'ambi_eval.harness.plugin']"
 
 
 def test_a_broken_plugin_never_breaks_a_python_start(tmp_path):

@@ -118,7 +118,7 @@ class TestRay:
 
         model = {"model_args": {"pretrained": "ambi-tiny", "device": "cpu"}, "gpus": 1}
         sampled = grid(models={"tiny": model}, strategies=["sc", "asc", "exact"])
-        ray = RayEngine([sampled[0].model], cluster.address)
+        ray = RayEngine({sampled[0].model_name: sampled[0].model}, cluster.address)
         engine = losing(ray, job="share-0-of-2", task="ambi_demo_sc", machine=True)
         return sampled, engine, run(sampled, folder / "ray", engine, replicas=2)
 
