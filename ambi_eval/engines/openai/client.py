@@ -151,7 +151,9 @@ class ChatServer:
                 # Not the time that a whole answer may take: a list is there at once.
                 return read_models(within(min(self.timeout, 30.0), self._list_models))
             except Exception as error:
-                if isinstance(error, self._sdk.APIStatusError) and error.status_code in NO_LIST:
+                status = error.status_code if isinstance(error, self._sdk.APIStatusError) else None
+                # `transformers serve` cannot list its models without a network, and says 500 each time.
+                if status in NO_LIST or (status == 500 and attempt == min(1, self.max_retries)):
                     return {}
                 told = self._told(error)
                 if not self._passes(error):

@@ -436,7 +436,7 @@ def test_a_server_that_is_not_there_is_said(chat_server, connect):
         assert connect(max_retries=0).is_bridge
 
 
-@pytest.mark.parametrize("status", [500, 503, 429])
+@pytest.mark.parametrize("status", [502, 503, 429])
 def test_a_server_that_fails_to_say_what_it_is_is_asked_again_and_never_taken_for_another(status, connect, chat_server):
     chat_server.owner = "ambi-eval-bridge"
     chat_server.list_faults = [error(status)]
@@ -451,6 +451,12 @@ def test_a_server_that_lists_no_models_is_a_chat_server(fault, connect, chat_ser
     chat_server.list_faults = [fault]
     server = connect()
     assert (server.served, server.kind) == ({}, "chat")
+
+
+def test_a_server_that_cannot_list_its_models_is_asked_twice_and_is_a_chat_server(connect, chat_server):
+    chat_server.list_faults = [error(500)] * 2
+    assert connect(max_retries=5).kind == "chat"
+    assert chat_server.list_faults == []
 
 
 def test_what_a_server_was_is_remembered_for_when_none_answers(connect, chat_server):
