@@ -12,6 +12,7 @@ from lm_eval.utils import simple_parse_args_string
 from tqdm import tqdm
 
 from ambi_eval.answers.candidate import Candidate
+from ambi_eval.audio import clipped
 from ambi_eval.config.model_arguments import ModelArguments
 from ambi_eval.engines.base import Engine, Likelihood, find_engine
 from ambi_eval.engines.prompt import as_prompt
@@ -218,9 +219,9 @@ class AudioLM(DataParallelLM):
         return {"ambi": {**store, "verifier": other, **own, **_info(self, self.totals)}}
 
     def _counts(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Return what this process has computed, and what its verifier has."""
+        """Return what this process has computed and what its verifier has; and how many audio files were clipped."""
         own, verifier = ({"store_hits": each.cache.hits, **each.engine.counts()} for each in (self, self.verifier))
-        return own, verifier
+        return {**own, "clipped_audio": len(clipped)}, verifier
 
     def _add_up_counts(self) -> None:
         """Add up what all processes have computed: the first one is asked for it when the others are gone."""

@@ -241,6 +241,15 @@ def test_a_control_is_heard_instead_of_the_clip(lm, ask, voice, tmp_path, contro
     torch.testing.assert_close(controlled, as_file)
 
 
+def test_files_with_samples_beyond_full_scale_are_counted(lm, ask, voice, tmp_path):
+    loud = tmp_path / "loud.wav"
+    soundfile.write(loud, 4 * soundfile.read(voice(1.0))[0], 16000, subtype="FLOAT")
+    lm.generate_until([ask("<audio>Which?", voice(1.0), max_gen_toks=2)])
+    before = lm.get_model_info()["ambi"]["clipped_audio"]
+    lm.generate_until([ask("<audio>Which?", str(loud), max_gen_toks=2)])
+    assert lm.get_model_info()["ambi"]["clipped_audio"] == before + 1
+
+
 def test_audio_beyond_the_window_is_cut_counted_and_said_once(lm, ask, voice, caplog, tmp_path):
     soundfile.write(tmp_path / "cut.wav", soundfile.read(voice(31.0))[0][: 30 * 16000], 16000)
     short = lm.generate_until([ask("<audio>Which?", str(tmp_path / "cut.wav"), max_gen_toks=8)])
