@@ -13,7 +13,7 @@ export AMBI_TEST_DATA
 demo: .venv/package
 	$(BIN)/lm_eval --model hf-audio --model_args pretrained=ambi-tiny --tasks ambi_demo --log_samples --output_path runs/demo
 	$(BIN)/ambi-eval report runs/demo -o runs/demo/report.html
-	@echo "Synthetic speech, SIMULATED raters. Results: $(CURDIR)/runs/demo  Report: $(CURDIR)/runs/demo/report.html"
+	@echo "Results: $(CURDIR)/runs/demo  Report: $(CURDIR)/runs/demo/report.html"
 
 # Models as small as those of the tests are slower on several threads than on one. Each worker takes whole files, those
 # with slow tests first.
