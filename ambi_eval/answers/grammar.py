@@ -183,6 +183,7 @@ CUE = re.compile(
     r"(?:(?:the|my|your|an?|speaker'?s?|predicted|dominant|detected|perceived|main|primary|overall|most likely|best"
     r"|final|this) )*"
     r"(?:answer|emotion|label|choice|prediction|verdict|conclusion|classification|vote|one word)"
+    r"(?: that (?:best )?(?:describes|fits|matches) (?:this|the|his|her|their|it)(?: \w+)? is)?"
     r"(?: (?:label|is|would be|that i hear is|is clearly))*\s*(?:[:=]|->|(?<=is)\s|(?<=be)\s)\s*"
 )
 CONCLUDING = re.compile(
@@ -197,6 +198,8 @@ CONCLUDING = re.compile(
 )
 # "While it could be angry, it sounds sad", "it could be angry, but I'd say sad": the second part counts.
 CONTRAST = re.compile(r"\bbut\b|^\W*(?:while|although|though)\b[^,]*,")
+# "Option B: disgust".
+CHOICE = re.compile(r"^\W*(?:option|choice) (?:[a-h]|\d{1,2})\W*[.):]\W*(?=\0)")
 TAG_QUESTION = re.compile(r",?\s*(?:right|no|correct|(?:is|does|do|was|are)n't (?:it|he|she|they|this|that))\s*\?")
 YES = re.compile(r"^\W*(?:yes|yeah|indeed|definitely|absolutely|certainly|it is)\b")
 NO = re.compile(r"^\W*(?:no|nope|never|hardly|not|unlikely|rather not)\b")
@@ -252,12 +255,13 @@ REFUSAL = re.compile(
 )
 # "I'd be happy to help": to the end of the sentence, nothing is said of the speaker.
 COURTESY = re.compile(
-    r"\b(?:i'd|i would|i'm|i am|i'll|we'd|we would|we're)(?: \w+){0,3} (?:happy|glad|pleased|delighted|sad|sorry)"
+    r"(?:^|(?<=[.!?\n] )|(?<=\n))\W*(?:happy|glad|pleased|delighted) to (?:help|assist)\b[^.!?\n]*"
+    r"|\b(?:i'd|i would|i'm|i am|i'll|we'd|we would|we're)(?: \w+){0,3} (?:happy|glad|pleased|delighted|sad|sorry)"
     r" to\b[^.!?\n]*"
 )
 # The one who answers has not heard the clip: nothing in the text is a vote.
 UNHEARD = re.compile(
-    r"(?:n't|\bnot|\bunable to|\bcannot|\bno way to|\bwithout)(?: \w+)? "
+    r"(?:n't|\bnot|\bunable to|\bcannot|\bno way to|\bwithout)(?: able to| \w+)? "
     r"(?:hear(?:ing)?|process(?:ing)?|listen(?:ing)? to|access|analy[sz]e|play|receive|have|see)"
     r"(?: the| any| this| your| an?)?"
     r"(?: \w+)? ?(?:audio|recording|clip|sound|file|it|this|anything)\b"
@@ -274,7 +278,8 @@ ASIDE = re.compile(
         alternativ\w*, another, examples?, instance, format, form, template, placeholder, hypothetical\w*, if, unless,
         suppose, imagine, assum\w+, compar\w+, baseline, uniform, random\w*, guessing, prior, average, typical\w*,
         draft, initial\w*, originally, first (?:guess|thought|impression|draft), at first, i thought, might, could,
-        would (?:look|have), among those, such as, clip would, either
+        would (?:look|have), among those, such as, clip would, either, (?:not|never) (?:say|call|claim|rate|give|put),
+        not the case
         """
     )
     + r"\b|^\W*or\b"

@@ -216,7 +216,7 @@ def _sentence(piece: str, *, carried: bool) -> _Sentence:
     if "\0" not in piece:
         cue = grammar.CUE.search(piece)
         return _Sentence([], is_cue=cue is not None, is_final=cue is not None and cue["final"] is not None)
-    body = grammar.TAG_QUESTION.sub(".", grammar.IDIOMS.sub(" ", piece))
+    body = grammar.CHOICE.sub("", grammar.TAG_QUESTION.sub(".", grammar.IDIOMS.sub(" ", piece)))
     cues = list(grammar.CUE.finditer(body))
     cue = cues[-1] if cues else None
     if cue and "\0" in body[cue.end() :] and not grammar.OPENING.search(body[: cue.start()]):

@@ -392,6 +392,11 @@ _MIXED = re.compile(
     r"\b(?:mostly|mainly|largely|primarily|predominantly|partly|partially|somewhat|most|majority|mix\w*|blend|some|hint)\b"
 )
 
+# "neutral (very likely), happy (unlikely)": grades of several labels are no shares.
+_GRADED = re.compile(
+    r"\([^()]*\b(?:un)?(?:likely|probable)\)|\b(?:very|most|less) (?:un)?likely\b[^.!?\n]*\bunlikely\b"
+)
+
 
 def _of_label(plain: str, words: Lexicon, found: _List) -> Answer:
     """Read a text that gives no label a number: the label that it asserts has all."""
@@ -400,7 +405,12 @@ def _of_label(plain: str, words: Lexicon, found: _List) -> Answer:
         if found.unread and not grammar.REFUSAL.search(plain):
             return Answer(None, "no_share" if words.label.search(plain) else "no_label")
         return answer
-    if found.vague or _MIXED.search(plain) or any(0 < number < 1 or 1 < number < 100 for number in found.unread):
+    if (
+        found.vague
+        or _MIXED.search(plain)
+        or _GRADED.search(plain)
+        or any(0 < number < 1 or 1 < number < 100 for number in found.unread)
+    ):
         return Answer(None, "no_share")
     return answer
 

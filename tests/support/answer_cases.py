@@ -14,6 +14,10 @@ JSON_B = '{"angry": 0.10, "disgust": 0.05, "fear": 0.05, "happy": 0.20, "neutral
 LIST_B = "Angry: 10%\nDisgust: 5%\nFear: 5%\nHappy: 20%\nNeutral: 50%\nSad: 10%"
 
 SHARES: dict[str, list[tuple[str, Shares]]] = {
+    "denied and graded": [
+        ("I would not say angry: 0.5, neutral: 0.5.", None), ("It is not the case that happy: 100%.", None),
+        ("neutral (very likely), happy (unlikely)", None), ("Neutral: high, Happy: medium, Sad: low", None),
+    ],
     "objects": [
         ("json\n" + JSON_A, A),
         ("Here is the JSON you asked for:\n\n```json\n" + JSON_A + "\n```\n\nLet me know if you need anything else!", A),
@@ -675,6 +679,7 @@ SHARES: dict[str, list[tuple[str, Shares]]] = {
 }  # fmt: skip
 
 REFUSALS = [
+    "I am not able to hear the audio, so I will guess neutral.",
     "I'm sorry, but I can't help with identifying emotions from voices.",
     "I'm sorry, but I can't determine whether the speaker is happy or sad.",
     "Sorry, I cannot listen to audio files. Could you describe the voice?",
@@ -897,6 +902,12 @@ NO_LABEL = {
 }  # fmt: skip
 
 NAMED = {
+    "options": [("Option D: happy", "happy"), ("Option B: disgust", "disgust"), ("Choice 2) sad", "sad")],
+    "courtesies": [
+        ("Happy to help! The speaker sounds sad.", "sad"), ("Glad to assist. Answer: fear", "fear"),
+        ("The emotion that best describes this clip is **fear**.", "fear"),
+        ("The label that fits the voice is angry.", "angry"),
+    ],
     "alone": [
         ("happy", "happy"), ("Happy.", "happy"), ("**Happy**", "happy"), ("`sad`", "sad"), ("\"Neutral\"", "neutral"),
         ("😀 happy", "happy"), ("Happy 😀", "happy"), ("happy!", "happy"), ("[happy]", "happy"), ("<sad>", "sad"),
@@ -1132,7 +1143,6 @@ NOT_READ = [
     ('shares', "I'd guess 50 of 100 listeners would choose neutral, 20 happy, 10 angry, 10 sad, 5 disgust and 5 fear."),
     ('label', 'angry: 1, happy: 0'),
     ('label', "It can't be anything but sad."),
-    ('label', 'Option D: happy'),
     ('label', 'Die Emotion ist neutral.'),
     ('shares', JSON_B + '\n\nIf I were to ignore the words:\n' + JSON_C),
     ('shares', '{"angry": 1, "disgust": 0.5, "fear": 0.5, "happy": 2, "neutral": 5, "sad": 1}'),
