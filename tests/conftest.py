@@ -56,7 +56,7 @@ def pytest_configure(config):
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config, items):
     """Run slow tests last, but first where two workers share the tests; a worker takes one file's tests at a time."""
-    workers = config.pluginmanager.hasplugin("xdist") and getattr(config.option, "dist", "no") != "no"
+    workers = hasattr(config, "workerinput") or getattr(config.option, "dist", "no") != "no"
     slow_files = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (item.path in slow_files) != workers if workers else "slow" in item.keywords)
     for item in items:

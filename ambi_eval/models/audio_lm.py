@@ -58,6 +58,7 @@ class AudioLM(DataParallelLM):
             AmbiError: If an argument is unknown or impossible, or if the engine cannot be used.
         """
         super().__init__()
+        clipped.clear()  # what earlier models of this process heard is not this one's
         kind = find_engine(self.engine_name)
         given = kind.Arguments.read(arguments, self.engine_name)
         device = None

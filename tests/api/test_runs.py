@@ -9,7 +9,6 @@ from ambi_eval.errors import AmbiError
 from ambi_eval.metrics import METRICS
 
 TASKS = ["ambi_demo_sc", "ambi_demo_exact"]
-pytestmark = pytest.mark.xdist_group("api")
 
 
 @pytest.fixture(scope="module")

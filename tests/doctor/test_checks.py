@@ -222,7 +222,7 @@ def server_that(chat_server):
                 if "ignores temperature" in wrong or ("ignores seeds" in wrong and body["temperature"]):
                     sample = next(drawn)
                 chosen = ["angry", "happy", "neutral", "sad"][sample % 4]
-                choice["message"]["content"] = f"voice {heard}, take {sample}" + f" {chosen}" * ("chats" not in wrong)
+                choice["message"]["content"] = f"Voice {heard}, take {sample}" + f"\n{chosen}" * ("chats" not in wrong)
             return content
 
         chat_server.answer = describe

@@ -19,7 +19,6 @@ from ambi_eval.errors import AmbiError
 
 # Likelihoods of both engines may differ by that, in nats: they add up the same numbers in another order.
 TOLERANCE = 1e-4
-pytestmark = pytest.mark.xdist_group("vllm")
 
 
 @pytest.fixture(scope="module")
