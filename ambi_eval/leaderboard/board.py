@@ -49,6 +49,7 @@ class RankedSystem:
         scores: Scores with 95% intervals by metric; without intervals where they are only claimed.
         binned: The divergence in each bin of ambiguity; empty where scores are only claimed.
         tokens: Generated tokens per clip; NaN where the model does not say.
+        sampling: Of a strategy that samples, whether the model honors the settings of the sampling, as the run says.
         rank: Rank by divergence; None for controls, and where scores are only claimed.
         efficient: Whether no system of the board is at least as good for as few tokens.
     """
@@ -65,6 +66,7 @@ class RankedSystem:
     scores: Mapping[str, Estimate]
     binned: Sequence[Estimate]
     tokens: float
+    sampling: str | None = None
     rank: Rank | None = None
     efficient: bool = False
 
@@ -244,6 +246,7 @@ def _row(entry: _Entry, pipeline: str, scores: Mapping[str, Estimate], binned: S
         scores=scores,
         binned=binned,
         tokens=entry.findings.tokens,
+        sampling=entry.card.backend.sampling if settings.pool == "samples" else None,
     )
 
 

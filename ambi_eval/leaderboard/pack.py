@@ -103,6 +103,7 @@ def _card(run: Run, statement: Statement, pools: Mapping[str, Pools]) -> dict[st
             "dtype": about.get("dtype"),
             "device": about.get("device"),
             "versions": versions,
+            "sampling": about.get("sampling"),
         },
         "system_instruction": results.get("system_instruction"),
         "tasks": {name: _task(task, pools[name]) for name, task in run.tasks.items()},

@@ -67,6 +67,8 @@ class Backend(Settings):
         dtype: Precision of the weights.
         device: Kind of device.
         versions: Version of each package that an answer depends on.
+        sampling: Whether the model honors temperature, seed and number of answers, as the run says: `honoured`, `fixed
+            by the provider` or `unknown`; null where the run does not say.
     """
 
     name: Name
@@ -74,6 +76,7 @@ class Backend(Settings):
     dtype: Name | None
     device: Name | None
     versions: dict[Name, Line]
+    sampling: Line | None = None
 
 
 class SubmittedTask(Settings):

@@ -71,6 +71,7 @@ def test_what_the_run_was_is_said(packed):
         "dtype": "float32",
         "device": "cpu",
         "versions": None,
+        "sampling": "honoured",
     }
     assert {"lm_eval", "ambi-eval", "torch", "transformers"} <= card["backend"]["versions"].keys()
     sc, exact = card["tasks"]["ambi_demo_sc"], card["tasks"]["ambi_demo_exact"]
