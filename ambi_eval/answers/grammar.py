@@ -270,6 +270,8 @@ UNHEARD = re.compile(
 LISTENER = any_of("listener, rater, annotator, judge, participant, person, evaluator, voter, respondent, observer") + (
     r"s?(?:[ #]+[a-z]|[ #:]*\d{1,3})"
 )
+# "I would not say angry: 0.5": what follows is denied.
+NOT_SAID = re.compile(r"\b(?:not|never) (?:say|call|claim|rate|give|put)\b|\bnot the case\b")
 # What an answer is called that is not meant: it stands in the sentence before the answer.
 ASIDE = re.compile(
     r"\b"
@@ -278,8 +280,7 @@ ASIDE = re.compile(
         alternativ\w*, another, examples?, instance, format, form, template, placeholder, hypothetical\w*, if, unless,
         suppose, imagine, assum\w+, compar\w+, baseline, uniform, random\w*, guessing, prior, average, typical\w*,
         draft, initial\w*, originally, first (?:guess|thought|impression|draft), at first, i thought, might, could,
-        would (?:look|have), among those, such as, clip would, either, (?:not|never) (?:say|call|claim|rate|give|put),
-        not the case
+        would (?:look|have), among those, such as, clip would, either
         """
     )
     + r"\b|^\W*or\b"

@@ -108,6 +108,8 @@ def _lead(text: str) -> str:
 
 
 def _is_aside(lead: str) -> bool:
+    if grammar.NOT_SAID.search(lead):
+        return True
     return bool(grammar.ASIDE.search(grammar.OWN_GUESS.sub("", lead))) and not grammar.OWN_ANSWER.search(lead)
 
 
