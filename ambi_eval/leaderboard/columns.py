@@ -31,9 +31,9 @@ BOARD = (
     Column("ranks that are possible", _ranks, "95 %"),
     Column("status", lambda row: row.status),
     whole("tokens per clip", lambda row: row.tokens),
-    Column("sampling", lambda row: getattr(row, "sampling", None)),
     metric("bc", "BC", "1 is best"),
     metric("acc", "accuracy"),
     metric("macro_f1", "macro F1"),
     Column("invalid clips", _invalid, show=percent, help=WORDS["invalid clips"]),
+    Column("sampling", lambda row: getattr(row, "sampling", None)),
 )

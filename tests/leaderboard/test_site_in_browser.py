@@ -73,7 +73,7 @@ def test_every_page_loads_without_an_error_from_its_own_files_only(browser, root
 def test_it_works_from_disk_too(browser, site):
     browser.open(site[1] / "index.html", 1280)
     assert browser.console() == []
-    assert browser.js(f"return {BOARD}.querySelectorAll('thead button').length") == 10
+    assert browser.js(f"return {BOARD}.querySelectorAll('thead button').length") == 11
 
 
 def test_the_policy_stops_a_script_that_got_into_the_page(opened):
