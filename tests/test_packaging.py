@@ -63,7 +63,7 @@ def test_the_installed_wheel_runs_the_demo_outside_the_checkout(installed):
         AMBI_DATA=str(folder / "data"),
     )
     assert "ambi_demo_sc" in table
-    assert "jsd_bits" in table
+    assert all(f"|{name}" in table for name in ("jsd_bits", "bc", "acc", "macro_f1", "invalid_rate"))
     assert "likelihood" in table
 
 
