@@ -146,7 +146,7 @@ def _concluded(sentences: list[_Sentence]) -> int | None:
 
 
 def _first_form(sentences: list[_Sentence]) -> int | None:
-    """Return the label of a cut text: that of an answer form that ended before the cut."""
+    """Return the label of a text that was cut: only an answer form that ended before the cut counts."""
     whole = sentences[:-1]
     for sentence in whole:
         if (sentence.is_cue or sentence.is_alone) and sentence.label is not None:

@@ -132,7 +132,7 @@ def load_corpus(name: str, metadata: str = "") -> CorpusSettings:
 
 
 def _corpus_overrides(metadata: str) -> Config:
-    """Return the keys that choose a part of a corpus, from `KEY=VALUE,KEY=VALUE`."""
+    """Parse `KEY=VALUE,KEY=VALUE` into the keys that choose a part of a corpus."""
     given = dict(pair.partition("=")[::2] for pair in metadata.split(",") if pair.strip())
     for key, value in given.items():
         if key not in PART_KEYS or not value:

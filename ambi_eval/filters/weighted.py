@@ -27,6 +27,6 @@ class Weighted(PoolFilter):
         weighting_temperature: float = 1.0,
         **kwargs: Any,
     ) -> None:
-        """Take the merit and how it becomes weights (see `reducers.Weighted`), and what every pool filter takes."""
+        """Set up: `by` is the merit of an answer, the other two say how merits become weights (`reducers.Weighted`)."""
         super().__init__(**kwargs)
         self.reducer = reducers.Weighted(by, weighting, weighting_temperature)

@@ -179,7 +179,7 @@ class HFEngine(Engine):
         }
 
     def info(self) -> dict[str, Any]:
-        """Return which model it is and how it runs."""
+        """Return the model's digest and type, its precision, device and library versions."""
         return {
             "model_digest": self.digest,
             "model_type": self.family.model.config.model_type,
