@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.report.content import Section, System
-from ambi_eval.web.charts import (
-    COLORS,
-    FULL,
-    PHONE,
-    Chart,
-    Row,
-    Spec,
-    chart,
-    frontier,
-    legend_columns,
-    point,
-    series,
-    values_of,
-    x_axis,
-    y_axis,
-)
+from ambi_eval.report.shapes import JSD, colors_of, curves, dot, dots, names_axis
+from ambi_eval.web.charts import FULL, PHONE, Chart, Row, Spec, chart, frontier, point, series, x_axis
 from ambi_eval.web.format import count, short, with_interval
 
-JSD = "JSD in bits, 0 is perfect"
 ROW_HEIGHT = 21
-PLOT_HEIGHT = 230
 REFERENCE_NAMES = {
     "perfect_model": "a perfect model",
     "half_panel": "half a panel of raters",
@@ -47,9 +31,9 @@ def row_name(section: Section, system: System) -> str:
 
 def number_line(section: Section) -> Chart:
     """Return all systems and references along one line, in the order of their divergence."""
-    rows = [_dot(row_name(section, s), s.scores["jsd_bits"], s.model) for s in section.systems]
+    rows = [dot(row_name(section, s), s.scores["jsd_bits"], s.model) for s in section.systems]
     references = [
-        _dot(name, section.references[key].scores["jsd_bits"], "reference")
+        dot(name, section.references[key].scores["jsd_bits"], "reference")
         for key, name in REFERENCE_NAMES.items()
         if key in section.references
     ]
@@ -59,9 +43,9 @@ def number_line(section: Section) -> Chart:
     far = max(float(row["end"]) for row in ordered)
 
     def spec(width: int) -> Spec:
-        y = {"field": "row", "type": "nominal", "sort": names, "title": None, "axis": _names_axis(width)}
+        y = {"field": "row", "type": "nominal", "sort": names, "title": None, "axis": names_axis(width)}
         x = x_axis("value", JSD, width, scale={"domain": [0, far * 1.12], "nice": False})
-        looks = series([*models, "reference"], colors=[*_colors(models), "var(--muted)"], legend=len(models) > 1)
+        looks = series([*models, "reference"], colors=[*colors_of(models), "var(--muted)"], legend=len(models) > 1)
         looks["color"]["legend"] = looks["shape"]["legend"] = {"title": None} if len(models) > 1 else None
         return {
             "height": ROW_HEIGHT * len(ordered),
@@ -136,7 +120,7 @@ def by_size(section: Section) -> Chart | None:
             "mark": {"type": "line", "strokeDash": DOTTED, "strokeWidth": 2},
             "encoding": {"color": series(names)["color"]},
         }
-        return _curves(x, points, names, width, [area, limit])
+        return curves(x, points, names, width, [area, limit])
 
     everything = [*points, *exact, *sampled["people"], *sampled["prior"]]
     rows = [[point["series"], count(point["at"]), point["score"]] for point in everything]
@@ -198,7 +182,7 @@ def by_tokens(section: Section) -> Chart | None:
             "mark": {"type": "text", "align": "left", "dx": 8, "dy": 10},
             "encoding": {"text": {"field": "series"}},
         }
-        return _curves(x, points, names, width, [circles, words])
+        return curves(x, points, names, width, [circles, words])
 
     return chart(
         "Against generated tokens",
@@ -223,7 +207,7 @@ def by_ambiguity(section: Section) -> Chart:
         points += [point(REFERENCE_NAMES[key], name, e) for key, e in held_out_references(section, place).items()]
     all_series = list(dict.fromkeys(point["series"] for point in points))
     best = [row_name(section, system) for system in section.best]
-    colors = [*_colors(best), "var(--fg)", "var(--muted)"]
+    colors = [*colors_of(best), "var(--fg)", "var(--muted)"]
     x = {
         "field": "at",
         "type": "ordinal",
@@ -233,7 +217,7 @@ def by_ambiguity(section: Section) -> Chart:
     }
 
     def spec(width: int) -> Spec:
-        return _curves(x, points, all_series, width, [], colors)
+        return curves(x, points, all_series, width, [], colors)
 
     return chart(
         "By ambiguity of the clips",
@@ -330,7 +314,7 @@ def calibration(section: Section) -> Chart:
             "mark": {"type": "line", "color": "var(--muted)", "strokeDash": DASHED},
             "encoding": {"tooltip": None},
         }
-        return _curves(x, points, names, width, [diagonal], title="share of raters who chose it")
+        return curves(x, points, names, width, [diagonal], title="share of raters who chose it")
 
     return chart(
         "Calibration",
@@ -345,13 +329,13 @@ def calibration(section: Section) -> Chart:
 def subgroups(section: Section) -> Chart | None:
     """Return the divergence less that of the prior for groups of speakers; None where the corpus knows of none."""
     rows = [
-        {**_dot(f"{group.trait}: {group.name}", group.mean, row_name(section, system)), "clips": count(group.clips)}
+        {**dot(f"{group.trait}: {group.name}", group.mean, row_name(section, system)), "clips": count(group.clips)}
         for system in section.best
         for group in system.subgroups
     ]
     if not rows:
         return None
-    return _dots(
+    return dots(
         "Groups of speakers: JSD less that of the prior", "JSD minus the prior's, bits; below 0 is better", rows
     )
 
@@ -362,101 +346,16 @@ def controls(section: Section) -> Chart | None:
     for control in section.controls:
         twin = next((s for s in section.systems if _same(s, control)), None)
         name = row_name(section, twin) if twin else control.full_name
-        rows += [_dot(name, twin.scores["jsd_bits"], "the voice")] if twin else []
-        rows.append(_dot(name, control.scores["jsd_bits"], control.control))
+        rows += [dot(name, twin.scores["jsd_bits"], "the voice")] if twin else []
+        rows.append(dot(name, control.scores["jsd_bits"], control.control))
     unique = list({(row["row"], row["series"]): row for row in rows}.values())
-    return _dots("The voice, and what stood in its place", JSD, unique) if unique else None
+    return dots("The voice, and what stood in its place", JSD, unique) if unique else None
 
 
 def _same(system: System, control: System) -> bool:
     return (system.model, system.task, system.pipeline) == (control.model, control.task, control.pipeline)
 
 
-def _dots(title: str, x_title: str, rows: Sequence[Row]) -> Chart:
-    """Return a row for each name, with the dots of all series side by side."""
-    names = list(dict.fromkeys(row["row"] for row in rows))
-    all_series = list(dict.fromkeys(row["series"] for row in rows))
-
-    def spec(width: int) -> Spec:
-        looks = series(all_series, legend=len(all_series) > 1)
-        for look in looks.values():
-            if look["legend"] is not None:
-                look["legend"] = {"title": None, "columns": legend_columns(all_series, width)}
-        return {
-            "height": max(26, 14 * len(all_series)) * len(names),
-            "data": {"values": list(rows)},
-            "encoding": {
-                "y": {"field": "row", "type": "nominal", "sort": names, "title": None, "axis": _names_axis(width)},
-                "yOffset": {"field": "series", "sort": all_series},
-                "tooltip": [{"field": "row", "title": " "}, {"field": "series", "title": " "}, {"field": "score"}],
-            },
-            "layer": [
-                {
-                    "mark": {"type": "rule", "strokeWidth": 2},
-                    "encoding": {"x": x_axis("low", x_title, width), "x2": {"field": "high"}, "color": looks["color"]},
-                },
-                {
-                    "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
-                    "encoding": {"x": x_axis("value", x_title, width), **looks},
-                },
-            ],
-        }
-
-    return chart(
-        title,
-        f"{title}: " + ", ".join(f"{row['row']}, {row['series']} {row['short']}" for row in rows),
-        ["of", "what", x_title],
-        [[row["row"], row["series"], row["score"]] for row in rows],
-        spec,
-    )
-
-
-def _curves(
-    x: Spec,
-    points: Sequence[Row],
-    names: Sequence[str],
-    width: int,
-    below: Sequence[Spec],
-    colors: Sequence[str] = COLORS,
-    title: str = JSD,
-) -> Spec:
-    """Return lines with points and intervals, over some layers that need no legend."""
-    looks = series(names, colors=colors)
-    for look in looks.values():
-        look["legend"] = {"title": None, "columns": legend_columns(names, width)}
-    place = {"x": x, "y": y_axis("value", title)}
-    ends = {"x": x, "y": {"field": "low", "type": "quantitative"}, "y2": {"field": "high"}}
-    layers = [{**layer, "encoding": {**place, **layer.get("encoding", {})}} for layer in below]
-    return {
-        "height": PLOT_HEIGHT,
-        "data": {"values": list(points)},
-        "encoding": {"tooltip": [{"field": "series", "title": " "}, {"field": "at"}, {"field": "score"}]},
-        "layer": [
-            *layers,
-            {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {**place, "color": looks["color"]}},
-            {"mark": {"type": "rule", "opacity": 0.6}, "encoding": {**ends, "color": looks["color"]}},
-            {"mark": {"type": "point", "filled": True, "size": 55, "opacity": 1}, "encoding": {**place, **looks}},
-        ],
-    }
-
-
-def _dot(name: str, estimate: Estimate, of_series: str) -> Row:
-    """Return a row of a plot of dots."""
-    return {"row": name, "series": of_series, "end": _end(estimate), **values_of(estimate)}
-
-
-def _end(estimate: Estimate) -> float:
-    return estimate.high if math.isfinite(estimate.high) else estimate.value
-
-
 def _ends(system: System) -> tuple[float, float]:
     curve: Mapping[int, Estimate] = system.curves["jsd_bits"]
     return curve[min(curve)].value, curve[max(curve)].value
-
-
-def _names_axis(width: int) -> Spec:
-    return {"ticks": False, "domain": False, "labelLimit": 0.42 * width, "labelPadding": 8}
-
-
-def _colors(names: Sequence[str]) -> list[str]:
-    return [COLORS[number % len(COLORS)] for number in range(len(names))]
