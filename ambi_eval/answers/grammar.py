@@ -298,3 +298,10 @@ FINAL = re.compile(
 )
 OWN_ANSWER = re.compile(r"\b(?:final|my) (?:answer|estimate)\b")
 OWN_GUESS = re.compile(r"\bif i (?:had|have|were|was) to \w+(?: one)?\b|\bif i must\b")
+
+
+def is_aside(lead: str) -> bool:
+    """Whether a sentence calls what follows it an example, an alternative or the like, and so not the answer."""
+    if NOT_SAID.search(lead):
+        return True
+    return bool(ASIDE.search(OWN_GUESS.sub("", lead))) and not OWN_ANSWER.search(lead)
