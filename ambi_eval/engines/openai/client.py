@@ -4,34 +4,28 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import logging
 import os
-import random
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from email.utils import parsedate_to_datetime
+from collections.abc import Mapping
 from functools import cached_property
-from threading import Lock, Thread
-from typing import Any, TypeVar
-from urllib.parse import quote, quote_plus, urlsplit
+from threading import Lock
+from typing import Any
 
 import soundfile
 
 from ambi_eval.audio import AudioSpan, load_audio
 from ambi_eval.engines.base import Job
+from ambi_eval.engines.openai.address import key_of, masked, server_address, without_key
 from ambi_eval.engines.openai.known_servers import known, note
 from ambi_eval.engines.openai.replies import Choice, Message, Reply, read_models, read_reply, why_unreadable
+from ambi_eval.engines.openai.transport import body_of, pause_after, transport_errors, within
 from ambi_eval.engines.prompt import as_messages
 from ambi_eval.errors import AmbiError, did_you_mean
 
 logger = logging.getLogger(__name__)
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 OPENAI = "https://api.openai.com/v1"
 # Who owns the models, in a server's list of them -> what the server is.
@@ -51,14 +45,10 @@ OPTIONAL = {
 COUNTERS = ("requests", "retries", "failed", "prompt_tokens", "generated_tokens", "audio_tokens")
 # So many failures without one answer between them are not about single clips.
 FAILURES_IN_A_ROW = 10
-LARGEST_REPLY = 10 << 20  # bytes
-LONGEST_WAIT = 120.0  # seconds; a server that asks for a longer pause is asked again after this
 # Status codes that may be others the next time; all other 4xx are about the request.
 PASSING = (408, 409, 429)
 # A server need not list its models; one that will not is taken for an ordinary chat server.
 NO_LIST = (400, 401, 403, 404, 405, 501)
-# Shorter keys ("EMPTY", "none") protect nothing, and might be words of an answer.
-SHORTEST_SECRET = 8
 
 
 class RequestFailedError(Exception):
@@ -117,7 +107,7 @@ class ChatServer:
         self.model = model
         self.base_url = server_address(base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI)
         self.key_variable = api_key_env or "OPENAI_API_KEY"
-        self._key = _key(self.key_variable)
+        self._key = key_of(self.key_variable)
         if self._key == "none" and (api_key_env or self.base_url == OPENAI):
             raise AmbiError(f"{self.base_url} needs a key; set the environment variable {self.key_variable}")
         self.num_concurrent = num_concurrent
@@ -160,12 +150,12 @@ class ChatServer:
                     raise AmbiError(f"{self.base_url} does not list its models ({told}); correct base_url") from error
                 if attempt == self.max_retries:
                     break
-                time.sleep(_pause(error, attempt))
+                time.sleep(pause_after(error, attempt))
         raise AmbiError(f"no server answers at {self.base_url} ({told}); start it or correct base_url")
 
     def _list_models(self) -> bytes:
         with self._client.models.with_streaming_response.list() as response:
-            return _body(response)
+            return body_of(response)
 
     @cached_property
     def kind(self) -> str:
@@ -287,11 +277,11 @@ class ChatServer:
                 self.counts["retries"] += attempt > 0
             try:
                 content = within(self.timeout, lambda: self._post(body))
-                return read_reply(self._without_key(content), len(wanted) if wanted is not None else None)
+                return read_reply(without_key(content, self._key), len(wanted) if wanted is not None else None)
             except Exception as error:
                 if attempt == self.max_retries or not self._passes(error):
                     raise
-                pause = _pause(error, attempt)
+                pause = pause_after(error, attempt)
             time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
@@ -299,7 +289,7 @@ class ChatServer:
         more = {name: value for name, value in body.items() if name not in ("model", "messages")}
         create = self._client.chat.completions.with_streaming_response.create
         with create(model=body["model"], messages=body["messages"], extra_body=more) as response:
-            return _body(response)
+            return body_of(response)
 
     def _wait_for_turn(self) -> None:
         """Hold a request back until its time has come."""
@@ -310,7 +300,7 @@ class ChatServer:
 
     def _is_failure(self, error: Exception) -> bool:
         """Return whether an error is the server's, or of the way to it, and no fault of this program."""
-        return isinstance(error, (self._sdk.OpenAIError, ValueError, OSError, TimeoutError, *_transport_errors()))
+        return isinstance(error, (self._sdk.OpenAIError, ValueError, OSError, TimeoutError, *transport_errors()))
 
     def _passes(self, error: Exception) -> bool:
         """Return whether the same request may succeed the next time."""
@@ -364,160 +354,7 @@ class ChatServer:
             if told == f"Error code: {getattr(error, 'status_code', None)}":
                 told += f" - {error.body}"  # not in the form that the SDK knows
             told += f" {error.__cause__}" if error.__cause__ else ""
-        return re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", self._masked(told))[:300]
-
-    def _masked(self, text: str) -> str:
-        """Return a text without the key in any of the forms in which libraries and servers write it."""
-        for form in _forms_of(self._key):
-            text = text.replace(form, "[key]")
-        return text
-
-    def _without_key(self, content: bytes) -> bytes:
-        """Return a reply without the key, should the server repeat it: it must not reach the store or a log."""
-        if len(self._key) < SHORTEST_SECRET:
-            return content
-        for form in _forms_of(self._key):
-            for written in (json.dumps(form)[1:-1], form):
-                content = content.replace(written.encode(), b"[key]")
-        return content
-
-
-def server_address(base_url: str) -> str:
-    """Return the address of a server in one form: scheme and host in lower case, no slash at its end.
-
-    Raises:
-        AmbiError: If it is none, or holds a key or a password.
-    """
-    shown = re.sub(r"//[^/@]*@", "//", base_url).partition("?")[0]
-    try:
-        url = urlsplit(base_url)
-        usable = url.scheme in ("http", "https") and url.hostname and url.port != 0
-    except ValueError:
-        usable = False
-    if not usable or url.username or url.query or url.fragment or re.search(r"[\s\x00-\x1f]", base_url):
-        raise AmbiError(
-            f"base_url={shown!r} is no address of a server; give one such as http://localhost:8000/v1, without key or "
-            f"password"
-        )
-    return url._replace(netloc=url.netloc.lower()).geturl().rstrip("/")
-
-
-def _key(variable: str) -> str:
-    """Return the key that an environment variable holds, `none` where it is empty.
-
-    Raises:
-        AmbiError: If it holds characters that cannot be sent; HTTP libraries would print it in their error.
-    """
-    key = os.environ.get(variable) or "none"
-    if not all(" " < character <= "~" for character in key):
-        raise AmbiError(
-            f"the key in {variable} holds a blank, a line break or another character that no key has; set it without"
-        )
-    return key
-
-
-def _forms_of(key: str) -> list[str]:
-    """Return the forms in which a key may be written: as it is, in Python, in JSON, in an address; longest first."""
-    if key == "none":
-        return []
-    forms = {key, repr(key)[1:-1], json.dumps(key)[1:-1], quote(key), quote(key, safe=""), quote_plus(key)}
-    return sorted(forms, key=len, reverse=True)
-
-
-def within(seconds: float, work: Callable[[], Result]) -> Result:
-    """Return what the work gives, if it takes no longer.
-
-    Raises:
-        TimeoutError: If it does. The work is left alone: a server that sends a byte now and then keeps a connection
-            open as long as it likes.
-    """
-    done: Future[Result] = Future()
-
-    def run() -> None:
-        try:
-            done.set_result(work())
-        except BaseException as error:  # it belongs to the caller
-            done.set_exception(error)
-
-    Thread(target=run, name="request", daemon=True).start()
-    finished, _ = wait([done], seconds)
-    if not finished:
-        raise TimeoutError
-    return done.result()
-
-
-def _body(response: Any) -> bytes:
-    """Return the body of a response.
-
-    Raises:
-        ValueError: If it is larger than a chat completion can be.
-    """
-    content = bytearray()
-    for part in response.iter_bytes():
-        content += part
-        if len(content) > LARGEST_REPLY:
-            raise ValueError(f"it is larger than {LARGEST_REPLY >> 20} MB")
-    return bytes(content)
-
-
-def _pause(error: Exception, attempt: int) -> float:
-    """Return how many seconds to wait before the next attempt: as the server asks, or longer each time."""
-    asked = getattr(getattr(error, "response", None), "headers", {}).get("retry-after")
-    seconds = None
-    if asked is not None:
-        try:
-            seconds = float(asked)
-        except ValueError:
-            try:
-                seconds = parsedate_to_datetime(asked).timestamp() - time.time()
-            except (TypeError, ValueError, OverflowError):
-                seconds = None
-    if seconds is None or not seconds >= 0:
-        return min(0.5 * 2**attempt, 8.0) * random.uniform(0.75, 1.0)
-    return min(seconds, LONGEST_WAIT)
-
-
-def _transport_errors() -> tuple[type[Exception], ...]:
-    """Return the errors of the HTTP library below the SDK, which reading a body raises as they are."""
-    import openai
-
-    http = openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0]
-    library = __import__(http)
-    return (library.HTTPError, library.StreamError)
-
-
-def concurrently(
-    work: Callable[[Item], Result], take: Callable[[], Item | None], at_once: int
-) -> Iterator[tuple[Item, Result]]:
-    """Yield every item with what the work on it gave, as soon as it is there, in no particular order.
-
-    After an error no more items are taken; what is under way is still yielded, and then the error raised.
-
-    Args:
-        work: What is done in threads.
-        take: Gives the next item, or None where there is none at the moment; it is asked as long as work is under way.
-        at_once: How many items are worked on at the same time.
-    """
-    running: dict[Future[Result], Item] = {}
-    error: BaseException | None = None
-    with ThreadPoolExecutor(at_once, thread_name_prefix="ask") as threads:
-        while True:
-            item = take() if error is None and len(running) < at_once else None
-            if item is not None:
-                running[threads.submit(work, item)] = item
-                done = {future for future in running if future.done()}
-            elif running:
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-            elif error is not None:
-                raise error
-            else:
-                return
-            for future in done:
-                item = running.pop(future)
-                if (failed := future.exception()) is None:
-                    yield item, future.result()
-                else:
-                    error = error or failed
+        return re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", masked(told, self._key))[:300]
 
 
 def _audio_part(span: AudioSpan, subtype: str) -> dict[str, Any]:

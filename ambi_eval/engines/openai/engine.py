@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from ambi_eval.answers.candidate import Candidate, Finish
+from ambi_eval.answers.candidate import Candidate
 from ambi_eval.config.model_arguments import OpenAIAudioArguments
 from ambi_eval.engines.base import (
     SAMPLING,
@@ -21,13 +21,12 @@ from ambi_eval.engines.base import (
     Job,
     Likelihood,
     Sampling,
-    Token,
-    TokenizedAnswer,
 )
 from ambi_eval.engines.hf.sampling import row_key
-from ambi_eval.engines.openai.client import ChatServer, RequestFailedError, concurrently
+from ambi_eval.engines.openai.choices import candidate_of
+from ambi_eval.engines.openai.client import ChatServer, RequestFailedError
+from ambi_eval.engines.openai.concurrency import concurrently
 from ambi_eval.engines.openai.known_servers import known, note
-from ambi_eval.engines.openai.replies import Choice, GeneratedToken
 from ambi_eval.engines.openai.vllm import VLLM
 from ambi_eval.errors import AmbiError
 
@@ -35,7 +34,6 @@ logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-FINISHES: dict[str | None, Finish] = {"stop": "stop", "length": "length", "content_filter": "content_filter"}
 # So many clips may have equal samples only, also one by one, before we stop asking for them one by one.
 CLIPS_WITHOUT_EVIDENCE = 3
 
@@ -290,7 +288,7 @@ class OpenAIEngine(Engine):
         reply = self.server.ask(body)
         tokens = reply.usage.completion_tokens if reply.usage and len(reply.choices) == 1 else None
         answers = [
-            None if choice.failed else _candidate(choice, job, tokens) for choice in reply.choices[: len(numbers)]
+            None if choice.failed else candidate_of(choice, job, tokens) for choice in reply.choices[: len(numbers)]
         ]
         ranked = len(answers) == len(numbers) and all(each and each.logprob is not None for each in answers)
         searched = self.server.is_vllm or reply.ambi_beams == settings.num_beams
@@ -373,56 +371,3 @@ class OpenAIEngine(Engine):
             + counts["generated_tokens"] * prices.get("output_price", 0)
         )
         return {"cost": round(million / 1e6, 6), **prices}
-
-
-def _candidate(choice: Choice, job: Job, tokens: int | None) -> Candidate:
-    """Return an answer, cut at the first stop string where the server went on.
-
-    Args:
-        choice: Of the reply.
-        job: With the stop strings.
-        tokens: How many tokens it has, where the reply says nothing more exact.
-    """
-    text, logprob, n_tokens = cut(choice.text, choice.tokens, job.settings.until)
-    if choice.ambi_n_tokens is not None:
-        logprob, n_tokens = choice.ambi_logprob, choice.ambi_n_tokens
-    if n_tokens is None:
-        n_tokens = tokens
-    finish = FINISHES.get(choice.finish_reason)
-    if not job.alternatives:
-        return Candidate(text, logprob, n_tokens, finish)
-    answer = TokenizedAnswer(text, logprob, n_tokens, finish)
-    answer.tokens = [
-        Token(
-            token.token,
-            {other.token: other.logprob for other in token.top_logprobs or () if other.logprob is not None},
-        )
-        for token in choice.tokens
-    ]
-    return answer
-
-
-def cut(whole: str, tokens: Sequence[GeneratedToken], until: Sequence[str]) -> tuple[str, float | None, int | None]:
-    """Return an answer up to its first stop string, with the log-likelihood and the number of its tokens.
-
-    Where the server has not stopped at a stop string (vLLM's beams do not), the token that completes it is the last one
-    that counts, as if it had. The log-likelihood is None where that of a token is not known, the number where no token
-    is.
-
-    Args:
-        whole: The answer that the server gave.
-        tokens: Its tokens, with their natural log-probabilities.
-        until: The stop strings.
-    """
-    places = [place for stop in until if (place := whole.find(stop)) >= 0]
-    text, kept = whole[: min(places, default=len(whole))], list(tokens)
-    if places:
-        read = ""
-        for number, token in enumerate(tokens, start=1):
-            read += token.token
-            if any(stop in read for stop in until):
-                kept = kept[:number]
-                break
-    known_logprobs = [token.logprob for token in kept if token.logprob is not None]
-    whole_known = bool(kept) and len(known_logprobs) == len(kept)
-    return text, sum(known_logprobs) if whole_known else None, len(kept) or None

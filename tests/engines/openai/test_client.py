@@ -15,7 +15,8 @@ from support.chat_server import ChatTestServer
 
 from ambi_eval.audio import AudioSpan, audio_digest, load_audio
 from ambi_eval.engines.base import Job
-from ambi_eval.engines.openai.client import FAILURES_IN_A_ROW, OPTIONAL, ChatServer, RequestFailedError, concurrently
+from ambi_eval.engines.openai.client import FAILURES_IN_A_ROW, OPTIONAL, ChatServer, RequestFailedError
+from ambi_eval.engines.openai.concurrency import concurrently
 from ambi_eval.errors import AmbiError
 
 KEY = "sk-secret-0123456789"
@@ -135,7 +136,7 @@ def test_a_request_is_repeated_after(fault, connect, chat_server):
 
 
 def test_a_longer_pause_than_the_limit_is_cut_to_the_limit(connect, chat_server, monkeypatch):
-    monkeypatch.setattr("ambi_eval.engines.openai.client.LONGEST_WAIT", 0.3)
+    monkeypatch.setattr("ambi_eval.engines.openai.transport.LONGEST_WAIT", 0.3)
     tomorrow = formatdate(time.time() + 86_400, usegmt=True)
     for asked in ("3600", tomorrow, "inf"):
         chat_server.faults = [error(429, **{"Retry-After": asked})]

@@ -13,7 +13,8 @@ from support.vllm_replies import CLIPS, FILE, TASKS, ReplyServer, arguments
 from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.config.model_arguments import OpenAIAudioArguments
 from ambi_eval.engines.base import Job
-from ambi_eval.engines.openai.engine import OpenAIEngine, cut
+from ambi_eval.engines.openai.choices import cut
+from ambi_eval.engines.openai.engine import OpenAIEngine
 from ambi_eval.engines.openai.replies import GeneratedToken
 from ambi_eval.errors import AmbiError
 

@@ -1,0 +1,72 @@
+"""Where a server is, and the key for it, in all forms in which it must not appear in anything that is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from urllib.parse import quote, quote_plus, urlsplit
+
+from ambi_eval.errors import AmbiError
+
+# Shorter keys ("EMPTY", "none") protect nothing, and might be words of an answer.
+SHORTEST_SECRET = 8
+
+
+def server_address(base_url: str) -> str:
+    """Return the address of a server in one form: scheme and host in lower case, no slash at its end.
+
+    Raises:
+        AmbiError: If it is none, or holds a key or a password.
+    """
+    shown = re.sub(r"//[^/@]*@", "//", base_url).partition("?")[0]
+    try:
+        url = urlsplit(base_url)
+        usable = url.scheme in ("http", "https") and url.hostname and url.port != 0
+    except ValueError:
+        usable = False
+    if not usable or url.username or url.query or url.fragment or re.search(r"[\s\x00-\x1f]", base_url):
+        raise AmbiError(
+            f"base_url={shown!r} is no address of a server; give one such as http://localhost:8000/v1, without key or "
+            f"password"
+        )
+    return url._replace(netloc=url.netloc.lower()).geturl().rstrip("/")
+
+
+def key_of(variable: str) -> str:
+    """Return the key that an environment variable holds, `none` where it is empty.
+
+    Raises:
+        AmbiError: If it holds characters that cannot be sent; HTTP libraries would print it in their error.
+    """
+    key = os.environ.get(variable) or "none"
+    if not all(" " < character <= "~" for character in key):
+        raise AmbiError(
+            f"the key in {variable} holds a blank, a line break or another character that no key has; set it without"
+        )
+    return key
+
+
+def _forms_of(key: str) -> list[str]:
+    """Return the forms in which a key may be written: as it is, in Python, in JSON, in an address; longest first."""
+    if key == "none":
+        return []
+    forms = {key, repr(key)[1:-1], json.dumps(key)[1:-1], quote(key), quote(key, safe=""), quote_plus(key)}
+    return sorted(forms, key=len, reverse=True)
+
+
+def masked(text: str, key: str) -> str:
+    """Return a text without the key in any of the forms in which libraries and servers write it."""
+    for form in _forms_of(key):
+        text = text.replace(form, "[key]")
+    return text
+
+
+def without_key(content: bytes, key: str) -> bytes:
+    """Return a reply without the key, should the server repeat it: it must not reach the store or a log."""
+    if len(key) < SHORTEST_SECRET:
+        return content
+    for form in _forms_of(key):
+        for written in (json.dumps(form)[1:-1], form):
+            content = content.replace(written.encode(), b"[key]")
+    return content
