@@ -13,8 +13,8 @@ from rich.table import Table
 from ambi_eval.analysis.evaluate import Scorer
 from ambi_eval.analysis.references.agreement import krippendorff_alpha
 from ambi_eval.analysis.references.panels import certain, dealt
+from ambi_eval.config.corpus_settings import CorpusSettings
 from ambi_eval.config.load import corpus_files, load_corpus
-from ambi_eval.config.task_settings import CorpusSettings
 from ambi_eval.corpora.registry import corpus, corpus_names, ensure_manifest, needs_release, prepare_command
 from ambi_eval.corpora.selection import Selection, corpus_clips, select
 from ambi_eval.paths import manifest_path

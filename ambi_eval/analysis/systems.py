@@ -13,7 +13,7 @@ from ambi_eval.analysis.predictions import read_predictions
 from ambi_eval.analysis.references.baselines import Baselines, baselines
 from ambi_eval.analysis.references.held_out import HeldOut, HeldOutRaters
 from ambi_eval.analysis.references.smoothing import smooth_towards_prior
-from ambi_eval.config.task_settings import CorpusSettings
+from ambi_eval.config.corpus_settings import CorpusSettings
 from ambi_eval.corpora.selection import Selection
 
 

@@ -11,17 +11,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from ambi_eval.config.corpus_settings import CorpusSettings, Place
 from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.config.model_arguments import HFAudioArguments, ModelArguments, OpenAIAudioArguments
 from ambi_eval.config.settings import Settings
-from ambi_eval.config.task_settings import (
-    CorpusSettings,
-    Place,
-    StopRuleSettings,
-    TaskSettings,
-    VerifierSettings,
-    key_of,
-)
+from ambi_eval.config.task_settings import StopRuleSettings, TaskSettings, VerifierSettings, key_of
 
 PAGES = [Path(__file__).parents[2] / "docs" / name for name in ("tasks.md", "models.md", "api_models.md")]
 REACHES: dict[Place, str] = {

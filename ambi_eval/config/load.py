@@ -8,8 +8,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from ambi_eval.config.corpus_settings import PART_KEYS, CorpusSettings
 from ambi_eval.config.settings import show_value
-from ambi_eval.config.task_settings import OVERRIDES, PART_KEYS, CorpusSettings, TaskSettings, keys_that
+from ambi_eval.config.task_settings import OVERRIDES, TaskSettings, keys_that
 from ambi_eval.config.yaml_reader import parse_yaml
 from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.paths import tasks_dir

@@ -1,64 +1,16 @@
-"""`CorpusSettings` and `TaskSettings`: every key of a task's YAML that is ours, or that we read of the harness's."""
+"""`TaskSettings`: every key of a task's YAML that is ours, or that we read of the harness's."""
 
 from __future__ import annotations
 
-import re
-from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from typing_extensions import Self, TypedDict
 
+from ambi_eval.config.corpus_settings import CorpusSettings, Key, Place
 from ambi_eval.config.generation import SAMPLING_KEYS, GenerationSettings
 from ambi_eval.config.settings import Settings
-from ambi_eval.errors import did_you_mean
-
-# The keys that choose a part of a corpus.
-PART_KEYS = ("split", "session", "fold")
-
-Place = Literal["everywhere", "samples", "beams", "labels", "verifier"]
-
-
-@dataclass(frozen=True)
-class Key:
-    """What the program does with a key of a task, beside reading it.
-
-    Attributes:
-        overrides: The keys of `--metadata` that set it, each with the tasks that it reaches: all (`everywhere`), those
-            of one pool, or those with a verifier.
-        merged: Whether the value in an upper file is laid over the lower one key by key; other values replace it.
-        clips: Whether it decides which clips a task asks about, or what is heard of them.
-        answers: Whether the answers of a model depend on it, beside model, seed and clips.
-        task_wide: Whether it is one for all filters of a task, so that no step of a pipeline may state it.
-        reported: Whether a reader of the scores wants to know it.
-    """
-
-    overrides: Mapping[str, Place] = field(default_factory=dict)
-    merged: bool = False
-    clips: bool = False
-    answers: bool = False
-    task_wide: bool = False
-    reported: bool = False
-
-
-def _no_booleans(labels: Any) -> Any:
-    """Name the cause of a mistake that nobody sees: YAML reads `yes`, `no`, `on` and `off` as true and false."""
-    if not isinstance(labels, list) or len(labels) < 2:
-        raise ValueError("a list of at least two words")
-    if any(isinstance(label, bool) for label in labels):
-        raise ValueError("words: YAML reads yes, no, on and off as true and false, so write them in quotes")
-    if repeated := [str(label) for label in labels if labels.count(label) > 1]:
-        raise ValueError(f"different words; '{repeated[0]}' stands twice in it")
-    return labels
-
-
-def _partition_and_part(fold: Any) -> Any:
-    if isinstance(fold, str) and not all(fold.partition(".")):
-        raise ValueError("a partition and one part of it, `studio0.test`")
-    return fold
 
 
 def _names_a_filter(step: dict[str, Any]) -> dict[str, Any]:
@@ -94,157 +46,6 @@ class StopRuleSettings(Settings):
         float, Field(ge=0.5, lt=1, description="How certain the most frequent label must be the majority's.")
     ]
     round: Annotated[int, Field(ge=1, description="How many answers are drawn before the rule is asked again.")]
-
-
-class CorpusSettings(Settings):
-    """What a corpus says about its clips and their votes."""
-
-    task: Annotated[str, Field(min_length=1, max_length=200, description="The task's name, as after `--tasks`.")]
-    manifest: Annotated[
-        str,
-        Field(
-            min_length=1,
-            description="A prepared corpus (`iemocap`), or a `.parquet` or `.jsonl` file beside this file.",
-        ),
-        Key(clips=True),
-    ]
-    labels: Annotated[
-        list[str],
-        BeforeValidator(_no_booleans),
-        Field(description="The labels, in the order of the prompt."),
-        Key(clips=True, answers=True, task_wide=True),
-    ]
-    merge: Annotated[
-        dict[str, str],
-        Field(description="`{excited: happy}` counts a vote for the one as a vote for the other."),
-        Key(clips=True, reported=True),
-    ] = {}
-    outside: Annotated[
-        Literal["drop_clip", "renormalise"],
-        Field(
-            description="What happens to a clip with votes outside the labels: `drop_clip` leaves the clip out, "
-            "`renormalise` leaves those votes out."
-        ),
-        Key(clips=True, reported=True),
-    ] = "drop_clip"
-    target: Annotated[
-        Literal["votes", "arousal", "valence", "dominance", "intensity"],
-        Field(
-            description="What the raters' answers are about: the emotion (`votes`), or a number of each single rating, "
-            "which becomes one of the `labels`."
-        ),
-        Key(clips=True, answers=True, reported=True),
-    ] = "votes"
-    bins: Annotated[
-        list[int | float] | None,
-        Field(
-            description="For a `target` of numbers: the edges between neighboring labels, `[20, 40, 60, 80]` for five "
-            "of them; without edges each label is a number, and a rating counts for the nearest."
-        ),
-        Key(clips=True, reported=True),
-    ] = None
-    split: Annotated[
-        str | None,
-        Field(min_length=1, description="Ask about the clips of this split only: `test1`."),
-        Key(overrides={"split": "everywhere"}, clips=True, reported=True),
-    ] = None
-    session: Annotated[
-        int | str | None,
-        Field(description="Ask about the clips of this session only: `5` for `Ses05`, or the session's whole name."),
-        Key(overrides={"session": "everywhere"}, clips=True, reported=True),
-    ] = None
-    fold: Annotated[
-        str | None,
-        BeforeValidator(_partition_and_part),
-        Field(description="Ask about one part of a named partition only: `studio0.test`."),
-        Key(overrides={"fold": "everywhere"}, clips=True, reported=True),
-    ] = None
-    synonyms: Annotated[
-        dict[str, list[str]],
-        Field(description="`{happy: [happiness]}`: further words that an answer may use for a label."),
-        Key(task_wide=True),
-    ] = {}
-    cluster: Annotated[
-        Literal["speaker", "session", "dialogue"],
-        Field(description="Clips that share this depend on each other; error bars are clustered by it."),
-        Key(clips=True),
-    ] = "speaker"
-    transcript: Annotated[
-        Literal["none", "given"],
-        Field(description="`given` puts the words of the clip into the prompt."),
-        Key(overrides={"transcript": "everywhere"}, clips=True, answers=True, reported=True),
-    ] = "none"
-    control: Annotated[
-        Literal[
-            "none",
-            "silence",
-            "silence_fixed",
-            "noise",
-            "shuffle",
-            "shuffle_same_sentence",
-            "shuffle_same_speaker",
-            "transcript",
-        ],
-        Field(description="What the model hears instead of the clip, see [below](#controls)."),
-        Key(overrides={"control": "everywhere"}, clips=True, reported=True),
-    ] = "none"
-    metadata: Annotated[
-        dict[str, Any],
-        Field(description="What stands with the results: `version`, `corpus`, and what `--metadata` says."),
-        Key(merged=True),
-    ] = {}
-
-    @property
-    def source(self) -> str:
-        """The file of the task; `inline` for a task that Python code made."""
-        return str(self.metadata.get("config_source", "inline"))
-
-    @property
-    def where(self) -> str:
-        """What error messages call the task: its name and its file."""
-        return f"{self.task} ({self.source})"
-
-    @property
-    def corpus(self) -> str:
-        """The corpus's name: `metadata: {corpus: ...}`, else the name of the manifest."""
-        return str(self.metadata.get("corpus") or Path(self.manifest).stem)
-
-    @property
-    def clips_name(self) -> str:
-        """The corpus's name, and behind it the part that is asked about: `msp_podcast:split=test1`."""
-        parts = ((key, getattr(self, key)) for key in PART_KEYS)
-        return self.corpus + "".join(f":{key}={value}" for key, value in parts if value is not None)
-
-    @property
-    def reads_transcript(self) -> bool:
-        """Whether the words of a clip stand in the prompt."""
-        return self.transcript == "given" or self.control == "transcript"
-
-    def label_of(self, number: float) -> str:
-        """Return the label that a number of a rating counts for; an edge belongs to the label above it."""
-        if self.bins is not None:
-            return self.labels[bisect_right(self.bins, number)]
-        return min(self.labels, key=lambda label: abs(float(label) - number))
-
-    @model_validator(mode="after")
-    def _labels_of_numbers(self) -> Self:
-        if self.target == "votes":
-            if self.bins is not None:
-                raise ValueError("bins goes with a target of numbers, such as target: arousal")
-        elif self.bins is None:
-            if not all(re.fullmatch(r"-?\d+(\.\d+)?", label) for label in self.labels):
-                raise ValueError(f"target {self.target} needs bins, or labels that are numbers")
-        elif len(self.bins) != len(self.labels) - 1 or sorted(set(self.bins)) != self.bins:
-            raise ValueError(f"bins must be {len(self.labels) - 1} numbers, the lowest first, between the labels")
-        return self
-
-    @model_validator(mode="after")
-    def _merged_into_labels(self) -> Self:
-        for original, label in self.merge.items():
-            if label not in self.labels:
-                hint = did_you_mean(label, self.labels)
-                raise ValueError(f"merge sends '{original}' to '{label}', which is no label{hint}")
-        return self
 
 
 class TaskSettings(CorpusSettings):

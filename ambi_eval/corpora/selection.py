@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ambi_eval.config.corpus_settings import CorpusSettings
 from ambi_eval.config.load import beside
-from ambi_eval.config.task_settings import CorpusSettings
 from ambi_eval.corpora.manifest import Clip, Manifest, Rating, read_manifest
 from ambi_eval.corpora.registry import ensure_manifest
 from ambi_eval.errors import AmbiError, did_you_mean

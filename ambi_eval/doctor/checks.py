@@ -12,16 +12,12 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal, get_args
 
 import numpy as np
-import soundfile
 import torch
 
-from ambi_eval.answers.candidate import Candidate
 from ambi_eval.answers.label import read_label
 from ambi_eval.audio import AudioSpan, load_audio
-from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.config.prompts import AUDIO_MARK
-from ambi_eval.demo.speech import SAMPLE_RATE, Delivery, Speaker, synthesize
-from ambi_eval.engines.base import Engine, Job
+from ambi_eval.doctor.subject import LABELS, LONG_SECONDS, QUESTION, Subject
 from ambi_eval.engines.hf.prefill import Continuation, Prompt
 from ambi_eval.engines.prompt import as_messages
 from ambi_eval.errors import AmbiError
@@ -29,21 +25,13 @@ from ambi_eval.models.audio_lm import open_engine
 
 logger = logging.getLogger(__name__)
 
-LABELS = ("angry", "happy", "neutral", "sad")
-QUESTION = f"{AUDIO_MARK}Which emotion does the speaker express: angry, happy, neutral or sad? Answer with one word."
 OPEN_QUESTION = f"{AUDIO_MARK}Describe this recording in one sentence."
 GREEDY = {"do_sample": False, "max_gen_toks": 8}
 SAMPLED = {"do_sample": True, "temperature": 1.0, "max_gen_toks": 8}
-# Two voices as different as voices are: a slow, deep and dark one, and a fast, high and bright one.
-VOICES = (
-    (Speaker("deep", "male", 95.0, 0.95), Delivery(pitch=-2, pitch_range=1, rate=2.5, level=-30, tilt=-12)),
-    (Speaker("high", "female", 225.0, 1.2), Delivery(pitch=6, pitch_range=10, rate=6, level=-14, tilt=-3)),
-)
 # How far a log-likelihood (natural, per token) may be off: what rounding does in float32, and in half precision.
 TOLERANCE, HALF_TOLERANCE = 1e-3, 0.1
 # What another voice must change a log-likelihood by at least; rounding alone is below.
 LEAST_CHANGE = 1e-4
-LONG_SECONDS = 40.0
 
 # Of the labels: below this share of the probability, or of the answers, an emotion is hardly ever named.
 FEW_LABELS = 0.1, 0.5
@@ -75,81 +63,6 @@ class Outcome:
     status: Status
     sentence: str
     seconds: float
-
-
-class Subject:
-    """An engine, and synthetic voices to ask it about."""
-
-    def __init__(self, engine: Engine, folder: Path) -> None:
-        """Take an engine, and a folder for the voices."""
-        self.engine = engine
-        self.folder = folder
-
-    @property
-    def family(self) -> Any:
-        """The family of a model that runs in this process.
-
-        Raises:
-            AmbiError: If the model runs elsewhere.
-        """
-        family = getattr(self.engine, "family", None)
-        if family is None:
-            raise AmbiError("only a model that runs in this process shows that")
-        return family
-
-    def voice(self, seconds: float, *numbers: int) -> str:
-        """Return the path of a recording of so many seconds in which these voices (0, 1) share the time equally."""
-        path = self.folder / f"{seconds}_{'_'.join(map(str, numbers))}.wav"
-        if not path.exists():
-            share = round(seconds * SAMPLE_RATE / len(numbers))
-            soundfile.write(path, np.concatenate([_speech(number, share) for number in numbers]), SAMPLE_RATE)
-        return str(path)
-
-    def answers(
-        self, asked: Sequence[tuple[str, str]], settings: dict[str, Any], count: int = 1
-    ) -> list[list[Candidate]]:
-        """Return so many answers to every pair of prompt and audio file; all of them are asked together.
-
-        Raises:
-            AmbiError: If the engine cannot do it, or fails on some.
-        """
-        generation = GenerationSettings.from_kwargs(settings)
-        jobs = [
-            Job(prompt, (AudioSpan(path),), generation, numbers=range(count), task="doctor") for prompt, path in asked
-        ]
-        self.engine.check(jobs)
-        found: dict[Job, dict[int, Candidate]] = {job: {} for job in jobs}
-        for job, made in self.engine.generate(jobs):
-            found[job] |= made
-        if any(len(made) < count for made in found.values()):
-            raise AmbiError(f"{self.engine.name} failed on a request ({self.engine.last_failure})")
-        return [[found[job][number] for number in job.numbers] for job in jobs]
-
-    def likelihoods(self, path: str, ends: bool = True) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Return the log-likelihood of each label as the answer about a file, with the end of the turn or not.
-
-        Raises:
-            AmbiError: If the engine gives none, or fails.
-        """
-        job = Job(QUESTION, (AudioSpan(path),), continuations=[(label, ends) for label in LABELS], task="doctor")
-        for _, likelihoods in self.engine.loglikelihoods([job]):
-            return np.array([logprob for logprob, _ in likelihoods])
-        raise AmbiError(f"{self.engine.name} failed on a request ({self.engine.last_failure})")
-
-    @property
-    def runs_here(self) -> bool:
-        """Whether the model runs in this process, where nothing but us has a say in its answers."""
-        return hasattr(self.engine, "family")
-
-    @property
-    def exact(self) -> bool:
-        """Whether answers may not change at all: in half precision, rounding decides where two tokens are tied."""
-        return self.family.model.dtype == torch.float32
-
-    @property
-    def long_seconds(self) -> float:
-        """The length of a long clip that the model hears whole."""
-        return min(LONG_SECONDS, self.family.window_seconds or LONG_SECONDS)
 
 
 def hears(subject: Subject) -> str:
@@ -449,14 +362,6 @@ def verdict(outcomes: Sequence[Outcome]) -> str:
         failed = ", ".join(f"'{each.name}'" for each in by_status["failed"])
         return f"ill: {len(by_status['failed'])} checks failed ({failed}); {counts}{remarks}"
     return f"healthy: {counts}{remarks}"
-
-
-def _speech(number: int, samples: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Return so many samples of a voice that goes on talking."""
-    rng, spoken = np.random.default_rng(number), [np.zeros(0, np.float32)]
-    while sum(map(len, spoken)) < samples:
-        spoken.append(synthesize(*VOICES[number], rng))
-    return np.concatenate(spoken)[:samples]
 
 
 def _require(condition: bool, sentence: str) -> None:

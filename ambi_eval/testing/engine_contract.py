@@ -12,7 +12,8 @@ import pytest
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.audio import AudioSpan
 from ambi_eval.config.generation import GenerationSettings
-from ambi_eval.doctor.checks import CHECKS, LABELS, QUESTION, Subject
+from ambi_eval.doctor.checks import CHECKS
+from ambi_eval.doctor.subject import LABELS, QUESTION, Subject
 from ambi_eval.engines.base import Engine, Job
 from ambi_eval.errors import AmbiError
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from support import ROOT
 
+from ambi_eval.config.corpus_settings import CorpusSettings
 from ambi_eval.config.load import load_corpus
-from ambi_eval.config.task_settings import CorpusSettings
 from ambi_eval.corpora.manifest import Clip, Manifest, Rating
 from ambi_eval.corpora.selection import select
 from ambi_eval.errors import AmbiError

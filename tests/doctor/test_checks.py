@@ -16,7 +16,8 @@ import ambi_eval
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.cli import app
 from ambi_eval.doctor import checks as check
-from ambi_eval.doctor.checks import CHECKS, CheckError, Subject, examine, run_checks, verdict
+from ambi_eval.doctor.checks import CHECKS, CheckError, examine, run_checks, verdict
+from ambi_eval.doctor.subject import Subject
 from ambi_eval.engines.base import Capabilities, Engine
 from ambi_eval.engines.hf.decoding import Decoder
 from ambi_eval.errors import AmbiError

@@ -2,8 +2,8 @@
 
 from typing import get_args
 
+from ambi_eval.config.corpus_settings import CorpusSettings
 from ambi_eval.config.load import strategy_names
-from ambi_eval.config.task_settings import CorpusSettings
 from ambi_eval.web.glossary import CONTROLS, STRATEGIES, metrics
 
 

@@ -18,7 +18,7 @@ from ambi_eval.analysis.references.panels import Trials, certain, dealt, redrawn
 from ambi_eval.analysis.references.prosody import FEATURES, SAMPLE_RATE, prosody, ridge_on_log_shares
 from ambi_eval.analysis.significance import Comparison, compare
 from ambi_eval.audio import AudioSpan, load_ahead, load_audio
-from ambi_eval.config.task_settings import CorpusSettings
+from ambi_eval.config.corpus_settings import CorpusSettings
 from ambi_eval.corpora.manifest import Clip
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.metrics import METRICS
