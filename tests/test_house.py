@@ -12,7 +12,7 @@ from ambi_eval.config.task_settings import TaskSettings
 PACKAGE = ROOT / "ambi_eval"
 # A room imports only rooms that stand before it in this list.
 ORDER = [
-    *("errors", "paths", "votes", "audio", "config", "metrics", "corpora", "answers", "filters", "engines"),
+    *("errors", "paths", "votes", "audio", "config", "metrics", "corpora", "answers", "filters", "costs", "engines"),
     *("inference", "models", "analysis", "harness", "task", "demo", "doctor", "web", "report", "leaderboard"),
     *("sweep", "testing", "api", "cli", "__main__"),
 ]

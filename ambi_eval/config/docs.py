@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from ambi_eval.config.corpus_settings import CorpusSettings, Place
 from ambi_eval.config.generation import GenerationSettings
-from ambi_eval.config.model_arguments import HFAudioArguments, ModelArguments, OpenAIAudioArguments
+from ambi_eval.config.model_arguments import HFAudioArguments, ModelArguments, OpenAIAudioArguments, ServiceArguments
 from ambi_eval.config.settings import Settings
 from ambi_eval.config.task_settings import StopRuleSettings, TaskSettings, VerifierSettings, key_of
 
@@ -41,7 +41,8 @@ def tables() -> dict[str, str]:
         "overrides": _overrides(),
         "model_args": _keys(ModelArguments, ModelArguments.model_fields),
         "hf-audio": _own_keys(HFAudioArguments),
-        "openai-audio": _own_keys(OpenAIAudioArguments),
+        "service": _own_keys(ServiceArguments),
+        "openai-audio": _own_keys(OpenAIAudioArguments, ServiceArguments),
     }
 
 
@@ -62,9 +63,9 @@ def _keys(kind: type[Settings], names: Iterable[str]) -> str:
     return "\n".join(["| key | value | meaning | default |", "|---|---|---|---|", *rows, ""])
 
 
-def _own_keys(kind: type[ModelArguments]) -> str:
-    """Return the table of the arguments that one model takes beyond those of all models."""
-    return _keys(kind, [name for name in kind.model_fields if name not in ModelArguments.model_fields])
+def _own_keys(kind: type[ModelArguments], beyond: type[ModelArguments] = ModelArguments) -> str:
+    """Return the table of the arguments that a model takes beyond those of others."""
+    return _keys(kind, [name for name in kind.model_fields if name not in beyond.model_fields])
 
 
 def _overrides() -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 from pydantic.config import JsonDict
 
+from ambi_eval.config.prices import Price, read_prices
 from ambi_eval.config.settings import Settings
 
 # Arguments that go into a submission to the leaderboard: those that an answer depends on. Paths, devices, batch sizes
@@ -111,15 +112,12 @@ class HFAudioArguments(ModelArguments):
         return given
 
 
-class OpenAIAudioArguments(ModelArguments):
-    """What `openai-audio` takes."""
+class ServiceArguments(ModelArguments):
+    """What every model takes that is asked over a network, and may be paid by the token."""
 
     model: str = Field(description="The name under which the server knows the model.", json_schema_extra=PUBLISHED)
-    base_url: str | None = Field(
-        None, description="Where the server is, up to and with `/v1`; by default OPENAI_BASE_URL, else OpenAI's own."
-    )
     api_key_env: str | None = Field(
-        None, description="Environment variable that holds the key; by default OPENAI_API_KEY."
+        None, description="Environment variable that holds the key; by default the one that the service names."
     )
     num_concurrent: PositiveInt = Field(8, description="Requests at the same time.")
     samples_per_request: PositiveInt | None = Field(
@@ -132,12 +130,53 @@ class OpenAIAudioArguments(ModelArguments):
     requests_per_minute: float | None = Field(
         None, gt=0, description="The most requests that are sent in a minute; by default no limit."
     )
+    prices: str | None = Field(None, description="File of prices instead of the one that comes along.")
     input_price: float | None = Field(
-        None, gt=0, description="Price of a million prompt tokens, for the cost in the results."
+        None, gt=0, description="Price of a million prompt tokens, instead of the one in the file of prices."
     )
     output_price: float | None = Field(None, gt=0, description="Price of a million generated tokens.")
     audio_price: float | None = Field(
         None, gt=0, description="Price of a million audio tokens, where it is not `input_price`."
+    )
+    max_cost: float | None = Field(
+        None, gt=0, description="The run stops before it costs more than this; all answers are kept."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _needs_a_model(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if "api_key" in given:
+            raise ValueError("keys do not belong on the command line; name an environment variable with api_key_env=")
+        if not given.get("model"):
+            raise ValueError(f"it needs a model: --model_args model={cls._example()}, for example")
+        return given
+
+    @classmethod
+    def _example(cls) -> str:
+        return "gpt-audio-1.5"
+
+    @model_validator(mode="after")
+    def _keeps_what_is_paid_for(self) -> ServiceArguments:
+        if self.store == "none" and self.max_cost is not None:
+            raise ValueError("max_cost= stops in the middle, where only the store keeps answers; leave out store=none")
+        return self
+
+    def price(self, address: str) -> Price | None:
+        """Return the price of the model at the service with this address; None if it is not known.
+
+        Raises:
+            AmbiError: If there is a mistake in the file of prices.
+        """
+        if any((self.input_price, self.output_price, self.audio_price)):
+            return Price(input=self.input_price or 0.0, output=self.output_price or 0.0, audio=self.audio_price)
+        return read_prices(self.prices).find(self.model, address)
+
+
+class OpenAIAudioArguments(ServiceArguments):
+    """What `openai-audio` takes."""
+
+    base_url: str | None = Field(
+        None, description="Where the server is, up to and with `/v1`; by default OPENAI_BASE_URL, else OpenAI's own."
     )
     extra_body: dict[str, Any] = Field(
         {}, description="Further fields of each request, as JSON; null takes a field out."
@@ -152,12 +191,3 @@ class OpenAIAudioArguments(ModelArguments):
             return json.loads(value)
         except ValueError as error:
             raise ValueError(f"JSON ({error}); give all of --model_args as one JSON object") from error
-
-    @model_validator(mode="before")
-    @classmethod
-    def _needs_a_model(cls, given: dict[str, Any]) -> dict[str, Any]:
-        if "api_key" in given:
-            raise ValueError("keys do not belong on the command line; name an environment variable with api_key_env=")
-        if not given.get("model"):
-            raise ValueError("it needs a model: --model_args model=gpt-audio, for example")
-        return given

@@ -36,9 +36,27 @@ def readable(make_table: Callable[..., str]) -> Callable[..., str]:
     """Return the harness's own `make_table` for results of which our tasks show what a person reads."""
 
     def made(results: Results, column: str = "results", sort_results: bool = False) -> str:
-        return make_table(_shown(results, column), column, sort_results)
+        table = make_table(_shown(results, column), column, sort_results)
+        info = results.get("config", {}).get("ambi", {})
+        return f"{table}\n{cost_line(info)}\n" if column == "results" and "audio_seconds" in info else table
 
     return made
+
+
+def cost_line(info: Results) -> str:
+    """Return in one line what a run of a model behind a service took: tokens, seconds of audio and money."""
+    thought = f" ({info['thinking_tokens']:,} of them thinking)" if info.get("thinking_tokens") else ""
+    line = (
+        f"{info['model']}: {info['prompt_tokens']:,} prompt tokens ({info['audio_tokens']:,} of audio), "
+        f"{info['generated_tokens']:,} generated{thought}, {info['audio_seconds']:,.1f} s of audio, "
+    )
+    if "cost" not in info:
+        return f"{line}no price known"
+    prices = info["prices"]
+    dated = f" of {prices['date']}" if "date" in prices else ""
+    unanswered = info.get("cost_unanswered_at_most")
+    more = f", and at most {unanswered:.4f} for requests without a reply" if unanswered else ""
+    return f"{line}cost {info['cost']:.4f}{more} (prices{dated}: {prices['source']})"
 
 
 def _shown(results: Results, column: str) -> Results:

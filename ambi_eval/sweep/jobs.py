@@ -25,6 +25,8 @@ from ambi_eval.sweep.grid import Cell, model_class, our_arguments
 HEARTBEAT_SECONDS = 1.0
 # Written last into the folder of a cell: where it stands, the results are whole.
 DONE = "cell.json"
+# What a model behind a service counts besides its `totals`, on from cell to cell.
+SPENT = ("cost", "audio_seconds", "cost_unanswered_at_most")
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +181,7 @@ class _Worker:
 
     def _counts(self) -> dict[str, float]:
         """Return what the model has counted up to now: tokens, encodes, money."""
-        names = {*getattr(self.lm, "totals", ()), "cost"}
+        names = {*getattr(self.lm, "totals", ()), *SPENT}
         return {name: count for name, count in self._info().items() if name in names}
 
     def _info(self) -> dict[str, Any]:

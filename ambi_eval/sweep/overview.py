@@ -12,7 +12,7 @@ from rich.table import Table
 
 from ambi_eval.harness.results import Run, read_runs
 from ambi_eval.sweep.grid import Cell
-from ambi_eval.sweep.jobs import is_done, results_file
+from ambi_eval.sweep.jobs import SPENT, is_done, results_file
 
 
 def probed_tokens(cells: Sequence[Cell], folder: Path) -> dict[str, float]:
@@ -67,8 +67,8 @@ def _joined(runs: Sequence[Run], name: str) -> Run:
     configs = {task: config for run in runs for task, config in run.results["configs"].items()}
     seconds = sum(float(run.results["total_evaluation_time_seconds"]) for run in runs)
     infos: list[dict[str, Any]] = [run.results["config"].get("ambi", {}) for run in runs]
-    counts = {key for key, value in infos[0].items() if type(value) is int or key == "cost"} - {"seed"}
-    info = {**infos[0], **{key: sum(each[key] for each in infos) for key in counts}}
+    counts = {key for key, value in infos[0].items() if type(value) is int or key in SPENT} - {"seed"}
+    info = {**infos[0], **{key: sum(each.get(key, 0) for each in infos) for key in counts}}
     results = {
         **first,
         "model_name": name,

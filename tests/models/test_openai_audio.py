@@ -13,6 +13,7 @@ import pytest
 import ambi_eval
 from ambi_eval.demo.corpus import prepare
 from ambi_eval.errors import AmbiError
+from ambi_eval.harness.table import cost_line
 from ambi_eval.models.hf_audio import HFAudio
 from ambi_eval.models.openai_audio import OpenAIAudio
 from ambi_eval.models.requests import asked_questions
@@ -405,8 +406,34 @@ def test_what_was_asked_and_what_it_cost_stands_with_the_results(load, asked):
     assert info["system_fingerprints"] == {"fp_1": 2}
 
 
-def test_without_prices_there_is_no_cost(load):
-    assert "cost" not in load().get_model_info()["ambi"]
+def test_without_prices_there_is_no_cost(load, asked):
+    lm = load()
+    lm.generate_until(asked())
+    info = lm.get_model_info()["ambi"]
+    assert "cost" not in info
+    assert info["audio_seconds"] == pytest.approx(0.6)
+    assert cost_line(info) == (
+        "listener: 200 prompt tokens (160 of audio), 80 generated, 0.6 s of audio, no price known"
+    )
+
+
+def test_a_run_stops_before_max_cost_and_goes_on_with_a_larger_one(load, asked, chat_server):
+    prices = {"input_price": 1000.0, "output_price": 1000.0, "num_concurrent": 1}
+    requests = asked(clips=3, repeats=2)  # each at most 256 + 13 + 15 + 32 tokens, and in the end 104
+    with pytest.raises(AmbiError, match=r"listener: stopped before max_cost=0.4: 0.104 are spent.*answers are kept"):
+        load(max_cost=0.4, **prices).generate_until(requests)
+    assert len(chat_server.bodies) == 1
+    lm = load(max_cost=0.5, **prices)
+    assert len(lm.generate_until(requests)) == 6
+    assert len(chat_server.bodies) == 3
+    assert lm.get_model_info()["ambi"]["cost"] == pytest.approx(0.208)
+
+
+def test_a_limit_without_a_price_is_refused_before_anything_is_asked(load, chat_server):
+    with pytest.raises(AmbiError, match="max_cost=1: no price of listener is known"):
+        load(max_cost=1)
+    with pytest.raises(AmbiError, match="leave out store=none"):
+        load(max_cost=1, input_price=1, store="none")
 
 
 @pytest.mark.parametrize(

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import logging
 import os
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from threading import Lock
 from typing import Any
 
-import soundfile
-
-from ambi_eval.audio import AudioSpan, load_audio
+from ambi_eval.audio import load_audio
+from ambi_eval.config.prices import Price
+from ambi_eval.costs.budget import Budget
 from ambi_eval.engines.base import Job
 from ambi_eval.engines.openai.address import key_of, masked, server_address, without_key
 from ambi_eval.engines.openai.known_servers import known, note
-from ambi_eval.engines.openai.replies import Choice, Message, Reply, read_models, read_reply, why_unreadable
+from ambi_eval.engines.openai.questions import AUDIO_SECONDS, SAMPLE_RATE, audio_part, most_tokens, text_of
+from ambi_eval.engines.openai.replies import Choice, Message, Reply, Usage, read_models, read_reply, why_unreadable
 from ambi_eval.engines.openai.transport import body_of, pause_after, transport_errors, within
 from ambi_eval.engines.prompt import as_messages
 from ambi_eval.errors import AmbiError, did_you_mean
@@ -30,7 +29,6 @@ logger = logging.getLogger(__name__)
 OPENAI = "https://api.openai.com/v1"
 # Who owns the models, in a server's list of them -> what the server is.
 KINDS = {"ambi-eval-bridge": "bridge", "vllm": "vllm"}
-SAMPLE_RATE = 16_000  # what audio encoders of language models hear
 # A server that refuses one of these fields by name is asked without it, and what that means is said once.
 OPTIONAL = {
     "logprobs": "answers come without log-probabilities",
@@ -67,6 +65,7 @@ class ChatServer:
         counts: `requests` (HTTP requests for answers, repeated ones included), `retries`, `failed` (requests given up),
             `prompt_tokens`, `generated_tokens`, `audio_tokens` (those of the prompt tokens that were audio, where the
             server says).
+        budget: What the replies cost.
         fingerprints: How many replies came from each system fingerprint.
         refused: Optional fields that the server refuses.
     """
@@ -82,6 +81,8 @@ class ChatServer:
         max_retries: int = 5,
         requests_per_minute: float | None = None,
         extra_body: Mapping[str, Any] | None = None,
+        price: Callable[[str], Price | None] = lambda address: None,
+        max_cost: float | None = None,
     ) -> None:
         """Set up; the server is not asked before the first question.
 
@@ -95,6 +96,8 @@ class ChatServer:
             max_retries: How often a request is repeated.
             requests_per_minute: The most requests that are sent in a minute, evenly spaced; None is no limit.
             extra_body: Further fields of each request; None as a value takes a field out.
+            price: Gives the price of the model's tokens at an address, None if it is not known.
+            max_cost: The most that all requests may cost together; None is any amount.
 
         Raises:
             AmbiError: If the SDK is not installed, the key is missing or unusable, or the address is none.
@@ -115,6 +118,7 @@ class ChatServer:
         self.max_retries = max_retries
         self.extra_body = dict(extra_body or {})
         self.counts = dict.fromkeys(COUNTERS, 0)
+        self.budget = Budget(model, price(self.base_url), self.counts, max_cost=max_cost)
         self.fingerprints: Counter[str] = Counter()
         self.refused: set[str] = set()
         self._failed_in_a_row = 0
@@ -209,14 +213,16 @@ class ChatServer:
         bridge is also told which audio they are, so that it can give the very same answers.
         """
         exact = self.is_bridge or self.is_vllm
-        parts = [_audio_part(span, "FLOAT" if exact else "PCM_16") for span in job.spans]
+        heard = [load_audio(span, SAMPLE_RATE) for span in job.spans]
+        parts = [audio_part(samples, "FLOAT" if exact else "PCM_16") for samples in heard]
         messages = [
             # Plain text as a string is what every server takes; only audio needs a list of parts.
             {**message, "content": content[0]["text"]} if len(content) == 1 and "text" in content[0] else message
             for message in as_messages(job.prompt, parts)
             for content in [message["content"]]
         ]
-        return {"messages": messages, **({"ambi_audio_digests": job.heard} if self.is_bridge else {})}
+        seconds = {AUDIO_SECONDS: sum(map(len, heard)) / SAMPLE_RATE} if heard else {}
+        return {"messages": messages, **seconds, **({"ambi_audio_digests": job.heard} if self.is_bridge else {})}
 
     def ask(self, body: Mapping[str, Any]) -> Reply:
         """Return the server's reply to one request.
@@ -226,25 +232,37 @@ class ChatServer:
 
         Raises:
             RequestFailedError: If this request failed, with all retries; the next one may do better.
-            AmbiError: If no request can succeed: wrong key, no such model, no money left, no server.
+            AmbiError: If no request can succeed: wrong key, no such model, no money left, no server, `max_cost` near.
         """
-        try:
-            reply = self._send({"model": self.model, **body, **self.extra_body})
-        except Exception as error:
-            if isinstance(error, AmbiError) or not self._is_failure(error):
-                raise
-            raise self._failure(error) from error
-        usage = reply.usage
+        seconds = body.get(AUDIO_SECONDS, 0.0)
+        whole = {"model": self.model, **body, **self.extra_body}
+        sent = {name: value for name, value in whole.items() if name != AUDIO_SECONDS}
+        with self.budget.spending(text_of(sent["messages"]), seconds, most_tokens(sent)) as request:
+            try:
+                reply = self._send(sent)
+            except Exception as error:
+                if isinstance(error, AmbiError) or not self._is_failure(error):
+                    raise
+                raise self._failure(error) from error
+            request.cost = self.count(reply)
+        return reply
+
+    def count(self, reply: Reply) -> float:
+        """Count what a reply says that it took, and return what that costs."""
+        usage = reply.usage or Usage()
+        details = usage.prompt_tokens_details
+        used = {
+            "prompt_tokens": usage.prompt_tokens or 0,
+            "audio_tokens": (details and details.audio_tokens) or 0,
+            "generated_tokens": usage.completion_tokens or 0,
+        }
         with self._lock:
             self._failed_in_a_row = 0
-            if usage is not None:
-                self.counts["prompt_tokens"] += usage.prompt_tokens or 0
-                self.counts["generated_tokens"] += usage.completion_tokens or 0
-                details = usage.prompt_tokens_details
-                self.counts["audio_tokens"] += (details and details.audio_tokens) or 0
+            for name, tokens in used.items():
+                self.counts[name] += tokens
             if reply.system_fingerprint:
                 self.fingerprints[reply.system_fingerprint] += 1
-        return reply
+        return self.budget.cost(**used)
 
     def _send(self, body: Mapping[str, Any]) -> Reply:
         """Send a request, without the fields that the server refuses."""
@@ -355,13 +373,6 @@ class ChatServer:
                 told += f" - {error.body}"  # not in the form that the SDK knows
             told += f" {error.__cause__}" if error.__cause__ else ""
         return re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", masked(told, self._key))[:300]
-
-
-def _audio_part(span: AudioSpan, subtype: str) -> dict[str, Any]:
-    """Return an audio as a part of a message: a wav file in base64."""
-    file = io.BytesIO()
-    soundfile.write(file, load_audio(span, SAMPLE_RATE), SAMPLE_RATE, format="WAV", subtype=subtype)
-    return {"type": "input_audio", "input_audio": {"data": base64.b64encode(file.getvalue()).decode(), "format": "wav"}}
 
 
 def _is_about(error: Any, field: str) -> bool:

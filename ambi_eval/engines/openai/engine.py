@@ -84,6 +84,8 @@ class OpenAIEngine(Engine):
             max_retries=arguments.max_retries,
             requests_per_minute=arguments.requests_per_minute,
             extra_body=arguments.extra_body,
+            price=arguments.price,
+            max_cost=arguments.max_cost,
         )
         self.vllm = VLLM(self.server)
         self.jobs_at_once = arguments.num_concurrent
@@ -350,24 +352,6 @@ class OpenAIEngine(Engine):
             "model": self.name,
             "base_url": self.server.base_url,
             "system_fingerprints": dict(self.server.fingerprints),
-            **self._cost(),
+            **self.server.budget.info(),
             **self.provenance,
         }
-
-    def _cost(self) -> dict[str, float]:
-        """Return what the tokens of this run cost, in the currency of the prices; nothing where there are none."""
-        prices = {
-            name: price
-            for name in ("input_price", "output_price", "audio_price")
-            if (price := getattr(self.arguments, name)) is not None
-        }
-        if not prices:
-            return {}
-        counts = self.server.counts
-        audio = counts["audio_tokens"] if "audio_price" in prices else 0
-        million = (
-            (counts["prompt_tokens"] - audio) * prices.get("input_price", 0)
-            + audio * prices.get("audio_price", 0)
-            + counts["generated_tokens"] * prices.get("output_price", 0)
-        )
-        return {"cost": round(million / 1e6, 6), **prices}

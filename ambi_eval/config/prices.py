@@ -1,0 +1,102 @@
+"""What the tokens of a model behind a paid service cost: a dated file that a user can replace by another one."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from ambi_eval.config.settings import Settings
+from ambi_eval.config.yaml_reader import parse_yaml
+from ambi_eval.errors import AmbiError
+
+OURS = Path(__file__).with_name("prices.yaml")
+MILLION = 1_000_000
+# The most tokens that a second of audio becomes where nobody says it: audio encoders give at most 50 frames a second.
+MOST_AUDIO_TOKENS_PER_SECOND = 50.0
+# What a service may put around a prompt: the marks of its chat template, a system message of its own.
+TEMPLATE_TOKENS = 256
+
+
+class Price(Settings):
+    """The price of a million tokens of one model."""
+
+    host: Annotated[str | None, Field(description="The host that asks this price; none for any.")] = None
+    input: Annotated[float, Field(ge=0, description="Of a million prompt tokens.")] = 0.0
+    audio: Annotated[float | None, Field(ge=0, description="Of a million audio tokens; none: as `input`.")] = None
+    output: Annotated[float, Field(ge=0, description="Of a million generated tokens, thinking included.")] = 0.0
+    batch: Annotated[
+        float | None, Field(gt=0, le=1, description="What batch mode multiplies a price by; none: unknown.")
+    ] = None
+    audio_tokens_per_second: Annotated[
+        float | None, Field(gt=0, description="Tokens that a second of audio becomes; none: unknown.")
+    ] = None
+    source: Annotated[str, Field(description="Where the price was read.")] = "given by the user"
+    date: Annotated[str | None, Field(pattern=r"^\d{4}-\d{2}-\d{2}$", description="The day on which it was true.")] = (
+        None
+    )
+
+    def of(self, prompt_tokens: float, audio_tokens: float, generated_tokens: float, *, batch: bool = False) -> float:
+        """Return what tokens cost.
+
+        Args:
+            prompt_tokens: Tokens of prompts, those of audio included.
+            audio_tokens: Those of them that were audio.
+            generated_tokens: Tokens of answers, thinking included.
+            batch: Whether batch mode was used. Without a known discount it costs as much as any other request.
+        """
+        audio = self.input if self.audio is None else self.audio
+        tokens = (prompt_tokens - audio_tokens) * self.input + audio_tokens * audio + generated_tokens * self.output
+        return tokens / MILLION * (self.batch if batch and self.batch is not None else 1.0)
+
+    def most(self, text: str, audio_seconds: float, generated_tokens: int, *, batch: bool = False) -> float:
+        """Return the most that a request can cost: each byte of its text is a token, and no answer ends early.
+
+        A service may put up to 256 tokens of its own around the prompt.
+        """
+        rate = self.audio_tokens_per_second or MOST_AUDIO_TOKENS_PER_SECOND
+        audio_tokens = audio_seconds * rate
+        return self.of(TEMPLATE_TOKENS + len(text.encode()) + audio_tokens, audio_tokens, generated_tokens, batch=batch)
+
+
+class PriceList(Settings):
+    """The prices of models, by their names for their service."""
+
+    currency: Annotated[str, Field(description="Of all prices.")] = "USD"
+    models: Annotated[dict[str, Price], Field(description="The price of each model.")]
+
+    def find(self, model: str, address: str) -> Price | None:
+        """Return the price of a model at the service with this address; None if it is not known.
+
+        `gpt-audio-2025-08-28` and `models/gpt-audio` cost what `gpt-audio` costs: a dated version has the price of its
+        model, unless it is listed itself.
+        """
+        host = urlsplit(address).hostname
+        name = model.rpartition("/")[2]
+        names = sorted((each for each in self.models if _is_version(name, each)), key=len, reverse=True)
+        prices = [self.models[model]] if model in self.models else [self.models[each] for each in names]
+        return next((price for price in prices if price.host in (None, host)), None)
+
+
+def _is_version(name: str, model: str) -> bool:
+    """Return whether a name is a model's, or that of its version of some day (`-2025-08-28`, `-001`)."""
+    rest = name.removeprefix(model)
+    return name.startswith(model) and (not rest or (rest[0] == "-" and rest[1:].replace("-", "").isdigit()))
+
+
+@lru_cache
+def read_prices(path: str | None = None) -> PriceList:
+    """Return the prices of a file; without a path, those that come along.
+
+    Raises:
+        AmbiError: If the file cannot be read, or for the first mistake in it.
+    """
+    file = OURS if path is None else Path(path).expanduser()
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise AmbiError(f"prices={file} cannot be read ({error}); give a file such as {OURS}") from error
+    return PriceList.read(parse_yaml(text, str(file), trusted=True), str(file))

@@ -1,0 +1,139 @@
+"""What the requests of a run have cost, and a budget that stops them before it is passed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any
+
+from ambi_eval.config.prices import Price
+from ambi_eval.errors import AmbiError
+
+
+class Request:
+    """A request that is under way; `cost` is set to what its reply took."""
+
+    cost = 0.0
+
+
+class Budget:
+    """Counts the money of a run, from the tokens that replies say they took.
+
+    Any number of threads may spend at once. A request is admitted if the money that is spent, the most that the
+    requests under way can cost, and the most that it can cost itself stay within `max_cost` together. A request that
+    brought no reply may be paid all the same, so the most that it can cost counts as spent.
+
+    Attributes:
+        price: The price of the model's tokens; None if it is not known.
+        audio_seconds: Length of the audio of all requests that brought a reply.
+        unanswered: The most that requests without a reply can have cost.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        price: Price | None,
+        tokens: Mapping[str, int],
+        *,
+        max_cost: float | None = None,
+        batch: bool = False,
+    ) -> None:
+        """Set up.
+
+        Args:
+            name: What messages call the model.
+            price: The price of its tokens; None if it is not known.
+            tokens: What has been used so far, brought up to date with each reply: `prompt_tokens`, `audio_tokens` (some
+                of these) and `generated_tokens`.
+            max_cost: The most that the run may cost; None is any amount.
+            batch: Whether requests are made in batch mode, which may cost less.
+
+        Raises:
+            AmbiError: If there is a limit and no price.
+        """
+        if max_cost is not None and price is None:
+            raise AmbiError(
+                f"max_cost={max_cost:g}: no price of {name} is known; give input_price= and output_price= (and "
+                f"audio_price=), or a file with prices="
+            )
+        self.name = name
+        self.price = price
+        self.audio_seconds = 0.0
+        self.unanswered = 0.0
+        self._tokens = tokens
+        self._max_cost = max_cost
+        self._batch = batch
+        self._under_way = 0.0
+        self._excess = 1.0  # the largest cost of a reply, as a multiple of what was expected at most
+        self._lock = Lock()
+
+    @property
+    def spent(self) -> float:
+        """What the replies so far have cost; 0 if there is no price."""
+        return self.cost(*(self._tokens[name] for name in ("prompt_tokens", "audio_tokens", "generated_tokens")))
+
+    @contextmanager
+    def spending(self, text: str, audio_seconds: float, generated_tokens: int) -> Iterator[Request]:
+        """Admit a request for as long as it is under way; its `cost` is to be set when its reply is there.
+
+        Args:
+            text: All text of the request.
+            audio_seconds: Length of its audio.
+            generated_tokens: The most tokens that all of its answers can have together.
+
+        Raises:
+            AmbiError: If it could take the run past `max_cost`.
+        """
+        most = self.most(text, audio_seconds, generated_tokens)
+        self.reserve(most)
+        request = Request()
+        try:
+            yield request
+            with self._lock:
+                self.audio_seconds += audio_seconds
+                self._excess = max(self._excess, self._excess * request.cost / most if most else 1.0)
+        except BaseException:
+            with self._lock:
+                self.unanswered += most
+            raise
+        finally:
+            with self._lock:
+                self._under_way -= most
+
+    def most(self, text: str, audio_seconds: float, generated_tokens: int) -> float:
+        """Return the most that such a request can cost."""
+        if self.price is None:
+            return 0.0
+        return self._excess * self.price.most(text, audio_seconds, generated_tokens, batch=self._batch)
+
+    def cost(self, prompt_tokens: int, audio_tokens: int, generated_tokens: int) -> float:
+        """Return what so many tokens cost; 0 if there is no price."""
+        if self.price is None:
+            return 0.0
+        return self.price.of(prompt_tokens, audio_tokens, generated_tokens, batch=self._batch)
+
+    def reserve(self, most: float) -> None:
+        """Admit requests that cost no more than this together.
+
+        Raises:
+            AmbiError: If they could take the run past `max_cost`.
+        """
+        with self._lock:
+            taken = self.spent + self.unanswered + self._under_way
+            if self._max_cost is not None and taken + most > self._max_cost:
+                raise AmbiError(
+                    f"{self.name}: stopped before max_cost={self._max_cost:g}: {self.spent:.4g} are spent, "
+                    f"{taken - self.spent:.4g} may be under way and the next request may cost {most:.4g}; all answers "
+                    f"are kept: run the same command with a larger max_cost to go on"
+                )
+            self._under_way += most
+
+    def info(self) -> dict[str, Any]:
+        """Return the length of the audio, what it all cost and after which prices, for the results; plain JSON."""
+        heard = {"audio_seconds": round(self.audio_seconds, 3)}
+        if self.price is None:
+            return heard
+        unanswered = {"cost_unanswered_at_most": round(self.unanswered, 6)} if self.unanswered else {}
+        prices = self.price.model_dump(exclude={"host", "audio_tokens_per_second"}, exclude_none=True)
+        return {**heard, "cost": round(self.spent, 6), **unanswered, "prices": prices}

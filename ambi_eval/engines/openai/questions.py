@@ -1,0 +1,47 @@
+"""What is asked: the audio of a question, its text, and how long an answer may be."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import soundfile
+
+from ambi_eval.audio import Samples
+
+SAMPLE_RATE = 16_000  # what audio encoders of language models hear
+# Length of the audio in the body of a request; the server never sees it.
+AUDIO_SECONDS = "ambi_audio_seconds"
+
+
+def text_of(messages: Sequence[Mapping[str, Any]]) -> str:
+    """Return all text of a conversation."""
+    parts = [part for message in messages for part in _parts(message["content"])]
+    return "".join(part["text"] for part in parts if "text" in part)
+
+
+def _parts(content: Any) -> list[dict[str, Any]]:
+    return [{"text": content}] if isinstance(content, str) else list(content)
+
+
+def most_tokens(body: Mapping[str, Any]) -> int:
+    """Return the most tokens that all answers to a request can have together."""
+    limits = [body.get(name) or 0 for name in ("max_tokens", "max_completion_tokens")]
+    return int(max(limits)) * int(body.get("n") or 1)
+
+
+def wav_file(samples: Samples, subtype: str) -> bytes:
+    """Return samples as a wav file."""
+    file = io.BytesIO()
+    soundfile.write(file, samples, SAMPLE_RATE, format="WAV", subtype=subtype)
+    return file.getvalue()
+
+
+def audio_part(samples: Samples, subtype: str) -> dict[str, Any]:
+    """Return an audio as a part of a message: a wav file in base64."""
+    return {
+        "type": "input_audio",
+        "input_audio": {"data": base64.b64encode(wav_file(samples, subtype)).decode(), "format": "wav"},
+    }
