@@ -8,12 +8,19 @@ PIP := $(BIN)/pip install --disable-pip-version-check --no-compile -c constraint
 AMBI_TEST_DATA ?= $(abspath $(wildcard ../shared/data))
 export AMBI_TEST_DATA
 
-.PHONY: demo test test-quick lint clean
+.PHONY: demo docs test test-quick lint clean
 
 demo: .venv/package
 	$(BIN)/lm_eval --model hf-audio --model_args pretrained=ambi-tiny --tasks ambi_demo --log_samples --output_path runs/demo
 	$(BIN)/ambi-eval report runs/demo -o runs/demo/report.html
 	@echo "Results: $(CURDIR)/runs/demo  Report: $(CURDIR)/runs/demo/report.html"
+
+# The site of docs/, in site/; a broken link or a page that the navigation forgets is an error. Search needs a server:
+# python -m http.server -d site
+docs: .venv/package
+	$(PIP) -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+	@echo "The site: $(CURDIR)/site/index.html"
 
 # Models as small as those of the tests are slower on several threads than on one. Each worker takes whole files, those
 # with slow tests first.
@@ -33,7 +40,7 @@ lint: .venv/develop
 	$(BIN)/mypy
 
 clean:
-	rm -rf .venv runs dist
+	rm -rf .venv runs dist site
 
 .venv/torch: constraints.txt
 	$(PYTHON) -m venv .venv

@@ -84,6 +84,7 @@ def evaluate(
     model_args: str | Mapping[str, Any] | None = None,
     *,
     metadata: Mapping[str, Any] | None = None,
+    output_path: str | Path | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Evaluate a model and return the harness's results: `lm_eval.simple_evaluate` with our tasks in it.
@@ -93,6 +94,7 @@ def evaluate(
         tasks: One or several tasks, groups or tags, such as `ambi_demo_sc`.
         model_args: As `--model_args`.
         metadata: As `--metadata`: `{"control": "silence"}`, for example.
+        output_path: The folder to write results and samples to, for `load`; None writes nothing.
         options: Further arguments of `lm_eval.simple_evaluate`: `limit`, `batch_size`, `gen_kwargs` ...
 
     Returns:
@@ -102,7 +104,7 @@ def evaluate(
         AmbiError: For a mistake in what is asked for, before the model is loaded.
     """
     names = [tasks] if isinstance(tasks, str) else list(tasks)
-    return evaluate_tasks(model, names, model_args or "", metadata or {}, options)
+    return evaluate_tasks(model, names, model_args or "", metadata or {}, output_path, options)
 
 
 def score(

@@ -3,35 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lm_eval import simple_evaluate
+from lm_eval.loggers import EvaluationTracker
 from lm_eval.tasks import TaskManager
 
 
 def evaluate_tasks(
-    model: str, tasks: Sequence[str], model_args: str | Mapping[str, Any], metadata: Mapping[str, Any], options: Any
+    model: str,
+    tasks: Sequence[str],
+    model_args: str | Mapping[str, Any],
+    metadata: Mapping[str, Any],
+    output_path: str | Path | None,
+    options: Any,
 ) -> dict[str, Any]:
-    """Return the harness's results of these tasks.
+    """Return the harness's results of these tasks, and write them as `lm_eval --log_samples --output_path` does.
 
     Args:
         model: As `--model`.
         tasks: As `--tasks`.
         model_args: As `--model_args`.
         metadata: As `--metadata`.
+        output_path: As `--output_path`; None writes nothing.
         options: Further arguments of `simple_evaluate`.
 
     Raises:
         AmbiError: For a mistake in what is asked for.
     """
     arguments = model_args if isinstance(model_args, str) else dict(model_args)
+    tracker = EvaluationTracker(output_path=None if output_path is None else str(output_path))
     results = simple_evaluate(
         model=model,
         model_args=arguments,
         tasks=list(tasks),
         task_manager=TaskManager(metadata=dict(metadata)),
         metadata=dict(metadata),
+        evaluation_tracker=tracker,
         # Our tasks bring error bars of their own, clustered by speaker.
         **{"bootstrap_iters": 0, **options},
     )
-    return results or {}  # nothing but in the first of several processes
+    if results is None:  # this is not the first of several processes
+        return {}
+    if output_path is not None:
+        samples = results["samples"]
+        tracker.save_results_aggregated({k: v for k, v in results.items() if k != "samples"}, samples)
+        for task in results["configs"]:
+            tracker.save_results_samples(task, samples[task])
+    return results

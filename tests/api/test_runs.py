@@ -59,10 +59,10 @@ def test_a_folder_without_a_run_is_one_sentence(tmp_path):
         ambi_eval.load(tmp_path)
 
 
-def test_evaluate_gives_what_the_command_gives(folder):
-    found = ambi_eval.evaluate(
-        "hf-audio", TASKS, {"pretrained": "ambi-tiny", "store": "none", "seed": 0}, limit=6, random_seed=0
-    )
+def test_evaluate_gives_and_writes_what_the_command_does(folder, tmp_path):
+    arguments = {"pretrained": "ambi-tiny", "store": "none", "seed": 0}
+    found = ambi_eval.evaluate("hf-audio", TASKS, arguments, output_path=tmp_path, limit=6, random_seed=0)
+    pd.testing.assert_frame_equal(ambi_eval.load(tmp_path).to_pandas(), ambi_eval.load(folder).to_pandas())
     results = json.loads(next(folder.rglob("results_*.json")).read_text())["results"]
     for task, key in (("ambi_demo_sc", "jsd_bits,dist"), ("ambi_demo_exact", "jsd_bits,likelihood")):
         assert found["results"][task][key] == results[task][key]
