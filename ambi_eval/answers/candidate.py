@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 Finish = Literal["stop", "length", "content_filter", "not_drawn"]
@@ -67,3 +70,15 @@ class Candidate(str):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle with the attributes, as the harness does between processes and in its caches."""
         return Candidate, (str(self), self.logprob, self.n_tokens, self.finish, self.number, self.rating)
+
+
+def answers_digest(answers: Sequence[Any], candidates: Mapping[str, Sequence[Any]] | None = None) -> str:
+    """Return a digest of a clip's answers, the same from a run and from its log, where numbers are texts.
+
+    Args:
+        answers: The texts, or pairs of a log-likelihood and whether the label is the greedy answer.
+        candidates: What is logged of each answer beside its text, by name.
+    """
+    said = [str(each) if isinstance(each, str) else [str(part) for part in each] for each in answers]
+    text = json.dumps([said, candidates or {}], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

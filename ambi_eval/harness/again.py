@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from lm_eval import simple_evaluate
+from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
@@ -13,6 +14,13 @@ from ambi_eval.answers.candidate import Candidate
 from ambi_eval.config.task_settings import TaskSettings
 from ambi_eval.harness.task import AmbiguousEmotionTask
 from ambi_eval.paths import tasks_dir
+
+
+class Again(NamedTuple):
+    """An answer that a model gave again, and the arguments of the request that it answers."""
+
+    answer: Candidate
+    arguments: tuple[Any, ...]
 
 
 def load_task(name: str, overrides: Mapping[str, Any]) -> AmbiguousEmotionTask:
@@ -28,7 +36,7 @@ def answers_again(
     clips: Sequence[str],
     generation: Mapping[str, Any] | None,
     system_instruction: str | None,
-) -> dict[str, list[Candidate]]:
+) -> dict[str, list[Again]]:
     """Return the answers of a model to some clips of a task, by the clip's id.
 
     Args:
@@ -51,11 +59,36 @@ def answers_again(
     )
     assert results is not None, "there is one process"
     samples = results["samples"][task.config.task]
-    return {sample["doc"]["id"]: _answers(sample["resps"], task.settings) for sample in samples}
+    return {sample["doc"]["id"]: _answers(sample, task.settings) for sample in samples}
 
 
-def _answers(resps: Sequence[Sequence[Any]], settings: TaskSettings) -> list[Candidate]:
+def likelihoods_again(model: LM, asked: Sequence[tuple[tuple[Any, ...], Candidate]]) -> list[float]:
+    """Return the natural log-likelihoods of some texts as answers to requests, whoever gave them.
+
+    The end of the turn counts where the model ended its turn.
+
+    Args:
+        model: The harness model.
+        asked: The arguments of each request, and the answer.
+    """
+    instances = [
+        Instance(
+            request_type="loglikelihood",
+            doc={},
+            arguments=(context, str(answer), {**more, "end_of_turn": answer.finish == "stop"}),
+            idx=number,
+        )
+        for number, ((context, _, more), answer) in enumerate(asked)
+    ]
+    return [likelihood for likelihood, _ in model.loglikelihood(instances, disable_tqdm=True)]
+
+
+def _answers(sample: Mapping[str, Any], settings: TaskSettings) -> list[Again]:
+    requests = list(zip(sample["resps"], sample["arguments"], strict=True))
     if settings.pool != "labels":
-        return [answer for request in resps for answer in request]
+        return [Again(answer, arguments) for answers, arguments in requests for answer in answers]
     labels = settings.labels
-    return [Candidate(labels[k % len(labels)], logprob=score[0]) for k, (score,) in enumerate(resps)]
+    return [
+        Again(Candidate(labels[k % len(labels)], logprob=likelihood[0]), arguments)
+        for k, ((likelihood,), arguments) in enumerate(requests)
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -59,12 +59,13 @@ class ScoredClip:
     Attributes:
         prediction: What one pipeline predicts for the clip.
         scores: Every metric; under `<metric>_stderr` the same score again, for the error bar.
-        candidates: What to log of the clip's answers beside their texts; None on all pipelines but the first.
+        logged: What the log of the clip holds beside its id and its audio: the digest of the answers, and what they
+            carry beside their texts (`candidates`); empty on all pipelines but the first.
     """
 
     prediction: Prediction
     scores: dict[str, ClipScore]
-    candidates: Mapping[str, list[Any]] | None = None
+    logged: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -72,13 +73,13 @@ class ScoredClip:
         prediction: Prediction,
         scores: Mapping[str, float],
         result: ClipResult,
-        candidates: Mapping[str, list[Any]] | None,
+        logged: Mapping[str, Any],
     ) -> ScoredClip:
         """Make one from the plain scores of a clip."""
         both = {}
         for name, value in scores.items():
             both[name] = both[f"{name}_stderr"] = ClipScore(value, result)
-        return cls(prediction, both, candidates)
+        return cls(prediction, both, logged)
 
     def __str__(self) -> str:
         """Return what the log holds."""

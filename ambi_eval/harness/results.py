@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import NotRequired, TypedDict
 
+from ambi_eval.answers.candidate import answers_digest
 from ambi_eval.config.load import read_back
 from ambi_eval.config.task_settings import OVERRIDES, TaskSettings
 from ambi_eval.corpora.selection import Selection, corpus_clips, select
@@ -56,6 +57,7 @@ class _Document(TypedDict):
     __pydantic_config__ = READ_BACK  # type: ignore[misc]
 
     id: str
+    answers_digest: NotRequired[str]
     candidates: NotRequired[_Candidates | None]
 
 
@@ -199,7 +201,7 @@ def read_runs(path: Path) -> list[Run]:
             manifest is not there any more or does not hold the clips.
     """
     if path.is_file():
-        return [_read_run(path)]
+        return [_read_run(path, _content(path))]
     newest: dict[Path, Path] = {}
     for file in sorted(path.rglob("results_*.json")):  # the name ends in the date, so the last one is the newest
         newest[file.parent] = file
@@ -209,7 +211,11 @@ def read_runs(path: Path) -> list[Run]:
         older = len(list(folder.glob("results_*.json"))) - 1
         if older:
             logger.info("%s: %d older runs in this folder are left alone; name their files to read them", file, older)
-    return [_read_run(file) for file in newest.values()]
+    contents = {file: _content(file) for file in newest.values()}
+    ours = {file: results for file, results in contents.items() if _our_configs(results)}
+    for foreign in contents.keys() - ours.keys() if ours else ():
+        logger.warning("%s holds no task of ambi_eval and is left alone", foreign)
+    return [_read_run(file, results) for file, results in (ours or contents).items()]
 
 
 def command(results: Mapping[str, Any], output: Path) -> str:
@@ -252,18 +258,24 @@ def _pairs(given: Mapping[str, Any] | str | None) -> str:
     return given or ""
 
 
-def _our_configs(results: Mapping[str, Any]) -> dict[str, Json]:
-    configs = results.get("configs")
+def _content(file: Path) -> Any:
+    """Return what a results file holds, whatever that is."""
+    if not file.is_file():
+        raise AmbiError(f"{file} is no plain file: remove it, or name another folder.")
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise AmbiError(f"{file} cannot be read ({error}): repeat the run.") from error
+
+
+def _our_configs(results: Any) -> dict[str, Json]:
+    configs = results.get("configs") if isinstance(results, dict) else None
     listed = configs.items() if isinstance(configs, dict) else ()
     return {name: config for name, config in listed if isinstance(config, dict) and "manifest" in config}
 
 
-def _read_run(file: Path) -> Run:
-    try:
-        results = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise AmbiError(f"{file} cannot be read ({error}): repeat the run.") from error
-    configs = _our_configs(results) if isinstance(results, dict) else {}
+def _read_run(file: Path, results: Any) -> Run:
+    configs = _our_configs(results)
     if not configs:
         raise AmbiError(f"{file} holds no task of ambi_eval: give the results of a run of its tasks.")
     try:
@@ -330,6 +342,13 @@ def _lines(path: Path) -> Iterator[Json]:
                 why = _why(error) if isinstance(error, ValidationError) else error
                 raise AmbiError(f"{path}, line {number} is no logged sample ({why}): repeat the run.") from error
             sample.pop("arguments", None)
+            doc = sample["doc"]
+            answers = [answer for request in sample["resps"] for answer in request]
+            if "answers_digest" in doc and doc["answers_digest"] != answers_digest(answers, doc.get("candidates")):
+                raise AmbiError(
+                    f"{path}, line {number}: the answers about the clip {doc['id']!r:.100} are not those that were "
+                    "scored; the file was changed: repeat the run."
+                )
             sample["hashes"] = sample["doc_hash"] + sample["prompt_hash"] + sample["target_hash"]
             yield sample
 

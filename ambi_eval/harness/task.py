@@ -16,7 +16,7 @@ import numpy as np
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
-from ambi_eval.answers.candidate import Candidate
+from ambi_eval.answers.candidate import Candidate, answers_digest
 from ambi_eval.answers.lexicon import freeze_synonyms
 from ambi_eval.answers.pool import Answers
 from ambi_eval.answers.reducers import Prediction
@@ -217,8 +217,8 @@ class AmbiguousEmotionTask(ConfigurableTask):
             )
             for i, (pool, prediction) in enumerate(zip(pools, predictions, strict=True)):
                 result = ClipResult(ids[i], clusters[i], prediction.distribution, votes[i])
-                candidates = _attributes(pool.resps) if number == 0 else None
-                pool.filtered_resps[pipeline.name] = ScoredClip.of(prediction, scores[i], result, candidates)
+                logged = _logged(pool.resps) if number == 0 else {}
+                pool.filtered_resps[pipeline.name] = ScoredClip.of(prediction, scores[i], result, logged)
         for pool, group in zip(pools, clips.values(), strict=True):
             for instance in group:
                 instance.filtered_resps = pool.filtered_resps
@@ -268,8 +268,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
         """Return every metric of one clip under one pipeline."""
         if "bypass" in self._metric_fn_list:
             return {"bypass": 999}
-        if results[0].candidates:
-            doc["candidates"] = results[0].candidates  # the harness logs the document as it is now
+        doc |= results[0].logged  # the harness logs the document as it is now
         return results[0].scores
 
     def aggregation(self) -> dict[str, Any]:
@@ -296,13 +295,14 @@ def _not_drawn(answer: Any) -> bool:
     return getattr(answer, "finish", None) == "not_drawn"
 
 
-def _attributes(answers: Sequence[Any]) -> dict[str, list[Any]] | None:
-    """Return what `Candidate`s carry beside their text, one list per attribute; None for other answers."""
+def _logged(answers: Sequence[Any]) -> dict[str, Any]:
+    """Return what is logged of a clip's answers: their digest, and what `Candidate`s carry beside their text."""
     if not isinstance(answers[0], Candidate):
-        return None
-    return {
+        return {"answers_digest": answers_digest(answers)}
+    candidates = {
         "logprob": [answer.logprob for answer in answers],
         "n_tokens": [answer.n_tokens for answer in answers],
         "finish": [answer.finish for answer in answers],
         **({"rating": ratings} if any(ratings := [answer.rating for answer in answers]) else {}),
     }
+    return {"answers_digest": answers_digest(answers, candidates), "candidates": candidates}

@@ -143,7 +143,7 @@ def _run_again(path: Path, verdict: Verdict, count: int, seed: int) -> None:
             verdict.tasks[name] = replace(verdict.tasks[name], status="re-run")
             verdict.notes.append(f"{came}.")
         else:
-            verdict.problems.append(printable(f"{came}, {found.required:.0%} must; {found.example}."))
+            verdict.problems.append(printable(f"{came}, {found.reason}."))
 
 
 def _show(verdicts: Sequence[Verdict], as_json: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,17 +11,22 @@ import numpy as np
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.config.model_arguments import HFAudioArguments
 from ambi_eval.errors import AmbiError
-from ambi_eval.harness.again import answers_again, load_task
+from ambi_eval.harness.again import Again, answers_again, likelihoods_again, load_task
 from ambi_eval.leaderboard.schema import Card
 from ambi_eval.leaderboard.submission import Pools
 from ambi_eval.leaderboard.verify import overrides
 from ambi_eval.models.hf_audio import HFAudio
 
 BACKEND = "hf-audio"
-# On a CPU in float32 every answer comes out again. Elsewhere rounding changes some: so many must be the same.
-AGREEING_ELSEWHERE = 0.8
+# Share of the answers that must come out again. In float32 on a CPU all do. Other hardware and less precision round
+# differently, which changes a sampled answer where two tokens are nearly tied.
+AGREEING_IN_FLOAT32, AGREEING_ELSEWHERE = 0.98, 0.8
 # Likelihoods in float32 on CPUs, and elsewhere.
 LOGPROB_TOLERANCE, LOGPROB_TOLERANCE_ELSEWHERE = 1e-3, 0.1
+# A re-run is refused at this evidence, which an honest one reaches with a probability of at most one in so many.
+REFUSED_AT = 1000.0
+# The bets of `evidence`: the share of the capital at stake, and from which difference of log-likelihoods (nats) on.
+STAKES, SCALES = (-0.9, -0.5, -0.25, 0.25, 0.5, 0.9), (1.0, 4.0, 16.0)
 
 
 @dataclass(frozen=True)
@@ -33,17 +38,53 @@ class Rerun:
         agreeing: Number of those that are what was submitted.
         required: Share that must be.
         example: A clip whose answer is another now, with both answers; None if there is none.
+        evidence: Odds that the submitted answers are not the model's samples, from `evidence`; 1 where all came out
+            again or none was sampled.
     """
 
     compared: int
     agreeing: int
     required: float
     example: str | None
+    evidence: float = 1.0
 
     @property
     def confirmed(self) -> bool:
-        """Whether enough came out again."""
-        return self.agreeing >= self.required * self.compared
+        """Whether enough came out again, and the model could have given the others."""
+        return self.agreeing >= self.required * self.compared and self.evidence < REFUSED_AT
+
+    @property
+    def reason(self) -> str:
+        """Why it is not confirmed."""
+        if self.agreeing < self.required * self.compared:
+            return f"{self.required:.0%} must; {self.example}"
+        return (
+            f"and the others are no samples of this model: their likelihoods are odds of {self.evidence:.2g} to 1 "
+            f"against that ({REFUSED_AT:g} to 1 are refused); {self.example}"
+        )
+
+
+def evidence(differences: Sequence[float]) -> float:
+    """Return the odds against answers being samples of a model, from how likely the model finds them.
+
+    The model draws each answer again, with the same noise. If the submitted answers are its own, only rounding decides
+    which of two different texts came out where, so the difference of their log-likelihoods has either sign with the
+    same probability. Nobody can then win by betting on the sign: each bet multiplies the capital by
+    `1 + stake * tanh(difference / scale)`, which has mean 1. The mean capital over several stakes and scales is a
+    martingale, so it ever reaches C with a probability of at most 1/C (Ville's inequality), however many answers are
+    looked at. Made-up answers are less likely than those that come out, and answers of a lower temperature are more
+    likely; both let the capital grow.
+
+    Args:
+        differences: Log-likelihood (nats) of the answer that came out minus that of the submitted one, in a random
+            order; 0 where they are equal.
+
+    Returns:
+        The largest capital on the way, at least 1.
+    """
+    won = np.tanh(np.array(differences, dtype=np.float64)[:, None, None] / np.array(SCALES)[:, None])
+    capital = np.exp(np.cumsum(np.log1p(won * np.array(STAKES)), axis=0)).mean(axis=(1, 2))
+    return float(max(1.0, *capital)) if len(capital) else 1.0
 
 
 def rerun(card: Card, pools: Mapping[str, Pools], count: int, seed: int) -> dict[str, Rerun]:
@@ -87,14 +128,41 @@ def _rerun_task(model: HFAudio, card: Card, name: str, pools: Pools, count: int,
     generation = stated.generation.model_dump(mode="json") if stated.generation else None
     clips = sorted({clip for clip, _ in chosen})
     again = answers_again(model, task, clips, generation, card.system_instruction)
-    same_place = model.engine.provenance["device"] == "cpu" == card.backend.device and card.backend.dtype == "float32"
+    sampled = task.settings.generation(generation).sampled
+    in_float32 = card.backend.dtype == "float32"
+    same_place = in_float32 and model.engine.provenance["device"] == "cpu" == card.backend.device
     tolerance = LOGPROB_TOLERANCE if same_place else LOGPROB_TOLERANCE_ELSEWHERE
-    changed = [(clip, k) for clip, k in chosen if not _agree(pools[clip][k], again[clip][k], tolerance)]
+    changed = [(clip, k) for clip, k in chosen if not _agree(pools[clip][k], again[clip][k].answer, tolerance)]
     example = None
     if changed:
         clip, k = changed[0]
-        example = f"{clip}: {_told(pools[clip][k])} was submitted, {_told(again[clip][k])} comes out"
-    return Rerun(len(chosen), len(chosen) - len(changed), 1.0 if same_place else AGREEING_ELSEWHERE, example)
+        example = f"{clip}: {_told(pools[clip][k])} was submitted, {_told(again[clip][k].answer)} comes out"
+    return Rerun(
+        compared=len(chosen),
+        agreeing=len(chosen) - len(changed),
+        required=1.0 if same_place else AGREEING_IN_FLOAT32 if in_float32 else AGREEING_ELSEWHERE,
+        example=example,
+        evidence=evidence(_differences(model, chosen, pools, again)) if sampled else 1.0,
+    )
+
+
+def _differences(
+    model: HFAudio, chosen: Sequence[tuple[str, int]], pools: Pools, again: Mapping[str, Sequence[Again]]
+) -> list[float]:
+    """Return the log-likelihood of each chosen answer that came out minus that of the submitted one.
+
+    It is 0 where they are equal, and where one of them is empty: an empty text has no likelihood.
+    """
+    pairs = [(pools[clip][k], again[clip][k]) for clip, k in chosen]
+    other = [theirs != ours.answer and bool(theirs.strip() and ours.answer.strip()) for theirs, ours in pairs]
+    asked = [
+        (ours.arguments, answer)
+        for (theirs, ours), differ in zip(pairs, other, strict=True)
+        if differ
+        for answer in (ours.answer, theirs)
+    ]
+    likelihoods = iter(likelihoods_again(model, asked) if asked else ())
+    return [next(likelihoods) - next(likelihoods) if differ else 0.0 for differ in other]
 
 
 def _agree(submitted: Candidate, again: Candidate, tolerance: float) -> bool:

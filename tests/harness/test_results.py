@@ -1,6 +1,7 @@
 """Runs read back from what the real harness wrote; the answers are written down, so everything can be checked."""
 
 import json
+import os
 import shlex
 import shutil
 
@@ -174,6 +175,19 @@ def test_a_part_of_the_clips_is_a_run(corpus, tmp_path):
         assert [clip.id for clip in found.tasks["mine_sc"].selection.clips] == clips
 
 
+def test_runs_of_other_benchmarks_beside_ours_are_counted_and_left_alone(copied, caplog):
+    foreign = copied / "elsewhere" / "results_2026-01-01T00-00-00.0.json"
+    foreign.parent.mkdir()
+    foreign.write_text(json.dumps({"config": {}, "configs": {"hellaswag": {"task": "hellaswag"}}, "task_hashes": {}}))
+    with caplog.at_level("WARNING"):
+        assert len(read_runs(copied)) == 1
+    assert f"{foreign} holds no task of ambi_eval and is left alone" in caplog.text
+    with pytest.raises(AmbiError, match="holds no task of ambi_eval: give the results of a run of its tasks"):
+        read_runs(foreign)
+    with pytest.raises(AmbiError, match="holds no task of ambi_eval: give the results of a run of its tasks"):
+        read_runs(foreign.parent)
+
+
 def without_samples(folder):
     only(folder, "samples_mine_sc_*.jsonl").unlink()
 
@@ -231,9 +245,38 @@ def without_hashes(folder):
     file.write_text(file.read_text().replace("doc_hash", "hash"))
 
 
+def with_another(task, change):
+    """Change what the log holds of the answers about a clip."""
+
+    def broken(folder):
+        file = only(folder, f"samples_{task}_*.jsonl")
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        change(lines[1])
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    return broken
+
+
+def as_special_file(folder):
+    file = only(folder, "results_*.json")
+    file.unlink()
+    os.mkfifo(file)
+
+
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
+        *(
+            (with_another(task, change), r"line 2: the answers about the clip 'c1' are not those that were scored")
+            for task, change in (
+                ("mine_sc", lambda line: line["resps"][0].__setitem__(2, "calm")),
+                ("mine_sc", lambda line: line["doc"]["candidates"]["n_tokens"].__setitem__(2, 1)),
+                ("mine_sc", lambda line: line["doc"].pop("candidates")),
+                ("mine_ens", lambda line: line["resps"].insert(0, line["resps"].pop(2))),
+                ("mine_exact", lambda line: line["resps"][0][0].__setitem__(0, "-0.1")),
+            )
+        ),
+        (as_special_file, r"results_.*\.json is no plain file"),
         (without_samples, r"no samples_mine_sc_.*\.jsonl beside it; run lm_eval with --log_samples"),
         (with_broken_line, r"samples_mine_sc_.*\.jsonl, line 6 is no logged sample .*: repeat the run"),
         (with_lines_lost, "it was cut or changed; repeat the run"),

@@ -2,18 +2,18 @@
 
 import re
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from ambi_eval.cli import app
 from ambi_eval.errors import AmbiError
-from ambi_eval.leaderboard.rerun import rerun
+from ambi_eval.leaderboard.rerun import REFUSED_AT, evidence, rerun
 from ambi_eval.leaderboard.submission import read_submission
 from ambi_eval.leaderboard.verify import verify
 
-pytestmark = pytest.mark.slow
 
-
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sc", "sc-shares", "exact", "exact-silence", "cheap"])
 def test_what_ambi_tiny_answered_comes_out_again(copy, kind):
     submission = read_submission(copy(kind))
@@ -28,6 +28,7 @@ def listen_to_the_votes(lines):
         line["answer"] = "happy" if line["answer"] != "happy" else "neutral"
 
 
+@pytest.mark.slow
 def test_a_consistent_forgery_passes_every_check_but_the_re_run(copy, edit):
     folder = copy("sc")
     edit.answers(folder, listen_to_the_votes)
@@ -40,6 +41,7 @@ def test_a_consistent_forgery_passes_every_check_but_the_re_run(copy, edit):
     assert "was submitted" in result.stdout
 
 
+@pytest.mark.slow
 def test_flattered_likelihoods_and_costs_do_not_come_out_again(copy, edit):
     for change in (lambda line: line.update(tokens=1), lambda line: line.update(logprob=line["logprob"] + 0.01)):
         folder = copy("sc", f"2026-01-01_{id(change)}")
@@ -49,6 +51,61 @@ def test_flattered_likelihoods_and_costs_do_not_come_out_again(copy, edit):
         assert (found.agreeing, found.confirmed) == (0, False)
 
 
+def claims_a_gpu(card):
+    card["backend"].update(device="cuda", dtype="bfloat16")
+
+
+def flatter_a_seventh(lines):
+    """Forge fewer answers than rounding on other hardware may change."""
+    for line in lines[::7]:
+        line["answer"] = "happy" if line["answer"] != "happy" else "neutral"
+
+
+@pytest.mark.slow
+def test_a_few_answers_that_the_model_finds_improbable_are_a_forgery_on_any_hardware(copy, edit):
+    folder = copy("sc")
+    edit.card(folder, claims_a_gpu)
+    found = {}
+    for kind in ("honest", "forged"):
+        submission = read_submission(folder)
+        found[kind] = rerun(submission.card, submission.pools, count=250, seed=1)["ambi_demo_sc"]
+        edit.answers(folder, flatter_a_seventh)
+    assert found["honest"].agreeing >= 240
+    assert found["honest"].evidence < 10
+    assert found["honest"].confirmed
+    assert found["forged"].agreeing >= 0.8 * 250, "the share alone does not find it"
+    assert found["forged"].evidence > REFUSED_AT
+    assert not found["forged"].confirmed
+    assert "are no samples of this model" in found["forged"].reason
+
+
+def test_honest_differences_of_likelihoods_are_rarely_evidence():
+    """An honest run reaches evidence C with a probability of at most 1 / C, however long it is."""
+    rng = np.random.default_rng(0)
+    for scale in (0.3, 3.0, 30.0):
+        reached = np.array([evidence(rng.standard_t(2, 300) * scale) for _ in range(400)])
+        for capital in (4, 20):
+            allowed = 1 / capital + 3 * np.sqrt(1 / capital / 400)
+            assert (reached >= capital).mean() <= allowed
+
+
+@pytest.mark.parametrize(
+    ("differences", "least", "most"),
+    [
+        ([], 1, 1),
+        ([0.0] * 500, 1, 1),
+        ([0.01, -0.01] * 50, 1, 1.1),
+        ([3.0] * 25, REFUSED_AT, np.inf),  # improbable answers
+        ([-3.0] * 25, REFUSED_AT, np.inf),  # too probable ones: drawn at a lower temperature, say
+        ([3.0] * 25 + [-3.0] * 500, REFUSED_AT, np.inf),  # what was reached counts
+        ([np.nan_to_num(np.inf)] * 25, REFUSED_AT, np.inf),
+    ],
+)
+def test_evidence_grows_where_differences_have_one_sign(differences, least, most):
+    assert least <= evidence(differences) <= most
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
