@@ -138,6 +138,40 @@ def baselines(
         _print_tables(tables.tables(f"{settings.clips_name}: {selection.summary()}", result, everything=everything))
 
 
+@app.command(epilog="Example: ambi-eval raters emozionalmente")
+def raters(
+    corpus: CorpusName,
+    predictions: Annotated[
+        list[Path] | None,
+        typer.Option("--with", help="Predictions, as `score` reads them, to judge by single ballots; once a file."),
+    ] = None,
+    latent: Annotated[bool, typer.Option(help="Fit Dawid-Skene and MACE (pip install 'ambi_eval[raters]').")] = True,
+    metadata: Metadata = "",
+    as_json: Json = False,
+) -> None:
+    """Show what single raters tell: how reliable they are, and which raters a prediction fits."""
+    from ambi_eval.analysis.predictions import read_predictions
+    from ambi_eval.analysis.raters import tables
+    from ambi_eval.analysis.raters.study import study_raters
+    from ambi_eval.config.load import load_corpus
+    from ambi_eval.corpora.other_votes import target_votes
+    from ambi_eval.web.format import as_json as plain
+
+    settings = load_corpus(corpus, metadata)
+    selection = target_votes(settings)
+    systems = {path.stem: read_predictions(path, selection.clips, settings.labels).p for path in predictions or ()}
+    study = study_raters(selection, settings, systems, latent=latent)
+    if study is None:
+        raise AmbiError(
+            f"{settings.clips_name} has no single ratings, so nothing can be said of its raters: prepare it from a "
+            f"release that has them"
+        )
+    if as_json:
+        _print_json({"corpus": settings.clips_name, **plain(study)})
+    else:
+        _print_tables(tables.tables(f"{settings.clips_name}: {selection.summary()}", study))
+
+
 @app.command(epilog="Example: ambi-eval score predictions.jsonl --corpus crema_d")
 def score(
     predictions: Annotated[

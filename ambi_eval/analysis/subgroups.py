@@ -49,7 +49,7 @@ def subgroups(scores: NDArray[np.float64], selection: Selection) -> list[Subgrou
     found = []
     traits = {
         "sex": [clip.sex for clip in selection.clips],
-        "age": [None if clip.age is None else _age_band(clip.age) for clip in selection.clips],
+        "age": [None if clip.age is None else age_band(clip.age) for clip in selection.clips],
     }
     for trait, names in traits.items():
         known = np.array([name is not None for name in names])
@@ -85,7 +85,8 @@ def _at(selection: Selection, chosen: NDArray[np.bool_]) -> list[str]:
     return [cluster for cluster, inside in zip(selection.clusters, chosen, strict=True) if inside]
 
 
-def _age_band(age: float) -> str:
+def age_band(age: float) -> str:
+    """Return the band of an age in years: `under 30`, `30-44`, `45-59`, `60 and over`."""
     band = int(np.searchsorted(AGE_BANDS, age, side="right"))
     if band == 0:
         return f"under {AGE_BANDS[0]}"

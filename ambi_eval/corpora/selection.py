@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -46,6 +46,7 @@ class Selection:
         corpus_size: Number of clips of the corpus, those that were skipped when it was prepared among them; 0: unknown.
         lost_votes: One sentence for each way in which votes may be lost unawares: a label that nobody voted for, votes
             for a label that differs from one of the task's by its spelling only, a merge of no votes.
+        raters: What is known about the single raters, such as sex and age, by the rater's name.
     """
 
     clips: Sequence[Clip]
@@ -56,6 +57,7 @@ class Selection:
     panels: Sequence[Panel | None]
     corpus_size: int = 0
     lost_votes: Sequence[str] = ()
+    raters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @cached_property
     def noise(self) -> NDArray[np.float64]:
@@ -177,6 +179,7 @@ def select(settings: CorpusSettings, clips: Iterable[Clip], *, hear: bool = True
         # Which part a skipped clip is of, nobody knows.
         corpus_size=len(clips) + (sum(whole.about.get("skipped", {}).values()) if is_whole else 0),
         lost_votes=_lost_votes(settings, clips),
+        raters=whole.about.get("raters", {}),
     )
 
 

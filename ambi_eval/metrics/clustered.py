@@ -113,3 +113,36 @@ def clustered_standard_error(influence: ArrayLike, clusters: Sequence[Hashable])
     if n_clusters < 2:
         return float("nan"), n_clusters
     return float(np.sqrt((n_clusters - 1) / n_clusters * np.square(moves).sum())), n_clusters
+
+
+def two_way_standard_error(
+    influence: ArrayLike, first: Sequence[Hashable], second: Sequence[Hashable]
+) -> tuple[float, int]:
+    """Return the standard error of a score whose observations depend on each other in two ways, and the degrees G.
+
+    sqrt(V1 + V2 - V12): the variance with clusters of the first kind, plus that of the second kind, less that of the
+    intersections, which both counted. The difference may fall below zero by chance; then the larger of V1 and V2 is
+    taken. An observation counts in a kind only where its cluster is known.
+
+    Source: Cameron, Gelbach and Miller (2011), Robust inference with multiway clustering, equation 2.11.
+
+    Args:
+        influence: Each observation's influence on the score, shape (observations,), as for `clustered_standard_error`.
+        first: Each observation's cluster of the first kind, such as the speaker.
+        second: Its cluster of the second kind, such as the rater.
+
+    Returns:
+        The standard error (NaN with fewer than two clusters of either kind), and the number of clusters of the kind
+        that has fewer: intervals take Student's t with one degree of freedom less.
+
+    >>> error, n_clusters = two_way_standard_error([1.0, -1.0, 1.0, -1.0], ["a", "a", "b", "b"], ["x", "y", "x", "y"])
+    >>> round(error, 4), n_clusters
+    (0.8165, 2)
+    """
+    of_first, n_first = clustered_standard_error(influence, first)
+    of_second, n_second = clustered_standard_error(influence, second)
+    both = [UNKNOWN if UNKNOWN in pair else pair for pair in zip(first, second, strict=True)]
+    of_both, _ = clustered_standard_error(influence, both)
+    variance = of_first**2 + of_second**2 - of_both**2
+    error = np.sqrt(variance) if variance > 0 else np.maximum(of_first, of_second)
+    return float(error), min(n_first, n_second)

@@ -20,6 +20,7 @@ from ambi_eval.analysis.ambiguity import Binned, bin_clips
 from ambi_eval.analysis.discrimination import human_two_alternatives, two_alternatives
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.analysis.predictions import read_predictions
+from ambi_eval.analysis.raters.study import study_raters
 from ambi_eval.analysis.references.agreement import krippendorff_alpha
 from ambi_eval.analysis.references.baselines import REFERENCES, baselines
 from ambi_eval.analysis.scaling import Curve
@@ -165,6 +166,7 @@ def _section(asked: Sequence[Asked]) -> Section:
     references, notes = _references(selection, settings, binned)
     distinct = without_copies(variants(asked))
     real, controls = systems(distinct, binned)
+    by_name = {f"{v.label}: {v.name}" if v.name else v.label: v for v in distinct}
     left_out = dict(task.left_out)
     if len(votes) < task.clips_of_task:
         left_out["not asked in this run"] = task.clips_of_task - len(votes)
@@ -187,9 +189,12 @@ def _section(asked: Sequence[Asked]) -> Section:
         controls=controls,
         partial=_partial(selection, left_out, real),
         shown=[],
+        rater_study=study_raters(
+            selection, settings, {system.full_name: by_name[system.full_name].p for system in real}
+        ),
         notes=notes,
     )
-    return replace(section, shown=_shown(section, distinct))
+    return replace(section, shown=_shown(section, by_name, selection))
 
 
 def _partial(selection: Selection, left_out: Mapping[str, int], found: Sequence[System]) -> list[str]:
@@ -236,9 +241,8 @@ def _references(selection: Selection, settings: TaskSettings, binned: Binned) ->
     return references, [note for note in found.notes if note.startswith((*SHOWN_REFERENCES, "sq_debiased", "bins"))]
 
 
-def _shown(section: Section, given: Sequence[Variant]) -> list[ShownClip]:
+def _shown(section: Section, by_name: Mapping[str, Variant], selection: Selection) -> list[ShownClip]:
     """Return the clips that the best system of each model predicts worst, those that systems failed on, the best."""
-    by_name = {f"{v.label}: {v.name}" if v.name else v.label: v for v in given}
     ordered = [by_name[system.full_name] for system in section.systems]
     errors = {id(variant): variant.errors for variant in ordered}
     worst, best = [], []
@@ -248,7 +252,6 @@ def _shown(section: Section, given: Sequence[Variant]) -> list[ShownClip]:
         best += order[WORST_CLIPS:][-BEST_CLIPS:]
     failures = np.sum([np.isnan(variant.p).any(axis=(0, 2)) for variant in ordered], axis=0)
     failed = [n for n in np.argsort(-failures, kind="stable").tolist()[:FAILED_CLIPS] if failures[n]]
-    selection = given[0].members[0][0].task.selection
     labels, top = np.array(section.labels), majority(selection.votes)
     ambiguity = entropy_bits(shares(selection.votes))
     return [

@@ -9,6 +9,7 @@ from typing import Any
 from ambi_eval.analysis.discrimination import Discrimination
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.analysis.evaluate import Scores
+from ambi_eval.analysis.raters.study import RaterStudy
 from ambi_eval.analysis.references.held_out import HeldOut
 from ambi_eval.analysis.reliability import ConfidenceBin
 from ambi_eval.analysis.significance import Comparison
@@ -202,6 +203,7 @@ class Section:
         partial: Sentences that say what is missing, so that scores do not speak for the corpus; empty if all is there.
         shown: The clips that the best system of each model predicts worst, those that systems failed on,
             and those that it predicts best.
+        rater_study: What the single raters show of these systems; None where their names are not published.
         notes: What else a reader must know.
     """
 
@@ -223,6 +225,7 @@ class Section:
     controls: list[System]
     partial: list[str]
     shown: list[ShownClip]
+    rater_study: RaterStudy | None
     notes: list[str]
 
     @property

@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ambi_eval.analysis.evaluate import WORTH
+from ambi_eval.analysis.raters.study import REFERENCES
 from ambi_eval.report import columns, plots, verdict
 from ambi_eval.report.build import BEST_CLIPS, FAILED_CLIPS, WORST_CLIPS
 from ambi_eval.report.content import ClipPrediction, Content, Section, ShownClip, System
@@ -60,6 +61,7 @@ def render(content: Content) -> str:
             metrics=metrics() | {WORTH: WORDS["worth raters"]},
             strategies=STRATEGIES,
             control_words=CONTROLS,
+            rater_references=REFERENCES,
             glossary=_glossary(content),
             worst=WORST_CLIPS,
             failed=FAILED_CLIPS,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,19 +11,6 @@ import pytest
 def crema_d_release(crema_d: Path) -> Path:
     """The folder of the real CREMA-D release, where `crema_d` is the module under test."""
     return crema_d
-
-
-@pytest.fixture
-def real_labels() -> Callable[[str], Path]:
-    """Give the folder of a corpus' real label files (no audio), or skip the test where they are not."""
-
-    def folder(name: str) -> Path:
-        path = Path(os.environ.get("AMBI_TEST_DATA", "")) / name
-        if not os.environ.get("AMBI_TEST_DATA") or not path.is_dir():
-            pytest.skip(f"AMBI_TEST_DATA does not point at a folder that holds {name}/")
-        return path
-
-    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import t
 
-from ambi_eval.metrics.clustered import UNKNOWN, clustered_standard_error, influence_on_mean, jackknife, mean_of_defined
+from ambi_eval.metrics.clustered import (
+    UNKNOWN,
+    clustered_standard_error,
+    influence_on_mean,
+    jackknife,
+    mean_of_defined,
+    two_way_standard_error,
+)
 
 
 @pytest.mark.parametrize(("clips", "speakers"), [(12, 2), (50, 10), (300, 91)])
@@ -116,3 +123,21 @@ def test_intervals_hold_the_truth_where_most_speakers_are_unknown(whole_speakers
             held, as_one = held + (inside and not one_cluster), as_one + (inside and one_cluster)
     assert held / 600 >= 0.93
     assert as_one / 600 < held / 600
+
+
+def test_two_ways_equal_a_regression_on_a_constant_with_errors_clustered_in_two_ways():
+    rng = np.random.default_rng(5)
+    speaker, rater = (each.ravel() for each in np.meshgrid(np.repeat(np.arange(8), 3), np.arange(6)))
+    values = rng.normal(size=8)[speaker] + rng.normal(size=6)[rater] + rng.normal(size=len(speaker))
+    groups = np.column_stack([speaker, rater])
+    fit = sm.OLS(values, np.ones(len(values))).fit(cov_type="cluster", cov_kwds={"groups": groups})
+    error, n_clusters = two_way_standard_error(values - values.mean(), speaker.tolist(), rater.tolist())
+    assert n_clusters == 6
+    assert error == pytest.approx(fit.bse[0], rel=1e-9)
+
+
+def test_a_difference_of_variances_below_zero_gives_way_to_the_larger_of_the_two():
+    values = np.array([1.0, -1.0, -1.0, 1.0])
+    first, second = ["a", "a", "b", "b"], ["x", "y", "x", "y"]
+    assert two_way_standard_error(values, first, second)[0] == 0
+    assert math.isnan(two_way_standard_error(values, first, ["x"] * 4)[0])

@@ -77,6 +77,10 @@ def corpus(votes, tmp_path_factory):
             "transcript": "I'll be there on Monday.",
             "sex": "female" if int(name[1]) % 2 else "male",
             "votes": dict(zip(LABELS, of_clip, strict=True)),
+            "ratings": [
+                {"rater": f"rater{rater}", "labels": [label]}
+                for rater, label in enumerate(np.repeat(LABELS, of_clip.astype(int)).tolist())
+            ],
         }
         for number, (name, of_clip) in enumerate(votes.items())
     ]

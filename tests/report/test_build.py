@@ -176,3 +176,14 @@ def test_bins_and_held_out_raters_are_those_of_the_votes(content, runs):
         assert len(s.held_out) == len(s.binned) + 1 == len(section.bins) + 1
         overall = s.held_out[0]
         assert overall.model_minus_prior.value == pytest.approx(overall.model.value - overall.prior.value)
+
+
+def test_single_ballots_judge_every_system(content, runs):
+    section = content.sections[0]
+    task = runs[0].tasks["mine_direct"]
+    assert section.rater_study.ballots == task.votes.sum()
+    assert list(section.rater_study.scores)[:4] == ["uniform", "prior", "others", "others_shrunk"]
+    assert set(section.rater_study.minus_prior) == {found.full_name for found in section.systems}
+    # The log score of single ballots, each clip counting once, is the log-likelihood of its shares.
+    expected = METRICS["nll_bits"].value(task.pipelines["answer"].p, task.votes)
+    assert section.rater_study.scores["good/model: direct"]["nll_bits"].value == pytest.approx(expected)

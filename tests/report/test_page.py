@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from ambi_eval.analysis.estimate import Estimate
+from ambi_eval.analysis.raters.study import study_raters
 from ambi_eval.errors import AmbiError
 from ambi_eval.harness.results import read_runs
 from ambi_eval.metrics import METRICS
@@ -172,3 +173,15 @@ def test_files_are_written_with_their_folder_or_the_reason_is_said(content, tmp_
     assert json.loads((tmp_path / "new" / "report.json").read_text())["sections"][0]["clips"] == 48
     with pytest.raises(AmbiError, match=r"cannot write .*report.html \(.*\): name another file"):
         write_page(content, tmp_path / "new" / "report.html" / "report.html")
+
+
+def test_raters_and_their_groups_have_a_table(content, runs):
+    task, section = runs[0].tasks["mine_direct"], content.sections[0]
+    known = {f"rater{number}": {"sex": "female" if number % 2 else "male"} for number in range(9)}
+    p = {system.full_name: task.pipelines["answer"].p for system in section.systems}
+    study = study_raters(replace(task.selection, raters=known), task.settings, p)
+    text = Page(render(replace(content, sections=[replace(section, rater_study=study)]))).text
+    assert "sex: female" in text
+    assert "the shares of the clip's other raters" in text
+    without = Page(render(replace(content, sections=[replace(section, rater_study=None)]))).text
+    assert "what single raters say" not in without

@@ -1,0 +1,146 @@
+"""The single votes of a corpus, one by one: who voted what on which clip, and how well a prediction foresaw it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ambi_eval.analysis import estimate
+from ambi_eval.analysis.estimate import Estimate
+from ambi_eval.config.task_settings import CorpusSettings
+from ambi_eval.corpora.selection import Selection
+from ambi_eval.metrics import METRICS
+from ambi_eval.metrics.clustered import two_way_standard_error
+from ambi_eval.votes import select_labels
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Ballots:
+    """The ballots on all clips that at least two raters judged. B is their number.
+
+    Attributes:
+        clip: The number of each ballot's clip in the selection, ascending, shape (B,).
+        rater: The number of its rater, shape (B,).
+        votes: What it says, shape (B, labels): 1 for one label, or equal parts that sum to 1 for several.
+        names: The raters' names, by their numbers.
+        clusters: Whom each ballot's clip depends on, as in the selection.
+    """
+
+    clip: NDArray[np.intp]
+    rater: NDArray[np.intp]
+    votes: Array
+    names: Sequence[str]
+    clusters: Sequence[str]
+
+    @cached_property
+    def per_clip(self) -> NDArray[np.intp]:
+        """The number of ballots on each ballot's clip, shape (B,)."""
+        return np.bincount(self.clip)[self.clip]
+
+    @cached_property
+    def others(self) -> Array:
+        """The shares of the other ballots on the same clip, shape (B, labels)."""
+        return (self.total - self.votes) / (self.per_clip - 1)[:, None]
+
+    @cached_property
+    def total(self) -> Array:
+        """The sum of all ballots on each ballot's clip, shape (B, labels)."""
+        sums = np.zeros((self.clip.max() + 1, self.votes.shape[1]))
+        np.add.at(sums, self.clip, self.votes)
+        return sums[self.clip]
+
+    @property
+    def clips(self) -> int:
+        """Number of clips that have ballots here."""
+        return len(np.unique(self.clip))
+
+    @property
+    def raters_are_known(self) -> bool:
+        """Whether raters are known beyond one clip; some corpora only number them within each clip."""
+        return bool((np.bincount(self.rater) > 1).any())
+
+    def scores(self, p: Array, metric: str) -> Array:
+        """Return how well each ballot was foreseen, shape (B,).
+
+        Args:
+            p: Predicted distributions, shape (B, labels), or (seeds, B, labels): the mean score over seeds. A row of
+                NaN is an invalid prediction and scores the worst.
+            metric: Name of a metric that single clips have. `nll_bits` is then the log score of the ballot, `brier_sum`
+                its quadratic score: both are proper, so that the true shares score best in expectation.
+        """
+        of_seeds = np.asarray(METRICS[metric].per_clip(p, self.votes), dtype=float)
+        return of_seeds.reshape(-1, len(self.clip)).mean(axis=0)
+
+    def mean(self, scores: Array, bounds: tuple[float, float] = estimate.UNBOUNDED) -> Estimate:
+        """Return the mean over clips of the mean over each clip's ballots, with a two-way interval.
+
+        Ballots depend on each other in two ways: their clips share a speaker, or they come from one rater.
+
+        Args:
+            scores: Shape (B,).
+            bounds: The least and the greatest score there can be.
+        """
+        return self.weighted(scores, 1 / self.per_clip / self.clips, bounds)
+
+    def weighted(
+        self,
+        scores: Array,
+        weights: Array,
+        bounds: tuple[float, float] = estimate.UNBOUNDED,
+        expected: Array | None = None,
+    ) -> Estimate:
+        """Return a weighted sum of scores with a two-way interval (`two_way_standard_error`).
+
+        Args:
+            scores: Shape (B,).
+            weights: Shape (B,); a ballot of weight 0 does not count.
+            bounds: The least and the greatest value that the sum can have.
+            expected: What the scores would be without chance, shape (B,); None: the weighted sum itself.
+        """
+        value = float((weights * scores).sum())
+        used = np.flatnonzero(weights)
+        influence = (weights * (scores - (value if expected is None else expected)))[used] * len(used)
+        error, groups = two_way_standard_error(
+            influence, [self.clusters[row] for row in used], self.rater[used].tolist()
+        )
+        return estimate.interval(value, error, groups, bounds)
+
+
+def ballots_of(selection: Selection, settings: CorpusSettings) -> Ballots | None:
+    """Return the ballots on the clips of a selection, over the task's labels.
+
+    A rater of several labels gives each an equal part. Labels outside the task's are forgotten, as in the votes.
+
+    Args:
+        selection: The clips.
+        settings: Those that selected them (`labels`, `merge`).
+
+    Returns:
+        The ballots; None if no clip has two raters whose names the corpus publishes.
+    """
+    rows: list[tuple[int, str, Array]] = []
+    for number, clip in enumerate(selection.clips):
+        of_clip = []
+        for rating in clip.ratings:
+            parts = dict.fromkeys(rating.labels, 1.0)
+            inside = select_labels(parts, settings.labels, settings.merge, "renormalise")
+            if inside is not None:
+                of_clip.append((number, rating.rater, inside / inside.sum()))
+        rows += of_clip if len(of_clip) > 1 else []
+    if not rows:
+        return None
+    names = sorted({rater for _, rater, _ in rows})
+    numbers = {name: number for number, name in enumerate(names)}
+    return Ballots(
+        clip=np.array([number for number, _, _ in rows]),
+        rater=np.array([numbers[rater] for _, rater, _ in rows]),
+        votes=np.array([votes for _, _, votes in rows]),
+        names=names,
+        clusters=[selection.clusters[number] for number, _, _ in rows],
+    )

@@ -1,0 +1,190 @@
+"""What the single raters of a corpus show: people, priors, latent truth and systems, judged ballot by ballot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ambi_eval.analysis import estimate
+from ambi_eval.analysis.estimate import Estimate
+from ambi_eval.analysis.raters.ballots import Ballots, ballots_of
+from ambi_eval.analysis.raters.groups import rater_groups
+from ambi_eval.analysis.raters.latent import latent_truth
+from ambi_eval.analysis.raters.reliability import Reliability, rater_reliability
+from ambi_eval.analysis.references.agreement import prior_worth
+from ambi_eval.analysis.references.baselines import mean_of_others
+from ambi_eval.config.task_settings import CorpusSettings
+from ambi_eval.corpora.selection import Selection
+from ambi_eval.metrics import METRICS
+from ambi_eval.votes import shares
+
+Array = NDArray[np.float64]
+
+# Proper scores of one ballot: the log score and the quadratic score.
+SCORES = ("nll_bits", "brier_sum")
+REFERENCES = {
+    "uniform": "the same share for every label",
+    "prior": "the mean distribution of all other speakers' clips",
+    "others": "the shares of the clip's other raters",
+    "others_shrunk": "the same, with as many votes of the prior added as the prior is worth raters",
+    "dawid_skene": "probability of each label being the true one (Dawid and Skene), without the ballot",
+    "dawid_skene_rater": "what this very rater would say, by the same model",
+    "mace": "probability of each label being the true one (MACE), without the ballot",
+}
+
+
+@dataclass(frozen=True)
+class GroupScores:
+    """How much worse one group of raters is foreseen than the other raters of the same clips.
+
+    Attributes:
+        trait: `sex` or `age`.
+        name: `female`, `30-44` ...
+        raters: Number of raters.
+        clips: Number of clips that raters of this and of another known kind judged.
+        gaps: By reference or system, then by score: the group's mean less that of the others.
+        beyond_prior: By system, then by score: its gap less that of the prior. This is the question of fairness: a
+            group may simply vote less predictably.
+    """
+
+    trait: str
+    name: str
+    raters: int
+    clips: int
+    gaps: Mapping[str, Mapping[str, Estimate]]
+    beyond_prior: Mapping[str, Mapping[str, Estimate]]
+
+
+@dataclass(frozen=True)
+class RaterStudy:
+    """What the single raters of some clips show.
+
+    Attributes:
+        clips: Number of clips with at least two raters.
+        ballots: Number of ballots.
+        raters: Number of raters; None where raters are known within a clip only.
+        one_human: `jsd_bits` of one rater against the others, each rater left out once; the interval is two-way, by the
+            clip's speaker and by the rater.
+        one_human_by_speaker: The same with the usual interval, by speaker alone.
+        scores: By reference or system, then by score, over single ballots that the prediction has not seen.
+        minus_prior: By system, then by score: its mean less that of the prior, on the same ballots.
+        groups: Groups of raters; empty where the corpus tells nothing about them.
+        reliability: How reliable each rater is; None where raters are known within a clip only.
+        notes: What a reader must know.
+    """
+
+    clips: int
+    ballots: int
+    raters: int | None
+    one_human: Estimate
+    one_human_by_speaker: Estimate
+    scores: Mapping[str, Mapping[str, Estimate]]
+    minus_prior: Mapping[str, Mapping[str, Estimate]]
+    groups: list[GroupScores]
+    reliability: Reliability | None
+    notes: list[str] = field(default_factory=list)
+
+
+def study_raters(
+    selection: Selection,
+    settings: CorpusSettings,
+    systems: Mapping[str, Array] | None = None,
+    *,
+    latent: bool = False,
+) -> RaterStudy | None:
+    """Return what the single raters of some clips show.
+
+    Args:
+        selection: The clips.
+        settings: Those that selected them.
+        systems: By name, predictions of shape (clips, labels), or (seeds, clips, labels): the mean score over seeds.
+        latent: Whether to fit Dawid-Skene and MACE as well, which takes a minute for some thousand clips.
+
+    Returns:
+        The study, or None where no clip has two raters whose names are published.
+
+    Raises:
+        AmbiError: If `latent` is asked for and crowd-kit is not installed.
+    """
+    ballots = ballots_of(selection, settings)
+    if ballots is None:
+        return None
+    systems, notes = systems or {}, []
+    predictions = _references(ballots, selection)
+    if not ballots.raters_are_known:
+        notes.append("raters are known within a clip only: each ballot counts as a rater of its own")
+    elif latent:
+        predictions |= latent_truth(ballots)
+    if ballots.clips < len(selection.clips):
+        notes.append(f"{ballots.clips} of {len(selection.clips)} clips, those with two raters whose names are known")
+    predictions |= {name: p[..., ballots.clip, :] for name, p in systems.items()}
+    bounds = {metric: METRICS[metric].bounds(ballots.votes.shape[1]) for metric in (*SCORES, "jsd_bits")}
+    scored = {name: {metric: ballots.scores(p, metric) for metric in SCORES} for name, p in predictions.items()}
+    one_human = np.asarray(METRICS["jsd_bits"].per_clip(ballots.votes, ballots.others))
+    of_clips = np.bincount(ballots.clip, weights=one_human / ballots.per_clip).astype(np.float64)
+    there = np.unique(ballots.clip)
+    return RaterStudy(
+        clips=ballots.clips,
+        ballots=len(ballots.clip),
+        raters=len(ballots.names) if ballots.raters_are_known else None,
+        one_human=ballots.mean(one_human, bounds["jsd_bits"]),
+        one_human_by_speaker=estimate.of_mean(
+            of_clips[there], [selection.clusters[clip] for clip in there], bounds["jsd_bits"]
+        ),
+        scores={
+            name: {metric: ballots.mean(values, bounds[metric]) for metric, values in of_metrics.items()}
+            for name, of_metrics in scored.items()
+        },
+        minus_prior={
+            name: {metric: ballots.mean(scored[name][metric] - scored["prior"][metric]) for metric in SCORES}
+            for name in systems
+        },
+        groups=_groups(ballots, selection, scored, list(systems)),
+        reliability=rater_reliability(ballots),
+        notes=notes,
+    )
+
+
+def _references(ballots: Ballots, selection: Selection) -> dict[str, Array]:
+    """Return what each reference predicts for each ballot, shape (B, labels)."""
+    human, n_labels = shares(selection.votes), ballots.votes.shape[1]
+    prior = mean_of_others(human, selection.clusters)
+    prior[np.isnan(prior).any(axis=1)] = human.mean(axis=0)  # where there is no other speaker
+    prior = prior[ballots.clip]
+    worth = prior_worth(selection.votes, selection.noise, selection.one_rater)
+    return {
+        "uniform": np.full((len(ballots.clip), n_labels), 1 / n_labels),
+        "prior": prior,
+        "others": ballots.others,
+        "others_shrunk": shares(ballots.others * (ballots.per_clip - 1)[:, None] + worth * prior),
+    }
+
+
+def _groups(
+    ballots: Ballots, selection: Selection, scored: Mapping[str, Mapping[str, Array]], systems: list[str]
+) -> list[GroupScores]:
+    found = []
+    for group in rater_groups(ballots, selection.raters):
+        found.append(
+            GroupScores(
+                trait=group.trait,
+                name=group.name,
+                raters=group.raters,
+                clips=group.clips,
+                gaps={
+                    name: {metric: group.difference(ballots, values) for metric, values in of_metrics.items()}
+                    for name, of_metrics in scored.items()
+                },
+                beyond_prior={
+                    name: {
+                        metric: group.difference(ballots, scored[name][metric] - scored["prior"][metric])
+                        for metric in SCORES
+                    }
+                    for name in systems
+                },
+            )
+        )
+    return found
