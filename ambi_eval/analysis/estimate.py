@@ -118,7 +118,7 @@ def reciprocal(ratio: Estimate) -> Estimate:
 
 def bootstrap(
     value: float,
-    statistic: Callable[[NDArray[np.intp], int], float],
+    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     clusters: Sequence[Hashable],
     bounds: tuple[float, float] = UNBOUNDED,
 ) -> Estimate:
@@ -128,21 +128,18 @@ def bootstrap(
 
     Args:
         value: The score of all clips.
-        statistic: (numbers of the clips, with repetition; number of the resample) -> the score of these clips.
+        statistic: How often each clip is in each resample, shape (resamples, clips) -> scores, shape (resamples,).
         clusters: Each clip's cluster; clips of unknown clusters are in no resample.
         bounds: The least and the greatest score there can be.
     """
-    members: dict[Hashable, list[int]] = {}
-    for clip, cluster in enumerate(clusters):
-        if cluster != UNKNOWN:
-            members.setdefault(cluster, []).append(clip)
-    groups = [np.array(clips) for clips in members.values()]
-    if len(groups) < 2:
-        return interval(value, float("nan"), len(groups))
+    numbers: dict[Hashable, int] = {}
+    of_clip = np.array([-1 if each == UNKNOWN else numbers.setdefault(each, len(numbers)) for each in clusters])
+    groups = len(numbers)
+    if groups < 2:
+        return interval(value, float("nan"), groups)
     rng = np.random.default_rng(SEED)
-    scores = [
-        statistic(np.concatenate([groups[g] for g in rng.integers(len(groups), size=len(groups))]), resample)
-        for resample in range(RESAMPLES)
-    ]
-    factor = len(groups) / (len(groups) - 1)
-    return interval(value, float(np.std(scores, ddof=1) * np.sqrt(factor)), len(groups), bounds)
+    drawn = rng.integers(groups, size=(RESAMPLES, groups)) + (groups + 1) * np.arange(RESAMPLES)[:, None]
+    # A column for each cluster, and a last one for the unknown clusters, which is 0.
+    counts = np.bincount(drawn.ravel(), minlength=RESAMPLES * (groups + 1)).reshape(RESAMPLES, groups + 1)
+    scores = statistic(counts[:, of_clip].astype(float))
+    return interval(value, float(np.std(scores, ddof=1) * np.sqrt(groups / (groups - 1))), groups, bounds)

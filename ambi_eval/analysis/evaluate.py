@@ -12,7 +12,7 @@ from ambi_eval.analysis.ambiguity import Binned
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.analysis.references.panels import Trials, certain
 from ambi_eval.corpora.selection import Selection
-from ambi_eval.metrics import METRICS, Metric
+from ambi_eval.metrics import METRICS, SetMetric
 
 Array = NDArray[np.float64]
 Scores = dict[str, Estimate]
@@ -67,10 +67,10 @@ class Scorer:
             drawn = [(_rows(p, draw[here]), _rows(trials.votes, draw[here])) for draw in draws]
             scores = {}
             for name, metric in self.metrics.items():
-                if name in of_clips:
-                    scores[name] = estimate.of_mean(of_clips[name][here], clusters, metric.bounds(p.shape[1]))
-                else:
+                if isinstance(metric, SetMetric):
                     scores[name] = _of_set(metric, drawn, clusters)
+                else:
+                    scores[name] = estimate.of_mean(of_clips[name][here], clusters, metric.bounds(p.shape[1]))
             if "sq_debiased" in of_clips:
                 one_rater, error = self.one_rater[trials.clips[here]], of_clips["sq_debiased"][here]
                 scores[WORTH] = estimate.reciprocal(estimate.of_ratio(error, one_rater, clusters))
@@ -94,7 +94,7 @@ class SystemScorer:
         return overall, of_bins
 
 
-def _of_set(metric: Metric, draws: Sequence[tuple[Array, Array]], clusters: Sequence[str]) -> Estimate:
+def _of_set(metric: SetMetric, draws: Sequence[tuple[Array, Array]], clusters: Sequence[str]) -> Estimate:
     """Return the mean of a metric over random draws, each the predictions and the votes of all clips."""
     value = float(np.mean([metric.value(p, votes) for p, votes in draws]))
     bounds = metric.bounds(draws[0][0].shape[1])
@@ -104,11 +104,13 @@ def _of_set(metric: Metric, draws: Sequence[tuple[Array, Array]], clusters: Sequ
     if influences:
         return estimate.from_influence(value, np.mean(influences, axis=0), clusters, bounds)
 
-    def of_resample(clips: NDArray[np.intp], resample: int) -> float:
-        p, votes = draws[resample % len(draws)]
-        return metric.value(_rows(p, clips), _rows(votes, clips))
+    def of_resamples(weights: Array) -> Array:
+        scores = np.empty(len(weights))
+        for number, (p, votes) in enumerate(draws):
+            scores[number :: len(draws)] = metric.resampled(p, votes, weights[number :: len(draws)])
+        return scores
 
-    return estimate.bootstrap(value, of_resample, clusters, bounds)
+    return estimate.bootstrap(value, of_resamples, clusters, bounds)
 
 
 def _rows(values: Array, rows: NDArray[np.intp]) -> Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -9,7 +11,9 @@ from ambi_eval.metrics.classification import expected_accuracy
 from ambi_eval.votes import TIE_TOLERANCE, entropy_bits, majority, shares
 
 
-def expected_calibration_error_votes(p: ArrayLike, votes: ArrayLike, bins: int = 10) -> float:
+def expected_calibration_error_votes(
+    p: ArrayLike, votes: ArrayLike, bins: int = 10, weights: ArrayLike | None = None
+) -> Any:
     """Return the expected calibration error of the top label against the SHARE of raters who chose it.
 
     The clips are sorted into equal-width bins (a, b] of confidence, the highest predicted share; the error is the mean
@@ -26,18 +30,21 @@ def expected_calibration_error_votes(p: ArrayLike, votes: ArrayLike, bins: int =
         p: Predicted distributions, shape (clips, labels).
         votes: Votes, shape (clips, labels).
         bins: Number of equal-width bins from 0 to 1.
+        weights: How often each clip counts, as in a bootstrap: whole numbers, shape (..., clips). None: once.
 
     Returns:
-        Calibration error, 0 to 1.
+        Calibration error, 0 to 1, shape (...): one number without weights.
 
     >>> round(expected_calibration_error_votes([[0.8, 0.2], [0.8, 0.2]], [[3, 1], [2, 2]]), 4)
     0.175
     """
     top_share = (majority(p) * shares(votes)).sum(axis=-1)
-    return _expected_calibration_error(p, top_share, bins)
+    return _expected_calibration_error(p, top_share, bins, weights)
 
 
-def expected_calibration_error_majority(p: ArrayLike, votes: ArrayLike, bins: int = 10) -> float:
+def expected_calibration_error_majority(
+    p: ArrayLike, votes: ArrayLike, bins: int = 10, weights: ArrayLike | None = None
+) -> Any:
     """Return the expected calibration error of the top label against the raters' MAJORITY label.
 
     Only for comparison with papers: where raters disagree it punishes the perfect prediction, whose confidence is the
@@ -50,17 +57,18 @@ def expected_calibration_error_majority(p: ArrayLike, votes: ArrayLike, bins: in
         p: Predicted distributions, shape (clips, labels).
         votes: Votes, shape (clips, labels).
         bins: Number of equal-width bins from 0 to 1.
+        weights: How often each clip counts, as in a bootstrap: whole numbers, shape (..., clips). None: once.
 
     Returns:
-        Calibration error, 0 to 1.
+        Calibration error, 0 to 1, shape (...): one number without weights.
 
     >>> round(expected_calibration_error_majority([[0.8, 0.2], [0.8, 0.2]], [[3, 1], [2, 2]]), 4)
     0.05
     """
-    return _expected_calibration_error(p, expected_accuracy(p, votes), bins)
+    return _expected_calibration_error(p, expected_accuracy(p, votes), bins, weights)
 
 
-def entropy_correlation(p: ArrayLike, votes: ArrayLike) -> float:
+def entropy_correlation(p: ArrayLike, votes: ArrayLike, weights: ArrayLike | None = None) -> Any:
     """Return Spearman's rank correlation over clips between the entropy of p and that of the votes.
 
     Whether the prediction is less sure where the raters agree less, whatever the labels. Ties get average ranks.
@@ -74,44 +82,68 @@ def entropy_correlation(p: ArrayLike, votes: ArrayLike) -> float:
     Args:
         p: Predicted distributions, shape (clips, labels).
         votes: Votes, shape (clips, labels).
+        weights: How often each clip counts, as in a bootstrap: whole numbers, shape (..., clips). None: once.
 
     Returns:
-        Correlation, -1 to 1. NaN where it is undefined: fewer than two clips, or all entropies on one side equal.
+        Correlation, -1 to 1, shape (...): one number without weights. NaN where it is undefined: fewer than two clips,
+        or all entropies on one side equal.
 
     >>> p = [[0.9, 0.1], [0.5, 0.5], [0.7, 0.3]]
     >>> entropy_correlation(p, [[4, 0], [3, 1], [2, 2]])
     0.5
     """
     # Rounded, so that (3, 1) and (1, 3) tie whatever the last digit of their entropies.
-    human = _centred_ranks(np.round(entropy_bits(shares(votes)), 9))
-    predicted = _centred_ranks(_least_favourable(np.round(entropy_bits(p), 9), human))
-    spread = np.sqrt(np.square(human).sum() * np.square(predicted).sum())
-    return float((human * predicted).sum() / spread) if spread > 0 else float("nan")
+    human, predicted = np.round(entropy_bits(shares(votes)), 9), np.round(entropy_bits(p), 9)
+    if weights is None:
+        return float(_rank_correlation(_least_favourable(predicted, human), human, np.ones(len(human))))
+    weights = np.asarray(weights)
+    if not np.isnan(predicted).any():
+        return _rank_correlation(predicted, human, weights)
+    rows = [np.repeat(np.arange(len(human)), each) for each in weights.reshape(-1, len(human)).astype(int)]
+    each = [entropy_correlation(np.asarray(p)[clips], np.asarray(votes)[clips]) for clips in rows]
+    return np.array(each).reshape(weights.shape[:-1])
 
 
-def expected_calibration_error_majority_5(p: ArrayLike, votes: ArrayLike) -> float:
+def expected_calibration_error_majority_5(p: ArrayLike, votes: ArrayLike, weights: ArrayLike | None = None) -> Any:
     """Return `expected_calibration_error_majority` in five bins, as AER-LLM (arXiv 2409.18339) computes it.
 
     >>> round(expected_calibration_error_majority_5([[0.8, 0.2], [0.6, 0.4]], [[3, 1], [2, 2]]), 4)
     0.15
     """
-    return expected_calibration_error_majority(p, votes, bins=5)
+    return expected_calibration_error_majority(p, votes, 5, weights)
 
 
-def _expected_calibration_error(p: ArrayLike, outcome: NDArray[np.float64], bins: int) -> float:
+def _expected_calibration_error(
+    p: ArrayLike, outcome: NDArray[np.float64], bins: int, weights: ArrayLike | None
+) -> Any:
     """Return the calibration error of the highest share in `p` against `outcome`, both per clip."""
     confidence = np.max(np.asarray(p, dtype=float), axis=-1)
     valid = ~np.isnan(confidence)
-    # 0.1 + 0.2 belongs to the bin that ends at 0.3.
-    index = np.ceil(confidence[valid] * bins - TIE_TOLERANCE).astype(int)
-    gaps = np.bincount(index, weights=confidence[valid] - outcome[valid])
-    return float((np.abs(gaps).sum() + (~valid).sum()) / len(confidence))
+    # 0.1 + 0.2 belongs to the bin that ends at 0.3. Clips without a prediction have the last column.
+    column = np.where(valid, np.ceil(np.where(valid, confidence, 0) * bins - TIE_TOLERANCE), bins + 1).astype(int)
+    gaps = np.zeros((len(confidence), bins + 2))
+    gaps[np.arange(len(confidence)), column] = np.where(valid, confidence - outcome, 1.0)
+    counts = np.ones(len(confidence)) if weights is None else np.asarray(weights, dtype=float)
+    errors = np.abs(counts @ gaps).sum(axis=-1) / counts.sum(axis=-1)
+    return float(errors) if weights is None else errors
 
 
-def _centred_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the ranks of the values minus their mean; ties share the average of their ranks."""
-    _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts + len(values)) / 2)[index]
+def _rank_correlation(x: NDArray[np.float64], y: NDArray[np.float64], weights: NDArray[Any]) -> NDArray[np.float64]:
+    """Return Spearman's correlation of x and y, shape (...), where clips count `weights` times, shape (..., clips)."""
+    x, y = _centered_ranks(x, weights), _centered_ranks(y, weights)
+    spread = np.sqrt((weights * x**2).sum(axis=-1) * (weights * y**2).sum(axis=-1))
+    return (weights * x * y).sum(axis=-1) / np.where(spread > 0, spread, np.nan)
+
+
+def _centered_ranks(values: NDArray[np.float64], weights: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the ranks of the values minus their mean, shape of `weights`; ties share the average of their ranks."""
+    order = np.argsort(values, kind="stable")
+    starts = np.flatnonzero(np.diff(values[order], prepend=-np.inf))
+    counts = np.add.reduceat(weights[..., order], starts, axis=-1)
+    ranks = np.cumsum(counts, axis=-1) - (counts + counts.sum(axis=-1, keepdims=True)) / 2
+    level = np.empty(len(values), dtype=int)
+    level[order] = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(values)))
+    return ranks[..., level]
 
 
 def _least_favourable(predicted: NDArray[np.float64], human: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -123,12 +155,15 @@ def _least_favourable(predicted: NDArray[np.float64], human: NDArray[np.float64]
 
     Args:
         predicted: Predicted entropies, shape (clips,).
-        human: Centred ranks of the human entropies, shape (clips,).
+        human: Entropies of the votes, shape (clips,).
 
     Returns:
         Numbers to be ranked in place of the entropies, shape (clips,).
     """
     missing = np.isnan(predicted)
+    if not missing.any():
+        return predicted
+    human = _centered_ranks(human, np.ones(len(human)))
     _, level, counts = np.unique(predicted[~missing], return_inverse=True, return_counts=True)
     n_below = np.concatenate([[0], np.cumsum(counts)])
     human_below = np.concatenate([[0], np.cumsum(np.bincount(level, weights=human[~missing]))])

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -112,10 +113,11 @@ class SetMetric(Metric):
 
     Attributes:
         of_set: (p, votes), each of shape (clips, labels) -> the score. Its docstring says what an invalid clip costs.
-        influence_of_set: (p, votes) -> each clip's influence, shape (clips,). None: there is no closed form.
+        influence_of_set: (p, votes) -> each clip's influence, shape (clips,). None: there is no closed form; `of_set`
+            then takes `weights` as well, see `resampled`.
     """
 
-    of_set: Callable[[ArrayLike, ArrayLike], float]
+    of_set: Callable[..., Any]
     influence_of_set: Callable[[ArrayLike, ArrayLike], Array] | None = None
 
     def per_clip(self, p: ArrayLike, votes: ArrayLike, noise: ArrayLike | None = None) -> None:
@@ -124,6 +126,16 @@ class SetMetric(Metric):
     def value(self, p: ArrayLike, votes: ArrayLike, noise: ArrayLike | None = None) -> float:
         """Return the score of the set; NaN if the set is empty or leaves the score undefined."""
         return self.of_set(p, votes) if len(np.asarray(p)) else float("nan")
+
+    def resampled(self, p: ArrayLike, votes: ArrayLike, weights: ArrayLike) -> Array:
+        """Return the score of every resample of the clips, shape (resamples,), of a metric without a closed form.
+
+        Args:
+            p: Predicted distributions, shape (clips, labels).
+            votes: Votes, shape (clips, labels).
+            weights: How often each clip is in each resample, shape (resamples, clips).
+        """
+        return np.asarray(self.of_set(p, votes, weights=weights))
 
     def influence(self, p: ArrayLike, votes: ArrayLike, noise: ArrayLike | None = None) -> Array | None:
         """Return each clip's influence on the value by the delta method, or None where there is no closed form."""

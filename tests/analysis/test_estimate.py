@@ -53,7 +53,7 @@ def test_undefined_clips_are_left_out():
 
 
 def test_one_cluster_has_a_value_and_no_interval():
-    for estimate in (from_influence(0.3, [0.1, -0.1], ["a", "a"]), bootstrap(0.3, lambda *_: 0.3, ["a", "a"])):
+    for estimate in (from_influence(0.3, [0.1, -0.1], ["a", "a"]), bootstrap(0.3, lambda weights: 0.3, ["a", "a"])):
         assert estimate.value == 0.3
         assert np.isnan([estimate.low, estimate.high]).all()
 
@@ -61,9 +61,9 @@ def test_one_cluster_has_a_value_and_no_interval():
 def test_the_bootstrap_of_a_mean_agrees_with_the_closed_form():
     _, clusters, scores = clips(40)
     closed = of_mean(scores, clusters.tolist())
-    drawn = bootstrap(closed.value, lambda rows, _: scores[rows].mean(), clusters.tolist())
+    drawn = bootstrap(closed.value, lambda weights: weights @ scores / weights.sum(axis=1), clusters.tolist())
     assert drawn.high - drawn.low == pytest.approx(closed.high - closed.low, rel=0.15)
-    assert drawn == bootstrap(closed.value, lambda rows, _: scores[rows].mean(), clusters.tolist())
+    assert drawn == bootstrap(closed.value, lambda weights: weights @ scores / weights.sum(axis=1), clusters.tolist())
 
 
 @pytest.mark.parametrize("n_clusters", [5, 30])
@@ -79,7 +79,12 @@ def test_the_bootstrap_covers_a_rank_correlation():
         rng, clusters, x = clips(20, seed, 6)
         y = x + rng.normal(size=len(x))
         whole = float(spearmanr(x, y).statistic)
-        e = bootstrap(whole, lambda rows, _: float(spearmanr(x[rows], y[rows]).statistic), clusters.tolist())
+
+        def of_resamples(weights):
+            rows = [np.repeat(np.arange(len(x)), each.astype(int)) for each in weights]
+            return np.array([spearmanr(x[each], y[each]).statistic for each in rows])
+
+        e = bootstrap(whole, of_resamples, clusters.tolist())
         return e.low <= 0.803 <= e.high  # 6 / pi asin(r / 2) of normal variables with Pearson's r = sqrt(2 / 3)
 
     assert np.mean([covers(seed) for seed in range(20)]) >= 0.8
@@ -143,5 +148,7 @@ def test_what_cannot_be_told_from_nothing_has_an_open_reciprocal(ratio, expected
 
 def test_clips_of_unknown_speakers_are_in_no_resample():
     drawn = []
-    bootstrap(0.5, lambda rows, _: drawn.append(rows) or 0.5, ["a", "b", "unknown", "c"])
-    assert 2 not in np.concatenate(drawn)
+    bootstrap(0.5, lambda weights: drawn.append(weights) or np.full(len(weights), 0.5), ["a", "b", "unknown", "c"])
+    (weights,) = drawn
+    assert (weights[:, 2] == 0).all()
+    assert (weights.sum(axis=1) == 3).all()

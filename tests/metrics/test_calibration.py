@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose
 from scipy.stats import spearmanr
 from sklearn.calibration import calibration_curve
 
+from ambi_eval.metrics import METRICS
 from ambi_eval.metrics.calibration import (
     entropy_correlation,
     expected_calibration_error_majority,
@@ -123,3 +124,15 @@ def test_failing_never_raises_the_entropy_correlation(seed, failures):
     complete = entropy_correlation(p, votes)
     p[:failures] = np.nan
     assert entropy_correlation(p, votes) <= complete + 1e-12
+
+
+@pytest.mark.parametrize("name", ["ece_votes", "ece_majority", "ece_majority_5", "entropy_rho"])
+@pytest.mark.parametrize("failures", [0, 3])
+def test_a_clip_that_counts_twice_is_two_clips(name, failures):
+    p, votes = soft_clips(seed=4, clips=30)
+    p, votes = np.vstack([p, p[:5]]), np.vstack([votes, votes[5:10]])  # ties in the prediction
+    p[:failures] = np.nan
+    weights = np.random.default_rng(5).integers(0, 4, (6, len(p)))
+    rows = [np.repeat(np.arange(len(p)), each) for each in weights]
+    expected = [METRICS[name].value(p[clips], votes[clips]) for clips in rows]
+    assert METRICS[name].resampled(p, votes, weights) == pytest.approx(expected, abs=1e-12)
