@@ -264,6 +264,25 @@ def report_on_runs(
         write_json(content, json_file)
 
 
+@app.command(epilog="Example: ambi-eval generalizability runs/demo")
+def generalizability(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders that lm_eval --log_samples --output_path wrote.", metavar="RUN...")
+    ],
+    json_file: Annotated[Path | None, typer.Option("--json", help="Every number of it, as JSON.")] = None,
+) -> None:
+    """Show how sure a ranking is: what scores vary with, and how many clips, wordings or seeds would make it sure."""
+    from ambi_eval.harness.results import read_runs
+    from ambi_eval.report import ranking, ranking_table
+    from ambi_eval.report.build import by_clips
+    from ambi_eval.web.pages import write_json
+
+    found = ranking.rankings(by_clips([run for path in runs for run in read_runs(path)]))
+    _print_tables(ranking_table.in_terminal(found))
+    if json_file is not None:
+        write_json(found, json_file)
+
+
 @app.command(epilog="Example: ambi-eval bridge --model_args pretrained=ambi-tiny --port 8000")
 def bridge(
     model_args: Annotated[str, typer.Option("--model_args", help="As for lm_eval --model hf-audio, without store=.")],

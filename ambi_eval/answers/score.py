@@ -43,6 +43,11 @@ OTHER_MEANS = {
 }
 
 
+def wording_names(metrics: Sequence[str], wordings: int) -> list[str]:
+    """Return what the score of each wording of a prompt alone is called: `jsd_bits@wording2`."""
+    return [f"{name}@wording{k}" for name in CURVE_METRICS if name in metrics for k in range(1, wordings + 1)]
+
+
 def check_metrics(names: Sequence[str], task: str) -> tuple[str, ...]:
     """Return the names of a task's metrics; `all` stands for all of them.
 
@@ -65,6 +70,7 @@ def score_clips(
     metrics: Sequence[str],
     *,
     curve: bool = False,
+    wordings: int = 0,
     oracle: bool = False,
 ) -> list[dict[str, float]]:
     """Return the scores of each clip under one pipeline, by metric.
@@ -79,6 +85,7 @@ def score_clips(
         metrics: Names of the metrics asked for.
         curve: Whether a part of a pool is a smaller pool of its kind, so that `jsd_bits@5` means something. It is the
             expected score of 5 of the clip's answers: exact where answers name one label, else over subsets.
+        wordings: Number of wordings of the prompt, where each has one answer of the pool: each is scored alone, too.
         oracle: Whether to add `oracle_jsd_bits`, the divergence of the one answer of the pool that is nearest to the
             votes: no system, since it looks at them, but a bound to every choice from the pool. Beside it stands
             `oracle_control_jsd_bits`, the same with the pool of another clip: what looking at the votes alone gives.
@@ -96,6 +103,8 @@ def score_clips(
             columns = _columns(
                 [predictions[number] for number in chunk], votes[chunk], noise[chunk], metrics, points, n_subsets
             )
+            if wordings:
+                columns |= _wordings([predictions[number] for number in chunk], votes[chunk], metrics, wordings)
             if states_shares:
                 columns |= _stated([predictions[number] for number in chunk])
             if oracle and predictions[chunk[0]].pool.size > 1:
@@ -192,6 +201,16 @@ def _sampled_curves(
         for n, start, end in zip(points, ends, ends[1:], strict=False):
             columns[f"{name}@{n}"] = scores[:, start:end].mean(axis=1).tolist()
     return columns
+
+
+def _wordings(
+    predictions: Sequence[Prediction], votes: NDArray[np.float64], metrics: Sequence[str], wordings: int
+) -> dict[str, Sequence[float]]:
+    """Return the scores of the answer to each wording alone."""
+    shares = Pool.stack([prediction.pool for prediction in predictions]).shares
+    alone = [_clip_metric(name).per_clip(shares, votes[:, None]) for name in CURVE_METRICS if name in metrics]
+    columns = [of_wording for of_metric in alone for of_wording in of_metric.T.tolist()]
+    return dict(zip(wording_names(metrics, wordings), columns, strict=True))
 
 
 def _stated(predictions: Sequence[Prediction]) -> dict[str, Sequence[float]]:

@@ -163,6 +163,11 @@ class TaskSettings(CorpusSettings):
         return len(self.templates) * self.rotations
 
     @property
+    def wordings(self) -> int:
+        """Number of wordings of the prompt, where each has one answer of the pool; 0 for other pools."""
+        return len(self.templates) if self.pool == "prompts" else 0
+
+    @property
     def answers_per_clip(self) -> int:
         """Number of answers that a whole run has of each clip; of `pool: labels` the number of likelihoods."""
         if self.pool == "labels":

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ambi_eval.answers.reducers import Prediction
-from ambi_eval.answers.score import CURVE_METRICS, CURVE_SIZES, OTHER_MEANS
+from ambi_eval.answers.score import CURVE_METRICS, CURVE_SIZES, OTHER_MEANS, wording_names
 from ambi_eval.metrics import METRICS, SetMetric
 from ambi_eval.metrics.clustered import clustered_standard_error, influence_on_mean, mean_of_defined
 
@@ -106,9 +106,9 @@ class PipelineScores:
 BY_CLIP = attrgetter("result.clip")
 
 
-def _names(metrics: Sequence[str]) -> list[str]:
+def _names(metrics: Sequence[str], wordings: int) -> list[str]:
     curves = [f"{name}@{n}" for name in CURVE_METRICS if name in metrics for n in CURVE_SIZES]
-    return [*metrics, *curves, *OTHER_MEANS]
+    return [*metrics, *curves, *wording_names(metrics, wordings), *OTHER_MEANS]
 
 
 def _set_metric(name: str) -> SetMetric | None:
@@ -116,19 +116,19 @@ def _set_metric(name: str) -> SetMetric | None:
     return metric if isinstance(metric, SetMetric) else None
 
 
-def aggregations(metrics: Sequence[str]) -> dict[str, Callable[[Sequence[ClipScore]], float | str]]:
+def aggregations(metrics: Sequence[str], wordings: int = 0) -> dict[str, Callable[[Sequence[ClipScore]], float | str]]:
     """Return how the scores of all clips become one number, by metric name; `<metric>_stderr` for its error bar."""
     functions: dict[str, Callable[[Sequence[ClipScore]], float | str]] = {}
-    for name in _names(metrics):
+    for name in _names(metrics, wordings):
         functions[name] = partial(overall, metric=_set_metric(name))
         functions[f"{name}_stderr"] = partial(standard_error, metric=_set_metric(name))
     return functions
 
 
-def higher_is_better(metrics: Sequence[str]) -> dict[str, bool]:
+def higher_is_better(metrics: Sequence[str], wordings: int = 0) -> dict[str, bool]:
     """Return which way is up, by metric name."""
     up = {name: METRICS[name].higher_is_better for name in METRICS} | OTHER_MEANS
-    return {key: up[name.partition("@")[0]] for name in _names(metrics) for key in (name, f"{name}_stderr")}
+    return {key: up[name.partition("@")[0]] for name in _names(metrics, wordings) for key in (name, f"{name}_stderr")}
 
 
 def overall(scores: Sequence[ClipScore], metric: SetMetric | None) -> float:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ambi_eval.analysis.scaling import scaling_curve
-from ambi_eval.answers.score import CURVE_METRICS, CURVE_SIZES
+from ambi_eval.answers.score import CURVE_METRICS, CURVE_SIZES, wording_names
 from ambi_eval.config.task_settings import TaskSettings
 from ambi_eval.corpora.selection import Selection
-from ambi_eval.harness.aggregation import BY_CLIP, ClipScore
+from ambi_eval.harness.aggregation import BY_CLIP, ClipScore, overall
 
 Aggregation = Callable[[Sequence[ClipScore]], float | str]
 
@@ -40,11 +40,22 @@ class CurveScores:
     def keeping(self, functions: Mapping[str, Aggregation]) -> dict[str, Aggregation]:
         """Return the functions that aggregate the scores on the curves, so that they keep what they aggregate."""
         names = [name for points in self.points.values() for name in points.values()]
+        names += wording_names(self.settings.metrics, self.settings.wordings)
         return {name: partial(self._keep, name, functions[name]) for name in names}
 
     def _keep(self, name: str, function: Aggregation, scores: Sequence[ClipScore]) -> float | str:
         self.kept.setdefault(name, []).append(scores)
         return function(scores)
+
+    def wordings(self) -> dict[str, Any]:
+        """Return what each wording of the prompt scores alone, and their standard deviation, by metric."""
+        found = {}
+        for metric in CURVE_METRICS:
+            names = wording_names([metric] if metric in self.settings.metrics else [], self.settings.wordings)
+            if names and all(name in self.kept for name in names):
+                scores = [overall(self.kept[name][0], None) for name in names]
+                found[metric] = {"scores": scores, "standard_deviation": float(np.std(scores, ddof=1))}
+        return found
 
     def curves(self, selection: Selection) -> dict[str, Any] | None:
         """Return the curves by metric, as JSON takes them; None before the harness has aggregated every pipeline.
@@ -53,7 +64,7 @@ class CurveScores:
             selection: The clips of the task; those that were asked about are among them.
         """
         pipelines = [pipeline["name"] for pipeline in self.settings.filter_list]
-        if {len(scores) for scores in self.kept.values()} != {len(pipelines)}:
+        if not self.points or {len(scores) for scores in self.kept.values()} != {len(pipelines)}:
             return None
         drawn = self.settings.pool == "samples"
         means = [p["name"] for p in self.settings.filter_list if drawn and p["filter"][-1]["function"] == "ambi_mean"]

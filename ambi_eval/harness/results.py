@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import NotRequired, TypedDict
 
-from ambi_eval.answers.candidate import answers_digest
+from ambi_eval.answers.candidate import Candidate, Finish, answers_digest
 from ambi_eval.config.load import read_back
 from ambi_eval.config.task_settings import OVERRIDES, TaskSettings
 from ambi_eval.corpora.selection import Selection, corpus_clips, select
@@ -49,6 +49,7 @@ class _Candidates(TypedDict):
     __pydantic_config__ = READ_BACK  # type: ignore[misc]
 
     n_tokens: NotRequired[list[int | None]]
+    finish: NotRequired[list[Finish | None]]
 
 
 class _Document(TypedDict):
@@ -131,7 +132,8 @@ class TaskRun:
         curves: Its curves over the pool size, by metric, as the harness logged them.
         selection: The clips that were asked about, with their votes, in the order of the manifest.
         pipelines: What was made of the answers, by pipeline.
-        texts: The answers of each clip. Of `exact`, the log-likelihood of each label.
+        texts: The answers of each clip, with why each ended. Of `exact`, the log-likelihood of each label, once for
+            each way of asking.
         tokens: Generated tokens of each clip's answers together, shape (clips,): 0 where likelihoods are read out, NaN
             where the model does not say.
         failed: How many answers could not be used, by reason.
@@ -145,7 +147,7 @@ class TaskRun:
     curves: Mapping[str, Json]
     selection: Selection
     pipelines: dict[str, Pipeline]
-    texts: Sequence[Sequence[str]]
+    texts: Sequence[Sequence[Candidate]]
     tokens: Array
     failed: Mapping[str, int]
 
@@ -393,11 +395,14 @@ def _check_votes(path: Path, settings: TaskSettings, selection: Selection, pipel
                 )
 
 
-def _texts(sample: Json, settings: TaskSettings) -> list[str]:
+def _texts(sample: Json, settings: TaskSettings) -> list[Candidate]:
     if settings.pool == "labels":
         answers = zip(cycle(settings.labels), sample["resps"], strict=False)  # once through for each way of asking
-        return [f"{label}: log-likelihood {float(logprob):.3f}" for label, [(logprob, _)] in answers]
-    return [answer for request in sample["resps"] for answer in request]
+        read = [(label, float(logprob)) for label, [(logprob, _)] in answers]
+        return [Candidate(f"{label}: log-likelihood {logprob:.3f}", logprob) for label, logprob in read]
+    texts = [answer for request in sample["resps"] for answer in request]
+    finish = (sample["doc"].get("candidates") or {}).get("finish") or [None] * len(texts)
+    return [Candidate(text, finish=how) for text, how in zip(texts, finish, strict=True)]
 
 
 def _tokens(sample: Json, settings: TaskSettings) -> float:

@@ -213,7 +213,13 @@ class AmbiguousEmotionTask(ConfigurableTask):
             if not all(isinstance(prediction, Prediction) for prediction in predictions):
                 raise AmbiError(f"{self.config.task}: the pipeline '{pipeline.name}' must end with an ambi_* filter")
             scores = score_clips(
-                predictions, votes, noise, self.metrics, curve=self.settings.has_curve, oracle=number == 0
+                predictions,
+                votes,
+                noise,
+                self.metrics,
+                curve=self.settings.has_curve,
+                wordings=self.settings.wordings,
+                oracle=number == 0,
             )
             for i, (pool, prediction) in enumerate(zip(pools, predictions, strict=True)):
                 result = ClipResult(ids[i], clusters[i], prediction.distribution, votes[i])
@@ -273,12 +279,12 @@ class AmbiguousEmotionTask(ConfigurableTask):
 
     def aggregation(self) -> dict[str, Any]:
         """Return how each metric's clips become one number, and its error bar."""
-        functions = aggregations(self.metrics)
+        functions = aggregations(self.metrics, self.settings.wordings)
         return {**super().aggregation(), **functions, **self.curve_scores.keeping(functions)}
 
     def higher_is_better(self) -> dict[str, bool]:
         """Return the direction of each metric."""
-        return {**super().higher_is_better(), **higher_is_better(self.metrics)}
+        return {**super().higher_is_better(), **higher_is_better(self.metrics, self.settings.wordings)}
 
     def dump_config(self) -> dict[str, Any]:
         """Return the configuration for the results file: the harness's keys, ours, and what was left out."""
@@ -288,7 +294,9 @@ class AmbiguousEmotionTask(ConfigurableTask):
             "warnings": self.warnings,
         }
         curves = self.curve_scores.curves(self.selection)
-        return {**super().dump_config(), **for_results(self.settings), **asked, **({"curve": curves} if curves else {})}
+        found = {"curve": curves, "wording_scores": self.curve_scores.wordings()}
+        more = {name: value for name, value in found.items() if value}
+        return {**super().dump_config(), **for_results(self.settings), **asked, **more}
 
 
 def _not_drawn(answer: Any) -> bool:

@@ -40,6 +40,7 @@ from ambi_eval.report.content import (
     ShownClip,
     System,
 )
+from ambi_eval.report.ranking import ranking
 from ambi_eval.report.systems import Asked, Variant, curves_of, shown_config, systems, variants, without_copies
 from ambi_eval.votes import entropy_bits, majority, shares
 
@@ -74,22 +75,27 @@ def build(runs: Sequence[Run], predictions: Sequence[Path] = ()) -> Content:
     Raises:
         AmbiError: If a file of predictions is broken, or is about none of the sets of clips.
     """
-    labels = _labels(runs)
+    labels, sections = _labels(runs), by_clips(runs)
+    for path in predictions:
+        _add_predictions(path, sections)
+    return Content(
+        made=_time(datetime.now(tz=timezone.utc).timestamp()),
+        runs=[_run_facts(run, label) for run, label in zip(runs, labels, strict=True)],
+        sections=[_section(asked) for asked in sections],
+    )
+
+
+def by_clips(runs: Sequence[Run]) -> list[list[Asked]]:
+    """Return the tasks of some runs, those about the same clips with the same labels and votes together."""
     sections: dict[Any, list[Asked]] = {}
-    for run, label in zip(runs, labels, strict=True):
+    for run, label in zip(runs, _labels(runs), strict=True):
         info = run.results["config"].get("ambi", {})
         for task in run.tasks.values():
             ids = tuple(clip.id for clip in task.selection.clips)
             same = (tuple(task.settings.labels), ids, task.votes.tobytes(), tuple(task.selection.clusters))
             asked = Asked(label, int(info.get("seed") or 0), str(info.get("sampling") or ""), task)
             sections.setdefault(same, []).append(asked)
-    for path in predictions:
-        _add_predictions(path, list(sections.values()))
-    return Content(
-        made=_time(datetime.now(tz=timezone.utc).timestamp()),
-        runs=[_run_facts(run, label) for run, label in zip(runs, labels, strict=True)],
-        sections=[_section(asked) for asked in sections.values()],
-    )
+    return list(sections.values())
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
@@ -164,7 +170,8 @@ def _section(asked: Sequence[Asked]) -> Section:
     binned = bin_clips(selection)
     raters = votes.sum(axis=1)
     references, notes = _references(selection, settings, binned)
-    distinct = without_copies(variants(asked))
+    given = variants(asked)
+    distinct = without_copies(given)
     real, controls = systems(distinct, binned)
     by_name = {f"{v.label}: {v.name}" if v.name else v.label: v for v in distinct}
     left_out = dict(task.left_out)
@@ -193,6 +200,7 @@ def _section(asked: Sequence[Asked]) -> Section:
             selection, settings, {system.full_name: by_name[system.full_name].p for system in real}
         ),
         notes=notes,
+        ranking=ranking(given, distinct),
     )
     return replace(section, shown=_shown(section, by_name, selection))
 

@@ -9,6 +9,8 @@ from typing import Any
 from ambi_eval.analysis.discrimination import Discrimination
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.analysis.evaluate import Scores
+from ambi_eval.analysis.generalizability import Study
+from ambi_eval.analysis.position_bias import PositionBias
 from ambi_eval.analysis.raters.study import RaterStudy
 from ambi_eval.analysis.references.held_out import HeldOut
 from ambi_eval.analysis.reliability import ConfidenceBin
@@ -180,6 +182,38 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Wordings:
+    """What each wording of a prompt ensemble scores alone.
+
+    Attributes:
+        system: Full name of the system.
+        scores: The divergence of each wording, in the order of the task.
+        spread: Their standard deviation.
+    """
+
+    system: str
+    scores: Sequence[Estimate]
+    spread: float
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What the answers of a section say about how sure its ranking is.
+
+    Attributes:
+        studies: A study of the systems' scores, and one for each further factor that the answers vary in.
+        wordings: What the wordings of each prompt ensemble score.
+        position_bias: The position bias of each system that was asked with several orders of the labels, by full name.
+        missing: Why there is no study of some factor, one sentence each.
+    """
+
+    studies: Sequence[Study]
+    wordings: Sequence[Wordings]
+    position_bias: Mapping[str, PositionBias]
+    missing: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Section:
     """All systems that were asked about the same clips with the same labels.
 
@@ -205,6 +239,7 @@ class Section:
             and those that it predicts best.
         rater_study: What the single raters show of these systems; None where their names are not published.
         notes: What else a reader must know.
+        ranking: How sure the ranking of the systems is.
     """
 
     corpus: str
@@ -227,6 +262,7 @@ class Section:
     shown: list[ShownClip]
     rater_study: RaterStudy | None
     notes: list[str]
+    ranking: Ranking
 
     @property
     def best(self) -> list[System]:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from ambi_eval.analysis.evaluate import WORTH
 from ambi_eval.analysis.raters.study import REFERENCES
-from ambi_eval.report import columns, plots, verdict
+from ambi_eval.report import columns, plots, ranking_table, verdict
 from ambi_eval.report.build import BEST_CLIPS, FAILED_CLIPS, WORST_CLIPS
 from ambi_eval.report.content import ClipPrediction, Content, Section, ShownClip, System
 from ambi_eval.web.charts import packed_script, script, script_hash
@@ -57,6 +57,11 @@ def render(content: Content) -> str:
             held_out=plots.against_held_out,
             predictions=_predictions,
             shares=_shares,
+            ranking_titles=ranking_table.TITLES,
+            ranking_sentences=ranking_table.sentences,
+            effect_name=ranking_table.effect_name,
+            wordings_sentence=ranking_table.wordings_sentence,
+            position_sentences=ranking_table.position_sentences,
             max_entropy=lambda section: math.log2(len(section.labels)),
             metrics=metrics() | {WORTH: WORDS["worth raters"]},
             strategies=STRATEGIES,

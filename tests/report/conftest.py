@@ -48,7 +48,9 @@ class Listener(LM):
         return Candidate(LABELS[rng.choice(3, p=shares)], n_tokens=2)
 
     def loglikelihood(self, requests, disable_tqdm=False):
-        return [(float(np.log(0.9 * self.shares(request)[request.idx])), False) for request in requests]
+        return [
+            (float(np.log(0.9 * self.shares(request)[LABELS.index(request.args[1])])), False) for request in requests
+        ]
 
     def loglikelihood_rolling(self, requests, disable_tqdm=False):
         raise NotImplementedError

@@ -1,0 +1,203 @@
+"""How sure a ranking of systems is: a generalizability study of their scores, and how much more data it would take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ambi_eval.analysis.estimate import UNDEFINED, Estimate
+from ambi_eval.analysis.variance_components import Effect, joint_codes, variance_components
+from ambi_eval.metrics.clustered import UNKNOWN
+
+Array = NDArray[np.float64]
+
+# How the levels of the last factor lie in the design:
+#     crossed: each level is met by every system and clip, as the wordings of a prompt are;
+#     raters: every system meets each level, but a clip has some of the levels only, as raters heard some clips;
+#     of clips: each clip has levels of its own, which every system meets, as ballots of unknown raters are;
+#     of answers: each system has levels of its own for each clip, as answers drawn at random are.
+Kind = Literal["crossed", "raters", "of clips", "of answers"]
+TARGET = 0.9
+
+
+@dataclass(frozen=True)
+class Share:
+    """The share of the variance of single scores that one effect has.
+
+    Attributes:
+        effect: Its factors, such as `("system", "clip")`. The last one of a study also holds the chance that is left.
+        share: The share, 0 to 1.
+        variance: The variance itself; estimates may fall below 0.
+    """
+
+    effect: Effect
+    share: Estimate
+    variance: float
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a generalizability study says about some systems.
+
+    Attributes:
+        factor: What varies beside systems, speakers and clips: `wording`, `seed` ...; empty where nothing does.
+        systems: The names of the systems.
+        levels: Number of clips, of speakers where they are known, and of levels of the factor (the mean of those
+            that a clip has).
+        shares: The variance components, as shares.
+        generalizability: The share of true differences in what the observed differences between systems vary, 0 to 1:
+            the reliability of their ranking. Undefined for one system.
+        dependability: The same where the scores themselves count and not only their order.
+        most_by: By name of a factor, the reliability of the ranking with infinitely many of its levels.
+        needed: By the same names, how many of its levels would make the ranking reliable to .9, all else staying as
+            it is; infinite where no number does. Clips come with new speakers in proportion.
+        left_out: Number of clips of unknown speakers, which are not in the study.
+    """
+
+    factor: str
+    systems: Sequence[str]
+    levels: dict[str, float]
+    shares: Sequence[Share]
+    generalizability: Estimate
+    dependability: Estimate
+    most_by: dict[str, Estimate]
+    needed: dict[str, Estimate]
+    left_out: int
+
+
+def study(
+    scores: Array,
+    systems: Sequence[str],
+    speakers: Sequence[str],
+    factor: str = "",
+    kind: Kind = "crossed",
+    levels: NDArray[np.generic] | None = None,
+) -> Study:
+    """Return the generalizability study of the scores of some systems on the same clips.
+
+    Every effect is random: other clips of other speakers, other wordings, other systems of the same kind could have
+    been taken. The ranking's reliability is var(system) / (var(system) + error), where the error is the variance of the
+    mean scores by all effects that a system shares with others (Brennan's relative error). Effects that meet all
+    systems alike do not change their order; they only enter the dependability.
+
+    Source: Brennan (2001), Generalizability theory.
+
+    Args:
+        scores: Shape (systems, clips), or (systems, clips, levels) with the levels of one more factor; NaN where a clip
+            has fewer levels.
+        systems: The name of each system.
+        speakers: The speaker of each clip (or whom else it depends on); clips of unknown speakers are left out.
+        factor: What the last axis is; empty if there is none.
+        kind: How its levels lie in the design.
+        levels: For `raters`, which one it is, shape (clips, levels).
+
+    Raises:
+        ValueError: If there are fewer than two clips.
+    """
+    values = scores if scores.ndim == 3 else scores[:, :, None]
+    known = [number for number, speaker in enumerate(speakers) if speaker != UNKNOWN]
+    values, of_clip = values[:, known], np.array([speakers[number] for number in known])
+    if len(known) < 2:
+        raise ValueError("a study of one clip cannot tell its variance from that of others")
+    system, clip, place = (axis[~np.isnan(values)] for axis in np.indices(values.shape))
+    level = place if kind == "crossed" else clip * values.shape[2] + place
+    if levels is not None:
+        level = levels[known][clip, place]
+    factors = {"system": system, "speaker": of_clip[clip], "clip": clip, factor or "level": level}
+    effects = _effects(factor, kind, several_systems=len(systems) > 1, speakers=1 < len(set(of_clip)) < len(known))
+    found = variance_components(values[~np.isnan(values)], factors, effects)
+    # By effect, what is left of a unit of its variance in the mean score of a system.
+    kept = np.array([_kept([factors[name][system == 0] for name in effect if name != "system"]) for effect in effects])
+    rows = np.vstack([found.positive, found.positive_draws])
+    relative = np.array([len(effect) > 1 and "system" in effect for effect in effects])
+    numbers = {"clip": float(len(known))}
+    if any("speaker" in effect for effect in effects):
+        numbers["speaker"] = float(len(set(of_clip)))
+    if factor:
+        numbers[factor] = float((~np.isnan(values[0])).sum() / len(known))
+    of_ranking = {}
+    if ("system",) in effects:
+        true = rows[:, effects.index(("system",))]
+        errors = rows * kept * relative
+        for name, number in numbers.items():
+            if name == "speaker":
+                continue
+            with_it = np.array([_shrinks(effect, name) for effect in effects])
+            of_ranking[name] = _more(true, errors[:, with_it].sum(axis=1), errors[:, ~with_it].sum(axis=1), number)
+        absolute = rows * kept * [effect != ("system",) for effect in effects]
+        coefficients = _reliability(true, errors.sum(axis=1)), _reliability(true, absolute.sum(axis=1))
+    else:
+        coefficients = UNDEFINED, UNDEFINED
+    total = rows.sum(axis=1)
+    shares = rows / np.where(total > 0, total, np.nan)[:, None]
+    return Study(
+        factor=factor,
+        systems=list(systems),
+        levels=numbers,
+        shares=[
+            Share(effect, _estimate(shares[:, number]), float(found.variances[number]))
+            for number, effect in enumerate(effects)
+        ],
+        generalizability=coefficients[0],
+        dependability=coefficients[1],
+        most_by={name: most for name, (most, _) in of_ranking.items()},
+        needed={name: needed for name, (_, needed) in of_ranking.items()},
+        left_out=len(speakers) - len(known),
+    )
+
+
+def _effects(factor: str, kind: Kind, *, several_systems: bool, speakers: bool) -> list[Effect]:
+    """Return the effects of a design, the residual last."""
+    places: list[Effect] = [*([("speaker",)] if speakers else []), ("clip",)]
+    if factor and kind == "crossed":
+        places += [(factor,), *((*place, factor) for place in places)]
+    elif factor and kind == "raters":
+        places += [(factor,), ("clip", factor)]
+    elif factor and (kind == "of clips" or not several_systems):
+        places.append(("clip", factor))
+    effects: list[Effect] = [*([("system",)] if several_systems else []), *places]
+    if several_systems:
+        effects += [("system", *place) for place in places]
+        if factor and kind == "of answers":
+            effects.append(("system", "clip", factor))
+    return effects
+
+
+def _shrinks(effect: Effect, name: str) -> bool:
+    """Return whether more levels of a factor leave less of the effect in a mean; more clips bring more speakers."""
+    return name in effect or (name == "clip" and "speaker" in effect)
+
+
+def _kept(levels: Sequence[NDArray[np.generic]]) -> float:
+    """Return the sum of the squared shares of the scores that each combination of levels has; 1 for no factor."""
+    if not levels:
+        return 1.0
+    counts = np.bincount(joint_codes(levels))
+    return float(np.square(counts / counts.sum()).sum())
+
+
+def _reliability(true: Array, error: Array) -> Estimate:
+    total = true + error
+    return _estimate(true / np.where(total > 0, total, np.nan))
+
+
+def _more(true: Array, shrinking: Array, staying: Array, number: float) -> tuple[Estimate, Estimate]:
+    """Return the reliability with infinitely many levels of a factor, and how many of them make it .9."""
+    room = true * (1 - TARGET) / TARGET - staying
+    with np.errstate(divide="ignore", invalid="ignore"):
+        needed = np.where(room > 0, np.ceil(number * shrinking / np.where(room > 0, room, 1.0)), np.inf)
+    return _reliability(true, staying), _estimate(np.maximum(needed, 1.0))
+
+
+def _estimate(rows: Array) -> Estimate:
+    """Return the first of some numbers, and the middle 95% of the others as its interval."""
+    value, draws = float(rows[0]), rows[1:][~np.isnan(rows[1:])]
+    if math.isnan(value) or not len(draws):
+        return UNDEFINED
+    low, high = np.quantile(draws, [0.025, 0.975], method="inverted_cdf").tolist()
+    return Estimate(value, low, high)
