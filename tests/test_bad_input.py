@@ -23,7 +23,7 @@ from ambi_eval.analysis.predictions import read_predictions
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.config.grid import Grid
 from ambi_eval.config.load import load_corpus, load_task, read_yaml
-from ambi_eval.config.model_arguments import HFAudioArguments, OpenAIAudioArguments
+from ambi_eval.config.model_arguments import HFAudioArguments, OpenAIAudioArguments, VLLMAudioArguments
 from ambi_eval.corpora.manifest import read_manifest
 from ambi_eval.errors import AmbiError
 from ambi_eval.harness.results import read_runs
@@ -260,5 +260,5 @@ def test_a_submission(folder: Path, card: bytes, claims: bytes) -> None:
 @cases
 @given(arguments=changed({"pretrained": "x", "dtype": "bfloat16", "batch_size": 4, "seed": 1, "verifier": "self"}))
 def test_model_arguments(arguments: Any) -> None:
-    for kind in (HFAudioArguments, OpenAIAudioArguments):
+    for kind in (HFAudioArguments, OpenAIAudioArguments, VLLMAudioArguments):
         reads(lambda kind=kind: kind.read(arguments, "--model_args"))

@@ -13,8 +13,8 @@ PACKAGE = ROOT / "ambi_eval"
 # A room imports only rooms that stand before it in this list.
 ORDER = [
     *("errors", "paths", "votes", "audio", "config", "metrics", "corpora", "answers", "filters", "costs", "engines"),
-    *("inference", "models", "analysis", "harness", "task", "demo", "doctor", "web", "report", "leaderboard"),
-    *("sweep", "testing", "api", "cli", "__main__"),
+    *("serving", "inference", "models", "analysis", "harness", "task", "demo", "doctor", "web", "report"),
+    *("leaderboard", "sweep", "testing", "api", "cli", "__main__"),
 ]
 KNOW_THE_HARNESS = {"filters", "models", "harness", "sweep"}
 LARGEST_SHARE = 0.15

@@ -13,7 +13,14 @@ from pydantic.fields import FieldInfo
 
 from ambi_eval.config.corpus_settings import CorpusSettings, Place
 from ambi_eval.config.generation import GenerationSettings
-from ambi_eval.config.model_arguments import HFAudioArguments, ModelArguments, OpenAIAudioArguments, ServiceArguments
+from ambi_eval.config.model_arguments import (
+    HFAudioArguments,
+    ModelArguments,
+    OpenAIAudioArguments,
+    ServerArguments,
+    ServiceArguments,
+    VLLMAudioArguments,
+)
 from ambi_eval.config.settings import Settings
 from ambi_eval.config.task_settings import StopRuleSettings, TaskSettings, VerifierSettings, key_of
 
@@ -43,6 +50,7 @@ def tables() -> dict[str, str]:
         "hf-audio": _own_keys(HFAudioArguments),
         "service": _own_keys(ServiceArguments),
         "openai-audio": _own_keys(OpenAIAudioArguments, ServiceArguments),
+        "vllm-audio": _own_keys(VLLMAudioArguments, ServerArguments),
     }
 
 

@@ -112,13 +112,9 @@ class HFAudioArguments(ModelArguments):
         return given
 
 
-class ServiceArguments(ModelArguments):
-    """What every model takes that is asked over a network, and may be paid by the token."""
+class ServerArguments(ModelArguments):
+    """What every model takes that is asked over a network."""
 
-    model: str = Field(description="The name under which the server knows the model.", json_schema_extra=PUBLISHED)
-    api_key_env: str | None = Field(
-        None, description="Environment variable that holds the key; by default the one that the service names."
-    )
     num_concurrent: PositiveInt = Field(8, description="Requests at the same time.")
     samples_per_request: PositiveInt | None = Field(
         None,
@@ -127,6 +123,15 @@ class ServiceArguments(ModelArguments):
     )
     timeout: float = Field(300.0, gt=0, description="Seconds after which a request is given up and repeated.")
     max_retries: NonNegativeInt = Field(5, description="How often a request is repeated.")
+
+
+class ServiceArguments(ServerArguments):
+    """What every model takes that is asked over a network, and may be paid by the token."""
+
+    model: str = Field(description="The name under which the server knows the model.", json_schema_extra=PUBLISHED)
+    api_key_env: str | None = Field(
+        None, description="Environment variable that holds the key; by default the one that the service names."
+    )
     requests_per_minute: float | None = Field(
         None, gt=0, description="The most requests that are sent in a minute; by default no limit."
     )
@@ -172,11 +177,18 @@ class ServiceArguments(ModelArguments):
         return read_prices(self.prices).find(self.model, address)
 
 
-class OpenAIAudioArguments(ServiceArguments):
-    """What `openai-audio` takes."""
+class ChatServerArguments(ServerArguments):
+    """What every model takes that is asked in OpenAI's chat protocol."""
 
-    base_url: str | None = Field(
-        None, description="Where the server is, up to and with `/v1`; by default OPENAI_BASE_URL, else OpenAI's own."
+    max_audio_seconds: float | None = Field(
+        None,
+        gt=0,
+        description="The longest audio that the model hears. By default what the processor of the checkpoint says, "
+        "where the server is vLLM and we know the family; else no limit.",
+        json_schema_extra=PUBLISHED,
+    )
+    long_audio: Literal["cut", "refuse"] = Field(
+        "cut", description="What happens to audio that is longer than that.", json_schema_extra=PUBLISHED
     )
     extra_body: dict[str, Any] = Field(
         {}, description="Further fields of each request, as JSON; null takes a field out."
@@ -191,3 +203,60 @@ class OpenAIAudioArguments(ServiceArguments):
             return json.loads(value)
         except ValueError as error:
             raise ValueError(f"JSON ({error}); give all of --model_args as one JSON object") from error
+
+
+class OpenAIAudioArguments(ServiceArguments, ChatServerArguments):
+    """What `openai-audio` takes."""
+
+    base_url: str | None = Field(
+        None, description="Where the server is, up to and with `/v1`; by default OPENAI_BASE_URL, else OpenAI's own."
+    )
+
+
+class VLLMAudioArguments(ChatServerArguments):
+    """What `vllm-audio` takes."""
+
+    pretrained: str = Field(
+        description="A folder, or a repository on the Hugging Face hub, that vLLM can serve.",
+        json_schema_extra=PUBLISHED,
+    )
+    vllm: str | None = Field(
+        None,
+        description="The environment in which vLLM is installed, its Python or its program `vllm`; by default the "
+        "`vllm` of this environment, else the first on PATH.",
+    )
+    revision: str | None = Field(
+        None, description="Branch, tag or commit of the repository.", json_schema_extra=PUBLISHED
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Precision of the weights; `auto` is vLLM's choice.", json_schema_extra=PUBLISHED
+    )
+    max_model_len: PositiveInt | None = Field(
+        None,
+        description="Tokens of prompt and answer together; by default what the model was built for.",
+        json_schema_extra=PUBLISHED,
+    )
+    tensor_parallel_size: PositiveInt | None = Field(None, description="GPUs over which each layer is spread.")
+    pipeline_parallel_size: PositiveInt | None = Field(None, description="GPUs over which the layers are spread.")
+    data_parallel_size: PositiveInt | None = Field(None, description="Copies of the model that share the requests.")
+    data_parallel_backend: Literal["mp", "ray"] | None = Field(
+        None, description="`ray` spreads the copies over the machines of a Ray cluster."
+    )
+    gpu_memory_utilization: float | None = Field(
+        None, gt=0, le=1, description="Part of a GPU's memory that vLLM may fill; by default vLLM's own."
+    )
+    trust_remote_code: bool = Field(False, description="Whether code that comes with the checkpoint may run.")
+    serve_args: str | list[str] | None = Field(
+        None, description="Further options of `vllm serve`, as on its command line."
+    )
+    serve_log: str | None = Field(
+        None, description="File for what the server prints; by default a new one in the cache directory."
+    )
+    start_timeout: float = Field(1800.0, gt=0, description="Seconds that the server may take until it answers.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _needs_a_model(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if not given.get("pretrained"):
+            raise ValueError("it needs a model: --model_args pretrained=Qwen/Qwen2-Audio-7B-Instruct, for example")
+        return given

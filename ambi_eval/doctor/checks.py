@@ -260,7 +260,7 @@ def searches_beams(subject: Subject) -> str:
 
 def counts_what_it_cuts(subject: Subject) -> str:
     """Audio that is longer than the window is cut and counted."""
-    window = subject.family.window_seconds
+    window = subject.window_seconds
     if window is None:
         return "hears audio of any length"
     if window > 2 * LONG_SECONDS:

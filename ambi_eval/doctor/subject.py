@@ -98,6 +98,21 @@ class Subject:
         return self.family.model.dtype == torch.float32
 
     @property
+    def window_seconds(self) -> float | None:
+        """The longest audio that the model hears whole; None where there is no limit.
+
+        Raises:
+            AmbiError: If the model runs elsewhere and nobody has said.
+        """
+        if self.runs_here:
+            window: float | None = self.family.window_seconds
+            return window
+        hearing = getattr(self.engine, "hearing", None)
+        if hearing is None or hearing.window_seconds is None:
+            raise AmbiError("nobody has said how much audio the model hears; give max_audio_seconds= if it has a limit")
+        return float(hearing.window_seconds)
+
+    @property
     def long_seconds(self) -> float:
         """The length of a long clip that the model hears whole."""
         return min(LONG_SECONDS, self.family.window_seconds or LONG_SECONDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Literal, get_args
@@ -142,6 +143,14 @@ class Engine(ABC):
     def device(cls, arguments: Any) -> torch.device:
         """Return the device on which this process will compute, of an engine that is `data_parallel`."""
         raise NotImplementedError
+
+    @classmethod
+    def shared(cls, arguments: Any) -> AbstractContextManager[dict[str, str]]:
+        """Start what the processes of one machine can share that use such an engine, one after another.
+
+        It lasts as long as the context, whose value is the environment variables by which they find it.
+        """
+        return nullcontext({})
 
     @property
     @abstractmethod

@@ -17,6 +17,7 @@ from ambi_eval.config.model_arguments import ModelArguments
 from ambi_eval.config.task_settings import TaskSettings, keys_that
 from ambi_eval.corpora.manifest import Clip
 from ambi_eval.corpora.selection import corpus_clips, select
+from ambi_eval.engines.base import Engine, find_engine
 from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.paths import tasks_dir
 
@@ -210,13 +211,18 @@ def model_class(model: GridModel) -> Any:
     return get_model(model.model)
 
 
-def our_arguments(model: GridModel) -> type[ModelArguments] | None:
-    """Return the arguments that a model of ours takes; None for another model."""
-    from ambi_eval.engines.base import find_engine
+def our_engine(model: GridModel) -> type[Engine] | None:
+    """Return the engine of a model of ours; None for another model."""
     from ambi_eval.models.audio_lm import AudioLM
 
     kind = model_class(model)
-    return find_engine(kind.engine_name).Arguments if issubclass(kind, AudioLM) else None
+    return find_engine(kind.engine_name) if issubclass(kind, AudioLM) else None
+
+
+def our_arguments(model: GridModel) -> type[ModelArguments] | None:
+    """Return the arguments that a model of ours takes; None for another model."""
+    kind = our_engine(model)
+    return kind.Arguments if kind else None
 
 
 def _check_model(where: str, model: GridModel) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from collections import deque
 from collections.abc import Iterator
+from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
+from ambi_eval.config.grid import GridModel
+from ambi_eval.sweep.grid import our_engine
 from ambi_eval.sweep.jobs import Event, Job, run_job
 
 
@@ -19,6 +23,8 @@ class LocalEngine:
         """Start with nothing to do."""
         self.jobs: deque[Job] = deque()
         self.process: BaseProcess | None = None
+        self.model: GridModel | None = None
+        self.shared = ExitStack()
 
     def submit(self, job: Job) -> None:
         """Add a job; one that is added later runs later."""
@@ -30,6 +36,7 @@ class LocalEngine:
         context = multiprocessing.get_context("spawn")
         while self.jobs:
             job = self.jobs.popleft()
+            self._share(job.cells[0].model)
             here, there = context.Pipe(duplex=False)
             self.process = context.Process(target=_work, args=(job, there), name=job.name)
             # Ctrl-C reaches every process of a terminal. The sweep answers it, and ends the others.
@@ -46,11 +53,24 @@ class LocalEngine:
             code = self.process.exitcode
             yield Event(job.name, "ended", reason=f"its process ended with exit code {code}" if code else "")
 
+    def _share(self, model: GridModel) -> None:
+        """Start what the jobs of a model share, a server for example, in the place of what those before them shared."""
+        if model == self.model:
+            return
+        self.shared.close()
+        self.model = model
+        if kind := our_engine(model):
+            arguments = kind.Arguments.read(model.model_args, model.model)
+            found = self.shared.enter_context(kind.shared(arguments))
+            os.environ.update(found)  # a process inherits it
+            self.shared.callback(lambda: [os.environ.pop(name) for name in found])
+
     def close(self) -> None:
-        """End the process that is running."""
+        """End the process that is running, and what its jobs share."""
         if self.process is not None:
             self.process.kill()
             self.process.join()
+        self.shared.close()
 
 
 def _work(job: Job, pipe: Connection) -> None:

@@ -1,7 +1,12 @@
 import pytest
 from lm_eval.utils import simple_parse_args_string
 
-from ambi_eval.config.model_arguments import HFAudioArguments, ModelArguments, OpenAIAudioArguments
+from ambi_eval.config.model_arguments import (
+    HFAudioArguments,
+    ModelArguments,
+    OpenAIAudioArguments,
+    VLLMAudioArguments,
+)
 from ambi_eval.errors import AmbiError
 
 
@@ -41,6 +46,14 @@ def test_arguments_of_the_command_line_get_their_type(text, name, value):
         (OpenAIAudioArguments, "model=x,timeout=nan", "timeout is nan"),
         (OpenAIAudioArguments, "model=x,timeout=0", "timeout is 0; it must be more than 0"),
         (OpenAIAudioArguments, "model=x,api_key=sk-1", "keys do not belong on the command line"),
+        (VLLMAudioArguments, "vllm=x", "--model_args: it needs a model: --model_args pretrained="),
+        (
+            VLLMAudioArguments,
+            "pretrained=x,gpu_memory_utilization=2",
+            "gpu_memory_utilization is 2; it must be at",
+        ),
+        (VLLMAudioArguments, "pretrained=x,model=y", "unknown key 'model'"),
+        (OpenAIAudioArguments, "model=x,max_audio_seconds=0", "max_audio_seconds is 0; it must be more than 0"),
         (OpenAIAudioArguments, "model=x,max_retries=-1", "max_retries is -1; it must be at least 0"),
     ],
 )
@@ -52,10 +65,12 @@ def test_a_mistake_is_one_sentence(kind, text, sentence):
 
 
 def test_every_argument_says_what_it_means():
-    for kind in (ModelArguments, HFAudioArguments, OpenAIAudioArguments):
+    for kind in (ModelArguments, HFAudioArguments, OpenAIAudioArguments, VLLMAudioArguments):
         assert all(field.description for field in kind.model_fields.values())
 
 
 def test_what_a_submission_publishes_names_no_place_on_a_machine_and_runs_no_code():
-    published = {*HFAudioArguments.published(), *OpenAIAudioArguments.published()}
-    assert published == {"pretrained", "revision", "dtype", "long_audio", "max_length", "peft", "seed", "model"}
+    kinds = (HFAudioArguments, OpenAIAudioArguments, VLLMAudioArguments)
+    published = {name for kind in kinds for name in kind.published()}
+    lengths = {"long_audio", "max_audio_seconds", "max_length", "max_model_len"}
+    assert published == {"pretrained", "revision", "dtype", "peft", "seed", "model", *lengths}

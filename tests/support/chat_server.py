@@ -22,17 +22,17 @@ class ChatTestServer:
             "hang"; None is an answer. A callable is asked with each body for as long as it is there.
         list_faults: What happens to the next requests for the list of models, in turn: `(status, headers, content)`.
         most: The most choices that it gives, whatever `n` says.
-        owner: Who owns the model in its list of models.
+        owner, root: Who owns the model in its list of models, and which checkpoint it is.
         at_once: The most requests that were there at the same time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.bodies: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
         self.faults: list[Any] = []
         self.list_faults: list[Any] = []
         self.most = 100
-        self.owner = "a test"
+        self.owner, self.root = "a test", None
         self.at_once = self._now = 0
         self.lock = threading.Lock()
         chat = self
@@ -42,7 +42,7 @@ class ChatTestServer:
 
             def do_GET(self) -> None:
                 fault = chat.list_faults.pop(0) if chat.list_faults else None
-                listed = {"object": "list", "data": [{"id": "listener", "owned_by": chat.owner}]}
+                listed = {"object": "list", "data": [{"id": "listener", "owned_by": chat.owner, "root": chat.root}]}
                 self.send(*(fault or (200, {}, listed)))
 
             def do_POST(self) -> None:
@@ -81,7 +81,7 @@ class ChatTestServer:
             def log_message(self, *args: Any) -> None:
                 pass
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()

@@ -65,11 +65,16 @@ class Family:
     @property
     def window_seconds(self) -> float | None:
         """The longest audio that the model hears whole, in seconds; None where there is no such limit."""
-        most = getattr(self.processor, "max_audio_len", None)
+        return self.window_of(self.processor)
+
+    @classmethod
+    def window_of(cls, processor: Any) -> float | None:
+        """Return the `window_seconds` of a model with this processor."""
+        most = getattr(processor, "max_audio_len", None)
         if most is None:
             return None
         # Audio is cut into windows, of which only whole ones count: GLM-ASR says 655 s and hears 21 of 30 s.
-        window = audio_extractor(self.processor).chunk_length
+        window = audio_extractor(processor).chunk_length
         return float(most // window * window)
 
     def audio_part(self, samples: Samples) -> dict[str, Any]:
@@ -119,10 +124,10 @@ class Family:
 class OneWindow(Family):
     """A family whose feature extractor cuts the audio off after one window, without a word."""
 
-    @property
-    def window_seconds(self) -> float:
-        """The length of the window in seconds."""
-        return float(audio_extractor(self.processor).chunk_length)
+    @classmethod
+    def window_of(cls, processor: Any) -> float:
+        """Return the length of the window in seconds."""
+        return float(audio_extractor(processor).chunk_length)
 
 
 class OneAudio(Family):
@@ -161,7 +166,10 @@ class Gemma4Unified(Family):
 class Gemma4(Gemma4Unified):
     """Gemma 4: audio is cut off after 30 s."""
 
-    window_seconds = 30.0
+    @classmethod
+    def window_of(cls, processor: Any) -> float:
+        """Return the length of the window in seconds."""
+        return 30.0
 
 
 class Gemma3n(Gemma4):

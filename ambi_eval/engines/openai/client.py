@@ -7,19 +7,29 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from threading import Lock
 from typing import Any
+from urllib.parse import urlsplit
 
-from ambi_eval.audio import load_audio
+from ambi_eval.audio import Samples
 from ambi_eval.config.prices import Price
 from ambi_eval.costs.budget import Budget
 from ambi_eval.engines.base import Job
 from ambi_eval.engines.openai.address import key_of, masked, server_address, without_key
 from ambi_eval.engines.openai.known_servers import known, note
 from ambi_eval.engines.openai.questions import AUDIO_SECONDS, SAMPLE_RATE, audio_part, most_tokens, text_of
-from ambi_eval.engines.openai.replies import Choice, Message, Reply, Usage, read_models, read_reply, why_unreadable
+from ambi_eval.engines.openai.replies import (
+    Choice,
+    Message,
+    Reply,
+    ServedModel,
+    Usage,
+    read_models,
+    read_reply,
+    why_unreadable,
+)
 from ambi_eval.engines.openai.transport import body_of, pause_after, transport_errors, within
 from ambi_eval.engines.prompt import as_messages
 from ambi_eval.errors import AmbiError, did_you_mean
@@ -29,6 +39,7 @@ logger = logging.getLogger(__name__)
 OPENAI = "https://api.openai.com/v1"
 # Who owns the models, in a server's list of them -> what the server is.
 KINDS = {"ambi-eval-bridge": "bridge", "vllm": "vllm"}
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 # A server that refuses one of these fields by name is asked without it, and what that means is said once.
 OPTIONAL = {
     "logprobs": "answers come without log-probabilities",
@@ -76,6 +87,7 @@ class ChatServer:
         base_url: str | None = None,
         *,
         api_key_env: str | None = None,
+        key: str | None = None,
         num_concurrent: int = 8,
         timeout: float = 300.0,
         max_retries: int = 5,
@@ -91,6 +103,7 @@ class ChatServer:
             base_url: Where the server is, up to and with `/v1`; by default OPENAI_BASE_URL, else OpenAI's own.
             api_key_env: Environment variable that holds the key; by default OPENAI_API_KEY, which only OpenAI's own
                 server needs to be set.
+            key: The key itself, of a server that this process has started.
             num_concurrent: Requests at the same time.
             timeout: Seconds after which a request is given up and repeated, however its reply trickles in.
             max_retries: How often a request is repeated.
@@ -110,7 +123,7 @@ class ChatServer:
         self.model = model
         self.base_url = server_address(base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI)
         self.key_variable = api_key_env or "OPENAI_API_KEY"
-        self._key = key_of(self.key_variable)
+        self._key = key or key_of(self.key_variable)
         if self._key == "none" and (api_key_env or self.base_url == OPENAI):
             raise AmbiError(f"{self.base_url} needs a key; set the environment variable {self.key_variable}")
         self.num_concurrent = num_concurrent
@@ -130,12 +143,15 @@ class ChatServer:
             base_url=self.base_url,
             timeout=timeout,
             max_retries=0,
-            http_client=openai.DefaultHttpxClient(follow_redirects=False),
+            # No proxy leads to this machine itself.
+            http_client=openai.DefaultHttpxClient(
+                follow_redirects=False, trust_env=urlsplit(self.base_url).hostname not in LOOPBACK
+            ),
         )
 
     @cached_property
-    def served(self) -> dict[str, str | None]:
-        """The models that the server lists, each with its owner; empty where it lists none.
+    def served(self) -> dict[str, ServedModel]:
+        """The models that the server lists; empty where it lists none.
 
         Raises:
             AmbiError: If no server answers, or if it fails: what it is must be known before it is asked.
@@ -171,7 +187,8 @@ class ChatServer:
             AmbiError: If no server answers, and none has before.
         """
         try:
-            kind = KINDS.get(next(iter(self.served.values()), None) or "", "chat")
+            owners = [model.owned_by for model in self.served.values()]
+            kind = KINDS.get(owners[0] or "", "chat") if owners else "chat"
         except AmbiError:
             if remembered := known(self.base_url).get("kind"):
                 return str(remembered)
@@ -206,22 +223,21 @@ class ChatServer:
                 raise
             raise self._failure(error) from error
 
-    def question(self, job: Job) -> dict[str, Any]:
-        """Return the part of a request that holds the question.
+    def question(self, job: Job, audios: Sequence[Samples]) -> dict[str, Any]:
+        """Return the part of a request that holds the question about these audios.
 
         Ordinary servers hear 16-bit samples. vLLM and the bridge hear the very samples that a local model would. The
         bridge is also told which audio they are, so that it can give the very same answers.
         """
         exact = self.is_bridge or self.is_vllm
-        heard = [load_audio(span, SAMPLE_RATE) for span in job.spans]
-        parts = [audio_part(samples, "FLOAT" if exact else "PCM_16") for samples in heard]
+        parts = [audio_part(samples, "FLOAT" if exact else "PCM_16") for samples in audios]
         messages = [
             # Plain text as a string is what every server takes; only audio needs a list of parts.
             {**message, "content": content[0]["text"]} if len(content) == 1 and "text" in content[0] else message
             for message in as_messages(job.prompt, parts)
             for content in [message["content"]]
         ]
-        seconds = {AUDIO_SECONDS: sum(map(len, heard)) / SAMPLE_RATE} if heard else {}
+        seconds = {AUDIO_SECONDS: sum(map(len, audios)) / SAMPLE_RATE} if audios else {}
         return {"messages": messages, **seconds, **({"ambi_audio_digests": job.heard} if self.is_bridge else {})}
 
     def ask(self, body: Mapping[str, Any]) -> Reply:

@@ -8,12 +8,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 
 from ambi_eval.answers.candidate import Candidate
-from ambi_eval.config.model_arguments import OpenAIAudioArguments
+from ambi_eval.config.model_arguments import ChatServerArguments, ModelArguments, OpenAIAudioArguments
 from ambi_eval.engines.base import (
     SAMPLING,
     Capabilities,
@@ -28,6 +28,7 @@ from ambi_eval.engines.openai.client import ChatServer, RequestFailedError
 from ambi_eval.engines.openai.concurrency import concurrently
 from ambi_eval.engines.openai.known_servers import known, note
 from ambi_eval.engines.openai.vllm import VLLM
+from ambi_eval.engines.openai.window import Hearing, window_of
 from ambi_eval.errors import AmbiError
 
 logger = logging.getLogger(__name__)
@@ -66,34 +67,41 @@ class OpenAIEngine(Engine):
         per_request: How many answers a request brings; falls where the server gives fewer.
     """
 
-    Arguments = OpenAIAudioArguments
+    Arguments: ClassVar[type[ModelArguments]] = OpenAIAudioArguments
 
-    def __init__(self, arguments: OpenAIAudioArguments, device: torch.device | None = None) -> None:
+    def __init__(self, arguments: ChatServerArguments, device: torch.device | None = None) -> None:
         """Set up; the server is not asked before the first job.
 
         Raises:
             AmbiError: If the address is none, a key is missing, or the SDK is not installed.
         """
         super().__init__(arguments, device)
-        self.server = ChatServer(
-            arguments.model,
-            arguments.base_url,
-            api_key_env=arguments.api_key_env,
-            num_concurrent=arguments.num_concurrent,
-            timeout=arguments.timeout,
-            max_retries=arguments.max_retries,
-            requests_per_minute=arguments.requests_per_minute,
-            extra_body=arguments.extra_body,
-            price=arguments.price,
-            max_cost=arguments.max_cost,
-        )
+        self.server = self._connect()
         self.vllm = VLLM(self.server)
+        self.hearing = Hearing(self.name, self._window_seconds, arguments.long_audio == "refuse")
         self.jobs_at_once = arguments.num_concurrent
         self.per_request: float = arguments.samples_per_request or math.inf
         self.content_filtered = 0
         # Whether several answers of one request are known to be different samples, and how many clips did not tell.
         self._draws_each_choice = False
         self._untold: set[Job] = set()
+
+    def _connect(self) -> ChatServer:
+        """Return the server that the arguments name."""
+        given = self.arguments
+        return ChatServer(
+            given.model,
+            given.base_url,
+            api_key_env=given.api_key_env,
+            requests_per_minute=given.requests_per_minute,
+            price=given.price,
+            max_cost=given.max_cost,
+            **self._asked(),
+        )
+
+    def _asked(self) -> dict[str, Any]:
+        """Return how a server is asked, whichever it is."""
+        return self.arguments.model_dump(include={"num_concurrent", "timeout", "max_retries", "extra_body"})
 
     @property
     def name(self) -> str:
@@ -109,7 +117,8 @@ class OpenAIEngine(Engine):
         """
         kind = {} if self.server.kind == "chat" else {"kind": self.server.kind}
         named = {"server": self.server.base_url, "model": self.name, "extra_body": self.server.extra_body}
-        return {**named, **kind}
+        window = self.arguments.max_audio_seconds
+        return {**named, **kind, **({} if window is None else {"max_audio_seconds": window})}
 
     @property
     def capabilities(self) -> Capabilities:
@@ -131,13 +140,18 @@ class OpenAIEngine(Engine):
         """Return what this run has seen, or else what `doctor` found."""
         if self.server.refused & {"temperature", "top_p"}:
             return "fixed by the provider"
-        found = known(self.server.base_url).get("sampling")
+        found = known(self._known_as).get("sampling")
         return SAMPLING.get(found.get(self.name), "unknown") if isinstance(found, dict) else "unknown"
 
     def note_sampling(self, sampling: Sampling) -> None:
         """Note it for all later runs with this model of this server."""
-        url = self.server.base_url
-        note(url, sampling={**known(url).get("sampling", {}), self.name: sampling})
+        noted = known(self._known_as).get("sampling", {})
+        note(self._known_as, sampling={**noted, self.name: sampling})
+
+    @property
+    def _known_as(self) -> str:
+        """The name under which that is noted."""
+        return self.server.base_url
 
     def check(self, jobs: Sequence[Job]) -> None:
         """Refuse beams that the server does not have; the server is asked only if there are any.
@@ -267,7 +281,7 @@ class OpenAIEngine(Engine):
         job, numbers = part.job, part.numbers
         settings = job.settings
         body = {
-            **self.server.question(job),
+            **self._question(job),
             "temperature": settings.temperature,
             "max_tokens": settings.max_gen_toks,
             "stop": list(settings.until) or None,
@@ -301,11 +315,22 @@ class OpenAIEngine(Engine):
             )
         return answers
 
+    def _question(self, job: Job) -> dict[str, Any]:
+        """Return the part of a request that holds the question, with as much audio as the model hears."""
+        return self.server.question(job, self.hearing.audios(job))
+
+    def _window_seconds(self) -> float | None:
+        """Return the longest audio that the model hears: as the arguments say, or the checkpoint that vLLM serves."""
+        given: float | None = self.arguments.max_audio_seconds
+        if given is None and self.server.is_vllm and (served := self.server.served.get(self.server.model)):
+            return window_of(served.root or served.id)
+        return given
+
     def _first_seed(self, job: Job) -> int:
         """Return the seed of a clip's first sample; some servers take no more than 31 bits."""
         settings = job.settings
         drawn = (settings.temperature, settings.top_k, settings.top_p)
-        return row_key(job.seed, self.name, job.prompt, *job.heard, *drawn) % 2**30
+        return row_key(job.seed, self.server.model, job.prompt, *job.heard, *drawn) % 2**30
 
     # ------------------------------------------------------------------------------------------- likelihoods
 
@@ -318,8 +343,11 @@ class OpenAIEngine(Engine):
         if not self.capabilities.likelihoods:
             yield from super().loglikelihoods(jobs)
         left = iter(jobs)
-        ask = self.vllm.loglikelihoods if self.server.is_vllm else self._from_bridge
+        ask = self._from_vllm if self.server.is_vllm else self._from_bridge
         yield from self._ask_all(ask, lambda: next(left, None))
+
+    def _from_vllm(self, job: Job) -> list[Likelihood]:
+        return self.vllm.loglikelihoods(job, self._question(job))
 
     def _from_bridge(self, job: Job) -> list[Likelihood]:
         if not all(ends for _, ends in job.continuations):
@@ -327,7 +355,7 @@ class OpenAIEngine(Engine):
         texts = [text for text, _ in job.continuations]
         # A model that does not know the field gives an answer instead: a short one.
         short = {"temperature": 0, "max_tokens": 1}
-        reply = self.server.ask({**self.server.question(job), **short, "ambi_continuations": texts})
+        reply = self.server.ask({**self._question(job), **short, "ambi_continuations": texts})
         if reply.ambi_loglikelihoods is None:
             raise AmbiError(
                 f"{job.task}: the model behind {self.server.base_url} gives no likelihoods of given answers; use sc, "
@@ -339,7 +367,8 @@ class OpenAIEngine(Engine):
 
     def counts(self) -> dict[str, int]:
         """Return what was asked and paid for."""
-        return {**self.server.counts, "content_filtered": self.content_filtered}
+        more = {"content_filtered": self.content_filtered, "truncated_audio": len(self.hearing.cut)}
+        return {**self.server.counts, **more}
 
     @property
     def provenance(self) -> dict[str, Any]:

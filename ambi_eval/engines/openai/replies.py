@@ -119,10 +119,11 @@ class Reply(_Reply):
 
 
 class ServedModel(_Reply):
-    """A model in a server's list of models."""
+    """A model in a server's list of models; `root` is vLLM's, the checkpoint."""
 
     id: str
     owned_by: str | None = None
+    root: str | None = None
 
 
 class ServedModels(_Reply):
@@ -153,13 +154,13 @@ def read_reply(content: bytes, likelihoods: int | None = None) -> Reply:
     return reply
 
 
-def read_models(content: bytes) -> dict[str, str | None]:
-    """Return the models of a list of models, each with its owner; nothing where the body is another.
+def read_models(content: bytes) -> dict[str, ServedModel]:
+    """Return the models of a list of models by their names; nothing where the body is another.
 
     A list of models is more than a chat server owes.
     """
     try:
-        return {model.id: model.owned_by for model in ServedModels.model_validate_json(content).data}
+        return {model.id: model for model in ServedModels.model_validate_json(content).data}
     except ValidationError:
         return {}
 

@@ -49,9 +49,8 @@ class VLLM:
 
     # ------------------------------------------------------------------------------------------- likelihoods
 
-    def loglikelihoods(self, job: Job) -> list[Likelihood]:
-        """Return the likelihoods of the continuations of a job: one request for each of them."""
-        question = self.server.question(job)
+    def loglikelihoods(self, job: Job, question: Mapping[str, Any]) -> list[Likelihood]:
+        """Return the likelihoods of the continuations of a job: one request for each of them, after its question."""
         return [self._loglikelihood(job, question, continuation) for continuation in job.continuations]
 
     def _loglikelihood(self, job: Job, question: Mapping[str, Any], continuation: Continuation) -> Likelihood:

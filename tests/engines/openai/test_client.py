@@ -54,7 +54,9 @@ def hear(part):
 
 def test_the_server_hears_16_bit_samples_before_the_words(connect, voice):
     span = AudioSpan(voice(0.5), control="noise")
-    system, user = connect().question(Job("<system>Be short.</system>\n<audio>Which?", (span,)))["messages"]
+    system, user = connect().question(Job("<system>Be short.</system>\n<audio>Which?"), [load_audio(span, 16000)])[
+        "messages"
+    ]
     assert system == {"role": "system", "content": "Be short."}
     audio, words = user["content"]
     samples, rate = hear(audio)
@@ -66,14 +68,14 @@ def test_the_server_hears_16_bit_samples_before_the_words(connect, voice):
 def test_the_bridge_hears_the_very_samples_and_is_told_which_they_are(connect, chat_server, voice):
     chat_server.owner = "ambi-eval-bridge"
     span = AudioSpan(voice(0.5))
-    asked = connect().question(Job("<audio>Which?", (span,)))
+    asked = connect().question(Job("<audio>Which?", (span,)), [load_audio(span, 16000)])
     samples, _ = hear(asked["messages"][0]["content"][0])
     np.testing.assert_array_equal(samples, load_audio(span, 16000))
     assert asked["ambi_audio_digests"] == [audio_digest(span)]
 
 
 def test_a_prompt_without_audio_is_plain_text(connect):
-    assert connect().question(Job("Which?")) == {"messages": [{"role": "user", "content": "Which?"}]}
+    assert connect().question(Job("Which?"), []) == {"messages": [{"role": "user", "content": "Which?"}]}
 
 
 # ---------------------------------------------------------------------------------------------- requests

@@ -1,0 +1,100 @@
+"""How much of an audio a model behind a server hears, and what happens to audio that is longer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import cached_property
+from threading import Lock
+
+from transformers import AutoConfig, AutoProcessor
+
+from ambi_eval.audio import Samples, load_audio
+from ambi_eval.engines.base import Job
+from ambi_eval.engines.hf.families import FAMILIES
+from ambi_eval.engines.openai.questions import SAMPLE_RATE
+from ambi_eval.errors import AmbiError
+
+logger = logging.getLogger(__name__)
+
+
+class Hearing:
+    """Loads the audio of jobs, and cuts or refuses what is longer than the model's window before it is sent.
+
+    Attributes:
+        name: What messages call the model.
+        refuse: Whether longer audio is refused.
+        cut: The jobs of which an audio was cut.
+    """
+
+    def __init__(self, name: str, find_window: Callable[[], float | None], refuse: bool) -> None:
+        """Set up; the window is looked for when the first audio is needed.
+
+        Args:
+            name: What messages call the model.
+            find_window: Returns the window in seconds; None where audio of any length is heard, or nobody knows.
+            refuse: Whether longer audio is refused; otherwise it is cut, and counted.
+        """
+        self.name, self.refuse = name, refuse
+        self.cut: set[Job] = set()
+        self._find_window = find_window
+        self._lock = Lock()
+
+    @cached_property
+    def _window(self) -> float | None:
+        return self._find_window()
+
+    @property
+    def window_seconds(self) -> float | None:
+        """The longest audio that the model hears whole; None where there is no limit, or none is known."""
+        with self._lock:
+            return self._window
+
+    def audios(self, job: Job) -> list[Samples]:
+        """Return what the model hears of each audio of a job.
+
+        Raises:
+            AmbiError: If one of them is longer than the window and that is to be refused.
+        """
+        audios, window = [], self.window_seconds if job.spans else None
+        for span in job.spans:
+            samples = load_audio(span, SAMPLE_RATE)
+            if window is not None and len(samples) > window * SAMPLE_RATE:
+                seconds = len(samples) / SAMPLE_RATE
+                self._note(job, f"{span.path}: {seconds:.1f} s of audio, of which {self.name} hears {window:g} s")
+                samples = samples[: int(window * SAMPLE_RATE)]
+            audios.append(samples)
+        return audios
+
+    def _note(self, job: Job, what: str) -> None:
+        if self.refuse:
+            raise AmbiError(f"{what}; give long_audio=cut to go on with these")
+        with self._lock:
+            if not self.cut:
+                logger.warning("%s; the rest is cut off, of this audio and of all other long ones", what)
+            self.cut.add(job)
+
+
+def window_of(checkpoint: str, revision: str | None = None) -> float | None:
+    """Return the window of a checkpoint in seconds, as its processor and what we know of its family say.
+
+    None means that audio of any length is heard, or that nobody knows: the second is said in a warning.
+
+    Args:
+        checkpoint: A folder, or a repository on the Hugging Face hub.
+        revision: Branch, tag or commit of the repository.
+    """
+    try:
+        kind = AutoConfig.from_pretrained(checkpoint, revision=revision).model_type
+        if kind in FAMILIES:
+            return FAMILIES[kind].window_of(AutoProcessor.from_pretrained(checkpoint, revision=revision))
+        why = f"we do not know the family {kind}"
+    except (OSError, ValueError, ImportError, KeyError, AttributeError) as error:
+        why = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+    logger.warning(
+        "how much audio %s hears is not known (%s), and vLLM may cut longer audio without a word: give "
+        "max_audio_seconds= if it has a window",
+        checkpoint,
+        why,
+    )
+    return None

@@ -1,0 +1,98 @@
+"""The engine `vllm-audio`: a checkpoint behind a vLLM server of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar
+
+from ambi_eval.answers.candidate import Candidate
+from ambi_eval.config.model_arguments import ModelArguments, VLLMAudioArguments
+from ambi_eval.engines.base import Job, Likelihood
+from ambi_eval.engines.hf.loading import checkpoint
+from ambi_eval.engines.openai.client import ChatServer
+from ambi_eval.engines.openai.engine import OpenAIEngine
+from ambi_eval.engines.openai.window import window_of
+from ambi_eval.serving.vllm import VLLMServer, shared_address, shared_server
+from ambi_eval.serving.weights import pinned, weights_of
+
+
+class VLLMEngine(OpenAIEngine):
+    """`openai-audio` in front of a `vllm serve`, which starts before the first answer and ends with this process.
+
+    A run whose answers are all stored starts no server. A server that a sweep has started for the same arguments is
+    used, and not started again.
+    """
+
+    Arguments: ClassVar[type[ModelArguments]] = VLLMAudioArguments
+
+    def _connect(self) -> ChatServer:
+        """Return where the server is, or will be.
+
+        Raises:
+            AmbiError: If vLLM or the checkpoint is not to be had, or if a shared server has not started.
+        """
+        self.arguments: VLLMAudioArguments = pinned(self.arguments)
+        self._weights = weights_of(self.arguments)
+        self._own: VLLMServer | None = None
+        if (address := shared_address(self.arguments)) is None:
+            self._own = VLLMServer(self.arguments)
+            address = self._own.address
+        self.address = address
+        server = ChatServer(self.address.model, self.address.base_url, key=self.address.key, **self._asked())
+        server.kind = "vllm"
+        return server
+
+    @classmethod
+    def shared(cls, arguments: Any) -> AbstractContextManager[dict[str, str]]:
+        """Start one server for all processes of this machine that use it one after another."""
+        return shared_server(arguments)
+
+    @property
+    def name(self) -> str:
+        """The checkpoint, as the user named it."""
+        return str(self.arguments.pretrained)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The weights, their precision, and what else vLLM and its requests were told."""
+        told = self.arguments.model_dump(
+            include={"dtype", "max_model_len", "serve_args", "extra_body", "max_audio_seconds"}, exclude_defaults=True
+        )
+        return {"kind": "vllm", **self._weights, "model": self.address.model, **told}
+
+    def generate(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, dict[int, Candidate]]]:
+        """Start the server where that is still to be done, and yield its answers."""
+        self._start()
+        yield from super().generate(jobs)
+
+    def loglikelihoods(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, list[Likelihood]]]:
+        """Start the server where that is still to be done, and yield the likelihoods that it gives."""
+        self._start()
+        yield from super().loglikelihoods(jobs)
+
+    def _start(self) -> None:
+        if self._own and self._own.process is None:
+            self._own.start()
+
+    def _note_failure(self, failure: Exception) -> None:
+        """Say why a server has ended, where it has: that explains all failures after it."""
+        process = self._own and self._own.process
+        if process and not process.runs:
+            raise process.ended() from failure
+        super()._note_failure(failure)
+
+    def _window_seconds(self) -> float | None:
+        """Return the longest audio that the model hears: as the arguments say, or the checkpoint."""
+        given = self.arguments
+        return given.max_audio_seconds or window_of(checkpoint(given.pretrained), given.revision)
+
+    @property
+    def _known_as(self) -> str:
+        """The name under which `doctor` notes what it found: the next server has another port."""
+        return f"vllm-audio:{self.name}"
+
+    def info(self) -> dict[str, Any]:
+        """Return which weights, and where the server's log is."""
+        told = super().info()
+        return {**told, "base_url": "vllm serve", "serve": self.address.serves, "serve_log": self.address.log}

@@ -1,0 +1,145 @@
+"""`ServerProcess`: a server that is started, waited for, and stopped however this process ends."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from tqdm import tqdm
+
+from ambi_eval.errors import AmbiError
+
+SECONDS_BETWEEN_KNOCKS = 0.25
+LOG_TAIL = 200_000  # bytes at the end of a log, among which the reason of a failure is looked for
+LONGEST_REASON = 300
+# What vLLM puts in front of a line: "(EngineCore pid=17) ERROR 11-26 04:10:37 [core.py:1]".
+_LOG_PREFIX = re.compile(r"^(\(\w+[^)]*\)\s*)?((DEBUG|INFO|WARNING|ERROR|CRITICAL)\s+[\d:. -]+\[[^\]]*\]\s*)?")
+_ERROR = re.compile(r"^(?:[\w.]*(?:Error|Exception|Interrupt)|[\w.-]+: error): ")
+
+
+class ServerProcess:
+    """A server that another program runs, on this machine.
+
+    The program runs below `serving.supervise`, which ends it with all of its children when this process ends, however
+    it does.
+
+    Attributes:
+        name: What messages call it.
+        log: The file that holds everything that it prints; it is kept.
+        seconds_to_leave: How long it may take to end by itself before it is killed.
+    """
+
+    seconds_to_leave: ClassVar[float] = 15.0
+
+    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        """Start it.
+
+        Args:
+            name: What messages call it.
+            command: The program with its arguments.
+            environment: All of its environment variables.
+            log: Where to write what it prints.
+
+        Raises:
+            AmbiError: If the log cannot be written.
+        """
+        self.name, self.log = name, log
+        try:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with log.open("ab") as output:
+                output.write(f"{shlex.join(command)}\n".encode())
+                output.flush()
+                # -I and -S: the supervisor needs no package, and no package may change it.
+                supervisor = [sys.executable, "-I", "-S", str(Path(__file__).with_name("supervise.py"))]
+                self._process = subprocess.Popen(
+                    [*supervisor, str(self.seconds_to_leave), *command],
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=output,
+                    env=dict(environment),
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise AmbiError(f"{name} cannot be started ({error}); is there room for its log {log}?") from error
+        self.stop = weakref.finalize(self, _stop, self._process)
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def wait_until_ready(self, url: str, headers: Mapping[str, str], seconds: float) -> None:
+        """Wait until an address answers with status 200, behind a line that shows for how long.
+
+        Args:
+            url: The address.
+            headers: What is sent with the request.
+            seconds: How long to wait at most.
+
+        Raises:
+            AmbiError: If the server ends before that, or does not answer in time; it is stopped then.
+        """
+        begun = time.monotonic()
+        shown_every = 0.5 if sys.stderr.isatty() else 15.0
+        with tqdm(bar_format="{desc}: {elapsed}", mininterval=shown_every, desc=f"starting {self.name}") as line:
+            while not _answers(url, headers):
+                if not self.runs:
+                    raise self.ended()
+                if time.monotonic() - begun > seconds:
+                    self.stop()
+                    raise AmbiError(
+                        f"{self.name} did not answer within {seconds:g} s; look into its log ({self.log}), or give it "
+                        f"more time with start_timeout="
+                    )
+                time.sleep(SECONDS_BETWEEN_KNOCKS)
+                line.update()
+
+    def ended(self) -> AmbiError:
+        """Return the error that the server has ended, with the reason that its log gives."""
+        return AmbiError(
+            f"{self.name} ended with exit code {self._process.wait()} ({self.reason()}); its log is {self.log}"
+        )
+
+    def reason(self) -> str:
+        """Return the last error in the log in one line; where there is none, the last line."""
+        with self.log.open("rb") as file:
+            file.seek(max(0, self.log.stat().st_size - LOG_TAIL))
+            lines = [_LOG_PREFIX.sub("", line).strip() for line in file.read().decode("utf-8", "replace").splitlines()]
+        # "RuntimeError: Engine core initialization failed. See root cause above." is not the reason.
+        errors = [line for line in lines if _ERROR.match(line) and "root cause" not in line]
+        told = (errors or [line for line in lines if line] or ["it printed nothing"])[-1]
+        return told[:LONGEST_REASON].rstrip(".")
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 at which nobody listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _answers(url: str, headers: Mapping[str, str]) -> bool:
+    directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with directly.open(urllib.request.Request(url, headers=dict(headers)), timeout=5) as reply:
+            return bool(reply.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Close the pipe that keeps the server alive, and wait until it has ended."""
+    if process.stdin is not None:
+        process.stdin.close()
+    process.wait()

@@ -1,0 +1,207 @@
+"""`vllm serve` as a server of ours: which program runs, with which arguments, and where it answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ambi_eval.config.model_arguments import VLLMAudioArguments
+from ambi_eval.engines.hf.loading import checkpoint
+from ambi_eval.errors import AmbiError
+from ambi_eval.paths import cache_dir
+from ambi_eval.serving.process import ServerProcess, free_port
+from ambi_eval.serving.weights import pinned
+
+# Holds the address of a server that another process has started for this one (`shared_server`).
+SHARED = "AMBI_VLLM_SERVER"
+# Arguments of ours -> options of `vllm serve`.
+OPTIONS = {
+    "revision": "--revision",
+    "dtype": "--dtype",
+    "max_model_len": "--max-model-len",
+    "tensor_parallel_size": "--tensor-parallel-size",
+    "pipeline_parallel_size": "--pipeline-parallel-size",
+    "data_parallel_size": "--data-parallel-size",
+    "data_parallel_backend": "--data-parallel-backend",
+    "gpu_memory_utilization": "--gpu-memory-utilization",
+}
+# These are ours: an argument of the user's that changes one of them would let us ask a server that is not there.
+OURS = ("--host", "--port", "--api-key", "--served-model-name", "--uds")
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server answers, and how.
+
+    Attributes:
+        base_url: Up to and with `/v1`.
+        key: What clients must send.
+        model: The name under which it knows the model.
+        log: The file with everything that it prints.
+        serves: The arguments that it was started with, without address and log.
+    """
+
+    base_url: str
+    key: str
+    model: str
+    log: str
+    serves: list[str]
+
+
+class VLLMServer:
+    """A `vllm serve`, which listens on 127.0.0.1 only, and answers those only who know its random key.
+
+    Attributes:
+        address: Where it answers once it is started.
+        process: The process, once it is started.
+    """
+
+    process: ServerProcess | None = None
+
+    def __init__(self, arguments: VLLMAudioArguments) -> None:
+        """Choose a free port, a key and a log; nothing is started.
+
+        Raises:
+            AmbiError: If there is no vLLM, or an argument is impossible.
+        """
+        self._arguments = arguments
+        self._program = executable(arguments.vllm)
+        model = served_name(arguments)
+        self.address = Address(
+            f"http://127.0.0.1:{free_port()}/v1",
+            secrets.token_urlsafe(24),
+            model,
+            arguments.serve_log or str(_new_log(model)),
+            serve_arguments(arguments),
+        )
+
+    def start(self) -> None:
+        """Start it, and wait until it answers.
+
+        Raises:
+            AmbiError: If it does not start, or does not answer in time.
+        """
+        address = self.address
+        # In the environment, other users of this machine cannot read the key as they could on the command line. What
+        # this Python is told about its own packages is not vLLM's.
+        environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+        environment = {"VLLM_NO_USAGE_STATS": "1", **environment, "VLLM_API_KEY": address.key}
+        port = str(urlsplit(address.base_url).port)
+        command = [self._program, *address.serves, "--host", "127.0.0.1", "--port", port]
+        self.process = ServerProcess(f"vllm serve {address.model}", command, environment, Path(address.log))
+        self.process.wait_until_ready(
+            f"{address.base_url}/models", {"Authorization": f"Bearer {address.key}"}, self._arguments.start_timeout
+        )
+
+    def stop(self) -> None:
+        """End it with all of its child processes; where it does not run, nothing happens."""
+        if self.process is not None:
+            self.process.stop()
+
+
+def serve_arguments(arguments: VLLMAudioArguments) -> list[str]:
+    """Return what follows `vllm` on its command line, without address.
+
+    Raises:
+        AmbiError: If `serve_args` holds what is ours to say.
+    """
+    more = _words(arguments.serve_args)
+    if taken := [word for word in more if word.partition("=")[0] in OURS]:
+        raise AmbiError(f"serve_args holds {taken[0]}, which vllm-audio sets itself; leave it out")
+    given = {option: getattr(arguments, name) for name, option in OPTIONS.items()}
+    return [
+        "serve",
+        checkpoint(arguments.pretrained),
+        "--served-model-name",
+        served_name(arguments),
+        # Otherwise the checkpoint's own recipe (Qwen2-Audio: top-p 0.5, repetition penalty 1.1) is laid under requests.
+        "--generation-config",
+        "vllm",
+        *(str(word) for option, value in given.items() if value is not None for word in (option, value)),
+        *(["--trust-remote-code"] if arguments.trust_remote_code else []),
+        *more,
+    ]
+
+
+def served_name(arguments: VLLMAudioArguments) -> str:
+    """Return the name under which the server knows the model: the repository, or the name of the folder.
+
+    The seeds of samples depend on it, and so not on where the folder lies.
+    """
+    folder = Path(arguments.pretrained)
+    return folder.resolve().name if folder.is_dir() else arguments.pretrained
+
+
+def executable(given: str | None) -> str:
+    """Return the program `vllm` that `vllm=` names: itself, its environment, or the Python of that environment.
+
+    Without one it is that of this environment, else the first on PATH.
+
+    Raises:
+        AmbiError: If there is none.
+    """
+    if given is None:
+        here = Path(sys.executable).parent / "vllm"
+        if found := str(here) if here.is_file() else shutil.which("vllm"):
+            return found
+        raise AmbiError(
+            "vLLM is neither in this environment nor on PATH; make an environment of its own (python3 -m venv VENV && "
+            "VENV/bin/pip install 'vllm[audio]') and give vllm=VENV"
+        )
+    path = Path(given).expanduser().absolute()
+    inside = path / "bin" / "vllm" if path.is_dir() else path.with_name("vllm")
+    program = path if path.name == "vllm" and path.is_file() else inside
+    if not (program.is_file() and os.access(program, os.X_OK)):
+        raise AmbiError(f"vllm={given}: there is no program {program}; give an environment in which vLLM is installed")
+    return str(program)
+
+
+@contextmanager
+def shared_server(arguments: VLLMAudioArguments) -> Iterator[dict[str, str]]:
+    """Give the environment variables by which other processes find one server, which runs as long as this lasts.
+
+    A server that does not start is not tried again by each of them: they get the reason.
+    """
+    server = None
+    try:
+        server = VLLMServer(pinned(arguments))
+        server.start()
+        told = asdict(server.address)
+    except AmbiError as error:
+        told = {"error": str(error)}
+    try:
+        yield {SHARED: json.dumps(told)}
+    finally:
+        if server:
+            server.stop()
+
+
+def shared_address(arguments: VLLMAudioArguments) -> Address | None:
+    """Return where a server answers that another process has started for these arguments; None if there is none.
+
+    Raises:
+        AmbiError: If it did not start.
+    """
+    found = json.loads(os.environ.get(SHARED, "{}"))
+    if "error" in found:
+        raise AmbiError(found["error"])
+    return Address(**found) if found and found["serves"] == serve_arguments(arguments) else None
+
+
+def _words(serve_args: str | Sequence[str] | None) -> list[str]:
+    return shlex.split(serve_args) if isinstance(serve_args, str) else list(serve_args or ())
+
+
+def _new_log(model: str) -> Path:
+    name = f"vllm-{model.replace('/', '--')}-{time.strftime('%Y-%m-%dT%H-%M-%S')}-{os.getpid()}.log"
+    return cache_dir() / "serving" / name

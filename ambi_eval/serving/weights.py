@@ -1,0 +1,40 @@
+"""Which weights a server is given: those of a folder by their digest, those of a repository by its commit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError
+
+from ambi_eval.config.model_arguments import VLLMAudioArguments
+from ambi_eval.engines.hf.loading import checkpoint, processor_digest, weights_digest
+from ambi_eval.errors import AmbiError
+
+
+def pinned(arguments: VLLMAudioArguments) -> VLLMAudioArguments:
+    """Return the arguments with the commit in the place of a branch or tag, so that a run cannot mix two of them.
+
+    Raises:
+        AmbiError: If `pretrained` is neither a folder nor a repository that can be read.
+    """
+    source = checkpoint(arguments.pretrained)
+    if Path(source).is_dir():
+        return arguments
+    try:
+        config = hf_hub_download(source, "config.json", revision=arguments.revision)
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        told = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+        raise AmbiError(
+            f"{arguments.pretrained} cannot be had ({told}); give a folder or a repository of the Hugging Face hub, "
+            f"and check the network and HF_TOKEN"
+        ) from error
+    return arguments.model_copy(update={"revision": Path(config).parent.name})
+
+
+def weights_of(arguments: VLLMAudioArguments) -> dict[str, str]:
+    """Return what names the weights, and all other files that answers depend on."""
+    source = checkpoint(arguments.pretrained)
+    if Path(source).is_dir():
+        return {"digest": weights_digest(source), "processor": processor_digest(source)}
+    return {"repository": source, "commit": str(arguments.revision)}
