@@ -15,7 +15,6 @@ from typer.core import TyperGroup
 
 from ambi_eval.corpora.registry import corpus_names, recipe
 from ambi_eval.errors import AmbiError
-from ambi_eval.harness.ending import end_at_ctrl_c
 from ambi_eval.leaderboard.commands import leaderboard
 from ambi_eval.sweep.commands import sweep
 
@@ -348,13 +347,3 @@ def _print_tables(content: Any) -> None:
 
     # Into a file or a pipe goes the whole width of the tables.
     Console(width=None if sys.stdout.isatty() else 130, markup=False, highlight=False).print(content)
-
-
-def main() -> None:
-    """Run the command `ambi-eval`."""
-    end_at_ctrl_c()
-    app()
-
-
-if __name__ == "__main__":
-    main()

@@ -6,9 +6,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from types import FrameType, ModuleType
-from typing import Any, NoReturn
+
+TYPE_CHECKING = False  # as in `typing`: what is imported here, Ctrl-C still interrupts with a traceback
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType, ModuleType
+    from typing import Any, NoReturn
 
 INTERRUPTED, NOT_WRITTEN = 130, 3
 
@@ -21,12 +24,21 @@ def is_ours() -> bool:
     return any(name in sys.modules for name in ("ambi_eval.harness.task", "ambi_eval.models.audio_lm"))
 
 
+def is_named() -> bool:
+    """Return whether this is the program `lm_eval`, or starts it, with a task or a model of ours in its command."""
+    words = sys.argv[1:]
+    is_harness = os.path.basename(sys.argv[0]) in ("lm_eval", "lm-eval") or "lm_eval" in [*words, *sys.orig_argv]  # noqa: PTH119
+    return is_harness and any("ambi" in word or "-audio" in word for word in words)
+
+
 def what_is_kept() -> str:
     """Return in words how many answers of this process the candidate stores keep."""
     kept = getattr(sys.modules.get("ambi_eval.inference.store"), "kept_here", {})
     if not kept:
         return "no answer is kept"
-    return f"{sum(kept.values()):,} new answers are kept in {' and '.join(map(str, kept))}"
+    alone = "LOCAL_RANK" not in os.environ  # torchrun's processes know each of their own answers only
+    answers = f"{sum(kept.values()):,} new answers are" if alone else "every answer so far is"
+    return f"{answers} kept in {' and '.join(map(str, kept))}"
 
 
 def end_at_ctrl_c(kept: Callable[[], str] = what_is_kept, only_if: Callable[[], bool] = lambda: True) -> None:
@@ -42,10 +54,23 @@ def end_at_ctrl_c(kept: Callable[[], str] = what_is_kept, only_if: Callable[[], 
     def end(number: int, frame: FrameType | None) -> None:
         if not only_if():
             signal.default_int_handler(number, frame)
+        if kept is what_is_kept and "ambi_eval.inference.store" not in sys.modules:
+            _leave("stopped: run the same command to begin again", INTERRUPTED)
         _leave(f"stopped; {kept()}: run the same command to go on", INTERRUPTED)
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, end)
+
+
+def end_torchrun() -> NoReturn:
+    """End torchrun as soon as its processes have said what they keep; its own handler takes seconds and a traceback."""
+    import psutil
+
+    workers = psutil.Process().children()
+    for worker in workers:
+        worker.send_signal(signal.SIGINT)  # where Ctrl-C was for torchrun alone
+    psutil.wait_procs(workers, timeout=1)
+    _leave(None, INTERRUPTED)
 
 
 def note_what_is_not_saved(tracker: ModuleType) -> None:
@@ -72,7 +97,8 @@ def refuse_unsaved(output_path: Any) -> None:
         sys.exit(NOT_WRITTEN)
 
 
-def _leave(sentence: str, code: int) -> NoReturn:
+def _leave(sentence: str | None, code: int) -> NoReturn:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     import psutil
 
     for child in psutil.Process().children(recursive=True):
@@ -80,7 +106,8 @@ def _leave(sentence: str, code: int) -> NoReturn:
             child.kill()
         except psutil.Error:  # it has ended by itself
             continue
-    sys.stderr.write(f"\nambi_eval: {sentence}\n")
+    if sentence and os.environ.get("LOCAL_RANK", "0") == "0":  # one of torchrun's processes speaks for all
+        sys.stderr.write(f"\nambi_eval: {sentence}\n")
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -22,7 +22,7 @@ TYPE_CHECKING = False  # as in `typing`, whose import would cost every Python st
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from importlib.machinery import ModuleSpec
-    from types import ModuleType
+    from types import FrameType, ModuleType
     from typing import Any
 
 OLDEST_HARNESS = (0, 4, 13)
@@ -102,7 +102,7 @@ def _end_in_one_line(harness: ModuleType) -> None:
         from ambi_eval.errors import AmbiError
         from ambi_eval.harness import ending
 
-        ending.end_at_ctrl_c(only_if=ending.is_ours)
+        ending.end_at_ctrl_c(only_if=lambda: ending.is_ours() or ending.is_named())
         try:
             plain_execute(self, args)
         except AmbiError as mistake:
@@ -111,6 +111,31 @@ def _end_in_one_line(harness: ModuleType) -> None:
         ending.refuse_unsaved(getattr(args, "output_path", None))
 
     harness.HarnessCLI.execute = execute
+
+
+def _end_imports_in_one_line() -> None:
+    """Let Ctrl-C end a run of ours in one line from the first import of the harness on."""
+    from ambi_eval.harness import ending
+
+    if ending.is_named():
+        ending.end_at_ctrl_c()
+
+
+def _end_torchrun_in_one_line(multiprocessing: ModuleType) -> None:
+    """Let torchrun end without a traceback where Ctrl-C ends a run of ours."""
+    import signal
+
+    from ambi_eval.harness import ending
+
+    plain = multiprocessing._terminate_process_handler
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT:
+            ending.end_torchrun()
+        plain(number, frame)
+
+    if ending.is_named():
+        vars(multiprocessing)["_terminate_process_handler"] = end
 
 
 def _note_what_is_not_saved(tracker: ModuleType) -> None:
@@ -157,6 +182,7 @@ AFTER_IMPORT: dict[str, Callable[[ModuleType], None]] = {
     "lm_eval.utils": _show_readable_tables,
     "lm_eval._cli.harness": _end_in_one_line,
     "lm_eval.loggers.evaluation_tracker": _note_what_is_not_saved,
+    "torch.distributed.elastic.multiprocessing.api": _end_torchrun_in_one_line,
 }
 
 
@@ -166,6 +192,8 @@ class AfterImportFinder:
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Return the spec that the other finders give, with our callback behind it; None for modules not ours."""
+        if name in ("lm_eval", "torch"):  # torch: the first import of torchrun
+            _end_imports_in_one_line()
         callback = AFTER_IMPORT.get(name)
         if callback is None:
             return None

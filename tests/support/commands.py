@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from lm_eval._cli import HarnessCLI
 
-from ambi_eval.cli import main
+from ambi_eval.__main__ import main
 
 
 @dataclass(frozen=True)
