@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from ambi_eval.config.load import corpus_overrides
 from ambi_eval.corpora.registry import corpus_names, recipe
 from ambi_eval.errors import AmbiError
 from ambi_eval.leaderboard.commands import leaderboard
@@ -280,6 +281,36 @@ def generalizability(
     _print_tables(ranking_table.in_terminal(found))
     if json_file is not None:
         write_json(found, json_file)
+
+
+@app.command(epilog="Example: ambi-eval funnel --model_args pretrained=ambi-tiny --corpus demo")
+def funnel(
+    model_args: Annotated[str, typer.Option("--model_args", help="As for lm_eval --model hf-audio.")],
+    corpus: Annotated[str, typer.Option(help="A corpus of ours, or the path of a task's YAML.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The folder for the page, the numbers and the states.")
+    ] = Path("funnel"),
+    metadata: Metadata = "",
+    as_json: Json = False,
+) -> None:
+    """Show where a model loses what it hears: bits at the encoder, at each layer, and in the answers."""
+    from ambi_eval.funnel.content import FILE
+    from ambi_eval.funnel.measure import measure
+    from ambi_eval.funnel.page import table, write_page
+    from ambi_eval.funnel.sentence import sentences
+    from ambi_eval.report.verdict import in_terminal
+    from ambi_eval.web.format import as_json as plain
+    from ambi_eval.web.pages import write_json
+
+    found = measure(model_args, corpus, output, corpus_overrides(metadata))
+    write_json(found, output / FILE)
+    write_page(found, output / "funnel.html")
+    if as_json:
+        _print_json(plain(found))
+        return
+    _print_tables(table(found))
+    typer.echo("\n" + in_terminal(sentences(found)))
+    typer.echo(f"wrote {output / 'funnel.html'} and {output / FILE}")
 
 
 @app.command(epilog="Example: ambi-eval bridge --model_args pretrained=ambi-tiny --port 8000")

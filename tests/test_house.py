@@ -13,7 +13,7 @@ PACKAGE = ROOT / "ambi_eval"
 # A room imports only rooms that stand before it in this list.
 ORDER = [
     *("errors", "paths", "votes", "audio", "config", "metrics", "corpora", "answers", "filters", "costs", "engines"),
-    *("serving", "inference", "models", "analysis", "harness", "task", "demo", "doctor", "web", "report"),
+    *("serving", "inference", "models", "analysis", "harness", "task", "demo", "doctor", "web", "funnel", "report"),
     *("leaderboard", "sweep", "testing", "api", "cli", "__main__"),
 ]
 KNOW_THE_HARNESS = {"filters", "models", "harness", "sweep"}

@@ -120,26 +120,39 @@ def load_corpus(name: str, metadata: str = "") -> CorpusSettings:
     Raises:
         AmbiError: If there is no such corpus, its YAML is wrong, or `metadata` sets anything else.
     """
-    ours = corpus_files()
-    if not name.endswith(".yaml") and name not in ours:
-        raise AmbiError(
-            f"no corpus '{name}'{did_you_mean(name, ours)} (ours: {', '.join(ours)}; your own: the path of its YAML)"
-        )
-    path = Path(name) if name.endswith(".yaml") else ours[name]
+    path = corpus_path(name)
     config = {"task": path.stem.removeprefix("_"), **_given(with_metadata(read_yaml(path), path, {}))}
     _check_keys(config, str(path))
-    config |= _corpus_overrides(metadata)
+    config |= corpus_overrides(metadata)
     return CorpusSettings.read(_only(config, CorpusSettings.model_fields), str(path))
 
 
-def _corpus_overrides(metadata: str) -> Config:
-    """Parse `KEY=VALUE,KEY=VALUE` into the keys that choose a part of a corpus."""
+def corpus_overrides(metadata: str) -> Config:
+    """Parse `KEY=VALUE,KEY=VALUE` into the keys that choose a part of a corpus.
+
+    Raises:
+        AmbiError: If it sets anything else.
+    """
     given = dict(pair.partition("=")[::2] for pair in metadata.split(",") if pair.strip())
     for key, value in given.items():
         if key not in PART_KEYS or not value:
             hint = did_you_mean(key, PART_KEYS) if key not in PART_KEYS else ""
             raise AmbiError(f"--metadata {key}={value} sets nothing{hint}: give KEY=VALUE of {', '.join(PART_KEYS)}")
     return {key: int(value) if value.isdecimal() else value for key, value in given.items()}
+
+
+def corpus_path(name: str) -> Path:
+    """Return the YAML of a corpus: of one of ours, by its name, or the path that is given.
+
+    Raises:
+        AmbiError: If there is no such corpus.
+    """
+    ours = corpus_files()
+    if not name.endswith(".yaml") and name not in ours:
+        raise AmbiError(
+            f"no corpus '{name}'{did_you_mean(name, ours)} (ours: {', '.join(ours)}; your own: the path of its YAML)"
+        )
+    return Path(name) if name.endswith(".yaml") else ours[name]
 
 
 def corpus_files() -> dict[str, Path]:

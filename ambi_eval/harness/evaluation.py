@@ -6,9 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lm_eval import simple_evaluate
+from lm_eval.api.model import LM
 from lm_eval.loggers import EvaluationTracker
 from lm_eval.tasks import TaskManager
+from numpy.typing import NDArray
+
+from ambi_eval.config.load import corpus_path, read_yaml, with_metadata
+from ambi_eval.harness.task import AmbiguousEmotionTask
 
 
 def evaluate_tasks(
@@ -52,3 +58,37 @@ def evaluate_tasks(
         for task in results["configs"]:
             tracker.save_results_samples(task, samples[task])
     return results
+
+
+def strategy_task(corpus: str, strategy: str, metadata: Mapping[str, Any]) -> AmbiguousEmotionTask:
+    """Return the task that asks about a corpus by one of our strategies.
+
+    Args:
+        corpus: A corpus of ours, or the path of a YAML of one's own.
+        strategy: The strategy, by name.
+        metadata: As `--metadata`.
+
+    Raises:
+        AmbiError: If there is no such corpus, or a part of it that `metadata` names.
+    """
+    path = corpus_path(corpus)
+    config = {**read_yaml(path), "strategy": strategy, "task": f"ambi_{path.stem.removeprefix('_')}_{strategy}"}
+    return AmbiguousEmotionTask(with_metadata(config, path, metadata))
+
+
+def predictions(model: LM, tasks: Sequence[AmbiguousEmotionTask]) -> list[NDArray[np.float64]]:
+    """Let a model answer tasks in a run of the harness, and return what the first pipeline of each predicts.
+
+    Returns:
+        Of each task, distributions, shape (clips, labels), clips as in the task's selection; a row of NaN is an invalid
+        one.
+    """
+    simple_evaluate(model=model, tasks=list(tasks), bootstrap_iters=0, log_samples=False)
+    found = []
+    for task in tasks:
+        p = np.full(task.selection.votes.shape, np.nan)
+        for instance in task.instances:
+            scored = next(iter(instance.filtered_resps.values()))
+            p[task.rows[instance.doc["id"]]] = scored.prediction.distribution
+        found.append(p)
+    return found

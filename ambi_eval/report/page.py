@@ -14,10 +14,10 @@ from ambi_eval.analysis.raters.study import REFERENCES
 from ambi_eval.report import columns, plots, ranking_table, verdict
 from ambi_eval.report.build import BEST_CLIPS, FAILED_CLIPS, WORST_CLIPS
 from ambi_eval.report.content import ClipPrediction, Content, Section, ShownClip, System
-from ambi_eval.web.charts import packed_script, script, script_hash
+from ambi_eval.web.charts import packed_script
 from ambi_eval.web.columns import Column
 from ambi_eval.web.glossary import CONTROLS, STRATEGIES, WORDS, metrics
-from ambi_eval.web.pages import CHARTS, STYLE, TABLES, environment, write_text
+from ambi_eval.web.pages import CHARTS, STYLE, TABLES, content_policy, environment, write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 QUESTIONS = {
@@ -71,19 +71,11 @@ def render(content: Content) -> str:
             worst=WORST_CLIPS,
             failed=FAILED_CLIPS,
             best=BEST_CLIPS,
-            policy=_policy(style, scripts),
+            policy=content_policy(style, scripts),
             css=Markup(style),
             js=Markup(scripts),
             vega=Markup(packed_script()),
         )
-    )
-
-
-def _policy(style: str, scripts: str) -> str:
-    """Return the Content-Security-Policy: no network, and no script or style but those that we put into the page."""
-    return (
-        f"default-src 'none'; style-src {script_hash(style)}; script-src {script_hash(scripts)} "
-        f"{script_hash(script())}; img-src data:; media-src data: file:; base-uri 'none'; form-action 'none'"
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 
 from ambi_eval.errors import AmbiError
+from ambi_eval.web.charts import script, script_hash
 from ambi_eval.web.format import as_json, count, short, with_interval
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -28,6 +29,14 @@ def environment(templates: Path) -> jinja2.Environment:
     found.globals["version"] = metadata.version("ambi-eval")
     found.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
     return found
+
+
+def content_policy(style: str, scripts: str) -> str:
+    """Return the Content-Security-Policy: no network, and no script or style but those that we put into the page."""
+    return (
+        f"default-src 'none'; style-src {script_hash(style)}; script-src {script_hash(scripts)} "
+        f"{script_hash(script())}; img-src data:; media-src data: file:; base-uri 'none'; form-action 'none'"
+    )
 
 
 def write_json(content: Any, path: Path) -> None:

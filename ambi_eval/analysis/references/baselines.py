@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +14,9 @@ from ambi_eval.analysis.ambiguity import Bin, Binned
 from ambi_eval.analysis.evaluate import Scorer, Scores
 from ambi_eval.analysis.references.agreement import krippendorff_alpha, prior_worth
 from ambi_eval.analysis.references.panels import Trials, certain, dealt, redrawn, tied
-from ambi_eval.analysis.references.prosody import FEATURES, SAMPLE_RATE, prosody, ridge_on_log_shares
+from ambi_eval.analysis.references.prosody import listen, ridge_on_log_shares
 from ambi_eval.analysis.significance import Comparison, compare
-from ambi_eval.audio import AudioSpan, load_ahead, load_audio
 from ambi_eval.config.corpus_settings import CorpusSettings
-from ambi_eval.corpora.manifest import Clip
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.metrics import METRICS
 from ambi_eval.votes import majority, shares
@@ -116,7 +113,7 @@ def baselines(
     )
     if any(clip.release == "simulated" for clip in selection.clips):
         result.notes.append("SIMULATED raters: these figures show that the machinery works and nothing else")
-    sounds = _listen(selection.clips) if acoustic else None
+    sounds = listen(selection.clips) if acoustic else None
     differences: dict[str, Array] = {}
     everywhere, in_bins = Scorer(selection), Scorer(binned.judged, [b.members for b in binned.bins])
     with tqdm(desc="references", total=2 * len(REFERENCES), unit="reference", disable=None) as progress:
@@ -185,7 +182,7 @@ def _references(selection: Selection, sounds: Array | None, notes: list[str]) ->
 
     Args:
         selection: The clips.
-        sounds: How each clip sounds (`_listen`); None leaves out the acoustic reference.
+        sounds: How each clip sounds (`prosody.listen`); None leaves out the acoustic reference.
         notes: Gets a sentence for each reference that some clips lack.
     """
     votes, human = selection.votes, shares(selection.votes)
@@ -242,21 +239,6 @@ def _human_references(selection: Selection, prior: Array, notes: list[str]) -> I
 
 def _always(guessers: int, raters: int) -> int:
     return guessers
-
-
-def _listen(clips: Sequence[Clip]) -> Array:
-    """Return the prosody of each clip, shape (clips, features); NaN where there is no audio."""
-    heard = [number for number, clip in enumerate(clips) if clip.audio and Path(clip.audio).is_file()]
-
-    def listen(number: int) -> Array:
-        clip = clips[number]
-        return prosody(load_audio(AudioSpan(str(clip.audio), clip.start, clip.end), SAMPLE_RATE))
-
-    sounds = np.full((len(clips), len(FEATURES)), np.nan)
-    loaded = tqdm(load_ahead(listen, heard, ahead=64), "listening", len(heard), unit="clip", disable=None)
-    for number, sound in zip(heard, loaded, strict=True):
-        sounds[number] = sound
-    return sounds
 
 
 def _acoustic(selection: Selection, sounds: Array, notes: list[str]) -> Iterator[Reference]:

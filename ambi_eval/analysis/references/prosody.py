@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import find_peaks
 from scipy.special import softmax
+from tqdm import tqdm
 
+from ambi_eval.audio import AudioSpan, load_ahead, load_audio
+from ambi_eval.corpora.manifest import Clip
 from ambi_eval.metrics.distribution import NLL_FLOOR
 from ambi_eval.votes import shares
 
@@ -83,6 +89,21 @@ def prosody(samples: ArrayLike) -> Array:
             10 * np.log10(spectrum[split:].sum() / spectrum[:split].sum()),
         ]
     )
+
+
+def listen(clips: Sequence[Clip]) -> Array:
+    """Return the prosody of each clip, shape (clips, features); NaN where there is no audio."""
+    heard = [number for number, clip in enumerate(clips) if clip.audio and Path(clip.audio).is_file()]
+
+    def of_clip(number: int) -> Array:
+        clip = clips[number]
+        return prosody(load_audio(AudioSpan(str(clip.audio), clip.start, clip.end), SAMPLE_RATE))
+
+    sounds = np.full((len(clips), len(FEATURES)), np.nan)
+    loaded = tqdm(load_ahead(of_clip, heard, ahead=64), "listening", len(heard), unit="clip", disable=None)
+    for number, sound in zip(heard, loaded, strict=True):
+        sounds[number] = sound
+    return sounds
 
 
 def ridge_on_log_shares(features: Array, votes: Array, unheard: Array, prior_votes: float) -> Array:

@@ -25,6 +25,7 @@ class Family:
         placeholder_ids: Tokens that stand for audio, images and video in a prompt. As text they mean nothing, and the
             model cannot read back an answer that holds one (it looks for an audio that belongs to it). So they are
             never generated.
+        audio_token_id: The token that stands for audio in a prompt.
         max_positions: Tokens of prompt and answer together that the model was built for, or None where it says nothing.
     """
 
@@ -40,6 +41,8 @@ class Family:
     # Whether features are padded to the window; False where the model looks at those of the audio alone.
     pad_to_window = True
     system_beside_audio = True
+    # The layers of the audio encoder, by their path in the model; None where the model has no encoder for audio.
+    encoder_layers: str | None = "model.audio_tower.layers"
 
     def __init__(self, model: Any, processor: Any) -> None:
         """Wrap a transformers model and its processor; the model's own generation settings are dropped."""
@@ -54,6 +57,9 @@ class Family:
             or processor.tokenizer.eos_token_id
         )
         self.placeholder_ids = [token for token in _placeholder_ids(model.config) if token < text.vocab_size]
+        configs = [part for part in (model.config, getattr(model.config, "audio_config", None)) if part is not None]
+        found = [part.audio_token_id for part in configs if hasattr(part, "audio_token_id")]
+        self.audio_token_id: int | None = found[0] if found else None
         self.max_positions: int | None = getattr(text, "max_position_embeddings", None)
         # A checkpoint's own recipe (Qwen2-Audio-Instruct: top_p 0.5, repetition penalty 1.1) must not slip in under a
         # task's settings.
@@ -161,10 +167,13 @@ class Gemma4Unified(Family):
 
     needs: tuple[str, ...] = ("PIL", "torchvision")
     extra = "gemma"
+    encoder_layers: str | None = None
 
 
 class Gemma4(Gemma4Unified):
     """Gemma 4: audio is cut off after 30 s."""
+
+    encoder_layers = "model.audio_tower.layers"
 
     @classmethod
     def window_of(cls, processor: Any) -> float:
@@ -176,6 +185,7 @@ class Gemma3n(Gemma4):
     """Gemma 3n, which is always built with the part that sees."""
 
     needs = ("PIL", "torchvision", "timm")
+    encoder_layers = "model.audio_tower.conformer"
 
 
 class Granite(Family):
@@ -183,6 +193,7 @@ class Granite(Family):
 
     needs = ("torchaudio",)
     extra = "granite"
+    encoder_layers = "model.encoder.layers"
 
 
 class Phi4(Family):
@@ -191,6 +202,7 @@ class Phi4(Family):
     needs = ("PIL", "torchvision", "peft")
     extra = "phi4"
     adapter = "speech-lora"
+    encoder_layers = "model.embed_tokens_extend.audio_embed.encoder.encoders"
 
 
 class Voxtral(Family):

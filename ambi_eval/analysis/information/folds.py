@@ -1,0 +1,107 @@
+"""Clips dealt into folds by speaker, and the one unit of all that is fitted on them: bits per vote over the prior."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ambi_eval.errors import AmbiError
+from ambi_eval.metrics.clustered import UNKNOWN
+from ambi_eval.metrics.distribution import NLL_FLOOR
+from ambi_eval.votes import shares
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.intp]
+
+OUTER_FOLDS, INNER_FOLDS = 5, 3
+LEAST_CLUSTERS = 3
+SEED = 0
+
+
+class Folds:
+    """The clips of a corpus in folds: every fit sees other speakers (or sessions) than those that it is tested on.
+
+    Clips of unknown speakers are in no fold, because they may be of any speaker.
+
+    Attributes:
+        votes: Votes, shape (clips, labels).
+        clusters: Each clip's speaker or session.
+        splits: Of each fold, the numbers of the clips to fit on and of those to test on.
+        prior: The mean distribution of the clips to fit on, of the fold in which a clip is tested, shape
+            (clips, labels); NaN for clips of unknown speakers.
+    """
+
+    def __init__(self, votes: Array, clusters: Sequence[Hashable]) -> None:
+        """Deal the clips.
+
+        Args:
+            votes: Votes, shape (clips, labels); each clip has at least one.
+            clusters: Each clip's speaker or session.
+
+        Raises:
+            AmbiError: If there are fewer than three known speakers.
+        """
+        self.votes, self.clusters = votes, list(clusters)
+        known = np.array([cluster != UNKNOWN for cluster in clusters])
+        names = {cluster: number for number, cluster in enumerate(dict.fromkeys(clusters)) if cluster != UNKNOWN}
+        if len(names) < LEAST_CLUSTERS:
+            raise AmbiError(
+                f"a fit on some speakers and a test on others need clips of at least {LEAST_CLUSTERS} speakers, "
+                f"there are {len(names)}"
+            )
+        self.groups = np.array([names.get(cluster, -1) for cluster in clusters])
+        self.splits = split_by_group(self.groups, np.flatnonzero(known), OUTER_FOLDS)
+        self.prior = np.full(votes.shape, np.nan)
+        for seen, unseen in self.splits:
+            self.prior[unseen] = shares(votes[seen]).mean(axis=0)
+
+    def inner(self, seen: Rows) -> list[tuple[Rows, Rows]]:
+        """Return the folds within the clips of one fit, as numbers of clips: to fit on, and to choose settings on."""
+        return split_by_group(self.groups, seen, INNER_FOLDS)
+
+    def bits(self, p: Array) -> Array:
+        """Return the bits per vote that predictions gain over `prior`, shape (clips,); see `bits_gained`."""
+        return bits_gained(p, self.prior, self.votes)
+
+
+def split_by_group(groups: NDArray[np.intp], clips: Rows, folds: int) -> list[tuple[Rows, Rows]]:
+    """Return so many pairs (or one for each group) of clips to fit on and clips to test on.
+
+    The groups come in a seeded random order, and each goes to the fold that has the fewest clips. All clips of a group
+    stand on the same side of each pair, and every clip is tested once.
+
+    Args:
+        groups: The group of every clip of the corpus.
+        clips: The clips to split, by number.
+        folds: The most pairs.
+    """
+    numbers, sizes = np.unique(groups[clips], return_counts=True)
+    members = np.zeros(min(folds, len(numbers)), dtype=int)
+    fold_of = {}
+    for place in np.random.default_rng(SEED).permutation(len(numbers)):
+        smallest = int(members.argmin())
+        fold_of[numbers[place]] = smallest
+        members[smallest] += sizes[place]
+    fold = np.array([fold_of[group] for group in groups[clips]])
+    return [(clips[fold != number], clips[fold == number]) for number in range(len(members))]
+
+
+def bits_gained(p: Array, prior: Array, votes: Array) -> Array:
+    """Return the bits per vote gained over a prior, the sum over labels of q log2(p / prior), shape (clips,).
+
+    Below 0 where the prediction is worse than the prior. This is the difference of two log-likelihoods.
+
+    Source: Xu et al. (2020), A theory of usable information under computational constraints.
+
+    Args:
+        p: Predicted distributions, shape (clips, labels); shares below `NLL_FLOOR` count as that.
+        prior: What is known without listening, shape (clips, labels) or (labels,).
+        votes: Votes, shape (clips, labels); q are their shares.
+
+    >>> bits_gained(np.array([[1.0, 0.0]]), np.array([0.5, 0.5]), np.array([[4, 0]])).tolist()
+    [1.0]
+    """
+    ratio = np.log2(np.maximum(p, NLL_FLOOR)) - np.log2(np.maximum(prior, NLL_FLOOR))
+    return (shares(votes) * ratio).sum(axis=-1)

@@ -1,0 +1,97 @@
+"""What supervised models of the voice predict: probes of audio encoders, kept for each corpus and found again."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ambi_eval.config.corpus_settings import CorpusSettings
+from ambi_eval.corpora.selection import Selection
+from ambi_eval.errors import AmbiError
+from ambi_eval.paths import data_dir
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Supervised:
+    """The predictions of one supervised model.
+
+    Attributes:
+        name: The encoder, as the reference is called.
+        p: Predicted distributions, shape (clips, labels); NaN for clips that it does not predict.
+    """
+
+    name: str
+    p: Array
+
+
+def save_supervised(name: str, p: Array, selection: Selection, settings: CorpusSettings) -> Path:
+    """Keep predictions as a reference of a corpus, and return their file.
+
+    Args:
+        name: The encoder.
+        p: Predicted distributions, shape (clips, labels), each by a fit that saw no clip of the same speaker; a row of
+            NaN where there is none.
+        selection: The clips.
+        settings: Those that selected them.
+
+    Raises:
+        AmbiError: If the file cannot be written.
+    """
+    known = np.flatnonzero(~np.isnan(p).any(axis=1))
+    content = {
+        "name": name,
+        "manifest": settings.manifest,
+        "labels": list(settings.labels),
+        "clips": {
+            selection.clips[row].id: {"shares": p[row].tolist(), "votes": selection.votes[row].tolist()}
+            for row in known.tolist()
+        },
+    }
+    file = _folder() / f"{re.sub('[^A-Za-z0-9.-]+', '_', f'{Path(settings.manifest).stem}__{name}')}.json"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(content), encoding="utf-8")
+    except OSError as error:
+        raise AmbiError(f"cannot write {file} ({error.strerror or error}); set AMBI_DATA to another folder") from error
+    return file
+
+
+def supervised(selection: Selection, settings: CorpusSettings, notes: list[str]) -> Iterator[Supervised]:
+    """Yield the kept references of a corpus that have these labels and votes.
+
+    Args:
+        selection: The clips.
+        settings: Those that selected them.
+        notes: Gets a sentence for each reference of the corpus that was made on other votes.
+
+    Raises:
+        AmbiError: If a file is broken.
+    """
+    for file in sorted(_folder().glob("*.json")):
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            same = content["manifest"] == settings.manifest and content["labels"] == list(settings.labels)
+            name, clips = str(content["name"]), content["clips"]
+            found = [clips.get(clip.id) for clip in selection.clips] if same else []
+            p = np.array([each["shares"] if each else [np.nan] * len(settings.labels) for each in found], dtype=float)
+            fits = all(each["votes"] == votes for each, votes in zip(found, selection.votes.tolist()) if each)  # noqa: B905
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise AmbiError(f"{file} holds no reference ({error!r:.80}): remove it") from error
+        if not same or not any(found):
+            continue
+        if not fits:
+            notes.append(f"{name} was fitted to other votes than these: run `ambi-eval probe --encoder {name}` again")
+            continue
+        yield Supervised(name, p)
+
+
+def _folder() -> Path:
+    return data_dir() / "references"

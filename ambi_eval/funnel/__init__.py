@@ -1,0 +1,1 @@
+"""Where along the way from the microphone to the answer a model loses what it heard."""
