@@ -15,6 +15,7 @@ from ambi_eval.config.corpus_settings import CorpusSettings, Place
 from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.config.model_arguments import (
     HFAudioArguments,
+    LiteLLMAudioArguments,
     ModelArguments,
     OpenAIAudioArguments,
     ServerArguments,
@@ -50,6 +51,7 @@ def tables() -> dict[str, str]:
         "hf-audio": _own_keys(HFAudioArguments),
         "service": _own_keys(ServiceArguments),
         "openai-audio": _own_keys(OpenAIAudioArguments, ServiceArguments),
+        "litellm-audio": _own_keys(LiteLLMAudioArguments, ServiceArguments),
         "vllm-audio": _own_keys(VLLMAudioArguments, ServerArguments),
     }
 

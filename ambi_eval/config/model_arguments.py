@@ -213,6 +213,16 @@ class OpenAIAudioArguments(ServiceArguments, ChatServerArguments):
     )
 
 
+class LiteLLMAudioArguments(ServiceArguments, ChatServerArguments):
+    """What `litellm-audio` takes."""
+
+    base_url: str | None = Field(None, description="Where the server is; by default the provider's own.")
+
+    @classmethod
+    def _example(cls) -> str:
+        return "gemini/gemini-3.8-flash"
+
+
 class VLLMAudioArguments(ChatServerArguments):
     """What `vllm-audio` takes."""
 

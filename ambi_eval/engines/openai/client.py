@@ -19,6 +19,7 @@ from ambi_eval.costs.budget import Budget
 from ambi_eval.engines.base import Job
 from ambi_eval.engines.openai.address import key_of, masked, server_address, without_key
 from ambi_eval.engines.openai.known_servers import known, note
+from ambi_eval.engines.openai.optional import OPTIONAL, is_about
 from ambi_eval.engines.openai.questions import AUDIO_SECONDS, SAMPLE_RATE, audio_part, most_tokens, text_of
 from ambi_eval.engines.openai.replies import (
     Choice,
@@ -40,17 +41,6 @@ OPENAI = "https://api.openai.com/v1"
 # Who owns the models, in a server's list of them -> what the server is.
 KINDS = {"ambi-eval-bridge": "bridge", "vllm": "vllm"}
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-# A server that refuses one of these fields by name is asked without it, and what that means is said once.
-OPTIONAL = {
-    "logprobs": "answers come without log-probabilities",
-    "top_logprobs": "answers come without the log-probabilities of other tokens",
-    "n": "each answer takes a request of its own",
-    "seed": "samples cannot be drawn again",
-    "stop": "answers are cut here, where the server would have stopped",
-    "max_tokens": "max_completion_tokens replaces it",
-    "temperature": "the provider fixes the sampling, so answers are drawn from another distribution than asked for",
-    "top_p": "the provider fixes the sampling, so answers are drawn from another distribution than asked for",
-}
 COUNTERS = ("requests", "retries", "failed", "prompt_tokens", "generated_tokens", "audio_tokens")
 # So many failures without one answer between them are not about single clips.
 FAILURES_IN_A_ROW = 10
@@ -121,10 +111,10 @@ class ChatServer:
             raise AmbiError("chat servers need the openai package: pip install 'ambi-eval[openai]'") from error
         self._sdk = openai
         self.model = model
-        self.base_url = server_address(base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI)
-        self.key_variable = api_key_env or "OPENAI_API_KEY"
+        self.base_url = self._address(base_url)
+        self.key_variable = api_key_env or self._usual_key_variable()
         self._key = key or key_of(self.key_variable)
-        if self._key == "none" and (api_key_env or self.base_url == OPENAI):
+        if self._key == "none" and (api_key_env or self._needs_key()):
             raise AmbiError(f"{self.base_url} needs a key; set the environment variable {self.key_variable}")
         self.num_concurrent = num_concurrent
         self.timeout = timeout
@@ -138,13 +128,29 @@ class ChatServer:
         self._lock = Lock()
         self._seconds_between = 60.0 / requests_per_minute if requests_per_minute else 0.0
         self._next_slot = 0.0
-        self._client = openai.OpenAI(
+        self._client = self._open()
+
+    def _address(self, base_url: str | None) -> str:
+        """Return where the server is; another client may stand for a service with an address of its own."""
+        return server_address(base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI)
+
+    def _usual_key_variable(self) -> str:
+        """Return the environment variable that holds the key where no other is named."""
+        return "OPENAI_API_KEY"
+
+    def _needs_key(self) -> bool:
+        """Return whether nothing can be asked without a key."""
+        return self.base_url == OPENAI
+
+    def _open(self) -> Any:
+        """Return the SDK's client."""
+        return self._sdk.OpenAI(
             api_key=self._key,
             base_url=self.base_url,
-            timeout=timeout,
+            timeout=self.timeout,
             max_retries=0,
             # No proxy leads to this machine itself.
-            http_client=openai.DefaultHttpxClient(
+            http_client=self._sdk.DefaultHttpxClient(
                 follow_redirects=False, trust_env=urlsplit(self.base_url).hostname not in LOOPBACK
             ),
         )
@@ -292,7 +298,7 @@ class ChatServer:
                 if error.code in ("content_filter", "content_policy_violation"):
                     filtered = Choice(message=Message(content=""), finish_reason="content_filter")
                     return Reply(choices=[filtered] * (body.get("n") or 1))
-                name = next((name for name in OPTIONAL if name in sent and _is_about(error, name)), None)
+                name = next((name for name in OPTIONAL if name in sent and is_about(error, name)), None)
                 if name is None:
                     raise
                 with self._lock:
@@ -389,11 +395,3 @@ class ChatServer:
                 told += f" - {error.body}"  # not in the form that the SDK knows
             told += f" {error.__cause__}" if error.__cause__ else ""
         return re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", masked(told, self._key))[:300]
-
-
-def _is_about(error: Any, field: str) -> bool:
-    """Return whether an error names a field of the request: as its parameter, in quotes, or as the place of a fault."""
-    details = error.body.get("detail") if isinstance(error.body, dict) else None
-    places = [each.get("loc", ()) for each in details if isinstance(each, dict)] if isinstance(details, list) else []
-    quoted = re.search(f"[\"'`]{field}[\"'`]", error.message)
-    return error.param == field or quoted is not None or any(field in place for place in places)

@@ -1,0 +1,121 @@
+"""The engine `litellm-audio`: any provider that litellm reaches with audio, through its library."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any, ClassVar
+
+from ambi_eval.config.model_arguments import LiteLLMAudioArguments
+from ambi_eval.config.prices import MILLION, Price
+from ambi_eval.engines.openai.address import server_address
+from ambi_eval.engines.openai.client import ChatServer
+from ambi_eval.engines.openai.engine import OpenAIEngine
+from ambi_eval.engines.openai.replies import ServedModel
+from ambi_eval.errors import AmbiError
+
+LITELLM = "litellm"  # the address of a provider that only litellm knows
+
+
+def library() -> Any:
+    """Return litellm, which neither fetches prices at its import nor prints advice.
+
+    Raises:
+        AmbiError: If it is not installed.
+    """
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    try:
+        import litellm
+    except ImportError as error:
+        raise AmbiError("litellm-audio needs the litellm package: pip install 'ambi-eval[litellm]'") from error
+    vars(litellm)["suppress_debug_info"] = True
+    logging.getLogger("LiteLLM").setLevel(logging.ERROR)
+    return litellm
+
+
+class LiteLLMServer(ChatServer):
+    """One model of any provider, asked in the words of a chat server.
+
+    litellm translates requests and replies, and raises the errors of the OpenAI SDK, so retries and failures are those
+    of `ChatServer`. A field that a provider lacks is refused by litellm itself, by its name.
+    """
+
+    served: ClassVar[dict[str, ServedModel]] = {}
+    kind = "chat"
+
+    def _address(self, base_url: str | None) -> str:
+        self._litellm = library()
+        try:
+            self.provider = self._litellm.get_llm_provider(self.model, api_base=base_url)[1]
+        except self._litellm.BadRequestError as error:
+            raise AmbiError(
+                f"litellm knows no provider of model={self.model}; put it in front, as in gemini/gemini-3.8-flash or "
+                f"openai/gpt-audio-1.5"
+            ) from error
+        return server_address(base_url) if base_url else LITELLM
+
+    def _usual_key_variable(self) -> str:
+        missing = self._litellm.validate_environment(self.model)["missing_keys"]
+        wanted = [name for name in missing if name.endswith("_API_KEY")]
+        return wanted[-1] if wanted else f"{self.provider.upper()}_API_KEY"
+
+    def _needs_key(self) -> bool:
+        return self.base_url == LITELLM and not self._litellm.validate_environment(self.model)["keys_in_environment"]
+
+    def _open(self) -> Any:
+        return None
+
+    def _post(self, body: Mapping[str, Any]) -> bytes:
+        reached = {} if self.base_url == LITELLM else {"api_base": self.base_url}
+        # Without a key of our own, litellm looks for the one that the provider takes.
+        key = {"api_key": self._key} if self._key != "none" or reached else {}
+        try:
+            reply = self._litellm.completion(
+                **body, **reached, **key, timeout=self.timeout, num_retries=0, max_retries=0, drop_params=False
+            )
+        except self._sdk.APIError as error:
+            # litellm's errors are those of the SDK, but for some fields.
+            body_of_error = getattr(error, "body", None)
+            error.body, error.param = body_of_error, getattr(error, "param", None)
+            error.code = body_of_error.get("code") if isinstance(body_of_error, dict) else None
+            if isinstance(error, self._litellm.ContentPolicyViolationError):
+                error.code = "content_filter"
+            raise
+        return str(reply.model_dump_json()).encode()
+
+
+class LiteLLMEngine(OpenAIEngine):
+    """A model of any provider that litellm reaches; it samples and answers greedily, as chat servers do."""
+
+    Arguments = LiteLLMAudioArguments
+
+    def _connect(self) -> LiteLLMServer:
+        """Return the provider that the arguments name."""
+        given: LiteLLMAudioArguments = self.arguments
+        return LiteLLMServer(
+            given.model,
+            given.base_url,
+            api_key_env=given.api_key_env,
+            requests_per_minute=given.requests_per_minute,
+            price=lambda address: given.price(address) or (_listed(given.model) if address == LITELLM else None),
+            max_cost=given.max_cost,
+            **self._asked(),
+        )
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Versions on this side; the provider's are not known."""
+        return {"versions": {name: metadata.version(name) for name in ("ambi-eval", "litellm")}}
+
+
+def _listed(model: str) -> Price | None:
+    """Return the price in the table that litellm brings along; None if it lists none."""
+    try:
+        listed = library().get_model_info(model)
+    except Exception:  # litellm raises a bare one for a model that it does not list
+        return None
+    names = {"input": "input_cost_per_token", "output": "output_cost_per_token", "audio": "input_cost_per_audio_token"}
+    prices = {name: listed[key] * MILLION for name, key in names.items() if listed.get(key)}
+    return Price(**prices, source=f"litellm {metadata.version('litellm')}") if prices else None
