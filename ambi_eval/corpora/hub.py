@@ -62,8 +62,8 @@ def read_mirror(
         content = row["audio"] and row["audio"]["bytes"]
         if content and name not in unheard:
             path = preparation.out / "audio" / file
-            with writing(path):
-                path.write_bytes(content)
+            with writing(path) as unfinished:
+                unfinished.write_bytes(content)
             clip = replace(clip, audio=f"audio/{file}")
         if (counts % 1).any():
             preparation.remarks["shares that fit no number of raters, kept as they are"] += 1

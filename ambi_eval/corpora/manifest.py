@@ -150,25 +150,25 @@ def write_manifest(path: Path, clips: Iterable[Clip], about: Mapping[str, Any] |
         table = table.drop_columns(["folds"])  # parquet has no struct without fields
     if about:
         table = table.replace_schema_metadata({_ABOUT: json.dumps(about, ensure_ascii=False)})
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with writing(path):
-        try:
-            pq.write_table(table, unfinished)
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+    with writing(path) as unfinished:
+        pq.write_table(table, unfinished)
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Make the folder of a file that is about to be written, and explain it if the file cannot be.
+def writing(path: Path) -> Iterator[Path]:
+    """Yield where to write a file, which then appears whole or not at all; make its folder before.
 
     Raises:
-        AmbiError: If the folder cannot be made or written to.
+        AmbiError: If the folder cannot be made, or the file not written.
     """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield
+        try:
+            yield unfinished
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
     except OSError as error:
         raise AmbiError(
             f"cannot write {path} ({error.strerror or error}): choose another folder with --out, or for all corpora "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ambi_eval.corpora import command as options
-from ambi_eval.corpora.manifest import Clip, Rating, read_manifest, write_manifest
+from ambi_eval.corpora.manifest import Clip, Rating, read_manifest, write_manifest, writing
 from ambi_eval.corpora.preparation import Preparation
 from ambi_eval.corpora.registry import Corpus
 from ambi_eval.demo.raters import PROTOTYPES, draw_raters
 from ambi_eval.demo.speech import SAMPLE_RATE, Delivery, Speaker, draw_speakers, synthesize
-from ambi_eval.errors import AmbiError
 
 CORPUS = Corpus(
     title="demo",
@@ -101,15 +100,8 @@ def prepare(out: Path) -> Path:
     one is complete, and several processes may prepare it at once.
 
     Raises:
-        AmbiError: If the folder cannot be made.
+        AmbiError: If the files cannot be written.
     """
-    try:
-        (out / "audio").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise AmbiError(
-            f"cannot make the folder {out / 'audio'} ({error.strerror}): choose one that you may write to with --out, "
-            f"or for all corpora with the environment variable AMBI_DATA."
-        ) from error
     clips = []
     total = len(TEST_SPEAKERS) * TEST_CLIPS_PER_SPEAKER
     for utterance in tqdm(
@@ -129,6 +121,7 @@ def command(out: options.Out = None) -> None:
 
 
 def _write_wav(path: Path, samples: NDArray[np.float32]) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    soundfile.write(unfinished, samples, SAMPLE_RATE, subtype="PCM_16", format="WAV")
-    unfinished.replace(path)
+    content = io.BytesIO()
+    soundfile.write(content, samples, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+    with writing(path) as unfinished:
+        unfinished.write_bytes(content.getvalue())

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
+import tempfile
 import time
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,8 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self.path.is_dir():
                 raise self._unusable("it is a folder")
+            if not _has_locks(self.path.parent):
+                raise self._unusable("its file system has no locks")
         except OSError as error:
             raise self._unusable(error.strerror) from error
         kept_here[self.path] += 0
@@ -321,6 +324,20 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
             f"cannot use the candidate store {self.path} ({reason}): choose another path with store=PATH, or do "
             f"without one with store=none."
         )
+
+
+def _has_locks(folder: Path) -> bool:
+    """Return whether files in a folder can be locked; on some network file systems they cannot.
+
+    SQLite takes that for a lock of another process, and would wait for its end.
+    """
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".ambi-locks-") as own:
+        try:
+            with closing(sqlite3.connect(Path(own) / "new.sqlite", timeout=0, isolation_level=None)) as database:
+                database.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
+    return True
 
 
 def merge(paths: Iterable[str | Path], into: str | Path) -> int:

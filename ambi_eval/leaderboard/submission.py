@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ def read_submission(folder: Path) -> Submission:
 
 
 def write_submission(folder: Path, card: Card, claims: Claims, pools: Mapping[str, Pools]) -> None:
-    """Write a submission; the same content gives the same bytes.
+    """Write a submission, whole or not at all; the same content gives the same bytes.
 
     Raises:
         AmbiError: If the folder is there already, or cannot be written.
@@ -101,6 +102,7 @@ def write_submission(folder: Path, card: Card, claims: Claims, pools: Mapping[st
     except FileExistsError as error:
         raise AmbiError(f"{folder} is there already: name another folder, or delete it first.") from error
     except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
         raise AmbiError(f"cannot write {folder} ({error.strerror or error}): name another folder.") from error
 
 

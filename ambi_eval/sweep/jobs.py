@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -107,7 +107,7 @@ def run_job(job: Job, report: Report) -> None:
         with _output_to(folder / job.log):
             report(Event(job.name, "started", cell.name))
             with _heartbeat(job, cell, report):
-                reason = _failure(worker, cell)
+                reason = failure(worker, cell)
         if reason:
             report(Event(job.name, "failed", cell.name, reason=reason))
         else:
@@ -116,12 +116,13 @@ def run_job(job: Job, report: Report) -> None:
     gc.collect()  # closes the store: whoever waits for the end of the job will open it
 
 
-def _failure(worker: _Worker, cell: Cell) -> str:
+def failure(worker: _Worker, cell: Cell) -> str:
     """Run a cell and return what went wrong, if anything: the others must not pay for it, whatever it is."""
     try:
         worker.run(cell)
     except Exception as error:
-        traceback.print_exc()
+        with suppress(OSError):  # the log may be on the full disk that is the reason
+            traceback.print_exc()
         return str(error) if isinstance(error, AmbiError) else f"{type(error).__name__}: {error}"
     return ""
 
@@ -232,8 +233,9 @@ def _output_to(log: Path) -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         root.setLevel(level)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
         for descriptor, before in zip((1, 2), kept, strict=True):
             os.dup2(before, descriptor)
             os.close(before)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from support.files import no_file_larger_than
 
 from ambi_eval.corpora.manifest import Clip, read_manifest
 from ambi_eval.demo import corpus
@@ -109,7 +110,7 @@ def test_a_preparation_that_breaks_off_leaves_no_manifest_and_no_half_file(
 
 def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path):
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(AmbiError, match=r"cannot make the folder .*taken.*--out"):
+    with pytest.raises(AmbiError, match=r"cannot write .*taken.*\(Not a directory\).*--out"):
         prepare(tmp_path / "taken")
 
 
@@ -126,3 +127,9 @@ def test_angry_is_louder_faster_and_higher_than_sad_and_happy_brighter_than_angr
     for control in ("level", "rate", "pitch"):
         assert min(getattr(d, control) for d in angry) > max(getattr(d, control) for d in sad)
     assert min(d.tilt for d in happy) > max(d.tilt for d in angry)
+
+
+def test_a_full_disk_is_told_and_leaves_no_part_of_a_file(tmp_path: Path) -> None:
+    with no_file_larger_than(1000), pytest.raises(AmbiError, match=r"cannot write .*/audio/.*\.wav \(File too large\)"):
+        prepare(tmp_path)
+    assert list((tmp_path / "audio").iterdir()) == []

@@ -1,6 +1,7 @@
 import math
 import os
 import random
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -19,6 +20,22 @@ CPU = {"device": "cpu"}
 GPU = {"device": "cuda"}
 CPU_JSON = '{"device":"cpu"}'
 GPU_JSON = '{"device":"cuda"}'
+
+# Every lock of a file fails as on a network file system whose server has no lock service.
+NO_LOCKS = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#define WITHOUT_LOCKS(name) \\
+    int name(int file, int command, ...) { \\
+        va_list more; va_start(more, command); void *argument = va_arg(more, void *); va_end(more); \\
+        if (command == F_SETLK || command == F_SETLKW) { errno = ENOLCK; return -1; } \\
+        return ((int (*)(int, int, ...))dlsym(RTLD_NEXT, #name))(file, command, argument); }
+WITHOUT_LOCKS(fcntl)
+WITHOUT_LOCKS(fcntl64)
+"""
 
 # Writes pools `first` to `last` of so many samples each, and says of each when it is done.
 WRITER = """
@@ -150,12 +167,31 @@ class TestFiles:
         with pytest.raises(AmbiError, match=r"store\.sqlite/folder/a\.sqlite \(Not a directory\)"):
             CandidateStore(path / "folder" / "a.sqlite")
 
+    @pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc to build a library without locks")
+    def test_a_file_system_without_locks_is_told_at_once(self, tmp_path):
+        library = tmp_path / "no_locks.so"
+        (tmp_path / "no_locks.c").write_text(NO_LOCKS)
+        subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, tmp_path / "no_locks.c", "-ldl"], check=True)
+        opening = (
+            f"from ambi_eval.inference.store import CandidateStore; CandidateStore({str(tmp_path / 'a.sqlite')!r})"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", opening],
+            env={**os.environ, "LD_PRELOAD": str(library)},
+            capture_output=True,
+            text=True,
+            timeout=30,  # SQLite alone waits for a minute
+            check=False,
+        )
+        assert "(its file system has no locks): choose another path with store=PATH" in done.stderr
+        assert not list(tmp_path.glob(".ambi-locks-*"))
+
     @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
     @pytest.mark.parametrize(
         ("folder_mode", "file_mode", "reason"),
         [
             (0o700, 0o400, "attempt to write a readonly database"),
-            (0o500, None, "unable to open database file"),
+            (0o500, None, "Permission denied"),
             (0o000, None, "Permission denied"),
         ],
     )

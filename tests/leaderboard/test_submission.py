@@ -4,6 +4,7 @@ import hashlib
 import shutil
 
 import pytest
+from support.files import no_file_larger_than
 
 from ambi_eval.errors import AmbiError
 from ambi_eval.leaderboard.submission import read_submission, write_submission
@@ -119,3 +120,11 @@ def test_nothing_is_written_over_and_no_folder_where_none_can_be(copy, tmp_path)
     with pytest.raises(AmbiError, match="cannot write"):
         write_submission(tmp_path / "file" / "2026-01-01_x", *content)
     assert list((tmp_path / "submissions").iterdir()) == [folder]
+
+
+def test_a_full_disk_is_told_and_leaves_no_part_of_a_submission(copy, tmp_path):
+    submission = read_submission(copy("sc"))
+    folder = tmp_path / "2026-01-01_x"
+    with no_file_larger_than(1000), pytest.raises(AmbiError, match=r"cannot write .*2026-01-01_x \(File too large\)"):
+        write_submission(folder, submission.card, submission.claims, submission.pools)
+    assert not folder.exists()

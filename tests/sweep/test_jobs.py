@@ -1,0 +1,36 @@
+"""What a process of a sweep does with what goes wrong."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from ambi_eval.errors import AmbiError
+from ambi_eval.sweep.jobs import failure
+
+
+class Failing:
+    """A worker whose cells fail."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def run(self, cell: object) -> None:
+        raise self.error
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(28, "No space left on device"), "OSError: [Errno 28] No space left on device"),
+        (AmbiError("give another path."), "give another path."),
+    ],
+)
+def test_the_reason_is_told_even_where_the_log_lies_on_a_full_disk(error, reason, monkeypatch):
+    found = ""
+    with suppress(OSError), Path("/dev/full").open("w", encoding="utf-8", buffering=1) as log:  # closing it fails too
+        monkeypatch.setattr("sys.stderr", log)
+        found = failure(Failing(error), None)
+        monkeypatch.undo()
+    assert found == reason
