@@ -5,13 +5,16 @@ from __future__ import annotations
 from functools import lru_cache
 
 from ambi_eval.answers import grammar
+from ambi_eval.answers.languages import ENGLISH, Spoken, in_english
 from ambi_eval.answers.lexicon import Answer, Lexicon, Synonyms, lexicon, said
 from ambi_eval.answers.objects import find_objects
 from ambi_eval.answers.sentences import Sentence, read_sentences
 
 
 @lru_cache(maxsize=1 << 15)
-def read_label(text: str, labels: tuple[str, ...], synonyms: Synonyms = (), cut: bool = False) -> Answer:
+def read_label(
+    text: str, labels: tuple[str, ...], synonyms: Synonyms = (), cut: bool = False, spoken: Spoken = ENGLISH
+) -> Answer:
     """Read the one label that a text asserts.
 
     A label counts in an answer form (`happy`, `Answer: happy`, `{"emotion": "happy"}`) or in a statement about the
@@ -23,6 +26,7 @@ def read_label(text: str, labels: tuple[str, ...], synonyms: Synonyms = (), cut:
         labels: The task's labels.
         synonyms: Other words for the labels, as `freeze_synonyms` returns them.
         cut: Whether the answer ends at the token limit. Then only an answer form with something after it counts.
+        spoken: The language of the answer, besides English.
 
     Returns:
         Share 1 on the label, or the reason why there is none. No text raises.
@@ -39,7 +43,7 @@ def read_label(text: str, labels: tuple[str, ...], synonyms: Synonyms = (), cut:
         return Answer(None, "truncated" if cut else "unfinished")
     if not plain.strip():
         return Answer(None, "truncated" if cut else "empty")
-    words = lexicon(labels, synonyms)
+    plain, words = in_english(plain, spoken), lexicon(labels, synonyms)
     objects = find_objects(plain, words)
     stated_label: int | None = None
     for found in objects:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ambi_eval.answers.label import read_label
+from ambi_eval.answers.languages import ENGLISH, Spoken
 from ambi_eval.answers.lexicon import Answer, Synonyms
 from ambi_eval.answers.shares import read_shares
 
@@ -96,11 +97,13 @@ class Reader:
         labels: The task's labels.
         readout: `shares` (an answer states a distribution) or `label` (an answer names one label).
         synonyms: Other words for the labels, as `freeze_synonyms` returns them.
+        spoken: The language of the answers, besides English.
     """
 
     labels: tuple[str, ...]
     readout: str
     synonyms: Synonyms = ()
+    spoken: Spoken = ENGLISH
 
     def read(self, answers: Sequence[str]) -> ReadPool:
         """Return a clip's answers as a pool; `Answers` are read once."""
@@ -113,7 +116,7 @@ class Reader:
     def _read(self, answers: Sequence[str]) -> ReadPool:
         reader = READERS[self.readout]
         read = [
-            reader(str(answer), self.labels, self.synonyms, getattr(answer, "finish", None) == "length")
+            reader(str(answer), self.labels, self.synonyms, getattr(answer, "finish", None) == "length", self.spoken)
             for answer in answers
         ]
         nothing = (np.nan,) * len(self.labels)

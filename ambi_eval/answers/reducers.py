@@ -275,10 +275,24 @@ class Exact(Mean):
     `label_mass`, and `sc` does not tend to a prediction made with either.
     """
 
-    def __init__(self, labels: tuple[str, ...], *, calibrated: bool = False, per_byte: bool = False) -> None:
-        """Keep the labels, whether likelihoods of silence follow those of the clip, and what to divide by."""
+    def __init__(
+        self,
+        labels: tuple[str, ...],
+        *,
+        calibrated: bool = False,
+        per_byte: bool = False,
+        asked: Sequence[str] | None = None,
+    ) -> None:
+        """Keep the labels, whether likelihoods of silence follow those of the clip, and what to divide by.
+
+        Args:
+            labels: The task's labels.
+            calibrated: Whether likelihoods of silence follow.
+            per_byte: Whether to divide by the length.
+            asked: The words whose likelihoods these are, where they are not the labels themselves.
+        """
         self.labels, self.calibrated = labels, calibrated
-        self.lengths = np.array([len(label.encode()) if per_byte else 1 for label in labels])
+        self.lengths = np.array([len(word.encode()) if per_byte else 1 for word in asked or labels])
 
     def predict(self, logprobs: Sequence[float]) -> Prediction:
         """Return the prediction for one clip.

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from ambi_eval.answers import grammar
 from ambi_eval.answers.label import one_label, read_prose
+from ambi_eval.answers.languages import ENGLISH, Spoken, in_english
 from ambi_eval.answers.lexicon import EMOTIONS, Answer, Lexicon, Synonyms, lexicon, said
 from ambi_eval.answers.lists import Listed, read_lists
 from ambi_eval.answers.objects import Found, Stated, average, find_objects
@@ -18,7 +19,9 @@ from ambi_eval.answers.tables import read_listeners, read_table
 SUM_TOLERANCE = 0.01 + 1e-9
 
 
-def read_shares(text: str, labels: tuple[str, ...], synonyms: Synonyms = (), cut: bool = False) -> Answer:
+def read_shares(
+    text: str, labels: tuple[str, ...], synonyms: Synonyms = (), cut: bool = False, spoken: Spoken = ENGLISH
+) -> Answer:
     """Read the distribution over the labels that a text states.
 
     An object is an answer, then a table, then labels with numbers in lines or sentences. Labels that an answer leaves
@@ -34,6 +37,7 @@ def read_shares(text: str, labels: tuple[str, ...], synonyms: Synonyms = (), cut
         labels: The task's labels. Case does not matter; blank, `-` and `_` are the same between words.
         synonyms: Other words for the labels, as `freeze_synonyms` returns them.
         cut: Whether the answer ends at the token limit. Then only an object that was closed counts.
+        spoken: The language of the answer, besides English.
 
     Returns:
         The shares, or the reason why there are none. No text raises.
@@ -41,7 +45,7 @@ def read_shares(text: str, labels: tuple[str, ...], synonyms: Synonyms = (), cut
     >>> read_shares("happy: 75%, sad: 25%", ("angry", "happy", "sad")).shares
     (0.0, 0.75, 0.25)
     """
-    return _usual(text, labels) or _read_shares(text, labels, synonyms, cut)
+    return _usual(text, labels) or _read_shares(text, labels, synonyms, cut, spoken)
 
 
 # `json.loads` without what it does around the value: half of its time for an answer of this length.
@@ -67,13 +71,13 @@ def _usual(text: str, labels: tuple[str, ...]) -> Answer | None:
 
 
 @lru_cache(maxsize=1 << 15)
-def _read_shares(text: str, labels: tuple[str, ...], synonyms: Synonyms, cut: bool) -> Answer:
+def _read_shares(text: str, labels: tuple[str, ...], synonyms: Synonyms, cut: bool, spoken: Spoken) -> Answer:
     plain = said(text)
     if plain is None:
         return Answer(None, "truncated" if cut else "unfinished")
     if not plain.strip():
         return Answer(None, "truncated" if cut else "empty")
-    words = lexicon(labels, synonyms)
+    plain, words = in_english(plain, spoken), lexicon(labels, synonyms)
     objects = [found for found in find_objects(plain, words) if found.is_closed or not cut]
     if any(found.stated for found in objects):
         answer = _of_objects(plain, objects, words)

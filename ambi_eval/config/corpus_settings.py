@@ -128,6 +128,10 @@ class CorpusSettings(Settings):
         Field(description="`{happy: [happiness]}`: further words that an answer may use for a label."),
         Key(task_wide=True),
     ] = {}
+    language: Annotated[
+        str | None,
+        Field(min_length=2, description="What is spoken, as an ISO 639-1 code: `it`."),
+    ] = None
     cluster: Annotated[
         Literal["speaker", "session", "dialogue"],
         Field(description="Clips that share this depend on each other; error bars are clustered by it."),

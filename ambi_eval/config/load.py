@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from difflib import get_close_matches
@@ -173,8 +174,14 @@ def resolve(config: Mapping[str, Any]) -> TaskSettings:
     config = _given(config)
     source = config["metadata"]["config_source"]
     where = f"{str(config['task'])[:100]} ({source})" if "task" in config else str(source)
+    language, told = _prompt_language(config, where), "prompt_language" in config["metadata"]
     if "strategy" in config:
-        config = lay_over(_given(read_yaml(_strategy_path(config["strategy"], source))), config)
+        path = _strategy_path(config["strategy"], source)
+        config = lay_over(lay_over(_given(read_yaml(path)), _wording(path, language)), config)
+    if language != "en":
+        config |= {"prompt_language": language, "label_words": _label_words(config, language, where)}
+        # In --metadata, `corpus` is meant as what it stands for.
+        config["metadata"] = {**config["metadata"], **({"prompt_language": language} if told else {})}
     _check_keys(config, where)
     if "pool" not in config and "strategy" not in config:
         raise AmbiError(f"{where}: the key 'pool' is missing (and so is 'strategy')")
@@ -185,6 +192,60 @@ def resolve(config: Mapping[str, Any]) -> TaskSettings:
     settings = TaskSettings.read({**_given(_only(config, OUR_KEYS)), "harness": theirs}, where)
     settings.generation()
     return settings
+
+
+def _prompt_language(config: Config, where: str) -> str:
+    """Return the language of a task's prompts: `corpus` becomes the language of the corpus.
+
+    Raises:
+        AmbiError: If it is not known which one that is, or there are no prompts in it.
+    """
+    asked = str(config["metadata"].get("prompt_language", config.get("prompt_language", "en")))
+    if asked != "corpus":
+        return asked
+    known = ["en", *prompt_languages()]
+    language = config.get("language")
+    if language not in known:
+        what = f"language is {show_value(language)}" if language else "the key 'language' is missing"
+        raise AmbiError(f"{where}: prompt_language: corpus has prompts in {', '.join(known)} only, and {what}")
+    return str(language)
+
+
+def prompt_languages() -> list[str]:
+    """Return the languages that our prompts are translated to, sorted."""
+    return sorted(path.name for path in (tasks_dir() / "_languages").iterdir() if path.is_dir())
+
+
+def _wording(strategy: Path, language: str) -> Config:
+    """Return the prompts of a strategy of ours in another language; nothing in English, or for a strategy of one's own.
+
+    A strategy that includes another one has the prompts of that one, where it has none of its own.
+    """
+    if language == "en" or strategy.parent != tasks_dir() / "_strategies":
+        return {}
+    below = parse_yaml(strategy.read_text(encoding="utf-8"), str(strategy), trusted=True).get("include")
+    lower = _wording(strategy.parent / below, language) if below else {}
+    own = tasks_dir() / "_languages" / language / strategy.name
+    return lay_over(lower, read_yaml(own)) if own.is_file() else lower
+
+
+def _label_words(config: Config, language: str, where: str) -> dict[str, str]:
+    """Return what the prompts call each label in another language; a label that is a number stays as it is.
+
+    Raises:
+        AmbiError: If there is no word for one.
+    """
+    if language not in prompt_languages():
+        known = ", ".join(["en", "corpus", *prompt_languages()])
+        raise AmbiError(f"{where}: prompt_language is {show_value(language)}; it must be one of {known}")
+    own = config.get("label_words")
+    own = own if isinstance(own, dict) else {}
+    words = {**read_yaml(tasks_dir() / "_languages" / language / "labels.yaml"), **own}
+    labels = [label for label in config.get("labels", []) if not re.fullmatch(r"-?\d+(\.\d+)?", str(label))]
+    for label in labels:
+        if label not in words:
+            raise AmbiError(f"{where}: no word for the label '{label}' in '{language}': add it to label_words")
+    return {**{label: words[label] for label in labels}, **own}
 
 
 def read_back(logged: Mapping[str, Any], where: str) -> TaskSettings:

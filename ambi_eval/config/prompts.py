@@ -33,7 +33,7 @@ class Prompts:
         Raises:
             AmbiError: If a template names something that there is not.
         """
-        labels, turns = self.settings.labels, range(self.settings.rotations)
+        labels, turns = self.settings.asked_labels, range(self.settings.rotations)
         return [
             self._render(template, transcript, labels=labels[turn:] + labels[:turn])
             for template in self.templates
@@ -59,7 +59,7 @@ class Prompts:
     def _render(self, template: jinja2.Template, transcript: str | None, **words: object) -> str:
         settings = self.settings
         given = transcript if settings.reads_transcript else None
-        known = {"labels": settings.labels, "prompt_words": settings.prompt_words, "transcript": given, **words}
+        known = {"labels": settings.asked_labels, "prompt_words": settings.prompt_words, "transcript": given, **words}
         try:
             prompt = template.render(known)
         except jinja2.UndefinedError as error:

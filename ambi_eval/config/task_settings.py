@@ -11,6 +11,10 @@ from typing_extensions import Self, TypedDict
 from ambi_eval.config.corpus_settings import CorpusSettings, Key, Place
 from ambi_eval.config.generation import SAMPLING_KEYS, GenerationSettings
 from ambi_eval.config.settings import Settings
+from ambi_eval.errors import did_you_mean
+
+# What decides how an answer is read.
+READING_KEYS = ("labels", "synonyms", "prompt_language", "label_words")
 
 
 def _names_a_filter(step: dict[str, Any]) -> dict[str, Any]:
@@ -81,6 +85,19 @@ class TaskSettings(CorpusSettings):
     prompts: Annotated[
         list[str], Field(description="For `pool: prompts`: further wordings."), Key(answers=True, reported=True)
     ] = []
+    prompt_language: Annotated[
+        Literal["en", "corpus", "it", "ru", "th"],
+        Field(
+            description="The language of our prompts and of the labels in them: English, or with `corpus` the "
+            "`language` of the corpus."
+        ),
+        Key(overrides={"prompt_language": "everywhere"}, answers=True, task_wide=True, reported=True),
+    ] = "en"
+    label_words: Annotated[
+        dict[str, str],
+        Field(description="`{calm: calmo}`: what the prompt calls a label, where `prompt_language` is not English."),
+        Key(merged=True, answers=True, task_wide=True),
+    ] = {}
     prompt_words: Annotated[
         dict[str, str],
         Field(description="Words that the prompts fill in: `{clip: this recording, raters: listeners}`."),
@@ -153,6 +170,11 @@ class TaskSettings(CorpusSettings):
     ] = {}
 
     @property
+    def asked_labels(self) -> list[str]:
+        """What the prompts call the labels, in their order."""
+        return [self.label_words.get(label, label) for label in self.labels]
+
+    @property
     def templates(self) -> tuple[str, ...]:
         """The wordings of the prompt."""
         return (self.doc_to_text, *self.prompts)
@@ -196,6 +218,16 @@ class TaskSettings(CorpusSettings):
         if self.pool == "samples":
             return dict(kwargs)
         return {key: value for key, value in kwargs.items() if key not in SAMPLING_KEYS} | {"do_sample": False}
+
+    @model_validator(mode="after")
+    def _words_of_labels(self) -> Self:
+        if self.label_words and self.prompt_language == "en":
+            raise ValueError("label_words goes with prompt_language: corpus; further English words are synonyms")
+        for label in self.label_words.keys() - set(self.labels):
+            raise ValueError(f"label_words names '{label}', which is no label{did_you_mean(label, self.labels)}")
+        if len(set(self.asked_labels)) < len(self.labels):
+            raise ValueError("label_words must be different words")
+        return self
 
     @model_validator(mode="after")
     def _orders_of_the_labels(self) -> Self:

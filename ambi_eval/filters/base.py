@@ -7,6 +7,7 @@ from typing import Any
 
 from lm_eval.api.filter import Filter
 
+from ambi_eval.answers.languages import spoken_in
 from ambi_eval.answers.lexicon import freeze_synonyms
 from ambi_eval.answers.pool import Reader
 from ambi_eval.answers.reducers import Prediction, Reducer, predict
@@ -22,6 +23,8 @@ class PoolFilter(Filter):
         labels: Sequence[str],
         readout: str,
         synonyms: Mapping[str, Sequence[str]] | None = None,
+        prompt_language: str = "en",
+        label_words: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
         """Keep how the task reads an answer.
@@ -30,10 +33,14 @@ class PoolFilter(Filter):
             labels: The task's labels, in order.
             readout: `shares` (an answer states a distribution) or `label` (an answer names one label).
             synonyms: Further words for a label.
+            prompt_language: The language of the prompt, in which answers may be.
+            label_words: What the prompt calls each label, where that is another word.
             kwargs: Keys of the harness's own, unused.
         """
         super().__init__(**kwargs)
-        self.reader = Reader(tuple(labels), readout, freeze_synonyms(labels, synonyms or {}))
+        self.label_words = label_words or {}
+        spoken = spoken_in(prompt_language, self.label_words)
+        self.reader = Reader(tuple(labels), readout, freeze_synonyms(labels, synonyms or {}), spoken)
 
     def apply(self, resps: Sequence[Sequence[Any]], docs: Sequence[Mapping[str, Any]]) -> list[Prediction]:
         """Return one prediction per clip."""

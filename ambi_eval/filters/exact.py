@@ -19,7 +19,10 @@ class Exact(PoolFilter):
         """Take the options of `exact`, and what every pool filter takes."""
         super().__init__(**kwargs)
         self.reducer = reducers.Exact(
-            self.reader.labels, calibrated=calibration != "none", per_byte=length_normalisation == "bytes"
+            self.reader.labels,
+            calibrated=calibration != "none",
+            per_byte=length_normalisation == "bytes",
+            asked=[self.label_words.get(label, label) for label in self.reader.labels],
         )
 
     def apply(self, resps: Sequence[Sequence[Any]], docs: Sequence[Mapping[str, Any]]) -> list[Prediction]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from lm_eval.api.instance import Instance
 
-from ambi_eval.config.task_settings import TaskSettings
+from ambi_eval.config.task_settings import READING_KEYS, TaskSettings
 
 Audio = Mapping[str, Any]  # what is heard: path, start, end and control of `AudioSpan`
 
@@ -47,7 +47,7 @@ def generation_requests(
     if rating:
         wanted["verifier"] = rating
     if rule := settings.stop_rule:
-        wanted["stop_rule"] = {**rule.model_dump(), "labels": settings.labels, "synonyms": settings.synonyms}
+        wanted["stop_rule"] = {**rule.model_dump(), **{key: getattr(settings, key) for key in READING_KEYS}}
     return [
         Instance("generate_until", doc, (context, kwargs, wanted), number, metadata)
         for number, context in enumerate(contexts)
@@ -69,7 +69,7 @@ def likelihood_requests(
     spans = [heard(doc)]
     if settings.calibration == "silence":
         spans.append([silence] if silence and doc["audio"] else [])
-    asked = [(context, label, span) for span in spans for context in contexts for label in settings.labels]
+    asked = [(context, label, span) for span in spans for context in contexts for label in settings.asked_labels]
     return [
         Instance("loglikelihood", doc, (context, label, {"audio": span, "end_of_turn": True}), number, metadata)
         for number, (context, label, span) in enumerate(asked)

@@ -397,7 +397,8 @@ def _check_votes(path: Path, settings: TaskSettings, selection: Selection, pipel
 
 def _texts(sample: Json, settings: TaskSettings) -> list[Candidate]:
     if settings.pool == "labels":
-        answers = zip(cycle(settings.labels), sample["resps"], strict=False)  # once through for each way of asking
+        # Once through for each way of asking.
+        answers = zip(cycle(settings.asked_labels), sample["resps"], strict=False)
         read = [(label, float(logprob)) for label, [(logprob, _)] in answers]
         return [Candidate(f"{label}: log-likelihood {logprob:.3f}", logprob) for label, logprob in read]
     texts = [answer for request in sample["resps"] for answer in request]

@@ -80,7 +80,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
         self.warnings: list[str] = []
         ours: dict[str, Any] = {"filter_list": complete_pipelines(settings)}
         if settings.pool == "labels":
-            ours |= {"doc_to_choice": settings.labels, "target_delimiter": ""}
+            ours |= {"doc_to_choice": settings.asked_labels, "target_delimiter": ""}
         part = settings.clips_name.removeprefix(settings.corpus)
         if part or settings.control != "none":
             control = "" if settings.control == "none" else f" [{settings.control}]"

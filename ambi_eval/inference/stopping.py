@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from scipy.special import betainc
 
+from ambi_eval.answers.languages import spoken_in
 from ambi_eval.answers.lexicon import freeze_synonyms
 from ambi_eval.answers.pool import Reader
 
@@ -32,10 +33,17 @@ class StopRule:
 
     @classmethod
     def from_dict(
-        cls, labels: Sequence[str], synonyms: Mapping[str, Sequence[str]], confidence: float, round: int
+        cls,
+        labels: Sequence[str],
+        synonyms: Mapping[str, Sequence[str]],
+        confidence: float,
+        round: int,
+        prompt_language: str = "en",
+        label_words: Mapping[str, str] | None = None,
     ) -> StopRule:
         """Make a rule from what a request says."""
-        return cls(Reader(tuple(labels), "label", freeze_synonyms(labels, synonyms)), confidence, round)
+        spoken = spoken_in(prompt_language, label_words or {})
+        return cls(Reader(tuple(labels), "label", freeze_synonyms(labels, synonyms), spoken), confidence, round)
 
     def settled(self, answers: Sequence[str]) -> bool:
         """Return whether the answers so far are enough; answers that name no label do not count."""

@@ -162,7 +162,7 @@ def _pools(run: Run, task: TaskRun) -> Pools:
 
 def _pool(sample: Mapping[str, Any], task: TaskRun) -> list[Candidate]:
     if task.settings.pool == "labels":
-        answers = zip(cycle(task.settings.labels), sample["resps"], strict=False)
+        answers = zip(cycle(task.settings.asked_labels), sample["resps"], strict=False)
         return [Candidate(label, logprob=float(logprob)) for label, [(logprob, _)] in answers]
     texts = [text for request in sample["resps"] for text in request]
     known = sample["doc"].get("candidates") or {}

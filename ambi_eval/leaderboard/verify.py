@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.answers.score import OTHER_MEANS
-from ambi_eval.config.task_settings import TaskSettings
+from ambi_eval.config.task_settings import READING_KEYS, TaskSettings
 from ambi_eval.errors import AmbiError
 from ambi_eval.harness.aggregation import PipelineScores
 from ambi_eval.inference.stopping import StopRule
@@ -234,7 +234,8 @@ def _check_pools(pools: Pools, stated: SubmittedTask, settings: TaskSettings) ->
     if stated.n != size:
         raise AmbiError(f"a clip has {size} answers in this task, the submission says n: {stated.n}.")
     rule = settings.stop_rule
-    settled = StopRule.from_dict(settings.labels, settings.synonyms, **rule.model_dump()).settled if rule else None
+    reading = {key: getattr(settings, key) for key in READING_KEYS}
+    settled = StopRule.from_dict(**reading, **rule.model_dump()).settled if rule else None
     for clip, pool in pools.items():
         if len(pool) != size:
             raise AmbiError(f"the clip {clip!r:.100} has {len(pool)} answers instead of {size}.")
@@ -244,7 +245,7 @@ def _check_pools(pools: Pools, stated: SubmittedTask, settings: TaskSettings) ->
         if len(drawn) != due or any(answer.finish == "not_drawn" for answer in pool[:due]):
             raise AmbiError(f"the clip {clip!r:.100} has {len(drawn)} drawn answers where the task draws {due}.")
         if settings.pool == "labels" and any(
-            answer.logprob is None or answer != settings.labels[number % len(settings.labels)]
+            answer.logprob is None or answer != settings.asked_labels[number % len(settings.labels)]
             for number, answer in enumerate(pool)
         ):
             raise AmbiError(f"the clip {clip!r:.100} lacks the likelihood of a label, or has labels in another order.")

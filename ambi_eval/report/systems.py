@@ -286,14 +286,15 @@ def curves_of(task: TaskRun) -> dict[str, Curve]:
 
 
 def system_name(task: TaskRun, pipeline: Pipeline) -> str:
-    """Return strategy and pipeline (if it is not the only one), with transcript and control where there are any."""
+    """Return strategy and pipeline (if not the only one), with language, transcript and control where there are any."""
     if not pipeline.name:  # predictions from a file: the model says it all
         return ""
     strategy = Path(str(task.settings.strategy or task.name)).stem
     several = f" {pipeline.name}" if len(task.pipelines) > 1 else ""
     control = "" if task.settings.control == "none" else f" [{task.settings.control}]"
     transcript = " + transcript" if task.settings.transcript == "given" else ""
-    return f"{strategy}{several}{transcript}{control}"
+    language = "" if task.settings.prompt_language == "en" else f" in {task.settings.prompt_language}"
+    return f"{strategy}{several}{language}{transcript}{control}"
 
 
 def asymptotes(task: TaskRun, pipeline: Pipeline, others: Sequence[TaskRun]) -> list[str]:
@@ -317,4 +318,5 @@ def _tends_to(task: TaskRun, pipeline: Pipeline, other: TaskRun) -> bool:
         and (exact.rotations, exact.calibration, exact.length_normalisation) == (1, "none", "none")
         and (settings.doc_to_text, settings.control, settings.transcript)
         == (exact.doc_to_text, exact.control, exact.transcript)
+        and settings.asked_labels == exact.asked_labels
     )

@@ -189,6 +189,28 @@ def test_exact_reads_likelihoods_and_reports_the_label_mass(tmp_path):
     assert all(request.args[2]["end_of_turn"] for request in lm.requests)
 
 
+def test_a_task_in_the_language_of_its_corpus_is_asked_and_read_in_it(tmp_path):
+    lines = ("language: it", "prompt_language: corpus", "label_words: {calm: calma, tense: tensione}")
+    write_corpus(tmp_path, *lines, "repeats: 2")
+    answers = {
+        "c1": ["calma", "La voce è calma"],
+        "c2": ["tensione", "tense"],
+        "c3": ["non calma", "mah"],
+        "c4": ["calma"],
+    }
+    lm = Scripted(answers)
+    results = evaluate(tmp_path, lm)
+    p = np.array([[1, 0], [0, 1], [np.nan, np.nan], [1, 0]])
+    expected = METRICS["jsd_bits"].value(p, np.array(list(VOTES.values())))
+    assert results["results"]["mine"]["jsd_bits,dist"] == pytest.approx(expected)
+    assert "calma, tensione" in lm.requests[0].args[0]
+    assert "Rispondi" in lm.requests[0].args[0]
+    write_corpus(tmp_path, *lines, "strategy: exact", "length_normalisation: bytes")
+    lm = Scripted({clip: [0.2, 0.3] for clip in VOTES})
+    evaluate(tmp_path, lm)
+    assert [request.args[1] for request in lm.requests[:2]] == ["calma", "tensione"]
+
+
 def test_every_wording_of_an_ensemble_is_asked_once_and_joins_one_pool(tmp_path):
     write_corpus(tmp_path, "strategy: ens")
     lm = Scripted(lambda request: [f'{{"calm": {request.idx / 4}, "tense": {1 - request.idx / 4}}}'] * 5)

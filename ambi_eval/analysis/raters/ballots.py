@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ambi_eval.analysis import estimate
 from ambi_eval.analysis.estimate import Estimate
-from ambi_eval.config.task_settings import CorpusSettings
+from ambi_eval.config.corpus_settings import CorpusSettings
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.metrics import METRICS
 from ambi_eval.metrics.clustered import two_way_standard_error

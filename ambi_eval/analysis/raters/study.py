@@ -16,7 +16,7 @@ from ambi_eval.analysis.raters.latent import latent_truth
 from ambi_eval.analysis.raters.reliability import Reliability, rater_reliability
 from ambi_eval.analysis.references.agreement import prior_worth
 from ambi_eval.analysis.references.baselines import mean_of_others
-from ambi_eval.config.task_settings import CorpusSettings
+from ambi_eval.config.corpus_settings import CorpusSettings
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.metrics import METRICS
 from ambi_eval.votes import shares

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ambi_eval.analysis.raters.ballots import Ballots, ballots_of
-from ambi_eval.config.task_settings import CorpusSettings
+from ambi_eval.config.corpus_settings import CorpusSettings
 from ambi_eval.corpora.manifest import Clip, Manifest, Rating
 from ambi_eval.corpora.selection import select
 

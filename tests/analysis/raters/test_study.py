@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 
 from ambi_eval.analysis.raters.study import REFERENCES, study_raters
 from ambi_eval.cli import app
+from ambi_eval.config.corpus_settings import CorpusSettings
 from ambi_eval.config.load import load_corpus
-from ambi_eval.config.task_settings import CorpusSettings
 from ambi_eval.corpora.manifest import Clip, Manifest, Rating, write_manifest
 from ambi_eval.corpora.other_votes import target_votes
 from ambi_eval.corpora.recipes import emozionalmente, whiser

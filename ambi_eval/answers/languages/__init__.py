@@ -1,0 +1,111 @@
+"""Answers in Italian, Russian and Thai: their known words become English ones, and the one grammar reads them.
+
+Each language has a table, `it.txt`, with lines `English words: form, form`; each form is a regular expression. Emotions
+stand in it like all other words, so an emotion that is no label of the task is known as one. A sentence that holds a
+word that is in no table is not read: a missing word loses an answer and never invents one.
+
+In Russian and Thai a subject has no verb `is`, so it brings it along: "voice is".
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+LANGUAGES = ("it", "ru", "th")
+# Stands for a word that is not known, in a script in which no English word can be meant.
+UNKNOWN_WORD = "unknownword"
+
+# Thai writes no blanks between words. A word does not begin behind a vowel that is written before its consonant, and
+# does not end before a vowel or tone that is written above or below its last consonant.
+_THAI_FORM = "(?<![\u0e40-\u0e44]){}(?![\u0e31\u0e34-\u0e3a\u0e47-\u0e4e])"
+_LETTERS = {"ru": re.compile("[\u0400-\u04ff]+"), "th": re.compile("[\u0e00-\u0e7f]+")}
+# The Russian yo is often written as ye; an accent marks the stress; Thai has digits of its own.
+# "I cannot say, that ...": this comma parts no statements.
+_RUSSIAN_COMMA = re.compile(",(?= (?:что|чтобы|будто|как)\\b)")
+_SPELLINGS = str.maketrans(
+    {"\u0451": "\u0435", "\u0301": None, **{chr(0x0E50 + digit): str(digit) for digit in range(10)}}
+)
+
+
+class Spoken(NamedTuple):
+    """The language of a task's prompts and answers.
+
+    Attributes:
+        language: Its ISO 639-1 code.
+        words: The words that the prompts use for the labels, each with its label.
+    """
+
+    language: str = "en"
+    words: tuple[tuple[str, str], ...] = ()
+
+
+ENGLISH = Spoken()
+
+
+def spoken_in(language: str, label_words: Mapping[str, str]) -> Spoken:
+    """Return the language of a task's answers, from the keys `prompt_language` and `label_words` of its settings."""
+    return Spoken(language, tuple((word, label) for label, word in label_words.items()))
+
+
+class _Words(NamedTuple):
+    pattern: re.Pattern[str]
+    english: tuple[str, ...]
+
+
+@lru_cache
+def _words(spoken: Spoken) -> _Words:
+    """Return the table of a language: a pattern with a group a form, the longest first, and their English words."""
+    language = spoken.language
+    table = Path(__file__).with_name(f"{language}.txt").read_text(encoding="utf-8")
+    lines = [line.partition(":") for line in table.splitlines()]
+    forms = [(re.escape(_spelled(word.casefold())), label) for word, label in spoken.words]
+    forms += [(form.strip(), english.strip()) for english, _, listed in lines for form in listed.split(",")]
+    forms.sort(key=lambda form: len(form[0]), reverse=True)
+    return _Words(re.compile("|".join(f"({_form(form, language)})" for form, _ in forms)), tuple(e for _, e in forms))
+
+
+def _form(form: str, language: str) -> str:
+    if language == "th":
+        return _THAI_FORM.format(form)
+    # What ends with an apostrophe stands right before the next word: l'emozione.
+    return rf"(?<![^\W_]){form}" + ("" if form.endswith("'") else r"(?![^\W_])")
+
+
+def _spelled(text: str) -> str:
+    """Return a text in one spelling."""
+    return unicodedata.normalize("NFC", text).replace("\u0e4d\u0e32", "\u0e33").translate(_SPELLINGS)
+
+
+def in_english(plain: str, spoken: Spoken) -> str:
+    """Return a plain text (`lexicon.said`) with the known words of a language in English.
+
+    Args:
+        plain: The text; English words in it stay.
+        spoken: The language; a text in a language that has no table stays as it is.
+
+    >>> in_english("il tono è molto triste", Spoken("it"))
+    'the tone is very sad'
+    >>> in_english("เสียงฟังดูไม่เศร้า", Spoken("th"))
+    'voice is sounds not sad'
+    """
+    language = spoken.language
+    if language not in LANGUAGES:
+        return plain
+    text, words = _RUSSIAN_COMMA.sub("", _spelled(plain)), _words(spoken)
+    pad = " {} " if language == "th" else "{}"
+
+    def english(found: re.Match[str]) -> str:
+        word = words.english[found.lastindex - 1] if found.lastindex else ""
+        return pad.format(word) if not found[0].endswith("'") else f"{word} "
+
+    text = words.pattern.sub(english, text)
+    if language in _LETTERS:
+        text = _LETTERS[language].sub(pad.format(UNKNOWN_WORD), text)
+    # The name of a field has no verb: `{"emotion": ...}`.
+    text = re.sub(r" is +(?=[\"':])", " ", text)
+    return re.sub(r"(?<=\S) {2,}", " ", text).strip(" ") if language == "th" else text
