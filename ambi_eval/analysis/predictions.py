@@ -97,6 +97,8 @@ def _parse(line: str, labels: Sequence[str]) -> tuple[str, NDArray[np.float64]]:
         record = json.loads(line, object_pairs_hook=_object, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise _LineError(("invalid JSON", "write one object a line"), str(error)) from error
+    if isinstance(record, dict) and type(record.get("id")) is int:
+        record["id"] = str(record["id"])  # as in a manifest
     if not isinstance(record, dict) or not isinstance(record.get("id"), str) or "distribution" not in record:
         shape = 'write {"id": "...", "distribution": {"LABEL": SHARE, ...}}'
         raise _LineError(("something else than an id and a distribution", shape), line.strip()[:60])

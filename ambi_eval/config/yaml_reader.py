@@ -47,7 +47,8 @@ def parse_yaml(text: str, where: str, *, trusted: bool) -> Any:
     except RecursionError as error:
         raise AmbiError(f"{where} is nested too deeply to be read") from error
     except (yaml.YAMLError, ValueError) as error:
-        raise AmbiError(f"{where} is not valid YAML: {' '.join(str(error).split())[:300]}") from error
+        said = " ".join(str(error).replace(' in "<unicode string>"', "").split()).replace(" ,", ",")
+        raise AmbiError(f"{where} is not valid YAML: {said[:300]}") from error
 
 
 def _refuse_all_but_plain_yaml(text: str, where: str) -> None:

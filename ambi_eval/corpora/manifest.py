@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ambi_eval.corpora import mistakes
 from ambi_eval.errors import AmbiError, did_you_mean
 
 T = TypeVar("T")
@@ -192,11 +193,11 @@ def read_manifest(path: Path) -> Manifest:
             or holds doubled ids, clips without a vote, labels that stand twice in the votes of a clip, votes that are
             negative or not finite, or spans that end before they start.
     """
+    readers = {".parquet": _read_parquet, ".jsonl": _read_jsonl}
+    if path.suffix in (".csv", ".tsv", ".xlsx", ".json") or (path.is_file() and path.suffix not in readers):
+        raise AmbiError(f"{path}: {mistakes.TABLE.format(suffix=path.suffix)}")
     if not path.is_file():
         raise AmbiError(f"no manifest at {path}: give the path of a .parquet or .jsonl file.")
-    readers = {".parquet": _read_parquet, ".jsonl": _read_jsonl}
-    if path.suffix not in readers:
-        raise AmbiError(f"{path}: a manifest is a .parquet or .jsonl file, not '{path.suffix}'.")
     columns, about = readers[path.suffix](path)
     return Manifest(_clips(_checked(path, columns), path.absolute().parent), about)
 
@@ -249,41 +250,35 @@ def _checked(path: Path, columns: Mapping[str, pa.ChunkedArray | list[Any]]) -> 
         raise AmbiError(f"{path} holds no clip: a manifest needs at least one.")
     for name in columns:
         if name not in COLUMNS:
-            hint = did_you_mean(name.lower()[:100], COLUMNS)
-            raise AmbiError(
-                f"{path} has the column '{name:.100}', which manifests do not know{hint} "
-                f"(known: {', '.join(COLUMNS)}); rename it or leave it out."
-            )
+            raise AmbiError(f"{path} {mistakes.unknown_column(name, COLUMNS)}")
     for name in ("id", "votes"):
         if name not in columns:
             raise AmbiError(f"{path} has no column '{name}' (it has {', '.join(columns)}); a manifest needs it.")
     length = len(columns["id"])
-    table = pa.table({name: _typed(path, name, columns.get(name, [None] * length)) for name in COLUMNS})
+    table = pa.table({name: _typed(path, name, columns.get(name, [None] * length), columns["id"]) for name in COLUMNS})
     _check_ids(path, table["id"].to_pylist())
     _check_votes(path, table)
     _check_spans(path, table)
     return table
 
 
-def _typed(path: Path, name: str, values: pa.ChunkedArray | list[Any]) -> pa.Array:
+def _typed(path: Path, name: str, values: pa.ChunkedArray | list[Any], ids: pa.ChunkedArray | list[Any]) -> pa.Array:
     try:
         array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else pa.array(values)
         if name == "ratings":
             return _typed_ratings(path, array)
         return _typed_struct(path, name, array) if name in _STRUCTS else array.cast(_TYPES[name])
-    except (pa.ArrowException, OverflowError) as error:
-        raise AmbiError(f"{path}, column '{name}': {error!s:.300}.") from error
+    except (pa.ArrowException, OverflowError, TypeError, AttributeError) as error:
+        given, of = (column.to_pylist() if isinstance(column, pa.ChunkedArray) else column for column in (values, ids))
+        wrong = mistakes.wrong_value(name, given, of, number=name in NUMBERS)
+        raise AmbiError(f"{path}: {wrong}" if wrong else f"{path}, column '{name}': {error!s:.300}.") from error
 
 
 def _typed_struct(path: Path, name: str, array: pa.Array) -> pa.Array:
     if pa.types.is_null(array.type) and name != "votes":
         array = array.cast(pa.struct([]))
     if not pa.types.is_struct(array.type):
-        raise AmbiError(
-            f"{path}, column '{name}': write the votes of a clip as label and count, not as {array.type}."
-            if name == "votes"
-            else f"{path}, column '{name}': write each partition and the part that the clip is in, not {array.type}."
-        )
+        raise TypeError(f"{array.type} is no struct")
     names = sorted(field.name for field in array.type)
     _refuse_doubled(path, "label" if name == "votes" else "partition", names)
     values = [array.flatten()[array.type.get_field_index(each)].cast(_STRUCTS[name]) for each in names]
@@ -295,6 +290,8 @@ def _typed_ratings(path: Path, array: pa.Array) -> pa.Array:
     kind = pa.struct(list(_RATING.items()))
     if pa.types.is_null(array.type) or pa.types.is_null(array.type.value_type):
         return array.cast(pa.list_(kind))
+    if not pa.types.is_struct(array.type.value_type):
+        raise TypeError(f"{array.type.value_type} is no struct")
     there = {field.name: array.flatten().field(field.name) for field in array.type.value_type}
     for name in there.keys() - _RATING.keys():
         raise AmbiError(f"{path}, column 'ratings': a rating has no '{name}'{did_you_mean(name, _RATING)}.")

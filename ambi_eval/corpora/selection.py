@@ -163,7 +163,11 @@ def select(settings: CorpusSettings, clips: Iterable[Clip], *, hear: bool = True
         kept = [(clip, votes) for clip, votes in kept if clip.id in heard]
     if not kept:
         why = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
-        raise AmbiError(f"{settings.task}: no clip of the manifest '{settings.manifest}' is left ({why})")
+        voted = sorted({label for clip in whole for label, count in clip.votes.items() if count})
+        raise AmbiError(
+            f"{settings.task}: no clip of the manifest '{settings.manifest}' is left ({why}); its votes are for "
+            f"{', '.join(voted):.200}"
+        )
     return Selection(
         clips=[clip for clip, _ in kept],
         votes=np.array([votes for _, votes in kept]),

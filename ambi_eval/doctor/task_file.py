@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -16,6 +17,7 @@ from ambi_eval.config.prompts import Prompts
 from ambi_eval.config.task_settings import TaskSettings
 from ambi_eval.corpora.selection import Selection, corpus_clips, select
 from ambi_eval.errors import AmbiError
+from ambi_eval.metrics.clustered import UNKNOWN
 
 CLASS = "class: !function ambi_eval.task.AmbiguousEmotionTask"
 SAMPLE_RATE = 16_000
@@ -49,8 +51,7 @@ def check_task(path: Path) -> Findings:
     """Return what is wrong with a task: its keys, filters, prompts, manifest, votes and audio. No model is loaded."""
     found = Findings()
     content = found.attempt(lambda: read_yaml(path))
-    if content is not None and "class" not in content:
-        found.problems.append(f"{path}: the line `{CLASS}` is missing, so lm_eval would take it for a task of its own")
+    found.problems += _without_our_class(path, content)
     settings = found.attempt(lambda: load_task(path)) if content is not None else None
     if settings is None:
         return found
@@ -61,6 +62,16 @@ def check_task(path: Path) -> Findings:
         _tell(settings, selection, found)
         found.problems += _unheard(selection)
     return found
+
+
+def _without_our_class(path: Path, content: Any) -> Iterator[str]:
+    """Yield why lm_eval would not know the task for one of ours: by `class`, or by that of a file that it includes."""
+    if not isinstance(content, dict):
+        return
+    if "class" not in content:
+        yield f"{path}: the line `{CLASS}` is missing, so lm_eval would take it for a task of its own"
+    elif re.search(r"^class:(?!\s*!function)", path.read_text(encoding="utf-8"), re.MULTILINE):
+        yield f"{path}: write `{CLASS}`; without `!function` lm_eval cannot find the class"
 
 
 def _check_words(settings: TaskSettings, found: Findings) -> None:
@@ -80,8 +91,12 @@ def _tell(settings: TaskSettings, selection: Selection, found: Findings) -> None
     votes = zip(settings.labels, selection.votes.sum(axis=0), strict=True)
     found.facts += [selection.summary(), "votes: " + ", ".join(f"{label} {count:,.10g}" for label, count in votes)]
     found.remarks += selection.warnings
-    if all(getattr(clip, settings.cluster) is None for clip in selection.clips):
-        found.remarks.append(f"no {settings.cluster} is known of the clips, so the scores get no error bars (N/A)")
+    if "version" not in settings.metadata:
+        found.remarks.append(
+            "the task has no version, so results show 0: `metadata: {version: 1}`, counted up when it changes"
+        )
+    if len({*selection.clusters} - {UNKNOWN}) < 2:
+        found.remarks.append(f"fewer than two {settings.cluster}s are known, so the scores get no error bars (N/A)")
 
 
 def _unheard(selection: Selection) -> Iterator[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,11 +19,11 @@ from typing_extensions import NotRequired, TypedDict
 
 from ambi_eval.answers.candidate import Candidate, Finish, answers_digest
 from ambi_eval.config.load import read_back
-from ambi_eval.config.task_settings import OVERRIDES, TaskSettings
+from ambi_eval.config.task_settings import TaskSettings
 from ambi_eval.corpora.selection import Selection, corpus_clips, select
 from ambi_eval.errors import AmbiError
+from ambi_eval.harness.repeat import command, our_configs
 from ambi_eval.metrics import METRICS
-from ambi_eval.paths import tasks_dir
 
 logger = logging.getLogger(__name__)
 
@@ -214,50 +213,10 @@ def read_runs(path: Path) -> list[Run]:
         if older:
             logger.info("%s: %d older runs in this folder are left alone; name their files to read them", file, older)
     contents = {file: _content(file) for file in newest.values()}
-    ours = {file: results for file, results in contents.items() if _our_configs(results)}
+    ours = {file: results for file, results in contents.items() if our_configs(results)}
     for foreign in contents.keys() - ours.keys() if ours else ():
         logger.warning("%s holds no task of ambi_eval and is left alone", foreign)
     return [_read_run(file, results) for file, results in (ours or contents).items()]
-
-
-def command(results: Mapping[str, Any], output: Path) -> str:
-    """Return the command line that repeats a run.
-
-    What is left out: options that do not change an answer, and `--samples`, which the harness does not write down.
-
-    Args:
-        results: The content of its results file.
-        output: The folder for the new results.
-    """
-    config, tasks = results["config"], _our_configs(results)
-    given = {key: value for task in tasks.values() for key, value in task["metadata"].items() if key in OVERRIDES}
-    folders = {Path(task["metadata"]["config_source"]).parent for task in tasks.values()}
-    own = sorted(str(folder) for folder in folders if tasks_dir() not in folder.parents)
-    seeds = ",".join(str(config.get(f"{name}_seed")) for name in ("random", "numpy", "torch", "fewshot"))
-    options = {
-        "--model": config["model"],
-        "--model_args": _pairs(config.get("model_args")),
-        "--tasks": ",".join(tasks),
-        "--include_path": own[0] if own else None,
-        "--metadata": _pairs(given),
-        "--gen_kwargs": _pairs(config.get("gen_kwargs")),
-        "--system_instruction": results.get("system_instruction"),
-        "--batch_size": config.get("batch_size"),
-        "--device": config.get("device"),
-        "--limit": config.get("limit"),
-        "--seed": seeds,
-        "--output_path": output,
-    }
-    said = [f"{name} {shlex.quote(str(value))}" for name, value in options.items() if value not in (None, "")]
-    template = ["--apply_chat_template"] if results.get("chat_template") is not None else []
-    return " ".join(["lm_eval", *said, *template, "--log_samples"])
-
-
-def _pairs(given: Mapping[str, Any] | str | None) -> str:
-    """Return `key=value,key=value`, as the harness takes it on its command line."""
-    if isinstance(given, Mapping):
-        return ",".join(f"{key}={value}" for key, value in given.items() if value is not None)
-    return given or ""
 
 
 def _content(file: Path) -> Any:
@@ -270,14 +229,8 @@ def _content(file: Path) -> Any:
         raise AmbiError(f"{file} cannot be read ({error}): repeat the run.") from error
 
 
-def _our_configs(results: Any) -> dict[str, Json]:
-    configs = results.get("configs") if isinstance(results, dict) else None
-    listed = configs.items() if isinstance(configs, dict) else ()
-    return {name: config for name, config in listed if isinstance(config, dict) and "manifest" in config}
-
-
 def _read_run(file: Path, results: Any) -> Run:
-    configs = _our_configs(results)
+    configs = our_configs(results)
     if not configs:
         raise AmbiError(f"{file} holds no task of ambi_eval: give the results of a run of its tasks.")
     try:

@@ -60,6 +60,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
         warnings: Why the scores of a run may not mean what they seem to, one sentence each; mostly there are none.
     """
 
+    VERSION = 0  # of a task that states no `metadata: {version: ...}`
     selection: Selection
     rows: dict[str, int]
 

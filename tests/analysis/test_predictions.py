@@ -35,6 +35,12 @@ def test_lines_come_back_in_the_order_of_the_clips(read):
     assert predictions.notes == []
 
 
+def test_an_id_may_be_a_whole_number_as_in_a_manifest(read):
+    clips = [Clip(id=str(number), votes={"sad": 1.0}) for number in range(2)]
+    predictions = read([json.dumps({"id": number, "distribution": GOOD}) for number in (1, 0)], clips)
+    assert predictions.clips.tolist() == [0, 1]
+
+
 def test_rounded_shares_are_divided_by_their_sum(read):
     thirds = {"angry": 0.333, "happy": 0.333, "sad": 0.333}
     np.testing.assert_allclose(read([line(number, thirds) for number in range(5)]).p, 1 / 3)
@@ -49,7 +55,7 @@ def test_null_is_a_clip_without_a_valid_answer(read):
 BAD = [
     ([line(0), "{id"], "1 line(s) with invalid JSON (line 2: Expecting"),
     (
-        ["[1]", '{"id": 3, "distribution": {}}'],
+        ["[1]", '{"id": 3.5, "distribution": {}}'],
         "2 line(s) with something else than an id and a distribution (line 1: [1]",
     ),
     (['{"id": "clip0"}'], 'write {"id": "...", "distribution": {"LABEL": SHARE, ...}}'),

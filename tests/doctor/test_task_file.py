@@ -17,7 +17,7 @@ CLIPS = [
 
 def write(folder, *lines, clips=CLIPS, **changed):
     base = {"class": CLASS.partition(": ")[2], "task": "mine", "strategy": "sc", "labels": "[calm, tense]"}
-    keys = {**base, "manifest": "mine.jsonl", **changed}
+    keys = {**base, "manifest": "mine.jsonl", "metadata": "{version: 1}", **changed}
     text = [f"{key}: {value}" for key, value in keys.items() if value is not None]
     (folder / "mine.yaml").write_text("\n".join([*text, *lines]))
     (folder / "mine.jsonl").write_text("\n".join(map(json.dumps, clips)))
@@ -38,7 +38,11 @@ def test_a_task_without_a_problem_shows_what_it_asks_about(tmp_path):
     [
         ({"class": None}, "the line `class: !function ambi_eval.task.AmbiguousEmotionTask` is missing"),
         ({"labels": "[yes, no]"}, "YAML reads yes, no, on and off as true and false, so write them in quotes"),
-        ({"manifest": "mine.csv"}, "no manifest at .*mine.csv: give the path of a .parquet or .jsonl file"),
+        (
+            {"manifest": "mine.csv"},
+            "mine.csv: a manifest is a .parquet or .jsonl file, not '.csv': write one JSON object",
+        ),
+        ({"class": "ambi_eval.task.AmbiguousEmotionTask"}, "without `!function` lm_eval cannot find the class"),
         ({"stratgy": "sc"}, "unknown key 'stratgy', did you mean 'strategy'"),
         ({"metrics": "[jsd]"}, "jsd"),
         ({"synonyms": "{clam: [quiet]}"}, "'clam' is not one of the labels"),
@@ -66,13 +70,51 @@ def test_every_audio_file_is_heard(tmp_path):
     assert len(problems) == 2
 
 
-def test_a_key_that_looks_like_no_other_gets_no_false_hint(tmp_path):
-    (problem,) = check_task(write(tmp_path, clips=[{**clip, "gender": "f"} for clip in CLIPS])).problems
-    assert "has the column 'gender', which manifests do not know (known: " in problem
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"votes": '{"calm": 3}'}, """clip 'c1' has the votes "{.*": write label and count, "votes": {"calm": 3"""),
+        ({"votes": ["calm", "calm", "tense"]}, """, a list: write label and count, "votes": {"calm": 2, "tense": 1}"""),
+        ({"votes": [3, 1]}, r"clip 'c1' has the votes \[3, 1\]: write label and count"),
+        ({"votes": {"calm": "three"}}, """clip 'c1' has "three" as the number of votes for 'calm': write a number"""),
+        ({"votes": None}, "clip 'c1' has no votes: write label and count"),
+        ({"ratings": ["calm"]}, r"""clip 'c1' has the ratings \["calm"\]: write \[{"rater": "r1", "labels"""),
+        ({"start": "0:01"}, """clip 'c1' has "0:01" as its start: write a number of seconds"""),
+        ({"audio": ["a.wav"]}, r"""clip 'c1' has \["a.wav"\] as its audio: write one text"""),
+        ({"gender": "f"}, "has the column 'gender', which a manifest calls 'sex': rename it"),
+        ({"shoe": "f"}, r"has the column 'shoe', which manifests do not know \(known: "),
+    ],
+)
+def test_a_wrong_value_of_a_manifest_is_what_a_person_would_write(tmp_path, changed, sentence):
+    (problem,) = check_task(write(tmp_path, clips=[{**clip, **changed} for clip in CLIPS])).problems
+    assert re.search(sentence, problem)
 
 
-def test_a_corpus_without_speakers_has_no_error_bars_and_hears_of_it(tmp_path):
-    clips = [{key: value for key, value in clip.items() if key != "speaker"} for clip in CLIPS]
-    found = check_task(write(tmp_path, clips=clips))
+def test_a_task_without_a_version_hears_what_results_show(tmp_path):
+    (remark,) = check_task(write(tmp_path, metadata=None)).remarks
+    assert remark.startswith("the task has no version, so results show 0")
+
+
+def test_ids_may_be_whole_numbers_but_not_numbers_and_texts(tmp_path):
+    numbered = [{**clip, "id": number} for number, clip in enumerate(CLIPS)]
+    assert check_task(write(tmp_path, clips=numbered)).problems == []
+    (problem,) = check_task(write(tmp_path, clips=[numbered[0], CLIPS[1]])).problems
+    assert "the column 'id' has numbers and texts: put all of its values into quotes" in problem
+
+
+def test_votes_for_none_of_the_labels_say_what_they_are_for(tmp_path):
+    (problem,) = check_task(write(tmp_path, labels="[clam, tens]")).problems
+    assert problem.endswith("is left (2 votes outside the labels); its votes are for calm, tense")
+
+
+@pytest.mark.parametrize(
+    ("speakers", "remark"),
+    [
+        ([None, None], "error bars take all clips for independent"),
+        (["anna", "anna"], "fewer than two speakers are known, so the scores get no error bars"),
+    ],
+)
+def test_a_corpus_without_several_speakers_hears_what_its_error_bars_are(tmp_path, speakers, remark):
+    found = check_task(write(tmp_path, clips=[{**c, "speaker": s} for c, s in zip(CLIPS, speakers, strict=True)]))
     assert found.problems == []
-    assert any("no speaker is known of the clips, so the scores get no error bars" in each for each in found.remarks)
+    assert [each for each in found.remarks if remark in each] == found.remarks

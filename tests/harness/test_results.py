@@ -15,7 +15,8 @@ from lm_eval.tasks import TaskManager
 
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.errors import AmbiError
-from ambi_eval.harness.results import command, read_runs
+from ambi_eval.harness.repeat import command
+from ambi_eval.harness.results import read_runs
 
 CLIPS = [
     {"id": "c3", "audio": "a.wav", "speaker": "ben", "votes": {"calm": 2, "tense": 2}},
@@ -144,9 +145,39 @@ def test_the_command_repeats_the_run(corpus):
     assert options["--tasks"] == "mine_ens,mine_exact,mine_sc"
     assert options["--metadata"] == "repeats=4"
     assert options["--include_path"] == str(corpus)
-    assert options["--seed"] == "0,1234,1234,1234"
     assert options["--output_path"] == str(corpus / "out")
-    assert "--limit" not in options
+    assert not {"--limit", "--seed", "--batch_size", "--device", "--apply_chat_template"} & options.keys()
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"device": "cuda:0", "batch_size": 1}, set()),  # what the harness notes where nothing was typed
+        ({"device": "cpu", "batch_size": "auto"}, {"--device cpu", "--batch_size auto"}),
+        ({"random_seed": 7}, {"--seed 7,1234,1234,1234"}),
+        ({"limit": 8.0}, {"--limit 8.0"}),
+    ],
+)
+def test_the_command_says_what_is_not_so_by_default(corpus, changed, says):
+    (found,) = read_runs(corpus / "out")
+    config = {**found.results["config"], **changed}
+    said = command({**found.results, "config": config}, corpus / "new")
+    options = {"--device", "--batch_size", "--seed", "--limit"}
+    assert {" ".join(pair) for pair in zip(said.split(), said.split()[1:], strict=False) if pair[0] in options} == says
+
+
+@pytest.mark.parametrize(
+    ("groups", "names"),
+    [
+        ({}, "mine_ens,mine_exact,mine_sc"),
+        ({"mine": ["mine_ens", "mine_exact", "mine_sc"], "mine_few": ["mine_ens", "mine_sc"]}, "mine"),
+        ({"mine_few": ["mine_sc", "mine_ens"], "more": ["mine_sc", "other"]}, "mine_few,mine_exact"),
+    ],
+)
+def test_the_command_names_a_group_that_ran_whole(corpus, groups, names):
+    (found,) = read_runs(corpus / "out")
+    words = shlex.split(command({**found.results, "group_subtasks": groups}, corpus / "new"))
+    assert words[words.index("--tasks") + 1] == names
 
 
 def test_the_command_holds_the_system_instruction_and_the_flag_that_it_was_given_with(corpus):

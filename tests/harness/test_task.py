@@ -104,6 +104,12 @@ def test_scores_of_known_answers_are_what_the_formulas_say(tmp_path):
     assert results["acc,vote"] == (1 + 1 + 0.5 + 0) / 4
 
 
+@pytest.mark.parametrize(("lines", "version"), [([], 0), (["metadata: {version: 3}"], 3)])
+def test_results_show_the_version_of_an_own_task(tmp_path, lines, version):
+    write_corpus(tmp_path, "repeats: 4", *lines)
+    assert evaluate(tmp_path, Scripted(SC_ANSWERS))["versions"]["mine"] == version
+
+
 def test_error_bars_are_clustered_by_speaker(tmp_path):
     write_corpus(tmp_path, "repeats: 4")
     results = evaluate(tmp_path, Scripted(SC_ANSWERS))["results"]["mine"]

@@ -1,0 +1,109 @@
+"""What is wrong with a value of a manifest, in the sentence that a person would write."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ambi_eval.errors import did_you_mean
+
+# What else people call the columns of a manifest.
+OTHER_NAMES = {
+    "gender": "sex",
+    "speaker_id": "speaker",
+    "spk": "speaker",
+    "wav": "audio",
+    "path": "audio",
+    "file": "audio",
+    "filename": "audio",
+    "audio_path": "audio",
+    "text": "transcript",
+    "transcription": "transcript",
+    "label": "votes",
+    "labels": "votes",
+    "counts": "votes",
+    "emotion": "votes",
+    "name": "id",
+    "clip": "id",
+}
+EXAMPLE = {"calm": 3, "tense": 2}
+TABLE = (
+    "a manifest is a .parquet or .jsonl file, not '{suffix}': write one JSON object a line, "
+    '{{"id": "clip1", "audio": "clip1.wav", "speaker": "anna", "votes": {{"calm": 3, "tense": 2}}}}.'
+)
+
+
+def unknown_column(name: str, known: Sequence[str]) -> str:
+    """Return what is wrong with a column that manifests do not know."""
+    if other := OTHER_NAMES.get(name.lower()):
+        return f"has the column '{name}', which a manifest calls '{other}': rename it."
+    hint = did_you_mean(name.lower()[:100], known)
+    return (
+        f"has the column '{name:.100}', which manifests do not know{hint} (known: {', '.join(known)}); rename it or "
+        "leave it out."
+    )
+
+
+def wrong_value(column: str, values: Iterable[Any], ids: Sequence[Any], *, number: bool) -> str | None:
+    """Return what is wrong with the first value of a column that does not fit, or None where each value fits.
+
+    Args:
+        column: The column's name.
+        values: Its values, as Python objects.
+        ids: The clips' ids, as the file gives them.
+        number: Whether the column holds numbers; otherwise it holds text (or votes, partitions, ratings).
+    """
+    values = list(values)
+    for place, value in enumerate(values):
+        clip = f"clip number {place + 1}" if column == "id" else f"clip '{ids[place]}'"
+        if column == "votes":
+            wrong = _wrong_votes(value)
+        elif column == "ratings":
+            fits = value is None or (isinstance(value, list) and all(isinstance(each, dict) for each in value))
+            wrong = "" if fits else f'the ratings {_short(value)}: write [{{"rater": "r1", "labels": ["calm"]}}, ...]'
+        elif column == "folds":
+            fits = value is None or isinstance(value, dict)
+            wrong = "" if fits else f'the folds {_short(value)}: write each partition and its part, {{"fold1": "test"}}'
+        else:
+            wrong = _wrong_scalar(column, value, number)
+        if wrong:
+            return f"{clip} has {wrong}."
+    if len({type(value) for value in values} - {type(None)}) > 1:
+        return f"the column '{column}' has numbers and texts: put all of its values into quotes."
+    return None
+
+
+def _wrong_votes(value: Any) -> str:
+    if value is None:
+        return f'no votes: write label and count, "votes": {json.dumps(EXAMPLE)}'
+    if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
+        return f'the votes {_short(value)}, a list: write label and count, "votes": {json.dumps(Counter(value))}'
+    if not isinstance(value, dict):
+        return f'the votes {_short(value)}: write label and count, "votes": {json.dumps(EXAMPLE)}'
+    for label, count in value.items():
+        if count is not None and _is_no_number(count):
+            return f"{_short(count)} as the number of votes for '{label}': write a number"
+    return ""
+
+
+def _wrong_scalar(column: str, value: Any, number: bool) -> str:
+    if number and value is not None and _is_no_number(value):
+        unit = " of seconds" if column in ("start", "end") else ""
+        return f"{_short(value)} as its {column}: write a number{unit}"
+    if isinstance(value, list | dict):
+        return f"{_short(value)} as its {column}: write one text"
+    return ""
+
+
+def _is_no_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError, OverflowError):
+        return True
+    return isinstance(value, bool)
+
+
+def _short(value: Any) -> str:
+    return f"{json.dumps(value, ensure_ascii=False, default=str):.60}"
