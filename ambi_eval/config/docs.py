@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from ambi_eval.config.corpus_settings import CorpusSettings, Place
 from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.config.model_arguments import (
+    GeminiAudioArguments,
     HFAudioArguments,
     LiteLLMAudioArguments,
     ModelArguments,
@@ -52,6 +53,7 @@ def tables() -> dict[str, str]:
         "service": _own_keys(ServiceArguments),
         "openai-audio": _own_keys(OpenAIAudioArguments, ServiceArguments),
         "litellm-audio": _own_keys(LiteLLMAudioArguments, ServiceArguments),
+        "gemini-audio": _own_keys(GeminiAudioArguments, ServiceArguments),
         "vllm-audio": _own_keys(VLLMAudioArguments, ServerArguments),
     }
 

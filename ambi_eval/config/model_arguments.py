@@ -223,6 +223,16 @@ class LiteLLMAudioArguments(ServiceArguments, ChatServerArguments):
         return "gemini/gemini-3.8-flash"
 
 
+class GeminiAudioArguments(ServiceArguments, ChatServerArguments):
+    """What `gemini-audio` takes."""
+
+    base_url: str | None = Field(None, description="Where the Gemini API is; by default Google's own address.")
+
+    @classmethod
+    def _example(cls) -> str:
+        return "gemini-3.8-flash"
+
+
 class VLLMAudioArguments(ChatServerArguments):
     """What `vllm-audio` takes."""
 

@@ -1,4 +1,4 @@
-"""The harness model `litellm-audio`: models behind the services of providers."""
+"""The harness models `litellm-audio` and `gemini-audio`: models behind the services of providers."""
 
 from __future__ import annotations
 
@@ -9,3 +9,9 @@ class LiteLLMAudio(AudioLM):
     """Any provider that litellm reaches with audio; `LiteLLMAudioArguments` says what it takes."""
 
     engine_name = "litellm-audio"
+
+
+class GeminiAudio(AudioLM):
+    """Gemini through google-genai; `GeminiAudioArguments` says what it takes."""
+
+    engine_name = "gemini-audio"

@@ -15,7 +15,7 @@ def _no_negative_number(value: Any) -> Any:
     return None if value == -1 else value
 
 
-Count = Annotated[int | None, BeforeValidator(_no_negative_number), Field(ge=0)]
+Count = Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(_no_negative_number)]
 
 
 def _joined(content: Any) -> Any:

@@ -1,0 +1,149 @@
+"""The engine `gemini-audio`: Gemini through google-genai, each clip uploaded once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+import torch
+
+from ambi_eval.audio import Samples
+from ambi_eval.config.model_arguments import GeminiAudioArguments, ModelArguments
+from ambi_eval.engines.base import Job
+from ambi_eval.engines.openai.address import server_address
+from ambi_eval.engines.openai.client import LOOPBACK, ChatServer
+from ambi_eval.engines.openai.engine import OpenAIEngine
+from ambi_eval.engines.openai.questions import AUDIO_SECONDS, SAMPLE_RATE, wav_file
+from ambi_eval.engines.openai.replies import ServedModel
+from ambi_eval.engines.prompt import as_messages
+from ambi_eval.engines.services.gemini_words import REFUSALS, in_chat_words, in_geminis_words
+from ambi_eval.engines.services.uploads import Uploads
+from ambi_eval.errors import AmbiError
+
+GOOGLE = "https://generativelanguage.googleapis.com"
+KEYS = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
+MOST_CANDIDATES = 8  # what one request may ask for
+
+
+class GeminiServer(ChatServer):
+    """One model of the Gemini API, asked in the words of a chat server and translated into its own."""
+
+    served: ClassVar[dict[str, ServedModel]] = {}
+    kind = "chat"
+
+    def _address(self, base_url: str | None) -> str:
+        return server_address(base_url or GOOGLE)
+
+    def _usual_key_variable(self) -> str:
+        return next((name for name in KEYS if os.environ.get(name)), KEYS[0])
+
+    def _needs_key(self) -> bool:
+        return True
+
+    def _open(self) -> Any:
+        try:
+            from google import genai
+            from google.genai import types
+        except ImportError as error:
+            raise AmbiError("gemini-audio needs google-genai: pip install 'ambi-eval[gemini]'") from error
+        local = urlsplit(self.base_url).hostname in LOOPBACK
+        options = types.HttpOptions(
+            base_url=self.base_url,
+            timeout=max(1, round(self.timeout * 1000)),
+            retry_options=types.HttpRetryOptions(attempts=1),
+            client_args={"trust_env": False} if local else None,
+        )
+        client = genai.Client(api_key=self._key, vertexai=False, http_options=options)
+        account = f"{self.base_url} {hashlib.sha256(self._key.encode()).hexdigest()[:16]}"
+        self.uploads = Uploads(client, account)
+        return client
+
+    def question(self, job: Job, audios: Sequence[Samples]) -> dict[str, Any]:
+        """Return the part of a request that holds the question about these audios, which are not uploaded yet."""
+        parts = [{"type": "audio", "wav": wav_file(samples, "PCM_16")} for samples in audios]
+        seconds = {AUDIO_SECONDS: sum(map(len, audios)) / SAMPLE_RATE} if audios else {}
+        return {"messages": as_messages(job.prompt, parts), **seconds}
+
+    def _post(self, body: Mapping[str, Any]) -> bytes:
+        try:
+            return self._generate(body)
+        except self._sdk.APIStatusError as error:
+            # A file that was deleted, or has expired, is said to be forbidden or not found.
+            if error.status_code not in (403, 404) or not self.uploads.forget(str(error)):
+                raise
+        return self._generate(body)
+
+    def _generate(self, body: Mapping[str, Any]) -> bytes:
+        from google.genai import errors
+
+        try:
+            contents, config = in_geminis_words(body, self.uploads.uri)
+            reply = self._client.models.generate_content(model=self.model, contents=contents, config=config)
+        except errors.APIError as error:
+            raise self._as_the_sdk_says(error) from None  # its words are in the message
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] in ("httpx", "httpx2"):
+                raise ConnectionError(str(error)) from error
+            raise
+        return in_chat_words(reply.model_dump(mode="json", exclude_none=True, exclude={"sdk_http_response", "parsed"}))
+
+    def _as_the_sdk_says(self, error: Any) -> Exception:
+        """Return an error of google-genai as the one of the OpenAI SDK that has the same status."""
+        told, sdk = str(error.message or error), self._sdk
+        if not hasattr(error.response, "headers"):
+            return ConnectionError(told)
+        kinds = {400: sdk.BadRequestError, 401: sdk.AuthenticationError, 403: sdk.PermissionDeniedError}
+        kinds |= {404: sdk.NotFoundError, 429: sdk.RateLimitError}
+        kind = kinds.get(error.code, sdk.InternalServerError if error.code >= 500 else sdk.APIStatusError)
+        details = str(error.details)
+        if "API_KEY_INVALID" in details:
+            kind = sdk.AuthenticationError
+        if delay := re.search(r"'retryDelay': '([\d.]+)s'", details):
+            error.response.headers["retry-after"] = delay[1]
+        about = next((field for words, field in REFUSALS.items() if re.search(words, told, re.IGNORECASE)), None)
+        translated: Exception = kind(told, response=error.response, body={"message": told, "param": about})
+        return translated
+
+
+class GeminiEngine(OpenAIEngine):
+    """A model of the Gemini API; it samples and answers greedily, as chat servers do."""
+
+    Arguments: ClassVar[type[ModelArguments]] = GeminiAudioArguments
+
+    def __init__(self, arguments: GeminiAudioArguments, device: torch.device | None = None) -> None:
+        """Set up; nothing is asked before the first job.
+
+        Raises:
+            AmbiError: If the address is none, the key is missing, or google-genai is not installed.
+        """
+        super().__init__(arguments, device)
+        self.per_request = min(self.per_request, MOST_CANDIDATES)
+
+    def _connect(self) -> GeminiServer:
+        """Return the service that the arguments name."""
+        given: GeminiAudioArguments = self.arguments
+        return GeminiServer(
+            given.model,
+            given.base_url,
+            api_key_env=given.api_key_env,
+            requests_per_minute=given.requests_per_minute,
+            price=given.price,
+            max_cost=given.max_cost,
+            **self._asked(),
+        )
+
+    def counts(self) -> dict[str, int]:
+        """Return what was asked and paid for, and how many files were uploaded."""
+        server = self.server
+        assert isinstance(server, GeminiServer)
+        return {**super().counts(), "uploads": server.uploads.count}
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Versions on this side; Google's are not known."""
+        return {"versions": {name: metadata.version(name) for name in ("ambi-eval", "google-genai")}}

@@ -1,0 +1,124 @@
+"""The words of the Gemini API for what a chat server is asked, and those of a chat server for what it replies."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ambi_eval.engines.services.uploads import MIME
+
+# Field of a chat request -> field of Gemini's configuration.
+FIELDS = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "max_tokens": "max_output_tokens",
+    "stop": "stop_sequences",
+    "seed": "seed",
+    "n": "candidate_count",
+    "logprobs": "response_logprobs",
+    "top_logprobs": "logprobs",
+}
+# What a refusal says -> the field of a chat request that it is about.
+REFUSALS = {
+    "candidate": "n",
+    "logprob": "logprobs",
+    "seed": "seed",
+    "stop.?sequence": "stop",
+    "temperature": "temperature",
+    "top.?p": "top_p",
+}
+FINISHES = {"STOP": "stop", "MAX_TOKENS": "length"}
+# Answers that were withheld. Other reasons are accidents: such an answer is asked for again.
+WITHHELD = ("SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII")
+
+
+def in_geminis_words(
+    body: Mapping[str, Any], uri: Callable[[bytes], str]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the contents and the configuration of a request in the words of google-genai.
+
+    Args:
+        body: The request in the words of a chat server, its audios as `{"wav": bytes}`.
+        uri: Gives the address of an uploaded audio.
+    """
+    contents = []
+    config = {FIELDS.get(name, name): value for name, value in body.items() if name not in ("model", "messages")}
+    if "response_logprobs" not in config:
+        config.pop("logprobs", None)
+    for message in body["messages"]:
+        content = message["content"]
+        parts = [{"text": content}] if isinstance(content, str) else [_part(each, uri) for each in content]
+        if message["role"] == "system":
+            config["system_instruction"] = {"parts": parts}
+        else:
+            contents.append({"role": "user", "parts": parts})
+    return contents, config
+
+
+def _part(part: Mapping[str, Any], uri: Callable[[bytes], str]) -> dict[str, Any]:
+    if "wav" in part:
+        return {"fileData": {"fileUri": uri(part["wav"]), "mimeType": MIME}}
+    return {"text": part["text"]}
+
+
+def as_line(contents: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request as a line of a batch holds it: in the names of the protocol itself."""
+    own = ("system_instruction", "safety_settings")
+    generation = {name: value for name, value in config.items() if name not in own}
+    beside = {name: config[name] for name in own if name in config}
+    named: dict[str, Any] = _camel({"contents": contents, "generation_config": generation, **beside})
+    return named
+
+
+def _camel(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {re.sub(r"_(\w)", lambda found: found[1].upper(), name): _camel(each) for name, each in value.items()}
+    return [_camel(each) for each in value] if isinstance(value, list) else value
+
+
+def in_chat_words(reply: Mapping[str, Any]) -> bytes:
+    """Return a reply as a chat server would give it.
+
+    Args:
+        reply: As google-genai reads it, as plain JSON.
+    """
+    blocked = (reply.get("prompt_feedback") or {}).get("block_reason")
+    candidates = reply.get("candidates") or ([{"finish_reason": "SAFETY"}] if blocked else [])
+    used = reply.get("usage_metadata") or {}
+    thought = used.get("thoughts_token_count") or 0
+    details = used.get("prompt_tokens_details") or []
+    usage = {
+        "prompt_tokens": used.get("prompt_token_count"),
+        "completion_tokens": (used.get("candidates_token_count") or 0) + thought,
+        "prompt_tokens_details": {
+            "audio_tokens": sum(each.get("token_count") or 0 for each in details if each.get("modality") == "AUDIO")
+        },
+        "completion_tokens_details": {"reasoning_tokens": thought},
+    }
+    choices = [_choice(number, candidate) for number, candidate in enumerate(candidates)]
+    chat = {"choices": choices, "usage": usage, "system_fingerprint": reply.get("model_version")}
+    return json.dumps(chat).encode()
+
+
+def _choice(number: int, candidate: Mapping[str, Any]) -> dict[str, Any]:
+    parts = (candidate.get("content") or {}).get("parts") or []
+    text = "".join(part.get("text") or "" for part in parts if not part.get("thought"))
+    reason = candidate.get("finish_reason") or "STOP"
+    finish = "content_filter" if reason in WITHHELD else FINISHES.get(reason, "error")
+    choice = {"index": number, "message": {"content": text}, "finish_reason": finish}
+    found = candidate.get("logprobs_result") or {}
+    if chosen := found.get("chosen_candidates"):
+        top = [each.get("candidates") or [] for each in found.get("top_candidates") or []]
+        tokens = [
+            {**_token(each), "top_logprobs": [_token(other) for other in (top[place] if place < len(top) else [])]}
+            for place, each in enumerate(chosen)
+        ]
+        choice["logprobs"] = {"content": tokens}
+    return choice
+
+
+def _token(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {"token": found.get("token") or "", "logprob": found.get("log_probability")}

@@ -1,0 +1,204 @@
+"""`gemini-audio` through google-genai, in front of a server that plays the protocol of the Gemini API."""
+
+import json
+
+import pytest
+from support.gemini_server import GeminiTestServer, error
+
+from ambi_eval.engines.services.gemini_words import as_line, in_chat_words
+from ambi_eval.errors import AmbiError
+from ambi_eval.models.services import GeminiAudio
+
+WHICH, OTHER = "<audio>Which emotion?", "<audio>And how strong?"
+SAMPLED = {"do_sample": True, "temperature": 1.0, "until": ["\n"], "max_gen_toks": 16}
+KEY = "AIza-0123456789abcdef"
+
+
+@pytest.fixture
+def gemini(monkeypatch, tmp_path):
+    monkeypatch.setenv("AMBI_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("GEMINI_API_KEY", KEY)
+    monkeypatch.delenv("GOOGLE_API_KEY", raising=False)
+    server = GeminiTestServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def load(gemini):
+    def model(**options):
+        given = {"model": "gemini-3.8-flash", "base_url": gemini.url, "seed": 7, "max_retries": 1}
+        return GeminiAudio(**{**given, **options})
+
+    return model
+
+
+@pytest.fixture
+def asked(ask, voice):
+    def requests(clips=2, repeats=4, which=WHICH, **kwargs):
+        each = [ask(which, voice(0.3, seed), repeats=repeats, **{**SAMPLED, **kwargs}) for seed in range(clips)]
+        return [request for request in each for _ in range(repeats)]
+
+    return requests
+
+
+def test_a_clip_is_uploaded_once_for_all_prompts_samples_and_runs(load, asked, gemini):
+    lm = load()
+    answers = lm.generate_until(asked(repeats=20) + asked(which=OTHER, do_sample=False))
+    assert len(set(answers[:20])) > 1
+    assert len(gemini.files) == 2
+    assert all(file.startswith(b"RIFF") for file in gemini.files.values())
+    assert [body["generationConfig"].get("candidateCount") for _, body in gemini.requests].count(8) == 4
+    assert gemini.keys - {None} == {KEY}
+    load().generate_until(asked(which="<audio>Once more?", repeats=1))
+    assert len(gemini.files) == 2, "a later run finds what was uploaded"
+    assert lm.get_model_info()["ambi"]["uploads"] == 2
+
+
+def test_what_is_asked_is_said_in_geminis_words(load, asked, gemini):
+    answers = load().generate_until(asked(clips=1, top_p=0.9, top_k=5))
+    ((model, body),) = gemini.requests
+    assert model == "gemini-3.8-flash"
+    audio, text = body["contents"][0]["parts"]
+    assert list(audio["fileData"].values()) == [f"{gemini.url}/v1beta/files/file0", "audio/wav"]
+    assert text == {"text": "Which emotion?"}
+    seed = body["generationConfig"].pop("seed")
+    assert 0 <= seed < 2**31
+    assert body["generationConfig"] == {
+        "temperature": 1.0,
+        "topP": 0.9,
+        "topK": 5,
+        "maxOutputTokens": 16,
+        "stopSequences": ["\n"],
+        "candidateCount": 4,
+        "responseLogprobs": True,
+    }
+    assert (answers[0].logprob, answers[0].n_tokens, answers[0].finish) == (-0.75, 2, "stop")
+
+
+def test_tokens_of_audio_and_of_thinking_are_counted(load, asked):
+    lm = load()
+    lm.generate_until(asked())
+    info = lm.get_model_info()["ambi"]
+    assert (info["prompt_tokens"], info["audio_tokens"], info["generated_tokens"]) == (200, 160, 8 * 7)
+    assert info["system_fingerprints"] == {"gemini-3.8-flash-001": 2}
+    assert "cost" not in info, "this server is not Google's"
+
+
+def test_a_file_that_expires_soon_is_uploaded_anew(load, asked, gemini):
+    gemini.lifetime = 600
+    load().generate_until(asked(clips=1))
+    load().generate_until(asked(clips=1, which=OTHER))
+    assert len(gemini.files) == 2
+
+
+def test_a_file_that_is_gone_is_uploaded_anew(load, asked, gemini):
+    load().generate_until(asked(clips=1))
+    gemini.files.clear()
+    gemini.files["another"] = b""
+    assert len(load(max_retries=0).generate_until(asked(clips=1, which=OTHER))) == 4
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ("candidateCount", "Multiple candidates is not enabled for this model"),
+        ("responseLogprobs", "Logprobs is not enabled for models/gemini-3.8-flash"),
+        ("seed", "seed is not supported"),
+        ("temperature", "temperature cannot be set for this model"),
+    ],
+)
+def test_what_a_model_lacks_is_left_out(load, asked, gemini, field, words):
+    def refuse(body):
+        return (400, error(400, "INVALID_ARGUMENT", words)) if field in body["generationConfig"] else None
+
+    gemini.faults = [refuse]
+    lm = load()
+    assert len(lm.generate_until(asked(clips=1))) == 4
+    assert field not in gemini.requests[-1][1]["generationConfig"]
+    if field == "temperature":
+        assert lm.engine.capabilities.sampling_is == "fixed by the provider"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        (429, error(429, "RESOURCE_EXHAUSTED", "slow", details=[{"retryDelay": "0.01s"}])),
+        (503, error(503, "UNAVAILABLE", "overloaded")),
+        (200, {"candidates": []}),
+        (200, {"candidates": [{"finishReason": "OTHER"}] * 4}),
+    ],
+    ids=["429", "503", "nothing", "an accident"],
+)
+def test_a_passing_fault_is_tried_again(load, asked, gemini, fault):
+    gemini.faults = [fault]
+    assert len(load().generate_until(asked(clips=1))) == 4
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        (
+            (400, error(400, "INVALID_ARGUMENT", "API key not valid", details=[{"reason": "API_KEY_INVALID"}])),
+            r"refuses the key in GEMINI_API_KEY \(API key not valid\)",
+        ),
+        ((404, error(404, "NOT_FOUND", "models/x is not found")), "has no model 'gemini-3.8-flash'"),
+        ((400, error(400, "INVALID_ARGUMENT", f"broken {KEY}")), r"failed on 1 of 1 prompts \(broken \[key\]\)"),
+    ],
+    ids=["key", "model", "clip"],
+)
+def test_a_lasting_fault_is_one_sentence(load, asked, gemini, fault, sentence):
+    gemini.faults = [lambda body: fault]
+    with pytest.raises(AmbiError, match=sentence):
+        load().generate_until(asked(clips=1))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"candidates": [{"finishReason": "SAFETY"}] * 4}, {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}],
+    ids=["answer", "prompt"],
+)
+def test_a_withheld_answer_is_an_empty_one(load, asked, gemini, content):
+    gemini.faults = [lambda body: (200, content)]
+    assert [answer.finish for answer in load().generate_until(asked(clips=1))] == ["content_filter"] * 4
+
+
+def test_a_system_message_and_a_field_of_ones_own_are_sent(load, ask, voice, gemini):
+    lm = load(extra_body={"thinking_config": {"thinking_budget": 0}})
+    context = lm.apply_chat_template([{"role": "system", "content": "Listen."}, {"role": "user", "content": WHICH}])
+    lm.generate_until([ask(context, voice(0.3), **{**SAMPLED, "do_sample": False})])
+    ((_, body),) = gemini.requests
+    assert body["systemInstruction"]["parts"] == [{"text": "Listen."}]
+    assert body["generationConfig"]["thinkingConfig"] in ({"thinkingBudget": 0}, {"thinking_budget": 0})
+
+
+def test_a_key_comes_from_the_environment_only(load, monkeypatch):
+    monkeypatch.delenv("GEMINI_API_KEY")
+    with pytest.raises(AmbiError, match="needs a key; set the environment variable GEMINI_API_KEY"):
+        load()
+    monkeypatch.setenv("GOOGLE_API_KEY", KEY)
+    assert load().engine.server.key_variable == "GOOGLE_API_KEY"
+
+
+def test_the_price_of_google_holds_at_googles_address():
+    assert GeminiAudio(model="gemini-3.8-flash", store="none").engine.server.budget.price.input == 0.75
+
+
+@pytest.fixture(autouse=True)
+def _some_key(monkeypatch):
+    monkeypatch.setenv("GEMINI_API_KEY", KEY)
+
+
+def test_a_line_of_a_batch_has_the_names_of_the_protocol():
+    config = {"max_output_tokens": 3, "stop_sequences": ["\n"], "system_instruction": {"parts": [{"text": "a_b"}]}}
+    contents = [{"role": "user", "parts": [{"file_data": {"file_uri": "u", "mime_type": "m"}}]}]
+    assert as_line(contents, config) == {
+        "contents": [{"role": "user", "parts": [{"fileData": {"fileUri": "u", "mimeType": "m"}}]}],
+        "generationConfig": {"maxOutputTokens": 3, "stopSequences": ["\n"]},
+        "systemInstruction": {"parts": [{"text": "a_b"}]},
+    }
+
+
+def test_an_answer_without_text_is_empty():
+    chat = json.loads(in_chat_words({"candidates": [{"finish_reason": "MAX_TOKENS"}]}))
+    assert (chat["choices"][0]["message"]["content"], chat["choices"][0]["finish_reason"]) == ("", "length")
