@@ -265,8 +265,9 @@ def _frontier(rows: Sequence[RankedSystem]) -> list[bool]:
 
 
 def _references(selection: Selection | None, settings: TaskSettings, binned: Binned | None) -> list[BoardReference]:
-    found = baselines(selection, settings, binned, acoustic=False) if selection and binned else None
-    nothing = dict.fromkeys(SHOWN, UNDEFINED)
+    found, nothing = None, dict.fromkeys(SHOWN, UNDEFINED)
+    if selection and binned:
+        found = baselines(selection, settings, binned, acoustic=False, names=SHOWN_REFERENCES, metrics=SHOWN)
     return [
         BoardReference(
             name=name.replace("_", " "),

@@ -230,7 +230,7 @@ def _samplers(curves: Sequence[Mapping[str, Curve]]) -> dict[str, dict[str, dict
 
 
 def _references(selection: Selection, settings: TaskSettings, binned: Binned) -> tuple[dict[str, Reference], list[str]]:
-    found = baselines(selection, settings, binned, acoustic=False)
+    found = baselines(selection, settings, binned, acoustic=False, names=SHOWN_REFERENCES)
     prior = np.broadcast_to(shares(selection.votes).mean(axis=0), selection.votes.shape)
     choices = {name: human_two_alternatives(selection, who) for name, who in HUMAN_REFERENCES.items()}
     constant = two_alternatives(prior, selection.votes, selection.clips, selection.clusters)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -90,8 +90,10 @@ def baselines(
     *,
     acoustic: bool = True,
     system: Array | None = None,
+    names: Collection[str] = REFERENCES.keys(),
+    metrics: Collection[str] = METRICS.keys(),
 ) -> Baselines:
-    """Return the scores of all references, with a progress bar.
+    """Return the scores of references, with a progress bar.
 
     Args:
         selection: The clips; those without audio may be among them.
@@ -99,6 +101,8 @@ def baselines(
         binned: These clips in bins.
         acoustic: Whether to listen to the clips for the acoustic reference.
         system: Predictions of a system, shape (clips, labels), to be compared with each reference.
+        names: The references, a part of `REFERENCES`.
+        metrics: The metrics that they are scored by, a part of `METRICS`.
     """
     top = majority(selection.votes)
     frequent = int(top.sum(axis=0).argmax())
@@ -115,9 +119,13 @@ def baselines(
         result.notes.append("SIMULATED raters: these figures show that the machinery works and nothing else")
     sounds = listen(selection.clips) if acoustic else None
     differences: dict[str, Array] = {}
-    everywhere, in_bins = Scorer(selection), Scorer(binned.judged, [b.members for b in binned.bins])
-    with tqdm(desc="references", total=2 * len(REFERENCES), unit="reference", disable=None) as progress:
+    everywhere = Scorer(selection, metrics=metrics)
+    in_bins = Scorer(binned.judged, [b.members for b in binned.bins], metrics)
+    wanted = {name for name in REFERENCES if not {*_names(name)}.isdisjoint(names)}
+    with tqdm(desc="references", total=2 * len(wanted), unit="reference", disable=None) as progress:
         for name, trials, p in _references(selection, sounds, result.notes):
+            if name not in wanted:
+                continue
             (scores,) = everywhere.score(trials, p)
             result.overall.update(dict.fromkeys(_names(name), scores))
             result.counts.update(dict.fromkeys(_names(name), len(trials.clips)))
@@ -125,6 +133,8 @@ def baselines(
                 differences[name] = _difference(system, trials, p)
             progress.update()
         for name, trials, p in _references(binned.judged, None if sounds is None else sounds[binned.numbers], []):
+            if name not in wanted:
+                continue
             _, *of_bins = in_bins.score(trials, p)
             for of_bin, in_bin in zip(result.binned, of_bins, strict=True):
                 of_bin.update(dict.fromkeys(_names(name), in_bin))
