@@ -24,7 +24,7 @@ docs: .venv/package
 
 # Models as small as those of the tests are slower on several threads than on one. Each worker takes whole files, those
 # with slow tests first.
-PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test test-quick: export OMP_NUM_THREADS ?= 1
 test: .venv/develop

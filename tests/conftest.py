@@ -53,27 +53,11 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "slow: starts processes or trains; `make test-quick` leaves it out")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config, items):
-    """Run slow tests last, but first where two workers share the tests; a worker takes one file's tests at a time."""
+    """Run slow tests last, but files with slow tests first where several workers share the files."""
     workers = hasattr(config, "workerinput") or getattr(config.option, "dist", "no") != "no"
     slow_files = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (item.path in slow_files) != workers if workers else "slow" in item.keywords)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
-
-
-@pytest.fixture
-def real_labels() -> Callable[[str], Path]:
-    """Give the folder of a corpus' real label files (no audio), or skip the test where they are not."""
-
-    def folder(name: str) -> Path:
-        path = Path(os.environ.get("AMBI_TEST_DATA", "")) / name
-        if not os.environ.get("AMBI_TEST_DATA") or not path.is_dir():
-            pytest.skip(f"AMBI_TEST_DATA does not point at a folder that holds {name}/")
-        return path
-
-    return folder
 
 
 @pytest.fixture(autouse=True, scope="session")
