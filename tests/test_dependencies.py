@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+from functools import cache
 from importlib.metadata import packages_distributions
 
 import pytest
@@ -25,6 +26,7 @@ NEEDED_BY = {
     "hatchling": "the test that builds the wheel",
     "pytest-xdist": "`make test`",
 }
+KNOWN = packages_distributions()
 
 
 def normal(name):
@@ -44,16 +46,16 @@ def declared(*groups):
     return found
 
 
+@cache
 def imported(folder):
     """Return the distributions whose modules the files below a folder import, each with one of these files."""
-    known = packages_distributions()
     found = {}
     for path in sorted((ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
             for name in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - OURS:
-                found.setdefault(normal(known.get(name, [name])[0]), path.relative_to(ROOT).as_posix())
+                found.setdefault(normal(KNOWN.get(name, [name])[0]), path.relative_to(ROOT).as_posix())
     return found
 
 
