@@ -129,14 +129,26 @@ def weighted_mean(values: Array, weights: NDArray[np.floating | np.bool_]) -> Ar
 
 
 class Mean(Reducer):
-    """The mean of the answers' distributions; with one label per answer, the histogram of the votes."""
+    """The mean of the answers' distributions; with one label per answer, the histogram of the votes.
+
+    Answers that could not be read are left out, unless there is a fallback: what such an answer counts as.
+    """
+
+    def __init__(self, fallback: Array | None = None) -> None:
+        """Keep what an answer that could not be read counts as, shape (C,); None leaves it out."""
+        self.fallback = fallback
 
     def reduce(self, pool: Pool, members: Members) -> Array:
-        """Return the mean over the valid answers of each subset, shape (..., S, C)."""
-        return weighted_mean(pool.shares, members)
+        """Return the mean over the answers of each subset, shape (..., S, C)."""
+        shares = pool.shares
+        if self.fallback is not None:
+            shares = np.where(pool.valid[..., None], shares, self.fallback)
+        return weighted_mean(shares, members)
 
-    def of_counts(self, counts: Array) -> Array:
-        """Return the share of the answers that name each label."""
+    def of_counts(self, counts: Array) -> Array | None:
+        """Return the share of the answers that name each label; None with a fallback, which counts do not tell."""
+        if self.fallback is not None:
+            return None
         total = counts.sum(axis=-1, keepdims=True)
         return counts / np.where(total == 0, np.nan, total)
 
@@ -291,6 +303,7 @@ class Exact(Mean):
             per_byte: Whether to divide by the length.
             asked: The words whose likelihoods these are, where they are not the labels themselves.
         """
+        super().__init__()
         self.labels, self.calibrated = labels, calibrated
         self.lengths = np.array([len(word.encode()) if per_byte else 1 for word in asked or labels])
 

@@ -54,6 +54,32 @@ def _no_booleans(labels: Any) -> Any:
     return labels
 
 
+# The labels of a task about pairs.
+FIRST_OR_SECOND = ("first", "second")
+
+
+class PairSettings(Settings):
+    """How clips are put into pairs."""
+
+    label: Annotated[str, Field(description="The label: of which clip of the two do more raters choose it?")]
+    among: Annotated[
+        list[str],
+        BeforeValidator(_no_booleans),
+        Field(description="The labels of the corpus; filled in from its `labels`, whose place `first, second` take."),
+    ]
+
+
+class ShotSettings(Settings):
+    """How the prompt shows examples."""
+
+    clips: Annotated[int, Field(ge=1, le=50, description="How many clips of other speakers the prompt shows.")]
+    seed: Annotated[int, Field(ge=0, description="Which ones: another seed draws others.")] = 0
+    text: Annotated[
+        str,
+        Field(min_length=1, description="How it shows one, a Jinja template over `answer`, with one `<audio>`."),
+    ]
+
+
 def _partition_and_part(fold: Any) -> Any:
     if isinstance(fold, str) and not all(fold.partition(".")):
         raise ValueError("a partition and one part of it, `studio0.test`")
@@ -156,6 +182,30 @@ class CorpusSettings(Settings):
         Field(description="What the model hears instead of the clip, see [below](#controls)."),
         Key(overrides={"control": "everywhere"}, clips=True, reported=True),
     ] = "none"
+    items: Annotated[
+        Literal["all", "conflict"],
+        Field(
+            description="`conflict` asks only about clips whose raters hear another emotion than those of other "
+            "speakers of the same sentence, see [strategies](strategies.md#conflict-items)."
+        ),
+        Key(overrides={"items": "everywhere"}, clips=True, reported=True),
+    ] = "all"
+    pairs: Annotated[
+        PairSettings | None,
+        Field(
+            description="`{label: angry}` asks which clip of two more raters call angry; the labels of the task are "
+            "then `first` and `second`."
+        ),
+        Key(merged=True, clips=True, answers=True, reported=True),
+    ] = None
+    shots: Annotated[
+        ShotSettings | None,
+        Field(
+            description="`{clips: 3, seed: 0, text: ...}` shows that many clips of other speakers, with their votes, "
+            "before each clip."
+        ),
+        Key(merged=True, clips=True, answers=True, reported=True),
+    ] = None
     metadata: Annotated[
         dict[str, Any],
         Field(description="What stands with the results: `version`, `corpus`, and what `--metadata` says."),
@@ -181,7 +231,14 @@ class CorpusSettings(Settings):
     def clips_name(self) -> str:
         """The corpus's name, and behind it the part that is asked about: `msp_podcast:split=test1`."""
         parts = ((key, getattr(self, key)) for key in PART_KEYS)
-        return self.corpus + "".join(f":{key}={value}" for key, value in parts if value is not None)
+        name = self.corpus + "".join(f":{key}={value}" for key, value in parts if value is not None)
+        name += "" if self.items == "all" else f":items={self.items}"
+        return name if self.pairs is None else f"{name}:pairs={self.pairs.label}"
+
+    @property
+    def vote_labels(self) -> list[str]:
+        """The labels that the raters of the corpus chose from: those of the task, unless it is about pairs."""
+        return self.labels if self.pairs is None else self.pairs.among
 
     @property
     def reads_transcript(self) -> bool:
@@ -209,7 +266,21 @@ class CorpusSettings(Settings):
     @model_validator(mode="after")
     def _merged_into_labels(self) -> Self:
         for original, label in self.merge.items():
-            if label not in self.labels:
-                hint = did_you_mean(label, self.labels)
+            if label not in self.vote_labels:
+                hint = did_you_mean(label, self.vote_labels)
                 raise ValueError(f"merge sends '{original}' to '{label}', which is no label{hint}")
+        return self
+
+    @model_validator(mode="after")
+    def _pairs_and_shots(self) -> Self:
+        if self.pairs is not None:
+            if self.pairs.label not in self.pairs.among:
+                hint = did_you_mean(self.pairs.label, self.pairs.among)
+                raise ValueError(f"pairs asks about '{self.pairs.label}', which is no label of the corpus{hint}")
+            if tuple(self.labels) != FIRST_OR_SECOND:
+                raise ValueError("the labels of a task about pairs are first and second")
+            if self.transcript == "given" or self.control == "transcript" or self.shots is not None:
+                raise ValueError("pairs go without transcript and shots")
+        if self.shots is not None and self.control == "transcript":
+            raise ValueError("shots are heard, and control: transcript takes all audio out")
         return self

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from ambi_eval.config.corpus_settings import CorpusSettings, Place
+from ambi_eval.config.corpus_settings import CorpusSettings, PairSettings, Place, ShotSettings
 from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.config.model_arguments import (
     GeminiAudioArguments,
@@ -46,6 +46,8 @@ def tables() -> dict[str, str]:
         "strategy": _keys(TaskSettings, [name for name in TaskSettings.model_fields if name in task]),
         "generation": _keys(GenerationSettings, GenerationSettings.model_fields),
         "verifier": _keys(VerifierSettings, VerifierSettings.model_fields),
+        "pairs": _keys(PairSettings, ["label"]),
+        "shots": _keys(ShotSettings, ShotSettings.model_fields),
         "stop_rule": _keys(StopRuleSettings, StopRuleSettings.model_fields),
         "overrides": _overrides(),
         "model_args": _keys(ModelArguments, ModelArguments.model_fields),

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ambi_eval.config.corpus_settings import PART_KEYS, CorpusSettings
+from ambi_eval.config.corpus_settings import FIRST_OR_SECOND, PART_KEYS, CorpusSettings
 from ambi_eval.config.settings import show_value
 from ambi_eval.config.task_settings import OVERRIDES, TaskSettings, keys_that
 from ambi_eval.config.yaml_reader import parse_yaml
@@ -186,6 +186,7 @@ def resolve(config: Mapping[str, Any]) -> TaskSettings:
     if "pool" not in config and "strategy" not in config:
         raise AmbiError(f"{where}: the key 'pool' is missing (and so is 'strategy')")
     _apply_overrides(config, where)
+    _labels_of_pairs(config)
     if config.get("pool") == "labels":  # likelihoods: there is nothing to generate or to repeat
         config |= {"generation_kwargs": None, "repeats": 1}
     theirs = _only(config, set(HARNESS_KEYS) - set(OUR_KEYS))
@@ -220,12 +221,18 @@ def _wording(strategy: Path, language: str) -> Config:
     """Return the prompts of a strategy of ours in another language; nothing in English, or for a strategy of one's own.
 
     A strategy that includes another one has the prompts of that one, where it has none of its own.
+
+    Raises:
+        AmbiError: If a strategy with prompts of its own has them in English only.
     """
     if language == "en" or strategy.parent != tasks_dir() / "_strategies":
         return {}
-    below = parse_yaml(strategy.read_text(encoding="utf-8"), str(strategy), trusted=True).get("include")
+    content = parse_yaml(strategy.read_text(encoding="utf-8"), str(strategy), trusted=True)
+    below = content.get("include")
     lower = _wording(strategy.parent / below, language) if below else {}
     own = tasks_dir() / "_languages" / language / strategy.name
+    if not own.is_file() and content.keys() & {"doc_to_text", "prompts", "shots"}:
+        raise AmbiError(f"the strategy {strategy.stem} has prompts in English only; leave out prompt_language")
     return lay_over(lower, read_yaml(own)) if own.is_file() else lower
 
 
@@ -318,6 +325,13 @@ def _apply_overrides(config: Config, where: str) -> None:
             config["verifier"] = _plus(config["verifier"], ratings=given[key])
         else:
             config[key] = given[key]
+
+
+def _labels_of_pairs(config: Config) -> None:
+    """Let `first` and `second` take the place of a corpus' labels in a task about pairs."""
+    pairs = config.get("pairs")
+    if isinstance(pairs, dict) and "among" not in pairs and "labels" in config:
+        config |= {"pairs": {**pairs, "among": config["labels"]}, "labels": list(FIRST_OR_SECOND), "synonyms": {}}
 
 
 def _plus(settings: Any, **more: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jinja2
 
 from ambi_eval.config.task_settings import TaskSettings
@@ -22,23 +24,36 @@ class Prompts:
         """
         self.settings = settings
         self.templates = [self._compiled(text) for text in settings.templates]
+        self.example = self._compiled(settings.shots.text) if settings.shots else None
         self.verifier = self._compiled(settings.verifier.prompt) if settings.verifier else None
 
-    def about(self, transcript: str | None) -> list[str]:
+    def about(self, transcript: str | None, shown: Sequence[Sequence[float]] = ()) -> list[str]:
         """Return the prompts about one clip: for each wording, one for each order of the labels.
 
         Args:
             transcript: The words of the clip; they stand in the prompt only where the task says so.
+            shown: The votes of each example that stands before the clip, in the order of the task's labels.
 
         Raises:
             AmbiError: If a template names something that there is not.
         """
+        examples = "".join(self._example(votes) for votes in shown)
         labels, turns = self.settings.asked_labels, range(self.settings.rotations)
         return [
-            self._render(template, transcript, labels=labels[turn:] + labels[:turn])
+            examples + self._render(template, transcript, labels=labels[turn:] + labels[:turn])
             for template in self.templates
             for turn in turns
         ]
+
+    def _example(self, votes: Sequence[float]) -> str:
+        """Return how the prompt shows an example: in a line, with its shares or the label that most raters chose."""
+        assert self.example is not None
+        labels = self.settings.asked_labels
+        answer = labels[max(range(len(labels)), key=lambda number: votes[number])]
+        if self.settings.readout == "shares":
+            stated = ", ".join(f'"{label}": {v / sum(votes):.2f}' for label, v in zip(labels, votes, strict=True))
+            answer = f"{{{stated}}}"
+        return self._render(self.example, None, answer=answer) + "\n"
 
     def rating(self, transcript: str | None, candidate: str) -> str:
         """Return the prompt in which the verifier rates a candidate answer about one clip.
@@ -59,7 +74,8 @@ class Prompts:
     def _render(self, template: jinja2.Template, transcript: str | None, **words: object) -> str:
         settings = self.settings
         given = transcript if settings.reads_transcript else None
-        known = {"labels": settings.asked_labels, "prompt_words": settings.prompt_words, "transcript": given, **words}
+        known: dict[str, object] = {"labels": settings.asked_labels, "prompt_words": settings.prompt_words}
+        known |= {"transcript": given, "pairs": settings.pairs, **words}
         try:
             prompt = template.render(known)
         except jinja2.UndefinedError as error:

@@ -230,6 +230,12 @@ class TaskSettings(CorpusSettings):
         return self
 
     @model_validator(mode="after")
+    def _one_clip_to_rate(self) -> Self:
+        if self.verifier is not None and (self.shots is not None or self.pairs is not None):
+            raise ValueError("a verifier rates answers about one clip; take out shots or pairs")
+        return self
+
+    @model_validator(mode="after")
     def _orders_of_the_labels(self) -> Self:
         if self.rotations > len(self.labels):
             raise ValueError(f"rotations is {self.rotations}; it must be at most the {len(self.labels)} labels")

@@ -15,6 +15,8 @@ from ambi_eval.paths import tasks_dir
 HEADER = "# Written by `python -m ambi_eval.config.tasks`."
 PAPER_CORPORA = ("crema_d", "iemocap", "msp_podcast")
 PAPER_STRATEGIES = ("direct", "cot", "bon", "wbon", "almv", "walmv")
+# Strategies that stand in no group: protocols of other papers, and those for models that take several audios.
+APART = ("aer_llm", "few_shot", "pairs", "voxemo")
 # Corpora whose raters are no people; they stand in no group but their own.
 SIMULATED = ("demo",)
 
@@ -29,7 +31,7 @@ def generated_files() -> dict[Path, str]:
                 f"{HEADER}\ninclude: {base.name}\ntask: ambi_{corpus}_{strategy}\ntag: ambi_{strategy}\n"
                 f"strategy: {strategy}\n"
             )
-        members = [f"ambi_{corpus}_{strategy}" for strategy in strategies]
+        members = [f"ambi_{corpus}_{strategy}" for strategy in strategies if strategy not in APART]
         files[base.parent / f"ambi_{corpus}.yaml"] = _group(f"ambi_{corpus}", members)
     files[tasks_dir() / "ambi.yaml"] = _group(
         "ambi",

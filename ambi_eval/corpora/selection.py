@@ -16,7 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from ambi_eval.config.corpus_settings import CorpusSettings
 from ambi_eval.config.load import beside
+from ambi_eval.corpora.conflict import conflicting
+from ambi_eval.corpora.few_shot import with_examples
 from ambi_eval.corpora.manifest import Clip, Manifest, Rating, read_manifest
+from ambi_eval.corpora.pairs import matched_pairs
 from ambi_eval.corpora.registry import ensure_manifest
 from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.metrics.clustered import UNKNOWN
@@ -43,6 +46,9 @@ class Selection:
         heard: What the model hears of each clip: path, start, end and control; None where it only reads.
         left_out: Number of clips of the manifest that are not asked about, by reason.
         panels: The single raters of each clip; None where the votes do not tell them apart.
+        before: What the model hears before each clip: examples, or the first clip of a pair; empty for other tasks.
+        shown: The votes of each clip's examples, shape (examples, C); empty for tasks without examples.
+        unchanged: The clips' own audio, where a control changes what is heard; else empty.
         corpus_size: Number of clips of the corpus, those that were skipped when it was prepared among them; 0: unknown.
         lost_votes: One sentence for each way in which votes may be lost unawares: a label that nobody voted for, votes
             for a label that differs from one of the task's by its spelling only, a merge of no votes.
@@ -55,6 +61,9 @@ class Selection:
     heard: Sequence[Heard | None]
     left_out: Mapping[str, int]
     panels: Sequence[Panel | None]
+    before: Sequence[Sequence[Heard]] = ()
+    shown: Sequence[NDArray[np.float64]] = ()
+    unchanged: Sequence[Heard | None] = ()
     corpus_size: int = 0
     lost_votes: Sequence[str] = ()
     raters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -82,6 +91,9 @@ class Selection:
             votes=self.votes[rows],
             clusters=[self.clusters[row] for row in rows],
             heard=[self.heard[row] for row in rows],
+            before=[self.before[row] for row in rows] if self.before else (),
+            shown=[self.shown[row] for row in rows] if self.shown else (),
+            unchanged=[self.unchanged[row] for row in rows] if self.unchanged else (),
             panels=[self.panels[row] for row in rows],
         )
 
@@ -146,7 +158,7 @@ def select(settings: CorpusSettings, clips: Iterable[Clip], *, hear: bool = True
     kept: list[tuple[Clip, NDArray[np.float64]]] = []
     shared = _shared_key(settings, clips) if hear else None
     for clip in clips:
-        votes = select_labels(clip.votes, settings.labels, settings.merge, settings.outside)
+        votes = select_labels(clip.votes, settings.vote_labels, settings.merge, settings.outside)
         if votes is None:
             left_out["votes outside the labels"] += 1
         elif hear and clip.audio is None and settings.control != "transcript":
@@ -157,6 +169,10 @@ def select(settings: CorpusSettings, clips: Iterable[Clip], *, hear: bool = True
             left_out[f"unknown {shared}"] += 1
         else:
             kept.append((clip, votes))
+    if settings.items == "conflict" and kept:
+        numbers, others = conflicting([clip for clip, _ in kept], np.array([votes for _, votes in kept]))
+        left_out += others
+        kept = [kept[number] for number in numbers]
     heard = _heard([clip for clip, _ in kept], settings.control) if hear else {}
     if hear:
         left_out["no other clip to hear instead"] = sum(clip.id not in heard for clip, _ in kept)
@@ -168,14 +184,14 @@ def select(settings: CorpusSettings, clips: Iterable[Clip], *, hear: bool = True
             f"{settings.task}: no clip of the manifest '{settings.manifest}' is left ({why}); its votes are for "
             f"{', '.join(voted):.200}"
         )
-    return Selection(
+    selection = Selection(
         clips=[clip for clip, _ in kept],
         votes=np.array([votes for _, votes in kept]),
         clusters=_clusters([clip for clip, _ in kept], settings.cluster),
         heard=[heard.get(clip.id) for clip, _ in kept],
         left_out={reason: count for reason, count in left_out.items() if count},
         panels=[
-            panel_of(votes, [rating.labels for rating in clip.ratings], settings.labels, settings.merge)
+            panel_of(votes, [rating.labels for rating in clip.ratings], settings.vote_labels, settings.merge)
             if clip.ratings or whole.about.get("single_raters", True)
             else None
             for clip, votes in kept
@@ -184,7 +200,11 @@ def select(settings: CorpusSettings, clips: Iterable[Clip], *, hear: bool = True
         corpus_size=len(clips) + (sum(whole.about.get("skipped", {}).values()) if is_whole else 0),
         lost_votes=_lost_votes(settings, clips),
         raters=whole.about.get("raters", {}),
+        unchanged=[] if settings.control == "none" else [_span(clip) for clip, _ in kept],
     )
+    if settings.pairs is not None:
+        return matched_pairs(settings, selection)
+    return selection if settings.shots is None else with_examples(settings, selection)
 
 
 def _part(settings: CorpusSettings, clips: Manifest) -> list[Clip]:
@@ -251,7 +271,7 @@ def _having(settings: CorpusSettings, key: str, wanted: object, values: Sequence
 
 def _lost_votes(settings: CorpusSettings, clips: Iterable[Clip]) -> list[str]:
     """Return what `Selection.lost_votes` says about the votes of a manifest under a task's labels."""
-    labels, merge = settings.labels, settings.merge
+    labels, merge = settings.vote_labels, settings.merge
     votes: Counter[str] = Counter()
     for clip in clips:
         votes.update(clip.votes)

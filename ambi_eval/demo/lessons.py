@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ambi_eval.config.load import read_yaml, resolve, strategy_names
 from ambi_eval.config.prompts import AUDIO_MARK, Prompts
 from ambi_eval.config.task_settings import TaskSettings
+from ambi_eval.config.tasks import APART
 from ambi_eval.demo.corpus import Utterance
 from ambi_eval.demo.raters import LABELS
 from ambi_eval.demo.speech import Delivery
@@ -46,9 +47,9 @@ class Prompt:
 
 
 def demo_prompts() -> list[Prompt]:
-    """Return the distinct prompts of all strategies, rendered for the demo corpus."""
+    """Return the distinct prompts of all strategies of the group `ambi_demo`, rendered for the demo corpus."""
     prompts = []
-    for strategy in strategy_names():
+    for strategy in sorted(set(strategy_names()) - set(APART)):
         settings = _settings(strategy)
         templates = Prompts(settings)
         kind: Kind = "shares" if settings.readout == "shares" else "label"

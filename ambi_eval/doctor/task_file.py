@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -82,7 +83,8 @@ def _check_words(settings: TaskSettings, found: Findings) -> None:
     found.attempt(lambda: complete_pipelines(settings))
     prompts = found.attempt(lambda: Prompts(settings))
     if prompts:
-        found.attempt(lambda: prompts.about("the words of a clip"))
+        shown = [[1.0] * len(settings.labels)] if settings.shots else ()
+        found.attempt(lambda: prompts.about("the words of a clip", shown))
         if settings.verifier:
             found.attempt(lambda: prompts.rating("the words of a clip", "an answer"))
 
@@ -101,7 +103,8 @@ def _tell(settings: TaskSettings, selection: Selection, found: Findings) -> None
 
 def _unheard(selection: Selection) -> Iterator[str]:
     """Yield a sentence for each audio file that cannot be read."""
-    spans = dict.fromkeys(AudioSpan.from_dict(heard) for heard in selection.heard if heard)
+    every = [*selection.heard, *chain.from_iterable(selection.before)]
+    spans = dict.fromkeys(AudioSpan.from_dict(heard) for heard in every if heard)
     for span in tqdm(spans, "audio", unit="clip", disable=None, leave=False):
         try:
             load_audio(span, SAMPLE_RATE)

@@ -68,7 +68,7 @@ def likelihood_requests(
     """
     spans = [heard(doc)]
     if settings.calibration == "silence":
-        spans.append([silence] if silence and doc["audio"] else [])
+        spans.append([*doc.get("before", ()), silence] if silence and doc["audio"] else [])
     asked = [(context, label, span) for span in spans for context in contexts for label in settings.asked_labels]
     return [
         Instance("loglikelihood", doc, (context, label, {"audio": span, "end_of_turn": True}), number, metadata)
@@ -77,5 +77,5 @@ def likelihood_requests(
 
 
 def heard(doc: Mapping[str, Any]) -> list[Audio]:
-    """Return what the model hears of a clip: one span of a file, or nothing under `control: transcript`."""
-    return [doc["audio"]] if doc["audio"] else []
+    """Return what the model hears: what stands before the clip, and the clip; nothing under `control: transcript`."""
+    return [*doc.get("before", ()), doc["audio"]] if doc["audio"] else []

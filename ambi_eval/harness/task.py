@@ -105,11 +105,14 @@ class AmbiguousEmotionTask(ConfigurableTask):
         for warning in self.selection.warnings:
             self._warn(warning)
         clips = zip(self.selection.clips, self.selection.heard, strict=True)
-        self.dataset = {"test": Documents({"id": clip.id, "audio": audio} for clip, audio in clips)}
+        documents: list[dict[str, Any]] = [{"id": clip.id, "audio": audio} for clip, audio in clips]
+        for document, before in zip(documents, self.selection.before, strict=False):
+            document["before"] = before
+        self.dataset = {"test": Documents(documents)}
 
     def doc_to_text(self, doc: Mapping[str, Any], doc_to_text: Any = None) -> str:
         """Return the prompt of the strategy (the first one where it has several)."""
-        return self.prompts.about(self._transcript(doc))[0]
+        return self._prompts(doc)[0]
 
     def doc_to_target(self, doc: Mapping[str, Any], doc_to_target: Any = None) -> int | str:
         """Return nothing: the target is a distribution, and the harness's logs stay free of votes."""
@@ -125,6 +128,10 @@ class AmbiguousEmotionTask(ConfigurableTask):
 
     def _transcript(self, doc: Mapping[str, Any]) -> str | None:
         return self.selection.clips[self.rows[doc["id"]]].transcript
+
+    def _prompts(self, doc: Mapping[str, Any]) -> list[str]:
+        shown = self.selection.shown[self.rows[doc["id"]]].tolist() if self.selection.shown else ()
+        return self.prompts.about(self._transcript(doc), shown)
 
     # ------------------------------------------------------------------------------------------- requests
 
@@ -143,10 +150,11 @@ class AmbiguousEmotionTask(ConfigurableTask):
         self._refuse_fewshot(num_fewshot)
         if self.settings.pool != "labels":
             self.settings.generation({**self.config.generation_kwargs, **gen_kwargs})
-        asked = self.selection.heard[: int(limit) if limit and limit >= 1 else None]
-        check_files_exist(AudioSpan.from_dict(audio) for audio in asked if audio)
+        asked = self.selection.at(range(len(self.selection.clips))[: int(limit) if limit and limit >= 1 else None])
+        spans = chain(asked.heard, chain.from_iterable(asked.before))
+        check_files_exist(AudioSpan.from_dict(audio) for audio in spans if audio)
         transcript = self.selection.clips[0].transcript
-        self.prompts.about(transcript)
+        self._prompts({"id": self.selection.clips[0].id})
         if self.settings.verifier:
             self.prompts.rating(transcript, CANDIDATE_MARK)
 
@@ -174,7 +182,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
 
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
         """Return the requests of one clip: one per prompt, or one per label where likelihoods are asked for."""
-        first, *others = self.prompts.about(self._transcript(doc))
+        first, *others = self._prompts(doc)
         # The harness has put system prompt and description around the first prompt; the others get the same.
         contexts = [ctx, *(ctx.replace(first, other) for other in others)]
         if self.settings.pool == "labels":

@@ -13,6 +13,7 @@ from scipy.special import softmax
 from ambi_eval.analysis.estimate import Estimate, of_mean
 from ambi_eval.analysis.generalizability import Kind, Study, study
 from ambi_eval.analysis.position_bias import position_bias
+from ambi_eval.answers.languages import spoken_in
 from ambi_eval.answers.lexicon import freeze_synonyms
 from ambi_eval.answers.pool import Reader
 from ambi_eval.corpora.selection import Selection
@@ -142,7 +143,8 @@ def single_answers(task: TaskRun) -> Array:
         logprobs = np.array([[answer.logprob for answer in answers] for answers in task.texts], dtype=float)
         rows = logprobs.reshape(len(logprobs), -1, len(labels))
         return softmax(rows[:, : task.settings.rotations], axis=-1)
-    reader = Reader(labels, task.settings.readout, freeze_synonyms(labels, task.settings.synonyms))
+    spoken = spoken_in(task.settings.prompt_language, task.settings.label_words)
+    reader = Reader(labels, task.settings.readout, freeze_synonyms(labels, task.settings.synonyms), spoken)
     return np.array([reader.read(answers).pool.shares for answers in task.texts])
 
 

@@ -199,6 +199,9 @@ class _Selections:
             digest = hashlib.sha256(chosen.votes.tobytes())
             sounds = [heard and audio_digest(AudioSpan.from_dict(heard)) for heard in chosen.heard]
             digest.update(json.dumps([[clip.id for clip in chosen.clips], chosen.clusters, sounds]).encode())
+            if chosen.before:
+                before = [[audio_digest(AudioSpan.from_dict(span)) for span in spans] for spans in chosen.before]
+                digest.update(json.dumps([before, [votes.tolist() for votes in chosen.shown]]).encode())
             self.known[key] = (len(chosen.clips), digest.hexdigest())
         return self.known[key]
 

@@ -16,6 +16,10 @@ STRATEGIES = {
     "sc_shares": "20 sampled answers that state shares; `mean` is their mean, `vote` the label that most favor.",
     "asc": "Adaptive self-consistency: like `sc`, but no more answers are drawn once the outcome is settled.",
     "ens": "One greedy answer to each of five wordings of the question; the mean of their shares.",
+    "few_shot": "As `direct`, after three clips of other speakers with the shares of their raters.",
+    "pairs": "Two clips of one speaker: in which one do more people hear the label? Both orders; .5 is chance.",
+    "voxemo": "VoxEmo's protocol, our wordings: one label for each of five prompts; `uniform_fallback` fills gaps.",
+    "aer_llm": "AER-LLM's protocol, our wording: a dictionary of probabilities; `neutral_fallback` fills failures.",
     "exact": "No sampling: the likelihood of each label is read out. What the histogram of `sc` tends to.",
 }
 WORDS = {

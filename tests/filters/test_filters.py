@@ -2,6 +2,7 @@
 
 from importlib.metadata import entry_points
 
+import numpy as np
 import pytest
 
 from ambi_eval.answers import reducers
@@ -23,6 +24,8 @@ POOL = [
     ("made_by", "options", "reducer"),
     [
         (mean.Mean, {}, reducers.Mean()),
+        (mean.Mean, {"fallback": "uniform"}, reducers.Mean(np.array([0.5, 0.5]))),
+        (mean.Mean, {"fallback": "calm"}, reducers.Mean(np.array([1.0, 0.0]))),
         (vote.Vote, {}, reducers.Vote()),
         (weighted.Best, {"by": "rating"}, reducers.Best("rating")),
         (weighted.Weighted, {"by": "logprob"}, reducers.Weighted("logprob")),
@@ -82,3 +85,16 @@ def test_a_filter_is_found_by_its_name(name):
 def test_a_word_for_two_labels_is_refused():
     with pytest.raises(AmbiError, match="stands for the labels"):
         mean.Mean(labels=LABELS, readout="label", synonyms={"calm": ["tense"]})
+
+
+def test_a_fallback_counts_for_each_answer_that_could_not_be_read():
+    def shares(**options):
+        (prediction,) = mean.Mean(labels=list(LABELS), readout="shares", **options).apply([POOL], [{}])
+        assert prediction.failed == {"no_answer": 1} or sum(prediction.failed.values()) == 1
+        return prediction.distribution
+
+    assert shares() == pytest.approx([0.375, 0.625])
+    assert shares(fallback="uniform") == pytest.approx([1.25 / 3, 1.75 / 3])
+    assert shares(fallback="calm") == pytest.approx([1.75 / 3, 1.25 / 3])
+    with pytest.raises(AmbiError, match="fallback is 'clam'; it must be uniform or one of calm, tense, did you mean"):
+        shares(fallback="clam")

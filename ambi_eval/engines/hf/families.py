@@ -96,7 +96,10 @@ class Family:
         name = self.model.config.model_type
         audios = sum(part["type"] == "audio" for message in messages for part in message["content"])
         if audios > 1 and self.one_audio_only:
-            raise AmbiError(f"{name} takes one audio in a prompt, not {audios}; write one <audio> in doc_to_text")
+            raise AmbiError(
+                f"{name} takes one audio in a prompt, not {audios}; write one <audio> in doc_to_text, and take "
+                "no strategy that shows examples or pairs"
+            )
         if audios and messages[0]["role"] == "system" and not self.system_beside_audio:
             raise AmbiError(f"{name} takes no system message beside audio; leave out --system_instruction")
         return self.processor.apply_chat_template(

@@ -1,0 +1,56 @@
+"""Few-shot examples: clips of other speakers that are heard, with what people answered, before the clip in question."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ambi_eval.config.corpus_settings import CorpusSettings
+from ambi_eval.errors import AmbiError
+from ambi_eval.metrics.clustered import UNKNOWN
+
+if TYPE_CHECKING:
+    from ambi_eval.corpora.selection import Selection
+
+
+def with_examples(settings: CorpusSettings, selection: Selection) -> Selection:
+    """Return the clips with the examples that each one's prompt shows.
+
+    The clips of one speaker (or session, as `cluster` says) share their examples, so that a model may keep what it
+    computed of them. They are drawn by the seed from the clips of all others, each from another speaker as far as there
+    are enough. Clips of unknown speakers are left out: an example could be theirs.
+
+    Args:
+        settings: The task's, with `shots`.
+        selection: The clips.
+
+    Raises:
+        AmbiError: If there are not so many clips of other speakers.
+    """
+    assert settings.shots is not None
+    wanted = settings.shots.clips
+    known = [number for number, cluster in enumerate(selection.clusters) if cluster != UNKNOWN]
+    chosen: dict[str, list[int]] = {}
+    for cluster in dict.fromkeys(selection.clusters[number] for number in known):
+        others = [number for number in known if selection.clusters[number] != cluster]
+        if len(others) < wanted:
+            raise AmbiError(
+                f"{settings.task}: shots asks for {wanted} clips of other {settings.cluster}s than '{cluster}', and "
+                f"there are {len(others)}; take fewer"
+            )
+        drawn = np.random.default_rng([settings.shots.seed, *cluster.encode()]).permutation(others).tolist()
+        first_of_each = {selection.clusters[number]: number for number in reversed(drawn)}
+        firsts = [number for number in drawn if first_of_each[selection.clusters[number]] == number]
+        chosen[cluster] = [*firsts, *(number for number in drawn if number not in firsts)][:wanted]
+    kept = selection.at(known)
+    examples = [chosen[cluster] for cluster in kept.clusters]
+    unknown = len(selection.clips) - len(known)
+    spans = selection.unchanged or selection.heard
+    return replace(
+        kept,
+        before=[[span for number in shown if (span := spans[number])] for shown in examples],
+        shown=[selection.votes[shown] for shown in examples],
+        left_out={**selection.left_out, **({f"unknown {settings.cluster}": unknown} if unknown else {})},
+    )

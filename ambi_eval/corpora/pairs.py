@@ -1,0 +1,87 @@
+"""Matched pairs: two clips of one speaker, and the question which of them more people give a label."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ambi_eval.config.corpus_settings import FIRST_OR_SECOND, CorpusSettings
+from ambi_eval.corpora.manifest import Clip
+from ambi_eval.errors import AmbiError
+from ambi_eval.votes import TIE_TOLERANCE, shares
+
+if TYPE_CHECKING:
+    from ambi_eval.corpora.selection import Selection
+
+
+def matched_pairs(settings: CorpusSettings, selection: Selection) -> Selection:
+    """Return the pairs of a task's clips, each in both orders, as clips of their own with the labels first and second.
+
+    The clips of a speaker and a sentence (of a speaker alone, where no sentence is known) are put two by two, in an
+    order that depends on their ids alone; each is in one pair. A pair of which the label has the same share in both
+    votes is left out. The votes of what is left are one for the clip with the larger share. Both orders are asked, so
+    any constant answer is right in exactly half of them.
+
+    Args:
+        settings: The task's, with `pairs`.
+        selection: The single clips, with votes over the labels of the corpus.
+
+    Raises:
+        AmbiError: If there is no pair.
+    """
+    assert settings.pairs is not None
+    shared = shares(selection.votes)[:, settings.vote_labels.index(settings.pairs.label)]
+    groups: defaultdict[tuple[str, str | None], list[int]] = defaultdict(list)
+    left_out = Counter(selection.left_out)
+    for number, clip in enumerate(selection.clips):
+        if clip.speaker is None:
+            left_out["unknown speaker, so in no pair"] += 1
+        else:
+            groups[clip.speaker, clip.sentence].append(number)
+    ordered: list[tuple[int, int]] = []
+    for members in groups.values():
+        members.sort(key=lambda number: selection.clips[number].id)
+        turned = np.random.default_rng(len(members)).permutation(members).tolist()
+        left_out["no other clip to make a pair with"] += len(turned) % 2
+        for one, other in zip(turned[::2], turned[1::2], strict=False):
+            if abs(shared[one] - shared[other]) <= TIE_TOLERANCE:
+                left_out[f"in a pair with equal shares of {settings.pairs.label}"] += 2
+            else:
+                ordered += [(one, other), (other, one)]
+    if not ordered:
+        raise AmbiError(
+            f"{settings.task}: no two clips of one speaker differ in their share of '{settings.pairs.label}', so there "
+            "is no pair"
+        )
+    seconds = selection.at([second for _, second in ordered])
+    votes = np.array([[float(shared[a] > shared[b]), float(shared[b] > shared[a])] for a, b in ordered])
+    return replace(
+        seconds,
+        clips=[_pair(selection.clips, pair, of_pair) for pair, of_pair in zip(ordered, votes, strict=True)],
+        votes=votes,
+        before=[[span] if (span := selection.heard[first]) else [] for first, _ in ordered],
+        panels=[None] * len(ordered),
+        left_out={reason: count for reason, count in left_out.items() if count},
+        corpus_size=0,
+    )
+
+
+def _pair(clips: Sequence[Clip], pair: tuple[int, int], votes: np.ndarray) -> Clip:
+    first, second = (clips[number] for number in pair)
+    return replace(
+        second,
+        id=f"{first.id} | {second.id}",
+        votes=dict(zip(FIRST_OR_SECOND, votes.tolist(), strict=True)),
+        audio=None,
+        start=None,
+        end=None,
+        transcript=None,
+        acted=None,
+        consensus=None,
+        sha256=None,
+        ratings=(),
+    )
