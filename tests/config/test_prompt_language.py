@@ -6,6 +6,7 @@ import pytest
 
 from ambi_eval.config.load import corpus_files, load_task, strategy_names
 from ambi_eval.config.prompts import Prompts
+from ambi_eval.config.tasks import APART
 from ambi_eval.corpora.registry import corpus, corpus_names
 from ambi_eval.errors import AmbiError
 from ambi_eval.paths import tasks_dir
@@ -14,7 +15,7 @@ CORPORA = {"it": "emozionalmente", "ru": "dusha", "th": "thai_ser"}
 SCRIPT = {"it": r"\b(?:emozione|emozioni|emotivo)\b", "ru": "эмоци", "th": "อารมณ์"}
 
 
-@pytest.mark.parametrize("strategy", strategy_names())
+@pytest.mark.parametrize("strategy", sorted(set(strategy_names()) - set(APART)))
 @pytest.mark.parametrize("language", CORPORA)
 def test_every_prompt_of_every_strategy_is_in_the_language_with_its_labels(language, strategy):
     name = CORPORA[language]
@@ -39,6 +40,13 @@ def test_every_prompt_of_every_strategy_is_in_the_language_with_its_labels(langu
         assert ("WORDS" in prompt) == (task.transcript == "given")
     same = ("pool", "readout", "repeats", "filter_list", "generation_kwargs", "labels")
     assert {key: getattr(task, key) for key in same} == {key: getattr(english, key) for key in same}
+
+
+@pytest.mark.parametrize("strategy", APART)
+def test_a_strategy_with_english_prompts_only_says_so(strategy):
+    path = tasks_dir() / "dusha" / f"ambi_dusha_{strategy}.yaml"
+    with pytest.raises(AmbiError, match=f"the strategy {strategy} has prompts in English only"):
+        load_task(path, {"prompt_language": "corpus"})
 
 
 def test_a_transcript_stands_in_every_prompt_that_may_hold_one():
