@@ -231,7 +231,8 @@ def _wording(strategy: Path, language: str) -> Config:
     below = content.get("include")
     lower = _wording(strategy.parent / below, language) if below else {}
     own = tasks_dir() / "_languages" / language / strategy.name
-    if not own.is_file() and content.keys() & {"doc_to_text", "prompts", "shots"}:
+    untranslated = not own.is_file() and content.keys() & {"doc_to_text", "prompts", "shots"}
+    if untranslated and language in prompt_languages():
         raise AmbiError(f"the strategy {strategy.stem} has prompts in English only; leave out prompt_language")
     return lay_over(lower, read_yaml(own)) if own.is_file() else lower
 
