@@ -43,6 +43,15 @@ class GenerationSettings(Settings):
         Field(max_length=20, description="Strings that end an answer and are not part of it."),
     ] = ()
     max_gen_toks: Annotated[int, Field(ge=1, le=10**6, description="Tokens after which an answer is cut.")] = 256
+    max_thinking_toks: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=10**6,
+            description="Tokens that the model may think before its answer, which then has `max_gen_toks` of its own. "
+            "Thinking that is longer is ended with `think_end_token`. 0 gives thinking no room of its own.",
+        ),
+    ] = 0
 
     @classmethod
     def from_kwargs(cls, kwargs: Mapping[str, Any], where: str = "generation_kwargs") -> GenerationSettings:
@@ -72,7 +81,14 @@ class GenerationSettings(Settings):
     def _beams_are_not_sampled(self) -> GenerationSettings:
         if self.sampled and self.num_beams > 1:
             raise ValueError("beams are not sampled; give num_beams or do_sample, not both")
+        if self.max_thinking_toks and self.num_beams > 1:
+            raise ValueError("beams are searched over answers alone; leave out num_beams or max_thinking_toks")
         return self
+
+    @property
+    def most_tokens(self) -> int:
+        """Tokens of thinking and answer together, at most."""
+        return self.max_thinking_toks + self.max_gen_toks
 
     @property
     def sampled(self) -> bool:

@@ -42,6 +42,13 @@ class ModelArguments(Settings):
     verifier_api_key_env: str | None = Field(
         None, description="Environment variable that holds the verifier's key; by default OPENAI_API_KEY."
     )
+    think_end_token: str | None = Field(
+        None,
+        min_length=1,
+        description="What a model that reasons first writes at the end of its thinking (`</think>`). Its thinking is "
+        "counted apart, and is no part of the answer.",
+        json_schema_extra=PUBLISHED,
+    )
     batch_size: PositiveInt | Literal["auto"] = Field(
         1,
         description="Clips that are decoded together (all answers of a clip at once), or `auto`: as many as fit in "

@@ -191,6 +191,12 @@ class Engine(ABC):
             raise self.lacks(job, "gives no likelihoods of given answers", "sc, which samples answers")
         yield from ()
 
+    @property
+    def thinking_identity(self) -> dict[str, Any]:
+        """The part of the `identity` that says where a model's thinking ends."""
+        end = self.arguments.think_end_token
+        return {} if end is None else {"think_end_token": end}
+
     def check(self, jobs: Sequence[Job]) -> None:
         """Look at all jobs of a run before the first is answered.
 

@@ -49,6 +49,8 @@ class AnswerCache:
         """Return the key of a pool of generated answers, with those parameters only that the decoding method reads."""
         settings = question.settings
         decoding: dict[str, Any] = {"max_tokens": settings.max_gen_toks, "until": list(settings.until)}
+        if settings.max_thinking_toks:
+            decoding["max_thinking_tokens"] = settings.max_thinking_toks
         if settings.sampled:
             drawn = {"temperature": settings.temperature, "top_k": settings.top_k, "top_p": settings.top_p}
             decoding |= {"method": "samples", "seed": seed, **drawn}

@@ -59,7 +59,7 @@ class VLLMEngine(OpenAIEngine):
         told = self.arguments.model_dump(
             include={"dtype", "max_model_len", "serve_args", "extra_body", "max_audio_seconds"}, exclude_defaults=True
         )
-        return {"kind": "vllm", **self._weights, "model": self.address.model, **told}
+        return {"kind": "vllm", **self._weights, "model": self.address.model, **told, **self.thinking_identity}
 
     def generate(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, dict[int, Candidate]]]:
         """Start the server where that is still to be done, and yield its answers."""

@@ -20,13 +20,34 @@ from ambi_eval.engines.hf.prefill import Prefilled
 
 @dataclass(eq=False)
 class Row:
-    """One answer that is being decoded; `key` is that of its sampling noise (`sampling.row_key`)."""
+    """One answer that is being decoded.
+
+    Attributes:
+        key: The key of its sampling noise (`sampling.row_key`).
+        settings: How it is generated.
+        tokens: The tokens so far, those of its thinking first.
+        logprob: Their log-likelihood.
+        finish: Why it has ended.
+        thinks: Whether the newest token belongs to the thinking.
+        thought: Number and log-likelihood of the tokens of the thinking, once it has ended.
+    """
 
     key: int
     settings: GenerationSettings = field(default_factory=GenerationSettings)
     tokens: list[int] = field(default_factory=list)
     logprob: float = 0.0
     finish: Finish | None = None
+    thinks: bool = field(init=False)
+    thought: tuple[int, float] = (0, 0.0)
+
+    def __post_init__(self) -> None:
+        """Begin with thinking where there is room for it."""
+        self.thinks = self.settings.max_thinking_toks > 0
+
+    @property
+    def answer(self) -> list[int]:
+        """The tokens after the thinking."""
+        return [] if self.thinks else self.tokens[self.thought[0] :]
 
 
 class Batch:

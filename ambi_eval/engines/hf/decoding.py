@@ -30,20 +30,24 @@ from ambi_eval.engines.hf.cache import SharedCache, joined
 from ambi_eval.engines.hf.families import Family
 from ambi_eval.engines.hf.prefill import Prefilled, Prefiller, Prompt
 from ambi_eval.engines.hf.sampling import choose_tokens, rows_at_once
+from ambi_eval.engines.hf.thinking import Thinking
 
 
 class Decoder:
     """One model at work: it keeps nothing of a prompt or an answer, but counts what it computes.
 
     Attributes:
-        counts: What has been computed so far: `encodes` (audios), `prefills` (prompts), `generated_tokens`.
+        counts: What has been computed so far: `encodes` (audios), `prefills` (prompts), `generated_tokens`, and
+            `thinking_tokens` (those of the generated ones that were thinking).
+        thinking: Ends the thinking of rows in time.
     """
 
-    def __init__(self, family: Family, share_prefixes: bool = True) -> None:
+    def __init__(self, family: Family, share_prefixes: bool = True, think_end_token: str | None = None) -> None:
         """Set up for a model.
 
         Args:
             family: The model.
+            think_end_token: What the model writes at the end of its thinking; None if it does not think.
             share_prefixes: Whether rows share the keys and values of their prompts where the model makes it possible.
                 Otherwise every row gets a copy of them.
         """
@@ -55,6 +59,7 @@ class Decoder:
         self._completing: dict[
             tuple[int, tuple[str, ...]], bool
         ] = {}  # whether a token may be the end of a stop string
+        self.thinking = Thinking(family, think_end_token)
         self.prefiller = Prefiller(family, self.counts, share_prefixes)
 
     @property
@@ -94,9 +99,12 @@ class Decoder:
             row.tokens.append(token)
             row.logprob = logprob
             self.counts["generated_tokens"] += 1
-            if self._ended(row.tokens, row.settings):
+            if row.thinks:
+                self.counts["thinking_tokens"] += 1
+                self.thinking.note(row)
+            elif self._ended(row.answer, row.settings):
                 row.finish = "stop"
-            elif len(row.tokens) == row.settings.max_gen_toks:
+            elif len(row.answer) == row.settings.max_gen_toks:
                 row.finish = "length"
         going_on = [number for number, row in enumerate(batch.rows) if row.finish is None]
         # Whenever rows leave, the others are copied.
@@ -123,6 +131,7 @@ class Decoder:
             chosen = torch.empty_like(batch.steps)
             for settings, rows in batch.by_settings.items():
                 chosen[rows] = choose_tokens(logits[rows], settings, batch.keys[rows], batch.steps[rows])
+        self.thinking.end_where_due(batch.rows, chosen)
         batch.logprobs += logits.gather(-1, chosen[:, None]).squeeze(-1) - normalizers
         return chosen
 
@@ -224,7 +233,16 @@ class Decoder:
 
     def candidates(self, rows: Sequence[Row]) -> list[Candidate]:
         """Return the answers of finished rows, numbered in this order."""
-        return [self._candidate(row.tokens, row.logprob, number, row.settings) for number, row in enumerate(rows)]
+        return [self._answer(row, number) for number, row in enumerate(rows)]
+
+    def _answer(self, row: Row, number: int) -> Candidate:
+        """Return the answer of a finished row, without its thinking."""
+        length, logprob = row.thought
+        if length or not (length := self.thinking.length(row.tokens)):
+            return self._candidate(row.answer, row.logprob - logprob, number, row.settings)
+        # It thought within the room of its answer. How likely the answer is after that, nobody has noted.
+        self.counts["thinking_tokens"] += length
+        return self._candidate(row.tokens[length:], None, number, row.settings)
 
     def _ended(self, tokens: Sequence[int], settings: GenerationSettings) -> bool:
         """Whether the newest token ends the turn or completes a stop string."""
@@ -252,11 +270,13 @@ class Decoder:
         tokenizer = self.family.processor.tokenizer
         return tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
-    def _candidate(self, tokens: list[int], logprob: float, index: int, settings: GenerationSettings) -> Candidate:
+    def _candidate(
+        self, tokens: list[int], logprob: float | None, index: int, settings: GenerationSettings
+    ) -> Candidate:
         """Return the answer of these tokens, its text cut before the first stop string."""
         text = self._text([token for token in tokens if token not in self.family.end_ids])
         cut = min((text.find(string) for string in settings.until if string in text), default=len(text))
-        stopped = self._ended(tokens, settings) or cut < len(text)
+        stopped = not tokens or self._ended(tokens, settings) or cut < len(text)
         return Candidate(text[:cut], logprob, len(tokens), "stop" if stopped else "length", index)
 
 

@@ -24,7 +24,7 @@ from ambi_eval.errors import AmbiError
 
 logger = logging.getLogger(__name__)
 
-COUNTERS = ("encodes", "prefills", "generated_tokens", "truncated_audio")
+COUNTERS = ("encodes", "prefills", "generated_tokens", "thinking_tokens", "truncated_audio")
 # Clips whose audio is loaded before their turn: 30 s are 2 MB.
 CLIPS_AHEAD = 16
 
@@ -73,7 +73,9 @@ class HFEngine(Engine):
         self.digest = weights_digest(*sources, revision=arguments.revision)
         self._processor_digest = processor_digest(*sources, revision=arguments.revision)
         batch_size = None if arguments.batch_size == "auto" else arguments.batch_size
-        self.scheduler = Scheduler(self.family, batch_size, arguments.max_batch_size)
+        self.scheduler = Scheduler(
+            self.family, batch_size, arguments.max_batch_size, think_end_token=arguments.think_end_token
+        )
         self.truncated = 0
 
     @classmethod
@@ -89,7 +91,11 @@ class HFEngine(Engine):
     @property
     def identity(self) -> dict[str, Any]:
         """Digests of weights and processor, and the precision."""
-        return {"digest": self.digest, "processor": self._processor_digest, "dtype": str(self.family.model.dtype)}
+        return {
+            "digest": self.digest,
+            "processor": self._processor_digest,
+            "dtype": str(self.family.model.dtype),
+        } | self.thinking_identity
 
     @property
     def capabilities(self) -> Capabilities:
@@ -97,7 +103,13 @@ class HFEngine(Engine):
         return Capabilities(beams=True, likelihoods=True, sampling_is="honoured")
 
     def check(self, jobs: Sequence[Job]) -> None:
-        """Note how large the largest job is."""
+        """Note how large the largest job is.
+
+        Raises:
+            AmbiError: If a job is to think, and there is no room for the end of its thinking or nobody knows it.
+        """
+        for job in jobs:
+            self.scheduler.decoder.thinking.check(job.task, job.settings)
         self.widest = max(len(job.numbers) for job in jobs)
 
     def generate(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, dict[int, Candidate]]]:

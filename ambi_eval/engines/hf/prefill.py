@@ -79,7 +79,7 @@ class Prompt:
     @property
     def answer_length(self) -> int:
         """Number of tokens of its longest answer, at most."""
-        return max((len(each.tokens) for each in self.continuations), default=self.settings.max_gen_toks)
+        return max((len(each.tokens) for each in self.continuations), default=self.settings.most_tokens)
 
 
 @dataclass(eq=False)

@@ -41,7 +41,12 @@ class Scheduler:
     """
 
     def __init__(
-        self, family: Family, batch_size: int | None = 1, max_batch_size: int = 64, share_prefixes: bool = True
+        self,
+        family: Family,
+        batch_size: int | None = 1,
+        max_batch_size: int = 64,
+        share_prefixes: bool = True,
+        think_end_token: str | None = None,
     ) -> None:
         """Set up for a model.
 
@@ -51,8 +56,9 @@ class Scheduler:
             max_batch_size: The most that `None` may choose.
             share_prefixes: Whether answers share the keys and values of their prompt where the model makes it possible.
                 Otherwise every answer gets a copy of them.
+            think_end_token: What the model writes at the end of its thinking; None if it does not think.
         """
-        self.decoder = Decoder(family, share_prefixes)
+        self.decoder = Decoder(family, share_prefixes, think_end_token)
         self.counts: Counter[str] = self.decoder.counts
         self.batch_size = batch_size
         self.max_batch_size = max_batch_size

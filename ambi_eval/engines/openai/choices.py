@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 from ambi_eval.answers.candidate import Candidate, Finish
+from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.engines.base import Job, Token, TokenizedAnswer
 from ambi_eval.engines.openai.replies import Choice, GeneratedToken
 
 FINISHES: dict[str | None, Finish] = {"stop": "stop", "length": "length", "content_filter": "content_filter"}
 
 
-def candidate_of(choice: Choice, job: Job, tokens: int | None) -> Candidate:
-    """Return an answer, cut at the first stop string where the server went on.
+def candidate_of(choice: Choice, job: Job, tokens: int | None, think_end: str | None = None) -> Candidate:
+    """Return an answer without the thinking before it, cut at the first stop string where the server went on.
 
     Args:
         choice: Of the reply.
         job: With the stop strings.
-        tokens: How many tokens it has, where the reply says nothing more exact.
+        tokens: How many tokens it has without its thinking, where the reply says nothing more exact.
+        think_end: What the model writes at the end of its thinking.
     """
-    text, logprob, n_tokens = cut(choice.text, choice.tokens, job.settings.until)
+    whole, listed = after_thinking(choice, think_end, job.settings)
+    text, logprob, n_tokens = cut(whole, listed, job.settings.until)
     if choice.ambi_n_tokens is not None:
         logprob, n_tokens = choice.ambi_logprob, choice.ambi_n_tokens
     if n_tokens is None:
@@ -33,9 +37,42 @@ def candidate_of(choice: Choice, job: Job, tokens: int | None) -> Candidate:
             token.token,
             {other.token: other.logprob for other in token.top_logprobs or () if other.logprob is not None},
         )
-        for token in choice.tokens
+        for token in listed
     ]
     return answer
+
+
+def after_thinking(
+    choice: Choice, think_end: str | None, settings: GenerationSettings
+) -> tuple[str, list[GeneratedToken]]:
+    """Return the text and the tokens of an answer without the thinking before it.
+
+    No tokens are returned where nobody can tell which of them are the answer's: the server has taken the thinking out
+    of the text, and `think_end` is not known. A model that was cut within its thinking has given no answer.
+
+    Args:
+        choice: Of the reply.
+        think_end: What the model writes at the end of its thinking.
+        settings: How the answer was generated.
+    """
+    thought = thinking_length(choice, think_end)
+    if choice.thought_apart:
+        return choice.text, choice.tokens[thought:] if thought else []
+    if think_end and think_end in choice.text:
+        return choice.text.rpartition(think_end)[2].lstrip(), choice.tokens[thought:] if thought else []
+    if think_end and settings.max_thinking_toks and choice.finish_reason == "length":
+        return "", []
+    return choice.text, choice.tokens
+
+
+def thinking_length(choice: Choice, think_end: str | None) -> int:
+    """Return how many of the tokens that a server lists belong to the thinking, its end included."""
+    if not think_end:
+        return 0
+    read = "".join(token.token for token in choice.tokens)
+    end = read.rfind(think_end) + len(think_end) if think_end in read else 0
+    places = [0, *accumulate(len(token.token) for token in choice.tokens)]
+    return next(number for number, place in enumerate(places) if place >= end)
 
 
 def cut(whole: str, tokens: Sequence[GeneratedToken], until: Sequence[str]) -> tuple[str, float | None, int | None]:

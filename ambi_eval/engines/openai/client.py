@@ -18,6 +18,7 @@ from ambi_eval.config.prices import Price
 from ambi_eval.costs.budget import Budget
 from ambi_eval.engines.base import Job
 from ambi_eval.engines.openai.address import key_of, masked, server_address, without_key
+from ambi_eval.engines.openai.choices import thinking_length
 from ambi_eval.engines.openai.known_servers import known, note
 from ambi_eval.engines.openai.optional import OPTIONAL, is_about
 from ambi_eval.engines.openai.questions import AUDIO_SECONDS, SAMPLE_RATE, audio_part, most_tokens, text_of
@@ -41,7 +42,7 @@ OPENAI = "https://api.openai.com/v1"
 # Who owns the models, in a server's list of them -> what the server is.
 KINDS = {"ambi-eval-bridge": "bridge", "vllm": "vllm"}
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-COUNTERS = ("requests", "retries", "failed", "prompt_tokens", "generated_tokens", "audio_tokens")
+COUNTERS = ("requests", "retries", "failed", "prompt_tokens", "generated_tokens", "audio_tokens", "thinking_tokens")
 # So many failures without one answer between them are not about single clips.
 FAILURES_IN_A_ROW = 10
 # Status codes that may be others the next time; all other 4xx are about the request.
@@ -65,7 +66,7 @@ class ChatServer:
         base_url: Scheme, host, port and path of the server.
         counts: `requests` (HTTP requests for answers, repeated ones included), `retries`, `failed` (requests given up),
             `prompt_tokens`, `generated_tokens`, `audio_tokens` (those of the prompt tokens that were audio, where the
-            server says).
+            server says), `thinking_tokens` (those of the generated tokens that were thinking).
         budget: What the replies cost.
         fingerprints: How many replies came from each system fingerprint.
         refused: Optional fields that the server refuses.
@@ -83,6 +84,7 @@ class ChatServer:
         max_retries: int = 5,
         requests_per_minute: float | None = None,
         extra_body: Mapping[str, Any] | None = None,
+        think_end: str | None = None,
         price: Callable[[str], Price | None] = lambda address: None,
         max_cost: float | None = None,
     ) -> None:
@@ -99,6 +101,8 @@ class ChatServer:
             max_retries: How often a request is repeated.
             requests_per_minute: The most requests that are sent in a minute, evenly spaced; None is no limit.
             extra_body: Further fields of each request; None as a value takes a field out.
+            think_end: What the model writes at the end of its thinking, where it does and the server does not take it
+                out of the answer.
             price: Gives the price of the model's tokens at an address, None if it is not known.
             max_cost: The most that all requests may cost together; None is any amount.
 
@@ -122,6 +126,7 @@ class ChatServer:
         self.extra_body = dict(extra_body or {})
         self.counts = dict.fromkeys(COUNTERS, 0)
         self.budget = Budget(model, price(self.base_url), self.counts, max_cost=max_cost)
+        self.think_end = think_end
         self.fingerprints: Counter[str] = Counter()
         self.refused: set[str] = set()
         self._failed_in_a_row = 0
@@ -272,19 +277,16 @@ class ChatServer:
     def count(self, reply: Reply) -> float:
         """Count what a reply says that it took, and return what that costs."""
         usage = reply.usage or Usage()
-        details = usage.prompt_tokens_details
-        used = {
-            "prompt_tokens": usage.prompt_tokens or 0,
-            "audio_tokens": (details and details.audio_tokens) or 0,
-            "generated_tokens": usage.completion_tokens or 0,
-        }
+        thought = usage.thinking_tokens
+        if thought is None:
+            thought = sum(thinking_length(choice, self.think_end) for choice in reply.choices)
         with self._lock:
             self._failed_in_a_row = 0
-            for name, tokens in used.items():
+            for name, tokens in {**usage.paid, "thinking_tokens": thought}.items():
                 self.counts[name] += tokens
             if reply.system_fingerprint:
                 self.fingerprints[reply.system_fingerprint] += 1
-        return self.budget.cost(**used)
+        return self.budget.cost(**usage.paid)
 
     def _send(self, body: Mapping[str, Any]) -> Reply:
         """Send a request, without the fields that the server refuses."""

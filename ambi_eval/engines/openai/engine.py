@@ -101,7 +101,8 @@ class OpenAIEngine(Engine):
 
     def _asked(self) -> dict[str, Any]:
         """Return how a server is asked, whichever it is."""
-        return self.arguments.model_dump(include={"num_concurrent", "timeout", "max_retries", "extra_body"})
+        told = self.arguments.model_dump(include={"num_concurrent", "timeout", "max_retries", "extra_body"})
+        return {**told, "think_end": self.arguments.think_end_token}
 
     @property
     def name(self) -> str:
@@ -118,7 +119,7 @@ class OpenAIEngine(Engine):
         kind = {} if self.server.kind == "chat" else {"kind": self.server.kind}
         named = {"server": self.server.base_url, "model": self.name, "extra_body": self.server.extra_body}
         window = self.arguments.max_audio_seconds
-        return {**named, **kind, **({} if window is None else {"max_audio_seconds": window})}
+        return {**named, **kind, **self.thinking_identity, **({} if window is None else {"max_audio_seconds": window})}
 
     @property
     def capabilities(self) -> Capabilities:
@@ -283,7 +284,8 @@ class OpenAIEngine(Engine):
         body = {
             **self._question(job),
             "temperature": settings.temperature,
-            "max_tokens": settings.max_gen_toks,
+            "max_tokens": settings.most_tokens,
+            "thinking_token_budget": (settings.max_thinking_toks or None) if self.server.is_vllm else None,
             "stop": list(settings.until) or None,
             "logprobs": True,
             "top_logprobs": job.alternatives or None,
@@ -302,9 +304,11 @@ class OpenAIEngine(Engine):
             if self.server.is_bridge:
                 body |= {"ambi_samples": list(numbers), "ambi_seed": job.seed}
         reply = self.server.ask(body)
-        tokens = reply.usage.completion_tokens if reply.usage and len(reply.choices) == 1 else None
+        tokens = reply.usage.answer_tokens if reply.usage and len(reply.choices) == 1 else None
+        end = self.arguments.think_end_token
         answers = [
-            None if choice.failed else candidate_of(choice, job, tokens) for choice in reply.choices[: len(numbers)]
+            None if choice.failed else candidate_of(choice, job, tokens, end)
+            for choice in reply.choices[: len(numbers)]
         ]
         ranked = len(answers) == len(numbers) and all(each and each.logprob is not None for each in answers)
         searched = self.server.is_vllm or reply.ambi_beams == settings.num_beams

@@ -12,6 +12,7 @@ OPTIONAL = {
     "n": "each answer takes a request of its own",
     "seed": "samples cannot be drawn again",
     "stop": "answers are cut here, where the server would have stopped",
+    "thinking_token_budget": "thinking and answer share one limit of tokens",
     "max_tokens": "max_completion_tokens replaces it",
     "temperature": "the provider fixes the sampling, so answers are drawn from another distribution than asked for",
     "top_p": "the provider fixes the sampling, so answers are drawn from another distribution than asked for",

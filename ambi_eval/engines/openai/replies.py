@@ -52,10 +52,12 @@ class Logprobs(_Reply):
 
 
 class Message(_Reply):
-    """The text of an answer, or why there is none."""
+    """The text of an answer, or why there is none; some servers give the model's thinking apart, under two names."""
 
     content: Annotated[str | None, BeforeValidator(_joined)] = None
     refusal: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
 
 
 class Choice(_Reply):
@@ -80,6 +82,11 @@ class Choice(_Reply):
         return (self.logprobs and self.logprobs.content) or []
 
     @property
+    def thought_apart(self) -> bool:
+        """Whether the server has taken the thinking out of the text."""
+        return bool(self.message.reasoning or self.message.reasoning_content)
+
+    @property
     def failed(self) -> bool:
         """Whether the server says that it could not finish this answer."""
         return self.finish_reason == "error"
@@ -91,12 +98,40 @@ class PromptTokens(_Reply):
     audio_tokens: Count = None
 
 
+class CompletionTokens(_Reply):
+    """What the tokens of all answers were."""
+
+    reasoning_tokens: Count = None
+
+
 class Usage(_Reply):
     """What a request has used."""
 
     prompt_tokens: Count = None
     completion_tokens: Count = None
     prompt_tokens_details: PromptTokens | None = None
+    completion_tokens_details: CompletionTokens | None = None
+
+    @property
+    def answer_tokens(self) -> int | None:
+        """The tokens of all answers without thinking, where the server counts them."""
+        return None if self.completion_tokens is None else self.completion_tokens - (self.thinking_tokens or 0)
+
+    @property
+    def thinking_tokens(self) -> int | None:
+        """The tokens of thinking, where the server counts them."""
+        return self.completion_tokens_details.reasoning_tokens if self.completion_tokens_details else None
+
+    @property
+    def paid(self) -> dict[str, int]:
+        """The tokens that have a price, by their names in the results."""
+        audio = self.prompt_tokens_details.audio_tokens if self.prompt_tokens_details else None
+        counted = {
+            "prompt_tokens": self.prompt_tokens,
+            "audio_tokens": audio,
+            "generated_tokens": self.completion_tokens,
+        }
+        return {name: tokens or 0 for name, tokens in counted.items()}
 
 
 class PromptToken(_Reply):

@@ -29,6 +29,7 @@ BODY = {
     "top_logprobs": 5,
     "n": 2,
     "seed": 3,
+    "thinking_token_budget": 8,
     "stop": ["\n"],
 }
 
@@ -314,6 +315,7 @@ def test_what_was_used_is_added_up(connect):
         "prompt_tokens": 300,
         "generated_tokens": 12,
         "audio_tokens": 240,
+        "thinking_tokens": 0,
     }
     assert server.fingerprints == {"fp_1": 3}
 

@@ -1,0 +1,77 @@
+"""A chat model that thinks first: its thinking is no part of the answer, and is counted apart."""
+
+import pytest
+
+from ambi_eval.config.generation import GenerationSettings
+from ambi_eval.config.model_arguments import OpenAIAudioArguments
+from ambi_eval.engines.base import Job
+from ambi_eval.engines.openai.choices import after_thinking, thinking_length
+from ambi_eval.engines.openai.engine import OpenAIEngine
+from ambi_eval.engines.openai.replies import Choice
+
+END = "</think>"
+
+
+def choice(text, tokens=(), finish="stop", **message):
+    listed = [{"token": token, "logprob": -float(number)} for number, token in enumerate(tokens, 1)]
+    message = {"content": text, **message}
+    return {"index": 0, "message": message, "finish_reason": finish, "logprobs": {"content": listed}}
+
+
+@pytest.mark.parametrize(
+    ("given", "end", "room", "text", "tokens", "thought"),
+    [
+        (choice("hm</think>\nsad", ["hm", "</think>", "\n", "sad"]), END, 9, "sad", ["\n", "sad"], 2),
+        (choice("hm</think>sad", ["hm", "</", "think>", "sad"]), END, 0, "sad", ["sad"], 3),
+        (choice("hm</think>sad", []), END, 9, "sad", [], 0),
+        (choice("a</think>b</think>sad", ["a</think>", "b</think>", "sad"]), END, 9, "sad", ["sad"], 2),
+        (choice("sad", ["sad"]), END, 9, "sad", ["sad"], 0),
+        (choice("sad", ["sad"]), None, 0, "sad", ["sad"], 0),
+        (choice("hm hm", ["hm", " hm"], "length"), END, 9, "", [], 0),
+        (choice("sad and", ["sad", " and"], "length"), END, 0, "sad and", ["sad", " and"], 0),
+        (choice("sad", ["hm", END, "sad"], reasoning="hm"), END, 9, "sad", ["sad"], 2),
+        (choice("sad", ["hm", END, "sad"], reasoning_content="hm"), None, 9, "sad", [], 0),
+    ],
+)
+def test_an_answer_begins_after_the_thinking(given, end, room, text, tokens, thought):
+    read, settings = Choice.model_validate(given), GenerationSettings(max_thinking_toks=room)
+    found, listed = after_thinking(read, end, settings)
+    assert (found, [token.token for token in listed]) == (text, tokens)
+    assert thinking_length(read, end) == thought
+
+
+@pytest.fixture
+def ask(chat_server):
+    """Ask a server that gives this choice and this usage; return answer, counts and the body of the request."""
+
+    def asked(reply, usage, owner="a test", end=None, **settings):
+        chat_server.owner = owner
+        chat_server.answer = lambda body: {"choices": [reply], "usage": usage}
+        given = {"model": "listener", "base_url": chat_server.url, "think_end_token": end}
+        engine = OpenAIEngine(OpenAIAudioArguments.read(given, "test"))
+        ((_, found),) = engine.generate([Job("Which?", settings=GenerationSettings(**settings))])
+        return found[0], engine.counts(), chat_server.bodies[-1]
+
+    return asked
+
+
+def test_what_the_server_counts_as_reasoning_is_counted_apart(ask):
+    usage = {"prompt_tokens": 5, "completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 7}}
+    answer, counts, body = ask({**choice("sad"), "logprobs": None}, usage, max_gen_toks=4, max_thinking_toks=20)
+    assert (str(answer), answer.n_tokens, answer.logprob) == ("sad", 2, None)
+    assert (counts["generated_tokens"], counts["thinking_tokens"]) == (9, 7)
+    assert (body["max_tokens"], "thinking_token_budget" in body) == (24, False)
+
+
+def test_thinking_in_the_text_is_counted_by_its_tokens(ask):
+    reply = choice("hm</think>sad", ["hm", END, "sad"])
+    answer, counts, _ = ask(reply, {"completion_tokens": 3}, end=END)
+    assert (str(answer), answer.n_tokens, answer.logprob) == ("sad", 1, -3.0)
+    assert (counts["generated_tokens"], counts["thinking_tokens"]) == (3, 2)
+
+
+def test_vllm_is_told_how_long_to_think(ask):
+    _, _, body = ask(
+        choice("sad", ["sad"]), {"completion_tokens": 1}, owner="vllm", max_gen_toks=4, max_thinking_toks=20
+    )
+    assert (body["max_tokens"], body["thinking_token_budget"]) == (24, 20)
