@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import cached_property
 from threading import Lock
@@ -54,47 +53,42 @@ class VLLM:
         return [self._loglikelihood(job, question, continuation) for continuation in job.continuations]
 
     def _loglikelihood(self, job: Job, question: Mapping[str, Any], continuation: Continuation) -> Likelihood:
-        """Let the model go on after the continuation: its tokens are the prompt's last ones, and its end comes next."""
+        """Let the model read the continuation as its own answer: vLLM tells how likely each token of a prompt is.
+
+        The end of the turn is read too where it is wanted. Its likelihood could also be had as that of a next token,
+        with `logprob_token_ids`. But then vLLM 0.32 drops the alternatives of all other requests of the same step
+        (`vllm/v1/sample/sampler.py`), and beam searches beside it lose beams.
+        """
         text, ends = continuation
-        tokens, end = self.tokens(text), self.end_token
+        tail = self.end if ends else []
+        wanted = [*self.tokens(text), *tail]
         reply = self.server.ask(
             {
                 **question,
                 "messages": [*question["messages"], {"role": "assistant", "content": text}],
                 "add_generation_prompt": False,
-                "continue_final_message": True,
+                "continue_final_message": not ends,
                 "prompt_logprobs": 0,
                 "max_tokens": 1,
                 "temperature": 0,
-                "logprobs": True,
-                "logprob_token_ids": [end],
                 "return_token_ids": True,
             }
         )
-        if reply.prompt_token_ids is None or reply.prompt_logprobs is None or not reply.choices[0].tokens:
+        if reply.prompt_token_ids is None or reply.prompt_logprobs is None:
             raise AmbiError(
                 f"{job.task}: {self.server.base_url} gives no log-likelihoods of prompts, as vLLM 0.32 does; update "
                 f"it, or use sc, which samples answers"
             )
-        if reply.prompt_token_ids[-len(tokens) :] != tokens:
+        if reply.prompt_token_ids[-len(wanted) :] != wanted:
             raise AmbiError(
                 f"{job.task}: the chat template of {self.server.model} changes the answer {text!r}, so vLLM cannot "
                 f"tell its likelihood; use sc, which samples answers, or hf-audio"
             )
-        given = [
-            place[str(token)]
-            for place, token in zip(reply.prompt_logprobs[-len(tokens) :], tokens, strict=True)
-            if place is not None
-        ]
-        logprob, is_greedy = sum(each.logprob for each in given), all(each.rank == 1 for each in given)
-        if ends:
-            choice = reply.choices[0]
-            following = choice.tokens[0]
-            listed = {each.token: each.logprob for each in (following, *(following.top_logprobs or ()))}
-            of_end = listed.get(self.end_text)
-            logprob += -math.inf if of_end is None else of_end
-            is_greedy = is_greedy and choice.token_ids == [end]
-        return logprob, is_greedy
+        # What the template puts after the end of the turn (a line break) is no choice of the model's.
+        chosen = wanted[: len(wanted) - len(tail) + 1] if ends else wanted
+        places = reply.prompt_logprobs[-len(wanted) :]
+        read = [place[str(token)] for place, token in zip(places, chosen, strict=False) if place is not None]
+        return sum(each.logprob for each in read), all(each.rank == 1 for each in read)
 
     # ------------------------------------------------------------------------------------------- tokens
 
@@ -109,8 +103,8 @@ class VLLM:
         return known
 
     @cached_property
-    def end_token(self) -> int:
-        """The token that ends the model's turn: what the chat template puts after an answer."""
+    def end(self) -> list[int]:
+        """What the chat template puts after an answer: the token that ends the model's turn, and what follows it."""
         conversation = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
         ended, open_ended = (
             self._tokenized(
@@ -123,12 +117,7 @@ class VLLM:
                 f"the chat template of {self.server.model} puts no token after an answer, so vLLM cannot tell the "
                 f"likelihood of a whole answer; use sc, which samples answers, or hf-audio"
             )
-        return ended[len(open_ended)]
-
-    @cached_property
-    def end_text(self) -> str:
-        """The text of `end_token`, by which vLLM names it among the alternatives of a token."""
-        return str(self.server.post("/detokenize", {"tokens": [self.end_token]})["prompt"])
+        return ended[len(open_ended) :]
 
     def _tokenized(self, body: Mapping[str, Any]) -> list[int]:
         return list(self.server.post("/tokenize", body)["tokens"])
