@@ -6,7 +6,7 @@ import math
 
 from ambi_eval.leaderboard.board import Board
 from ambi_eval.leaderboard.verify import HEADLINE
-from ambi_eval.web.charts import FULL, PHONE, Chart, Spec, chart, frontier, legend_columns, point, series, y_axis
+from ambi_eval.web.charts import FULL, HALO, PHONE, Chart, Spec, chart, frontier, legend_columns, point, series, y_axis
 from ambi_eval.web.format import count, with_interval
 
 # References that the plot draws as lines.
@@ -65,7 +65,7 @@ def quality_against_cost(board: Board) -> Chart | None:
                 },
                 {
                     "data": {"values": lines},
-                    "mark": {"type": "text", "align": "right", "dy": -6, "color": "var(--muted)"},
+                    "mark": {"type": "text", "align": "right", "dy": -6, "color": "var(--muted)", **HALO},
                     "encoding": {"y": y, "x": {"value": width - 90}, "text": {"field": "name"}, "tooltip": None},
                 },
                 {
@@ -84,7 +84,7 @@ def quality_against_cost(board: Board) -> Chart | None:
                 },
                 {
                     "data": {"values": best if width > PHONE else []},
-                    "mark": {"type": "text", "align": "left", "dx": 8, "dy": 12},
+                    "mark": {"type": "text", "align": "left", "dx": 8, "dy": 12, **HALO},
                     "encoding": {"x": x, "y": y, "text": {"field": "method"}},
                 },
             ],

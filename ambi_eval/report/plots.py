@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.report.content import Section, System
 from ambi_eval.report.shapes import JSD, colors_of, curves, dot, dots, names_axis
-from ambi_eval.web.charts import FULL, PHONE, Chart, Row, Spec, chart, frontier, point, series, x_axis
+from ambi_eval.web.charts import FULL, HALO, PHONE, Chart, Row, Spec, chart, frontier, point, series, x_axis
 from ambi_eval.web.format import count, short, with_interval
 
 ROW_HEIGHT = 21
@@ -64,7 +64,7 @@ def number_line(section: Section) -> Chart:
                 },
                 {"mark": {"type": "point", "filled": True, "size": 70, "opacity": 1}, "encoding": {"x": x} | looks},
                 {
-                    "mark": {"type": "text", "align": "left", "dx": 8},
+                    "mark": {"type": "text", "align": "left", "dx": 8, **HALO},
                     "encoding": {"x": {"field": "end", "type": "quantitative"}, "text": {"field": "short"}},
                 },
             ],
@@ -179,7 +179,7 @@ def by_tokens(section: Section) -> Chart | None:
         }
         words = {
             "data": {"values": [point for point in singles if point in cheapest]},
-            "mark": {"type": "text", "align": "left", "dx": 8, "dy": 10},
+            "mark": {"type": "text", "align": "left", "dx": 8, "dy": 10, **HALO},
             "encoding": {"text": {"field": "series"}},
         }
         return curves(x, points, names, width, [circles, words])
@@ -257,7 +257,7 @@ def confusion(section: Section, system: System) -> Chart:
         {
             "raters": label,
             "model": other,
-            "clips": short(value) if value % 1 else count(value),
+            "clips": f"{round(value, 2):g}",
             "share": value / (sum(counts) or 1),
         }
         for label, counts in zip(section.labels, system.confusion, strict=True)

@@ -32,6 +32,8 @@ FULL, HALF, PHONE = 1160, 560, 350
 COLORS = tuple(f"var(--c{number})" for number in range(8))
 SHAPES = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "triangle-right", "triangle-left")
 FONT_SIZE = 12
+# Of a text among lines: an edge in the color of the page, which the style sheet paints before the letters.
+HALO = {"stroke": "var(--bg)", "strokeWidth": 4}
 CONFIG: Spec = {
     "background": None,
     "font": "system-ui, sans-serif",
@@ -49,7 +51,7 @@ CONFIG: Spec = {
         "labelLimit": 1000,
         "labelOverlap": "greedy",
         "labelSeparation": 6,
-        "titlePadding": 8,
+        "titlePadding": 14,
     },
     "legend": {
         "labelColor": "var(--fg)",
@@ -134,7 +136,7 @@ def whole(spec: Spec, width: int) -> Spec:
         "config": CONFIG,
         "width": width,
         "autosize": fit,
-        "padding": {"left": 14, "right": 12, "top": 4, "bottom": 4},
+        "padding": {"left": 22, "right": 12, "top": 4, "bottom": 4},
         **spec,
     }
 

@@ -7,20 +7,20 @@ from ambi_eval.metrics import METRICS
 STRATEGIES = {
     "direct": "One greedy answer that states a share for each label.",
     "cot": "The same after the model has described the voice: chain of thought.",
-    "bon": "Best of N: five beams that state shares; `best` takes the likeliest, `mean` the mean of all.",
+    "bon": "Best of N: five beams that state shares; 'best' takes the likeliest, 'mean' the mean of all.",
     "wbon": "Weighted best of N: the same five beams, weighted by their likelihood.",
-    "almv": "Three beams, each rated by a verifier (the model itself or another); `best` takes the best rated.",
+    "almv": "Three beams, each rated by a verifier (the model itself or another); 'best' takes the best rated.",
     "walmv": "The same three beams, weighted by the verifier's ratings.",
-    "sc": "Self-consistency: 20 sampled answers that name one label each; `dist` is their histogram, `vote` the label "
+    "sc": "Self-consistency: 20 sampled answers that name one label each; 'dist' is their histogram, 'vote' the label "
     "that most of them name.",
-    "sc_shares": "20 sampled answers that state shares; `mean` is their mean, `vote` the label that most favor.",
-    "asc": "Adaptive self-consistency: like `sc`, but no more answers are drawn once the outcome is settled.",
+    "sc_shares": "20 sampled answers that state shares; 'mean' is their mean, 'vote' the label that most favor.",
+    "asc": "Adaptive self-consistency: like 'sc', but no more answers are drawn once the outcome is settled.",
     "ens": "One greedy answer to each of five wordings of the question; the mean of their shares.",
-    "few_shot": "As `direct`, after three clips of other speakers with the shares of their raters.",
+    "few_shot": "As 'direct', after three clips of other speakers with the shares of their raters.",
     "pairs": "Two clips of one speaker: in which one do more people hear the label? Both orders; .5 is chance.",
-    "voxemo": "VoxEmo's protocol, our wordings: one label for each of five prompts; `uniform_fallback` fills gaps.",
-    "aer_llm": "AER-LLM's protocol, our wording: a dictionary of probabilities; `neutral_fallback` fills failures.",
-    "exact": "No sampling: the likelihood of each label is read out. What the histogram of `sc` tends to.",
+    "voxemo": "VoxEmo's protocol, our wordings: one label for each of five prompts; 'uniform_fallback' fills gaps.",
+    "aer_llm": "AER-LLM's protocol, our wording: a dictionary of probabilities; 'neutral_fallback' fills failures.",
+    "exact": "No sampling: the likelihood of each label is read out. What the histogram of 'sc' tends to.",
 }
 WORDS = {
     "JSD": "Jensen-Shannon divergence in bits between prediction and votes: 0 is perfect, 1 the worst.",

@@ -111,3 +111,27 @@ def test_plots_become_live_when_pointed_at_without_a_request_or_an_error(browser
 def test_the_clips_come_within_six_screens(browser, file):
     browser.open(file, 1400)
     assert browser.js(f"return {CLIPS}.getBoundingClientRect().top") < 6 * 900
+
+
+def test_on_paper_nothing_is_cut_and_no_heading_stands_alone(browser, file):
+    browser.open(file, 720)  # what is between the margins of A4
+    browser.chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        assert (
+            browser.js(
+                """
+            const shown = element => element.checkVisibility() && element.getBoundingClientRect().width;
+            return [...document.querySelectorAll("p, td, th, svg text, svg, table, pre")].filter(shown)
+              .filter(e => e.getBoundingClientRect().left < 0 || e.getBoundingClientRect().right > window.innerWidth)
+              .map(e => e.textContent.slice(0, 60)).slice(0, 5);
+            """
+            )
+            == []
+        )
+        headings = "[...document.querySelectorAll('h1, h2, h3, h4')]"
+        assert browser.js(f"return {headings}.every(h => getComputedStyle(h).breakAfter === 'avoid')")
+        assert browser.js(
+            "return [...document.querySelectorAll('.filters, summary, audio')].every(e => !e.offsetParent)"
+        )
+    finally:
+        browser.chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
