@@ -92,7 +92,7 @@ def score_clips(
     """
     scored: dict[int, dict[str, float]] = {}
     points = CURVE_SIZES if curve else ()
-    n_subsets = max(LEAST_SUBSETS, -(-SUBSETS_OF_ALL_CLIPS // len(predictions)))
+    n_subsets = max(LEAST_SUBSETS, -(-SUBSETS_OF_ALL_CLIPS // max(1, len(predictions))))
     states_shares = any(np.isfinite(prediction.pool.stated_sums).any() for prediction in predictions)
     by_size: defaultdict[int, list[int]] = defaultdict(list)
     for number, prediction in enumerate(predictions):

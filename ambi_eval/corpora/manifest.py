@@ -51,7 +51,8 @@ class Clip:
 
     Attributes:
         id: Name of the clip, unique in its manifest.
-        votes: Votes per label, not negative, at least one above zero. A rater of several labels may split a vote.
+        votes: Votes per label, not negative, at least one above zero. A rater of several labels may split a vote. Empty
+            where they are withheld.
         audio: Path of the audio file, or None where the clip is known by its votes alone.
         start: Where the clip starts in its audio file, in seconds; None means at its beginning.
         end: Where the clip ends in its audio file, in seconds; None means at its end.
@@ -73,6 +74,7 @@ class Clip:
         dominance: The same of how dominant.
         folds: Named partitions of the corpus -> the part that the clip is in, such as `train`.
         ratings: The single ratings behind the votes, where the corpus publishes them.
+        votes_hash: Where the votes are withheld: what they can be checked against once they are shown (`votes_hash`).
     """
 
     id: str
@@ -98,6 +100,7 @@ class Clip:
     dominance: float | None = None
     folds: dict[str, str] = field(default_factory=dict)
     ratings: tuple[Rating, ...] = ()
+    votes_hash: str | None = None
 
 
 class Manifest(list[Clip]):
@@ -149,6 +152,8 @@ def write_manifest(path: Path, clips: Iterable[Clip], about: Mapping[str, Any] |
     table = _checked(path, columns)
     if not table["folds"].type.num_fields:
         table = table.drop_columns(["folds"])  # parquet has no struct without fields
+    if table["votes_hash"].null_count == len(table):
+        table = table.drop_columns(["votes_hash"])  # of a corpus that withholds none
     if about:
         table = table.replace_schema_metadata({_ABOUT: json.dumps(about, ensure_ascii=False)})
     with writing(path) as unfinished:
@@ -318,6 +323,11 @@ def _check_votes(path: Path, table: pa.Table) -> None:
     ]
     matrix = np.stack(counts, axis=1) if counts else np.zeros((len(table), 1))
     good = np.isfinite(matrix).all(axis=1) & (matrix >= 0).all(axis=1) & (matrix.sum(axis=1) > 0)
+    withheld = pc.is_valid(table["votes_hash"]).to_numpy(zero_copy_only=False)
+    if (good & withheld).any():
+        clip = table["id"][int((good & withheld).argmax())]
+        raise AmbiError(f"{path}: clip '{clip}' has both votes and the votes_hash of withheld ones; leave one out.")
+    good |= withheld & (matrix == 0).all(axis=1)
     if not good.all():
         row = int(good.argmin())
         votes = {label: count for label, count in (table["votes"][row].as_py() or {}).items() if count is not None}

@@ -53,6 +53,8 @@ class Selection:
         lost_votes: One sentence for each way in which votes may be lost unawares: a label that nobody voted for, votes
             for a label that differs from one of the task's by its spelling only, a merge of no votes.
         raters: What is known about the single raters, such as sex and age, by the rater's name.
+        withheld: Further clips, which a model is asked about as well, but whose votes are withheld; nothing here scores
+            them.
     """
 
     clips: Sequence[Clip]
@@ -67,6 +69,7 @@ class Selection:
     corpus_size: int = 0
     lost_votes: Sequence[str] = ()
     raters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    withheld: Sequence[tuple[Clip, Heard | None]] = ()
 
     @cached_property
     def noise(self) -> NDArray[np.float64]:
@@ -100,16 +103,17 @@ class Selection:
     def summary(self) -> str:
         """Return one line for the log: clips, what was left out and why, clusters, the best reachable accuracy."""
         skipped = "".join(f", {count} left out ({reason})" for reason, count in sorted(self.left_out.items()))
+        withheld = f" and {len(self.withheld)} whose votes are withheld" if self.withheld else ""
         best = majority(self.votes).max(axis=1).mean()
         return (
-            f"{len(self.clips)} clips{skipped}; {len(set(self.clusters) - {UNKNOWN})} clusters; "
+            f"{len(self.clips)} clips{withheld}{skipped}; {len(set(self.clusters) - {UNKNOWN})} clusters; "
             f"best reachable accuracy {best:.3f} (ties in the votes)"
         )
 
     @property
     def warnings(self) -> list[str]:
         """What a reader of the scores and error bars must know, one sentence each; mostly there is nothing."""
-        partial = len(self.clips) < PARTIAL_BELOW * self.corpus_size
+        partial = len(self.clips) + len(self.withheld) < PARTIAL_BELOW * self.corpus_size
         of_corpus = f"PARTIAL: {len(self.clips):,} of the {self.corpus_size:,} clips of the corpus"
         return [*([of_corpus] if partial else []), *self.lost_votes, *self._unknown_clusters()]
 
@@ -155,12 +159,14 @@ def select(settings: CorpusSettings, clips: Iterable[Clip], *, hear: bool = True
         rated = _rated(settings, clips)
         left_out[f"no rating of {settings.target}"] = len(clips) - len(rated)
         clips = rated
-    kept: list[tuple[Clip, NDArray[np.float64]]] = []
+    kept: list[tuple[Clip, NDArray[np.float64] | None]] = []  # a clip whose votes are withheld has none
     shared = _shared_key(settings, clips) if hear else None
     for clip in clips:
         votes = select_labels(clip.votes, settings.vote_labels, settings.merge, settings.outside)
-        if votes is None:
+        if votes is None and clip.votes_hash is None:
             left_out["votes outside the labels"] += 1
+        elif votes is None and (settings.pairs or settings.shots):  # which need the votes to ask
+            left_out["votes are withheld"] += 1
         elif hear and clip.audio is None and settings.control != "transcript":
             left_out["no audio"] += 1
         elif hear and settings.reads_transcript and not clip.transcript:
@@ -177,7 +183,8 @@ def select(settings: CorpusSettings, clips: Iterable[Clip], *, hear: bool = True
     if hear:
         left_out["no other clip to hear instead"] = sum(clip.id not in heard for clip, _ in kept)
         kept = [(clip, votes) for clip, votes in kept if clip.id in heard]
-    if not kept:
+    scored = [(clip, votes) for clip, votes in kept if votes is not None]
+    if not scored:
         why = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
         voted = sorted({label for clip in whole for label, count in clip.votes.items() if count})
         raise AmbiError(
@@ -185,22 +192,23 @@ def select(settings: CorpusSettings, clips: Iterable[Clip], *, hear: bool = True
             f"{', '.join(voted):.200}"
         )
     selection = Selection(
-        clips=[clip for clip, _ in kept],
-        votes=np.array([votes for _, votes in kept]),
-        clusters=_clusters([clip for clip, _ in kept], settings.cluster),
-        heard=[heard.get(clip.id) for clip, _ in kept],
+        clips=[clip for clip, _ in scored],
+        votes=np.array([votes for _, votes in scored]),
+        clusters=_clusters([clip for clip, _ in scored], settings.cluster),
+        heard=[heard.get(clip.id) for clip, _ in scored],
         left_out={reason: count for reason, count in left_out.items() if count},
         panels=[
             panel_of(votes, [rating.labels for rating in clip.ratings], settings.vote_labels, settings.merge)
             if clip.ratings or whole.about.get("single_raters", True)
             else None
-            for clip, votes in kept
+            for clip, votes in scored
         ],
         # Which part a skipped clip is of, nobody knows.
         corpus_size=len(clips) + (sum(whole.about.get("skipped", {}).values()) if is_whole else 0),
         lost_votes=_lost_votes(settings, clips),
         raters=whole.about.get("raters", {}),
-        unchanged=[] if settings.control == "none" else [_span(clip) for clip, _ in kept],
+        unchanged=[] if settings.control == "none" else [_span(clip) for clip, _ in scored],
+        withheld=[(clip, heard.get(clip.id)) for clip, votes in kept if votes is None],
     )
     if settings.pairs is not None:
         return matched_pairs(settings, selection)

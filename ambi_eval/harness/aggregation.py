@@ -67,19 +67,10 @@ class ScoredClip:
     scores: dict[str, ClipScore]
     logged: Mapping[str, Any] = field(default_factory=dict)
 
-    @classmethod
-    def of(
-        cls,
-        prediction: Prediction,
-        scores: Mapping[str, float],
-        result: ClipResult,
-        logged: Mapping[str, Any],
-    ) -> ScoredClip:
-        """Make one from the plain scores of a clip."""
-        both = {}
+    def add(self, scores: Mapping[str, float], result: ClipResult) -> None:
+        """Add the plain scores of the clip; one whose votes are withheld has none."""
         for name, value in scores.items():
-            both[name] = both[f"{name}_stderr"] = ClipScore(value, result)
-        return cls(prediction, both, logged)
+            self.scores[name] = self.scores[f"{name}_stderr"] = ClipScore(value, result)
 
     def __str__(self) -> str:
         """Return what the log holds."""

@@ -315,8 +315,8 @@ def _selection(path: Path, settings: TaskSettings, samples: Mapping[str, Json]) 
     except AmbiError as error:
         raise AmbiError(f"{path}: the votes of its clips are not there any more: {error}") from error
     here = [number for number, clip in enumerate(whole.clips) if clip.id in samples]
-    if len(here) < len(samples):
-        lost = sorted(samples.keys() - {clip.id for clip in whole.clips})
+    lost = sorted(samples.keys() - {clip.id for clip in whole.clips} - {clip.id for clip, _ in whole.withheld})
+    if lost:
         raise AmbiError(
             f"{path}: {len(lost)} of its clips are not in the manifest '{settings.manifest}', the first is "
             f"'{lost[0]}': prepare the corpus as it was, or repeat the run."

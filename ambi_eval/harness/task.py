@@ -24,6 +24,7 @@ from ambi_eval.answers.score import check_metrics, score_clips
 from ambi_eval.audio import AudioSpan, check_files_exist
 from ambi_eval.config.load import for_harness, for_results, resolve
 from ambi_eval.config.prompts import Prompts
+from ambi_eval.corpora.manifest import Clip, Manifest
 from ambi_eval.corpora.selection import Selection, corpus_clips, select
 from ambi_eval.errors import AmbiError
 from ambi_eval.harness.aggregation import ClipResult, PipelineScores, ScoredClip, aggregations, higher_is_better
@@ -56,12 +57,15 @@ class AmbiguousEmotionTask(ConfigurableTask):
     Attributes:
         settings: What the task's YAML and `--metadata` say.
         selection: The clips that the task asks about, with their votes.
-        rows: Where each clip stands in the selection, by its id.
+        asked: All clips that a model is asked about: those of the selection, and after them those whose votes are
+            withheld, which are logged and not scored.
+        rows: Where each clip stands among these, by its id.
         warnings: Why the scores of a run may not mean what they seem to, one sentence each; mostly there are none.
     """
 
     VERSION = 0  # of a task that states no `metadata: {version: ...}`
     selection: Selection
+    asked: list[tuple[Clip, Audio | None]]
     rows: dict[str, int]
 
     def __init__(self, config: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
@@ -99,16 +103,20 @@ class AmbiguousEmotionTask(ConfigurableTask):
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Read the manifest and keep what scoring needs; the harness gets documents of id and audio only."""
-        self.selection = select(self.settings, corpus_clips(self.settings))
-        self.rows = {clip.id: number for number, clip in enumerate(self.selection.clips)}
+        self.select(corpus_clips(self.settings))
         logger.info("%s: %s", self.config.task, self.selection.summary())
         for warning in self.selection.warnings:
             self._warn(warning)
-        clips = zip(self.selection.clips, self.selection.heard, strict=True)
-        documents: list[dict[str, Any]] = [{"id": clip.id, "audio": audio} for clip, audio in clips]
+        documents: list[dict[str, Any]] = [{"id": clip.id, "audio": audio} for clip, audio in self.asked]
         for document, before in zip(documents, self.selection.before, strict=False):
             document["before"] = before
         self.dataset = {"test": Documents(documents)}
+
+    def select(self, clips: Manifest) -> None:
+        """Choose the clips that a model is asked about from those of the manifest."""
+        self.selection = select(self.settings, clips)
+        self.asked = [*zip(self.selection.clips, self.selection.heard, strict=True), *self.selection.withheld]
+        self.rows = {clip.id: number for number, (clip, _) in enumerate(self.asked)}
 
     def doc_to_text(self, doc: Mapping[str, Any], doc_to_text: Any = None) -> str:
         """Return the prompt of the strategy (the first one where it has several)."""
@@ -127,7 +135,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
         logger.warning("%s: %s", self.config.task, warning)
 
     def _transcript(self, doc: Mapping[str, Any]) -> str | None:
-        return self.selection.clips[self.rows[doc["id"]]].transcript
+        return self.asked[self.rows[doc["id"]]][0].transcript
 
     def _prompts(self, doc: Mapping[str, Any]) -> list[str]:
         shown = self.selection.shown[self.rows[doc["id"]]].tolist() if self.selection.shown else ()
@@ -150,8 +158,8 @@ class AmbiguousEmotionTask(ConfigurableTask):
         self._refuse_fewshot(num_fewshot)
         if self.settings.pool != "labels":
             self.settings.generation({**self.config.generation_kwargs, **gen_kwargs})
-        asked = self.selection.at(range(len(self.selection.clips))[: int(limit) if limit and limit >= 1 else None])
-        spans = chain(asked.heard, chain.from_iterable(asked.before))
+        first = slice(int(limit) if limit and limit >= 1 else None)
+        spans = chain((audio for _, audio in self.asked[first]), chain.from_iterable(self.selection.before[first]))
         check_files_exist(AudioSpan.from_dict(audio) for audio in spans if audio)
         transcript = self.selection.clips[0].transcript
         self._prompts({"id": self.selection.clips[0].id})
@@ -214,26 +222,30 @@ class AmbiguousEmotionTask(ConfigurableTask):
         self._notice_equal_answers(pools)
         ids = [pool.doc["id"] for pool in pools]
         rows = [self.rows[clip] for clip in ids]
-        clusters = [self.selection.clusters[row] for row in rows]
-        votes, noise = self.selection.votes[rows], self.selection.noise[rows]
+        with_votes = [row for row in rows if row < len(self.selection.clips)]
+        votes, noise = self.selection.votes[with_votes], self.selection.noise[with_votes]
         for number, pipeline in enumerate(self._filters):
             pipeline.apply(pools)
             predictions = [pool.filtered_resps[pipeline.name] for pool in pools]
             if not all(isinstance(prediction, Prediction) for prediction in predictions):
                 raise AmbiError(f"{self.config.task}: the pipeline '{pipeline.name}' must end with an ambi_* filter")
-            scores = score_clips(
-                predictions,
-                votes,
-                noise,
-                self.metrics,
-                curve=self.settings.has_curve,
-                wordings=self.settings.wordings,
-                oracle=number == 0,
+            scores = iter(
+                score_clips(
+                    [each for row, each in zip(rows, predictions, strict=True) if row < len(self.selection.clips)],
+                    votes,
+                    noise,
+                    self.metrics,
+                    curve=self.settings.has_curve,
+                    wordings=self.settings.wordings,
+                    oracle=number == 0,
+                )
             )
-            for i, (pool, prediction) in enumerate(zip(pools, predictions, strict=True)):
-                result = ClipResult(ids[i], clusters[i], prediction.distribution, votes[i])
-                logged = _logged(pool.resps) if number == 0 else {}
-                pool.filtered_resps[pipeline.name] = ScoredClip.of(prediction, scores[i], result, logged)
+            for clip, row, pool, prediction in zip(ids, rows, pools, predictions, strict=True):
+                scored = ScoredClip(prediction, {}, _logged(pool.resps) if number == 0 else {})
+                if row < len(self.selection.clips):
+                    cluster, voted = self.selection.clusters[row], self.selection.votes[row]
+                    scored.add(next(scores), ClipResult(clip, cluster, prediction.distribution, voted))
+                pool.filtered_resps[pipeline.name] = scored
         for pool, group in zip(pools, clips.values(), strict=True):
             for instance in group:
                 instance.filtered_resps = pool.filtered_resps

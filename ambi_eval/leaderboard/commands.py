@@ -69,6 +69,9 @@ def verify(
     ] = 0,
     seed: Annotated[int | None, typer.Option(help="Which answers; by default nobody can know them before.")] = None,
     record: Annotated[Path | None, typer.Option(help="Write down how far the submission is confirmed.")] = None,
+    private: Annotated[
+        Path | None, typer.Option(help="Votes that were withheld (`withhold`): score the clips that they are about.")
+    ] = None,
 ) -> None:
     """Check submissions: form, clips, answers, scores, copies. Exit code 1 if one cannot be accepted."""
     from ambi_eval.leaderboard.record import write_record
@@ -82,6 +85,8 @@ def verify(
     verdicts = [verify_one(path)] if single else verify_all(path)
     if not verdicts:
         raise AmbiError(f"{path} holds no submissions: name the folder of one, or of several.")
+    if private is not None:
+        _score_withheld(path, verdicts, private, single)
     if rerun and not verdicts[0].problems:
         _run_again(path, verdicts[0], rerun, secrets.randbelow(2**31) if seed is None else seed)
     _show(verdicts, as_json)
@@ -89,6 +94,21 @@ def verify(
         raise typer.Exit(1)
     if record is not None:
         write_record(record, verdicts[0])
+
+
+@leaderboard.command(epilog="Example: ambi-eval leaderboard withhold manifest.parquet -o split")
+def withhold(
+    manifest: Annotated[Path, typer.Argument(help="The whole manifest of a corpus, with all votes.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the two files.")],
+    seed: Annotated[int | None, typer.Option(help="Of the choice of speakers; by default nobody can know it.")] = None,
+) -> None:
+    """Split a corpus for a board: a manifest without the votes of half of the speakers, and those votes apart."""
+    from ambi_eval.leaderboard.withheld import PRIVATE, PUBLIC
+    from ambi_eval.leaderboard.withheld import withhold as split
+
+    shown, hidden = split(manifest, out, secrets.randbelow(2**31) if seed is None else seed)
+    typer.echo(f"{out / PUBLIC}: {shown + hidden} clips, of {hidden} the votes are withheld; publish this one")
+    typer.echo(f"{out / PRIVATE}: the votes of these {hidden} clips; keep it to yourself")
 
 
 @leaderboard.command(epilog="Example: ambi-eval leaderboard build -o site")
@@ -144,6 +164,27 @@ def _run_again(path: Path, verdict: Verdict, count: int, seed: int) -> None:
             verdict.notes.append(f"{came}.")
         else:
             verdict.problems.append(printable(f"{came}, {found.reason}."))
+
+
+def _score_withheld(path: Path, verdicts: Sequence[Verdict], private: Path, single: bool) -> None:
+    from ambi_eval.leaderboard.submission import read_submission
+    from ambi_eval.leaderboard.verify import overrides
+    from ambi_eval.leaderboard.withheld import read_withheld, score_withheld
+
+    votes = read_withheld(private)
+    for verdict in verdicts:
+        if verdict.problems:
+            continue
+        submission = read_submission(path if single else path / verdict.name)
+        scored = 0
+        for name, pools in submission.pools.items():
+            halves = score_withheld(name, overrides(submission.card.tasks[name]), pools, votes, private)
+            verdict.notes += [f"{name}, {half}." for half in halves]
+            scored += len(halves)
+        if not scored:
+            verdict.notes.append(
+                f"none of its tasks asks about clips whose votes are withheld, so {private} says nothing."
+            )
 
 
 def _show(verdicts: Sequence[Verdict], as_json: bool) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 
 from ambi_eval.config.load import read_yaml, resolve, with_metadata
 from ambi_eval.config.task_settings import TaskSettings
+from ambi_eval.corpora.manifest import Manifest
 from ambi_eval.corpora.registry import needs_release
-from ambi_eval.corpora.selection import corpus_clips, select
+from ambi_eval.corpora.selection import corpus_clips
 from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.harness.requests import Documents
 from ambi_eval.harness.task import AmbiguousEmotionTask
@@ -27,10 +28,9 @@ class ScoringTask(AmbiguousEmotionTask):
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Read the manifest."""
-        clips = [replace(clip, audio=clip.audio or "not on this machine") for clip in corpus_clips(self.settings)]
-        self.selection = select(self.settings, clips)
-        self.rows = {clip.id: number for number, clip in enumerate(self.selection.clips)}
-        self.dataset = {"test": Documents({"id": clip.id, "audio": None} for clip in self.selection.clips)}
+        whole = corpus_clips(self.settings)
+        self.select(Manifest((replace(clip, audio=clip.audio or "not on this machine") for clip in whole), whole.about))
+        self.dataset = {"test": Documents({"id": clip.id, "audio": None} for clip, _ in self.asked)}
 
 
 @cache

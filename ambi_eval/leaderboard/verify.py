@@ -208,7 +208,7 @@ def _examine_task(submission: Submission, name: str, pools: Pools, verdict: Verd
 def _check_clips(pools: Pools, settings: TaskSettings, task: ScoringTask | None, verdict: Verdict) -> None:
     """Raise unless every clip that the task asks about is there, and no other."""
     listed = listed_clips(settings)
-    here = [clip.id for clip in task.selection.clips] if task else None
+    here = list(task.rows) if task else None
     if listed is not None and here is not None and set(listed) != set(here):
         raise AmbiError(
             f"the manifest of {settings.manifest} on this machine has {len(here)} clips, and not the {len(listed)} of "

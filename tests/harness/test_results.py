@@ -41,7 +41,9 @@ class Scripted(LM):
         out = []
         for request in requests:
             k = seen[request.doc_id] = seen.get(request.doc_id, -1) + 1
-            out.append(Candidate(ANSWERS[request.doc["id"]][k % 4], logprob=-1.0, n_tokens=2, finish="stop"))
+            out.append(
+                Candidate(ANSWERS[request.doc["id"].removeprefix("h")][k % 4], logprob=-1.0, n_tokens=2, finish="stop")
+            )
         return out
 
     def loglikelihood(self, requests, disable_tqdm=False):
@@ -217,6 +219,21 @@ def test_runs_of_other_benchmarks_beside_ours_are_counted_and_left_alone(copied,
         read_runs(foreign)
     with pytest.raises(AmbiError, match="holds no task of ambi_eval: give the results of a run of its tasks"):
         read_runs(foreign.parent)
+
+
+def test_clips_whose_votes_are_withheld_are_asked_and_logged_and_not_scored(corpus, tmp_path):
+    folder = shutil.copytree(corpus, tmp_path / "corpus", ignore=shutil.ignore_patterns("out"))
+    hidden = [{**clip, "id": f"h{clip['id']}", "votes": None, "votes_hash": "0" * 64} for clip in CLIPS]
+    (folder / "mine.jsonl").write_text("\n".join(map(json.dumps, [hidden[0], *CLIPS, *hidden[1:]])))
+    run(folder, folder / "out")
+    whole, (found,) = only(corpus / "out", "results_*.json"), read_runs(folder / "out")
+    assert found.results["results"] == json.loads(whole.read_text())["results"]
+    for task in TASKS:
+        log = only(folder, f"samples_{task}_*.jsonl").read_text().splitlines()
+        lines = [json.loads(line) for line in log]
+        assert {line["doc"]["id"] for line in lines} == {clip["id"] for clip in [*CLIPS, *hidden]}
+        assert all(line["metrics"] == [] for line in lines if line["doc"]["id"].startswith("h"))
+        assert [clip.id for clip in found.tasks[task].selection.clips] == ["c3", "c1", "c2"]
 
 
 def without_samples(folder):

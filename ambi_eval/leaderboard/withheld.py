@@ -1,0 +1,203 @@
+"""Clips whose votes nobody has seen: the only defense against models that know the votes of a public corpus."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ambi_eval.corpora.manifest import Clip, Manifest, read_manifest, write_manifest, writing
+from ambi_eval.corpora.selection import corpus_clips
+from ambi_eval.errors import AmbiError
+from ambi_eval.leaderboard.rescore import Overrides, scoring_task
+from ambi_eval.leaderboard.submission import Pools
+from ambi_eval.leaderboard.verify import HEADLINE
+
+PUBLIC, PRIVATE = "manifest.parquet", "private.jsonl"
+# So many standard errors between the two halves are no chance.
+SUSPICIOUS = 3.0
+
+
+class Withheld(BaseModel):
+    """The votes of one clip, and the salt of their hash: without it, anyone could try all votes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str
+    votes: Annotated[dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]], Field(min_length=1)]
+    salt: Annotated[str, Field(min_length=32)]
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of salt, id and votes, in hexadecimal."""
+        content = json.dumps([self.salt, self.id, {label: float(count) for label, count in self.votes.items()}])
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+def withhold(path: Path, out: Path, seed: int) -> tuple[int, int]:
+    """Write a manifest without the votes of half of its speakers, and apart from it the votes that it lacks.
+
+    The new manifest takes the place of the whole one: its audio paths count from that one's folder.
+
+    Args:
+        path: The whole manifest.
+        out: The folder for `manifest.parquet`, which may be published, and `private.jsonl`, which must not.
+        seed: Of the choice of the speakers. A clip without a speaker counts as one of its own.
+
+    Returns:
+        The numbers of clips with votes and without.
+
+    Raises:
+        AmbiError: If the manifest cannot be read, withholds votes already, or has one speaker.
+    """
+    clips = read_manifest(path)
+    if any(clip.votes_hash for clip in clips):
+        raise AmbiError(f"{path} withholds votes already: give the whole manifest.")
+    speakers = sorted({_speaker(clip) for clip in clips})
+    if len(speakers) < 2:
+        raise AmbiError(f"{path} has one speaker: votes are withheld of half of the speakers, so give two at least.")
+    chosen = {speakers[number] for number in np.random.default_rng(seed).permutation(len(speakers))[::2]}
+    private = {
+        clip.id: Withheld(id=clip.id, votes=clip.votes, salt=secrets.token_hex(32))
+        for clip in clips
+        if _speaker(clip) in chosen
+    }
+    public = [_without_votes(clip, private[clip.id]) if clip.id in private else clip for clip in clips]
+    folder = path.absolute().parent
+    public = [replace(clip, audio=clip.audio and os.path.relpath(clip.audio, folder)) for clip in public]
+    with writing(out / PRIVATE) as unfinished:
+        unfinished.touch(mode=0o600)
+        unfinished.write_text("".join(f"{each.model_dump_json()}\n" for each in private.values()), encoding="utf-8")
+    write_manifest(out / PUBLIC, public, clips.about)
+    return len(clips) - len(private), len(private)
+
+
+def read_withheld(path: Path) -> dict[str, Withheld]:
+    """Return the withheld votes of a `private.jsonl`, by clip.
+
+    Raises:
+        AmbiError: If it cannot be read, or a line is no votes of a clip.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise AmbiError(f"{path} cannot be read ({error}): give the {PRIVATE} that `withhold` wrote.") from error
+    found = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            each = Withheld.model_validate_json(line)
+        except ValidationError as error:
+            raise AmbiError(f"{path}, line {number}: {error.errors(include_url=False)[0]['msg']}.") from error
+        found[each.id] = each
+    return found
+
+
+@dataclass(frozen=True)
+class HalfScores:
+    """What one pipeline scores on the clips whose votes are withheld, and on the others, in `jsd_bits`.
+
+    Attributes:
+        pipeline: The pipeline.
+        clips: Number of clips whose votes are withheld.
+        withheld: Score on these.
+        withheld_stderr: Its standard error, clustered as in the task.
+        shown: Score on the others.
+        shown_stderr: Its standard error.
+    """
+
+    pipeline: str
+    clips: int
+    withheld: float
+    withheld_stderr: float
+    shown: float
+    shown_stderr: float
+
+    def __str__(self) -> str:
+        """Return it as a sentence, which says whether the votes that everybody knows make a difference."""
+        error = math.hypot(self.withheld_stderr, self.shown_stderr)
+        better = self.withheld - self.shown
+        said = (
+            f"{self.pipeline}: {HEADLINE} {self.withheld:.4f} on the {self.clips} clips whose votes are withheld, "
+            f"{self.shown:.4f} on the others"
+        )
+        if better > SUSPICIOUS * error:
+            return f"{said}; better by {better / error:.1f} standard errors where the votes are public"
+        return said
+
+
+def score_withheld(
+    name: str, overrides: Overrides, pools: Pools, private: Mapping[str, Withheld], file: Path
+) -> list[HalfScores]:
+    """Return what the answers to one task score on the clips whose votes are withheld; none where it has no such.
+
+    Args:
+        name: The task.
+        overrides: What the run changed of it.
+        pools: The answers by clip.
+        private: The withheld votes by clip.
+        file: Where these stand, for messages.
+
+    Raises:
+        AmbiError: If votes are missing, or are not those that the manifest's hash stands for.
+    """
+    task = scoring_task(name, overrides)
+    hashes = {clip.id: clip.votes_hash for clip, _ in task.selection.withheld}
+    if not hashes:
+        return []
+    for clip, expected in hashes.items():
+        if clip not in private:
+            raise AmbiError(f"{file} lacks the votes of the clip '{clip}' of {name}.")
+        if private[clip].hash != expected:
+            raise AmbiError(f"{file}: the votes of the clip '{clip}' are not those that its votes_hash stands for.")
+    whole = corpus_clips(task.settings)
+    shown = task.score_answers(pools)
+    task.select(
+        Manifest(
+            (
+                replace(clip, votes=dict(private[clip.id].votes), votes_hash=None, audio=clip.audio or "not here")
+                for clip in whole
+                if clip.id in hashes
+            ),
+            {**whole.about, "skipped": {}},
+        )
+    )
+    withheld = task.score_answers(pools)
+    scoring_task.cache_clear()  # the task that it keeps has other clips now
+    return [
+        HalfScores(
+            pipeline,
+            len(task.selection.clips),
+            scores.metrics[HEADLINE],
+            scores.metrics[f"{HEADLINE}_stderr"],
+            shown[pipeline].metrics[HEADLINE],
+            shown[pipeline].metrics[f"{HEADLINE}_stderr"],
+        )
+        for pipeline, scores in withheld.items()
+    ]
+
+
+def _without_votes(clip: Clip, withheld: Withheld) -> Clip:
+    """Return a clip without its votes and whatever else tells much of them."""
+    return replace(
+        clip,
+        votes={},
+        ratings=(),
+        consensus=None,
+        arousal=None,
+        valence=None,
+        dominance=None,
+        votes_hash=withheld.hash,
+    )
+
+
+def _speaker(clip: Clip) -> str:
+    return clip.speaker or f"clip {clip.id}"
