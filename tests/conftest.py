@@ -60,6 +60,19 @@ def pytest_collection_modifyitems(config, items):
     items.sort(key=lambda item: (item.path in slow_files) != workers if workers else "slow" in item.keywords)
 
 
+@pytest.fixture
+def real_labels() -> Callable[[str], Path]:
+    """Give the folder of a corpus' real label files (no audio), or skip the test where they are not."""
+
+    def folder(name: str) -> Path:
+        path = Path(os.environ.get("AMBI_TEST_DATA", "")) / name
+        if not os.environ.get("AMBI_TEST_DATA") or not path.is_dir():
+            pytest.skip(f"AMBI_TEST_DATA does not point at a folder that holds {name}/")
+        return path
+
+    return folder
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _no_list_of_packages():
     """The harness notes the machine at the end of each run; its list of what pip installed takes three seconds."""
