@@ -29,7 +29,7 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except AmbiError as error:
             typer.echo(f"ambi_eval: {error}", err=True)
-            raise typer.Exit(2) from error
+            raise typer.Exit(error.exit_code) from error
 
 
 class Recipes(TyperGroup):

@@ -15,13 +15,22 @@ class AmbiError(Exception):
     A programming error is never an `AmbiError`; it raises as it is.
 
     Attributes:
+        exit_code: What a command that ends with it returns.
         problems: Every mistake that was found, where there are several; the sentence tells the first.
     """
+
+    exit_code = 2
 
     def __init__(self, sentence: str, problems: Sequence[str] = ()) -> None:
         """Make one from its sentence, and from all sentences where there are several."""
         super().__init__(sentence)
         self.problems = list(problems) or [sentence]
+
+
+class NotYetError(AmbiError):
+    """Nothing is wrong, but what was asked for is not there yet: the same command later goes on; exit code 4."""
+
+    exit_code = 4
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

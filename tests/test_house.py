@@ -12,7 +12,20 @@ from ambi_eval.config.task_settings import TaskSettings
 PACKAGE = ROOT / "ambi_eval"
 # A room imports only rooms that stand before it in this list.
 ORDER = [
-    *("errors", "paths", "votes", "audio", "config", "metrics", "corpora", "answers", "filters", "costs", "engines"),
+    *(
+        "errors",
+        "paths",
+        "votes",
+        "audio",
+        "config",
+        "metrics",
+        "corpora",
+        "answers",
+        "filters",
+        "costs",
+        "batches",
+        "engines",
+    ),
     *("serving", "inference", "models", "analysis", "harness", "task", "demo", "doctor", "web", "funnel", "report"),
     *("leaderboard", "sweep", "testing", "api", "cli", "__main__"),
 ]

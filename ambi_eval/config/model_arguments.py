@@ -167,8 +167,17 @@ class ServiceArguments(ServerArguments):
     def _example(cls) -> str:
         return "gpt-audio-1.5"
 
+    batch: bool = Field(
+        False, description="Send requests in batches, which are answered within a day, where the service takes them."
+    )
+    batch_wait: float = Field(
+        86400.0, ge=0, description="Seconds to wait for batches; then the same command later goes on (exit code 4)."
+    )
+
     @model_validator(mode="after")
     def _keeps_what_is_paid_for(self) -> ServiceArguments:
+        if self.store == "none" and self.batch:
+            raise ValueError("batch=true needs the store, which keeps what is collected; leave out store=none")
         if self.store == "none" and self.max_cost is not None:
             raise ValueError("max_cost= stops in the middle, where only the store keeps answers; leave out store=none")
         return self
@@ -224,6 +233,15 @@ class LiteLLMAudioArguments(ServiceArguments, ChatServerArguments):
     """What `litellm-audio` takes."""
 
     base_url: str | None = Field(None, description="Where the server is; by default the provider's own.")
+
+    @field_validator("batch")
+    @classmethod
+    def _one_by_one(cls, value: bool) -> bool:
+        if value:
+            raise ValueError(
+                "false: litellm-audio sends requests one by one; openai-audio and gemini-audio have batches"
+            )
+        return value
 
     @classmethod
     def _example(cls) -> str:

@@ -107,7 +107,7 @@ def _end_in_one_line(harness: ModuleType) -> None:
             plain_execute(self, args)
         except AmbiError as mistake:
             sys.stderr.write(f"ambi_eval: {mistake}\n")
-            sys.exit(2)
+            sys.exit(mistake.exit_code)
         ending.refuse_unsaved(getattr(args, "output_path", None))
 
     harness.HarnessCLI.execute = execute

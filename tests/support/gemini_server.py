@@ -43,7 +43,7 @@ class GeminiTestServer:
 
             def do_GET(self) -> None:
                 path = re.sub("/v1(beta)?/", "/v1beta/", urlsplit(self.path).path)
-                if path.startswith("/download/"):
+                if path.endswith(":download"):
                     name = path.rpartition("/")[2].partition(":")[0]
                     self.send(200, {}, api.files[name])
                 elif path == "/v1beta/batches":

@@ -87,6 +87,7 @@ class ChatServer:
         think_end: str | None = None,
         price: Callable[[str], Price | None] = lambda address: None,
         max_cost: float | None = None,
+        batch: bool = False,
     ) -> None:
         """Set up; the server is not asked before the first question.
 
@@ -105,6 +106,7 @@ class ChatServer:
                 out of the answer.
             price: Gives the price of the model's tokens at an address, None if it is not known.
             max_cost: The most that all requests may cost together; None is any amount.
+            batch: Whether requests are sent in batches, which may cost less.
 
         Raises:
             AmbiError: If the SDK is not installed, the key is missing or unusable, or the address is none.
@@ -114,6 +116,7 @@ class ChatServer:
         except ImportError as error:
             raise AmbiError("chat servers need the openai package: pip install 'ambi-eval[openai]'") from error
         self._sdk = openai
+        self.errors: tuple[type[Exception], ...] = (openai.OpenAIError,)
         self.model = model
         self.base_url = self._address(base_url)
         self.key_variable = api_key_env or self._usual_key_variable()
@@ -121,11 +124,12 @@ class ChatServer:
         if self._key == "none" and (api_key_env or self._needs_key()):
             raise AmbiError(f"{self.base_url} needs a key; set the environment variable {self.key_variable}")
         self.num_concurrent = num_concurrent
+        self.batch = batch
         self.timeout = timeout
         self.max_retries = max_retries
         self.extra_body = dict(extra_body or {})
         self.counts = dict.fromkeys(COUNTERS, 0)
-        self.budget = Budget(model, price(self.base_url), self.counts, max_cost=max_cost)
+        self.budget = Budget(model, price(self.base_url), self.counts, max_cost=max_cost, batch=batch)
         self.think_end = think_end
         self.fingerprints: Counter[str] = Counter()
         self.refused: set[str] = set()
@@ -133,7 +137,7 @@ class ChatServer:
         self._lock = Lock()
         self._seconds_between = 60.0 / requests_per_minute if requests_per_minute else 0.0
         self._next_slot = 0.0
-        self._client = self._open()
+        self.client = self._open()
 
     def _address(self, base_url: str | None) -> str:
         """Return where the server is; another client may stand for a service with an address of its own."""
@@ -176,7 +180,7 @@ class ChatServer:
                 # `transformers serve` cannot list its models without a network, and says 500 each time.
                 if status in NO_LIST or (status == 500 and attempt == min(1, self.max_retries)):
                     return {}
-                told = self._told(error)
+                told = self.told(error)
                 if not self._passes(error):
                     raise AmbiError(f"{self.base_url} does not list its models ({told}); correct base_url") from error
                 if attempt == self.max_retries:
@@ -185,7 +189,7 @@ class ChatServer:
         raise AmbiError(f"no server answers at {self.base_url} ({told}); start it or correct base_url")
 
     def _list_models(self) -> bytes:
-        with self._client.models.with_streaming_response.list() as response:
+        with self.client.models.with_streaming_response.list() as response:
             return body_of(response)
 
     @cached_property
@@ -224,7 +228,7 @@ class ChatServer:
             RequestFailedError: If the server does not answer it.
         """
         address = self.base_url.removesuffix("/v1") + path
-        client = self._client.with_options(max_retries=self.max_retries)
+        client = self.client.with_options(max_retries=self.max_retries)
         try:
             return within(
                 self.timeout, lambda: client.post(address, body={"model": self.model, **body}, cast_to=object)
@@ -291,9 +295,7 @@ class ChatServer:
     def _send(self, body: Mapping[str, Any]) -> Reply:
         """Send a request, without the fields that the server refuses."""
         while True:
-            sent = {name: value for name, value in body.items() if value is not None and name not in self.refused}
-            if "max_tokens" in self.refused:
-                sent["max_completion_tokens"] = body["max_tokens"]
+            sent = self.accepted(body)
             try:
                 return self._with_retries(sent)
             except (self._sdk.BadRequestError, self._sdk.UnprocessableEntityError) as error:
@@ -303,11 +305,27 @@ class ChatServer:
                 name = next((name for name in OPTIONAL if name in sent and is_about(error, name)), None)
                 if name is None:
                     raise
-                with self._lock:
-                    if name not in self.refused:
-                        told = self._told(error)
-                        logger.warning("%s refuses '%s' (%s): %s", self.base_url, name, told, OPTIONAL[name])
-                    self.refused.add(name)
+                self.refuse(name, self.told(error))
+
+    def refuse(self, name: str, told: str) -> None:
+        """Leave out a field from now on, and say so once."""
+        with self._lock:
+            if name not in self.refused:
+                logger.warning("%s refuses '%s' (%s): %s", self.base_url, name, told, OPTIONAL[name])
+            self.refused.add(name)
+
+    def read(self, content: bytes, likelihoods: int | None = None) -> Reply:
+        """Return the reply that a body holds, without the key, should the server repeat it.
+
+        Raises:
+            ValueError: If it is none.
+        """
+        return read_reply(without_key(content, self._key), likelihoods)
+
+    def accepted(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a request without the fields that the server refuses."""
+        sent = {name: value for name, value in body.items() if value is not None and name not in self.refused}
+        return {**sent, "max_completion_tokens": body["max_tokens"]} if "max_tokens" in self.refused else sent
 
     def _with_retries(self, body: Mapping[str, Any]) -> Reply:
         """Post a request as often as it takes, and at most `max_retries` times more."""
@@ -319,7 +337,7 @@ class ChatServer:
                 self.counts["retries"] += attempt > 0
             try:
                 content = within(self.timeout, lambda: self._post(body))
-                return read_reply(without_key(content, self._key), len(wanted) if wanted is not None else None)
+                return self.read(content, len(wanted) if wanted is not None else None)
             except Exception as error:
                 if attempt == self.max_retries or not self._passes(error):
                     raise
@@ -329,7 +347,7 @@ class ChatServer:
 
     def _post(self, body: Mapping[str, Any]) -> bytes:
         more = {name: value for name, value in body.items() if name not in ("model", "messages")}
-        create = self._client.chat.completions.with_streaming_response.create
+        create = self.client.chat.completions.with_streaming_response.create
         with create(model=body["model"], messages=body["messages"], extra_body=more) as response:
             return body_of(response)
 
@@ -354,7 +372,7 @@ class ChatServer:
 
     def _failure(self, error: Exception) -> Exception:
         """Return what a request's error means: the end of the run, or of this request only."""
-        sdk, told = self._sdk, self._told(error)
+        sdk, told = self._sdk, self.told(error)
         if isinstance(error, (sdk.AuthenticationError, sdk.PermissionDeniedError)):
             return AmbiError(f"{self.base_url} refuses the key in {self.key_variable} ({told}); set a valid one")
         if isinstance(error, sdk.NotFoundError):
@@ -383,7 +401,7 @@ class ChatServer:
                 )
         return RequestFailedError(told)
 
-    def _told(self, error: Any) -> str:
+    def told(self, error: Any) -> str:
         """Return an error in one line of at most 300 characters, without the key, which some servers repeat."""
         if isinstance(error, self._sdk.APIStatusError) and 300 <= error.status_code < 400:
             told = f"HTTP {error.status_code}, to {error.response.headers.get('location')}"

@@ -6,7 +6,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import metadata
 from typing import Any, ClassVar, TypeVar
 
@@ -23,10 +23,12 @@ from ambi_eval.engines.base import (
     Sampling,
 )
 from ambi_eval.engines.hf.sampling import row_key
+from ambi_eval.engines.openai.batches import MANY, Part, in_batches
 from ambi_eval.engines.openai.choices import candidate_of
 from ambi_eval.engines.openai.client import ChatServer, RequestFailedError
 from ambi_eval.engines.openai.concurrency import concurrently
 from ambi_eval.engines.openai.known_servers import known, note
+from ambi_eval.engines.openai.replies import Reply
 from ambi_eval.engines.openai.vllm import VLLM
 from ambi_eval.engines.openai.window import Hearing, window_of
 from ambi_eval.errors import AmbiError
@@ -37,23 +39,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 # So many clips may have equal samples only, also one by one, before we stop asking for them one by one.
 CLIPS_WITHOUT_EVIDENCE = 3
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Some answers of a job, which one request asks for.
-
-    Attributes:
-        job: The job.
-        numbers: Which of its answers.
-        attempt: How often they came back as failed.
-        alone: Whether each is asked for by a request of its own.
-    """
-
-    job: Job
-    numbers: Sequence[int]
-    attempt: int = 0
-    alone: bool = False
 
 
 class OpenAIEngine(Engine):
@@ -79,7 +64,7 @@ class OpenAIEngine(Engine):
         self.server = self._connect()
         self.vllm = VLLM(self.server)
         self.hearing = Hearing(self.name, self._window_seconds, arguments.long_audio == "refuse")
-        self.jobs_at_once = arguments.num_concurrent
+        self.jobs_at_once = arguments.num_concurrent if not getattr(arguments, "batch", False) else MANY
         self.per_request: float = arguments.samples_per_request or math.inf
         self.content_filtered = 0
         # Whether several answers of one request are known to be different samples, and how many clips did not tell.
@@ -101,7 +86,7 @@ class OpenAIEngine(Engine):
 
     def _asked(self) -> dict[str, Any]:
         """Return how a server is asked, whichever it is."""
-        told = self.arguments.model_dump(include={"num_concurrent", "timeout", "max_retries", "extra_body"})
+        told = self.arguments.model_dump(include={"num_concurrent", "timeout", "max_retries", "extra_body", "batch"})
         return {**told, "think_end": self.arguments.think_end_token}
 
     @property
@@ -177,9 +162,9 @@ class OpenAIEngine(Engine):
 
     def generate(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, dict[int, Candidate]]]:
         """Ask for answers, and yield those of each reply as soon as they are there."""
-        queue = deque(_Part(job, job.numbers) for job in jobs)
+        queue = deque(Part(job, job.numbers) for job in jobs)
 
-        def take() -> _Part | None:
+        def take() -> Part | None:
             if not queue:
                 return None
             part = queue.popleft()
@@ -188,7 +173,7 @@ class OpenAIEngine(Engine):
                 queue.appendleft(replace(part, numbers=part.numbers[together:]))
             return replace(part, numbers=part.numbers[:together])
 
-        for part, choices in self._ask_all(self._answers, take):
+        for part, choices in self._choices(take):
             if self._are_copies(part, choices):
                 queue.appendleft(replace(part, alone=True))
                 continue
@@ -205,7 +190,18 @@ class OpenAIEngine(Engine):
             if answers:
                 yield part.job, answers
 
-    def _together(self, part: _Part) -> int:
+    def _choices(self, take: Callable[[], Part | None]) -> Iterator[tuple[Part, list[Candidate | None]]]:
+        """Yield what comes of each part: request by request, or in batches."""
+        if not getattr(self.arguments, "batch", False):
+            yield from self._ask_all(self._answers, take)
+            return
+        for part, outcome in in_batches(self, take, self._body):
+            if isinstance(outcome, Reply):
+                yield part, self._read(part, outcome)
+            else:
+                self._note_failure(outcome)
+
+    def _together(self, part: Part) -> int:
         """Return how many of these answers one request brings.
 
         Servers give sample i of a request the seed + i, so the numbers of its samples must follow one another. The
@@ -221,7 +217,7 @@ class OpenAIEngine(Engine):
             together = next((i for i in range(1, together) if numbers[i] != numbers[0] + i), together)
         return together
 
-    def _are_copies(self, part: _Part, choices: Sequence[Candidate | None]) -> bool:
+    def _are_copies(self, part: Part, choices: Sequence[Candidate | None]) -> bool:
         """Return whether the samples of one request may be copies of one answer, so that each is to be asked for alone.
 
         Some servers take `n` and copy one answer n times. Equal samples may also come of a sure model; so they are
@@ -277,8 +273,12 @@ class OpenAIEngine(Engine):
             )
             self.per_request = given
 
-    def _answers(self, part: _Part) -> list[Candidate | None]:
+    def _answers(self, part: Part) -> list[Candidate | None]:
         """Ask for some answers of one job; the reply may hold fewer, and None for those that failed."""
+        return self._read(part, self.server.ask(self._body(part)))
+
+    def _body(self, part: Part) -> dict[str, Any]:
+        """Return the request for some answers of one job."""
         job, numbers = part.job, part.numbers
         settings = job.settings
         body = {
@@ -303,7 +303,11 @@ class OpenAIEngine(Engine):
             body["top_k"] = settings.top_k or None
             if self.server.is_bridge:
                 body |= {"ambi_samples": list(numbers), "ambi_seed": job.seed}
-        reply = self.server.ask(body)
+        return body
+
+    def _read(self, part: Part, reply: Reply) -> list[Candidate | None]:
+        """Return the answers that a reply holds, and None for those that failed."""
+        job, numbers, settings = part.job, part.numbers, part.job.settings
         tokens = reply.usage.answer_tokens if reply.usage and len(reply.choices) == 1 else None
         end = self.arguments.think_end_token
         answers = [

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from importlib import metadata
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -21,12 +22,14 @@ from ambi_eval.engines.openai.engine import OpenAIEngine
 from ambi_eval.engines.openai.questions import AUDIO_SECONDS, SAMPLE_RATE, wav_file
 from ambi_eval.engines.openai.replies import ServedModel
 from ambi_eval.engines.prompt import as_messages
+from ambi_eval.engines.services.gemini_batches import GeminiBatches
 from ambi_eval.engines.services.gemini_words import REFUSALS, in_chat_words, in_geminis_words
 from ambi_eval.engines.services.uploads import Uploads
 from ambi_eval.errors import AmbiError
 
 GOOGLE = "https://generativelanguage.googleapis.com"
 KEYS = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
+BATCH_SECONDS = 36 * 3600.0
 MOST_CANDIDATES = 8  # what one request may ask for
 
 
@@ -60,8 +63,14 @@ class GeminiServer(ChatServer):
         )
         client = genai.Client(api_key=self._key, vertexai=False, http_options=options)
         account = f"{self.base_url} {hashlib.sha256(self._key.encode()).hexdigest()[:16]}"
-        self.uploads = Uploads(client, account)
+        # A batch may take a day until it is worked on.
+        self.uploads = Uploads(client, account, seconds_left=BATCH_SECONDS if self.batch else 3600.0)
         return client
+
+    @cached_property
+    def batches(self) -> GeminiBatches:
+        """What takes batches."""
+        return GeminiBatches(self)
 
     def question(self, job: Job, audios: Sequence[Samples]) -> dict[str, Any]:
         """Return the part of a request that holds the question about these audios, which are not uploaded yet."""
@@ -83,7 +92,7 @@ class GeminiServer(ChatServer):
 
         try:
             contents, config = in_geminis_words(body, self.uploads.uri)
-            reply = self._client.models.generate_content(model=self.model, contents=contents, config=config)
+            reply = self.client.models.generate_content(model=self.model, contents=contents, config=config)
         except errors.APIError as error:
             raise self._as_the_sdk_says(error) from None  # its words are in the message
         except Exception as error:

@@ -5,8 +5,9 @@ import json
 import pytest
 from support.gemini_server import GeminiTestServer, error
 
+from ambi_eval.batches import run
 from ambi_eval.engines.services.gemini_words import as_line, in_chat_words
-from ambi_eval.errors import AmbiError
+from ambi_eval.errors import AmbiError, NotYetError
 from ambi_eval.models.services import GeminiAudio
 
 WHICH, OTHER = "<audio>Which emotion?", "<audio>And how strong?"
@@ -182,6 +183,51 @@ def test_a_key_comes_from_the_environment_only(load, monkeypatch):
 
 def test_the_price_of_google_holds_at_googles_address():
     assert GeminiAudio(model="gemini-3.8-flash", store="none").engine.server.budget.price.input == 0.75
+
+
+class TestBatches:
+    @pytest.fixture(autouse=True)
+    def _quick(self, monkeypatch):
+        monkeypatch.setattr(run, "FIRST_PAUSE", 0.01)
+
+    def test_a_batch_is_picked_up_later_and_paid_once(self, load, asked, gemini):
+        gemini.batch_state = "BATCH_STATE_RUNNING"
+        requests = asked()
+        with pytest.raises(NotYetError, match="run the same command later"):
+            load(batch=True, batch_wait=0).generate_until(requests)
+        gemini.finish()
+        lm = load(batch=True)
+        answers = lm.generate_until(requests)
+        assert (len(gemini.batches), len(gemini.requests)) == (1, 2)
+        assert answers[0].logprob == -0.75
+        assert [len(gemini.files), lm.get_model_info()["ambi"]["audio_tokens"]] == [4, 160], (
+            "2 clips, 1 batch, 1 output"
+        )
+        assert answers == load().generate_until(requests), "from the store"
+
+    def test_it_costs_half(self, load, asked):
+        prices = {"input_price": 2.0, "output_price": 4.0}
+        lm = load(batch=True, **prices)
+        lm.generate_until(asked())
+        assert lm.engine.server.budget.price.batch is None
+        lm.engine.server.budget.price = lm.engine.server.budget.price.model_copy(update={"batch": 0.5})
+        assert lm.get_model_info()["ambi"]["cost"] == pytest.approx((200 * 2 + 56 * 4) / 2 / 1e6)
+
+    def test_a_field_that_a_model_lacks_is_left_out_in_a_second_batch(self, load, asked, gemini):
+        def refuse(body):
+            told = error(400, "INVALID_ARGUMENT", "Logprobs is not enabled for models/gemini-3.8-flash")
+            return (400, told) if "responseLogprobs" in body["generationConfig"] else None
+
+        gemini.faults = [refuse]
+        assert len(load(batch=True).generate_until(asked())) == 8
+        assert (len(gemini.batches), len(gemini.requests)) == (2, 2)
+
+    def test_a_failed_batch_is_said(self, load, asked, gemini):
+        gemini.batch_state = "BATCH_STATE_FAILED"
+        with pytest.raises(
+            AmbiError, match=r"failed on 2 of 2 prompts \(the batch batches/batch0 ended without it \(FAILED"
+        ):
+            load(batch=True).generate_until(asked())
 
 
 @pytest.fixture(autouse=True)

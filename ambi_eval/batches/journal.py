@@ -1,0 +1,96 @@
+"""What was sent in batches and not collected yet: a small file for each batch, written before the batch is sent."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from ambi_eval.errors import AmbiError
+
+
+@dataclass
+class Batch:
+    """A batch of requests.
+
+    Attributes:
+        address: The service that it was sent to.
+        keys: The keys of its requests whose results are still wanted.
+        name: What the service keeps beside it, so that it can be found there.
+        file: The service's name for the uploaded requests; empty until they are uploaded.
+        id: The service's name for the batch; empty until it is known that the service has it.
+        sent: When it was sent.
+    """
+
+    address: str
+    keys: list[str]
+    name: str = field(default_factory=lambda: f"ambi-eval-{uuid.uuid4().hex}")
+    file: str = ""
+    id: str = ""
+    sent: str = field(default_factory=lambda: time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()))
+
+
+class Journal:
+    """The open batches of one service, as files of a folder."""
+
+    def __init__(self, folder: Path, address: str) -> None:
+        """Set up; the folder is made when something is written."""
+        self.folder = folder
+        self.address = address
+
+    def path(self, batch: Batch) -> Path:
+        """Return the file of a batch."""
+        return self.folder / f"{batch.name}.json"
+
+    def open(self) -> list[Batch]:
+        """Return the batches of this service that are not collected.
+
+        Raises:
+            AmbiError: If the file of a batch is damaged.
+        """
+        found = []
+        for file in sorted(self.folder.glob("ambi-eval-*.json")):
+            try:
+                batch = Batch(**json.loads(file.read_text(encoding="utf-8")))
+            except (OSError, ValueError, TypeError) as error:
+                raise AmbiError(
+                    f"{file} is no note of a batch ({error}); mend it, or delete it to send again"
+                ) from error
+            if batch.address == self.address:
+                found.append(batch)
+        return found
+
+    def write(self, batch: Batch) -> None:
+        """Write down a batch as it is now."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = self.path(batch).with_suffix(".part")
+        part.write_text(json.dumps(asdict(batch)), encoding="utf-8")
+        part.replace(self.path(batch))
+
+    def remove(self, batch: Batch) -> None:
+        """Forget a batch: all of it is collected."""
+        self.path(batch).unlink(missing_ok=True)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes from the batches of this service meanwhile.
+
+        Raises:
+            AmbiError: If another process has them.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        name = hashlib.sha256(self.address.encode()).hexdigest()[:16]
+        with (self.folder / f"{name}.lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise AmbiError(
+                    f"another run waits for batches of {self.address}; run this command again when that one has ended"
+                ) from error
+            yield

@@ -1,0 +1,190 @@
+"""Sends requests in batches, waits for them, and collects what comes; an interrupted run goes on where it stood."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ambi_eval.batches.journal import Batch, Journal
+from ambi_eval.errors import AmbiError, NotYetError
+
+logger = logging.getLogger(__name__)
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds between two questions whether a batch is done
+# So often in a row a service may say that it does not know a batch: some learn of a new one late.
+UNKNOWN_IN_A_ROW = 5
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one request.
+
+    Attributes:
+        key: The key of the request.
+        reply: The service's reply, as JSON; None if there is none.
+        failure: Why there is none.
+        refused: The field of the request that the service refuses by name, where that is why.
+    """
+
+    key: str
+    reply: bytes | None = None
+    failure: str = ""
+    refused: str | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a batch is.
+
+    Attributes:
+        ended: Whether nothing more will come of it.
+        told: What the service calls that.
+    """
+
+    ended: bool
+    told: str
+
+
+class Service(Protocol):
+    """What takes batches."""
+
+    address: str
+    most_requests: int
+    most_bytes: int
+
+    def upload(self, file: Path, name: str) -> str:
+        """Upload the lines of a batch, and return the service's name for them."""
+
+    def create(self, file: str, name: str) -> str:
+        """Send a batch, and return the service's name for it."""
+
+    def find(self, file: str, name: str) -> str | None:
+        """Return the batch that was sent under this name, or of this file; None if there is none."""
+
+    def state(self, batch: str) -> State | None:
+        """Return how far a batch is; None if the service does not know it."""
+
+    def results(self, batch: str) -> Iterator[Result]:
+        """Yield what came of each request of a batch that has ended, in any order; some may be missing."""
+
+
+def answers_of(
+    service: Service, folder: Path, lines: Mapping[str, Callable[[], bytes]], wait: float, pay: Callable[[str], None]
+) -> Iterator[Result]:
+    """Yield what comes of each request once.
+
+    Requests that lie in a batch of an earlier run are not sent again: that batch is waited for. A batch is written down
+    before it is sent, so that one whose sending was interrupted is found at the service, or sent if it never arrived.
+    After a result was yielded, it is the caller's; a batch is forgotten when all of it was.
+
+    Args:
+        service: What takes batches.
+        folder: Where open batches are written down.
+        lines: The line of each request, by a key that says everything that its answer depends on.
+        wait: Seconds to wait for batches.
+        pay: Called with the key of each request before it is sent; an error stops the sending.
+
+    Raises:
+        NotYetError: If batches are still under way when the time is over.
+        AmbiError: If a batch is lost, or if another run has the batches.
+    """
+    journal = Journal(folder, service.address)
+    with journal.alone():
+        for batch in journal.open():
+            _settle(service, journal, batch)
+        known = {key for batch in journal.open() for key in batch.keys}
+        _send(service, journal, {key: line for key, line in lines.items() if key not in known}, pay)
+        waiting = [batch for batch in journal.open() if lines.keys() & set(batch.keys)]
+        deadline, pause = time.monotonic() + wait, FIRST_PAUSE
+        unknown = dict.fromkeys((batch.id for batch in waiting), 0)
+        while waiting:
+            for batch in list(waiting):
+                state = service.state(batch.id)
+                unknown[batch.id] = 0 if state else unknown[batch.id] + 1
+                if unknown[batch.id] >= UNKNOWN_IN_A_ROW:
+                    raise AmbiError(
+                        f"{service.address} does not know the batch {batch.id} any more ({len(batch.keys)} requests, "
+                        f"sent {batch.sent}), which may have been paid; delete {journal.path(batch)} to send it again"
+                    )
+                if state and state.ended:
+                    waiting.remove(batch)
+                    yield from _collect(service, journal, batch, lines.keys(), state)
+            left = deadline - time.monotonic()
+            if waiting and left <= 0:
+                requests = sum(len(batch.keys) for batch in waiting)
+                raise NotYetError(
+                    f"{service.address} still works on {len(waiting)} batches ({requests} requests); what is answered "
+                    f"is kept: run the same command later"
+                )
+            if waiting:
+                time.sleep(min(pause, left))
+                pause = min(pause * 1.5, LONGEST_PAUSE)
+
+
+def _settle(service: Service, journal: Journal, batch: Batch) -> None:
+    """Find out whether a batch whose sending was interrupted has arrived; forget it if not."""
+    if batch.id:
+        return
+    if found := service.find(batch.file, batch.name):
+        batch.id = found
+        journal.write(batch)
+    else:
+        journal.remove(batch)
+
+
+def _send(
+    service: Service, journal: Journal, lines: Mapping[str, Callable[[], bytes]], pay: Callable[[str], None]
+) -> None:
+    """Send requests in as few batches as the service takes."""
+    left = list(lines)
+    while left:
+        batch = Batch(service.address, [])
+        file = journal.path(batch).with_suffix(".jsonl")
+        stopped: AmbiError | None = None
+        size = 0
+        with file.open("wb") as written:
+            while left and len(batch.keys) < service.most_requests:
+                line = lines[left[0]]() + b"\n"
+                if batch.keys and size + len(line) > service.most_bytes:
+                    break
+                try:
+                    pay(left[0])
+                except AmbiError as error:
+                    stopped = error
+                    break
+                size += written.write(line)
+                batch.keys.append(left.pop(0))
+        try:
+            if batch.keys:
+                batch.file = service.upload(file, batch.name)
+                journal.write(batch)
+                batch.id = service.create(batch.file, batch.name)
+                journal.write(batch)
+                logger.warning("%s: sent %d requests as %s", service.address, len(batch.keys), batch.id)
+        finally:
+            file.unlink()
+        if stopped:
+            raise stopped
+
+
+def _collect(
+    service: Service, journal: Journal, batch: Batch, wanted: Container[str], state: State
+) -> Iterator[Result]:
+    """Yield the results of a batch that are wanted; others stay there for those who ask for them."""
+    mine = {key for key in batch.keys if key in wanted}
+    missing = set(mine)
+    for result in service.results(batch.id):
+        if result.key in missing:
+            missing.discard(result.key)
+            yield result
+    for key in sorted(missing):
+        yield Result(key, failure=f"the batch {batch.id} ended without it ({state.told})")
+    batch.keys = [key for key in batch.keys if key not in mine]
+    if batch.keys:
+        journal.write(batch)
+    else:
+        journal.remove(batch)

@@ -1,0 +1,221 @@
+"""Batch mode of chat servers: `/v1/files` and `/v1/batches`, and how parts of jobs travel in batches."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Protocol
+
+from ambi_eval.batches.run import Result, State, answers_of
+from ambi_eval.engines.base import Job
+from ambi_eval.engines.openai.client import ChatServer, RequestFailedError
+from ambi_eval.engines.openai.optional import OPTIONAL, is_about
+from ambi_eval.engines.openai.questions import AUDIO_SECONDS, most_tokens, text_of
+from ambi_eval.engines.openai.replies import Choice, Message, Reply, why_unreadable
+from ambi_eval.errors import AmbiError
+from ambi_eval.paths import data_dir
+
+ENDPOINT = "/v1/chat/completions"
+ENDED = ("completed", "failed", "expired", "cancelled")
+MANY = 1_000_000_000  # jobs at once, where they travel in batches
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some answers of a job, which one request asks for.
+
+    Attributes:
+        job: The job.
+        numbers: Which of its answers.
+        attempt: How often they came back as failed.
+        alone: Whether each is asked for by a request of its own.
+    """
+
+    job: Job
+    numbers: Sequence[int]
+    attempt: int = 0
+    alone: bool = False
+
+
+class ChatBatches:
+    """Takes batches of chat completions, as OpenAI's server does; `batches.run.Service` says what each method does."""
+
+    most_requests = 50_000
+    most_bytes = 190_000_000  # of 200 MB
+
+    def __init__(self, server: ChatServer) -> None:
+        """Set up for a server."""
+        self.server = server
+        self.address = server.base_url
+        self._sdk = server.client.with_options(max_retries=server.max_retries)
+        self.errors = server.errors
+
+    def line(self, key: str, body: Mapping[str, Any]) -> bytes:
+        """Return a request as a line of the file that is uploaded."""
+        return json.dumps({"custom_id": key, "method": "POST", "url": ENDPOINT, "body": body}).encode()
+
+    def upload(self, file: Path, name: str) -> str:
+        """Upload the lines."""
+        with file.open("rb") as lines:
+            return str(self._sdk.files.create(file=(f"{name}.jsonl", lines), purpose="batch").id)
+
+    def create(self, file: str, name: str) -> str:
+        """Send the batch; never a second time, since the first may have arrived."""
+        create = self.server.client.with_options(max_retries=0).batches.create
+        made = create(input_file_id=file, endpoint=ENDPOINT, completion_window="24h", metadata={"ambi_eval": name})
+        return str(made.id)
+
+    def find(self, file: str, name: str) -> str | None:
+        """Look for it among the batches of the account."""
+        for batch in self._sdk.batches.list(limit=100):
+            if batch.input_file_id == file or (batch.metadata or {}).get("ambi_eval") == name:
+                return str(batch.id)
+        return None
+
+    def state(self, batch: str) -> State | None:
+        """Ask for it."""
+        import openai
+
+        try:
+            found = self._sdk.batches.retrieve(batch)
+        except openai.NotFoundError:
+            return None
+        errors = [str(each.message) for each in (found.errors.data or [] if found.errors else [])]
+        return State(found.status in ENDED, "; ".join([found.status, *errors]))
+
+    def results(self, batch: str) -> Iterator[Result]:
+        """Read the files of answers and of errors."""
+        found = self._sdk.batches.retrieve(batch)
+        for file in (found.output_file_id, found.error_file_id):
+            if file:
+                yield from map(_result, self._sdk.files.content(file).content.splitlines())
+
+
+def _result(line: bytes) -> Result:
+    content = json.loads(line)
+    response, error = content.get("response") or {}, content.get("error")
+    body = response.get("body") or {}
+    if response.get("status_code") == 200 and not error:
+        return Result(content["custom_id"], json.dumps(body).encode())
+    told = error or body.get("error") or {}
+    if told.get("code") in ("content_filter", "content_policy_violation"):
+        return Result(content["custom_id"], _withheld())
+    message = str(told.get("message") or told)
+    about = SimpleNamespace(body=body, message=message, param=told.get("param"))
+    return Result(
+        content["custom_id"],
+        failure=message,
+        refused=next((name for name in OPTIONAL if is_about(about, name)), None),
+    )
+
+
+def _withheld() -> bytes:
+    """Return the reply that stands for answers which a content filter withheld."""
+    choice = Choice(message=Message(content=""), finish_reason="content_filter")
+    return Reply(choices=[choice]).model_dump_json().encode()
+
+
+class BatchingEngine(Protocol):
+    """What `in_batches` needs of an engine."""
+
+    server: Any
+    arguments: Any
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What answers depend on besides their job."""
+
+
+def in_batches(
+    engine: BatchingEngine, take: Callable[[], Part | None], body_of: Callable[[Part], dict[str, Any]]
+) -> Iterator[tuple[Part, Reply | RequestFailedError]]:
+    """Yield what comes of each part, all of them asked for in batches.
+
+    Parts that the engine wants after that, and those whose request had a field that the server refuses, travel in
+    further batches.
+
+    Raises:
+        NotYetError: If the service has not answered in time.
+        AmbiError: If the service takes no batches, or for what `answers_of` says.
+    """
+    server, again = engine.server, list[Part]()
+    service = server.batches if hasattr(server, "batches") else ChatBatches(server)
+    while parts := {_key(engine.identity, part): part for part in (*again, *iter(take, None))}:
+        again = []
+        bodies = _Bodies(server, service, parts, body_of)
+        try:
+            for result in answers_of(
+                service,
+                data_dir() / "batches",
+                {key: bodies.line(key) for key in parts},
+                engine.arguments.batch_wait,
+                bodies.pay,
+            ):
+                part = parts[result.key]
+                if result.reply is None and result.refused and result.refused not in server.refused:
+                    server.refuse(result.refused, result.failure)
+                if result.reply is None and result.refused:
+                    again.append(part)
+                    continue
+                yield part, _outcome(server, bodies, result)
+        except service.errors as error:
+            raise AmbiError(
+                f"{server.base_url} took no batch ({server.told(error)}); what was sent is noted: run the same command "
+                f"again, or without batch=true if it has no batch mode"
+            ) from error
+
+
+def _outcome(server: Any, bodies: _Bodies, result: Result) -> Reply | RequestFailedError:
+    if result.reply is None:
+        return RequestFailedError(result.failure)
+    try:
+        reply: Reply = server.read(result.reply)
+    except ValueError as error:
+        return RequestFailedError(f"a reply that is no chat completion: {why_unreadable(error)}")
+    server.budget.audio_seconds += bodies.seconds(result.key)
+    server.count(reply)
+    return reply
+
+
+class _Bodies:
+    """The requests of parts, made when they are needed: their audio would not fit into memory all at once."""
+
+    def __init__(
+        self, server: Any, service: Any, parts: Mapping[str, Part], body_of: Callable[[Part], dict[str, Any]]
+    ) -> None:
+        self.server, self.service, self.parts, self.body_of = server, service, parts, body_of
+        self._last: tuple[str, dict[str, Any]] = ("", {})
+
+    def body(self, key: str) -> dict[str, Any]:
+        if self._last[0] != key:
+            body = {"model": self.server.model, **self.body_of(self.parts[key]), **self.server.extra_body}
+            self._last = (key, body)
+        return self._last[1]
+
+    def line(self, key: str) -> Callable[[], bytes]:
+        def made() -> bytes:
+            sent = {name: value for name, value in self.body(key).items() if name != AUDIO_SECONDS}
+            line: bytes = self.service.line(key, self.server.accepted(sent))
+            return line
+
+        return made
+
+    def pay(self, key: str) -> None:
+        body = self.body(key)
+        seconds = body.get(AUDIO_SECONDS, 0.0)
+        self.server.budget.reserve(self.server.budget.most(text_of(body["messages"]), seconds, most_tokens(body)))
+
+    def seconds(self, key: str) -> float:
+        return float(self.body(key).get(AUDIO_SECONDS, 0.0))
+
+
+def _key(identity: Mapping[str, Any], part: Part) -> str:
+    """Return what names a request: a digest of everything that its answers depend on."""
+    job: Job = part.job
+    numbers: Sequence[int] = part.numbers
+    told = [dict(identity), job.prompt, job.heard, job.settings.model_dump(), job.seed, list(numbers), job.alternatives]
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
