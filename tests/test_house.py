@@ -25,6 +25,7 @@ ORDER = [
         "costs",
         "batches",
         "engines",
+        "services",
     ),
     *("serving", "inference", "models", "analysis", "harness", "task", "demo", "doctor", "web", "funnel", "report"),
     *("leaderboard", "sweep", "testing", "api", "cli", "__main__"),

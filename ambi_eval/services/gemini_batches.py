@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ambi_eval.batches.run import Result, State
-from ambi_eval.engines.services.gemini_words import REFUSALS, as_line, in_chat_words, in_geminis_words
+from ambi_eval.services.gemini_words import REFUSALS, as_line, in_chat_words, in_geminis_words
 
 ENDED = ("SUCCEEDED", "PARTIALLY_SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED")
 

@@ -22,10 +22,10 @@ from ambi_eval.engines.openai.engine import OpenAIEngine
 from ambi_eval.engines.openai.questions import AUDIO_SECONDS, SAMPLE_RATE, wav_file
 from ambi_eval.engines.openai.replies import ServedModel
 from ambi_eval.engines.prompt import as_messages
-from ambi_eval.engines.services.gemini_batches import GeminiBatches
-from ambi_eval.engines.services.gemini_words import REFUSALS, in_chat_words, in_geminis_words
-from ambi_eval.engines.services.uploads import Uploads
 from ambi_eval.errors import AmbiError
+from ambi_eval.services.gemini_batches import GeminiBatches
+from ambi_eval.services.gemini_words import REFUSALS, in_chat_words, in_geminis_words
+from ambi_eval.services.uploads import Uploads
 
 GOOGLE = "https://generativelanguage.googleapis.com"
 KEYS = ("GEMINI_API_KEY", "GOOGLE_API_KEY")

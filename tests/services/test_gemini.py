@@ -6,9 +6,9 @@ import pytest
 from support.gemini_server import GeminiTestServer, error
 
 from ambi_eval.batches import run
-from ambi_eval.engines.services.gemini_words import as_line, in_chat_words
 from ambi_eval.errors import AmbiError, NotYetError
 from ambi_eval.models.services import GeminiAudio
+from ambi_eval.services.gemini_words import as_line, in_chat_words
 
 WHICH, OTHER = "<audio>Which emotion?", "<audio>And how strong?"
 SAMPLED = {"do_sample": True, "temperature": 1.0, "until": ["\n"], "max_gen_toks": 16}

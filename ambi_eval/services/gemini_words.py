@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ambi_eval.engines.services.uploads import MIME
+from ambi_eval.services.uploads import MIME
 
 # Field of a chat request -> field of Gemini's configuration.
 FIELDS = {

@@ -1,1 +1,0 @@
-"""The engines of services that are reached through a library of their own."""
