@@ -29,7 +29,7 @@ from ambi_eval.engines.hf.batch import Batch, Row
 from ambi_eval.engines.hf.cache import SharedCache, joined
 from ambi_eval.engines.hf.families import Family
 from ambi_eval.engines.hf.prefill import Prefilled, Prefiller, Prompt
-from ambi_eval.engines.hf.sampling import choose_tokens, rows_at_once
+from ambi_eval.engines.hf.sampling import choose_tokens, log_normalizers
 from ambi_eval.engines.hf.thinking import Thinking
 
 
@@ -120,8 +120,7 @@ class Decoder:
         Its log-likelihood is added to that of the row.
         """
         logits = batch.logits
-        # A few rows at a time stay in the processor's own memory.
-        normalizers = torch.cat([some.logsumexp(-1) for some in logits.split(rows_at_once(logits))])
+        normalizers = log_normalizers(logits)
         logits.index_fill_(
             -1, self.placeholder_ids.to(logits.device), -torch.inf
         )  # a token that stands for audio is never chosen

@@ -10,7 +10,7 @@ import soundfile
 from transformers import BatchFeature, GenerationConfig
 
 from ambi_eval.audio import Samples
-from ambi_eval.engines.hf.features import remember_features
+from ambi_eval.engines.hf.features import remember_features, take_short_features
 from ambi_eval.errors import AmbiError
 
 
@@ -139,6 +139,17 @@ class OneWindow(Family):
         return float(audio_extractor(processor).chunk_length)
 
 
+class Qwen2Audio(OneWindow):
+    """Qwen2-Audio, whose encoder looks at nothing but the audio in its window of 30 s."""
+
+    pad_to_window = False
+
+    def __init__(self, model: Any, processor: Any) -> None:
+        """Let the encoder take features of the audio alone."""
+        super().__init__(model, processor)
+        take_short_features(model.model.audio_tower)
+
+
 class OneAudio(Family):
     """A family of which each prompt has one audio, of many minutes."""
 
@@ -223,7 +234,7 @@ class Voxtral(Family):
 
 
 FAMILIES: dict[str, type[Family]] = {
-    "qwen2_audio": OneWindow,
+    "qwen2_audio": Qwen2Audio,
     "audioflamingo3": OneAudio,
     "musicflamingo": OneAudio,
     "glmasr": OneAudio,

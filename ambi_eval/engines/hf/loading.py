@@ -22,6 +22,7 @@ from transformers import AutoConfig, AutoProcessor
 
 import ambi_eval
 from ambi_eval.engines.hf.families import FAMILIES, Family, Voxtral, audio_extractor
+from ambi_eval.engines.hf.layout import lay_out_for_cpu
 from ambi_eval.errors import AmbiError
 from ambi_eval.paths import cache_dir
 
@@ -130,7 +131,11 @@ def load_family(
     if missing := sorted(report["missing_keys"]):
         # transformers would go on with random weights in their place.
         raise AmbiError(f"{pretrained} lacks {len(missing)} weights of a {type(model).__name__}, {missing[0]} first")
-    return family(model if device_map is not None else model.to(device), processor)
+    if device_map is None:
+        model = model.to(device)
+        if device.type == "cpu":
+            lay_out_for_cpu(model)
+    return family(model, processor)
 
 
 def weights_digest(*sources: str, revision: str = "main") -> str:

@@ -12,7 +12,7 @@ import soundfile
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import Qwen2AudioForConditionalGeneration, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoProcessor, Qwen2AudioForConditionalGeneration, Qwen2Config, Qwen2ForCausalLM
 
 from ambi_eval.engines.hf import families, loading
 from ambi_eval.engines.hf.families import Voxtral
@@ -92,6 +92,31 @@ def test_the_prompt_is_the_models_chat_template_with_the_audio_in_it(family):
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
         "Audio 1: <|audio_bos|><|AUDIO|><|audio_eos|>\nWhich?<|im_end|>\n<|im_start|>assistant\n"
     )
+
+
+@pytest.mark.parametrize("seconds", [[0.1], [2.5], [3.0, 0.7], [4.995], [30.0]])
+@torch.inference_mode()
+def test_qwen2_audio_computes_the_same_without_the_padding_to_its_window(qwen2_audio_checkpoint, family, seconds):
+    """Transformers' own model and extractor, to which nothing of ours was done, read 30 s of every audio."""
+    model = Qwen2AudioForConditionalGeneration.from_pretrained(qwen2_audio_checkpoint).eval()
+    processor = AutoProcessor.from_pretrained(qwen2_audio_checkpoint)
+    rng = np.random.default_rng(0)
+    audios = [0.1 * rng.standard_normal(int(16_000 * length), dtype=np.float32) for length in seconds]
+    content = [{"type": "audio", "audio": audio} for audio in audios] + [{"type": "text", "text": "Which?"}]
+    padded, given = (
+        each.apply_chat_template(
+            [{"role": "user", "content": content}],
+            tokenize=True,
+            return_dict=True,
+            add_generation_prompt=True,
+            return_tensors="pt",
+        )
+        for each in (processor, family.processor)
+    )
+    assert padded["input_features"].shape[-1] == 3000
+    assert 100 * max(seconds) <= given["input_features"].shape[-1] <= 100 * max(seconds) + 5
+    assert torch.equal(given["input_ids"], padded["input_ids"])
+    torch.testing.assert_close(family.model(**given).logits, model(**padded).logits, atol=1e-5, rtol=0)
 
 
 def test_an_adapter_is_merged_into_the_weights(qwen2_audio_checkpoint, family, tmp_path):

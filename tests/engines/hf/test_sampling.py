@@ -1,3 +1,5 @@
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ambi_eval.config.generation import GenerationSettings
+from ambi_eval.engines.hf import sampling
 from ambi_eval.engines.hf.sampling import choose_tokens, gumbel_noise, row_key
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -52,6 +55,24 @@ def test_top_k_and_top_p_cut_the_tail_and_keep_the_proportions(options, kept):
     if len(kept) > 1:
         expected = logits[kept].softmax(-1).double()
         assert stats.chisquare(counts[kept], counts.sum() * expected / expected.sum()).pvalue > 0.001
+
+
+@pytest.mark.parametrize("margin", [sampling.MARGIN, -3.0], ids=["as it is", "too small"])
+@pytest.mark.parametrize("scale", [0.1, 1.0, 5.0, 30.0])
+def test_candidates_give_the_draws_of_the_whole_vocabulary(scale, margin, monkeypatch):
+    """Also where the best candidate is below the margin, which is seldom as it is."""
+    monkeypatch.setattr(sampling, "MARGIN", margin)
+    whole = mock.Mock(wraps=sampling._draw_from_all)
+    monkeypatch.setattr(sampling, "_draw_from_all", whole)
+    generator = torch.Generator().manual_seed(0)
+    for size in (1, 7, 1000, 40_000):
+        logits = scale * torch.randn(60, size, generator=generator)
+        logits[:, size // 2 + 1 :: 5] = -torch.inf
+        rows, steps = keys(60, scale, size), torch.randint(300, (60,), generator=generator)
+        drawn = choose_tokens(logits, GenerationSettings(temperature=0.8), rows, steps)
+        expected = (logits / 0.8 + gumbel_noise(rows, steps, torch.arange(size))).argmax(-1)
+        assert torch.equal(drawn, expected)
+    assert whole.called is (margin < 0)
 
 
 def test_what_is_suppressed_is_never_drawn():
