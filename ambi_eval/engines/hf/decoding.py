@@ -75,13 +75,15 @@ class Decoder:
         """
         return self.prefiller.encode(prompts)
 
-    def prefill(self, prompts: Sequence[Prompt]) -> list[Prefilled]:
+    def prefill(self, prompts: Sequence[Prompt], from_the_audio: bool = False) -> list[Prefilled]:
         """Return the KV cache of every prompt, and the logits of its first answer token.
+
+        `Prefiller.prefill` says what `from_the_audio` does.
 
         Raises:
             AmbiError: If a prompt with its answer is longer than the model allows.
         """
-        return self.prefiller.prefill(prompts, self.encode(prompts))
+        return self.prefiller.prefill(prompts, self.encode(prompts), from_the_audio)
 
     def expand(self, batch: Batch, arrivals: Sequence[tuple[Prefilled, Sequence[Row]]]) -> None:
         """Give each of these prompts its rows in the batch, one for each answer."""
@@ -181,54 +183,45 @@ class Decoder:
             for prompt in prompts
         ]
 
-    def loglikelihoods(
-        self, prompts: Sequence[Prompt], prefilled: Sequence[Prefilled]
-    ) -> list[list[tuple[float, bool]]]:
-        """Return log-likelihoods of the continuations of every prompt, from one forward pass over all of them.
+    def loglikelihoods(self, prompt: Prompt, prefilled: Prefilled) -> list[tuple[float, bool]]:
+        """Return log-likelihoods of the continuations of a prompt, from one forward pass over all of them.
 
         Of each continuation also whether greedy decoding gives it.
         """
-        device = prefilled[0].logits.device
-        rows = [
-            (each, wanted) for prompt, each in zip(prompts, prefilled, strict=True) for wanted in prompt.continuations
-        ]
-        longest = max(len(wanted.tokens) for _, wanted in rows)
+        device = prefilled.logits.device
+        longest = max(len(wanted.tokens) for wanted in prompt.continuations)
         # Shorter continuations are padded on the right; causal attention hides that padding from their own tokens.
-        padded = [[*wanted.tokens, *wanted.tokens[-1:] * (longest - len(wanted.tokens))] for _, wanted in rows]
+        padded = [[*each.tokens, *each.tokens[-1:] * (longest - len(each.tokens))] for each in prompt.continuations]
         tokens = torch.tensor(padded, device=device)
-        lengths = torch.tensor([[each.length] for each, _ in rows], device=device)
-        deltas = torch.tensor([[each.rope_delta] for each, _ in rows], device=device)
-        inputs = {"input_ids": tokens, "position_ids": lengths + deltas + torch.arange(longest, device=device)}
+        positions = torch.arange(longest, device=device) + prefilled.length + prefilled.rope_delta
+        inputs = {"input_ids": tokens, "position_ids": positions.expand(len(tokens), -1)}
         cache: DynamicCache
         attention: AbstractContextManager[None]
         if self.shares_prefixes:
-            cache = SharedCache([each for each, _ in rows])
+            cache = SharedCache([prefilled] * len(tokens))
             attention = cache.attended(self.model, longest)
         else:
-            cache = DynamicCache(
-                joined([each.expanded(prompt.rows) for prompt, each in zip(prompts, prefilled, strict=True)])
+            cache = DynamicCache(prefilled.expanded(len(tokens)))
+            inputs["attention_mask"] = torch.ones(
+                len(tokens), prefilled.length + longest, dtype=torch.long, device=device
             )
-            width = cache.get_seq_length()
-            inputs["attention_mask"] = (torch.arange(width + longest, device=device) >= width - lengths).long()
             attention = nullcontext()
         with attention:
             output = self.model(**inputs, past_key_values=cache, use_cache=True)
-        first = torch.stack([each.logits for each, _ in rows])
-        logits = torch.cat([first[:, None], output.logits.float()], dim=1)
+        logits = torch.cat([prefilled.logits.expand(len(tokens), 1, -1), output.logits.float()], dim=1)
         logprobs = logits.log_softmax(-1)
         greedy = logits.index_fill_(-1, self.placeholder_ids.to(device), -torch.inf).argmax(-1).tolist()
         of_tokens = logprobs[:, :longest].gather(-1, tokens[:, :, None]).squeeze(-1).tolist()
         of_ends = logprobs[:, :, self.family.end_ids].logsumexp(-1).tolist()
         scores = []
-        for row, (_, wanted) in enumerate(rows):
+        for row, wanted in enumerate(prompt.continuations):
             end = len(wanted.tokens)
             logprob, is_greedy = sum(of_tokens[row][:end]), greedy[row][:end] == wanted.tokens
             if wanted.ends:
                 logprob += of_ends[row][end]
                 is_greedy = is_greedy and greedy[row][end] in self.family.end_ids
             scores.append((logprob, is_greedy))
-        found = iter(scores)
-        return [list(islice(found, prompt.rows)) for prompt in prompts]
+        return scores
 
     def candidates(self, rows: Sequence[Row]) -> list[Candidate]:
         """Return the answers of finished rows, numbered in this order."""

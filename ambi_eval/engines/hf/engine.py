@@ -121,9 +121,8 @@ class HFEngine(Engine):
     def loglikelihoods(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, list[Likelihood]]]:
         """Yield each job with the likelihoods of its continuations; one prefill per job."""
         tokens = {job: self._continuations(job) for job in jobs}
-        widest = max(self.widest, *map(len, tokens.values()))
         prompts = ((job, inputs, (), tokens[job]) for job, inputs in self._inputs(jobs))
-        for prompt, likelihoods in self.scheduler.loglikelihoods(map(_prompt, prompts), widest):
+        for prompt, likelihoods in self.scheduler.loglikelihoods(map(_prompt, prompts)):
             yield prompt.owner, likelihoods
 
     def _inputs(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, BatchFeature]]:

@@ -167,11 +167,21 @@ class Prefiller:
         return encoded
 
     @torch.inference_mode()
-    def prefill(self, prompts: Sequence[Prompt], encoded: Sequence[Prefilled]) -> list[Prefilled]:
-        """Prefill prompts whose audio is encoded; those about one audio that follow one another go side by side."""
+    def prefill(
+        self, prompts: Sequence[Prompt], encoded: Sequence[Prefilled], from_the_audio: bool = False
+    ) -> list[Prefilled]:
+        """Prefill prompts whose audio is encoded; those about one audio that follow one another go side by side.
+
+        Args:
+            prompts: The prompts.
+            encoded: What `encode` gave for each of them.
+            from_the_audio: Whether each prompt, the first one about its audio included, goes on from the end of its
+                audio. By default it goes on from where it differs from the first one, which is faster, but then the
+                last digit of what follows depends on which prompt came first.
+        """
         prefilled: list[Prefilled] = []
         for audio, group in groupby(zip(prompts, encoded, strict=True), lambda pair: pair[1]):
-            prefilled += self._together([prompt for prompt, _ in group], audio)
+            prefilled += self._together([prompt for prompt, _ in group], audio, from_the_audio)
         return prefilled
 
     def _check_length(self, prompt: Prompt) -> None:
@@ -182,11 +192,15 @@ class Prefiller:
                 f"more than the {limit} positions of the model; lower max_gen_toks or shorten the prompt"
             )
 
-    def _together(self, prompts: Sequence[Prompt], audio: Prefilled) -> list[Prefilled]:
-        """Prefill different prompts about one audio, each of them once, from where they differ from the first one."""
-        found = {tuple(audio.input_ids[0].tolist()): audio}
+    def _together(self, prompts: Sequence[Prompt], audio: Prefilled, from_the_audio: bool) -> list[Prefilled]:
+        """Prefill different prompts about one audio, each of them once, from tokens on that they share with the first.
+
+        The arguments are those of `prefill`.
+        """
+        end = self._end_of_audio(audio) if from_the_audio else 0
+        found = {} if end else {tuple(audio.input_ids[0].tolist()): audio}
         going_on: dict[tuple[int, ...], Prompt] = {}
-        shared = audio.length  # tokens that all of them share with the first one
+        shared = end or audio.length  # tokens that all of them share with the first one
         names = [tuple(prompt.inputs["input_ids"][0].tolist()) for prompt in prompts]
         for name, prompt in zip(names, prompts, strict=True):
             if name in found or name in going_on:
@@ -198,6 +212,12 @@ class Prefiller:
         if going_on:
             found |= zip(going_on, self._rest([*going_on.values()], audio, shared), strict=True)
         return [found[name] for name in names]
+
+    def _end_of_audio(self, prompt: Prefilled) -> int:
+        """Return how many tokens a prompt has up to the end of its last audio; 0 if there is none."""
+        placeholders = torch.tensor(self.family.placeholder_ids, device=prompt.input_ids.device)
+        (places,) = torch.isin(prompt.input_ids[0], placeholders).nonzero(as_tuple=True)
+        return int(places[-1]) + 1 if len(places) else 0
 
     def _same(self, prompt: Prompt, audio: Prefilled) -> int:
         """Return how many tokens at the beginning, the audio among them, a prompt shares with the first one about it.

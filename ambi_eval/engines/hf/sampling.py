@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ def choose_tokens(logits: Tensor, settings: GenerationSettings, keys: Tensor, st
     if not settings.sampled:
         return logits.max(-1).indices
     hashed_rows = _hash(keys ^ _hash(steps))
-    hashed_tokens = _hash(torch.arange(logits.shape[-1], device=logits.device))
+    hashed_tokens = _hashed_tokens(logits.shape[-1], logits.device)
     if settings.top_k or settings.top_p < 1:
         return _draw_from_the_top(logits, settings, hashed_rows, hashed_tokens)
     if logits.device.type == "cpu":
@@ -160,8 +161,13 @@ def _noise(x: Tensor) -> Tensor:
     high_bits &= 0xFFFFFFFF
     # Few bits near 0, where the noise is largest and decides, would make unlikely tokens impossible: 32 bits there.
     # Near 1 float32 has no more than 24, and 1 itself would be a noise of minus infinity.
-    uniform = high_bits.float().add_(0.5).mul_(2.0**-32).clamp_(max=1 - 2.0**-24)
-    return uniform.neg_().log1p_().neg_().log_().neg_()
+    negative = high_bits.float().add_(0.5).mul_(-(2.0**-32)).clamp_(min=2.0**-24 - 1)  # uniform in (-1, 0)
+    return negative.log1p_().neg_().log_().neg_()
+
+
+@lru_cache(maxsize=4)
+def _hashed_tokens(vocabulary: int, device: torch.device) -> Tensor:
+    return _hash(torch.arange(vocabulary, device=device))
 
 
 def _hash(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import chain, groupby
 from time import perf_counter
@@ -86,39 +86,34 @@ class Scheduler:
             yield from generation.take_finished()
 
     @torch.inference_mode()
-    def loglikelihoods(self, prompts: Iterable[Prompt], widest: int | None = None) -> Iterator[Likelihoods]:
-        """Yield every prompt with the log-likelihoods of its continuations, computed together for those about one clip.
+    def loglikelihoods(self, prompts: Iterable[Prompt]) -> Iterator[Likelihoods]:
+        """Yield every prompt with the log-likelihoods of its continuations, computed together.
+
+        Prompts go one by one, each from the end of its audio on. So likelihoods are the same to the last digit whatever
+        else is asked in the same run, in particular in one that goes on where another was stopped.
 
         Args:
-            prompts: Taken as they are needed. Those about one audio share the work on it if they follow one another.
-            widest: The most continuations or answers of a prompt: there is room for `batch_size` such prompts. By
-                default as many as the first prompt has.
+            prompts: Taken as they are needed. Those about one audio share the encoding if they follow one another.
 
         Raises:
             AmbiError: If a prompt with a continuation is longer than the model allows, or one prompt does not fit in
                 memory.
         """
-        room = Room(self.batch_size, self.max_batch_size, widest)
         for _, about_one_clip in groupby(prompts, lambda prompt: prompt if prompt.heard is None else prompt.heard):
-            waiting = deque(about_one_clip)
-            audio: Prefilled | None = None  # a reference keeps it for the prompts that wait
-            while waiting:
-                together = [waiting.popleft()]
-                room.begin(together[0])
-                while waiting and room.holds(len(together) + 1, sum(map(_rows, together)) + waiting[0].rows):
-                    together.append(waiting.popleft())
+            audio: Prefilled | None = None  # a reference keeps it for the prompts that follow
+            for prompt in about_one_clip:
                 try:
-                    prefilled = self.decoder.prefill(together)
-                    audio = prefilled[0].audio
-                    room.measure(together[0], prefilled[0], self.decoder.shares_prefixes)
-                    found = self.decoder.loglikelihoods(together, prefilled)
+                    (prefilled,) = self.decoder.prefill([prompt], from_the_audio=True)
+                    audio = prefilled.audio
+                    found = self.decoder.loglikelihoods(prompt, prefilled)
                 except torch.OutOfMemoryError as error:
-                    audio = None
-                    room.halve(together, error)
-                    waiting.extendleft(reversed(together))
-                else:
-                    yield from zip(together, found, strict=True)
+                    raise AmbiError(DOES_NOT_FIT) from error
+                yield prompt, found
             del audio
+
+
+# Of one clip.
+DOES_NOT_FIT = "the answers to one clip do not fit in memory; lower repeats, or give dtype=bfloat16"
 
 
 class Room:
@@ -177,9 +172,7 @@ class Room:
             AmbiError: If there is one prompt only.
         """
         if len(prompts) == 1 or not self.rows:
-            raise AmbiError(
-                "the answers to one clip do not fit in memory; lower repeats, or give dtype=bfloat16"
-            ) from error
+            raise AmbiError(DOES_NOT_FIT) from error
         logger.warning("out of memory with room for %d answers: going on with %d", self.rows, self.rows // 2)
         self.rows //= 2
         if self._bytes is not None:
