@@ -50,6 +50,14 @@ class Row:
         return [] if self.thinks else self.tokens[self.thought[0] :]
 
 
+def precise(device: torch.device) -> torch.dtype:
+    """Return the most precise floating-point numbers of a device, for log-likelihoods.
+
+    The last digit of a float32 around -70, as long answers have, is 1e-5.
+    """
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 class Batch:
     """The rows that are decoded together.
 
@@ -99,7 +107,7 @@ class Batch:
         steps = torch.zeros_like(keys)
         positions = torch.tensor([prompt.length + prompt.rope_delta for prompt in prompts], device=device)
         lengths = torch.tensor([0 if share_prefixes else prompt.length for prompt in prompts], device=device)
-        logprobs = torch.zeros(len(rows), dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+        logprobs = torch.zeros(len(rows), dtype=precise(device), device=device)
         if self.rows:
             caches.insert(0, keys_and_values(self.cache))
             logits = torch.cat([self.logits, logits])

@@ -25,7 +25,7 @@ from transformers import DynamicCache, GenerationConfig, StoppingCriteria, Stopp
 
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.config.generation import GenerationSettings
-from ambi_eval.engines.hf.batch import Batch, Row
+from ambi_eval.engines.hf.batch import Batch, Row, precise
 from ambi_eval.engines.hf.cache import SharedCache, joined
 from ambi_eval.engines.hf.families import Family
 from ambi_eval.engines.hf.prefill import Prefilled, Prefiller, Prompt
@@ -209,7 +209,7 @@ class Decoder:
         with attention:
             output = self.model(**inputs, past_key_values=cache, use_cache=True)
         logits = torch.cat([prefilled.logits.expand(len(tokens), 1, -1), output.logits.float()], dim=1)
-        logprobs = logits.log_softmax(-1)
+        logprobs = logits.log_softmax(-1, dtype=precise(device))
         greedy = logits.index_fill_(-1, self.placeholder_ids.to(device), -torch.inf).argmax(-1).tolist()
         of_tokens = logprobs[:, :longest].gather(-1, tokens[:, :, None]).squeeze(-1).tolist()
         of_ends = logprobs[:, :, self.family.end_ids].logsumexp(-1).tolist()
