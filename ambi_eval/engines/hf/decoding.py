@@ -67,23 +67,13 @@ class Decoder:
         """Whether rows share the keys and values of their prompts."""
         return self.prefiller.shares_prefixes
 
-    def encode(self, prompts: Sequence[Prompt]) -> list[Prefilled]:
-        """Return, for the audio of every prompt, a prefilled prompt about it; no audio is encoded twice.
-
-        Raises:
-            AmbiError: If a prompt with its answer is longer than the model allows.
-        """
-        return self.prefiller.encode(prompts)
-
     def prefill(self, prompts: Sequence[Prompt], from_the_audio: bool = False) -> list[Prefilled]:
-        """Return the KV cache of every prompt, and the logits of its first answer token.
-
-        `Prefiller.prefill` says what `from_the_audio` does.
+        """Return the KV cache of every prompt, and the logits of its first answer token (see `Prefiller.prefill`).
 
         Raises:
             AmbiError: If a prompt with its answer is longer than the model allows.
         """
-        return self.prefiller.prefill(prompts, self.encode(prompts), from_the_audio)
+        return self.prefiller.prefill(prompts, self.prefiller.encode(prompts), from_the_audio)
 
     def expand(self, batch: Batch, arrivals: Sequence[tuple[Prefilled, Sequence[Row]]]) -> None:
         """Give each of these prompts its rows in the batch, one for each answer."""

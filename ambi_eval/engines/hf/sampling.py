@@ -56,10 +56,7 @@ def log_normalizers(logits: Tensor) -> Tensor:
 
 def _rows_at_once(logits: Tensor) -> int:
     """Return of how many rows to compute at a time: on a CPU so few that they stay in the processor's own memory."""
-    return max(1, LOGITS_AT_ONCE // logits.shape[-1]) if logits.device.type == "cpu" else max(1, len(logits))
-
-
-LOGITS_AT_ONCE = 2**16
+    return max(1, 2**16 // logits.shape[-1] if logits.device.type == "cpu" else len(logits))
 
 
 def _normalized(scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,8 +69,7 @@ def _normalized(scores: Tensor) -> tuple[Tensor, Tensor]:
 
 def _draw_from_all(logits: Tensor, temperature: float, hashed_rows: Tensor, hashed_tokens: Tensor) -> Tensor:
     """Draw the next token of every row from the whole vocabulary, shape (rows,)."""
-    scores = logits / temperature
-    return scores.add_(_noise(hashed_rows[:, None] ^ hashed_tokens)).max(-1).indices
+    return (logits / temperature).add_(_noise(hashed_rows[:, None] ^ hashed_tokens)).max(-1).indices
 
 
 def _draw_from_the_top(

@@ -100,16 +100,14 @@ class Scheduler:
                 memory.
         """
         for _, about_one_clip in groupby(prompts, lambda prompt: prompt if prompt.heard is None else prompt.heard):
-            audio: Prefilled | None = None  # a reference keeps it for the prompts that follow
             for prompt in about_one_clip:
                 try:
                     (prefilled,) = self.decoder.prefill([prompt], from_the_audio=True)
-                    audio = prefilled.audio
                     found = self.decoder.loglikelihoods(prompt, prefilled)
                 except torch.OutOfMemoryError as error:
                     raise AmbiError(DOES_NOT_FIT) from error
                 yield prompt, found
-            del audio
+            del prefilled  # it kept the audio for the prompts that followed
 
 
 # Of one clip.
