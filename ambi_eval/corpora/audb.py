@@ -136,13 +136,19 @@ def read_audb(
 
 
 def _is_used(table: str, votes: str) -> bool:
-    return table == "files" or table.endswith(".desired") or re.fullmatch(votes, table) is not None
+    return table == "files" or "desired" in table.split(".") or re.fullmatch(votes, table) is not None
 
 
 def _acted(database: Any, votes_table: str, labels: Mapping[str, str]) -> dict[str, str]:
-    """Return the emotion that was acted in each file, from the table of desired emotions beside a table of votes."""
-    desired = re.sub(r"votes$", "desired", votes_table)
-    if desired not in database.tables or "emotion" not in database[desired].columns:
+    """Return the emotion that was acted in each file, from the table of desired emotions beside a table of votes.
+
+    Of `emotion.categories.train.votes` that is `emotion.categories.desired.train`, as audeering names it, or
+    `emotion.categories.train.desired`.
+    """
+    whole, _, split = votes_table.removesuffix(".votes").rpartition(".")
+    names = (f"{whole}.desired.{split}", f"{whole}.{split}.desired")
+    desired = next((name for name in names if name in database.tables), None)
+    if desired is None or "emotion" not in database[desired].columns:
         return {}
     emotions = database[desired]["emotion"].get().dropna()
     return {file: labels.get(str(emotion), str(emotion)) for file, emotion in emotions.items()}

@@ -25,6 +25,9 @@ EPSILON = 0.05
 # The tolerance covers rounding only: with up to 24 raters no other fraction comes within 1/24 of a whole vote.
 MOST_RATERS = 24
 TOLERANCE = 0.02
+# Of a mirror with label files of its own.
+WAV_AND_LABELS = ("*.parquet", "*.wav", "*labels_*", "*_ref.txt")
+NAME_COLUMNS = ("FileName", "file_name", "filename", "file", "path")
 
 
 def read_mirror(
@@ -47,7 +50,7 @@ def read_mirror(
     Raises:
         AmbiError: If the hub cannot be reached, the mirror lacks a column, or the folder cannot be written to.
     """
-    folder, release = (Path(mirror), None) if Path(mirror).is_dir() else _download(mirror)
+    folder, release = (Path(mirror), None) if Path(mirror).is_dir() else _download(mirror, "*.parquet")
     files = sorted(folder.rglob("*.parquet")) or sorted(folder.rglob("data-*.arrow"))
     if not files:
         raise AmbiError(f"{mirror} holds neither *.parquet nor data-*.arrow: give a copy of a data set.")
@@ -68,6 +71,44 @@ def read_mirror(
         if (counts % 1).any():
             preparation.remarks["shares that fit no number of raters, kept as they are"] += 1
         preparation.add(clip, unheard.get(name, NO_AUDIO))
+
+
+def mirrored_audio(mirror: str, out: Path) -> tuple[dict[str, str], Path, str | None]:
+    """Write the audio of a mirror that is parquet, or find its WAV files; its labels are read from their own files.
+
+    Args:
+        mirror: As for `read_mirror`.
+        out: The folder of the manifest; the audio of parquet files goes into `audio/` in it.
+
+    Returns:
+        The path of each WAV file by its name, the mirror's folder on this machine, and the state of the mirror (None
+        for a folder).
+
+    Raises:
+        AmbiError: If the hub cannot be reached, or the mirror has no audio, or none with a file name.
+    """
+    folder, release = (Path(mirror), None) if Path(mirror).is_dir() else _download(mirror, *WAV_AND_LABELS)
+    found = {path.name: str(path.absolute()) for path in folder.rglob("*.wav")}
+    for file in sorted(folder.rglob("*.parquet")):
+        known = pq.ParquetFile(file).schema_arrow.names
+        named = next((column for column in NAME_COLUMNS if column in known), None)
+        for batch in _batches([file], "audio", *([named] if named else [])):
+            for row in batch.to_pylist():
+                audio = row["audio"] or {}
+                name = PurePosixPath(str((row[named] if named else None) or audio.get("path") or "")).name
+                if not name:
+                    raise AmbiError(
+                        f"{file} does not say which file its audio is: it has none of {', '.join(NAME_COLUMNS)}."
+                    )
+                name = name if name.endswith(".wav") else f"{name}.wav"
+                if content := audio.get("bytes"):
+                    path = out / "audio" / name
+                    with writing(path) as unfinished:
+                        unfinished.write_bytes(content)
+                    found[name] = f"audio/{name}"
+    if not found:
+        raise AmbiError(f"{mirror} holds neither *.parquet nor *.wav: give a copy of a data set with its audio.")
+    return found, folder, release
 
 
 def votes_from_shares(shares: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -100,11 +141,11 @@ def votes_from_shares(shares: NDArray[np.float64]) -> NDArray[np.float64]:
     return votes
 
 
-def _download(mirror: str) -> tuple[Path, str]:
-    """Return the folder of a mirror's parquet files on this machine, and the state of the mirror that they are."""
+def _download(mirror: str, *patterns: str) -> tuple[Path, str]:
+    """Return the folder of a mirror's files on this machine, and the state of the mirror that they are."""
     name, _, revision = mirror.partition("@")
     try:
-        folder = snapshot_download(name, repo_type="dataset", revision=revision or None, allow_patterns="*.parquet")
+        folder = snapshot_download(name, repo_type="dataset", revision=revision or None, allow_patterns=list(patterns))
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         reason = str(error).split("\n")[0].rstrip(".")
         raise AmbiError(

@@ -95,9 +95,9 @@ def _settled(row: dict[str, str]) -> dict[str, Any]:
         "sex": _known(row.get("Gender", "").lower()),
         "split": _known(row.get("Split_Set", "").lower()),
         "consensus": _CONSENSUS.get(row.get("EmoClass", "").strip()),
-        "arousal": _number(row.get("EmoAct")),
-        "valence": _number(row.get("EmoVal")),
-        "dominance": _number(row.get("EmoDom")),
+        "arousal": number_of(row.get("EmoAct")),
+        "valence": number_of(row.get("EmoVal")),
+        "dominance": number_of(row.get("EmoDom")),
     }
 
 
@@ -125,7 +125,7 @@ def _annotations(folder: Path, remarks: Counter[str]) -> Iterator[Annotation]:
                 remarks["ratings that could not be read"] += 1
             else:
                 primary, secondary = _primary_and_secondary(match[2])
-                attributes = (_number(match[3]), _number(match[4]), _number(match[5]))
+                attributes = (number_of(match[3]), number_of(match[4]), number_of(match[5]))
                 yield Annotation(row["FileName"], match[1], primary, secondary, attributes)
         elif worker and "EmoClass_Major" in row:
             yield _of_columns(row["FileName"], worker, row)
@@ -137,7 +137,7 @@ def _annotations(folder: Path, remarks: Counter[str]) -> Iterator[Annotation]:
 
 
 def _of_columns(file: str, worker: str, row: dict[str, Any]) -> Annotation:
-    attributes = (_number(row.get("EmoAct")), _number(row.get("EmoVal")), _number(row.get("EmoDom")))
+    attributes = (number_of(row.get("EmoAct")), number_of(row.get("EmoVal")), number_of(row.get("EmoDom")))
     return Annotation(file, worker, row["EmoClass_Major"], row.get("EmoClass_Second", ""), attributes)
 
 
@@ -184,7 +184,7 @@ def _known(value: str | None) -> str | None:
     return None if not value or value.lower() in ("unknown", "na") else value
 
 
-def _number(value: Any) -> float | None:
+def number_of(value: Any) -> float | None:
     """Return a number, or None for what is none: empty, `NaN`."""
     try:
         number = float(value)

@@ -87,7 +87,7 @@ def _answers(sample: Mapping[str, Any], settings: TaskSettings) -> list[Again]:
     requests = list(zip(sample["resps"], sample["arguments"], strict=True))
     if settings.pool != "labels":
         return [Again(answer, arguments) for answers, arguments in requests for answer in answers]
-    labels = settings.labels
+    labels = settings.asked_labels
     return [
         Again(Candidate(labels[k % len(labels)], logprob=likelihood[0]), arguments)
         for k, ((likelihood,), arguments) in enumerate(requests)

@@ -52,7 +52,8 @@ def emozionalmente_database(tmp_path: Path) -> Path:
     add(database, "emotion.categories.train.votes", files[:2], votes, "votes")
     votes = {"anger": [1], "happiness": [4], "neutral": [0]}
     add(database, "emotion.categories.dev.votes", files[2:], votes, "votes")
-    add(database, "emotion.categories.train.desired", files[:2], {"emotion": ["anger", "neutral"]})
+    add(database, "emotion.categories.desired.train", files[:2], {"emotion": ["anger", "neutral"]})
+    add(database, "emotion.categories.dev.desired", files[2:], {"emotion": ["happiness"]})
     return save(database, tmp_path / "database", files)
 
 
@@ -89,7 +90,7 @@ def test_a_database_becomes_the_manifest_of_its_corpus(emozionalmente_database: 
         sha256=first.sha256,
     )
     assert (second.acted, second.split, second.speaker) == ("neutral", "train", "ugo")
-    assert (third.acted, third.split, third.votes["joy"]) == (None, "development", 4.0)
+    assert (third.acted, third.split, third.votes["joy"]) == ("joy", "development", 4.0)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def test_files_that_are_not_there_are_counted(emozionalmente_database: Path, tmp
     ("tables", "message"),
     [
         ("nothing", "has no table of votes that fits 'nothing' (it has"),
-        ("emotion.*desired", "the table emotion.categories.train.desired holds other things than numbers of votes"),
+        ("emotion.*desired", "the table emotion.categories.dev.desired holds other things than numbers of votes"),
     ],
 )
 def test_a_database_without_votes_is_refused(emozionalmente_database: Path, tables: str, message: str) -> None:

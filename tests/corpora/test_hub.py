@@ -106,6 +106,7 @@ def test_a_mirror_of_crema_d_becomes_its_manifest_with_the_audio_beside_it(copy:
         transcript="It's eleven o'clock.",
         acted="happy",
         sha256=first.sha256,
+        folds=crema_d.describe("1001_IEO_HAP_MD")["folds"],
     )
     assert Path(str(first.audio)).read_bytes() == wav("1001_IEO_HAP_MD")
     assert (second.votes["angry"], second.votes["neutral"]) == (3, 1)

@@ -13,6 +13,7 @@ import typer
 
 from ambi_eval.corpora import command as options
 from ambi_eval.corpora.audb import VOTES, FromAudb, load, read_audb
+from ambi_eval.corpora.folds import emo_superb
 from ambi_eval.corpora.hub import read_mirror
 from ambi_eval.corpora.manifest import Clip, Rating
 from ambi_eval.corpora.preparation import NO_AUDIO, Preparation, count_votes, find_folder, read_rows
@@ -268,7 +269,7 @@ def _settle_differing(preparation: Preparation, leave_out: bool) -> None:
 
 
 def describe(name: str) -> dict[str, Any]:
-    """Return what the name of a clip says: speaker, sentence, transcript and acted emotion.
+    """Return what the name of a clip says: speaker, sentence, transcript, acted emotion and folds.
 
     Raises:
         AmbiError: If this is no name of a CREMA-D clip.
@@ -280,7 +281,15 @@ def describe(name: str) -> dict[str, Any]:
     if match is None:
         raise AmbiError(f"'{name}' is no name of a CREMA-D clip (such as 1002_DFA_ANG_XX): take the official files.")
     speaker, sentence, acted = match.groups()
-    return {"speaker": speaker, "sentence": sentence, "transcript": SENTENCES[sentence], "acted": _ACTED[acted]}
+    # EMO-SUPERB deals the actors into blocks of 18, in the order of their numbers; the last one has 19.
+    block = min((int(speaker) - 1001) // 18, 4) + 1
+    return {
+        "speaker": speaker,
+        "sentence": sentence,
+        "transcript": SENTENCES[sentence],
+        "acted": _ACTED[acted],
+        "folds": emo_superb(block, tests=(1, 2, 3, 4, 5), step=1),
+    }
 
 
 def _audio_files(source: Path, may_lack_folder: bool) -> dict[str, str | None]:

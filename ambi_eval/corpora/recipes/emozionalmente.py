@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from ambi_eval.corpora import command as options
 from ambi_eval.corpora.audb import VOTES, FromAudb, load, read_audb
@@ -39,30 +42,36 @@ def command(
     source: options.Source = None,
     from_audb: FromAudb = None,
     out: options.Out = None,
+    splits: Annotated[
+        Path | None,
+        typer.Option(help="The speaker_splits.json of audeering, by which audb's database is split."),
+    ] = None,
     allow_missing_audio: options.AllowMissingAudio = False,
 ) -> None:
     """Prepare Emozionalmente from the folder that its archive holds, or from audb (which lacks the single ratings)."""
     folder = options.out_folder(out, "emozionalmente")
     if from_audb is None:
         release = options.required_source(source, "emozionalmente")
-        preparation = prepare(release, folder, allow_missing_audio=allow_missing_audio)
+        preparation = prepare(release, folder, splits=splits, allow_missing_audio=allow_missing_audio)
     else:
-        options.refuse_together("--from-audb", source=source)
+        options.refuse_together("--from-audb", source=source, splits=splits)
         preparation = prepare_audb(from_audb, folder, allow_missing_audio=allow_missing_audio)
     options.report(preparation, "emozionalmente")
 
 
-def prepare(source: Path, out: Path, *, allow_missing_audio: bool = False) -> Preparation:
-    """Write the manifest of Emozionalmente. The corpus has no official split.
+def prepare(source: Path, out: Path, *, splits: Path | None = None, allow_missing_audio: bool = False) -> Preparation:
+    """Write the manifest of Emozionalmente. The corpus has no official split; audb's is by speaker.
 
     Args:
         source: The folder that holds `metadata/` and `audio/`.
         out: Folder for `manifest.parquet`.
+        splits: The file by which audb's database is split, which lists the actors of `train`, `dev` and `test`.
         allow_missing_audio: Keep clips without audio, for work on the votes alone.
 
     Raises:
-        AmbiError: If the release is not complete, or no clip is left.
+        AmbiError: If the release is not complete, `splits` is another file, or no clip is left.
     """
+    split_of = {} if splits is None else _splits(splits)
     tables = find_folder(source, "metadata")
     people = _people(tables / "users.csv")
     ratings = _ratings(tables / "evaluations.csv")
@@ -82,6 +91,7 @@ def prepare(source: Path, out: Path, *, allow_missing_audio: bool = False) -> Pr
             age=actor.get("age"),
             sentence=f"s{sentences.index(row['sentence']) + 1:02d}",
             transcript=row["sentence"],
+            split=split_of.get(row["actor"]),
             acted=_label(tables / "samples.csv", row["emotion_expressed"]),
             **preparation.panel(ratings.get(name, [])),
         )
@@ -95,6 +105,15 @@ def prepare_audb(database: str, out: Path, *, allow_missing_audio: bool = False)
     preparation = Preparation(out, CORPUS, allow_missing_audio, counting)
     read_audb(preparation, load(database, VOTES), VOTES, LABELS | {"happiness": "joy", "neutral": "neutral"})
     return preparation.save()
+
+
+def _splits(path: Path) -> dict[str, str]:
+    """Return the split of each actor."""
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))
+        return {actor: {"dev": "development"}.get(split, split) for split, actors in listed.items() for actor in actors}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise AmbiError(f"{path} is no speaker_splits.json of audeering ({error}): take the published file.") from error
 
 
 def _ratings(path: Path) -> dict[str, list[Rating]]:

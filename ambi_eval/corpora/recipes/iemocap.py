@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ambi_eval.corpora import command as options
+from ambi_eval.corpora.folds import emo_superb, leave_one_out
 from ambi_eval.corpora.hub import read_mirror
 from ambi_eval.corpora.manifest import Clip, Rating
 from ambi_eval.corpora.preparation import Preparation, find_folder, how_counted
@@ -44,7 +46,13 @@ _WORDS = {
 }
 # The first F or M says who wore the markers in that recording, the last one who speaks.
 _TURN = re.compile(r"(Ses0[1-5])[FM]_(impro|script)\w+_([FM])(?:XX|\d\d)\d")
-_HEADER = re.compile(r"\[[\d.]+ - [\d.]+\]\t(\w+)\t\w+\t\[")
+# The label that most raters agreed on, and the means of their attributes; `xxx`: no label got the most votes.
+_HEADER = re.compile(r"\[[\d.]+ - [\d.]+\]\t(\w+)\t(\w+)\t\[(?:([\d.]+), ([\d.]+), ([\d.]+)\])?")
+_CONSENSUS = dict(zip(("ang", "dis", "exc", "fea", "fru", "hap", "neu", "oth", "sad", "sur"), LABELS, strict=True))
+# `A-E3: val 3; act 2; dom  3; ()`; some lack one of the three.
+_ATTRIBUTES = re.compile(r"A-(E\d+):\s*([^(]*)")
+_ATTRIBUTE = re.compile(r"(val|act|dom)\s+(\d(?:\.\d+)?)")
+_ATTRIBUTE_WORDS = {"val": "valence", "act": "arousal", "dom": "dominance"}
 # E1 to E6 are the outside raters; F1 and M1, the actors' reports on themselves, are no votes of listeners.
 # The comment in brackets may hold anything, a semicolon as well, and no label holds a bracket.
 _CATEGORY = re.compile(r"C-(E\d+):\s*([^(]*)")
@@ -97,11 +105,12 @@ def prepare(source: Path, out: Path, *, count_each: bool = False, allow_missing_
             turns = _turns(evaluation, preparation.remarks)
             if unrated := transcripts.keys() - turns:
                 preparation.remarks["turns that are transcribed, but have neither audio nor votes"] += len(unrated)
-            for name, ratings in turns.items():
+            for name, (facts, ratings) in turns.items():
                 audio = folder / "sentences" / "wav" / dialogue / f"{name}.wav"
                 clip = Clip(
                     id=name,
                     **preparation.panel(ratings),
+                    **facts,
                     transcript=transcripts.get(name),
                     audio=str(audio) if audio.is_file() else None,
                     **describe(name),
@@ -122,7 +131,7 @@ def prepare_mirror(mirror: str, out: Path) -> Preparation:
 
 
 def describe(name: str) -> dict[str, Any]:
-    """Return what the name of a turn says: session, dialogue, style, speaker and sex.
+    """Return what the name of a turn says: session, dialogue, style, speaker, sex and folds.
 
     Raises:
         AmbiError: If this is no name of an IEMOCAP turn.
@@ -136,22 +145,33 @@ def describe(name: str) -> dict[str, Any]:
             f"'{name}' is no name of an IEMOCAP turn (such as Ses01F_impro01_F000): take the official files."
         )
     session, style, sex = match.groups()
+    number = int(session[-1])
     return {
         "session": session,
         "dialogue": name.rsplit("_", 1)[0],
         "style": "scripted" if style == "script" else "improvised",
         "speaker": f"{session}_{sex}",
         "sex": "female" if sex == "F" else "male",
+        "folds": leave_one_out(number, 5, "session") | emo_superb(number, tests=(4, 3, 2, 1, 5), step=1),
     }
 
 
-def _turns(path: Path, remarks: Counter[str]) -> dict[str, tuple[Rating, ...]]:
-    """Return the outside raters' ratings of each turn of a dialogue."""
-    turns: dict[str, tuple[Rating, ...]] = {}
+def _turns(path: Path, remarks: Counter[str]) -> dict[str, tuple[dict[str, Any], list[Rating]]]:
+    """Return what was settled on for each turn of a dialogue, and the outside raters' ratings."""
+    turns: dict[str, tuple[dict[str, Any], list[Rating]]] = {}
     for line in _lines(path):
         if header := _HEADER.match(line):
             name = header[1]
-            turns[name] = ()
+            means = zip(("valence", "arousal", "dominance"), header.groups()[2:], strict=True)
+            known = {attribute: float(mean) for attribute, mean in means if mean}
+            turns[name] = ({"consensus": _CONSENSUS.get(header[2]), **known}, [])
+        elif turns and (attributes := _ATTRIBUTES.match(line)):
+            ratings = turns[name][1]
+            told: dict[str, Any] = {
+                _ATTRIBUTE_WORDS[word]: float(number) for word, number in _ATTRIBUTE.findall(attributes[2])
+            }
+            # The lines of a rater's emotions stand before those of the attributes.
+            ratings[:] = [replace(each, **told) if each.rater == attributes[1] else each for each in ratings]
         elif turns and (category := _CATEGORY.match(line)):
             words = [word.strip() for word in category[2].split(";") if word.strip()]
             for word in words:
@@ -159,7 +179,7 @@ def _turns(path: Path, remarks: Counter[str]) -> dict[str, tuple[Rating, ...]]:
                     remarks[f"the label '{word}' counted as other"] += 1
             if words:
                 labels = dict.fromkeys(_WORDS.get(word.lower(), "other") for word in words)
-                turns[name] += (Rating(category[1], tuple(labels)),)
+                turns[name][1].append(Rating(category[1], tuple(labels)))
     return turns
 
 

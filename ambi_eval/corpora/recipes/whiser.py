@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from ambi_eval.corpora import command as options
+from ambi_eval.corpora.hub import mirrored_audio
 from ambi_eval.corpora.manifest import Clip
 from ambi_eval.corpora.msp_labels import Choice, ChoiceOption, read_consensus, read_ratings, refuse_count_each
 from ambi_eval.corpora.preparation import Preparation, find_files, find_folder, how_counted
 from ambi_eval.corpora.registry import Corpus
+from ambi_eval.errors import AmbiError
 
 CORPUS = Corpus(
     title="WHiSER",
@@ -23,63 +28,95 @@ CORPUS = Corpus(
 
 def command(
     source: options.Source = None,
+    from_hub: Annotated[
+        str | None, typer.Option(help="The audio from a mirror: `Lab-MSP/whiser_parquet`, or the folder of a copy.")
+    ] = None,
     out: options.Out = None,
     labels: ChoiceOption = "primary",
     count_each: options.CountEach = False,
     allow_missing_audio: options.AllowMissingAudio = False,
 ) -> None:
-    """Prepare WHiSER from its labels and the audio of the laboratory's page."""
+    """Prepare WHiSER from its labels and the audio of the laboratory's page, or of a mirror on the hub.
+
+    A mirror without label files needs the labels beside it: `--from-hub Lab-MSP/whiser_parquet --source WHiSER`.
+    """
     preparation = prepare(
-        options.required_source(source, "whiser"),
+        source if from_hub else options.required_source(source, "whiser"),
         options.out_folder(out, "whiser"),
         labels=labels,
         count_each=count_each,
         allow_missing_audio=allow_missing_audio,
+        mirror=from_hub,
     )
     options.report(preparation, "whiser")
 
 
 def prepare(
-    source: Path,
+    source: Path | None,
     out: Path,
     *,
     labels: Choice = "primary",
     count_each: bool = False,
     allow_missing_audio: bool = False,
+    mirror: str | None = None,
 ) -> Preparation:
     """Write the manifest of WHiSER.
 
     Speakers are not published. Clips of one tape depend on each other: `dialogue` holds the tape.
 
     Args:
-        source: The folder that holds `Labels/`, `Annotation_wav_files/` and `Annotation_wav_files_ref.txt`.
+        source: The folder that holds `Labels/`, `Annotation_wav_files/` and `Annotation_wav_files_ref.txt`. None: all
+            is in the mirror.
         out: Folder for `manifest.parquet`.
         labels: Whether a rater's vote is the one `primary` emotion, or all emotions that the rater named.
         count_each: With secondary emotions, count each of a rater's k labels as a whole vote instead of 1/k.
         allow_missing_audio: Keep clips without audio, for work on the votes alone.
+        mirror: Where the audio comes from instead: a data set on the hub, or the folder of a copy.
 
     Raises:
         AmbiError: If the folder is no release of WHiSER, no clip is left, or `count_each` meets primary emotions.
     """
     refuse_count_each(count_each, labels)
     preparation = Preparation(out, CORPUS, allow_missing_audio, how_counted(count_each), count_each)
-    folder = find_folder(source, "Labels")
+    audio, folder, tapes, release = _release(source, out, mirror, optional=allow_missing_audio)
     ratings = read_ratings(folder, labels, preparation.remarks)
     consensus = read_consensus(folder)
-    tapes = _tapes(source / "Annotation_wav_files_ref.txt")
-    audio = find_files(source, ".wav", "Annotation_wav_files", "Audios", optional=allow_missing_audio)
     for name in sorted(ratings.keys() | consensus.keys() | audio.keys()):
         if name not in ratings:
             preparation.skipped["no published votes"] += 1
             continue
         stem = name.removesuffix(".wav")
         told = {
-            "audio": str(audio[name]) if name in audio else None,
+            "audio": audio.get(name),
             # Without the table of sources: a clip is named after its tape, 006-040.1-2_13 after 006-040.1-2.
             "dialogue": tapes.get(name) or stem.rpartition("_")[0] or None,
         }
-        preparation.add(Clip(id=stem, **preparation.panel(ratings[name]), **(consensus.get(name, {}) | told)))
+        preparation.add(
+            Clip(id=stem, release=release, **preparation.panel(ratings[name]), **(consensus.get(name, {}) | told))
+        )
     return preparation.save()
+
+
+def _release(
+    source: Path | None, out: Path, mirror: str | None, *, optional: bool
+) -> tuple[dict[str, str], Path, dict[str, str], str | None]:
+    """Return the path of each audio file, the folder of the labels, the tape of each clip, the state of the mirror."""
+    release = None
+    if mirror is None:
+        assert source is not None  # the command asks for it
+        files = find_files(source, ".wav", "Annotation_wav_files", "Audios", optional=optional)
+        audio, where = {name: str(path) for name, path in files.items()}, source
+    else:
+        audio, where, release = mirrored_audio(mirror, out)
+        where = source or where
+    labels = next((path.parent for path in sorted(where.rglob("labels_detailed.*"))), None)
+    if labels is None and mirror is not None:
+        raise AmbiError(
+            f"{mirror} has no labels_detailed.csv: give the folder of https://github.com/msplabresearch/WHiSER, which "
+            f"holds Labels/, to --source"
+        )
+    tapes = next(iter(sorted(where.rglob("Annotation_wav_files_ref.txt"))), where / "Annotation_wav_files_ref.txt")
+    return audio, labels or find_folder(where, "Labels"), _tapes(tapes), release
 
 
 def _tapes(path: Path) -> dict[str, str]:

@@ -28,6 +28,9 @@ ACTORS = """\
 """
 NO_VOTES = dict.fromkeys(crema_d.LABELS, 0.0)
 
+# Read from the label files of EMO-SUPERB.
+EMO_SUPERB_OF_ACTOR_1001 = {1: "test", 2: "train", 3: "train", 4: "train", 5: "development"}
+
 
 @pytest.fixture
 def release(tmp_path: Path) -> Path:
@@ -56,6 +59,7 @@ def test_a_clip_carries_all_that_the_release_says(release: Path, tmp_path: Path)
         transcript="It's eleven o'clock.",
         acted="happy",
         consensus="neutral",
+        folds={f"emo_superb{fold}": part for fold, part in EMO_SUPERB_OF_ACTOR_1001.items()},
         sha256=hashlib.sha256(wav("1001_IEO_HAP_MD")).hexdigest(),
     )
 
@@ -285,3 +289,14 @@ class TestOfficialTables:
         n_files = len(list((crema_d_release / "AudioWAV").glob("*.wav")))
         assert len(heard.clips) == n_files
         assert heard.skipped == {"no audio file": 7_441 - n_files, "the recording is silent": 1}
+
+
+@pytest.mark.parametrize(
+    ("actor", "test", "development"), [("1018", 1, 5), ("1019", 2, 1), ("1072", 4, 3), ("1073", 5, 4), ("1091", 5, 4)]
+)
+def test_the_folds_of_emo_superb_are_blocks_of_actors(actor: str, test: int, development: int) -> None:
+    """Block by block as in its label files; the last block has one actor more."""
+    folds = crema_d.describe(f"{actor}_DFA_ANG_XX")["folds"]
+    assert folds[f"emo_superb{test}"] == "test"
+    assert folds[f"emo_superb{development}"] == "development"
+    assert sorted(folds.values()) == ["development", "test", "train", "train", "train"]

@@ -50,6 +50,9 @@ Ses01F_impro01_M001 [010.0100-011.3925]: Do you have: your [forms]?
 Ses01F_impro01_F002 [014.9200-016.0000]: Yeah.
 """
 
+# Read from the label files of EMO-SUPERB.
+EMO_SUPERB_OF_SESSION_1 = {1: "train", 2: "train", 3: "train", 4: "test", 5: "development"}
+
 
 @pytest.fixture
 def release(tmp_path: Path) -> Path:
@@ -90,8 +93,19 @@ def test_a_turn_carries_all_that_the_release_says(release: Path, tmp_path: Path)
         style="improvised",
         transcript="Excuse me.",
         sha256=clip.sha256,
-        ratings=(Rating("E2", ("neutral",)), Rating("E3", ("neutral",)), Rating("E4", ("happy",))),
+        consensus="neutral",
+        valence=2.5,
+        arousal=2.5,
+        dominance=2.5,
+        folds={f"session{fold}": "test" if fold == 1 else "train" for fold in range(1, 6)}
+        | {f"emo_superb{fold}": part for fold, part in EMO_SUPERB_OF_SESSION_1.items()},
+        ratings=(
+            Rating("E2", ("neutral",)),
+            Rating("E3", ("neutral",), valence=3.0, arousal=2.0, dominance=2.0),
+            Rating("E4", ("happy",), valence=2.0, arousal=3.0, dominance=3.0),
+        ),
     )
+    assert preparation.clips[1].consensus is None
 
 
 @pytest.mark.parametrize(
@@ -161,7 +175,9 @@ def test_turns_without_audio_may_be_kept(release: Path, tmp_path: Path) -> None:
 def test_the_last_letter_of_a_name_is_the_speaker(
     name: str, session: str, dialogue: str, style: str, speaker: str, sex: str
 ) -> None:
-    assert iemocap.describe(name) == {
+    described = iemocap.describe(name)
+    described.pop("folds")
+    assert described == {
         "session": session,
         "dialogue": dialogue,
         "style": style,

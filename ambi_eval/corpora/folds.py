@@ -1,0 +1,35 @@
+"""Named partitions of corpora that others published, made from who speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def emo_superb(group: int, tests: Sequence[int], step: int) -> dict[str, str]:
+    """Return in which part of each of EMO-SUPERB's folds the clips of a group of speakers are.
+
+    Fold k tests on the group `tests[k - 1]`, develops on the next one (`step` 1) or the one before (-1), in a circle,
+    and trains on all others. Read from the label files of EMO-SUPERB (Wu et al., arXiv 2402.13018).
+
+    Args:
+        group: The number of the group, from 1.
+        tests: The test group of each fold, in the order of the folds.
+        step: From the test group to that of development.
+
+    >>> emo_superb(5, tests=(4, 3, 2, 1, 5), step=1)["emo_superb1"]
+    'development'
+    """
+    parts = {}
+    for fold, test in enumerate(tests, start=1):
+        development = (test - 1 + step) % len(tests) + 1
+        parts[f"emo_superb{fold}"] = "test" if group == test else "development" if group == development else "train"
+    return parts
+
+
+def leave_one_out(group: int, groups: int, name: str) -> dict[str, str]:
+    """Return in which part of each fold a group is, where each fold tests on one group and trains on the others.
+
+    >>> leave_one_out(2, 3, "session")
+    {'session1': 'train', 'session2': 'test', 'session3': 'train'}
+    """
+    return {f"{name}{fold}": "test" if group == fold else "train" for fold in range(1, groups + 1)}

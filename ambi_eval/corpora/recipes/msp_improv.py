@@ -1,0 +1,167 @@
+"""MSP-IMPROV: twelve actors in six sessions improvise around 20 sentences; crowd workers saw and heard each turn."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from ambi_eval.corpora import command as options
+from ambi_eval.corpora.folds import emo_superb
+from ambi_eval.corpora.manifest import Clip, Rating
+from ambi_eval.corpora.msp_labels import Choice, ChoiceOption, number_of, refuse_count_each
+from ambi_eval.corpora.preparation import Preparation, how_counted
+from ambi_eval.corpora.registry import Corpus
+from ambi_eval.errors import AmbiError
+
+CORPUS = Corpus(
+    title="MSP-IMPROV",
+    language="en",
+    license="signed agreement; neither audio, transcripts, votes nor a manifest may be passed on",
+    citation="C. Busso, S. Parthasarathy, A. Burmania, M. AbdelWahab, N. Sadoughi, E. Mower Provost. MSP-IMPROV: An "
+    "Acted Corpus of Dyadic Interactions to Study Emotion Perception. IEEE Transactions on Affective Computing "
+    "8(1):67-80, 2017.",
+    homepage="https://www.lab-msp.com/MSP/MSP-Improv.html",
+    source="Evaluation.txt and session1/ to session6/",
+)
+LABELS = ("angry", "happy", "neutral", "other", "sad")
+SECONDARY_LABELS = (*LABELS, "depressed", "disgust", "excited", "fear", "frustrated", "surprise")
+
+_EMOTIONS = {"A": "angry", "H": "happy", "N": "neutral", "O": "other", "S": "sad"}  # X: no label got the most votes
+_SECONDARY = {"disgusted": "disgust", "fearful": "fear", "surprised": "surprise"}
+# MSP-IMPROV-S01A-F01-P-FM01: sentence, emotion of the scenario, actor, how the turn came about, listener and speaker.
+_NAME = re.compile(r"MSP-IMPROV-S(\d\d)([AHNS])-([FM])(0[1-6])-([PRST])-\w+")
+_NUMBER = r"\s*(\d+(?:\.\d+)?|NaN)\s*"
+_TURN = re.compile(rf"UTD-IMPROV-([\w-]+)\.avi;\s*([A-Z]);\s*A:{_NUMBER};\s*V:{_NUMBER};\s*D:{_NUMBER};.*")
+_RATING = re.compile(rf"([\w-]+);\s*(\w+)[^;]*;\s*(.*);\s*A:{_NUMBER};\s*V:{_NUMBER};\s*D:{_NUMBER};\s*N:{_NUMBER};?")
+# The corpus rates activation from 1, high, to 5, low.
+_FLIPPED = 6.0
+
+
+def command(
+    source: options.Source = None,
+    out: options.Out = None,
+    labels: ChoiceOption = "primary",
+    count_each: options.CountEach = False,
+    allow_missing_audio: options.AllowMissingAudio = False,
+) -> None:
+    """Prepare MSP-IMPROV from its release."""
+    preparation = prepare(
+        options.required_source(source, "msp_improv"),
+        options.out_folder(out, "msp_improv"),
+        labels=labels,
+        count_each=count_each,
+        allow_missing_audio=allow_missing_audio,
+    )
+    options.report(preparation, "msp_improv")
+
+
+def prepare(
+    source: Path,
+    out: Path,
+    *,
+    labels: Choice = "primary",
+    count_each: bool = False,
+    allow_missing_audio: bool = False,
+) -> Preparation:
+    """Write the manifest of MSP-IMPROV.
+
+    `arousal` is 6 less the published activation, which falls as the voice gets more active. `folds` holds the six folds
+    of EMO-SUPERB, by session.
+
+    Args:
+        source: The unpacked release: `Evaluation.txt` (or `Evalution.txt`, as some releases spell it) and, anywhere
+            below it, the audio.
+        out: Folder for `manifest.parquet`.
+        labels: Whether a rater's vote is the one `primary` emotion, or all emotions that the rater named.
+        count_each: With secondary emotions, count each of a rater's k labels as a whole vote instead of 1/k.
+        allow_missing_audio: Keep turns without audio, for work on the votes alone.
+
+    Raises:
+        AmbiError: If the folder is no release of MSP-IMPROV, no turn is left, or `count_each` meets primary emotions.
+    """
+    refuse_count_each(count_each, labels)
+    preparation = Preparation(out, CORPUS, allow_missing_audio, how_counted(count_each), count_each)
+    path = next((source / name for name in ("Evaluation.txt", "Evalution.txt") if (source / name).is_file()), None)
+    if path is None:
+        raise AmbiError(f"{source} holds no Evaluation.txt: --source must be the folder of a whole release.")
+    audio = {file.stem: file for file in source.absolute().rglob("MSP-IMPROV-*.wav")}
+    turns = _turns(path, labels, preparation.remarks)
+    for name, (facts, ratings) in turns.items():
+        clip = Clip(
+            id=name,
+            audio=str(audio[name]) if name in audio else None,
+            **describe(name),
+            **facts,
+            **preparation.panel(ratings),
+        )
+        preparation.add(clip)
+    if unrated := audio.keys() - turns:
+        preparation.skipped["no published votes"] += len(unrated)
+    return preparation.save()
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Return what the name of a turn says: speaker, sex, session, sentence, style, folds and the scenario's emotion.
+
+    Raises:
+        AmbiError: If this is no name of an MSP-IMPROV turn.
+
+    >>> describe("MSP-IMPROV-S01A-F02-R-FF01")["style"]
+    'scripted'
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise AmbiError(
+            f"'{name}' is no name of an MSP-IMPROV turn (such as MSP-IMPROV-S01A-F01-P-FM01): take the official files."
+        )
+    sentence, emotion, sex, session, scenario = match.groups()
+    return {
+        "speaker": sex + session,
+        "sex": "female" if sex == "F" else "male",
+        "session": f"session{int(session)}",
+        # Actors read (R), say the sentence in an improvisation (T), improvise around it (S), or talk in a pause (P).
+        "sentence": f"S{sentence}" if scenario in "RT" else None,
+        "style": "scripted" if scenario == "R" else "improvised",
+        "acted": None if scenario == "P" else _EMOTIONS[emotion],
+        "folds": emo_superb(int(session), tests=(4, 3, 2, 1, 6, 5), step=-1),
+    }
+
+
+def _turns(path: Path, choice: Choice, remarks: Counter[str]) -> dict[str, tuple[dict[str, Any], list[Rating]]]:
+    """Return what was settled on for each turn, and its ratings."""
+    turns: dict[str, tuple[dict[str, Any], list[Rating]]] = {}
+    ratings: list[Rating] | None = None
+    for line in path.read_text(encoding="latin-1").splitlines():
+        if turn := _TURN.fullmatch(line.strip()):
+            arousal, valence, dominance = (number_of(turn[place]) for place in (3, 4, 5))
+            facts = {
+                "consensus": _EMOTIONS.get(turn[2]),
+                "arousal": None if arousal is None else round(_FLIPPED - arousal, 6),
+                "valence": valence,
+                "dominance": dominance,
+            }
+            ratings = []
+            turns[f"MSP-IMPROV-{turn[1]}"] = (facts, ratings)
+        elif line.strip():
+            rating = _RATING.fullmatch(line.strip())
+            if rating is None or ratings is None:
+                remarks["lines of the evaluation that could not be read"] += 1
+                continue
+            words = [rating[2], *(rating[3].split(",") if choice == "secondary" else [])]
+            known = SECONDARY_LABELS if choice == "secondary" else LABELS
+            labels = dict.fromkeys(_label(word.strip(), known) for word in words if word.strip())
+            arousal, valence, dominance = (number_of(rating[place]) for place in (4, 5, 6))
+            flipped = None if arousal is None else _FLIPPED - arousal
+            ratings.append(Rating(rating[1], tuple(labels), flipped, valence, dominance))
+    if not turns:
+        raise AmbiError(
+            f"{path} holds no turn such as `UTD-IMPROV-S01A-F01-P-FM01.avi; N; ...`: take the official file."
+        )
+    return turns
+
+
+def _label(word: str, known: tuple[str, ...]) -> str:
+    label = _SECONDARY.get(word.lower(), word.lower())
+    return label if label in known else "other"
