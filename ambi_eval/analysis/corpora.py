@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 from rich.console import Group
-from rich.table import Table
+from rich.table import Column, Table
 
 from ambi_eval.analysis.evaluate import Scorer
+from ambi_eval.analysis.raters.ballots import ballots_of
 from ambi_eval.analysis.references.agreement import krippendorff_alpha
 from ambi_eval.analysis.references.panels import certain, dealt
 from ambi_eval.config.corpus_settings import CorpusSettings
@@ -31,6 +32,7 @@ class Figures:
         clips: Number of clips that the tasks ask about, those without audio among them.
         labels: Number of labels.
         raters: Raters per clip, on average; None where the votes do not tell them apart.
+        people: Raters in all; None where their names are not known beyond a clip.
         entropy_bits: Entropy of the votes on a clip, on average.
         krippendorff_alpha: Agreement of the raters: 1 complete, 0 as by chance; None where single raters are not known.
         prior: Divergence (`jsd_bits`) of the mean of all votes from those on each clip.
@@ -40,6 +42,7 @@ class Figures:
     clips: int
     labels: int
     raters: float | None
+    people: int | None
     entropy_bits: float
     krippendorff_alpha: float | None
     prior: float
@@ -93,11 +96,13 @@ def figures(selection: Selection, settings: CorpusSettings) -> Figures:
     scorer = Scorer(selection, metrics=[JSD])
     prior = scorer.score(certain(selection), np.broadcast_to(q.mean(axis=0), q.shape))[0][JSD].value
     halves = dealt(selection.panels, lambda raters: raters // 2)
+    ballots = ballots_of(selection, settings)
     known = [panel.size for panel in selection.panels if panel is not None]
     return Figures(
         clips=len(q),
         labels=len(settings.labels),
         raters=float(np.mean(known)) if known else None,
+        people=len(ballots.names) if ballots is not None and ballots.raters_are_known else None,
         entropy_bits=float(entropy_bits(q).mean()),
         krippendorff_alpha=krippendorff_alpha(selection.panels) if known else None,
         prior=prior,
@@ -112,8 +117,8 @@ def overview_json(corpora: list[Overview]) -> list[dict[str, Any]]:
 
 def overview_tables(corpora: list[Overview]) -> Group:
     """Return what a terminal shows."""
-    votes = Table("", "clips", "labels", "raters", "entropy", "alpha", "prior", "half panel", box=None)
-    sources = Table("", "language", "license", "how to get it", box=None)
+    votes = Table("", "clips", "labels", "raters", "a clip", "entropy", "alpha", "prior", "half panel", box=None)
+    sources = Table("", "language", "license", Column("how to get it", overflow="fold"), box=None)
     for each in corpora:
         sources.add_row(each.name, each.language, each.license, f"{each.homepage}; {each.command}")
         if (of := each.figures) is None:
@@ -122,9 +127,11 @@ def overview_tables(corpora: list[Overview]) -> Group:
         numbers = (of.entropy_bits, of.krippendorff_alpha, of.prior, of.half_panel)
         raters = "-" if of.raters is None else f"{of.raters:.2f}"
         cells = ("-" if number is None else f"{number:.3f}" for number in numbers)
-        votes.add_row(each.name, f"{of.clips:,}", str(of.labels), raters, *cells)
+        people = "-" if of.people is None else f"{of.people:,}"
+        votes.add_row(each.name, f"{of.clips:,}", str(of.labels), people, raters, *cells)
     facts = (
-        "entropy: of a clip's votes, in bits; alpha: Krippendorff's; prior, half panel: mean jsd_bits of the mean of "
-        "all votes, and of half a clip's raters against the other half. The demo's raters are SIMULATED."
+        "raters: in all, and of a clip on average; entropy: of a clip's votes, in bits; alpha: Krippendorff's; prior, "
+        "half panel: mean jsd_bits of the mean of all votes, and of half a clip's raters against the other half. The "
+        "demo's raters are SIMULATED."
     )
     return Group(votes, "", facts, "", sources)

@@ -4,18 +4,24 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.audio import wav
 from support.references import references
 
+from ambi_eval.analysis.corpora import figures
+from ambi_eval.analysis.evaluate import Scorer
+from ambi_eval.analysis.references.panels import certain, dealt
 from ambi_eval.config.load import load_corpus
 from ambi_eval.corpora.manifest import Clip, Rating, read_manifest
+from ambi_eval.corpora.other_votes import target_votes
 from ambi_eval.corpora.preparation import summarize
 from ambi_eval.corpora.recipes import whiser
 from ambi_eval.corpora.selection import select
 from ambi_eval.errors import AmbiError
+from ambi_eval.paths import tasks_dir
 
 DETAILED = """\
 FileName,EmoDetail
@@ -135,8 +141,30 @@ class TestRealLabels:
         assert summary.raters == pytest.approx((5, 27_156 / 5_427, 9))
         assert len({rating.rater for clip in preparation.clips for rating in clip.ratings}) == 33
         selection = select(load_corpus("whiser"), read_manifest(preparation.manifest), hear=False)
-        known = {"uniform": 0.513, "prior": 0.239, "oracle": 0.172}
+        known = {"uniform": 0.513, "prior": 0.239, "oracle": 0.172, "one human": 0.473}
         ours = references(selection.votes)
         assert {name: round(ours[name], 3) for name in known} == known
+        of_votes = figures(selection, load_corpus("whiser"))
+        assert (of_votes.people, round(of_votes.half_panel or 0, 3)) == (33, 0.387)
         assert selection.warnings == []
         assert len(set(selection.clusters)) > 1000
+
+    def test_the_example_of_ordered_labels_has_its_prior_and_human_references(
+        self, real_labels: Callable[[str], Path], data_directory: Path
+    ) -> None:
+        """How active the voices sound, from 1 to 7: `tasks/whiser/whiser_arousal.yaml`."""
+        whiser.prepare(real_labels("whiser"), data_directory / "whiser", allow_missing_audio=True)
+        settings = load_corpus(str(tasks_dir() / "whiser" / "whiser_arousal.yaml"))
+        selection = target_votes(settings)
+        q = selection.votes / selection.votes.sum(axis=1, keepdims=True)
+        assert q.shape == (5_427, 7)
+        # The ranked probability score of the prior: squared distances of cumulative shares, over 6 edges.
+        steps = np.square(np.cumsum(q, axis=1) - np.cumsum(q.mean(axis=0)))[:, :-1].mean()
+        scorer = Scorer(selection, metrics=["rps"])
+        everyone = certain(selection)
+        prior = scorer.score(everyone, np.broadcast_to(q.mean(axis=0), q.shape))[0]["rps"].value
+        assert prior == pytest.approx(steps)
+        half = dealt(selection.panels, lambda raters: raters // 2)
+        assert half is not None
+        people = scorer.score(half, half.given / half.given.sum(axis=1, keepdims=True))[0]["rps"].value
+        assert prior < people  # two people of five, against whom a constant is hard to beat
