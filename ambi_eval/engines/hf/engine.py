@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from importlib import metadata
 from itertools import groupby
 from typing import Any
@@ -14,6 +15,7 @@ from transformers import BatchFeature
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.audio import load_ahead, load_audio
 from ambi_eval.config.model_arguments import HFAudioArguments
+from ambi_eval.costs.flops import forward_flops
 from ambi_eval.engines.base import Capabilities, Engine, Job, Likelihood
 from ambi_eval.engines.hf.loading import checkpoint, load_family, processor_digest, torch_device, weights_digest
 from ambi_eval.engines.hf.prefill import Continuation, Prompt
@@ -35,6 +37,7 @@ class HFEngine(Engine):
     Attributes:
         family: The loaded model with its processor.
         digest: Digest of its weights.
+        prompts: By task, how many prompts were read, and their tokens together.
         widest: Number of answers of the largest job of a run. Memory for `batch_size` such jobs is also used for more
             of the smaller ones.
     """
@@ -77,6 +80,7 @@ class HFEngine(Engine):
             self.family, batch_size, arguments.max_batch_size, think_end_token=arguments.think_end_token
         )
         self.truncated = 0
+        self.prompts: dict[str, tuple[int, int]] = {}
 
     @classmethod
     def device(cls, arguments: HFAudioArguments) -> torch.device:
@@ -136,7 +140,10 @@ class HFEngine(Engine):
                 if self.truncated == 0:
                     logger.warning("%s; the rest is cut off, of this audio and of all other long ones", what)
                 self.truncated += len(group)
-            yield from zip(group, inputs, strict=True)
+            for job, each in zip(group, inputs, strict=True):
+                count, tokens = self.prompts.get(job.task, (0, 0))
+                self.prompts[job.task] = count + 1, tokens + each["input_ids"].shape[1]
+                yield job, each
 
     def _read(self, jobs: Sequence[Job]) -> tuple[list[BatchFeature], list[str]]:
         """Return what the model reads for jobs about one clip, and which of its audios are longer than the window.
@@ -196,6 +203,9 @@ class HFEngine(Engine):
             "model_type": self.family.model.config.model_type,
             "dtype": str(self.family.model.dtype).removeprefix("torch."),
             "suppressed_tokens": self.family.placeholder_ids,
+            # Of a prompt of each task, the mean; tasks whose answers were all stored have none.
+            "prompt_tokens_by_task": {task: tokens / count for task, (count, tokens) in self.prompts.items()},
+            "flops": asdict(flops) if (flops := forward_flops(self.family.model.config)) else None,
             **self.provenance,
         }
 
