@@ -313,6 +313,29 @@ def funnel(
     typer.echo(f"wrote {output / 'funnel.html'} and {output / FILE}")
 
 
+@app.command(epilog="Example: ambi-eval budget runs/demo")
+def budget(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders that lm_eval --log_samples --output_path wrote.", metavar="RUN...")
+    ],
+    json_file: Annotated[Path | None, typer.Option("--json", help="Every number of it, as JSON.")] = None,
+) -> None:
+    """Show what quality costs (tokens, audio, FLOPs, time), which systems are best at it, and what more answers buy."""
+    from ambi_eval.harness.results import read_runs
+    from ambi_eval.report import budget as of_budget
+    from ambi_eval.report.build import by_clips
+    from ambi_eval.report.systems import variants, without_copies
+    from ambi_eval.web.pages import write_json
+
+    found = {}
+    for asked in by_clips([run for path in runs for run in read_runs(path)]):
+        corpus = asked[0].task.settings.clips_name
+        found[corpus] = of_budget.budget(without_copies(variants(asked)))
+        _print_tables(of_budget.in_terminal(corpus, found[corpus]))
+    if json_file is not None:
+        write_json(found, json_file)
+
+
 @app.command(epilog="Example: ambi-eval bridge --model_args pretrained=ambi-tiny --port 8000")
 def bridge(
     model_args: Annotated[str, typer.Option("--model_args", help="As for lm_eval --model hf-audio, without store=.")],

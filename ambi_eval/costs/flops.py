@@ -17,8 +17,8 @@ class ForwardFlops:
     """What a model's forward passes cost, in floating-point operations; a multiplication and an addition are two.
 
     Products of matrices and convolutions are counted, as torch's own counter does; norms, activations and softmax are
-    not. Attention is counted over the whole context, as if no mask were there. The logits are those of the last token of
-    the prompt, though some architectures of transformers compute all.
+    not. Attention is counted over the whole context, as if no mask were there. The logits are those of the prompt's
+    last token, though some architectures of transformers compute all.
 
     Attributes:
         window: Encoder and projector on one window of audio.

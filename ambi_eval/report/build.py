@@ -30,6 +30,7 @@ from ambi_eval.corpora.manifest import Clip
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.errors import AmbiError
 from ambi_eval.harness.results import Pipeline, Run
+from ambi_eval.report.budget import budget
 from ambi_eval.report.content import (
     BinFacts,
     ClipPrediction,
@@ -93,7 +94,15 @@ def by_clips(runs: Sequence[Run]) -> list[list[Asked]]:
         for task in run.tasks.values():
             ids = tuple(clip.id for clip in task.selection.clips)
             same = (tuple(task.settings.labels), ids, task.votes.tobytes(), tuple(task.selection.clusters))
-            asked = Asked(label, int(info.get("seed") or 0), str(info.get("sampling") or ""), task)
+            asked = Asked(
+                label,
+                int(info.get("seed") or 0),
+                str(info.get("sampling") or ""),
+                task,
+                info,
+                float(run.results["total_evaluation_time_seconds"]),
+                alone=len(run.tasks) == 1,
+            )
             sections.setdefault(same, []).append(asked)
     return list(sections.values())
 
@@ -201,6 +210,7 @@ def _section(asked: Sequence[Asked]) -> Section:
         ),
         notes=notes,
         ranking=ranking(given, distinct),
+        budget=budget(distinct),
     )
     return replace(section, shown=_shown(section, by_name, selection))
 

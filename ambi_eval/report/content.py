@@ -9,6 +9,7 @@ from typing import Any
 from ambi_eval.analysis.discrimination import Discrimination
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.analysis.evaluate import Scores
+from ambi_eval.analysis.frontier import Place, TenTimes
 from ambi_eval.analysis.generalizability import Study
 from ambi_eval.analysis.position_bias import PositionBias
 from ambi_eval.analysis.raters.study import RaterStudy
@@ -214,6 +215,56 @@ class Ranking:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a system costs a clip, if it runs alone; NaN where nobody knows.
+
+    Attributes:
+        tokens: Generated tokens, thinking included where the model counts it; 0 where likelihoods are read out.
+        audio_seconds: Seconds of audio that are encoded, examples included, each once.
+        encoder: FLOPs of hearing them.
+        prefill: FLOPs of reading the prompts, each once for all its answers.
+        decode: FLOPs of generating the answers.
+        seconds: Wall time, of a run of this task alone without stored answers.
+    """
+
+    tokens: float
+    audio_seconds: float
+    encoder: float
+    prefill: float
+    decode: float
+    seconds: float
+
+    @property
+    def flops(self) -> float:
+        """All FLOPs together."""
+        return self.encoder + self.prefill + self.decode
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What quality costs in a section.
+
+    Attributes:
+        scores: The divergence of each system, by full name.
+        costs: Its cost.
+        by: What the frontier is drawn over: `FLOPs` where any system has them, else `tokens`.
+        places: Where each system stands on the frontier, the cheapest first; systems of unknown cost have no place.
+        ten_times: By system that samples, what ten times the answers buy.
+    """
+
+    scores: Mapping[str, float]
+    costs: Mapping[str, Cost]
+    by: str
+    places: Mapping[str, Place]
+    ten_times: Mapping[str, TenTimes]
+
+    @property
+    def order(self) -> list[str]:
+        """The systems, the cheapest first, those of unknown cost last."""
+        return [*self.places, *(name for name in self.costs if name not in self.places)]
+
+
+@dataclass(frozen=True)
 class Section:
     """All systems that were asked about the same clips with the same labels.
 
@@ -240,6 +291,7 @@ class Section:
         rater_study: What the single raters show of these systems; None where their names are not published.
         notes: What else a reader must know.
         ranking: How sure the ranking of the systems is.
+        budget: What quality costs.
     """
 
     corpus: str
@@ -263,6 +315,7 @@ class Section:
     rater_study: RaterStudy | None
     notes: list[str]
     ranking: Ranking
+    budget: Budget
 
     @property
     def best(self) -> list[System]:

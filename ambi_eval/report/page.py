@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from ambi_eval.analysis.evaluate import WORTH
 from ambi_eval.analysis.raters.study import REFERENCES
-from ambi_eval.report import columns, plots, ranking_table, verdict
+from ambi_eval.report import budget, columns, plots, ranking_table, verdict
 from ambi_eval.report.build import BEST_CLIPS, FAILED_CLIPS, WORST_CLIPS
 from ambi_eval.report.content import ClipPrediction, Content, Section, ShownClip, System
 from ambi_eval.web.charts import packed_script
@@ -57,6 +57,7 @@ def render(content: Content) -> str:
             held_out=plots.against_held_out,
             predictions=_predictions,
             shares=_shares,
+            ten_times_sentences=budget.ten_times_sentences,
             ranking_titles=ranking_table.TITLES,
             ranking_sentences=ranking_table.sentences,
             effect_name=ranking_table.effect_name,

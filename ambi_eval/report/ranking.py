@@ -35,7 +35,7 @@ def ranking(given: Sequence[Variant], distinct: Sequence[Variant]) -> Ranking:
     """
     selection = given[0].members[0][0].task.selection
     real = [variant for variant in distinct if variant.control == "none"]
-    names = [_full_name(variant) for variant in real]
+    names = [variant.full_name for variant in real]
     # Pipelines of one task share its answers, so each task stands here with its first one.
     alone = {id(variant.members[0][0].task): variant for variant in reversed(given) if variant.control == "none"}
     tasks = {_task_name(variant): variant for variant in reversed(alone.values())}
@@ -105,10 +105,6 @@ def wording_scores(p: Array, selection: Selection) -> tuple[list[Estimate], floa
     return scores, float(np.std([score.value for score in scores], ddof=1))
 
 
-def _full_name(variant: Variant) -> str:
-    return f"{variant.label}: {variant.name}" if variant.name else variant.label
-
-
 def _scores(p: Array, selection: Selection) -> Array:
     """Return the divergence of each of several predictions for each clip, shape (clips, predictions)."""
     return np.asarray(METRICS[HEADLINE].per_clip(p, selection.votes[:, None]))
@@ -118,7 +114,7 @@ def _task_name(variant: Variant) -> str:
     """Return the full name of a system without its pipeline."""
     asked, pipeline = variant.members[0]
     several = len(asked.task.pipelines) > 1
-    return _full_name(variant).replace(f" {pipeline.name}", "", 1) if several else _full_name(variant)
+    return variant.full_name.replace(f" {pipeline.name}", "", 1) if several else variant.full_name
 
 
 def _answers(tasks: Mapping[str, Variant], wanted: Callable[[TaskRun], bool]) -> dict[str, Array]:

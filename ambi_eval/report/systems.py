@@ -46,12 +46,18 @@ class Asked:
         seed: The seed of its sampling.
         sampling: What the model says about its sampling settings.
         task: The task, with its answers.
+        info: What the model says about itself.
+        seconds: How long the run took.
+        alone: Whether the run had no other task.
     """
 
     label: str
     seed: int
     sampling: str
     task: TaskRun
+    info: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = float("nan")
+    alone: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +78,11 @@ class Variant:
     def label(self) -> str:
         """The model."""
         return self.members[0][0].label
+
+    @property
+    def full_name(self) -> str:
+        """Model and name."""
+        return f"{self.label}: {self.name}" if self.name else self.label
 
     @property
     def control(self) -> str:

@@ -1,0 +1,131 @@
+"""Quality against cost: tokens, audio, FLOPs and time of every system of a section, and what more inference buys."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from rich.console import Group
+from rich.table import Table
+
+from ambi_eval.analysis.frontier import TenTimes, frontier, ten_times
+from ambi_eval.analysis.scaling import Curve
+from ambi_eval.corpora.manifest import Clip
+from ambi_eval.costs.flops import ForwardFlops
+from ambi_eval.harness.results import TaskRun
+from ambi_eval.report.content import Budget, Cost
+from ambi_eval.report.systems import HEADLINE, Asked, Variant
+from ambi_eval.web.format import short, with_interval
+
+
+def budget(variants: Sequence[Variant]) -> Budget:
+    """Return what the quality of some systems costs; controls are no systems and are passed over."""
+    real = {variant.full_name: variant for variant in variants if variant.control == "none"}
+    clusters = variants[0].members[0][0].task.selection.clusters
+    everything = [variant.members[0][0] for variant in real.values()]
+    costs = {name: _cost(variant.members[0][0], everything) for name, variant in real.items()}
+    by_flops = not all(math.isnan(cost.flops) for cost in costs.values())
+    prices = {name: cost.flops if by_flops else cost.tokens for name, cost in costs.items()}
+    errors = {name: variant.errors for name, variant in real.items()}
+    tens = {name: found for name, variant in real.items() if (found := _ten_times(variant))}
+    return Budget(
+        scores={name: float(of_clips.mean()) for name, of_clips in errors.items()},
+        costs=costs,
+        by="FLOPs" if by_flops else "tokens",
+        places=frontier(errors, prices, clusters),
+        ten_times=tens,
+    )
+
+
+def _ten_times(variant: Variant) -> TenTimes | None:
+    asked, pipeline = variant.members[0]
+    task = asked.task
+    if HEADLINE not in task.curves or task.settings.pool != "samples":
+        return None
+    sizes = Curve.from_json(task.curves[HEADLINE])
+    logged = {n: pipeline.logged.get(f"{HEADLINE}@{n}", pipeline.logged[HEADLINE]) for n in sizes.people}
+    return ten_times(logged, sizes.people, task.selection.clusters)
+
+
+def _cost(asked: Asked, others: Sequence[Asked]) -> Cost:
+    task, settings = asked.task, asked.task.settings
+    clips = len(task.selection.clips)
+    tokens = float(task.tokens.mean())
+    audios = 1 + (settings.shots.clips if settings.shots else 0) + (settings.pairs is not None)
+    seconds = np.array([_seconds(clip) for clip in task.selection.clips])
+    flops = asked.info.get("flops")
+    unknown = Cost(tokens, audios * float(seconds.mean()), math.nan, math.nan, math.nan, math.nan)
+    alone = asked.seconds / clips if asked.alone and not asked.info.get("store_hits") else math.nan
+    model = ForwardFlops(**flops) if flops else None
+    prompt = _prompt_tokens(asked, others)
+    if model is None or settings.verifier is not None or np.isnan(seconds).any():
+        return Cost(tokens, unknown.audio_seconds, math.nan, math.nan, math.nan, alone)
+    answers = max(task.pool_size, 1)
+    return Cost(
+        tokens=tokens,
+        audio_seconds=unknown.audio_seconds,
+        encoder=audios * float(np.mean([model.encoder(each) for each in seconds])),
+        prefill=settings.prompts_per_clip * model.prefill(prompt),
+        decode=answers * model.decode(tokens / answers, prompt),
+        seconds=alone,
+    )
+
+
+def _prompt_tokens(asked: Asked, others: Sequence[Asked]) -> float:
+    """Return the mean length of a task's prompts; of a task that shares its answers, that of the one that asked."""
+    known = asked.info.get("prompt_tokens_by_task", {})
+    of_model = [each.task for each in others if each.label == asked.label]
+    same = [task.name for task in of_model if _prompts(task) == _prompts(asked.task)]
+    return float(next((known[name] for name in (asked.task.name, *same) if name in known), math.nan))
+
+
+def _prompts(task: TaskRun) -> tuple[object, ...]:
+    return task.settings.templates, task.settings.transcript, task.settings.prompt_language, task.settings.shots
+
+
+def _seconds(clip: Clip) -> float:
+    """Return the length of a clip; NaN where its file is not on this machine."""
+    if clip.end is not None:
+        return clip.end - (clip.start or 0.0)
+    if clip.audio is None or not Path(clip.audio).is_file():
+        return math.nan
+    try:
+        return float(soundfile.info(clip.audio).duration) - (clip.start or 0.0)
+    except (OSError, soundfile.LibsndfileError):
+        return math.nan
+
+
+def in_terminal(corpus: str, found: Budget) -> Group:
+    """Return the table of costs and the frontier, the cheapest system first, and what ten times the answers buy."""
+    table = Table("system", "JSD", "tokens", "audio s", "GFLOPs", "s", "less than the best as cheap", box=None)
+    for name in found.order:
+        cost, place = found.costs[name], found.places.get(name)
+        table.add_row(
+            f"{'* ' if place and place.on_frontier else '  '}{name}",
+            short(found.scores[name]),
+            *(_cell(value) for value in (cost.tokens, cost.audio_seconds, cost.flops / 1e9, cost.seconds)),
+            with_interval(place.less_than_rival) if place and place.rival else "",
+        )
+    lines: list[Table | str] = [
+        f"{corpus}: quality and cost of a clip. * is on the frontier: nothing that costs as few {found.by} is better.",
+        table,
+        *([] if found.by == "FLOPs" else ["FLOPs are known of no system, so the frontier is that of tokens."]),
+        *ten_times_sentences(found),
+    ]
+    return Group(*lines)
+
+
+def ten_times_sentences(found: Budget) -> list[str]:
+    """Return what ten times the answers buy, one sentence for each system that samples."""
+    return [
+        f"{name}: {10 * ten.few} answers instead of {ten.few} gain {with_interval(ten.gain)} bits; any sampler gains "
+        f"{short(ten.of_sampling)}, so {with_interval(ten.beyond_sampling)} beyond sampling."
+        for name, ten in found.ten_times.items()
+    ]
+
+
+def _cell(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
