@@ -52,6 +52,7 @@ class RankedSystem:
         sampling: Of a strategy that samples, whether the model honors the settings of the sampling, as the run says.
         rank: Rank by divergence; None for controls, and where scores are only claimed.
         efficient: Whether no system of the board is at least as good for as few tokens.
+        prompt_language: The language of the prompts.
     """
 
     submission: str
@@ -69,12 +70,14 @@ class RankedSystem:
     sampling: str | None = None
     rank: Rank | None = None
     efficient: bool = False
+    prompt_language: str = "en"
 
     @property
     def method(self) -> str:
-        """Strategy and pipeline, with the control."""
+        """Strategy and pipeline, with the language of the prompts where it is not English, and the control."""
         control = "" if self.control == "none" else f" [{self.control}]"
-        return f"{self.strategy} {self.pipeline}{control}"
+        language = "" if self.prompt_language == "en" else f" in {self.prompt_language}"
+        return f"{self.strategy} {self.pipeline}{language}{control}"
 
     @property
     def title(self) -> str:
@@ -247,6 +250,7 @@ def _row(entry: _Entry, pipeline: str, scores: Mapping[str, Estimate], binned: S
         binned=binned,
         tokens=entry.findings.tokens,
         sampling=entry.card.backend.sampling if settings.pool == "samples" else None,
+        prompt_language=settings.prompt_language,
     )
 
 

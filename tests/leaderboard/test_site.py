@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -116,6 +117,7 @@ def test_scores_of_the_board_are_those_of_the_metrics(built):
     p = verdict.tasks["ambi_demo_sc"].pipelines["dist"].p
     votes = scoring_task("ambi_demo_sc").selection.votes
     row = next(row for row in board.systems if row.method == "sc dist")
+    assert replace(row, prompt_language="it").method == "sc dist in it"
     for name in ("jsd_bits", "bc", "acc", "macro_f1"):
         assert row.scores[name].value == pytest.approx(METRICS[name].value(p, votes), abs=1e-12)
         assert row.scores[name].value == pytest.approx(verdict.claims["ambi_demo_sc"]["dist"][name], abs=1e-9)

@@ -114,6 +114,8 @@ def study_raters(
         return None
     systems, notes = systems or {}, []
     predictions = _references(ballots, selection)
+    if any(clip.release == "simulated" for clip in selection.clips):
+        notes.append("SIMULATED raters: these figures show that the machinery works and nothing else")
     if not ballots.raters_are_known:
         notes.append("raters are known within a clip only: each ballot counts as a rater of its own")
     elif latent:

@@ -134,3 +134,20 @@ class TestRealRatings:
 
 def test_every_reference_is_explained(selection):
     assert set(study_raters(selection, SETTINGS).scores) <= set(REFERENCES)
+
+
+def test_simulated_raters_and_those_known_within_a_clip_only_are_told_so():
+    """As in the demo, and as in THAI-SER."""
+    clips = [
+        Clip(
+            id=name,
+            votes={"angry": 1.0, "sad": 1.0},
+            speaker=name,
+            release="simulated",
+            ratings=(Rating(f"{name}/1", ("angry",)), Rating(f"{name}/2", ("sad",))),
+        )
+        for name in "abc"
+    ]
+    study = study_raters(select(SETTINGS, Manifest(clips), hear=False), SETTINGS, latent=True)
+    assert [note.split(":")[0] for note in study.notes] == ["SIMULATED raters", "raters are known within a clip only"]
+    assert (study.raters, study.reliability, study.groups) == (None, None, [])
