@@ -156,6 +156,22 @@ def load_audio(span: AudioSpan, sample_rate: int) -> Samples:
     return _clip(span.path, samples)
 
 
+def span_seconds(span: AudioSpan) -> float:
+    """Return the length of a span in seconds, as the header of its file states it; 0 where it states none.
+
+    Raises:
+        AmbiError: If the file is missing.
+    """
+    if span.control == "silence_fixed":
+        return FIXED_SECONDS
+    check_files_exist([span])
+    try:
+        whole = float(soundfile.info(span.path).duration)
+    except soundfile.SoundFileError:
+        return 0.0
+    return max(0.0, min(whole, math.inf if span.end is None else span.end) - (span.start or 0.0))
+
+
 def _clip(path: str, samples: Samples) -> Samples:
     """Return the samples clipped to -1..1; the first time that a file needs it, say so."""
     beyond = int((np.abs(samples) > 1).sum())

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from ambi_eval.config import known_models
 from ambi_eval.config.corpus_settings import CorpusSettings, PairSettings, Place, ShotSettings
 from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.config.model_arguments import (
@@ -50,6 +51,7 @@ def tables() -> dict[str, str]:
         "shots": _keys(ShotSettings, ShotSettings.model_fields),
         "stop_rule": _keys(StopRuleSettings, StopRuleSettings.model_fields),
         "overrides": _overrides(),
+        "models": known_models.table(),
         "model_args": _keys(ModelArguments, ModelArguments.model_fields),
         "hf-audio": _own_keys(HFAudioArguments),
         "service": _own_keys(ServiceArguments),

@@ -213,6 +213,15 @@ class Engine(ABC):
         """Return the error of a job that asks for what the engine cannot do."""
         return AmbiError(f"{job.task}: {self.name} {what}; use {instead}")
 
+    @classmethod
+    def pools(cls, server: str = "") -> frozenset[str]:
+        """Return the pools (a strategy's `pool:`) that the engine can make.
+
+        Args:
+            server: What the engine asks (`vllm`, `bridge`, `chat`), where that makes a difference.
+        """
+        return frozenset({"greedy", "samples", "prompts"})
+
     @property
     def provenance(self) -> dict[str, Any]:
         """What answers should not depend on, but may in the last digit: device, versions ...; plain JSON."""

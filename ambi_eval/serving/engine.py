@@ -48,6 +48,11 @@ class VLLMEngine(OpenAIEngine):
         """Start one server for all processes of this machine that use it one after another."""
         return shared_server(arguments)
 
+    @classmethod
+    def pools(cls, server: str = "vllm") -> frozenset[str]:
+        """Return all pools: the server is vLLM."""
+        return super().pools("vllm")
+
     @property
     def name(self) -> str:
         """The checkpoint, as the user named it."""

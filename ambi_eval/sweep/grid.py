@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ambi_eval.audio import AudioSpan, audio_digest
+from ambi_eval.audio import AudioSpan, audio_digest, span_seconds
 from ambi_eval.config.grid import Grid, GridModel
 from ambi_eval.config.load import load_task, read_yaml
 from ambi_eval.config.model_arguments import ModelArguments
@@ -40,6 +40,7 @@ class Cell:
         clips: Number of clips that are asked about.
         answers: Number of answers to generate for them all: 0 if an earlier cell of the grid makes the same ones.
         max_tokens: The most tokens that one answer can have.
+        audio_seconds: Length of all audio that is heard once for all clips.
         identity: Everything that the results depend on, as plain JSON.
     """
 
@@ -56,6 +57,7 @@ class Cell:
     clips: int
     answers: int
     max_tokens: int
+    audio_seconds: float
     identity: Mapping[str, Any]
 
     @property
@@ -134,7 +136,7 @@ def _cell(run: _Run, selections: _Selections, made: dict[str, int]) -> Cell:
     settings = load_task(source, metadata)
     pool = settings.pool
     seed = run.seed if pool == "samples" else run.first_seed
-    clips, digest = selections.of(settings)
+    clips, digest, seconds = selections.of(settings)
     # Tasks that agree in all that answers depend on share one pool.
     asked = json.dumps([digest, seed, settings.model_dump(include=set(keys_that("answers")))])
     if pool == "beams":
@@ -169,6 +171,7 @@ def _cell(run: _Run, selections: _Selections, made: dict[str, int]) -> Cell:
         clips=clips,
         answers=answers,
         max_tokens=0 if pool == "labels" else settings.generation().max_gen_toks,
+        audio_seconds=seconds,
         identity=json.loads(json.dumps(identity, default=str)),
     )
 
@@ -184,10 +187,10 @@ class _Selections:
     def __init__(self, limit: int | None) -> None:
         self.limit = limit
         self.manifests: dict[str, list[Clip]] = {}
-        self.known: dict[str, tuple[int, str]] = {}
+        self.known: dict[str, tuple[int, str, float]] = {}
 
-    def of(self, settings: TaskSettings) -> tuple[int, str]:
-        """Return the number of clips, and a digest of their ids, votes, clusters and sounds."""
+    def of(self, settings: TaskSettings) -> tuple[int, str, float]:
+        """Return the number of clips, a digest of their ids, votes, clusters and sounds, and the seconds to hear."""
         folder = str(Path(settings.source).parent)
         key = json.dumps([folder, settings.model_dump(include=set(keys_that("clips")))])
         if key not in self.known:
@@ -202,7 +205,9 @@ class _Selections:
             if chosen.before:
                 before = [[audio_digest(AudioSpan.from_dict(span)) for span in spans] for spans in chosen.before]
                 digest.update(json.dumps([before, [votes.tolist() for votes in chosen.shown]]).encode())
-            self.known[key] = (len(chosen.clips), digest.hexdigest())
+            spans = [heard for heard in chosen.heard if heard] + [span for each in chosen.before or () for span in each]
+            seconds = sum(span_seconds(AudioSpan.from_dict(span)) for span in spans)
+            self.known[key] = (len(chosen.clips), digest.hexdigest(), seconds)
         return self.known[key]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,15 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from ambi_eval.config.model_arguments import ServiceArguments
+from ambi_eval.engines.openai.client import OPENAI
 from ambi_eval.harness.results import Run, read_runs
-from ambi_eval.sweep.grid import Cell
+from ambi_eval.services.gemini import GOOGLE, MOST_CANDIDATES
+from ambi_eval.sweep.grid import Cell, our_arguments
 from ambi_eval.sweep.jobs import SPENT, is_done, results_file
+
+# Where the services are whose engine needs no address.
+SERVICES = {"openai-audio": OPENAI, "gemini-audio": GOOGLE}
 
 
 def probed_tokens(cells: Sequence[Cell], folder: Path) -> dict[str, float]:
@@ -41,15 +48,46 @@ def cost_table(cells: Sequence[Cell], folder: Path, probed: Mapping[str, float] 
         answers = 0 if state else cell.answers
         each = cell.max_tokens if probed is None else probed.get(cell.name, float("nan"))
         state = state or ("" if answers or cell.pool == "labels" else "answers of a run before")
-        rows.append((cell.name, 0 if state == "done" else cell.clips, answers, answers * each if answers else 0, state))
+        tokens = answers * each if answers else 0
+        money = "" if state == "done" else _money(cell, answers, each)
+        rows.append((cell.name, 0 if state == "done" else cell.clips, answers, tokens, money, state))
     table.add_column("run", "all")
     columns = {"clips": 1, "new answers": 2, "tokens, at most" if probed is None else "tokens, as probed": 3}
     for heading, column in columns.items():
         table.add_column(heading, f"{np.nansum([row[column] for row in rows]):,.0f}", justify="right")
+    paid = any(row[4] for row in rows)
+    if paid:
+        total = sum(row[4] for row in rows if isinstance(row[4], float))
+        table.add_column("cost, at most", f"{total:,.2f}", justify="right")
     table.add_column("")
-    for name, clips, answers, tokens, state in rows:
-        table.add_row(name, f"{clips:,}", f"{answers:,}", "?" if np.isnan(tokens) else f"{tokens:,.0f}", state)
+    for name, clips, answers, tokens, money, state in rows:
+        cost = [f"{money:,.2f}" if isinstance(money, float) else money] if paid else []
+        table.add_row(name, f"{clips:,}", f"{answers:,}", "?" if np.isnan(tokens) else f"{tokens:,.0f}", *cost, state)
     return table
+
+
+def _money(cell: Cell, answers: int, tokens: float) -> float | str:
+    """Return the most that the new answers of a cell can cost; nothing for models that nobody is paid for.
+
+    A request brings as many answers as the model's arguments and its service allow.
+    """
+    kind = our_arguments(cell.model)
+    if kind is None or not issubclass(kind, ServiceArguments):
+        return ""
+    given: Any = kind.read(cell.model.model_args, cell.name)
+    price = given.price(given.base_url or SERVICES.get(cell.model.model, ""))
+    if price is None:
+        return "no price known"
+    if not answers:
+        return 0.0
+    each = answers / cell.clips
+    together = min(
+        each, given.samples_per_request or each, MOST_CANDIDATES if cell.model.model == "gemini-audio" else each
+    )
+    requests = cell.clips * math.ceil(each / together) if cell.pool == "samples" else answers
+    text = str(cell.identity["task"].get("doc_to_text") or "") + str(cell.identity["task"].get("labels") or "")
+    one = price.most(text, cell.audio_seconds / cell.clips, math.ceil(answers / requests * tokens), batch=given.batch)
+    return requests * one
 
 
 def finished_runs(cells: Sequence[Cell], folder: Path) -> list[Run]:

@@ -9,6 +9,7 @@ from ambi_eval.corpora.manifest import Clip, write_manifest
 from ambi_eval.errors import AmbiError
 from ambi_eval.sweep import cluster
 from ambi_eval.sweep.grid import by_group, read_grid
+from ambi_eval.sweep.overview import cost_table
 
 TINY = {"model_args": {"pretrained": "ambi-tiny"}}
 
@@ -237,3 +238,31 @@ def test_a_folder_whose_path_is_too_long_for_the_sockets_of_ray_is_refused_at_on
     monkeypatch.setattr("tempfile.gettempdir", lambda: "/tmp/" + "long" * 20)
     with pytest.raises(AmbiError, match="too long for Ray's sockets: set TMPDIR to a shorter one"):
         cluster.RayEngine({})
+
+
+class TestMoney:
+    @pytest.fixture
+    def table(self, grid, tmp_path):
+        def of(kind, **arguments):
+            models = {"m": {"model": kind, "model_args": arguments, "gpus": 0}}
+            made = cost_table(grid(models=models, strategies=["direct", "sc"], limit=2), tmp_path)
+            columns = {str(column.header): list(column.cells) for column in made.columns}
+            return columns.get("cost, at most"), next((c.footer for c in made.columns if "cost" in str(c.header)), None)
+
+        return of
+
+    def test_a_model_of_our_own_costs_nothing(self, table):
+        assert table("hf-audio", pretrained="ambi-tiny") == (None, None)
+
+    def test_without_a_price_that_is_said(self, table):
+        assert table("openai-audio", model="mine", base_url="http://127.0.0.1:1/v1")[0] == ["no price known"] * 2
+
+    def test_it_is_the_most_that_all_requests_can_cost(self, table):
+        (direct, sampled), total = table("openai-audio", model="gpt-audio-1.5", output_price=1_000_000.0)
+        assert float(direct.replace(",", "")) == 2 * 256
+        assert float(sampled.replace(",", "")) == 2 * 20 * 32
+        assert float(total.replace(",", "")) == 2 * 256 + 2 * 20 * 32
+
+    def test_audio_is_paid_once_for_each_request(self, table):
+        (direct, sampled), _ = table("gemini-audio", model="gemini-3.8-flash", audio_price=1_000_000.0)
+        assert float(sampled.replace(",", "")) == pytest.approx(3 * float(direct.replace(",", "")), abs=0.1), "8, 8, 4"

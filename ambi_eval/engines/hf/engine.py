@@ -101,6 +101,11 @@ class HFEngine(Engine):
             "dtype": str(self.family.model.dtype),
         } | self.thinking_identity
 
+    @classmethod
+    def pools(cls, server: str = "") -> frozenset[str]:
+        """Return all pools."""
+        return super().pools() | {"beams", "labels"}
+
     @property
     def capabilities(self) -> Capabilities:
         """Everything."""

@@ -113,7 +113,7 @@ class OpenAIEngine(Engine):
         Raises:
             AmbiError: If no server answers, and none has before.
         """
-        more = self.server.is_bridge or self.server.is_vllm
+        more = "beams" in self.pools(self.server.kind)
         return Capabilities(
             seeds="seed" not in self.server.refused,
             beams=more,
@@ -121,6 +121,11 @@ class OpenAIEngine(Engine):
             answers_per_request=None if self.per_request == math.inf else int(self.per_request),
             sampling_is=self._sampling(),
         )
+
+    @classmethod
+    def pools(cls, server: str = "") -> frozenset[str]:
+        """Return what can be made of it: vLLM and our bridge also search beams and tell likelihoods."""
+        return super().pools(server) | ({"beams", "labels"} if server in ("vllm", "bridge") else frozenset())
 
     def _sampling(self) -> Sampling:
         """Return what this run has seen, or else what `doctor` found."""

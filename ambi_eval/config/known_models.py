@@ -1,0 +1,99 @@
+"""Models that people ask about, and the table of what each engine and each of these models can do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ambi_eval.config.load import read_yaml, strategy_names
+from ambi_eval.config.prices import Price, read_prices
+from ambi_eval.config.settings import Settings
+from ambi_eval.config.yaml_reader import parse_yaml
+from ambi_eval.paths import tasks_dir
+
+OURS = Path(__file__).with_name("models.yaml")
+Honored = Literal["honored", "ignored"]
+# An engine whose abilities depend on what its server is -> the kinds of servers.
+SERVERS = {"openai-audio": ("vllm", "bridge", "chat")}
+
+
+class KnownModel(Settings):
+    """A model: how it is reached, and what is known of it."""
+
+    name: Annotated[str, Field(description="What people call it.")]
+    engine: Annotated[str, Field(description="The engine that reaches it.")]
+    server: Annotated[str, Field(description="What serves it, where the engine asks a server: `vllm`, `chat`.")] = ""
+    checkpoint: Annotated[str | None, Field(description="Its repository on the Hugging Face hub.")] = None
+    model: Annotated[str | None, Field(description="Its name for the service.")] = None
+    paper: Annotated[bool, Field(description="Whether arXiv 2602.03873 has it.")] = False
+    state: Annotated[str, Field(description="Whether it can be had.")] = "current"
+    successor: Annotated[str | None, Field(description="What its maker offers instead.")] = None
+    window: Annotated[str, Field(description="The longest audio that it hears.")] = ""
+    temperature: Annotated[
+        Honored | None, Field(description="What it makes of a temperature, where that is known.")
+    ] = None
+    source: Annotated[str | None, Field(description="Where its state was read.")] = None
+
+
+def known_models() -> list[KnownModel]:
+    """Return the models of our list, in its order."""
+    listed = parse_yaml(OURS.read_text(encoding="utf-8"), str(OURS), trusted=True)
+    return [KnownModel.read(each, str(OURS)) for each in listed]
+
+
+def table() -> str:
+    """Return the table of engines and models for docs/models.md."""
+    engines = {each.name: each.load() for each in entry_points(group="ambi_eval.engines")}
+    rows = [
+        "| | reached by | strategies | temperature, seed, `n` | window | price, $ | state |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in sorted(engines):
+        for server in SERVERS.get(name, ("",)):
+            told = f"`{name}`" + (f" ({server})" if server else "")
+            honored = "honored" if name in ("hf-audio", "vllm-audio") or server in ("vllm", "bridge") else "`doctor`"
+            rows.append(f"| any model | {told} | {_strategies(engines[name], server)} | {honored} | | | |")
+    for model in known_models():
+        rows.append(_row(model, engines[model.engine]))
+    return "\n".join([*rows, ""])
+
+
+def _row(model: KnownModel, engine: Any) -> str:
+    name = f"**{model.name}**" if model.paper else model.name
+    reached = f"`{model.engine}`" + (
+        f", `{model.checkpoint or model.model}`" if model.checkpoint or model.model else ""
+    )
+    honored = {"ignored": "temperature ignored", "honored": "honored", None: ""}[model.temperature]
+    state = model.state + (f"; then {model.successor}" if model.successor else "")
+    state += f" ({model.source})" if model.source else ""
+    price = _price(model)
+    return (
+        f"| {name} | {reached} | {_strategies(engine, model.server)} | {honored} | {model.window} | {price} | {state} |"
+    )
+
+
+def _price(model: KnownModel) -> str:
+    if model.engine == "litellm-audio":
+        return "as litellm lists"
+    if model.model is None:
+        return "none" if model.checkpoint else ""
+    price: Price | None = read_prices().models.get(model.model)
+    if price is None:
+        return "no price known"
+    audio = price.input if price.audio is None else price.audio
+    return f"{price.input:g} / {audio:g} / {price.output:g}" + (f", batch x {price.batch:g}" if price.batch else "")
+
+
+def _strategies(engine: Any, server: str) -> str:
+    """Return the strategies that an engine can run: all of them, or all but some."""
+    pools: Iterable[str] = engine.pools(server)
+    lacks = [f"`{name}`" for name in strategy_names() if _pool(name) not in pools]
+    return f"all but {', '.join(lacks)}" if lacks else "all"
+
+
+def _pool(strategy: str) -> str:
+    return str(read_yaml(tasks_dir() / "_strategies" / f"{strategy}.yaml")["pool"])
