@@ -152,10 +152,7 @@ def _primary_and_secondary(detail: str) -> tuple[str, str]:
     """
     if detail.lower().startswith("other"):
         primary, _, last = detail.rpartition(";")
-        words = [word.strip().lower() for word in last.split(",")]
-        if primary and all(
-            _MISSPELT.get(word, word) in ("", *SECONDARY_LABELS) or word[:5] == "other" for word in words
-        ):
+        if primary and all(_is_emotion(word.strip().lower()) for word in last.split(",")):
             return primary, last.strip()
         return detail, ""
     primary, _, secondary = detail.partition(";")
