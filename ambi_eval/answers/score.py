@@ -162,9 +162,10 @@ def _exact_curves(
 ) -> dict[str, Sequence[float]]:
     """Return the expected score of n answers drawn from a clip's pool, where each answer names one label.
 
-    The score of a draw hangs only on how many of its answers name each label; over all draws that is hypergeometric.
+    The score of a draw depends only on how many of its answers name each label; over all draws that is hypergeometric.
     """
-    # In the order of the counts, so that most clips share their cases with others; then back in that of the labels.
+    # Clips whose counts differ only in which label has which count share their cases: each clip's counts are sorted for
+    # the computation, and `back` puts the results into the order of the labels again.
     back = counts.argsort(axis=1).argsort(axis=1)
     ordered = [tuple(row) for row in np.sort(counts, axis=1).tolist()]
     cases = [draws(row, n) for n in points for row in ordered]

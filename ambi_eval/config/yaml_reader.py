@@ -11,17 +11,27 @@ from ambi_eval.errors import AmbiError
 DEPTH = 20
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML's safe loader, which would let the last one of equal keys win; this one refuses them."""
+# The parser in C, some times as fast, where PyYAML was built with it. It may overflow its stack on text that is nested
+# very deeply, so it reads only what `_refuse_all_but_plain_yaml` has let pass.
+_FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _UniqueKeys:
+    """What YAML's safe loaders lack: they let the last one of equal keys win; with this they refuse them."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         keys = [str(key.value) for key, _ in node.value]
         if repeated := [key for key in keys if keys.count(key) > 1]:
             raise ValueError(f"the key '{repeated[0]}' stands there twice")
-        return super().construct_mapping(node, deep)
+        found: dict[Any, Any] = super().construct_mapping(node, deep)  # type: ignore[misc]
+        return found
 
 
-class _TaskLoader(_UniqueKeys):
+class _PlainLoader(_UniqueKeys, _FAST):
+    """Plain YAML."""
+
+
+class _TaskLoader(_UniqueKeys, yaml.SafeLoader):
     """YAML as the harness reads it, with `!function` left as its text: nothing is imported or run."""
 
 
@@ -43,7 +53,7 @@ def parse_yaml(text: str, where: str, *, trusted: bool) -> Any:
     try:
         if not trusted:
             _refuse_all_but_plain_yaml(text, where)
-        return yaml.load(text, Loader=_TaskLoader if trusted else _UniqueKeys)
+        return yaml.load(text, Loader=_TaskLoader if trusted else _PlainLoader)
     except RecursionError as error:
         raise AmbiError(f"{where} is nested too deeply to be read") from error
     except (yaml.YAMLError, ValueError) as error:

@@ -111,7 +111,7 @@ def _label(word: str, known: tuple[str, ...], remarks: Counter[str]) -> str:
 
 
 def _annotations(folder: Path, remarks: Counter[str]) -> Iterator[Annotation]:
-    """Yield each rating of a release; its secondary emotions are separated by commas."""
+    """Yield all ratings of a release. A rating names its secondary emotions separated by commas."""
     path = _first_file(folder, "labels_detailed.csv", "labels_detailed.json")
     if path.suffix == ".json":
         for file, workers in _read_json(path).items():

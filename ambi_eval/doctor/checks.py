@@ -149,7 +149,7 @@ def honours_the_temperature(subject: Subject) -> str:
 
 
 def gives_several_answers(subject: Subject) -> str:
-    """One request brings several samples; where it does not, a pool costs as many requests as it has answers."""
+    """A server returns several samples for one request. A server that cannot is asked once for each sample."""
     before = subject.engine.counts()
     if "requests" not in before:
         raise AmbiError("only a model on a server is asked by requests")

@@ -1,4 +1,4 @@
-"""`ambi_best` and `ambi_weighted`: answers that the model or a verifier finds better count more, up to all of it."""
+"""The filters `ambi_best` and `ambi_weighted`: better answers, as the model or a verifier rates them, count more."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from ambi_eval.filters.base import PoolFilter
 
 
 class Best(PoolFilter):
-    """The answer of most merit; answers that tie for it count the same."""
+    """Keeps the best answer of a pool; if several are equally good, it takes their mean."""
 
     def __init__(self, by: str | None = None, **kwargs: Any) -> None:
-        """Take the merit (`logprob`, `mean_logprob` or `rating`), and what every pool filter takes."""
+        """Create the filter: `by` names what makes an answer good (`logprob`, `mean_logprob` or `rating`)."""
         super().__init__(**kwargs)
         self.reducer = reducers.Best(by)
 
 
 class Weighted(PoolFilter):
-    """The mean of the answers, weighted by their merit."""
+    """Takes the mean of the answers of a pool, where better answers have larger weights."""
 
     def __init__(
         self,
@@ -27,6 +27,6 @@ class Weighted(PoolFilter):
         weighting_temperature: float = 1.0,
         **kwargs: Any,
     ) -> None:
-        """Set up: `by` is the merit of an answer, the other two say how merits become weights (`reducers.Weighted`)."""
+        """Create the filter: `by` as for `Best`; the other two turn it into weights (see `reducers.Weighted`)."""
         super().__init__(**kwargs)
         self.reducer = reducers.Weighted(by, weighting, weighting_temperature)

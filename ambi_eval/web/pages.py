@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,12 @@ TEMPLATES = Path(__file__).parent / "templates"
 STYLE, TABLES, CHARTS = (TEMPLATES / name for name in ("page.css", "tables.js", "charts.js"))
 
 
+@cache
 def environment(templates: Path) -> jinja2.Environment:
-    """Return the Jinja environment of one kind of page: its own templates, and the macros that all pages share."""
+    """Return the Jinja environment of one kind of page: its own templates, and the macros that all pages share.
+
+    It is the same object each time, so that a template is compiled once.
+    """
     found = jinja2.Environment(
         loader=jinja2.FileSystemLoader([templates, TEMPLATES]),
         autoescape=True,

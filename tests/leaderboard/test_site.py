@@ -7,7 +7,9 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
+from support.references import jsd_in_bins
 
+from ambi_eval.analysis.ambiguity import bin_clips
 from ambi_eval.corpora.registry import corpus_names
 from ambi_eval.errors import AmbiError
 from ambi_eval.leaderboard.published import read_published
@@ -122,7 +124,10 @@ def test_scores_of_the_board_are_those_of_the_metrics(built):
         assert row.scores[name].value == pytest.approx(METRICS[name].value(p, votes), abs=1e-12)
         assert row.scores[name].value == pytest.approx(verdict.claims["ambi_demo_sc"]["dist"][name], abs=1e-9)
     assert sum(b.clips for b in board.bins) == board.clips
-    assert len(row.binned) == len(board.bins)
+    selection = scoring_task("ambi_demo_sc").selection
+    expected = jsd_in_bins(p, votes, bin_clips(selection))
+    assert [estimate.value for estimate in row.binned] == pytest.approx(expected, abs=1e-9)
+    assert len(expected) == len(board.bins) > 1
     values = [row.scores["jsd_bits"].value for row in board.systems]
     assert values == sorted(values)
     assert [row.rank.value for row in board.systems] == [1 + sum(v < value - 1e-12 for v in values) for value in values]

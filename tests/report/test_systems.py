@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.references import jsd_in_bins
 from typer.testing import CliRunner
 
+from ambi_eval.analysis.ambiguity import bin_clips
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.cli import app
 from ambi_eval.errors import AmbiError
@@ -121,7 +123,12 @@ def test_predictions_of_any_system_stand_beside_the_runs_in_scores_bins_and_test
     best, second = section.systems[:2]
     assert (best.full_name, best.name) == ("elsewhere", "")
     assert best.scores["jsd_bits"].value == pytest.approx(0)
-    assert len(best.binned) == len(section.bins)
+    selection = runs[0].tasks["mine_sc"].selection
+    own = selection.votes / selection.votes.sum(axis=1, keepdims=True)
+    expected = jsd_in_bins(own, selection.votes, bin_clips(selection))
+    assert [scores["jsd_bits"].value for scores in best.binned] == pytest.approx(expected, abs=1e-9)
+    assert len(expected) == len(section.bins) > 1
+    assert min(expected) > 0, "in bins a part of the raters judges, and no prediction knows which"
     assert second.against_best.difference.value == pytest.approx(second.scores["jsd_bits"].value)
     assert len(section.systems) == 9
 

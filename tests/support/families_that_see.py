@@ -140,7 +140,7 @@ def gemma4() -> tuple[Any, Any]:
             "hidden_size": 64,
             "num_hidden_layers": 1,
             "num_attention_heads": 4,
-            "subsampling_conv_channels": [128, 8],
+            "subsampling_conv_channels": [16, 8],
             "output_proj_dims": 64,
         },
         vision_config=None,
@@ -156,7 +156,7 @@ def gemma4() -> tuple[Any, Any]:
         bos_token_id=2,
     )
     processor = hf.Gemma4Processor(
-        feature_extractor=hf.Gemma4AudioFeatureExtractor(),
+        feature_extractor=hf.Gemma4AudioFeatureExtractor(feature_size=16),
         image_processor=hf.Gemma4ImageProcessor(),
         video_processor=hf.Gemma4VideoProcessor(),
         tokenizer=tokenizer,
