@@ -59,8 +59,9 @@ class TenTimes:
         few: The smaller number of answers; the larger is ten times that.
         gain: How much less error the larger pool has, on the same clips.
         of_sampling: The same for a perfect model's answers, drawn from the votes of the clip's own raters: what the
-            finer histogram alone brings.
-        beyond_sampling: The gain less that of sampling. The interval is that of the model's gain on these clips.
+            finer histogram alone brings. NaN where the prediction is no histogram of labels.
+        beyond_sampling: The gain less that of sampling, undefined where that is. The interval is that of the model's
+            gain on these clips.
     """
 
     few: int
@@ -69,19 +70,22 @@ class TenTimes:
     beyond_sampling: Estimate
 
 
-def ten_times(scores: Mapping[int, Array], people: Mapping[int, Estimate], clusters: Sequence[str]) -> TenTimes | None:
+def ten_times(
+    scores: Mapping[int, Array], clusters: Sequence[str], people: Mapping[int, Estimate] | None = None
+) -> TenTimes | None:
     """Return what ten times the answers buy at the largest pool that has ten times another one; None if none has.
 
     Args:
         scores: By pool size, the error of each clip.
-        people: By pool size, the error of draws from the raters' own shares (`scaling.Curve.people`).
         clusters: Whom each clip depends on.
+        people: By pool size, the error of draws from the raters' own shares (`scaling.Curve.people`), for predictions
+            that are histograms of labels.
     """
-    pairs = [few for few in scores if 10 * few in scores and few in people and 10 * few in people]
+    pairs = [few for few in scores if 10 * few in scores]
     if not pairs:
         return None
     few = max(pairs)
     gain = estimate.of_mean(scores[few] - scores[10 * few], clusters)
-    sampling = people[few].value - people[10 * few].value
+    sampling = people[few].value - people[10 * few].value if people else math.nan
     beyond = Estimate(*(end - sampling for end in (gain.value, gain.low, gain.high)))
     return TenTimes(few, gain, sampling, beyond)

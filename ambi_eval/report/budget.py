@@ -47,7 +47,9 @@ def _ten_times(variant: Variant) -> TenTimes | None:
         return None
     sizes = Curve.from_json(task.curves[HEADLINE])
     logged = {n: pipeline.logged.get(f"{HEADLINE}@{n}", pipeline.logged[HEADLINE]) for n in sizes.people}
-    return ten_times(logged, sizes.people, task.selection.clusters)
+    (steps,) = (each["filter"] for each in task.settings.filter_list if each["name"] == pipeline.name)
+    histogram = task.settings.readout == "label" and steps[-1]["function"] == "ambi_mean"
+    return ten_times(logged, task.selection.clusters, sizes.people if histogram else None)
 
 
 def _cost(asked: Asked, others: Sequence[Asked]) -> Cost:
@@ -120,11 +122,15 @@ def in_terminal(corpus: str, found: Budget) -> Group:
 
 def ten_times_sentences(found: Budget) -> list[str]:
     """Return what ten times the answers buy, one sentence for each system that samples."""
-    return [
-        f"{name}: {10 * ten.few} answers instead of {ten.few} gain {with_interval(ten.gain)} bits; any sampler gains "
-        f"{short(ten.of_sampling)}, so {with_interval(ten.beyond_sampling)} beyond sampling."
-        for name, ten in found.ten_times.items()
-    ]
+    said = []
+    for name, ten in found.ten_times.items():
+        gain = f"{name}: {10 * ten.few} answers instead of {ten.few} gain {with_interval(ten.gain)} bits"
+        if math.isnan(ten.of_sampling):
+            said.append(f"{gain}.")
+        else:
+            beyond = f"{with_interval(ten.beyond_sampling)} beyond sampling"
+            said.append(f"{gain}; a perfect sampler gains {short(ten.of_sampling)}, so {beyond}.")
+    return said
 
 
 def _cell(value: float) -> str:

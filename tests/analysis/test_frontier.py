@@ -41,11 +41,18 @@ def test_equal_systems_of_one_cost_are_neither_better():
 
 def test_a_pure_sampler_gains_nothing_beyond_sampling():
     people = {n: Estimate(0.5 / n, 0, 1) for n in (1, 3, 10)}
-    found = ten_times({n: BASE + 0.5 / n for n in (1, 3, 10)}, people, CLUSTERS)
+    found = ten_times({n: BASE + 0.5 / n for n in (1, 3, 10)}, CLUSTERS, people)
     assert found.few == 1
     assert found.gain.value == pytest.approx(0.45)
     assert found.beyond_sampling.value == pytest.approx(0)
 
 
 def test_a_curve_without_ten_times_has_none():
-    assert ten_times({1: BASE, 5: BASE}, {}, CLUSTERS) is None
+    assert ten_times({1: BASE, 5: BASE}, CLUSTERS) is None
+
+
+def test_without_a_sampler_to_compare_with_only_the_gain_is_told():
+    found = ten_times({2: BASE, 20: BASE - 0.1}, CLUSTERS)
+    assert found.gain.value == pytest.approx(0.1)
+    assert math.isnan(found.of_sampling)
+    assert math.isnan(found.beyond_sampling.value)

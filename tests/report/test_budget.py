@@ -80,6 +80,7 @@ def test_ten_times_the_answers_are_read_against_a_perfect_sampler(counted, runs)
     assert ten.gain.value == pytest.approx(np.mean(logged["jsd_bits@1"] - logged["jsd_bits@10"]))
     assert ten.of_sampling == pytest.approx(curve["1"]["value"] - curve["10"]["value"])
     assert ten.beyond_sampling.value == pytest.approx(ten.gain.value - ten.of_sampling)
+    assert math.isnan(counted.ten_times["good/model: sc vote"].of_sampling), "a majority vote is no histogram"
 
 
 def test_the_command_prints_the_table_and_writes_json(folders, tmp_path):
