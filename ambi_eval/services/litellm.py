@@ -99,7 +99,7 @@ class LiteLLMEngine(OpenAIEngine):
             given.base_url,
             api_key_env=given.api_key_env,
             requests_per_minute=given.requests_per_minute,
-            price=lambda address: given.price(address) or (_listed(given.model) if address == LITELLM else None),
+            price=lambda address: given.price(address) or (listed_price(given.model) if address == LITELLM else None),
             max_cost=given.max_cost,
             **self._asked(),
         )
@@ -110,7 +110,7 @@ class LiteLLMEngine(OpenAIEngine):
         return {"versions": {name: metadata.version(name) for name in ("ambi-eval", "litellm")}}
 
 
-def _listed(model: str) -> Price | None:
+def listed_price(model: str) -> Price | None:
     """Return the price in the table that litellm brings along; None if it lists none."""
     try:
         listed = library().get_model_info(model)

@@ -15,6 +15,7 @@ from ambi_eval.config.model_arguments import ServiceArguments
 from ambi_eval.engines.openai.client import OPENAI
 from ambi_eval.harness.results import Run, read_runs
 from ambi_eval.services.gemini import GOOGLE, MOST_CANDIDATES
+from ambi_eval.services.litellm import listed_price
 from ambi_eval.sweep.grid import Cell, our_arguments
 from ambi_eval.sweep.jobs import SPENT, is_done, results_file
 
@@ -76,6 +77,8 @@ def _money(cell: Cell, answers: int, tokens: float) -> float | str:
         return ""
     given: Any = kind.read(cell.model.model_args, cell.name)
     price = given.price(given.base_url or SERVICES.get(cell.model.model, ""))
+    if price is None and cell.model.model == "litellm-audio":
+        price = listed_price(given.model)
     if price is None:
         return "no price known"
     if not answers:
