@@ -8,7 +8,9 @@
     python benchmarks/decoding.py --size 7b --device cuda     Qwen2-Audio-7B's shape in bfloat16
 
 The model has Qwen2-Audio's architecture and random weights, which cost what trained ones do. Every answer is exactly as
-long as the row says. All three ways get the same features and take turns; what counts is the ratio within one row.
+long as the row says. All ways hear the same clips and take turns; what counts is the ratio within one row.
+The others get the model as transformers loads it, with the features that its own processor makes: Qwen2-Audio's are
+padded to 30 s.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.engines.hf import attention
 from ambi_eval.engines.hf.batch import Batch, Row
 from ambi_eval.engines.hf.decoding import Decoder
-from ambi_eval.engines.hf.families import FAMILIES
+from ambi_eval.engines.hf.families import FAMILIES, OneWindow
+from ambi_eval.engines.hf.layout import lay_out_for_cpu
 from ambi_eval.engines.hf.prefill import Prompt
 from ambi_eval.engines.hf.scheduler import Scheduler
 
@@ -66,8 +69,11 @@ OTHERS = ("before", "clones", "num_return_sequences")
 QUESTION = "Listen to the voice in this recording. Answer with exactly one word of: angry, happy, neutral, sad."
 
 
-def build(size: str, device: torch.device, dtype: torch.dtype) -> Any:
-    """Return a model family of Qwen2-Audio's architecture with random weights."""
+def build(size: str, device: torch.device, dtype: torch.dtype, as_loaded: bool = False) -> Any:
+    """Return a model family of Qwen2-Audio's architecture with random weights.
+
+    Either as transformers loads it, or as `hf-audio` does.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.add_special_tokens(SPECIAL)
@@ -85,7 +91,10 @@ def build(size: str, device: torch.device, dtype: torch.dtype) -> Any:
         model = Qwen2AudioForConditionalGeneration._from_config(config, dtype=dtype)
     model.generation_config.update(eos_token_id=2, pad_token_id=0)
     extractor = WhisperFeatureExtractor(feature_size=128, chunk_length=30, return_attention_mask=True)
-    family = FAMILIES["qwen2_audio"](model, Qwen2AudioProcessor(feature_extractor=extractor, tokenizer=fast))
+    processor = Qwen2AudioProcessor(feature_extractor=extractor, tokenizer=fast)
+    family = (FAMILIES["qwen2_audio"] if as_loaded else OneWindow)(model, processor)
+    if as_loaded and device.type == "cpu":
+        lay_out_for_cpu(model)
     family.end_ids = []  # no answer ends before its length
     model.generation_config.eos_token_id = None
     return family
@@ -108,39 +117,42 @@ def make_inputs(family: Any, seconds: float, n_clips: int) -> list[Any]:
 
 @dataclass
 class Ways:
-    """The ways to draw `n` answers of `tokens` tokens about each clip."""
+    """The ways to draw `n` answers of `tokens` tokens about each clip: ours, and those of a model that is not ours."""
 
     family: Any
     inputs: list[Any]
+    theirs: Any
+    their_inputs: list[Any]
     tokens: int
     n: int
     batch_size: int | None
 
     def ours(self, share_prefixes: bool = True) -> Any:
         """Encode and prefill once per clip, decode all answers side by side."""
-        scheduler = Scheduler(self.family, self.batch_size, share_prefixes=share_prefixes)
+        family, inputs = (self.family, self.inputs) if share_prefixes else (self.theirs, self.their_inputs)
+        scheduler = Scheduler(family, self.batch_size, share_prefixes=share_prefixes)
         settings = GenerationSettings(temperature=1.0, max_gen_toks=self.tokens)
-        prompts = (Prompt(each, [1000 * i + k for k in range(self.n)], settings) for i, each in enumerate(self.inputs))
+        prompts = (Prompt(each, [1000 * i + k for k in range(self.n)], settings) for i, each in enumerate(inputs))
         answers = [candidate for _, candidates in scheduler.generate(prompts) for candidate in candidates]
         assert [answer.n_tokens for answer in answers] == [self.tokens] * self.n * len(self.inputs)
         return scheduler.counts
 
     def before(self) -> Any:
-        """Do the same, with a copy of the prompt's KV cache for every answer."""
+        """Do the same with the model as transformers loads it, and a copy of the prompt's KV cache for every answer."""
         return self.ours(share_prefixes=False)
 
     def clones(self) -> None:
         """Do as the harness does with `repeats: N`: a batch of N copies of the request, each encoded and prefilled."""
-        for each in self.inputs:
+        for each in self.their_inputs:
             self._generate({name: value.repeat_interleave(self.n, 0) for name, value in each.items()}, 1)
 
     def num_return_sequences(self) -> None:
         """Leave it to transformers, which copies the features before the encoder."""
-        for each in self.inputs:
+        for each in self.their_inputs:
             self._generate(each, self.n)
 
     def _generate(self, inputs: Any, n: int) -> None:
-        out = self.family.model.generate(
+        out = self.theirs.model.generate(
             **inputs,
             do_sample=True,
             temperature=1.0,
@@ -183,13 +195,13 @@ class PeakMemory:
             self.peak = max(self.peak, self.process.memory_info().rss)
 
 
-def timed(way: Callable[[], Any], device: torch.device) -> float:
+def timed(way: Callable[[], Any], device: torch.device, clock: Callable[[], float] = perf_counter) -> float:
     """Return the seconds that one way takes."""
-    start = perf_counter()
+    start = clock()
     way()
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return perf_counter() - start
+    return clock() - start
 
 
 def measure(ways: Ways, seconds: float, repetitions: int, others: Sequence[str]) -> dict[str, Any]:
@@ -210,8 +222,8 @@ def measure(ways: Ways, seconds: float, repetitions: int, others: Sequence[str])
             times[name].append(timed(getattr(ways, name), device))
             processor[name].append(process_time() - start)
 
-    def speedup(name: str) -> float:
-        return median(other / ours for other, ours in zip(times[name], times["ours"], strict=True))
+    def speedup(name: str, of: dict[str, list[float]] = times) -> float:
+        return median(other / ours for other, ours in zip(of[name], of["ours"], strict=True))
 
     ours = median(times["ours"])
     return {
@@ -223,7 +235,7 @@ def measure(ways: Ways, seconds: float, repetitions: int, others: Sequence[str])
         **{f"seconds_{name}": median(times[name]) for name in others},
         "candidates_per_second": ways.n * len(ways.inputs) / ours,
         **{f"speedup_vs_{name}": speedup(name) for name in others},
-        "processor_time_vs_before": median(processor["before"]) / median(processor["ours"]) if peak_before else None,
+        **{f"processor_time_vs_{name}": speedup(name, processor) for name in others},
         "peak_mb_before": peak_before,
         "encodes": counts["encodes"],
         "prefills": counts["prefills"],
@@ -256,10 +268,11 @@ def language_bytes(family: Any) -> tuple[int, int, int]:
 
 
 class Stopwatch:
-    """Adds up the time of what it wraps."""
+    """Adds up the time of what it wraps: on a CPU that of the processor, which other programs disturb less."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        self.clock = perf_counter if device.type == "cuda" else process_time
         self.seconds: Counter[str] = Counter()
 
     def wrap(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -272,7 +285,7 @@ class Stopwatch:
                 nonlocal found
                 found = function(*args, **kwargs)
 
-            self.seconds[name] += timed(call, self.device)
+            self.seconds[name] += timed(call, self.device, self.clock)
             return found
 
         return watched
@@ -329,7 +342,7 @@ def profile(family: Any, inputs: list[Any], tokens: int, n: int, share_prefixes:
             AttentionInterface.register(name, registered)
             model.forward, head.forward = forward, head_forward
             decoder._choose = choose  # type: ignore[method-assign]
-    bandwidth, peak = memory_bandwidth(device), arithmetic_peak(device, model.dtype)
+    bandwidth, peak = memory_bandwidth(device, watch.clock), arithmetic_peak(device, model.dtype, watch.clock)
     layers, head_bytes, per_token = language_bytes(family)
     text, item = model.config.get_text_config(), model.dtype.itemsize
     seen = prefilled[0].length + steps / 2
@@ -394,19 +407,19 @@ def slopes(rows: list[dict[str, Any]], along: str) -> list[dict[str, Any]]:
     return found
 
 
-def memory_bandwidth(device: torch.device) -> float:
+def memory_bandwidth(device: torch.device, clock: Callable[[], float] = perf_counter) -> float:
     """Return the bytes per second at which this device reads memory, measured by summing a large tensor."""
     block = torch.ones(2**28 if device.type == "cuda" else 2**25, device=device)
     block.sum()
-    return max(block.nbytes / timed(block.sum, device) for _ in range(5))
+    return max(block.nbytes / timed(block.sum, device, clock) for _ in range(5))
 
 
-def arithmetic_peak(device: torch.device, dtype: torch.dtype) -> float:
+def arithmetic_peak(device: torch.device, dtype: torch.dtype, clock: Callable[[], float]) -> float:
     """Return the floating-point operations per second of this device, measured by multiplying large matrices."""
     size = 8192 if device.type == "cuda" else 1024
     matrix = torch.ones(size, size, dtype=dtype, device=device)
     matrix @ matrix
-    return max(2 * size**3 / timed(lambda: matrix @ matrix, device) for _ in range(5))
+    return max(2 * size**3 / timed(lambda: matrix @ matrix, device, clock) for _ in range(5))
 
 
 def main() -> None:
@@ -430,16 +443,16 @@ def main() -> None:
     repetitions = arguments.repetitions or (1 if arguments.quick else 3)
     device = torch.device(arguments.device)
     dtype = getattr(torch, arguments.dtype or ("bfloat16" if device.type == "cuda" else "float32"))
-    family = build(arguments.size, device, dtype)
+    family, theirs = build(arguments.size, device, dtype, as_loaded=True), build(arguments.size, device, dtype)
 
     if arguments.profile:
-        inputs = make_inputs(family, 10.0, clips)
         for share_prefixes in (False, True) if "before" in arguments.against else (True,):
+            measured = family if share_prefixes else theirs
             print("one copy of each prompt" if share_prefixes else "a copy of its prompt for every answer")
             print_profile(
                 profile(
-                    family,
-                    inputs,
+                    measured,
+                    make_inputs(measured, 10.0, clips),
                     arguments.tokens[-1] if len(arguments.tokens) == 1 else 64,
                     max(arguments.n),
                     share_prefixes,
@@ -453,7 +466,8 @@ def main() -> None:
         grid += [(10.0, 8, 20, more * clips) for more in (2, 4) if (10.0, 8, 20, clips) in grid]
     columns = ["audio_seconds", "answer_tokens", "n", "clips", "seconds", "candidates_per_second"]
     columns += [f"speedup_vs_{name}" for name in arguments.against]
-    columns += ["processor_time_vs_before", "peak_mb_before"] if "before" in arguments.against else []
+    columns += [f"processor_time_vs_{name}" for name in arguments.against]
+    columns += ["peak_mb_before"] if "before" in arguments.against else []
     columns += ["encodes", "prefills", "peak_mb"]
     columns += ["share_of_bandwidth_bound"]
     print("  ".join(columns))
@@ -461,9 +475,10 @@ def main() -> None:
     rows = []
     for seconds, tokens, n, n_clips in grid:
         inputs = make_inputs(family, seconds, n_clips)
-        ways = Ways(family, inputs, tokens, n, arguments.batch_size)
+        both = (family, inputs, theirs, make_inputs(theirs, seconds, n_clips))
+        ways = Ways(*both, tokens, n, arguments.batch_size)
         row = measure(ways, seconds, repetitions, arguments.against)
-        one_token = measure(Ways(family, inputs, 1, n, arguments.batch_size), seconds, 1, [])
+        one_token = measure(Ways(*both, 1, n, arguments.batch_size), seconds, 1, [])
         row["decode_seconds"] = row["seconds"] - one_token["seconds"]
         row["share_of_bandwidth_bound"] = bandwidth_bound(family, row, bandwidth, inputs[0]["input_ids"].shape[1])
         rows.append(row)

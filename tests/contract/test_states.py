@@ -24,9 +24,14 @@ def jobs(voice):
     return [Job(QUESTION, (AudioSpan(voice(seconds, 0)),), continuations=continuations) for seconds in (2.0, 0.7)]
 
 
+def hooks_of(model):
+    return [[*module._forward_hooks, *module._forward_pre_hooks] for module in model.modules()]
+
+
 def test_the_states_of_every_family_are_those_of_an_independent_forward_pass(engine, jobs):
     family = engine.family
     likelihoods = dict(engine.loglikelihoods(jobs))
+    hooks = hooks_of(family.model)
     with StateRecorder(family) as recorder:
         found = {}
         for job, again in engine.loglikelihoods(jobs):
@@ -34,7 +39,7 @@ def test_the_states_of_every_family_are_those_of_an_independent_forward_pass(eng
             assert again == likelihoods[job]
     assert list(next(iter(found.values()))) == recorder.places
     assert ENCODER in recorder.places
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in family.model.modules())
+    assert hooks_of(family.model) == hooks
     inputs = family.model_inputs(
         as_messages(QUESTION, [family.audio_part(load_audio(AudioSpan(jobs[0].spans[0].path), family.sample_rate))])
     )
