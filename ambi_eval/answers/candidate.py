@@ -79,6 +79,6 @@ def answers_digest(answers: Sequence[Any], candidates: Mapping[str, Sequence[Any
         answers: The texts, or pairs of a log-likelihood and whether the label is the greedy answer.
         candidates: What is logged of each answer beside its text, by name.
     """
-    said = [str(each) if isinstance(each, str) else [str(part) for part in each] for each in answers]
+    said = [[str(part) for part in each] if isinstance(each, (list, tuple)) else str(each) for each in answers]
     text = json.dumps([said, candidates or {}], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
