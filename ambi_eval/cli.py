@@ -336,6 +336,24 @@ def budget(
         write_json(found, json_file)
 
 
+@app.command("probe", epilog="Example: ambi-eval probe --encoder microsoft/wavlm-large --corpus crema_d")
+def probe_encoder(
+    encoder: Annotated[str, typer.Option(help="An audio encoder of transformers, or egemaps (openSMILE).")],
+    corpus: Annotated[str, typer.Option(help="A corpus of ours, or the path of a task's YAML.")],
+    metadata: Metadata = "",
+    device: Annotated[str | None, typer.Option(help="cuda:0, cpu ...; by default what there is.")] = None,
+) -> None:
+    """Read the votes from an audio encoder, on other speakers, and keep that as a reference of the corpus."""
+    from ambi_eval.funnel.encoders import probe
+    from ambi_eval.web.format import with_interval
+
+    name, reading, selection, file = probe(encoder, corpus, metadata, device)
+    typer.echo(
+        f"{name} ({reading.place}) tells {with_interval(reading.gain)} bits per vote on {len(selection.clips)} clips "
+        f"of speakers that it was not fitted on.\nkept as a reference for baselines, score, report and board: {file}"
+    )
+
+
 @app.command(epilog="Example: ambi-eval bridge --model_args pretrained=ambi-tiny --port 8000")
 def bridge(
     model_args: Annotated[str, typer.Option("--model_args", help="As for lm_eval --model hf-audio, without store=.")],

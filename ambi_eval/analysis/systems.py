@@ -9,6 +9,7 @@ from typing import Any
 
 from ambi_eval.analysis.ambiguity import bin_clips
 from ambi_eval.analysis.evaluate import Scores, SystemScorer
+from ambi_eval.analysis.information.calibration import Calibration, calibration
 from ambi_eval.analysis.predictions import read_predictions
 from ambi_eval.analysis.references.baselines import Baselines, baselines
 from ambi_eval.analysis.references.held_out import HeldOut, HeldOutRaters
@@ -27,6 +28,7 @@ class SystemScores:
         baselines: The references on the same clips.
         held_out: Prior, system and half panel against the same raters, over all clips and in each bin; None where
             panels cannot be halved.
+        calibration: What scaling that is fitted on other speakers would bring; None with fewer than three speakers.
         notes: What a reader of the scores must know: missing clips, invalid answers, smoothing.
     """
 
@@ -34,6 +36,7 @@ class SystemScores:
     binned: list[Scores]
     baselines: Baselines
     held_out: list[HeldOut] | None
+    calibration: Calibration | None
     notes: list[str]
 
 
@@ -71,4 +74,5 @@ def score_file(
     overall, of_bins = SystemScorer(here, binned).score(p)
     held_out = HeldOutRaters(here, binned).judge(p, "jsd_bits")
     references = baselines(here, settings, binned, acoustic=acoustic, system=p)
-    return SystemScores(overall, of_bins, references, held_out, notes)
+    scaled = calibration(p, here.votes, here.clusters)
+    return SystemScores(overall, of_bins, references, held_out, scaled, notes)

@@ -11,7 +11,8 @@ from rich.table import Table
 
 from ambi_eval.analysis.estimate import RESAMPLES, Estimate
 from ambi_eval.analysis.evaluate import DRAWS, WORTH
-from ambi_eval.analysis.references.baselines import Baselines
+from ambi_eval.analysis.information.calibration import Calibration
+from ambi_eval.analysis.references.baselines import PROBE, Baselines
 from ambi_eval.analysis.significance import Comparison
 from ambi_eval.analysis.systems import SystemScores
 
@@ -48,6 +49,7 @@ def system_json(system: SystemScores) -> dict[str, Any]:
     bins = zip(content["bins"], system.binned, strict=True)
     return content | {
         "metrics": _plain(system.overall),
+        "calibration": calibration_json(system.calibration),
         "jsd_bits_minus_reference": {
             name: {**_plain({"difference": c.difference}), "p": c.p, "p_corrected": c.p_corrected}
             for name, c in system.baselines.against.items()
@@ -55,6 +57,25 @@ def system_json(system: SystemScores) -> dict[str, Any]:
         "bins": [{**of_bin, "metrics": _plain(scores)} for of_bin, scores in bins],
         "notes": [*system.notes, *content["notes"]],
     }
+
+
+def calibration_json(calibration: Calibration | None) -> dict[str, Any] | None:
+    """Return what scaling would bring, in bits per vote, as JSON takes it."""
+    if calibration is None:
+        return None
+    estimates = {name: value for name, value in vars(calibration).items() if isinstance(value, Estimate)}
+    return {**_plain(estimates), "temperature": _number(calibration.temperature)}
+
+
+def _calibration(found: Calibration) -> Table:
+    """Return the table of what a system tells, in bits per vote, and of what it loses by its scale alone."""
+    table = Table("", "bits per vote", box=None, title_justify="left")
+    table.title = "THIS SYSTEM calibrated on other speakers (no score: it has seen votes)"
+    table.add_row("over the prior, as it is", cell(found.raw))
+    table.add_row(f"+ error of sharpness (temperature {_short(found.temperature)})", cell(found.sharpness))
+    table.add_row("+ error of naming some labels too often", cell(found.offsets))
+    table.add_row("= information about the clips", cell(found.information))
+    return table
 
 
 def tables(title: str, baselines: Baselines, system: SystemScores | None = None, *, everything: bool = False) -> Group:
@@ -66,7 +87,11 @@ def tables(title: str, baselines: Baselines, system: SystemScores | None = None,
         system: A system to show on top, and to compare with each of them.
         everything: Whether to show all references and metrics; otherwise those that fit 80 columns.
     """
-    names = [name for name in baselines.overall if name != NOT_SHOWN and (everything or name in SHOWN)]
+    names = [
+        name
+        for name in baselines.overall
+        if name != NOT_SHOWN and (everything or name in SHOWN or name.startswith(PROBE))
+    ]
     columns = ALL_COLUMNS if everything else COLUMNS
     overall = Table("", "clips", *columns, title=title, title_justify="left", box=None)
     by_bin = Table("", *(f"{b.name}\n{b.members.sum()} clips" for b in baselines.bins), box=None)
@@ -93,6 +118,8 @@ def tables(title: str, baselines: Baselines, system: SystemScores | None = None,
     blocks: list[Table | str] = [overall, ""]
     if baselines.against:
         blocks += [_against(baselines.against, names), ""]
+    if system and system.calibration:
+        blocks += [_calibration(system.calibration), ""]
     return Group(*blocks, by_bin, "", *facts)
 
 

@@ -144,7 +144,7 @@ def funnel_of(
         found = calibrate(p[strategy], folds)
         bits[strategy] = found.bits
         invalid = float(np.isnan(p[strategy]).any(axis=1).mean())
-        stages.append(Stage(strategy, name, found.information, found.raw, invalid))
+        stages.append(Stage(strategy, name, found.numbers.information, found.numbers.raw, invalid))
     chain = [key for key in CHAIN if key in bits]
     lost = {after: bits[before] - bits[after] for before, after in pairwise(chain)}
     notes = list(selection.warnings)

@@ -45,9 +45,7 @@ class StateRecorder:
         """
         self.family = family
         layers = family.model.get_decoder().layers
-        depth = len(layers)
-        wanted = [number for number in range(1, depth + 1) if depth <= MOST_LAYERS or number % EVERY == 0]
-        self.layers = {number: layers[number - 1] for number in [*wanted, *([depth] if depth not in wanted else [])]}
+        self.layers = {number: layers[number - 1] for number in listened_layers(len(layers))}
         self.first_layer = layers[0]
         self.encoder = None
         if family.encoder_layers is not None:
@@ -129,20 +127,30 @@ class StateRecorder:
         frames = _tensor(output)
         if frames.dim() == 3:
             frames = frames[_valid(self._masks, frames)]
-        self._pooled[ENCODER] = _pooled(frames)
+        self._pooled[ENCODER] = pooled(frames)
 
     def _reads(self, _: Any, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> None:
         if self._audio is not None:
             embedded = _of_prompt(args[0] if args else inputs["hidden_states"])
-            self._pooled[PROJECTED] = _pooled(embedded[self._audio.to(embedded.device)])
+            self._pooled[PROJECTED] = pooled(embedded[self._audio.to(embedded.device)])
 
     def _leaves(self, name: str, output: Any) -> None:
         if self._audio is not None:
             hidden = _of_prompt(_tensor(output))
-            self._pooled[name] = torch.cat([_pooled(hidden[self._start :]), hidden[-1].float()])
+            self._pooled[name] = torch.cat([pooled(hidden[self._start :]), hidden[-1].float()])
 
     def _ends(self, *_: Any) -> None:
         self._audio = None
+
+
+def listened_layers(depth: int) -> list[int]:
+    """Return the numbers of the layers to listen to, from 1 on: all of a few, every fourth of many, always the last.
+
+    >>> listened_layers(3), listened_layers(14)
+    ([1, 2, 3], [4, 8, 12, 14])
+    """
+    wanted = [number for number in range(1, depth + 1) if depth <= MOST_LAYERS or number % EVERY == 0]
+    return wanted if wanted[-1] == depth else [*wanted, depth]
 
 
 def _tensor(output: Any) -> Tensor:
@@ -156,7 +164,7 @@ def _of_prompt(hidden: Tensor) -> Tensor:
     return hidden[0, 0] if hidden.dim() == 4 else hidden[0]
 
 
-def _pooled(states: Tensor) -> Tensor:
+def pooled(states: Tensor) -> Tensor:
     """Return mean and standard deviation over the first axis, float32, shape (2 numbers,)."""
     states = states.float()
     return torch.cat([states.mean(dim=0), states.std(dim=0, correction=0)])

@@ -13,7 +13,7 @@ from ambi_eval.analysis import estimate as intervals
 from ambi_eval.analysis.ambiguity import Binned, bin_clips
 from ambi_eval.analysis.estimate import UNDEFINED, Estimate
 from ambi_eval.analysis.evaluate import Scorer, SystemScorer
-from ambi_eval.analysis.references.baselines import REFERENCES, baselines
+from ambi_eval.analysis.references.baselines import PROBE, baselines, description
 from ambi_eval.analysis.references.panels import certain
 from ambi_eval.config.task_settings import TaskSettings
 from ambi_eval.corpora.selection import Selection
@@ -272,12 +272,13 @@ def _references(selection: Selection | None, settings: TaskSettings, binned: Bin
     found, nothing = None, dict.fromkeys(SHOWN, UNDEFINED)
     if selection and binned:
         found = baselines(selection, settings, binned, acoustic=False, names=SHOWN_REFERENCES, metrics=SHOWN)
+    probes = [name for name in found.overall if name.startswith(PROBE)] if found else []
     return [
         BoardReference(
             name=name.replace("_", " "),
-            description=REFERENCES[name],
+            description=description(name),
             scores=found.overall.get(name, nothing) if found else nothing,
             binned=[of_bin.get(name, nothing)[HEADLINE] for of_bin in found.binned] if found else [],
         )
-        for name in SHOWN_REFERENCES
+        for name in (*SHOWN_REFERENCES, *probes)
     ]

@@ -22,7 +22,7 @@ from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.analysis.predictions import read_predictions
 from ambi_eval.analysis.raters.study import study_raters
 from ambi_eval.analysis.references.agreement import krippendorff_alpha
-from ambi_eval.analysis.references.baselines import REFERENCES, baselines
+from ambi_eval.analysis.references.baselines import PROBE, baselines, description
 from ambi_eval.analysis.scaling import Curve
 from ambi_eval.audio import AudioSpan, load_audio
 from ambi_eval.config.task_settings import TaskSettings
@@ -246,17 +246,19 @@ def _references(selection: Selection, settings: TaskSettings, binned: Binned) ->
     constant = two_alternatives(prior, selection.votes, selection.clips, selection.clusters)
     choices |= dict.fromkeys(CONSTANTS, constant)
     references = {}
-    for name in SHOWN_REFERENCES:
+    for name in (*SHOWN_REFERENCES, *(name for name in found.overall if name.startswith(PROBE))):
         if name in found.overall:
             choice = choices.get(name)
             references[name] = Reference(
-                description=REFERENCES[name],
+                description=description(name),
                 clips=found.counts[name],
                 scores=found.overall[name],
                 binned=[scores[name] for scores in found.binned if name in scores],
                 two_alternatives=choice.score if choice else None,
             )
-    return references, [note for note in found.notes if note.startswith((*SHOWN_REFERENCES, "sq_debiased", "bins"))]
+    return references, [
+        note for note in found.notes if note.startswith((*SHOWN_REFERENCES, PROBE, "sq_debiased", "bins"))
+    ]
 
 
 def _shown(section: Section, by_name: Mapping[str, Variant], selection: Selection) -> list[ShownClip]:

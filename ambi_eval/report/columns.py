@@ -65,6 +65,14 @@ UNCERTAINTY = (
     metric("entropy_rho", "rank correlation of entropies", "1 is best"),
     Column("spotting ambiguous clips", lambda row: row.ambiguity_auroc, "0.5 is chance"),
 )
+# Bits per vote over the prior of the other speakers, where a scale is fitted on other speakers.
+CALIBRATION = (
+    Column("as it is", lambda row: row.calibration and row.calibration.raw, "bits over the prior"),
+    Column("error of sharpness", lambda row: row.calibration and row.calibration.sharpness, "one temperature"),
+    Column("error of label rates", lambda row: row.calibration and row.calibration.offsets, "weights and offsets"),
+    Column("information", lambda row: row.calibration and row.calibration.information, "bits over the prior"),
+    Column("temperature", lambda row: row.calibration and row.calibration.temperature, "above 1 is too sure"),
+)
 ANSWERS = (
     whole("answers per clip", lambda row: row.pool_size),
     Column("predicts the same", _merged),

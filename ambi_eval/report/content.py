@@ -11,6 +11,7 @@ from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.analysis.evaluate import Scores
 from ambi_eval.analysis.frontier import Place, TenTimes
 from ambi_eval.analysis.generalizability import Study
+from ambi_eval.analysis.information.calibration import Calibration
 from ambi_eval.analysis.position_bias import PositionBias
 from ambi_eval.analysis.raters.study import RaterStudy
 from ambi_eval.analysis.references.held_out import HeldOut
@@ -113,6 +114,7 @@ class System:
         confusion: Expected number of clips, a row per majority label, a column per predicted label and one for none.
         reliability: Confidence against agreement.
         ambiguity_auroc: How well its entropy tells the clips of the most ambiguous bin from the others.
+        calibration: What scaling that is fitted on other speakers would bring; None with fewer than three speakers.
         subgroups: The divergence less that of the prior, by groups of speakers.
         diagnostics: Further means over clips that the harness logged.
         against_best: Difference from the best system of the section, on the same clips; None for that system itself.
@@ -143,6 +145,7 @@ class System:
     confusion: list[list[float]]
     reliability: list[ConfidenceBin]
     ambiguity_auroc: Estimate
+    calibration: Calibration | None
     subgroups: list[Subgroup]
     diagnostics: Mapping[str, Estimate]
     against_best: Comparison | None

@@ -17,6 +17,7 @@ from ambi_eval.analysis import estimate as intervals
 from ambi_eval.analysis.ambiguity import Binned, ambiguity_bins
 from ambi_eval.analysis.discrimination import two_alternatives
 from ambi_eval.analysis.evaluate import SystemScorer
+from ambi_eval.analysis.information.calibration import calibration
 from ambi_eval.analysis.references.held_out import HeldOutRaters
 from ambi_eval.analysis.reliability import ambiguity_auroc, reliability_curve
 from ambi_eval.analysis.scaling import Curve
@@ -281,6 +282,7 @@ def _system(
         confusion=expected_confusion(p, votes).tolist(),
         reliability=reliability_curve(p, votes, clusters),
         ambiguity_auroc=ambiguity_auroc(p, ambiguous, clusters),
+        calibration=calibration(p, votes, clusters),
         subgroups=subgroups(above_prior, task.selection),
         diagnostics={
             name: intervals.of_mean(values, clusters)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,8 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from ambi_eval.analysis.estimate import Estimate, of_mean
-from ambi_eval.analysis.information.folds import Array, Folds
+from ambi_eval.analysis.information.folds import LEAST_CLUSTERS, Array, Folds
+from ambi_eval.metrics.clustered import UNKNOWN
 from ambi_eval.metrics.distribution import NLL_FLOOR
 from ambi_eval.votes import shares
 
@@ -19,25 +21,22 @@ RIDGE = 1.0
 WEIGHTS, OFFSETS = (0.0, 10.0), (-10.0, 10.0)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Calibration:
-    """What a system's predictions are worth before and after scaling that was fitted on other speakers.
+    """What a system's predictions tell before and after scaling that was fitted on other speakers.
 
     Bits are bits per vote. An invalid prediction tells nothing: it counts as the prior of the other speakers, 0 bits.
     The four numbers add up: `raw` + `sharpness` + `offsets` = `information`.
 
     Attributes:
-        p: The predictions after vector scaling, shape (clips, labels); NaN for clips of unknown speakers.
-        bits: What they gain over the prior of the other speakers, shape (clips,).
-        raw: What the predictions gain as they are.
+        raw: What the predictions gain over the prior of the other speakers as they are.
         sharpness: What one temperature brings: the error of being too sure, or not sure enough.
         offsets: What a weight and an offset for each label bring beyond: the error of naming some labels too often.
         information: What is gained over the prior after all that. 0: the system tells nothing about a clip.
-        temperature: The temperature, the mean over folds: above 1 the system is too sure.
+        temperature: The temperature, the mean over folds: above 1 the system is too sure. NaN without a valid
+            prediction.
     """
 
-    p: Array
-    bits: Array
     raw: Estimate
     sharpness: Estimate
     offsets: Estimate
@@ -45,7 +44,22 @@ class Calibration:
     temperature: float
 
 
-def calibrate(p: Array, folds: Folds) -> Calibration:
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """Predictions after vector scaling.
+
+    Attributes:
+        p: Distributions, shape (clips, labels); NaN for clips of unknown speakers.
+        bits: What they gain over the prior of the other speakers, shape (clips,).
+        numbers: What the scaling brought.
+    """
+
+    p: Array
+    bits: Array
+    numbers: Calibration
+
+
+def calibrate(p: Array, folds: Folds) -> Calibrated:
     """Return what predictions are worth after temperature scaling and after vector scaling.
 
     softmax(log p / T), and softmax(w log p + b) with a weight and an offset for each label. Both are fitted by the
@@ -78,15 +92,16 @@ def calibrate(p: Array, folds: Folds) -> Calibration:
     def mean(bits: Array) -> Estimate:
         return of_mean(bits, folds.clusters)
 
-    return Calibration(
-        p=scaled,
-        bits=after_all,
-        raw=mean(raw),
-        sharpness=mean(after_one - raw),
-        offsets=mean(after_all - after_one),
-        information=mean(after_all),
-        temperature=float(np.mean(temperatures)) if temperatures else float("nan"),
-    )
+    temperature = float(np.mean(temperatures)) if temperatures else float("nan")
+    numbers = Calibration(mean(raw), mean(after_one - raw), mean(after_all - after_one), mean(after_all), temperature)
+    return Calibrated(scaled, after_all, numbers)
+
+
+def calibration(p: Array, votes: Array, clusters: Sequence[Hashable]) -> Calibration | None:
+    """Return what scaling brings to predictions, or None where there are too few speakers to fit it on others."""
+    if len(set(clusters) - {UNKNOWN}) < LEAST_CLUSTERS:
+        return None
+    return calibrate(p, Folds(votes, clusters)).numbers
 
 
 def _fit(log_p: Array, q: Array) -> tuple[float, Array, Array]:

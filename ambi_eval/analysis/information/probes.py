@@ -86,7 +86,7 @@ class Probes:
                 q[seen] = q[np.random.default_rng(SEED).permutation(seen)]
             losses = np.zeros(len(STRENGTHS))
             for fit_on, choose_on in self.folds.inner(seen):
-                for number, p in enumerate(_path(states, q, fit_on, choose_on)):
+                for number, p in enumerate(_path(states, q, fit_on, choose_on, STRENGTHS)):
                     losses[number] -= (q[choose_on] * np.log(np.maximum(p, NLL_FLOOR))).sum()
             chosen = int(losses.argmin())
             *_, p = _path(states, q, seen, unseen, STRENGTHS[: chosen + 1])
@@ -166,9 +166,7 @@ def softmax_regression(x: Array, q: Array, strength: float, start: Array) -> Arr
     return np.asarray(found.x).reshape(start.shape)
 
 
-def _path(
-    states: States, q: Array, fit_on: Rows, test_on: Rows, strengths: Sequence[float] = STRENGTHS
-) -> Iterator[Array]:
+def _path(states: States, q: Array, fit_on: Rows, test_on: Rows, strengths: Sequence[float]) -> Iterator[Array]:
     """Yield what probes of these strengths predict for some clips when they are fitted on others."""
     seen, unseen = _reduced(states[fit_on], states[test_on])
     weights = np.zeros((seen.shape[1] + 1, q.shape[1]))
@@ -183,9 +181,10 @@ def _reduced(seen: States, unseen: States) -> tuple[Array, Array]:
     middle, spread = seen.mean(axis=0), seen.std(axis=0)
     varying = spread > 1e-6 * (1 + np.abs(middle))  # what never changes tells nothing
     seen, unseen = ((each[:, varying] - middle[varying]) / spread[varying] for each in (seen, unseen))
-    if min(seen.shape) > MOST_DIRECTIONS:
+    most = min(MOST_DIRECTIONS, len(seen))  # so many clips lie in no more directions than that
+    if seen.shape[1] > most:
         from sklearn.decomposition import PCA  # half a second that only wide states need
 
-        directions = PCA(MOST_DIRECTIONS, random_state=SEED).fit(seen)
+        directions = PCA(most, random_state=SEED).fit(seen)
         seen, unseen = directions.transform(seen), directions.transform(unseen)
     return seen.astype(float), unseen.astype(float)

@@ -15,6 +15,7 @@ from ambi_eval.analysis.evaluate import Scorer, Scores
 from ambi_eval.analysis.references.agreement import krippendorff_alpha, prior_worth
 from ambi_eval.analysis.references.panels import Trials, certain, dealt, redrawn, tied
 from ambi_eval.analysis.references.prosody import listen, ridge_on_log_shares
+from ambi_eval.analysis.references.supervised import Supervised, supervised
 from ambi_eval.analysis.significance import Comparison, compare
 from ambi_eval.config.corpus_settings import CorpusSettings
 from ambi_eval.corpora.selection import Selection
@@ -48,6 +49,16 @@ REFERENCES = {
     "acoustic": "ridge regression on eight prosodic numbers, trained on all other speakers; clips with audio only",
     "prior_vs_acoustic": "the mean distribution of all other speakers, on the clips of `acoustic`",
 }
+
+
+# References whose names begin with this are what probes of audio encoders predict (`ambi-eval probe`).
+PROBE = "probe:"
+
+
+def description(name: str) -> str:
+    """Return what a reference predicts."""
+    of_probe = f"a linear probe of {name.removeprefix(PROBE)}, trained on other speakers; it never says a word"
+    return of_probe if name.startswith(PROBE) else REFERENCES[name]
 
 
 @dataclass(frozen=True)
@@ -101,7 +112,7 @@ def baselines(
         binned: These clips in bins.
         acoustic: Whether to listen to the clips for the acoustic reference.
         system: Predictions of a system, shape (clips, labels), to be compared with each reference.
-        names: The references, a part of `REFERENCES`.
+        names: The references, a part of `REFERENCES`; probes of encoders that are kept for the corpus come with them.
         metrics: The metrics that they are scored by, a part of `METRICS`.
     """
     top = majority(selection.votes)
@@ -118,12 +129,13 @@ def baselines(
     if any(clip.release == "simulated" for clip in selection.clips):
         result.notes.append("SIMULATED raters: these figures show that the machinery works and nothing else")
     sounds = listen(selection.clips) if acoustic else None
+    models = list(supervised(selection, settings, result.notes))
     differences: dict[str, Array] = {}
     everywhere = Scorer(selection, metrics=metrics)
     in_bins = Scorer(binned.judged, [b.members for b in binned.bins], metrics)
-    wanted = {name for name in REFERENCES if not {*_names(name)}.isdisjoint(names)}
+    wanted = {name for name in REFERENCES if not {*_names(name)}.isdisjoint(names)} | {model.name for model in models}
     with tqdm(desc="references", total=2 * len(wanted), unit="reference", disable=None) as progress:
-        for name, trials, p in _references(selection, sounds, result.notes):
+        for name, trials, p in _references(selection, sounds, models, result.notes):
             if name not in wanted:
                 continue
             (scores,) = everywhere.score(trials, p)
@@ -132,7 +144,9 @@ def baselines(
             if system is not None:
                 differences[name] = _difference(system, trials, p)
             progress.update()
-        for name, trials, p in _references(binned.judged, None if sounds is None else sounds[binned.numbers], []):
+        in_bins_sounds = None if sounds is None else sounds[binned.numbers]
+        in_bins_models = [Supervised(model.name, model.p[binned.numbers]) for model in models]
+        for name, trials, p in _references(binned.judged, in_bins_sounds, in_bins_models, []):
             if name not in wanted:
                 continue
             _, *of_bins = in_bins.score(trials, p)
@@ -187,12 +201,15 @@ def _total(values: Array, groups: Sequence[Hashable]) -> Array:
     return sums[index]
 
 
-def _references(selection: Selection, sounds: Array | None, notes: list[str]) -> Iterator[Reference]:
+def _references(
+    selection: Selection, sounds: Array | None, models: Sequence[Supervised], notes: list[str]
+) -> Iterator[Reference]:
     """Yield each reference: its name, the cases that it is scored in, and what it predicts in each of them.
 
     Args:
         selection: The clips.
         sounds: How each clip sounds (`prosody.listen`); None leaves out the acoustic reference.
+        models: What supervised models predict.
         notes: Gets a sentence for each reference that some clips lack.
     """
     votes, human = selection.votes, shares(selection.votes)
@@ -215,6 +232,8 @@ def _references(selection: Selection, sounds: Array | None, notes: list[str]) ->
     yield from _where_known("sentence_prior", selection, spoken, "whose sentence other speakers say", notes)
     if sounds is not None:
         yield from _acoustic(selection, sounds, notes)
+    for model in models:
+        yield from _where_known(model.name, selection, model.p, "that it predicts", notes)
 
 
 def _where_known(name: str, selection: Selection, p: Array, which: str, notes: list[str]) -> Iterator[Reference]:

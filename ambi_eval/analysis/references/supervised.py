@@ -88,7 +88,7 @@ def supervised(selection: Selection, settings: CorpusSettings, notes: list[str])
         if not same or not any(found):
             continue
         if not fits:
-            notes.append(f"{name} was fitted to other votes than these: run `ambi-eval probe --encoder {name}` again")
+            notes.append(f"{name} was fitted to other votes than these: run `ambi-eval probe` again")
             continue
         yield Supervised(name, p)
 

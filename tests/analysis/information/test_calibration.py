@@ -24,38 +24,40 @@ def test_a_temperature_is_found_and_what_it_costs_is_called_sharpness(world, tem
     spoiled = softmax(np.log(truth) * temperature, axis=1)  # its own inverse undoes it
     found = calibrate(spoiled, folds)
     most = float(folds.bits(truth).mean())
-    assert found.temperature == pytest.approx(temperature, rel=0.06)
-    assert found.information.value == pytest.approx(most, abs=0.01)
-    assert found.raw.value + found.sharpness.value == pytest.approx(most, abs=0.01)
-    assert found.offsets.value == pytest.approx(0, abs=0.01)
+    assert found.numbers.temperature == pytest.approx(temperature, rel=0.06)
+    assert found.numbers.information.value == pytest.approx(most, abs=0.01)
+    assert found.numbers.raw.value + found.numbers.sharpness.value == pytest.approx(most, abs=0.01)
+    assert found.numbers.offsets.value == pytest.approx(0, abs=0.01)
 
 
 def test_a_bias_of_labels_is_no_lack_of_sharpness(world):
     truth, folds = world
     biased = truth * [8, 1, 1] / (truth * [8, 1, 1]).sum(axis=1, keepdims=True)
     found = calibrate(biased, folds)
-    assert found.offsets.low > 0.15  # a temperature alone flattens the bias, and the information with it
-    assert found.information.value == pytest.approx(float(folds.bits(truth).mean()), abs=0.02)
+    assert found.numbers.offsets.low > 0.15  # a temperature alone flattens the bias, and the information with it
+    assert found.numbers.information.value == pytest.approx(float(folds.bits(truth).mean()), abs=0.02)
 
 
 def test_the_numbers_add_up(world):
     truth, folds = world
     found = calibrate(truth**3 / (truth**3).sum(axis=1, keepdims=True), folds)
-    assert found.raw.value + found.sharpness.value + found.offsets.value == pytest.approx(found.information.value)
+    assert found.numbers.raw.value + found.numbers.sharpness.value + found.numbers.offsets.value == pytest.approx(
+        found.numbers.information.value
+    )
 
 
 def test_predictions_that_do_not_depend_on_the_clip_have_no_information(world):
     _, folds = world
     for p in ([0.6, 0.3, 0.1], [1.0, 0.0, 0.0]):
-        assert calibrate(np.tile(p, (CLIPS, 1)), folds).information.value == pytest.approx(0, abs=0.005)
+        assert calibrate(np.tile(p, (CLIPS, 1)), folds).numbers.information.value == pytest.approx(0, abs=0.005)
 
 
 def test_one_hot_answers_keep_what_they_tell(world):
     """Vector scaling of one-hot answers says of each answer what the votes of other speakers are on average."""
     truth, folds = world
     found = calibrate(np.eye(3)[truth.argmax(axis=1)], folds)
-    assert found.raw.value < 0 < found.information.value
-    assert found.temperature > 2
+    assert found.numbers.raw.value < 0 < found.numbers.information.value
+    assert found.numbers.temperature > 2
 
 
 def test_an_invalid_answer_tells_nothing_and_spoils_nothing(world):
@@ -67,7 +69,7 @@ def test_an_invalid_answer_tells_nothing_and_spoils_nothing(world):
     assert np.allclose(found.p[::3], folds.prior[::3])
     rest = np.delete(np.arange(CLIPS), np.arange(0, CLIPS, 3))
     assert found.bits[rest].mean() == pytest.approx(float(folds.bits(truth)[rest].mean()), abs=0.02)
-    assert calibrate(np.full_like(truth, np.nan), folds).information.value == 0
+    assert calibrate(np.full_like(truth, np.nan), folds).numbers.information.value == 0
 
 
 def test_no_test_speaker_enters_the_fit(world):
