@@ -243,6 +243,7 @@ def report_on_runs(
 
     Example: ambi-eval report runs/demo -o report.html
     """
+    from ambi_eval.funnel.content import funnels_in
     from ambi_eval.harness.results import read_runs
     from ambi_eval.report import comparison, page, verdict
     from ambi_eval.report.build import build
@@ -256,7 +257,8 @@ def report_on_runs(
         if json_file is not None:
             write_json(pairs, json_file)
         return
-    content = build([run for path in runs or () for run in read_runs(path)], beside or ())
+    funnels = [each for path in runs or () for each in funnels_in(path)]
+    content = build([run for path in runs or () for run in read_runs(path)], beside or (), funnels)
     page.write_page(content, out)
     typer.echo(verdict.in_terminal(verdict.verdicts(content)))
     typer.echo(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")

@@ -107,10 +107,10 @@ class Funnel:
     steps: Sequence[Step]
     total: Estimate
     reasons: Estimate
-    depth: Sequence[Beside]
-    references: Sequence[Beside]
-    controls: Sequence[Beside]
-    notes: Sequence[str]
+    depth: Sequence[Beside] = ()
+    references: Sequence[Beside] = ()
+    controls: Sequence[Beside] = ()
+    notes: Sequence[str] = ()
 
     def stage(self, key: str) -> Stage:
         """Return a stage by its key."""
@@ -118,6 +118,15 @@ class Funnel:
 
 
 _READER = TypeAdapter(Funnel)
+
+
+def funnels_in(folder: Path) -> list[Funnel]:
+    """Return the funnels that lie in a folder, or below it.
+
+    Raises:
+        AmbiError: If a file is broken, or of another version.
+    """
+    return [read_funnel(file) for file in sorted(folder.rglob(FILE))]
 
 
 def read_funnel(file: Path) -> Funnel:

@@ -29,6 +29,7 @@ from ambi_eval.config.task_settings import TaskSettings
 from ambi_eval.corpora.manifest import Clip
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.errors import AmbiError
+from ambi_eval.funnel.content import Funnel
 from ambi_eval.harness.results import Pipeline, Run
 from ambi_eval.report.budget import budget
 from ambi_eval.report.content import (
@@ -66,12 +67,13 @@ SAMPLE_RATE = 16_000
 MP3_COMPRESSION = 0.9
 
 
-def build(runs: Sequence[Run], predictions: Sequence[Path] = ()) -> Content:
+def build(runs: Sequence[Run], predictions: Sequence[Path] = (), funnels: Sequence[Funnel] = ()) -> Content:
     """Return the content of the report on some runs, with a progress bar.
 
     Args:
         runs: The runs.
         predictions: Files of predictions, as `ambi-eval score` reads them, that stand beside the runs.
+        funnels: What `ambi-eval funnel` measured of the models.
 
     Raises:
         AmbiError: If a file of predictions is broken, or is about none of the sets of clips.
@@ -83,6 +85,7 @@ def build(runs: Sequence[Run], predictions: Sequence[Path] = ()) -> Content:
         made=_time(datetime.now(tz=timezone.utc).timestamp()),
         runs=[_run_facts(run, label) for run, label in zip(runs, labels, strict=True)],
         sections=[_section(asked) for asked in sections],
+        funnels=funnels,
     )
 
 

@@ -18,6 +18,7 @@ from ambi_eval.analysis.references.held_out import HeldOut
 from ambi_eval.analysis.reliability import ConfidenceBin
 from ambi_eval.analysis.significance import Comparison
 from ambi_eval.analysis.subgroups import Subgroup
+from ambi_eval.funnel.content import Funnel
 
 
 @dataclass(frozen=True)
@@ -331,8 +332,9 @@ class Section:
 
 @dataclass(frozen=True)
 class Content:
-    """All of the report: when it was made, its runs, and a section for each set of clips."""
+    """All of the report: when it was made, its runs, a section for each set of clips, and funnels of the models."""
 
     made: str
     runs: list[RunFacts]
     sections: list[Section]
+    funnels: Sequence[Funnel] = ()

@@ -11,6 +11,9 @@ from markupsafe import Markup
 
 from ambi_eval.analysis.evaluate import WORTH
 from ambi_eval.analysis.raters.study import REFERENCES
+from ambi_eval.funnel.page import TEMPLATES as FUNNEL_TEMPLATES
+from ambi_eval.funnel.page import depth, way
+from ambi_eval.funnel.sentence import sentences
 from ambi_eval.report import budget, columns, plots, ranking_table, verdict
 from ambi_eval.report.build import BEST_CLIPS, FAILED_CLIPS, WORST_CLIPS
 from ambi_eval.report.content import ClipPrediction, Content, Section, ShownClip, System
@@ -44,7 +47,7 @@ def render(content: Content) -> str:
     # The script of the page's end is the one thing that may run, and Vega, which it unpacks.
     scripts = TABLES.read_text(encoding="utf-8") + CHARTS.read_text(encoding="utf-8")
     return (
-        environment(TEMPLATES)
+        environment(TEMPLATES, FUNNEL_TEMPLATES)
         .get_template("report.html.j2")
         .render(
             content=content,
@@ -52,6 +55,7 @@ def render(content: Content) -> str:
             verdicts=lambda section: [verdict.verdict(standing) for standing in verdict.standings(section)],
             warnings=lambda section: verdict.warnings(section.simulated, section.partial),
             charts=[_charts(section) for section in content.sections],
+            funnels=[(each, sentences(each), way(each), depth(each)) for each in content.funnels],
             columns=columns,
             estimate=Column("", lambda estimate: estimate).cell,
             held_out=plots.against_held_out,

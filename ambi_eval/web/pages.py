@@ -19,13 +19,13 @@ STYLE, TABLES, CHARTS = (TEMPLATES / name for name in ("page.css", "tables.js", 
 
 
 @cache
-def environment(templates: Path) -> jinja2.Environment:
+def environment(*templates: Path) -> jinja2.Environment:
     """Return the Jinja environment of one kind of page: its own templates, and the macros that all pages share.
 
     It is the same object each time, so that a template is compiled once.
     """
     found = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([templates, TEMPLATES]),
+        loader=jinja2.FileSystemLoader([*templates, TEMPLATES]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -11,6 +11,8 @@ import pytest
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.analysis.raters.study import study_raters
 from ambi_eval.errors import AmbiError
+from ambi_eval.funnel.content import VERSION, Beside, Funnel, Stage, Step, funnels_in
+from ambi_eval.funnel.sentence import sentences
 from ambi_eval.harness.results import read_runs
 from ambi_eval.metrics import METRICS
 from ambi_eval.report.build import build
@@ -185,3 +187,19 @@ def test_raters_and_their_groups_have_a_table(content, runs):
     assert "the shares of the clip's other raters" in text
     without = Page(render(replace(content, sections=[replace(section, rater_study=None)]))).text
     assert "what single raters say" not in without
+
+
+def test_a_funnel_that_lies_among_the_results_has_a_section(runs, tmp_path):
+    estimate = Estimate(0.5, 0.4, 0.6)
+    stages = [Stage(key, key, estimate) for key in ("encoder", "projected", "layers", "exact", "direct")]
+    steps = [Step(stage.key, estimate, {}) for stage in stages[1:]]
+    depth = [Beside("layer 1", estimate, 9), Beside("layer 2", Estimate(0.5, math.nan, math.nan), 9)]
+    funnel = Funnel(VERSION, "m<1>", "d", "mine", False, ["a"], 9, 3, "speaker", stages, steps, estimate, estimate)
+    funnel = replace(funnel, depth=depth, references=depth[:1], controls=[], notes=["a note"])
+    write_json(funnel, tmp_path / "deep" / "funnel.json")
+    (found,) = funnels_in(tmp_path)
+    page = render(build(runs, funnels=[found]))
+    assert "Where m&lt;1&gt; loses what it hears" in page
+    assert sentences(found)[-1] in page
+    assert 'href="#funnel1"' in page
+    assert "loses what it hears" not in render(build(runs))
