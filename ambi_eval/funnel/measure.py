@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 STRATEGIES = {"exact": "label likelihoods", "direct": "stated shares", "cot": "stated shares, reasons first"}
 LAYERS = "layers"
+# So often votes are dealt at random for the control.
+SHUFFLES = 3
 # Along these stages a bit can be lost; `cot` is another way to answer.
 CHAIN = (ENCODER, PROJECTED, LAYERS, "exact", "direct")
 
@@ -214,6 +216,9 @@ def half_panel(selection: Selection, folds: Folds) -> tuple[Estimate, int] | Non
 
 def _controls(place: str, states: NDArray[np.float32], folds: Folds) -> list[Beside]:
     """Return what a probe of the place that tells most reads from votes dealt at random, and from who speaks alone."""
-    shuffled = read({place: states}, folds, shuffled=True).gain
+    shuffled = np.mean([read({place: states}, folds, shuffle=seed).bits for seed in range(SHUFFLES)], axis=0)
     speaker = read({place: of_another_clip(states, folds)}, folds).gain
-    return [Beside(RANDOM, shuffled, len(states)), Beside("who speaks, not how", speaker, len(states))]
+    return [
+        Beside(RANDOM, of_mean(shuffled, folds.clusters), len(states)),
+        Beside("who speaks, not how", speaker, len(states)),
+    ]

@@ -27,9 +27,9 @@ HEARS = 0.3  # bits
 
 @pytest.fixture(autouse=True, scope="module")
 def _few_strengths():
-    """Two penalties are as good as six on so few clips, in a third of the time."""
+    """Two penalties are nearly as good as six on so few clips, in a third of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(probes, "STRENGTHS", (1e3, 30.0))
+        patch.setattr(probes, "STRENGTHS", (1e5, 100.0))
         yield
 
 
@@ -75,7 +75,7 @@ def test_where_all_stages_hear_each_of_them_holds_bits_and_no_loss_is_claimed(he
     assert all(stage.gain.low > HEARS for stage in funnel.stages)
     assert "No loss on the way can be shown" in sentences(funnel)[-1]
     random, _ = funnel.controls
-    assert random.gain.value == pytest.approx(0, abs=0.03)
+    assert abs(random.gain.value) < 0.1 * funnel.stage("layers").gain.value
     half, prosody = funnel.references[:2]
     assert half.gain.low > HEARS
     assert prosody.gain.low > HEARS

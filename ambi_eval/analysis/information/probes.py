@@ -59,16 +59,16 @@ class Probes:
     Source: Hewitt and Liang (2019), Designing and interpreting probes with control tasks.
     """
 
-    def __init__(self, folds: Folds, *, shuffled: bool = False) -> None:
+    def __init__(self, folds: Folds, *, shuffle: int | None = None) -> None:
         """Set up.
 
         Args:
             folds: The clips.
-            shuffled: Deal the votes of the clips that a fold may see at random among them: a control that must read
-                nothing.
+            shuffle: Seed with which the votes of the clips that a fold may see are dealt at random among them: a
+                control that must read nothing. None: they are not.
         """
         self.folds = folds
-        self.shuffled = shuffled
+        self.shuffle = shuffle
         self._losses: dict[str, list[float]] = {}
         self._predicted: dict[str, list[Array]] = {}
 
@@ -80,14 +80,14 @@ class Probes:
             states: Its states, shape (clips, numbers).
         """
         self._losses[place], self._predicted[place] = [], []
-        for seen, unseen in self.folds.splits:
+        for number, (seen, unseen) in enumerate(self.folds.splits):
             q = shares(self.folds.votes)
-            if self.shuffled:
-                q[seen] = q[np.random.default_rng(SEED).permutation(seen)]
+            if self.shuffle is not None:  # in another way for each fold, so that chance averages out
+                q[seen] = q[np.random.default_rng([self.shuffle, number]).permutation(seen)]
             losses = np.zeros(len(STRENGTHS))
             for fit_on, choose_on in self.folds.inner(seen):
-                for number, p in enumerate(_path(states, q, fit_on, choose_on, STRENGTHS)):
-                    losses[number] -= (q[choose_on] * np.log(np.maximum(p, NLL_FLOOR))).sum()
+                for strength, p in enumerate(_path(states, q, fit_on, choose_on, STRENGTHS)):
+                    losses[strength] -= (q[choose_on] * np.log(np.maximum(p, NLL_FLOOR))).sum()
             chosen = int(losses.argmin())
             *_, p = _path(states, q, seen, unseen, STRENGTHS[: chosen + 1])
             self._losses[place].append(float(losses[chosen]))
@@ -106,15 +106,15 @@ class Probes:
         return Reading(p, bits, of_mean(bits, self.folds.clusters), tuple(chosen))
 
 
-def read(states: Mapping[str, States], folds: Folds, *, shuffled: bool = False) -> Reading:
+def read(states: Mapping[str, States], folds: Folds, *, shuffle: int | None = None) -> Reading:
     """Return what probes read from states of one place or several, of which each fold takes the best.
 
     Args:
         states: Of each place (a layer, for example), states, shape (clips, numbers).
         folds: The clips.
-        shuffled: Fit to votes that were dealt to the clips at random.
+        shuffle: Seed with which votes are dealt to the clips at random (`Probes`); None: they are not.
     """
-    probes = Probes(folds, shuffled=shuffled)
+    probes = Probes(folds, shuffle=shuffle)
     for place, of_place in states.items():
         probes.fit(place, of_place)
     return probes.best(list(states))

@@ -43,7 +43,7 @@ def test_a_probe_reads_nothing_from_noise(probes):
 
 def test_a_probe_of_shuffled_votes_reads_nothing(world):
     _, folds, hearing, _ = world
-    assert read({"layer": hearing}, folds, shuffled=True).gain.value == pytest.approx(0, abs=0.01)
+    assert read({"layer": hearing}, folds, shuffle=0).gain.value == pytest.approx(0, abs=0.01)
 
 
 def test_the_place_is_chosen_within_the_folds(probes):
@@ -95,8 +95,8 @@ def test_votes_that_are_dealt_at_random_come_from_clips_that_the_fit_may_see(wor
     _, unseen = folds.splits[0]
     votes = folds.votes.copy()
     votes[unseen] = [40, 0, 0, 0]
-    p = read({"layer": hearing}, folds, shuffled=True).p[unseen]
-    assert np.array_equal(read({"layer": hearing}, Folds(votes, folds.clusters), shuffled=True).p[unseen], p)
+    p = read({"layer": hearing}, folds, shuffle=0).p[unseen]
+    assert np.array_equal(read({"layer": hearing}, Folds(votes, folds.clusters), shuffle=0).p[unseen], p)
 
 
 def test_wide_states_are_read_in_some_directions(world, monkeypatch):
