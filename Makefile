@@ -8,7 +8,7 @@ PIP := $(BIN)/pip install --disable-pip-version-check --no-compile -c constraint
 AMBI_TEST_DATA ?= $(abspath $(wildcard ../shared/data))
 export AMBI_TEST_DATA
 
-.PHONY: demo docs test test-quick lint clean
+.PHONY: test-vllm demo docs test test-quick lint clean
 
 demo: .venv/package
 	$(BIN)/lm_eval --model hf-audio --model_args pretrained=ambi-tiny --tasks ambi_demo --log_samples --output_path runs/demo
@@ -33,6 +33,12 @@ test: .venv/develop
 # All but the tests that start processes or train.
 test-quick: .venv/develop
 	$(PYTEST) -m "not slow"
+
+# The real vLLM on a CPU, in an environment of its own (.venv/vllm: 3.7 GB, minutes); where there is no room, it says so.
+# AMBI_TEST_VLLM=FOLDER takes an environment that is there.
+test-vllm: export AMBI_TEST_VLLM ?= 1
+test-vllm: .venv/develop
+	$(BIN)/python -m pytest tests/serving/test_vllm_for_real.py --durations=5
 
 lint: .venv/develop
 	$(BIN)/ruff check .

@@ -116,8 +116,10 @@ class ServerProcess:
             file.seek(max(0, self.log.stat().st_size - LOG_TAIL))
             lines = [_LOG_PREFIX.sub("", line).strip() for line in file.read().decode("utf-8", "replace").splitlines()]
         # "RuntimeError: Engine core initialization failed. See root cause above." is not the reason.
-        errors = [line for line in lines if _ERROR.match(line) and "root cause" not in line]
-        told = (errors or [line for line in lines if line] or ["it printed nothing"])[-1]
+        places = [place for place, line in enumerate(lines) if _ERROR.match(line) and "root cause" not in line]
+        told = lines[places[-1]] if places else ([line for line in lines if line] or ["it printed nothing"])[-1]
+        if "validation error" in told:  # pydantic says on the next line which
+            told = ": ".join(lines[places[-1] : places[-1] + 2])
         return told[:LONGEST_REASON].rstrip(".")
 
 

@@ -126,17 +126,28 @@ CHANGES = {
     "top_k": {"top_k": 5},
     "max tokens": {"max_gen_toks": 5},
     "stop": {"until": ["x"]},
+    "end of thinking": {"think_end_token": "x"},
 }
+OF_THE_MODEL = ("seed", "dtype", "think_end_token")
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_changed_setting_never_meets_an_old_answer(load, ask, voice, change):
     path = voice(1.0)
     load().generate_until(clones(ask("<audio>Which?", path, repeats=2, **SAMPLED)))
-    lm = load(**{key: value for key, value in change.items() if key in ("seed", "dtype")})
-    kwargs = {**SAMPLED, **{key: value for key, value in change.items() if key not in ("seed", "dtype", "context")}}
+    lm = load(**{key: value for key, value in change.items() if key in OF_THE_MODEL})
+    kwargs = {**SAMPLED, **{key: value for key, value in change.items() if key not in (*OF_THE_MODEL, "context")}}
     lm.generate_until(clones(ask(change.get("context", "<audio>Which?"), path, repeats=2, **kwargs)))
     assert work(lm)[2] == 0
+
+
+def test_another_budget_of_thinking_never_meets_an_old_answer(load, ask, voice):
+    def hits(tokens):
+        lm = load(think_end_token="x")
+        lm.generate_until(clones(ask("<audio>Which?", voice(1.0), max_thinking_toks=tokens, max_gen_toks=4)))
+        return work(lm)[2]
+
+    assert [hits(tokens) for tokens in (4, 5, 4, 0)] == [0, 0, 1, 0]
 
 
 @pytest.mark.parametrize("heard", [{"start": 0.1}, {"end": 0.9}, {"control": "silence"}, {"control": "noise"}], ids=str)

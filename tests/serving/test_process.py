@@ -107,6 +107,10 @@ def test_a_server_that_does_not_answer_in_time_is_stopped(start):
 @pytest.mark.parametrize(
     ("printed", "reason"),
     [
+        (
+            "E.ValidationError: 1 validation error for M\n  no folder\nbye",
+            "E.ValidationError: 1 validation error for M: no folder",
+        ),
         ("", "it printed nothing"),
         ("INFO 11-26 04:10:37 [a.py:1] starting\nbye\n", "bye"),
         (

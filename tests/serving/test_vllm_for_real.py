@@ -1,0 +1,132 @@
+"""vllm-audio with the real vLLM on a CPU, beside hf-audio: `make test-vllm`."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from lm_eval import simple_evaluate
+from lm_eval.tasks import TaskManager
+from support.long_window import with_long_window
+from support.vllm_environment import SERVE_ARGS, VARIABLES, make, why_not
+from support.vllm_equalities import EqualsHFAudio
+from support.vllm_replies import TASKS
+
+from ambi_eval.config.model_arguments import VLLMAudioArguments
+from ambi_eval.doctor.checks import examine
+from ambi_eval.engines.hf.loading import checkpoint
+from ambi_eval.errors import AmbiError
+from ambi_eval.serving.vllm import SHARED, VLLMServer, shared_server
+
+pytestmark = pytest.mark.slow
+
+CLIPS = 12
+
+
+@pytest.fixture(scope="module")
+def vllm():
+    """The environment that AMBI_TEST_VLLM names; 1 makes one in this environment."""
+    wanted = os.environ.get("AMBI_TEST_VLLM", "0")
+    if wanted == "0":
+        pytest.skip("the real vLLM takes an environment of 3.7 GB and minutes: make test-vllm")
+    folder = Path(sys.prefix) / "vllm" if wanted == "1" else Path(wanted)
+    if reason := why_not(folder):
+        pytest.skip(f"no environment with vLLM: {reason}")
+    return make(folder)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return with_long_window(Path(checkpoint("ambi-tiny")), tmp_path_factory.mktemp("ambi-tiny") / "ambi-tiny-30")
+
+
+@pytest.fixture(scope="module")
+def arguments(vllm, tiny):
+    given = {"pretrained": str(tiny), "vllm": str(vllm), "dtype": "float32", "max_model_len": 2048}
+    return {**given, "serve_args": SERVE_ARGS, "store": "none", "seed": 0, "timeout": 900.0}
+
+
+@pytest.fixture(scope="module")
+def server(arguments, tmp_path_factory):
+    """One server for all runs here, as a sweep has."""
+    cores = os.cpu_count() or 1
+    log = tmp_path_factory.mktemp("log") / "vllm.log"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**VARIABLES, "VLLM_CPU_OMP_THREADS_BIND": f"0-{min(cores, 4) - 1}"}.items():
+            patch.setenv(name, value)
+        patch.delenv("OMP_NUM_THREADS", raising=False)
+        with shared_server(VLLMAudioArguments.read({**arguments, "serve_log": str(log)}, "test")) as variables:
+            assert "error" not in json.loads(variables[SHARED]), variables
+            patch.setenv(SHARED, variables[SHARED])
+            yield json.loads(variables[SHARED])
+            started = psutil.Process().children(recursive=True)
+            assert any("VLLM::" in each.name() for each in started)
+    _, left = psutil.wait_procs(started, timeout=5)
+    assert left == []
+
+
+@pytest.fixture(scope="module")
+def run(server, arguments, tiny):
+    manager = TaskManager()
+
+    def evaluate(model="vllm-audio", tasks=TASKS, metadata=None, limit=CLIPS, **more):
+        given = arguments if model == "vllm-audio" else {"pretrained": str(tiny), "store": "none", "seed": 0}
+        found = TaskManager(metadata=metadata) if metadata else manager
+        options = {"limit": limit, "bootstrap_iters": 0, "task_manager": found, "metadata": metadata}
+        return simple_evaluate(model, {**given, **more}, tasks=tasks, **options)
+
+    return evaluate
+
+
+@pytest.fixture(scope="module")
+def runs(run):
+    return run(), run("hf-audio")
+
+
+class TestRealVLLM(EqualsHFAudio):
+    @pytest.fixture(scope="class")
+    def samples(self, runs):
+        return tuple(each["samples"] for each in runs)
+
+
+def answers(result, task):
+    return [sample["resps"] for sample in result["samples"][task]]
+
+
+def test_scores_are_those_of_hf_audio_where_answers_are_not_sampled(runs):
+    ours, theirs = (each["results"] for each in runs)
+    for strategy in ("direct", "cot", "ens", "bon,best", "exact"):
+        task = f"ambi_demo_{strategy.partition(',')[0]}"
+        scores = [name for name in theirs[task] if name.startswith("jsd_bits,")]
+        assert scores
+        for name in scores:
+            assert ours[task][name] == pytest.approx(theirs[task][name], abs=1e-3)
+
+
+def test_another_clips_voice_gives_worse_likelihoods(run, runs):
+    shuffled = run(tasks=["ambi_demo_exact"], metadata={"control": "shuffle"})["results"]["ambi_demo_exact"]
+    (name,) = (name for name in shuffled if name.startswith("jsd_bits,"))
+    assert shuffled[name] > runs[0]["results"]["ambi_demo_exact"][name] + 0.1
+
+
+def test_samples_do_not_depend_on_how_many_requests_there_are_at_once(run):
+    alone, together = (run(tasks=["ambi_demo_sc"], limit=3, num_concurrent=number) for number in (1, 8))
+    assert answers(alone, "ambi_demo_sc") == answers(together, "ambi_demo_sc")
+
+
+def test_doctor_finds_the_model_healthy(server, arguments):
+    words = ",".join(f"{name}={value}" for name, value in arguments.items())
+    outcomes = examine("vllm-audio", words)
+    assert [(each.name, each.sentence) for each in outcomes if each.status == "failed"] == []
+    assert {"searches beams", "counts what it cuts"} <= {each.name for each in outcomes if each.status == "passed"}
+
+
+def test_a_checkpoint_that_vllm_cannot_serve_is_one_sentence(server, arguments, tmp_path):
+    given = {**arguments, "pretrained": str(tmp_path), "serve_log": str(tmp_path / "log.txt")}
+    with pytest.raises(
+        AmbiError, match=r"^vllm serve .* ended with exit code \d+ \(.+\); its log is .*log\.txt$"
+    ) as told:
+        VLLMServer(VLLMAudioArguments.read(given, "test")).start()
+    assert "Invalid repository ID or local directory" in str(told.value)
