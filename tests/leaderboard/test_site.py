@@ -5,6 +5,7 @@ import re
 import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import pytest
 from support.references import jsd_in_bins
@@ -12,6 +13,7 @@ from support.references import jsd_in_bins
 from ambi_eval.analysis.ambiguity import bin_clips
 from ambi_eval.corpora.registry import corpus_names
 from ambi_eval.errors import AmbiError
+from ambi_eval.leaderboard import board as board_module
 from ambi_eval.leaderboard.published import read_published
 from ambi_eval.leaderboard.record import apply_record, write_record
 from ambi_eval.leaderboard.rescore import scoring_task
@@ -221,3 +223,21 @@ def test_a_corpus_whose_votes_are_elsewhere_has_a_board_of_claims(copy, edit, tm
     assert "scores are claims, without ranks, intervals or references" in text
     assert "prior" in text
     assert not re.search(r"\bnan\b", text)
+
+
+@pytest.mark.parametrize("others", [["test1", "test2"], ["test1", None]])
+def test_a_board_never_mixes_splits(others, monkeypatch):
+    """Two submissions of the same task, of other splits, come to boards of their own."""
+
+    def submission(split):
+        changed = {"split": split} if split else {}
+        card = SimpleNamespace(tasks={"ambi_msp_podcast_sc": SimpleNamespace(overrides=changed)})
+        return SimpleNamespace(card=card, tasks={"ambi_msp_podcast_sc": None})
+
+    made = {}
+    board = SimpleNamespace(simulated=False)
+    monkeypatch.setattr(board_module, "_board", lambda corpus, entries: made.setdefault(corpus, entries) and board)
+    board_module.boards([submission(split) for split in (*others, others[0])])
+    assert sorted(map(len, made.values())) == [1, 2]
+    for corpus, entries in made.items():
+        assert {entry.settings.clips_name for entry in entries} == {corpus}
