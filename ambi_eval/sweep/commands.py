@@ -41,7 +41,7 @@ def sweep(
     from rich.console import Console
 
     from ambi_eval.sweep.grid import read_grid
-    from ambi_eval.sweep.overview import cost_table, finished_runs, probed_tokens
+    from ambi_eval.sweep.overview import cost_table, finished_runs, probed_tokens, scores_table
 
     _check_options(engine, address, replicas, dry_run, probe)
     out = out.absolute()
@@ -63,7 +63,9 @@ def sweep(
 
         content = build(runs)
         page.write_page(content, out / "report.html")
-        typer.echo(verdict.in_terminal(verdict.verdicts(content)))
+        for section in content.sections:
+            console.print(scores_table(section))
+        typer.echo("\n" + verdict.in_terminal(verdict.verdicts(content)))
         typer.echo(f"wrote {out / 'report.html'}")
     for name, reason in failures.items():
         typer.echo(f"{name} failed twice: {reason}; its log: {out / name / 'log.txt'}", err=True)

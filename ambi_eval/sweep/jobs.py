@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -66,6 +66,7 @@ class Event:
         fraction: How much of the cell's clips is done, 0 to 1.
         answers_per_second: Since the cell began to answer.
         reason: Why it failed; for `ended`, why the process was lost; else empty.
+        jsd: For `done`: the `jsd_bits` of each pipeline, by name; empty for a share of the clips.
     """
 
     job: str
@@ -74,6 +75,7 @@ class Event:
     fraction: float = 0.0
     answers_per_second: float = 0.0
     reason: str = ""
+    jsd: Mapping[str, float] = field(default_factory=dict)
 
 
 Report = Callable[[Event], None]
@@ -111,7 +113,7 @@ def run_job(job: Job, report: Report) -> None:
         if reason:
             report(Event(job.name, "failed", cell.name, reason=reason))
         else:
-            report(Event(job.name, "done", cell.name, fraction=1.0))
+            report(Event(job.name, "done", cell.name, fraction=1.0, jsd=worker.jsd))
     del worker
     gc.collect()  # closes the store: whoever waits for the end of the job will open it
 
@@ -134,6 +136,7 @@ class _Worker:
         self.job = job
         self.model = job.cells[0].model
         self.seed = job.cells[0].seed
+        self.jsd: dict[str, float] = {}  # of the last cell, by pipeline
 
     @cached_property
     def model_args(self) -> dict[str, Any]:
@@ -152,6 +155,7 @@ class _Worker:
         from lm_eval.loggers import EvaluationTracker
         from lm_eval.tasks import TaskManager
 
+        self.jsd = {}
         share = self.job.share
         clips = list(range(share[0], cell.clips, share[1])) if share else None
         if clips == []:
@@ -195,6 +199,8 @@ class _Worker:
         results["config"]["model"] = tracker.general_config_tracker.model_source = self.model.model
         for name, count in before.items():
             results["config"]["ambi"][name] -= count  # the model counts on from cell to cell
+        scores = {name.partition(","): score for name, score in results["results"][cell.task].items()}
+        self.jsd = {pipeline: score for (metric, _, pipeline), score in scores.items() if metric == "jsd_bits"}
         samples = results.pop("samples")
         tracker.save_results_aggregated(results, samples)
         tracker.save_results_samples(cell.task, samples[cell.task])

@@ -14,10 +14,12 @@ from rich.table import Table
 from ambi_eval.config.model_arguments import ServiceArguments
 from ambi_eval.engines.openai.client import OPENAI
 from ambi_eval.harness.results import Run, read_runs
+from ambi_eval.report.content import Section
 from ambi_eval.services.gemini import GOOGLE, MOST_CANDIDATES
 from ambi_eval.services.litellm import listed_price
 from ambi_eval.sweep.grid import Cell, our_arguments
 from ambi_eval.sweep.jobs import SPENT, is_done, results_file
+from ambi_eval.web.format import count, short, with_interval
 
 # Where the services are whose engine needs no address.
 SERVICES = {"openai-audio": OPENAI, "gemini-audio": GOOGLE}
@@ -42,17 +44,17 @@ def cost_table(cells: Sequence[Cell], folder: Path, probed: Mapping[str, float] 
         folder: Folder of the grid: what is done there costs nothing.
         probed: Mean tokens of an answer, by cell, where they were measured.
     """
-    table = Table(title=f"{len(cells)} runs", title_justify="left", show_footer=True)
+    table = Table(title=f"{len(cells)} runs", title_justify="left", show_footer=True, box=None)
     rows = []
     for cell in cells:
         state = "done" if is_done(folder, cell) else ""
         answers = 0 if state else cell.answers
         each = cell.max_tokens if probed is None else probed.get(cell.name, float("nan"))
-        state = state or ("" if answers or cell.pool == "labels" else "answers of a run before")
+        state = state or ("" if answers or cell.pool == "labels" else "the same answers")
         tokens = answers * each if answers else 0
         money = "" if state == "done" else _money(cell, answers, each)
         rows.append((cell.name, 0 if state == "done" else cell.clips, answers, tokens, money, state))
-    table.add_column("run", "all")
+    table.add_column("run", "all", overflow="fold")
     columns = {"clips": 1, "new answers": 2, "tokens, at most" if probed is None else "tokens, as probed": 3}
     for heading, column in columns.items():
         table.add_column(heading, f"{np.nansum([row[column] for row in rows]):,.0f}", justify="right")
@@ -91,6 +93,19 @@ def _money(cell: Cell, answers: int, tokens: float) -> float | str:
     text = str(cell.identity["task"].get("doc_to_text") or "") + str(cell.identity["task"].get("labels") or "")
     one = price.most(text, cell.audio_seconds / cell.clips, math.ceil(answers / requests * tokens), batch=given.batch)
     return requests * one
+
+
+def scores_table(section: Section) -> Table:
+    """Return the scores of all systems and references on a corpus, the best first, as they stand in the report."""
+    table = Table(title=section.corpus, title_justify="left", box=None)
+    table.add_column("system or reference", overflow="fold")
+    for heading in ("JSD, bits [95 % interval]", "accuracy", "tokens a clip"):
+        table.add_column(heading, justify="right")
+    rows = [(s.full_name, s.scores, count(s.tokens.value)) for s in section.systems]
+    rows += [(f"({name.replace('_', ' ')})", r.scores, "") for name, r in section.references.items()]
+    for name, scores, tokens in sorted(rows, key=lambda row: row[1]["jsd_bits"].value):
+        table.add_row(name, with_interval(scores["jsd_bits"]), short(scores["acc"].value), tokens)
+    return table
 
 
 def finished_runs(cells: Sequence[Cell], folder: Path) -> list[Run]:

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ambi_eval.sweep.grid import Cell, by_group
 from ambi_eval.sweep.jobs import Event
+from ambi_eval.web.format import short
 
 # Outside a terminal, at most one line in so many seconds while a cell goes on.
 LINE_SECONDS = 60.0
@@ -81,7 +82,9 @@ class Progress(AbstractContextManager["Progress"]):
         elif event.kind == "done" and whole:
             self.done.add(event.cell)
             self.failures.pop(event.cell, None)
-            self._line(f"{len(self.done)}/{len(self.cells)} {event.cell}: {self.cells[event.cell].clips} clips")
+            scores = ", ".join(f"{pipeline} {short(score)}" for pipeline, score in event.jsd.items())
+            clips = f"{self.cells[event.cell].clips} clips"
+            self._line(f"{len(self.done)}/{len(self.cells)} {event.cell}: {clips}" + f"; JSD: {scores}" * bool(scores))
         elif event.kind == "progress" and self.clock() - self.line_at > LINE_SECONDS and not self.console.is_terminal:
             self._line(self.summary())
 

@@ -52,11 +52,12 @@ def test_a_run_that_fails_and_then_succeeds_has_not_failed(shown):
     cells, progress, _, written = shown()
     progress.show(Event(cells[1].group, "failed", cells[1].name, reason="OSError: disk full"), 1.0)
     assert progress.failures == {cells[1].name: "OSError: disk full"}
-    progress.show(Event(cells[1].group, "done", cells[1].name, fraction=1.0), 1.0)
+    scores = {"dist": 0.0981, "vote": 0.151}
+    progress.show(Event(cells[1].group, "done", cells[1].name, fraction=1.0, jsd=scores), 1.0)
     assert progress.failures == {}
     assert written.getvalue().splitlines() == [
         "tiny/ambi_demo_sc.seed-0 failed: OSError: disk full",
-        "2/3 tiny/ambi_demo_sc.seed-0: 10 clips",
+        "2/3 tiny/ambi_demo_sc.seed-0: 10 clips; JSD: dist 0.098, vote 0.151",
     ]
 
 

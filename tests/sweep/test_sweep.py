@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 
 import pytest
 from support import commands
@@ -175,7 +176,13 @@ class TestCommand:
         assert f"tiny/mine failed twice: {folder}" in done.stderr
         assert f"its log: {log}" in done.stderr
         assert log.read_text().count("errors.AmbiError: ") == 2
-        assert "wrote " in done.stdout
+        lines = done.stdout.splitlines()
+        assert lines[-1].startswith("wrote ")
+        run = read_runs(folder / "half" / "tiny" / "ambi_demo_direct")[0]
+        jsd = run.results["results"]["ambi_demo_direct"]["jsd_bits,answer"]
+        assert any(line.endswith(f"ambi_demo_direct: 3 clips; JSD: answer {jsd:.3f}") for line in lines)
+        assert any(re.match(rf"\s*tiny: direct +{jsd:.3f}", line) for line in lines), "the table of scores"
+        assert "off the raters' votes" in done.stdout
         assert [run.model for run in read_runs(folder / "half" / "tiny" / "ambi_demo_direct")] == ["ambi-tiny"]
         assert "direct" in (folder / "half" / "report.html").read_text()
 
@@ -191,11 +198,11 @@ class TestCommand:
         done = sweep(file, "-o", "probed", "--dry-run", "--probe", 2)
         assert done.returncode == 0, done.stderr[-3000:]
         assert "tokens, as probed" in done.stdout
-        rows = {row[1].strip(): row for row in (line.split("│") for line in done.stdout.splitlines()) if len(row) > 4}
+        rows = {row[0]: row for row in map(str.split, done.stdout.splitlines()) if len(row) == 4}
         probed = next(iter(read_runs(folder / "probed" / "probe" / "tiny" / "ambi_demo_sc.seed-0"))).tasks[
             "ambi_demo_sc"
         ]
-        assert float(rows["tiny/ambi_demo_sc.seed-0"][4].replace(",", "")) == pytest.approx(
+        assert float(rows["tiny/ambi_demo_sc.seed-0"][3].replace(",", "")) == pytest.approx(
             10 * probed.tokens.sum(), abs=1
         )
         assert not (folder / "probed" / "tiny").exists()
