@@ -44,7 +44,7 @@ def _holds(funnel: Funnel) -> str:
 def _loss(funnel: Funnel) -> str:
     """Return where most is lost, as far as the intervals tell."""
     start = funnel.stage(_first(funnel))
-    if not start.gain.low > 0:
+    if not start.gain.low > 1e-6:  # rounding is no bit
         later = [stage for stage in funnel.stages if stage.key != start.key and stage.gain.low > 0]
         if later:
             return (
