@@ -25,6 +25,8 @@ PAGES = [
 ELSEWHERE = {
     "make": "its own parts: the demo's two commands stand in README too",
     "python bridge.py": "tests/models/test_bridge.py starts the bridge",
+    "lm_eval --model vllm-audio": "tests/serving/test_vllm_for_real.py, where vLLM is",
+    "ambi-eval funnel": "tests/funnel/test_measure.py",
     "lm_eval --model openai-audio": "tests/models/test_openai_audio.py, with a server",
     "ambi-eval sweep grids/paper.yaml": "tests/sweep/test_grid.py; two of its corpora need a license",
     "ambi-eval leaderboard pack runs/demo": "tests/leaderboard/test_pack.py, with all that a submitter must say",
