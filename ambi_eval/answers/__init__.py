@@ -1,1 +1,1 @@
-"""From a model's text to a distribution, and from a distribution to its scores; knows nothing of the harness."""
+"""Reads the distribution that a model's text states, and computes its scores; independent of the harness."""

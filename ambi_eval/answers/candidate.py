@@ -1,4 +1,4 @@
-"""One answer of a model to one prompt: a string that also carries what a string cannot."""
+"""One answer of a model to one prompt: a string with attributes, such as its log-likelihood."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ Finish = Literal["stop", "length", "content_filter", "not_drawn"]
 def valid_unicode(text: str) -> str:
     """Return the text with each lone half of a surrogate pair replaced by U+FFFD; two halves become their character.
 
-    A server that cuts an emoji in two leaves such a half. No UTF-8 file can hold it, the harness's log of the samples
-    among them.
+    A server that cuts an emoji in two leaves a half. No UTF-8 file can hold it, so the harness could not log it.
 
     >>> valid_unicode("happy " + chr(0xD83D)) == "happy " + chr(0xFFFD)
     True
@@ -27,20 +26,20 @@ def valid_unicode(text: str) -> str:
 
 
 class Candidate(str):
-    """The text of one answer, with how it came about.
+    """The text of one answer, and how it was made.
 
     A `Candidate` is a `str`, so every stock filter of the harness works on it. Its text is always valid Unicode,
     wherever it came from: a model, a server, or a store that an older version wrote.
 
     Attributes:
-        logprob: Summed natural-log likelihood of the generated tokens under the model itself (temperature 1, nothing
-            cut off), the end-of-turn token included if it was generated. None where the model does not give it.
+        logprob: Summed natural-log likelihood of the generated tokens under the model itself (temperature 1, no top-k
+            or top-p), the end-of-turn token included if it was generated. None where the model does not give it.
         n_tokens: Number of generated tokens, the end-of-turn token included.
         finish: `stop` (the model ended its turn or a stop string came), `length` (cut at the token limit),
             `content_filter` (the model's provider withheld the answer), `not_drawn` (an adaptive strategy did not need
             this sample).
-        number: Which sample (or beam, best first) of its clip's pool this is, from 0.
-        rating: How well a verifier finds that the answer fits the clip; None where none was asked, or it gave none.
+        number: Index of this sample (or beam, best first) in its clip's pool, from 0.
+        rating: A verifier's rating of how well the answer fits the clip; None without a verifier, or if it gave none.
     """
 
     __slots__ = ("logprob", "n_tokens", "finish", "number", "rating")
@@ -51,7 +50,7 @@ class Candidate(str):
     number: int | None
     rating: float | None
 
-    # The harness builds `type(result)(gold)` from the text alone, so all the rest has a default.
+    # The harness builds `type(result)(gold)` from the text alone, so all other arguments have defaults.
     def __new__(
         cls,
         text: str = "",
@@ -73,11 +72,11 @@ class Candidate(str):
 
 
 def answers_digest(answers: Sequence[Any], candidates: Mapping[str, Sequence[Any]] | None = None) -> str:
-    """Return a digest of a clip's answers, the same from a run and from its log, where numbers are texts.
+    """Return a digest of a clip's answers; it is the same for a run and for its log, where numbers are texts.
 
     Args:
         answers: The texts, or pairs of a log-likelihood and whether the label is the greedy answer.
-        candidates: What is logged of each answer beside its text, by name.
+        candidates: The other logged attributes of each answer, by name.
     """
     said = [[str(part) for part in each] if isinstance(each, (list, tuple)) else str(each) for each in answers]
     text = json.dumps([said, candidates or {}], sort_keys=True)

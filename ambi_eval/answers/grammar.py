@@ -1,7 +1,7 @@
-"""The words of the grammar in which a label counts: what asserts it of the speaker, denies it, or leaves it open.
+"""The word lists of the answer grammar: words that assert a label of the speaker, deny it, or leave it open.
 
-docs/answers.md states the grammar. A list here is either a vocabulary (a statement consists of its words only), so that
-a missing word loses an answer and never invents one; or a guard against a form that looks like an answer.
+docs/answers.md states the grammar. A list is a vocabulary or a guard. A statement consists of words of a vocabulary
+only, so a missing word loses an answer and never invents one. A guard catches a form that only looks like an answer.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ def _set(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
-# What stands around a label without making a statement of its own: "a very calm, sad voice".
+# Words around a label that state nothing by themselves: "a very calm, sad voice".
 DESCRIBING = _set(
     """
     a an the this that his her their its same also just only now still then today quite so really rather pretty fairly
@@ -29,7 +29,7 @@ DESCRIBING = _set(
     top my our it's frustrated excited joyful anxious annoyed bored content upset worried nervous such undoubtedly
     """
 )
-# What a label may describe: "a sad tone".
+# Nouns that a label may describe: "a sad tone".
 NOUNS = _set(
     """
     voice tone speaker speech emotion mood feeling state sound expression delivery manner way man woman person male
@@ -55,7 +55,7 @@ VERBS = _set(
     detected
     """
 )
-# What somebody who answers does with a label: "I hear sadness", "listeners would say happy".
+# Verbs by which a model gives a label: "I hear sadness", "listeners would say happy".
 JUDGING = _set(
     """
     hear heard sense detect detected say choose chose pick picked go going vote label classify guess perceive call
@@ -74,7 +74,7 @@ GLUE = _set(
     """
 )
 KNOWN = DESCRIBING | NOUNS | SUBJECTS | VERBS | JUDGING | GLUE
-# What may follow an assertion without changing it: "happy with a bright tone", "sad because ...".
+# Words that may follow an assertion without changing it: "happy with a bright tone", "sad because ...".
 TAILS = _set(
     """
     with at in from throughout because due given as since based during while overall here about towards toward though
@@ -86,7 +86,7 @@ PERSON = FIRST_PERSON | (SUBJECTS - {"one", "word"})
 
 
 def any_of(phrases: str) -> str:
-    """Return a pattern for any of several phrases, which are patterns themselves, with commas between them."""
+    """Return a pattern that matches any of several patterns, given with commas between them."""
     return "(?:" + "|".join(" ".join(phrase.split()) for phrase in phrases.split(",")) + ")"
 
 
@@ -99,13 +99,13 @@ BEFORE_TO = _set(
     "seem seems appear appears described considered perceived inclined listening going closest points lean"
     " according due"
 )
-# What the one who answers says of itself.
+# What a model says about itself.
 OWN_VOICE = frozenset(("my", noun) for noun in ("voice", "tone", "mood", "feeling", "feelings", "emotions", "speech"))
 MODALS = _set("would should will must i'd i'll he'd she'd it'd 'd 'll")
 ANSWERS = _set("answer choice guess vote label emotion pick prediction")
 CONCLUDING_VERBS = JUDGING | {"think", "believe", "guess"}
 
-# A denial reaches from here to the labels after it.
+# These words deny the labels after them.
 NEGATION = re.compile(
     r"(?:n't|[不没无未]|\b"
     + any_of(
@@ -119,7 +119,7 @@ NEGATION = re.compile(
     )
     + r")(?:\b|(?<=[^\x00-\x7f]))"
 )
-# Idioms that hold a word of denial or doubt, and deny and doubt nothing.
+# Idioms with a word of denial or doubt that deny and doubt nothing.
 IDIOMS = re.compile(
     r"\b"
     + any_of(
@@ -132,7 +132,7 @@ IDIOMS = re.compile(
     )
     + r"\b"
 )
-# What stands after these in a sentence is a condition, a possibility, a question or small talk.
+# After these words, a sentence states a condition, a possibility, a question or small talk.
 OPENING = re.compile(
     r"\b"
     + any_of(
@@ -146,7 +146,7 @@ OPENING = re.compile(
     )
     + r"\b|是否|如果|可能|还是|或者|请|吗"
 )
-# What stands after these is what was said in the clip, until the one who answers speaks again.
+# These words introduce what was said in the clip; it goes on until the model speaks for itself again.
 SPEECH = re.compile(
     r"\b"
     + any_of(
@@ -161,7 +161,7 @@ SPEECH = re.compile(
 OWN_WORDS = re.compile(
     r"\b(?:but|yet|however)\b|,\W*(?:the|their|his|her) (?:voice|tone|speaker|delivery|emotion|mood)\b"
 )
-# What ends with these before a colon does not lead to an answer.
+# A phrase that ends with these words and a colon does not introduce an answer.
 NO_ANSWER_HEAD = re.compile(
     r"\b"
     + any_of(
@@ -231,11 +231,11 @@ PART = re.compile(
     r",|;|:|\(|\)|\[|\]|\s-+\s|/|->|(?<!thing )(?<!all )(?<!none )\bbut\b|\b(?:so|therefore|hence|thus|because)\b|而是"
     r"|\b(?=and (?:is|it|sounds|seems|the)\b)"
 )
-# After these, what was denied before is denied no longer.
+# These words end an earlier denial.
 TURNS = ("but", "so", "therefore", "hence", "thus", ":", ";", "而是")
 QUOTED = re.compile(r"\"[^\"\n]*\"|(?<![\w'])'(?:[^'\n]|(?<=\w)'(?=\w))*'(?!\w)")
 WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*|\0\d+\0")
-# A label is a mark in the text: its index between two zeros.
+# A mark replaces each label in the text: its index between two NUL characters.
 MARK = re.compile(r"\0(\d+)\0")
 
 # A refusal, small talk or a question back, where a text states no answer.
@@ -253,13 +253,13 @@ REFUSAL = re.compile(
     )
     + r"\b"
 )
-# "I'd be happy to help": to the end of the sentence, nothing is said of the speaker.
+# "I'd be happy to help": the rest of the sentence says nothing about the speaker.
 COURTESY = re.compile(
     r"(?:^|(?<=[.!?\n] )|(?<=\n))\W*(?:happy|glad|pleased|delighted) to (?:help|assist)\b[^.!?\n]*"
     r"|\b(?:i'd|i would|i'm|i am|i'll|we'd|we would|we're)(?: \w+){0,3} (?:happy|glad|pleased|delighted|sad|sorry)"
     r" to\b[^.!?\n]*"
 )
-# The one who answers has not heard the clip: nothing in the text is a vote.
+# The model says that it has not heard the clip: nothing in the text is a vote.
 UNHEARD = re.compile(
     r"(?:n't|\bnot|\bunable to|\bcannot|\bno way to|\bwithout)(?: able to| \w+)? "
     r"(?:hear(?:ing)?|process(?:ing)?|listen(?:ing)? to|access|analy[sz]e|play|receive|have|see)"
@@ -272,7 +272,7 @@ LISTENER = any_of("listener, rater, annotator, judge, participant, person, evalu
 )
 # "I would not say angry: 0.5": what follows is denied.
 NOT_SAID = re.compile(r"\b(?:not|never) (?:say|call|claim|rate|give|put)\b|\bnot the case\b")
-# What an answer is called that is not meant: it stands in the sentence before the answer.
+# Words in the sentence before an answer that say it is not the real one.
 ASIDE = re.compile(
     r"\b"
     + any_of(
@@ -285,7 +285,7 @@ ASIDE = re.compile(
     )
     + r"\b|^\W*or\b"
 )
-# What the answer is called that counts among several.
+# Words for the one answer that counts, if there are several.
 FINAL = re.compile(
     r"\b"
     + any_of(

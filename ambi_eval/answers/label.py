@@ -18,11 +18,11 @@ def read_label(
     """Read the one label that a text asserts.
 
     A label counts in an answer form (`happy`, `Answer: happy`, `{"emotion": "happy"}`) or in a statement about the
-    speaker that consists of known words only ("The voice sounds very happy"). What any other sentence says is not read:
-    a question, a wish, a condition, a quotation or a refusal is no vote. docs/answers.md shows the grammar.
+    speaker that consists of known words only ("The voice sounds very happy"). Other sentences are not read: a question,
+    a wish, a condition, a quotation or a refusal is no vote. docs/answers.md shows the grammar.
 
     Args:
-        text: The model's whole answer; it is read from the end of the model's thinking on.
+        text: The model's whole answer; its thinking is skipped.
         labels: The task's labels.
         synonyms: Other words for the labels, as `freeze_synonyms` returns them.
         cut: Whether the answer ends at the token limit. Then only an answer form with something after it counts.
@@ -63,7 +63,7 @@ def read_label(
 
 
 def one_label(label: int, size: int) -> Answer:
-    """Return the answer that gives one label everything."""
+    """Return the answer that gives one label the share 1."""
     return Answer(tuple([float(index == label) for index in range(size)]))
 
 

@@ -1,4 +1,4 @@
-"""The words of a task's labels, and a model's text in the plain form in which they are looked for."""
+"""The words of a task's labels, and the normalized form of a model's text in which they are searched."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Answer(NamedTuple):
 
 
 def freeze_synonyms(labels: Sequence[str], synonyms: Mapping[str, Sequence[str]]) -> Synonyms:
-    """Check a task's labels and their other words, and return these in the hashable form that the readers take.
+    """Check a task's labels and their synonyms, and return the synonyms in the hashable form that readers take.
 
     Raises:
         AmbiError: If a key is not a label, a value is not a list of words, or one word stands for two labels.
@@ -110,7 +110,7 @@ class Lexicon(NamedTuple):
     size: int
 
     def find(self, phrase: str) -> int | None:
-        """Return the label that a whole phrase stands for, emoji and punctuation around it aside."""
+        """Return the label that a whole phrase stands for; emoji and punctuation around it are ignored."""
         return self.names.get(_EDGES.sub("", phrase).replace("-", " "))
 
 
@@ -119,7 +119,7 @@ _EDGES = re.compile(r"^[\W\d]+|\W+$")
 
 @lru_cache(maxsize=256)
 def lexicon(labels: tuple[str, ...], synonyms: Synonyms) -> Lexicon:
-    """Return the words of labels, their synonyms and the other forms of either."""
+    """Return the lexicon of labels: their words, their synonyms, and other forms of both."""
     names = {name_of(label): index for index, label in enumerate(labels)}
     names |= {name_of(word): labels.index(label) for label, words in synonyms for word in words}
     for family in map(str.split, FAMILIES):
@@ -220,7 +220,7 @@ def said(text: str) -> str | None:
     if "&" in text and ";" in text:
         text = html.unescape(text)
     if "\\" in text:
-        # Escaped quotes stand inside of strings, where nothing is read.
+        # Escaped quotes are inside strings, where nothing is read.
         text = text.replace('\\"', "").replace("\\'", "")
         for pattern, replacement in _LATEX:
             text = pattern.sub(replacement, text)

@@ -50,13 +50,13 @@ _TOKEN = (
     r"|(?P<each>\beach\b)"
 )  # fmt: skip
 
-# What may stand between a label and its number.
+# Text allowed between a label and its number.
 _AFTER_LABEL = re.compile(
     r"""(?:[\s:;=|~>()\[\]"'.,/█▇▓■#&+\\]|-(?!\d)|(?:is|at|about|around|approx\w*|roughly|nearly|ca|circa|would|be|gets?|has|with"""
     r"""|shares?|probability|likelihood|percentage|proportion|estimated|of|the|an?|votes?|listeners|raters|audio|together|leads|follows|low|medium|moderate|high|mild|slight|strong|very"""
     r"""|[^\x00-\x7f]+)(?![a-z]))*"""
 )
-# What may stand between a number and its label.
+# Text allowed between a number and its label.
 _BEFORE_LABEL = re.compile(
     r"""(?:[\s:|~()\[\]"'*=\\&-]|(?:of|the|listeners?|raters?|people|them|respondents|participants|annotators|others?|would|will"""
     r"""|say|said|choose|chose|pick|picked|hear|heard|vote|voted|votes?|labell?(?:ed)?|name|named|select|selected|perceive|identify"""
@@ -142,7 +142,7 @@ def read_lists(plain: str, words: Lexicon) -> Listed:
 def _read_sentence(sentence: str, lead: str, words: Lexicon, found: Listed) -> bool:
     """Read the labels with numbers of one sentence; return whether it has any."""
     tokens: list[_Token] = []
-    each: set[int] = set()  # the numbers of tokens that "each" stands behind
+    each: set[int] = set()  # indices of the tokens before the word "each"
     for token in _tokens(words.label.pattern).finditer(sentence):
         kind = token.lastgroup
         if token["label"] is not None:
@@ -188,7 +188,7 @@ def _word_number(token: re.Match[str]) -> Number:
 
 
 def _numbers_before(sentence: str, tokens: list[_Token], each: set[int], lead: str, found: Listed) -> None:
-    """Read "60% happy and 40% sad": each number belongs to the label behind it."""
+    """Read "60% happy and 40% sad": each number belongs to the label after it."""
     i = 0
     while i < len(tokens):
         token = tokens[i]

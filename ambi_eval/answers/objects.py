@@ -1,4 +1,4 @@
-"""Objects and arrays in a model's text, in JSON, JSON5, Python or nearly so, and what each of them states."""
+"""Finds objects and arrays in a model's text (JSON, JSON5, Python or similar) and reads what they state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ambi_eval.answers.lexicon import Lexicon, name_of
 
 
 class Number(NamedTuple):
-    """A stated share: its value in units of 1, whether in per cent (None: in words), and whether as a fraction."""
+    """A stated share: its value in units of 1, whether it is in per cent (None: in words), whether it is a fraction."""
 
     value: float
     is_percent: bool | None = False
@@ -29,7 +29,7 @@ NOTHING = {"null", "none", "n/a", "-", "nil", "zero", "false"}
 
 
 def number_of(raw: str) -> Number:
-    """Return the share that a text is (`0.6`, `60 %`, `3/5`, `0,6`, `12 votes`, `none`), NaN if it is none."""
+    """Return the share that a text is (`0.6`, `60 %`, `3/5`, `0,6`, `12 votes`, `none`), NaN if it is no share."""
     found = _NUMBER.fullmatch(raw) if len(raw) < 80 else None
     if not found:
         bare = raw.strip()
@@ -74,12 +74,12 @@ class Stated:
 
     @property
     def total(self) -> float:
-        """What its numbers sum to."""
+        """Sum of its numbers."""
         return sum(number.value for number in self.numbers.values())
 
 
 class Found(NamedTuple):
-    """An object at the outer level of a text: what it states (None: nothing), where it stands, whether it is closed."""
+    """An object at the outer level of a text: what it states (None: nothing), its position, whether it is closed."""
 
     stated: Stated | None
     start: int
@@ -100,7 +100,7 @@ _START = re.compile(r"""\{|\[(?=\s*["'{\[(])""")
 
 @dataclass(slots=True)
 class _Node:
-    """An object or array in the making."""
+    """An object or array that is being read."""
 
     start: int
     bracket: str
@@ -109,7 +109,7 @@ class _Node:
     value: str | _Part | None = None
 
     def flush(self) -> None:
-        """End the entry in hand."""
+        """End the current entry."""
         if self.value is not None:
             self.entries.append((self.key, self.value))
         elif self.key is not None:
@@ -148,7 +148,7 @@ def find_objects(text: str, lexicon: Lexicon) -> list[Found]:
                 part = _Part(_interpret(top.entries, lexicon), cells)
                 if not nodes:
                     found.append(Found(part.stated, top.start, position, is_closed=True))
-                elif top.bracket != "(" or nodes[-1].value is None:  # else a note behind a value: 0.6 (bright)
+                elif top.bracket != "(" or nodes[-1].value is None:  # else a note after a value: 0.6 (bright)
                     nodes[-1].value = part
             elif kind == "colon":
                 if isinstance(top.value, str) and top.key is None:
@@ -323,7 +323,7 @@ def _rows(rows: Sequence[_Part], lexicon: Lexicon) -> Stated | None:
 
 
 def _parallel(rows: Sequence[_Part], lexicon: Lexicon) -> Stated | None:
-    """Return what two arrays side by side state, the labels and their numbers."""
+    """Return what two arrays state together, one of labels and one of their numbers."""
     if len(rows) != 2 or not rows[0].cells or len(rows[0].cells) != len(rows[1].cells):
         return None
     labels = [lexicon.find(value) for _, value in rows[0].cells]
@@ -347,7 +347,7 @@ def _choose(inner: Sequence[tuple[str, Stated]]) -> Stated:
 
 
 def average(all_stated: Sequence[Stated]) -> Stated:
-    """Return the mean of the answers of several listeners; a statement of several where one of them is not whole."""
+    """Return the mean of the answers of several listeners; if one is incomplete, only `several` is set."""
     mean: dict[int, float] = {}
     for stated in all_stated:
         total = sum(number.value for number in stated.numbers.values())
@@ -364,13 +364,13 @@ _SHARE_COLUMN = re.compile(
 
 
 def pick_column(rows: Sequence[tuple[int, Mapping[str, Number]]]) -> dict[int, Number] | None:
-    """Return the column that holds the shares: the one that sums to 1 or 100, else the one that is named so.
+    """Return the column that holds the shares: the one that sums to 1 or 100, else the one whose name says so.
 
     Args:
         rows: The label of each row, with its numbers by column.
 
     Returns:
-        The numbers by label; None if no column, or several different ones, could be meant.
+        The numbers by label; None if no column or several different ones fit.
     """
     names = list(dict.fromkeys(name for _, cells in rows for name in cells))
     columns = {name: {label: cells.get(name, Number(0.0)) for label, cells in rows} for name in names}

@@ -1,4 +1,4 @@
-"""The answers about one clip, read into arrays, and the subsets of them that stand for smaller pools."""
+"""The answers about one clip as arrays, and subsets of them that represent smaller pools."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ READERS: dict[str, Callable[..., Answer]] = {"shares": read_shares, "label": rea
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The answers about one clip as arrays; or those about many clips, with one more axis in front of every array.
+    """The answers about one clip as arrays; for many clips, each array has one more axis in front.
 
     Attributes:
         shares: Each answer's distribution over the labels, shape (N, C); a row of NaN where it could not be read.
@@ -66,7 +66,7 @@ class Pool:
 
     @staticmethod
     def stack(pools: Sequence[Pool]) -> Pool:
-        """Return the pools of many clips, all of one size, as one."""
+        """Join the pools of many clips, all of one size, into one."""
         names = [field.name for field in fields(Pool)]
         return Pool(*(np.stack([getattr(pool, name) for pool in pools]) for name in names))
 
@@ -84,7 +84,7 @@ class ReadPool(NamedTuple):
 
 
 class Answers(list[str]):
-    """The answers about one clip; they remember how they were read, for the other pipelines of the same task."""
+    """The answers about one clip; they keep the result of reading for the other pipelines of the task."""
 
     read: ReadPool | None = None
 
@@ -138,10 +138,10 @@ def _attribute(answers: Sequence[str], name: str) -> Array:
 
 @cache
 def subsets(size: int, n: int, count: int = 64) -> Members:
-    """Return which members stand in each of about `count` subsets of n out of `size`; all subsets if that is no more.
+    """Return about `count` subsets of n out of `size` members; all subsets if there are no more.
 
-    The draw depends on the arguments alone, so every clip, model and run uses the same ones. Each random order of the
-    members is cut into as many subsets as it holds, so that all members stand in nearly equally many.
+    The draw depends on the arguments alone, so every clip, model and run uses the same subsets. Each random order of
+    the members is cut into as many subsets as possible, so all members are in nearly equally many.
 
     Returns:
         Membership, shape (subsets, size), n True in each row.
@@ -165,7 +165,7 @@ def subsets(size: int, n: int, count: int = 64) -> Members:
 
 @lru_cache(maxsize=1 << 14)
 def draws(counts: tuple[int, ...], n: int) -> tuple[Array, Array]:
-    """Return all that may come when n members are drawn from kinds of members, and with which probability.
+    """Return all outcomes of drawing n members from several kinds, and their probabilities.
 
     Args:
         counts: How many members there are of each kind.
@@ -177,7 +177,7 @@ def draws(counts: tuple[int, ...], n: int) -> tuple[Array, Array]:
     >>> [array.tolist() for array in draws((2, 1), 2)]
     [[[1.0, 1.0], [2.0, 0.0]], [0.6666666666666666, 0.3333333333333333]]
     """
-    cases: list[tuple[tuple[int, ...], int]] = [((), 1)]  # what is drawn of the kinds so far, in how many ways
+    cases: list[tuple[tuple[int, ...], int]] = [((), 1)]  # members drawn of each kind so far, number of ways
     for kind, there in enumerate(counts):
         after = sum(counts[kind + 1 :])
         cases = [

@@ -17,13 +17,13 @@ from ambi_eval.metrics.distribution import jensen_shannon_divergence_bits
 from ambi_eval.votes import majority
 
 MERITS = ("logprob", "mean_logprob", "rating")
-# Above this share of the pool's size, the effective pool size says that the weights are the unweighted mean's.
+# If the effective pool size is above this share of the pool's size, the weights count as uniform.
 NEAR_UNIFORM = 0.98
 POOLS_AT_ONCE = 256
 
 
 class Reducer(ABC):
-    """Makes one distribution of a pool of answers, or of each of many subsets of it."""
+    """Turns a pool of answers, or each of many subsets of it, into one distribution."""
 
     @abstractmethod
     def reduce(self, pool: Pool, members: Members) -> Array:
@@ -31,16 +31,16 @@ class Reducer(ABC):
 
         Args:
             pool: The answers about one clip, N of them, or those about many clips.
-            members: Which answers stand in each subset, shape (S, N).
+            members: Which answers are in each subset, shape (S, N).
 
         Returns:
             Distributions, shape (S, C), or (clips, S, C); a row of NaN for a subset without any usable answer.
         """
 
     def of_counts(self, counts: Array) -> Array | None:
-        """Return the predicted distribution from how many answers name each label, shape (..., C).
+        """Return the prediction from the number of answers that name each label, shape (..., C).
 
-        None (by default) if the prediction hangs on more than that; a row of NaN where no answer names a label.
+        None (the default) if the prediction depends on more than the counts; a row of NaN if no answer names a label.
         """
         return None
 
@@ -57,7 +57,7 @@ class Prediction:
         labels: The task's labels.
         distribution: Predicted shares, shape (C,), sums to 1; all NaN if no answer of the pool could be used.
         pool: The answers behind it.
-        reducer: What made it, to make it again from a part of the pool.
+        reducer: The reducer that made the prediction; it can make one from a part of the pool, too.
         failed: How many answers could not be read, by reason.
         diagnostics: Further numbers about this clip that belong in the results (`label_mass` ...).
     """
@@ -116,10 +116,10 @@ def weighted_mean(values: Array, weights: NDArray[np.floating | np.bool_]) -> Ar
         weights: Not negative, shape (..., S, N); they need not sum to 1.
 
     Returns:
-        Means, shape (..., S, C); a row of NaN where no weight is left.
+        Means, shape (..., S, C); a row of NaN if all weights are 0.
     """
     valid = ~np.isnan(values[..., :1])
-    # The last column is the weight that is left: the same product gives sums and totals.
+    # The last column gives the total weight, so one product gives both sums and totals.
     sums = np.asarray(weights, dtype=float) @ np.concatenate([np.where(valid, values, 0.0), valid], axis=-1)
     if sums.ndim > 2:
         # With the labels as the outer axis in memory, the sums over labels that follow are several times faster.
@@ -131,11 +131,11 @@ def weighted_mean(values: Array, weights: NDArray[np.floating | np.bool_]) -> Ar
 class Mean(Reducer):
     """The mean of the answers' distributions; with one label per answer, the histogram of the votes.
 
-    Answers that could not be read are left out, unless there is a fallback: what such an answer counts as.
+    Answers that could not be read are left out, or replaced by a fallback distribution if there is one.
     """
 
     def __init__(self, fallback: Array | None = None) -> None:
-        """Keep what an answer that could not be read counts as, shape (C,); None leaves it out."""
+        """Keep the fallback for answers that could not be read, shape (C,); None leaves them out."""
         self.fallback = fallback
 
     def reduce(self, pool: Pool, members: Members) -> Array:
@@ -146,7 +146,7 @@ class Mean(Reducer):
         return weighted_mean(shares, members)
 
     def of_counts(self, counts: Array) -> Array | None:
-        """Return the share of the answers that name each label; None with a fallback, which counts do not tell."""
+        """Return the share of the answers that name each label; None with a fallback, as counts omit unread answers."""
         if self.fallback is not None:
             return None
         total = counts.sum(axis=-1, keepdims=True)
@@ -154,7 +154,7 @@ class Mean(Reducer):
 
 
 class Vote(Reducer):
-    """Every answer votes for its top label; the label with the most votes gets everything, tied labels share it."""
+    """Every answer votes for its top label; the label with the most votes gets share 1, tied labels share it."""
 
     def reduce(self, pool: Pool, members: Members) -> Array:
         """Return the majority label of each subset as a distribution, shape (..., S, C)."""
@@ -168,10 +168,10 @@ class Vote(Reducer):
 
 
 class Weighting(Reducer):
-    """The mean of the answers under weights that follow from each answer's merit."""
+    """The weighted mean of the answers; an answer's weight depends on its merit."""
 
     def __init__(self, by: str | None) -> None:
-        """Keep which merit counts.
+        """Keep the merit to use.
 
         Args:
             by: `logprob` (summed log-likelihood), `mean_logprob` (the same per token) or `rating` (a verifier's).
@@ -188,7 +188,7 @@ class Weighting(Reducer):
         """Return weights that are not negative, shape (..., S, N).
 
         Args:
-            merits: Shape (..., S, N); -inf for an answer that must weigh nothing. At least one of each row is finite.
+            merits: Shape (..., S, N); -inf for an answer that must have weight 0. At least one of each row is finite.
         """
 
     def reduce(self, pool: Pool, members: Members) -> Array:
@@ -198,7 +198,7 @@ class Weighting(Reducer):
     def weights(self, pool: Pool, members: Members) -> Array:
         """Return the weights of each subset's answers, shape (..., S, N).
 
-        An answer that could not be read or has no merit weighs nothing. A subset in which no answer has a merit is
+        An answer that could not be read or has no merit has weight 0. A subset in which no answer has a merit is
         weighted uniformly.
         """
         merits = self.merits(pool)
@@ -215,13 +215,13 @@ class Weighting(Reducer):
         return pool.logprobs / pool.lengths if self.by == "mean_logprob" else pool.logprobs
 
     def diagnose(self, pool: Pool, distribution: Array) -> dict[str, float]:
-        """Return what tells whether the weights mattered; nothing for an invalid clip.
+        """Return numbers that show whether the weights mattered; none for an invalid clip.
 
         `ess`: the effective pool size, 1 / sum of squared weights. `near_uniform`: whether it is over 0.98 of the pool
         (if that holds for over half of the clips, the strategy is indistinguishable from the unweighted mean).
         `distinct`: the number of different distributions in the pool. `jsd_to_mean`, `jsd_to_best`: the divergence in
-        bits from the unweighted mean and from the answer of most merit. `unrated`: the number of answers that were read
-        but have no merit (a verifier that failed, a server that gives no log-probabilities).
+        bits from the unweighted mean and from the answer with the highest merit. `unrated`: the number of answers that
+        were read but have no merit (a verifier that failed, a server that gives no log-probabilities).
         """
         everyone = subsets(pool.size, pool.size)
         weights = self.weights(pool, everyone)[0]
@@ -240,10 +240,10 @@ class Weighting(Reducer):
 
 
 class Best(Weighting):
-    """The answer of most merit; answers that tie for it count the same."""
+    """The answer with the highest merit; tied answers count equally."""
 
     def weigh(self, merits: Array) -> Array:
-        """Return 1 for the answers of most merit, 0 for the others."""
+        """Return 1 for the answers with the highest merit, 0 for the others."""
         return (merits == merits.max(axis=-1, keepdims=True)).astype(float)
 
 
@@ -256,7 +256,8 @@ class Weighted(Weighting):
         Args:
             by: As for every weighting.
             weighting: `softmax`, or `linear` for ratings, which are above 0 (log-likelihoods are below).
-            temperature: Of the softmax: towards 0 the best answer alone counts, towards infinity all count the same.
+            temperature: Temperature of the softmax: near 0 only the best answer counts, near infinity all count
+                equally.
 
         Raises:
             AmbiError: If the weighting is not known or not possible.
@@ -283,8 +284,8 @@ class Exact(Mean):
 
     With `calibrated` each p is first divided by the p of the same label when the model hears silence (contextual
     calibration; Zhao et al. 2021, Calibrate before use). With `per_byte` log p is then divided by the label's length in
-    bytes, as in the harness's `acc_bytes` (Gao 2021, Multiple Choice Normalization in LM Evaluation). Neither touches
-    `label_mass`, and `sc` does not tend to a prediction made with either.
+    bytes, as in the harness's `acc_bytes` (Gao 2021, Multiple Choice Normalization in LM Evaluation). Neither changes
+    `label_mass`. With either, the prediction is no longer the limit of `sc` for large pools.
     """
 
     def __init__(
@@ -295,13 +296,13 @@ class Exact(Mean):
         per_byte: bool = False,
         asked: Sequence[str] | None = None,
     ) -> None:
-        """Keep the labels, whether likelihoods of silence follow those of the clip, and what to divide by.
+        """Keep the labels and how to normalize their likelihoods.
 
         Args:
             labels: The task's labels.
-            calibrated: Whether likelihoods of silence follow.
+            calibrated: Whether the likelihoods for silence follow those for the clip.
             per_byte: Whether to divide by the length.
-            asked: The words whose likelihoods these are, where they are not the labels themselves.
+            asked: The words whose likelihoods are given, if these are not the labels themselves.
         """
         super().__init__()
         self.labels, self.calibrated = labels, calibrated

@@ -13,11 +13,11 @@ from ambi_eval.answers.reducers import Prediction, Reducer
 from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.metrics import METRICS, ClipMetric
 
-# The points of the curve over the pool size N; a pool smaller than a point has no such point.
+# Pool sizes N at which the curve is computed; a pool has the points up to its own size.
 CURVE_SIZES = (1, 3, 5, 10, 20)
 CURVE_METRICS = ("jsd_bits", "bc")
-# Answers that state shares: subsets of a clip's answers at each point, at least, and so many of all clips together: the
-# mean over clips is then within .0005 of that over all subsets (tests/answers/test_score.py).
+# If answers state shares: the least number of subsets per clip at each point, and the least number over all clips. The
+# mean over clips is then within .0005 of the mean over all subsets (tests/answers/test_score.py).
 LEAST_SUBSETS = 64
 SUBSETS_OF_ALL_CLIPS = 20_000
 # With 20 answers a clip has 257 subsets; arrays of this many clips still fit a processor's cache.
@@ -44,7 +44,7 @@ OTHER_MEANS = {
 
 
 def wording_names(metrics: Sequence[str], wordings: int) -> list[str]:
-    """Return what the score of each wording of a prompt alone is called: `jsd_bits@wording2`."""
+    """Return the name of the score of each single wording of a prompt: `jsd_bits@wording2`."""
     return [f"{name}@wording{k}" for name in CURVE_METRICS if name in metrics for k in range(1, wordings + 1)]
 
 
@@ -83,12 +83,13 @@ def score_clips(
         votes: Human votes, shape (clips, C).
         noise: The noise of each panel, shape (clips,): `Panel.noise`.
         metrics: Names of the metrics asked for.
-        curve: Whether a part of a pool is a smaller pool of its kind, so that `jsd_bits@5` means something. It is the
-            expected score of 5 of the clip's answers: exact where answers name one label, else over subsets.
-        wordings: Number of wordings of the prompt, where each has one answer of the pool: each is scored alone, too.
-        oracle: Whether to add `oracle_jsd_bits`, the divergence of the one answer of the pool that is nearest to the
-            votes: no system, since it looks at them, but a bound to every choice from the pool. Beside it stands
-            `oracle_control_jsd_bits`, the same with the pool of another clip: what looking at the votes alone gives.
+        curve: Whether a part of a pool is a valid smaller pool, so that `jsd_bits@5` has a meaning. It is the expected
+            score of 5 of the clip's answers: exact if answers name one label, else a mean over subsets.
+        wordings: Number of wordings of the prompt, if each has one answer of the pool: each also gets its own score.
+        oracle: Whether to add `oracle_jsd_bits`, the divergence of the answer of the pool that is nearest to the votes.
+            It uses the votes, so it is no system, but it bounds every selection from the pool. Its control
+            `oracle_control_jsd_bits` uses the pool of another clip, and shows how much the look at the votes gives by
+            itself.
     """
     scored: dict[int, dict[str, float]] = {}
     points = CURVE_SIZES if curve else ()
@@ -109,7 +110,7 @@ def score_clips(
                 columns |= _stated([predictions[number] for number in chunk])
             if oracle and predictions[chunk[0]].pool.size > 1:
                 columns["oracle_jsd_bits"] = _nearest([predictions[number] for number in chunk], votes[chunk])
-                # The clips half the corpus away, where other speakers stand; a single clip has no other.
+                # The control uses the clip half the corpus away, of another speaker; a single clip has no other.
                 others = np.roll(numbers, len(numbers) // 2)[start : start + CLIPS_AT_ONCE]
                 columns["oracle_control_jsd_bits"] = (
                     _nearest([predictions[number] for number in others], votes[chunk]) if len(numbers) > 1 else [np.nan]
@@ -230,6 +231,6 @@ def _nearest(predictions: Sequence[Prediction], votes: NDArray[np.float64]) -> l
 
 
 def _clip_metric(name: str) -> ClipMetric:
-    """Return the metric of a clip that goes under this name: accuracy where only a set of clips has a score."""
+    """Return the metric of this name for one clip: accuracy if the metric needs a set of clips."""
     metric = METRICS[name]
     return metric if isinstance(metric, ClipMetric) else _clip_metric("acc")

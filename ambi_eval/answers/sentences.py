@@ -1,4 +1,4 @@
-"""Reads how each sentence of a text means the labels that it names: asserted, denied, asked or left open."""
+"""Reads whether each sentence of a text asserts or denies the labels that it names, asks, or leaves them open."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def read_sentences(plain: str, words: Lexicon, *, cut: bool) -> list[Sentence]:
             carried = carried and sentence.is_alone  # a list of labels: all of them are the answer
         sentences.append(sentence)
     if cut and not pieces[-1].strip():
-        sentences.append(Sentence([]))  # the text was cut behind a whole sentence
+        sentences.append(Sentence([]))  # the text was cut after a whole sentence
     return sentences
 
 
@@ -78,7 +78,7 @@ def _reply(question: Sentence, reply: str) -> None:
 
 
 def _unquote(quote: re.Match[str], words: Lexicon) -> str:
-    """Return a label that stands in quotes without them, and a mark that is no known word for any other quotation."""
+    """Return a quoted label without its quotes, and any other quotation as a mark that is no known word."""
     inner = quote[0][1:-1]
     if words.find(inner.strip(" .,!")) is not None:
         return f" {inner} "
@@ -117,7 +117,7 @@ def _sentence(piece: str, *, carried: bool) -> Sentence:
 
 def _mentions(body: str) -> list[tuple[int, State]]:
     """Return the labels of a sentence in order, with how each is meant."""
-    parts: list[tuple[str, int, str]] = []  # what stands before a part, where it starts, the part
+    parts: list[tuple[str, int, str]] = []  # the divider before a part, its start, its text
     start, divider = 0, ""
     for found in grammar.PART.finditer(body):
         parts.append((divider, start, body[start : found.start()]))
@@ -158,10 +158,10 @@ def _in_context(body: str, position: int, states: list[State], divider: str, *, 
 
     Args:
         body: The sentence.
-        position: Where the part's first label stands in it.
+        position: Position of the part's first label in the sentence.
         states: How the part by itself means its labels.
-        divider: What stands before the part.
-        is_conclusion: Whether a colon leads to the part, and no label stands in a later one.
+        divider: The divider before the part.
+        is_conclusion: Whether a colon leads to the part, and no later part has a label.
     """
     head = body[:position].rstrip(" :\n\"'(").rstrip()
     voice = grammar.IN_A_VOICE.search(body)
@@ -197,9 +197,9 @@ def _state(left: str, right: str, before: str, states: list[State], *, several: 
     """Return how a label is meant, from the words around it.
 
     Args:
-        left: What stands between the label before it, or the beginning of the part, and itself.
-        right: What follows in the part.
-        before: All that stands before it in the part.
+        left: The text from the previous label, or the beginning of the part, to this label.
+        right: The text after it in the part.
+        before: All text before it in the part.
         states: How the labels before it are meant.
         several: Whether the part names several labels.
     """
@@ -238,7 +238,7 @@ def _state(left: str, right: str, before: str, states: list[State], *, several: 
 
 
 def _is_denied(left: str) -> bool:
-    """Whether the words before a label deny it: a denial that no verb after it turns to something else.
+    """Whether the words before a label deny it, and no verb between gives the denial another object.
 
     "The lack of energy suggests sad" denies energy, and states sad.
     """
@@ -252,7 +252,7 @@ def _is_denied(left: str) -> bool:
 
 
 def _is_statement(before: list[str]) -> bool:
-    """Whether the words before a label state it of the speaker, or as what the one who answers hears."""
+    """Whether the words before a label say that the speaker sounds so, or that the model hears it."""
     if not all(word in grammar.KNOWN or not word.isascii() for word in before):
         return False
     if before[:1] == ["be"] or before[-1:] == ["me"] or not grammar.OWN_VOICE.isdisjoint(itertools.pairwise(before)):

@@ -24,7 +24,7 @@ def read_shares(
 ) -> Answer:
     """Read the distribution over the labels that a text states.
 
-    An object is an answer, then a table, then labels with numbers in lines or sentences. Labels that an answer leaves
+    Objects are read first, then tables, then labels with numbers in lines or sentences. Labels that an answer leaves
     out have share 0, if the others sum to 1. A text without numbers is read by `read_label`. Of several different
     answers, the one that the text calls final counts, or the only one that it does not call an example, an alternative
     or the like; else the text is refused. docs/answers.md shows the grammar.
@@ -33,7 +33,7 @@ def read_shares(
     divided by their sum, in a list only if no label or number stays unread.
 
     Args:
-        text: The model's whole answer; it is read from the end of the model's thinking on.
+        text: The model's whole answer; its thinking is skipped.
         labels: The task's labels. Case does not matter; blank, `-` and `_` are the same between words.
         synonyms: Other words for the labels, as `freeze_synonyms` returns them.
         cut: Whether the answer ends at the token limit. Then only an object that was closed counts.
@@ -48,7 +48,7 @@ def read_shares(
     return _usual(text, labels) or _read_shares(text, labels, synonyms, cut, spoken)
 
 
-# `json.loads` without what it does around the value: half of its time for an answer of this length.
+# `json.loads` without its checks around the value, which take half of its time for an answer of this length.
 _read_json = json.JSONDecoder().raw_decode
 
 
@@ -100,9 +100,9 @@ _EXAMPLE = re.compile(r"\b(?:examples?|format|form|template|placeholder)\b")
 
 
 def _lead(text: str) -> str:
-    """Return the sentence that leads to what follows a text: its last one.
+    """Return the last sentence of a text, which introduces what follows the text.
 
-    A sentence on a line of its own leads on where it ends with a colon, or calls what follows an example.
+    A sentence on its own line introduces it only if it ends with a colon or calls it an example.
     """
     before, _, line = text.rpartition("\n")
     if line.strip(" \"'("):
@@ -114,7 +114,7 @@ def _lead(text: str) -> str:
 def _of_objects(plain: str, objects: list[Found], words: Lexicon) -> Answer:
     """Read the answer out of the objects of a text."""
     end = 0
-    candidates: list[tuple[str, Found, Stated]] = []  # what leads to an object, the object, what it states
+    candidates: list[tuple[str, Found, Stated]] = []  # the sentence before an object, the object, what it states
     for found in objects:
         if found.stated is not None:
             candidates.append((_lead(plain[end : found.start]), found, found.stated))
@@ -167,7 +167,7 @@ def _says_nothing(stated: Stated) -> bool:
 
 
 def _answer(stated: Stated, words: Lexicon, *, unread: bool = False, bare: bool = False) -> Answer:
-    """Return the distribution of what was stated, or why it is none.
+    """Return the stated distribution, or the reason why there is none.
 
     Args:
         stated: What was stated.
@@ -270,7 +270,7 @@ def _of_prose(plain: str, words: Lexicon) -> Answer:
 
 
 def _of_label(plain: str, words: Lexicon, found: Listed) -> Answer:
-    """Read a text that gives no label a number: the label that it asserts has all."""
+    """Read a text that gives no label a number: the label that it asserts gets share 1."""
     answer = read_prose(plain, words)
     if answer.shares is None:
         if found.unread and not grammar.REFUSAL.search(plain):

@@ -49,7 +49,7 @@ def read_table(plain: str, words: Lexicon) -> Stated | None:
     conflict = False
     for row, found in zip(rows, labels, strict=True):
         named = [label for label in found if label is not None]
-        # A sentence before the table may stand in its first line.
+        # The first line of the table may begin with a sentence.
         heads = header[-len(row) :] if len(header) >= len(row) else [""] * len(row)
         numbers = {
             (heads[i] if heads[i].strip() else str(i)): number

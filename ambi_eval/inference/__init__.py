@@ -1,1 +1,1 @@
-"""What is asked of an engine, and what is kept of its answers."""
+"""Questions for an engine, and the store of its answers."""

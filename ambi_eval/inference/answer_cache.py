@@ -1,4 +1,4 @@
-"""What an engine has answered before: the key of each pool, and the store in which its answers are found and kept."""
+"""The answer cache: finds an engine's earlier answers in a store by the key of their pool, and keeps new ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ambi_eval.inference.store import CandidateStore, pool_key
 
 logger = logging.getLogger(__name__)
 
-# Follows a continuation whose likelihood includes the end of the turn.
+# Appended to a stored continuation if its likelihood includes the end of the turn.
 _END_OF_TURN = "\0end of turn"
 
 
@@ -33,7 +33,7 @@ class AnswerCache:
 
         Args:
             store: Where answers are kept, or None.
-            engine: Whose answers they are: its `identity` is part of every key, its `provenance` is kept beside them.
+            engine: Makes the answers: its `identity` is part of every key, its `provenance` is stored with them.
         """
         self.store = store
         self.engine = engine
@@ -41,12 +41,12 @@ class AnswerCache:
         self.origins: dict[str, int] = {}
 
     def key(self, prompt: str, spans: Sequence[AudioSpan], **decoding: Any) -> str:
-        """Return the key of what is asked: everything that the answers depend on, and nothing else."""
+        """Return the key of a pool: a hash of everything that its answers depend on, and of nothing else."""
         heard = [audio_digest(span) for span in spans]
         return pool_key(model=dict(self.engine.identity), prompt=prompt, audio=heard, decoding=decoding)
 
     def pool_key(self, question: Question, seed: int) -> str:
-        """Return the key of a pool of generated answers, with those parameters only that the decoding method reads."""
+        """Return the key of a pool of generated answers; it covers only what the decoding method reads."""
         settings = question.settings
         decoding: dict[str, Any] = {"max_tokens": settings.max_gen_toks, "until": list(settings.until)}
         if settings.max_thinking_toks:
@@ -62,7 +62,7 @@ class AnswerCache:
         return self.key(question.prompt, question.spans, **decoding)
 
     def answers(self, pools: Mapping[Question, str]) -> dict[Question, dict[int, Candidate]]:
-        """Return the stored answers of each pool by their number: a beam set whole or not at all."""
+        """Return the stored answers of each pool by number; of a beam set, all or none."""
         if self.store is None:
             return {question: {} for question in pools}
         searched = {question: pool for question, pool in pools.items() if question.settings.num_beams > 1}
@@ -124,7 +124,7 @@ class AnswerCache:
             self.store.add_ratings({key: ratings}, self.engine.provenance)
 
     def _note_origins(self, keys: Iterable[str]) -> None:
-        """Note what the stored answers of these pools came from; more than one set-up is said."""
+        """Note which set-ups the stored answers of these pools came from; warn if there are several."""
         if self.store is not None:
             self.origins |= self.store.mixtures(keys)
         if len(self.origins) > 1:

@@ -1,4 +1,4 @@
-"""Likelihoods of given continuations: those that are stored, and the others from the engine."""
+"""Likelihoods of given continuations: from the store if it has them, else from the engine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ambi_eval.inference.answer_cache import AnswerCache
 
 
 def loglikelihoods(engine: Engine, cache: AnswerCache, jobs: Sequence[Job]) -> Iterator[tuple[Job, list[Likelihood]]]:
-    """Yield every job with the likelihoods of its continuations, in any order, and keep them as soon as they are there.
+    """Yield every job with the likelihoods of its continuations, in any order; new ones are stored at once.
 
     Jobs on which the engine fails are left out.
     """

@@ -1,4 +1,4 @@
-"""A pool of answers: what is stored already, what is still to be made, and when an adaptive one has enough."""
+"""Pools of answers: takes stored ones, asks the engine for the rest, and stops adaptive pools that have enough."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Pools:
 
         Args:
             engine: Makes the answers.
-            cache: What it has answered before.
+            cache: The engine's earlier answers.
             seed: Seed of the sampling.
         """
         self.engine = engine
@@ -28,10 +28,10 @@ class Pools:
         self.seed = seed
 
     def answers(self, questions: Sequence[Question]) -> Iterator[list[Answered]]:
-        """Yield all questions of a pool, each with its answers, as soon as they are there, in no particular order.
+        """Yield each question with its answers as soon as they are complete, in no particular order.
 
-        Adaptive questions are answered in rounds: what is not settled after one round gets another job in the next. A
-        question is left out if the engine failed on some of its answers.
+        Adaptive questions are answered in rounds: a question that is not settled after one gets another job in the
+        next. A question is left out if the engine failed on some of its answers.
         """
         groups: dict[str, list[Question]] = {}
         for question in questions:
@@ -68,7 +68,7 @@ def _missing(group: Sequence[Question], known: Mapping[int, Candidate]) -> list[
 def _wanted(question: Question, known: Mapping[int, Candidate]) -> int:
     """Return how many answers the question needs: all, or those up to the round after which it is settled.
 
-    If a round is not known yet, that round is what it needs next.
+    If some answers of a round are missing, it needs the answers up to that round.
     """
     size, rule = question.n_answers, question.stop_rule
     if rule is None:
@@ -81,7 +81,7 @@ def _wanted(question: Question, known: Mapping[int, Candidate]) -> int:
 
 
 def _answered(group: Sequence[Question], known: Mapping[int, Candidate]) -> list[Answered]:
-    """Return the questions of one pool with their answers; what an adaptive one did not need is marked `not_drawn`."""
+    """Return the questions of one pool with their answers; those that an adaptive one did not need are `not_drawn`."""
     answered = []
     for question in group:
         wanted = _wanted(question, known)

@@ -35,8 +35,8 @@ class Question:
         spans: The audios.
         settings: How its answers are generated.
         pool_size: Number of answers that the strategy wants.
-        scale: How a verifier rates them; None where none does.
-        stop_rule: When an adaptive strategy has enough of them; None where it wants all.
+        scale: How a verifier rates the answers; None without a verifier.
+        stop_rule: When an adaptive strategy has enough answers; None if it wants all.
         task: The task that asks, for messages.
     """
 
@@ -50,7 +50,7 @@ class Question:
 
     @property
     def n_answers(self) -> int:
-        """How many different answers there are to make: all greedy answers are one."""
+        """Number of different answers to make: all greedy answers are the same, so they count as one."""
         return self.pool_size if self.settings.sampled or self.settings.num_beams > 1 else 1
 
     def job(self, seed: int, numbers: Sequence[int] | None = None) -> Job:

@@ -24,7 +24,7 @@ class StopRule:
     Attributes:
         reader: Reads the label that an answer names.
         confidence: Confidence at which drawing stops, 0.5 to 1.
-        round: How many answers are drawn before the rule is asked again.
+        round: How many answers are drawn before the rule is checked again.
     """
 
     reader: Reader
@@ -41,7 +41,7 @@ class StopRule:
         prompt_language: str = "en",
         label_words: Mapping[str, str] | None = None,
     ) -> StopRule:
-        """Make a rule from what a request says."""
+        """Make a rule from the arguments in a request."""
         spoken = spoken_in(prompt_language, label_words or {})
         return cls(Reader(tuple(labels), "label", freeze_synonyms(labels, synonyms), spoken), confidence, round)
 

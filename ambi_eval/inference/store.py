@@ -1,4 +1,4 @@
-"""The candidate store: one SQLite file that keeps a model's answers, so that a killed run goes on where it stood."""
+"""The candidate store: one SQLite file that keeps a model's answers, so that a killed run can continue."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ BUSY_SECONDS = 60.0  # how long to wait for another process that writes
 APPLICATION_ID = int.from_bytes(b"ambi", "big")
 SCHEMA_VERSION = 1
 
-# Log-likelihoods and ratings have no type: a REAL column turns -0.0 into 0.0. Rows without a rowid lie side by side in
-# the order of their keys, so a pool is read at once.
+# Columns of log-likelihoods and ratings have no type, because a REAL column turns -0.0 into 0.0. Tables without a rowid
+# store their rows in the order of the keys, so a pool is read in one piece.
 _SCHEMA = (
     "CREATE TABLE provenances (id INTEGER PRIMARY KEY, json TEXT NOT NULL, checksum INTEGER NOT NULL)",
     """CREATE TABLE candidates (
@@ -66,15 +66,14 @@ kept_here: Counter[Path] = Counter()  # answers that this process has added, by 
 
 
 class CandidateStore(AbstractContextManager["CandidateStore"]):
-    """The answers of models, kept in one SQLite file as soon as they are there.
+    """Keeps the answers of models in one SQLite file as soon as they are made.
 
-    Answers lie in pools, named by `pool_key`: same key, same answers. Where an answer is already stored, adding it
-    again changes nothing, so two processes that draw the same sample agree on the first one. Each `add_...` is one
-    transaction: after a kill it is there whole or not at all. What an `add_...` takes and what its reader returns have
-    the same form.
+    Answers are grouped in pools, named by `pool_key`: same key, same answers. Adding an answer that is already stored
+    changes nothing, so if two processes draw the same sample, the first one stays. Each `add_...` is one transaction:
+    after a kill it is stored completely or not at all. Its argument has the form that the reader returns.
 
-    Any number of processes and threads of one machine may share the file, each with a store of its own; a store must
-    not cross a fork. Processes on several machines write a file each, joined by `merge`.
+    Any number of processes and threads of one machine may share the file; each opens its own `CandidateStore`, also
+    after a fork. Processes on several machines write one file each, and `merge` joins them.
 
     A read or write raises `AmbiError` where the file is damaged, not writable, full, or locked for `BUSY_SECONDS`.
     """
@@ -114,7 +113,7 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         self.close()
 
     def samples(self, wanted: Mapping[str, Collection[int]]) -> dict[str, dict[int, Candidate]]:
-        """Return those of the wanted samples that are stored.
+        """Return the wanted samples that are stored.
 
         Args:
             wanted: For each pool, the indices of the samples.
@@ -133,7 +132,8 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
 
         Args:
             samples: For each pool, samples by index. `Candidate.number` itself is not stored.
-            provenance: What the samples came from but should not depend on (device, library versions ...), plain JSON.
+            provenance: The set-up that made the samples but should not change them (device, library versions ...),
+                plain JSON.
 
         Raises:
             ValueError: If a candidate is not an answer of the model, such as one that is `not_drawn`.
@@ -148,7 +148,7 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
             pools: Pools to look for. A pool's key depends on the number of beams.
 
         Returns:
-            The beams of each pool whose set is whole; other pools are not in it.
+            The beams of each pool whose set is complete; other pools are left out.
         """
         sets: dict[str, list[Candidate]] = {}
         sizes: dict[str, set[int | None]] = {}
@@ -158,7 +158,7 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         return {pool: beams for pool, beams in sets.items() if sizes[pool] == {len(beams)}}
 
     def add_beams(self, sets: Mapping[str, Sequence[Candidate]], provenance: Mapping[str, Any]) -> None:
-        """Keep whole beam sets.
+        """Keep complete beam sets.
 
         Args:
             sets: For each pool all of its beams, best first.
@@ -171,7 +171,7 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         self._add("candidates", rows, provenance)
 
     def likelihoods(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, tuple[float, bool]]]:
-        """Return those of the wanted continuations' likelihoods that are stored.
+        """Return the stored likelihoods of the wanted continuations.
 
         Args:
             wanted: For each pool, the continuations of its prompt.
@@ -198,7 +198,7 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         self._add("likelihoods", rows, provenance)
 
     def ratings(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, float]]:
-        """Return those of the wanted verifier ratings that are stored.
+        """Return the stored verifier ratings of the wanted texts.
 
         Args:
             wanted: For each of the verifier's pools (the key of the verifier, its prompt and the audio), the texts of
@@ -223,7 +223,7 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         self._add("ratings", rows, provenance)
 
     def mixtures(self, pools: Iterable[str]) -> dict[str, int]:
-        """Return how many answers of each provenance (a JSON text) these pools hold, wanted now or not."""
+        """Return how many answers of each provenance (a JSON text) these pools hold, including unneeded ones."""
         counts: Counter[int] = Counter()
         for chunk in _chunks(pools):
             for table in _ANSWERS:
@@ -250,19 +250,20 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
                 raise self._unusable("it is the SQLite file of another program")
             elif version != SCHEMA_VERSION:
                 raise self._unusable(f"its schema version is {version}, this ambi_eval reads {SCHEMA_VERSION}")
-            # Written each time, so that a file that cannot be written is found now and not after the first batch.
+            # Write it each time, so that a read-only file is noticed now and not after the first batch.
             self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         self._write_ahead()
 
     def _write_ahead(self) -> None:
-        """Switch to a write-ahead log, so that readers go on while one process writes."""
+        """Switch to a write-ahead log, so that readers need not wait for a process that writes."""
         deadline = time.monotonic() + BUSY_SECONDS
         while True:
             try:
                 self._db.execute("PRAGMA journal_mode=WAL")
                 return
             except sqlite3.OperationalError as error:
-                # SQLite does not wait for a writer here: of 1200 openings of new files, four at a time, one failed.
+                # SQLite does not wait for a writer here: with four processes at a time, one of 1200 openings of new
+                # files failed.
                 if "locked" not in str(error) or time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
@@ -286,7 +287,7 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
 
     def _add(self, table: str, rows: Sequence[_Row], provenance: Mapping[str, Any]) -> None:
         text = _canonical_json(provenance)
-        # From the text alone, so that one provenance has the same id in all stores.
+        # The id depends on the text alone, so a provenance has the same id in all stores.
         origin = int.from_bytes(sha256(text.encode()).digest()[:7], "big")
         with self._transaction():
             self._insert("provenances", [(origin, text)])
@@ -302,7 +303,7 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         with self._errors_told(), self._db:
-            # IMMEDIATE waits for other writers here; a transaction that read first could not wait, only fail.
+            # IMMEDIATE waits for other writers. A transaction that begins with a read would fail instead.
             self._db.execute("BEGIN IMMEDIATE")
             yield
 
@@ -329,7 +330,7 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
 def _has_locks(folder: Path) -> bool:
     """Return whether files in a folder can be locked; on some network file systems they cannot.
 
-    SQLite takes that for a lock of another process, and would wait for its end.
+    SQLite takes the failure for a lock of another process and would wait for its end.
     """
     with tempfile.TemporaryDirectory(dir=folder, prefix=".ambi-locks-") as own:
         try:
@@ -368,7 +369,7 @@ def merge(paths: Iterable[str | Path], into: str | Path) -> int:
 
 
 def _canonical_json(parts: Mapping[str, Any]) -> str:
-    """Return the same text for equal parts always and everywhere."""
+    """Return the same text for equal parts, in every process and Python version."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
     if json.loads(text) != parts:
         raise TypeError(f"{parts!r} is not plain JSON: reading it back gives {text}")
@@ -402,7 +403,7 @@ def _loaded_text(text: str | bytes) -> str:
 
 
 def _stored_float(value: float) -> float | str:
-    """Return the number in a form that SQLite takes: it would turn NaN into NULL, so NaN becomes the text `nan`."""
+    """Return the number in a form that SQLite keeps: it would turn NaN into NULL, so NaN becomes the text `nan`."""
     return "nan" if math.isnan(value) else float(value)
 
 

@@ -25,20 +25,20 @@ ALTERNATIVES = 20
 class Verifier:
     """Rates answers with an engine. Each text is rated alone, so the order of the answers cannot matter.
 
-    Where the engine gives likelihoods, a rating is the expected one under the likelihoods of all ratings as the whole
-    answer. Elsewhere the model is asked to write a rating (`rating_of`), and the store keeps what came of it.
+    If the engine gives likelihoods, the rating is the mean of all possible ratings, weighted by their likelihoods as
+    the whole answer. Otherwise the model writes a rating, which `rating_of` reads, and the store keeps the result.
     """
 
     def __init__(self, engine: Engine, cache: AnswerCache) -> None:
-        """Set up for an engine and what it has answered before."""
+        """Set up for an engine and its answer cache."""
         self.engine = engine
         self.cache = cache
 
     def rate(self, pools: Iterator[Answered]) -> Iterator[tuple[Answered, Ratings]]:
         """Yield every pool with the ratings of its texts; a text that got none is missing.
 
-        A pool is rated as soon as it is there: while its clip is still in the KV cache of a local engine. Of an engine
-        that works on several jobs at a time, that many pools are rated together.
+        A pool is rated as soon as it is complete, while a local engine still has its clip in the KV cache. If the
+        engine works on several jobs at a time, the same number of pools is rated together.
         """
         while group := list(islice(pools, self.engine.jobs_at_once)):
             rated: list[Ratings] = [{} for _ in group]
@@ -49,7 +49,7 @@ class Verifier:
                     continue
                 named = {"method": "rating", "ratings": list(question.scale.ratings)}
                 key = self.cache.key(question.scale.prompt, question.spans, **named)
-                # An empty answer says nothing that could fit.
+                # An empty answer says nothing that could be rated.
                 texts = list(dict.fromkeys(str(each) for each in answers if each))
                 rated[number] = self.cache.ratings(key, texts)
                 for text in texts:
@@ -63,7 +63,7 @@ class Verifier:
             yield from zip(group, rated, strict=True)
 
     def _rate(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, float]]:
-        """Yield each job with the rating that comes of it; a job without one is left out."""
+        """Yield each job with its rating; jobs without a rating are left out."""
         if self.engine.capabilities.likelihoods:
             for job, likelihoods in loglikelihoods(self.engine, self.cache, jobs):
                 values = [float(rating) for rating, _ in job.continuations]
@@ -90,12 +90,12 @@ def _job(question: Question, scale: RatingScale, text: str) -> Job:
 
 # A number that is a word of its own.
 _NUMBER = re.compile(r"(?<![\w.,\-+])[-+]?\d+(?:\.\d+)?(?![\w%])(?!\.\d)")
-# What is no rating though it is a number: the number of a list item, the end of a scale, and a scale itself.
+# Numbers that are no ratings: the number of a list item, the end of a scale, and a scale itself.
 _NO_RATING = re.compile(
     r"^[ \t]*\d+[.)][ \t]+(?=\S)|(?<=\d)\s*(?:/|out of|of)\s*\d+|(?:from|between)?\s*\d+\s*(?:to|and|[-\u2013])\s*\d+",
     re.MULTILINE | re.IGNORECASE,
 )
-# What says that a rating follows.
+# Words after which a rating follows.
 _ANNOUNCED = re.compile(
     r"\b(?:rating|score|rate[sd]?|grade|answer|give)\b(?:(?!\d|\n\n|[.!?]\s).){0,60}?(?=(?<![\w.,\-+])[-+]?\d)",
     re.DOTALL | re.IGNORECASE,
@@ -107,12 +107,13 @@ def rating_of(answer: Candidate, ratings: Sequence[str]) -> float | None:
     """Return the rating that a written answer gives, or None if it gives none.
 
     A number counts as the rating where the text says so ("Rating: 4", "I give it a 4"), where the answer begins with it
-    ("4/5", "4, because ...") or where its last line is nothing else. If the engine gave the alternatives of its tokens,
-    and the token that is the rating is known, the rating is the expected one over the alternatives that are ratings.
+    ("4/5", "4, because ...") or where its last line is that number alone. If the engine gave the alternatives of its
+    tokens, and the token of the rating is known, the result is the mean of the alternatives that are ratings, weighted
+    by probability.
 
     Args:
-        answer: Of a verifier; with the alternatives of its tokens, if it is a `TokenizedAnswer`.
-        ratings: The ratings that there are, as text.
+        answer: A verifier's answer; a `TokenizedAnswer` also has the alternatives of its tokens.
+        ratings: The possible ratings, as text.
     """
     tokens = answer.tokens if isinstance(answer, TokenizedAnswer) else ()
     text = "".join(token.text for token in tokens)
