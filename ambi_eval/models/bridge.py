@@ -7,7 +7,7 @@ It needs the standard library only. Copy it to where the model runs, and put bes
     generate(audio_path, prompt, n, *, temperature, top_p, max_tokens, seed, stop, system)
 
 that returns n answers: texts, or pairs of a text and its summed log-likelihood. `audio_path` and `system` are None
-where a request has none, `seed` where the client does not care; temperature 0 is greedy.
+where a request has none, `seed` where the client gives none; temperature 0 is greedy.
 
 The server answers `POST /v1/chat/completions`, `GET /v1/models` and `GET /health`.
 """
@@ -47,15 +47,15 @@ from typing import Any, Protocol
 logger = logging.getLogger("bridge")
 
 MAX_BODY = 128 << 20  # 25 minutes of 16 kHz float32 audio in base64
-MAX_DISCARDED = 128 << 20  # of a body that is refused; of a longer one, the connection is closed
+MAX_DISCARDED = 128 << 20  # of a refused body; after a longer one, the connection is closed
 MAX_CONNECTIONS = 256
-BODY_SECONDS = 300.0  # in which a body must have arrived
+BODY_SECONDS = 300.0  # time limit for a body
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-FOLDER = "ambi-bridge-"  # of the audio, with the number of the process
+FOLDER = "ambi-bridge-"  # for the audio; the process id follows
 MAX_SEED = (1 << 64) - 1
 FORMATS = {"wav": b"RIFF", "flac": b"fLaC", "ogg": b"OggS", "mp3": b""}
 ROUTES = {"/v1/models": "GET", "/v1/chat/completions": "POST", "/health": "GET"}
-# Type, least, most and default; a server that is not told otherwise samples, as OpenAI's does.
+# Type, minimum, maximum and default. By default the server samples, as OpenAI's does.
 NUMBERS: dict[str, tuple[type, float, float, float | None]] = {
     "n": (int, 1, 1024, 1),
     "seed": (int, -MAX_SEED, MAX_SEED, None),
@@ -68,17 +68,17 @@ NUMBERS: dict[str, tuple[type, float, float, float | None]] = {
     "length_penalty": (float, -100, 100, 0.0),
 }
 LISTS = {"stop": str, "ambi_samples": int, "ambi_audio_digests": str, "ambi_continuations": str}
-# Code that calls exit() is not to end the thread in which the model answers.
+# Model code that calls exit() must not end the thread in which the model answers.
 FAILURES = (Exception, SystemExit)
-# Read elsewhere, or without influence on the answers.
+# Fields that are read elsewhere, or do not change the answers.
 OTHER_FIELDS = ("model", "messages", "logprobs", "top_logprobs", "user")
 
 
 class BridgeError(Exception):
-    """What cannot be done, in one sentence, with the HTTP status and the code for programs that fit it."""
+    """A request that fails: one sentence for people, with an HTTP status and an error code for programs."""
 
     def __init__(self, message: str, status: int = HTTPStatus.BAD_REQUEST, code: str = "invalid_value") -> None:
-        """Say what cannot be done."""
+        """Keep the sentence, the status and the code."""
         super().__init__(message)
         self.status, self.code = status, code
 
@@ -89,7 +89,7 @@ class ClientLeftError(Exception):
 
 @dataclass(frozen=True)
 class Audio:
-    """One audio; its file is there only while the model answers, and the same path means the same content."""
+    """One audio; its file exists only while the model answers, and the same path means the same content."""
 
     content: bytes
     path: Path
@@ -97,7 +97,7 @@ class Audio:
 
 @dataclass(eq=False)
 class Chat:
-    """A request, checked; its fields are those of the JSON."""
+    """A checked request; its fields have the names of the JSON."""
 
     system: str | None
     parts: list[str | Audio]  # of the user's message, in their order
@@ -108,12 +108,12 @@ class Chat:
     top_k: int  # 0 is all
     max_tokens: int
     stop: list[str] | None
-    ambi_samples: list[int] | None  # which samples of this prompt are wanted, n of them
-    ambi_seed: int | None  # what their numbers count from
-    ambi_audio_digests: list[str] | None  # what identifies each audio in the choice of the samples
+    ambi_samples: list[int] | None  # indices of the n samples that are wanted of this prompt
+    ambi_seed: int | None  # seed of these samples
+    ambi_audio_digests: list[str] | None  # identifies each audio in the noise of the samples
     ambi_beams: int | None  # the width of a beam search
     length_penalty: float  # beams are ranked by log-likelihood / tokens ** length_penalty
-    ambi_continuations: list[str] | None  # whose likelihood is asked for, instead of answers
+    ambi_continuations: list[str] | None  # texts whose likelihoods are wanted instead of answers
     gone: Callable[[], bool] = lambda: False  # whether the client has left
     reply: Future[Reply] = field(default_factory=Future)
 
@@ -143,13 +143,13 @@ class Reply:
 
 
 class Model(Protocol):
-    """What is served: its name for clients, and a fingerprint of its weights (or None)."""
+    """The served model: its name for clients, and a fingerprint of its weights (or None)."""
 
     served_name: str
     fingerprint: str | None
 
     def answer(self, chats: Sequence[Chat]) -> Iterator[tuple[Chat, Reply]]:
-        """Yield each of several waiting requests with its reply; after an error the rest is asked one by one."""
+        """Yield each of several waiting requests with its reply; after an error the others are answered one by one."""
 
 
 class Function:
@@ -331,7 +331,7 @@ class Bridge(ThreadingHTTPServer):
         threading.Thread(target=self._work, name="model", daemon=True).start()
 
     def server_bind(self) -> None:
-        """Take the address, without asking for the name that belongs to it: that may take a minute."""
+        """Bind the address without looking up its host name, which may take a minute."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = "bridge", int(self.server_address[1])
 
@@ -400,7 +400,7 @@ class Bridge(ThreadingHTTPServer):
         self.check_alive()
         self.waiting.put(chat)
         while not chat.reply.done():
-            # The thread may end between the check and its turn.
+            # The model's thread may end after the check above.
             self.check_alive()
             wait([chat.reply], 1.0)
         reply = chat.reply.result()
@@ -431,7 +431,7 @@ class Bridge(ThreadingHTTPServer):
             waiting = [self.waiting.get()]
             while not self.waiting.empty():
                 waiting.append(self.waiting.get())
-            # Whoever gave up asks again: with answers for those as well, a slow model would never catch up.
+            # Clients that gave up ask again. If a slow model answered the old requests too, it would never catch up.
             left = {chat for chat in waiting if chat.gone()}
             for chat in left:
                 chat.reply.set_exception(ClientLeftError())
@@ -445,7 +445,7 @@ class Bridge(ThreadingHTTPServer):
             for chat, reply in self.model.answer(chats):
                 chat.reply.set_result(reply)
         except FAILURES as error:
-            # One of them was at fault, and the others are not to pay for it.
+            # One request caused the error; the others are answered one by one.
             for chat in chats:
                 if len(chats) == 1:
                     chat.reply.set_exception(error)
@@ -457,7 +457,7 @@ class Bridge(ThreadingHTTPServer):
 
 
 def _remove_left_folders() -> None:
-    """Remove the audio of bridges that were killed before they could do so themselves."""
+    """Remove the audio of bridges that were killed before they could remove it."""
     if os.name != "posix":
         return
     for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER}*-*"):
@@ -520,12 +520,12 @@ class Handler(BaseHTTPRequestHandler):
         try:
             self._check_sender()
         except BridgeError:
-            # What a stranger sends is not kept; some of it is read, so that a client that is sending sees the refusal.
+            # A refused body is not kept. Part of it is read, so that a client that is still sending sees the refusal.
             self.close_connection = True
             length = self.headers.get("Content-Length", "0")
             self._discard(min(int(length), 1 << 20) if length.isascii() and length.isdigit() else 0)
             raise
-        # Read in any case: what follows on the connection is the next request.
+        # Read the body in any case: the next request follows on the same connection.
         body = self._body()
         path = self.path.partition("?")[0]
         if path not in ROUTES:
@@ -541,7 +541,7 @@ class Handler(BaseHTTPRequestHandler):
         return self.server.complete(content, self._gone)
 
     def _check_sender(self) -> None:
-        """Refuse requests without the key, and those that a page in somebody's browser sends.
+        """Refuse requests without the key, and requests that a web page sends from a browser.
 
         Raises:
             BridgeError: If the request is one of them.
@@ -577,7 +577,7 @@ class Handler(BaseHTTPRequestHandler):
             pass
 
     def _read(self, size: int) -> Iterator[bytes]:
-        """Yield the next bytes of the body in parts, all of them within the time that a body may take."""
+        """Yield the next bytes of the body in parts, within the time limit for the whole body."""
         end = time.monotonic() + BODY_SECONDS
         while size > 0:
             try:
@@ -592,7 +592,7 @@ class Handler(BaseHTTPRequestHandler):
         self.connection.settimeout(self.timeout)
 
     def _gone(self) -> bool:
-        """Whether the client has closed the connection; as long as it waits, there is nothing to read."""
+        """Whether the client has closed the connection; a client that waits sends nothing."""
         try:
             with selectors.DefaultSelector() as selector:
                 selector.register(self.connection, selectors.EVENT_READ)
@@ -616,7 +616,7 @@ class Handler(BaseHTTPRequestHandler):
         self._send(status, json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}}))
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Refuse what http.server does not take for HTTP, in JSON like all else."""
+        """Answer in JSON, too, where http.server refuses a request."""
         self.close_connection = True
         self._refuse(code, message or HTTPStatus(code).phrase, "bad_request")
 
@@ -625,7 +625,7 @@ class Handler(BaseHTTPRequestHandler):
         logger.info("%s %r %s", self.address_string(), self.requestline, int(code))
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Log what else http.server has to say."""
+        """Log other messages of http.server."""
         logger.info("%s %s", self.address_string(), format % args)
 
 
@@ -664,7 +664,7 @@ def load_function(name: str) -> Callable[..., Any]:
         found = getattr(importlib.import_module(module), function, None) if module else None
     except ModuleNotFoundError as error:
         if error.name != module:
-            raise  # it is there, and lacks something itself
+            raise  # the module exists, but one of its own imports is missing
         raise BridgeError(f"there is no module '{module}' in {Path.cwd()}: give MODULE:FUNCTION") from error
     if not callable(found):
         raise BridgeError(f"the module '{module}' has no function '{function}': give MODULE:FUNCTION")

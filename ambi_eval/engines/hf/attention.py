@@ -30,8 +30,8 @@ NAME = "ambi_shared_prefix"
 class Prefixes:
     """The prefixes of all rows of a batch.
 
-    A row begins with tokens of the first prompt about its audio (level 0); where another prompt about this audio was
-    prefilled from there, the rest of that prompt follows (level 1). Rows that begin alike share both.
+    A row begins with tokens of the first prompt about its audio (level 0). If another prompt about this audio continues
+    from there, its other tokens follow (level 1). Rows with the same beginning share both levels.
 
     Attributes:
         levels: One or two.
@@ -44,15 +44,15 @@ class Prefixes:
     def __init__(
         self, rows: Sequence[Prefilled], unread: int = 0, before: Prefixes | None = None, hold: bool = False
     ) -> None:
-        """Bring the prefixes of rows side by side.
+        """Stack the prefixes of rows.
 
         Args:
             rows: The prompt of every row.
             unread: Tokens at the end of every prompt that do not belong to the prefix, because they are still to be
                 read.
             before: The prefixes of the same batch before rows came or left; they are not used any more.
-            hold: Whether the prompts refer to the keys and values in here from now on, so that there is no second copy
-                of them at any time but of one layer.
+            hold: Whether the prompts from now on refer to the keys and values in here, so that at most one layer has a
+                second copy at any time.
         """
         levels = [([row.root for row in rows], [row.shared or row.length - unread for row in rows])]
         if any(row.shared for row in rows):
@@ -83,11 +83,11 @@ class Level:
     """
 
     def __init__(self, prompts: Sequence[Prefilled], seen: Sequence[int], before: Level | None, hold: bool) -> None:
-        """Bring prefixes side by side.
+        """Stack prefixes.
 
         Args:
-            prompts: Of every row, the prompt whose `layers` it begins with.
-            seen: Of every row, how many tokens of them.
+            prompts: For every row, the prompt with whose `layers` it begins.
+            seen: For every row, the number of tokens of these layers that it uses.
             before: The same level before rows came or left.
             hold: As for `Prefixes`.
         """
@@ -212,7 +212,7 @@ def shared_attention(model: Any) -> Iterator[None]:
     """Let the language model of a model compute its attention by `attend`."""
     text = model.config.get_text_config()
     before = text._attn_implementation
-    text._attn_implementation = {"": NAME}  # of this part alone, not of those within it
+    text._attn_implementation = {"": NAME}  # set for this part alone, not for the parts inside it
     try:
         yield
     finally:

@@ -51,7 +51,7 @@ class Row:
 
 
 def precise(device: torch.device) -> torch.dtype:
-    """Return the most precise floating-point numbers of a device, for log-likelihoods.
+    """Return the most precise floating-point type of a device, for log-likelihoods.
 
     The last digit of a float32 around -70, as long answers have, is 1e-5.
     """
@@ -68,11 +68,11 @@ class Batch:
     Attributes:
         rows: The rows.
         cache: KV cache of all their tokens but the newest.
-        logits: Of every row's next token, float32, shape (rows, vocabulary).
+        logits: Logits of every row's next token, float32, shape (rows, vocabulary).
         keys: Noise key of every row, int64, shape (rows,).
         steps: How many tokens every row has, int64, shape (rows,).
         logprobs: Log-likelihood of every row so far, shape (rows,).
-        by_settings: The rows of each settings; None if all have the same.
+        by_settings: The rows with each settings; None if all rows have the same settings.
     """
 
     logits: Tensor
@@ -80,7 +80,7 @@ class Batch:
     steps: Tensor
     logprobs: Tensor
     by_settings: dict[GenerationSettings, Tensor] | None
-    _positions: Tensor  # of the next token of every row
+    _positions: Tensor  # logits of the next token of every row
     _lengths: Tensor  # columns of every row in the KV cache, its newest token included
 
     def __init__(self, model: Any) -> None:
@@ -123,7 +123,7 @@ class Batch:
         self._rows_changed(share_prefixes)
 
     def keep(self, numbers: Sequence[int]) -> None:
-        """Keep the rows of these numbers."""
+        """Keep only the rows with these indices."""
         kept = torch.tensor(numbers, dtype=torch.long, device=self.logits.device)
         self.rows = [self.rows[number] for number in numbers]
         self.prompts = [self.prompts[number] for number in numbers]
@@ -165,7 +165,7 @@ class Batch:
         self.logits = output.logits[:, -1].float()
 
     def _rows_changed(self, share_prefixes: bool) -> None:
-        """Bring up to date what depends on which rows there are."""
+        """Update everything that depends on the set of rows."""
         sharing = share_prefixes and self.rows
         self.prefixes = Prefixes(self.prompts, before=self.prefixes, hold=True) if sharing else None
         for layer in self.cache.layers:

@@ -1,4 +1,4 @@
-"""KV caches: of rows that grow in place, and of rows that share the keys and values of their prompts."""
+"""KV caches that grow in place, and KV caches of rows that share the keys and values of their prompts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ambi_eval.engines.hf.attention import KeysAndValues, Prefixes, shared_atten
 if TYPE_CHECKING:
     from ambi_eval.engines.hf.prefill import Prefilled
 
-# Columns that are added before everything moves to a new place. More of them take more memory.
+# Free columns to allocate at a time; when they are used up, the cache is copied. More columns take more memory.
 ROOM = 32
 
 
@@ -25,7 +25,7 @@ class GrowingLayer(DynamicLayer):
     transformers' own layer copies the whole cache for each token.
 
     Attributes:
-        prefixes: What the rows begin with, if they share it; the layer itself then holds what follows.
+        prefixes: The prefixes of the rows, if they are shared; the layer itself then holds the suffixes.
         number: Which layer of the model it is.
     """
 
@@ -33,7 +33,7 @@ class GrowingLayer(DynamicLayer):
     values: Tensor
 
     def __init__(self, keys: Tensor, values: Tensor, number: int, prefixes: Prefixes | None = None) -> None:
-        """Take what there is so far, each of shape (rows, heads, tokens + ROOM, head size)."""
+        """Take keys and values, each of shape (rows, heads, tokens + ROOM, head size), the last ROOM columns free."""
         super().__init__()
         self.number = number
         self.prefixes = prefixes
@@ -48,7 +48,7 @@ class GrowingLayer(DynamicLayer):
         for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
             buffer[:, :, self._end : self._end + new] = states
         self._end += new
-        # Not from the first column on: columns that no row needs any more have been dropped.
+        # This view may not begin at the first column, because `drop_columns` drops columns that no row needs.
         self.keys, self.values = (buffer[:, :, self._end - new - held : self._end] for buffer in self._buffers)
         if self.prefixes is not None:
             self.keys.shared = self.prefixes, self.number  # type: ignore[attr-defined]
@@ -59,7 +59,7 @@ class GrowingLayer(DynamicLayer):
         return self.keys.shape[2] + (self.prefixes.length if self.prefixes is not None else 0)
 
     def drop_columns(self, most: int) -> None:
-        """Keep no more columns than so many, the newest."""
+        """Keep at most this many columns, the newest ones."""
         first = max(self.keys.shape[2] - most, 0)
         self.keys, self.values = self.keys[:, :, first:], self.values[:, :, first:]
 
@@ -70,7 +70,7 @@ class GrowingLayer(DynamicLayer):
         self._hold(keys, values, self.keys.shape[2])
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Let every row be that of another beam; beams of a prompt share its prefix, which stays."""
+        """Replace every row by the row of another beam; the prefix stays, because all beams of a prompt share it."""
         self.batch_select_indices(beam_idx)
 
     def _move(self, keys: Tensor, values: Tensor, new: int) -> None:
@@ -79,7 +79,7 @@ class GrowingLayer(DynamicLayer):
         self._hold(_right_aligned([keys], room), _right_aligned([values], room), keys.shape[2])
 
     def _hold(self, keys: Tensor, values: Tensor, tokens: int) -> None:
-        """Let these be the place where keys and values of so many tokens lie."""
+        """Use these tensors as buffers; they hold the keys and values of this many tokens."""
         self._buffers = (keys, values)
         self._end = tokens
         self.keys, self.values = keys[:, :, : self._end], values[:, :, : self._end]
@@ -104,7 +104,7 @@ class SharedCache(DynamicCache):
 
     @contextmanager
     def attended(self, model: Any, new: int = 1) -> Iterator[None]:
-        """Let forward passes of a model in here attend to the prefixes.
+        """Let forward passes of a model in this context attend to the prefixes.
 
         Args:
             model: The model.
@@ -119,7 +119,7 @@ class SharedCache(DynamicCache):
 
 @contextmanager
 def attending(model: Any, prefixes: Prefixes) -> Iterator[None]:
-    """Let forward passes of a model in here attend to these prefixes.
+    """Let forward passes of a model in this context attend to these prefixes.
 
     Raises:
         RuntimeError: If the model computed attention without them.
@@ -132,7 +132,7 @@ def attending(model: Any, prefixes: Prefixes) -> Iterator[None]:
 
 
 def joined(caches: Sequence[list[KeysAndValues]], room: int = 0) -> list[KeysAndValues]:
-    """Return keys and values of every layer of the rows of several caches, right-aligned, with free columns behind."""
+    """Return the rows of several caches as keys and values of every layer, right-aligned, free columns at the end."""
     return [
         (_right_aligned([keys for keys, _ in layer], room), _right_aligned([values for _, values in layer], room))
         for layer in zip(*caches, strict=True)

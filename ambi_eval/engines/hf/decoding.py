@@ -1,8 +1,8 @@
-"""What a model does with prompts and answers, each step at one level.
+"""The steps by which a model answers prompts.
 
 1. Encode: the audio goes through the encoder once, with the first prompt about it.
-2. Prefill: every further prompt goes through the language model once. What stays is its KV cache and the logits of the
-   first answer token (`prefill.py`).
+2. Prefill: every further prompt goes through the language model once. The results are its KV cache and the logits of
+   the first answer token (`prefill.py`).
 3. Expand: a prompt gets one row for each of its answers (`batch.py`).
 4. Decode one token: every row chooses its next token; finished rows leave, the others read theirs.
 
@@ -34,7 +34,7 @@ from ambi_eval.engines.hf.thinking import Thinking
 
 
 class Decoder:
-    """One model at work: it keeps nothing of a prompt or an answer, but counts what it computes.
+    """One model and its decoding steps: it keeps no prompt and no answer, but counts what it computes.
 
     Attributes:
         counts: What has been computed so far: `encodes` (audios), `prefills` (prompts), `generated_tokens`, and
@@ -115,7 +115,7 @@ class Decoder:
         normalizers = log_normalizers(logits)
         logits.index_fill_(
             -1, self.placeholder_ids.to(logits.device), -torch.inf
-        )  # a token that stands for audio is never chosen
+        )  # audio placeholder tokens are never chosen
         if batch.by_settings is None:
             chosen = choose_tokens(logits, batch.rows[0].settings, batch.keys, batch.steps)
         else:
@@ -137,7 +137,7 @@ class Decoder:
         cache: DynamicCache
         attention: AbstractContextManager[None]
         if self.shares_prefixes:
-            # generate() wants one token left to read.
+            # generate() needs at least one unread token.
             cache = SharedCache([each for each in prefilled for _ in range(settings.num_beams)], unread=1)
             attention = cache.attended(self.model)
         else:
@@ -176,7 +176,7 @@ class Decoder:
     def loglikelihoods(self, prompt: Prompt, prefilled: Prefilled) -> list[tuple[float, bool]]:
         """Return log-likelihoods of the continuations of a prompt, from one forward pass over all of them.
 
-        Of each continuation also whether greedy decoding gives it.
+        For each continuation, also return whether greedy decoding gives it.
         """
         device = prefilled.logits.device
         longest = max(len(wanted.tokens) for wanted in prompt.continuations)
@@ -222,7 +222,7 @@ class Decoder:
         length, logprob = row.thought
         if length or not (length := self.thinking.length(row.tokens)):
             return self._candidate(row.answer, row.logprob - logprob, number, row.settings)
-        # It thought within the room of its answer. How likely the answer is after that, nobody has noted.
+        # It spent tokens of its answer on thinking, so the log-likelihood of the answer alone is not known.
         self.counts["thinking_tokens"] += length
         return self._candidate(row.tokens[length:], None, number, row.settings)
 
@@ -240,7 +240,7 @@ class Decoder:
     def _may_complete(self, token: int, until: tuple[str, ...]) -> bool:
         """Whether a token may be the end of a stop string: its text has the last character of one, or a part of it."""
         if (token, until) not in self._completing:
-            # Behind another token, because some tokenizers drop the space in front of the first one.
+            # Decode it after another token, because some tokenizers drop the space in front of the first one.
             before = self._text(self._any_tokens)
             text = self._text([*self._any_tokens, token])
             known = text.startswith(before) and REPLACEMENT not in text
@@ -265,15 +265,15 @@ class Decoder:
 TAIL_MARGIN = 4
 # What a tokenizer writes for the bytes of an unfinished character.
 REPLACEMENT = "\ufffd"
-# Finished rows stay as long as more than this share of the batch goes on.
+# Finished rows stay in the batch while more than this share of its rows is unfinished.
 MOST_GOING_ON = 0.8
 
 
 class StopOnStrings(StoppingCriteria):
-    """Beam search asks here whether a beam has reached one of the stop strings."""
+    """Tells beam search whether a beam has reached one of the stop strings."""
 
     def __init__(self, ended: Callable[[list[int]], bool], prompt_length: int) -> None:
-        """Remember how to tell whether an answer has ended, and where answers begin."""
+        """Keep the test for the end of an answer, and the position where answers begin."""
         self.ended = ended
         self.prompt_length = prompt_length
 

@@ -38,8 +38,8 @@ class HFEngine(Engine):
         family: The loaded model with its processor.
         digest: Digest of its weights.
         prompts: By task, how many prompts were read, and their tokens together.
-        widest: Number of answers of the largest job of a run. Memory for `batch_size` such jobs is also used for more
-            of the smaller ones.
+        widest: Number of answers of the largest job of a run. Memory for `batch_size` jobs of this size may also hold
+            more of the smaller ones.
     """
 
     Arguments = HFAudioArguments
@@ -50,7 +50,7 @@ class HFEngine(Engine):
         """Load a checkpoint.
 
         Args:
-            arguments: Which one, and how.
+            arguments: Which checkpoint, and how to load it.
             device: Where to compute; None: as the arguments say.
 
         Raises:
@@ -115,7 +115,7 @@ class HFEngine(Engine):
         """Note how large the largest job is.
 
         Raises:
-            AmbiError: If a job is to think, and there is no room for the end of its thinking or nobody knows it.
+            AmbiError: If a job is to think, but the tokens that end thinking are unknown or do not fit.
         """
         for job in jobs:
             self.scheduler.decoder.thinking.check(job.task, job.settings)
@@ -208,7 +208,7 @@ class HFEngine(Engine):
             "model_type": self.family.model.config.model_type,
             "dtype": str(self.family.model.dtype).removeprefix("torch."),
             "suppressed_tokens": self.family.placeholder_ids,
-            # Of a prompt of each task, the mean; tasks whose answers were all stored have none.
+            # Mean tokens of a prompt, by task; tasks whose answers were all stored are missing.
             "prompt_tokens_by_task": {task: tokens / count for task, (count, tokens) in self.prompts.items()},
             "flops": asdict(flops) if (flops := forward_flops(self.family.model.config)) else None,
             **self.provenance,

@@ -1,4 +1,4 @@
-"""Features of a clip are computed once: all prompts about it need them, but its processor computes them for each."""
+"""Computes the features of a clip once for all prompts about it; a processor would compute them for each prompt."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def remember_features(extractor: Any, most: int = REMEMBERED, pad_to_window: boo
     Args:
         extractor: The extractor; nothing else of it changes.
         most: How many results it remembers.
-        pad_to_window: Whether audio is padded to the extractor's window. Otherwise it is padded by a frame of silence,
-            which gives the same features of the audio itself; the model must not look at the others.
+        pad_to_window: Whether audio is padded to the extractor's window. Otherwise it is padded by one frame of
+            silence. This does not change the features of the audio itself; the model must ignore the other features.
     """
     kind = type(extractor)
     remembered: OrderedDict[bytes, Future[Any]] = OrderedDict()
@@ -55,7 +55,7 @@ def remember_features(extractor: Any, most: int = REMEMBERED, pad_to_window: boo
 
 
 def take_short_features(encoder: Any) -> None:
-    """Let the encoder of Qwen2-Audio take features that are shorter than its window, which it refuses by itself.
+    """Let the encoder of Qwen2-Audio take features that are shorter than its window; unchanged, it refuses them.
 
     Its attention looks at the audio alone, so the padding to 30 s changes nothing but the time: it is nine tenths of
     the work for a clip of 3 s.
@@ -76,7 +76,7 @@ def take_short_features(encoder: Any) -> None:
 
 
 def _digest(value: Any) -> bytes:
-    """Return a digest of the arguments of an extractor: of arrays the content, of all else the text."""
+    """Return a digest of the arguments of an extractor: the content of arrays, the text of all else."""
     if isinstance(value, torch.Tensor):
         value = value.numpy(force=True)
     if isinstance(value, np.ndarray):

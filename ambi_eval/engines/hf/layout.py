@@ -1,4 +1,4 @@
-"""The order in which weights lie in memory: on a CPU, that in which matrix products read them.
+"""The order of weights in memory: on a CPU, the order in which matrix products read them.
 
 A decoding step multiplies a few rows with every weight of the model. MKL brings each weight of a `torch.nn.Linear` into
 its own order before it multiplies, anew for each token, which takes up to as long as the product itself. Here that is

@@ -28,7 +28,7 @@ from ambi_eval.paths import cache_dir
 
 logger = logging.getLogger(__name__)
 
-# Of files up to this size the bytes themselves enter a digest of weights, of larger ones their SHA-256.
+# A digest of weights covers the bytes of files up to this size, and the SHA-256 of larger files.
 LARGE_FILE = 16 << 20
 HASHED_BLOCK = 1 << 22
 HASHING_THREADS = 8
@@ -36,7 +36,7 @@ PROCESSOR_FILES = (".jinja", ".json", ".model", ".py", ".txt")
 
 
 def checkpoint(pretrained: str) -> str:
-    """Return the folder or repository that `pretrained` names; `ambi-tiny` is the folder that comes along.
+    """Return the folder or repository that `pretrained` names; `ambi-tiny` is the folder in this package.
 
     Raises:
         AmbiError: If `ambi-tiny` is not where it should be.
@@ -91,7 +91,7 @@ def load_family(
         trust_remote_code: Whether code that comes with the checkpoint may run.
 
     Raises:
-        AmbiError: If the checkpoint is not to be had, is no model that answers about audio, or needs a package that is
+        AmbiError: If the checkpoint cannot be found, is no model that answers about audio, or needs a package that is
             not installed.
     """
     source = {"revision": revision, "trust_remote_code": trust_remote_code}
@@ -141,8 +141,8 @@ def load_family(
 def weights_digest(*sources: str, revision: str = "main") -> str:
     """Return a digest (hex) of the weights of checkpoints (a model, and its adapter), wherever they lie.
 
-    Every byte of every weight file enters. Large files are hashed side by side, once: the result is kept in the cache
-    directory until path, size, time of change or inode of the file are others.
+    It covers every byte of every weight file. Large files are hashed in parallel, once: the cache directory keeps the
+    result until the file's path, size, time of change or inode changes.
     """
     digest = hashlib.sha256()
     for source in sources:
@@ -157,7 +157,7 @@ def weights_digest(*sources: str, revision: str = "main") -> str:
 
 
 def processor_digest(*sources: str, revision: str = "main") -> str:
-    """Return a digest (hex) of what else in checkpoints an answer depends on, wherever they lie.
+    """Return a digest (hex) of the other files of checkpoints on which an answer depends.
 
     That is configuration, index of the weights, tokenizer, chat templates, the settings of the feature extractor and of
     generation, and code, those in folders of the checkpoint included.
@@ -196,7 +196,7 @@ def _digests(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def _state(path: Path) -> tuple[str, int, int, int]:
-    """Return what changes when a file does."""
+    """Return values that change when the file changes."""
     state = path.stat()
     return str(path.resolve()), state.st_size, state.st_mtime_ns, state.st_ino
 
@@ -237,7 +237,7 @@ def _merged(model: Any, adapter: str, **source: Any) -> Any:
     from peft import PeftModel
 
     try:
-        with warnings.catch_warnings():  # of an adapter of another model peft would go on without the weights
+        with warnings.catch_warnings():  # peft would continue without the weights of another model's adapter
             warnings.filterwarnings("error", message=".*missing adapter keys")
             return PeftModel.from_pretrained(model, adapter, **source).merge_and_unload()
     except (ValueError, UserWarning) as error:
@@ -249,7 +249,7 @@ def _merged(model: Any, adapter: str, **source: Any) -> Any:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """Return what an error began with: transformers hides a broken package behind its own ImportError."""
+    """Return the first cause of an error: transformers hides a broken package behind its own ImportError."""
     return error if error.__cause__ is None else _cause(error.__cause__)
 
 

@@ -54,8 +54,8 @@ class Prompt:
         settings: How they are generated.
         continuations: The answers whose likelihoods are wanted.
         audios: Number of audios in it.
-        heard: What tells its audios from others; prompts that hear the same share the work on it. None: never shared.
-        owner: Whatever the caller wants to find it by.
+        heard: Identifies its audios; prompts with the same value share the work on them. None: never shared.
+        owner: Anything by which the caller recognizes the prompt.
     """
 
     inputs: BatchFeature
@@ -84,7 +84,7 @@ class Prompt:
 
 @dataclass(eq=False)
 class Prefilled:
-    """A prompt that has gone through the model: all that its answers need of it.
+    """A prompt that has gone through the model, with everything that its answers need.
 
     Attributes:
         layers: Keys and values of every layer, each of shape (1, heads, tokens, head size), without those of the
@@ -132,8 +132,8 @@ class Prefiller:
     Attributes:
         counts: Counts `encodes` (audios) and `prefills` (prompts).
         shares_prefixes: Whether rows share the keys and values of their prompts instead of a copy each.
-        audio: By what is heard, a prompt about it from which others can go on. An entry lives as long as the caller
-            holds a prompt about that audio.
+        audio: For each `Prompt.heard`, a prefilled prompt from which others can continue. An entry lives as long as the
+            caller holds a prompt about that audio.
     """
 
     def __init__(self, family: Family, counts: Counter[str], share_prefixes: bool = True) -> None:
@@ -296,7 +296,7 @@ class Prefiller:
 
 @contextmanager
 def _only(positions: Tensor, model: Any) -> Iterator[None]:
-    """Let the LM head see one position of each row: with 152k tokens in the vocabulary, all of them are gigabytes."""
+    """Let the LM head see one position of each row: with 152k tokens in the vocabulary, all logits take gigabytes."""
     rows = torch.arange(len(positions))
     handle = model.get_output_embeddings().register_forward_pre_hook(
         lambda head, hidden: (hidden[0][rows, positions][:, None],)

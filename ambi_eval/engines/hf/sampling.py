@@ -55,7 +55,7 @@ def log_normalizers(logits: Tensor) -> Tensor:
 
 
 def _rows_at_once(logits: Tensor) -> int:
-    """Return of how many rows to compute at a time: on a CPU so few that they stay in the processor's own memory."""
+    """Return the number of rows to compute at a time: on a CPU few enough for the processor's cache."""
     return max(1, 2**16 // logits.shape[-1] if logits.device.type == "cpu" else len(logits))
 
 
@@ -86,10 +86,10 @@ def _draw_from_the_top(
 def _draw_from_candidates(logits: Tensor, temperature: float, hashed_rows: Tensor, hashed_tokens: Tensor) -> Tensor:
     """Draw what `_draw_from_all` draws, from the few tokens that can win; on a CPU alone, because it counts them.
 
-    The highest score of a row is the logarithm of its normalizer plus standard Gumbel noise: below that logarithm less
-    `MARGIN` in exp(-exp(MARGIN)) of all cases. A token gets above only if its uniform number is below
-    1 - exp(-x) <= x, where x = softmax * exp(MARGIN). So only such tokens get noise, for which the uniform number goes
-    through two logarithms. Where the best of them is not above, the row is drawn from all.
+    The highest score of a row is the logarithm of its normalizer plus standard Gumbel noise: it falls below that
+    logarithm minus `MARGIN` with probability exp(-exp(MARGIN)). A token exceeds this bound only if its uniform number
+    is below 1 - exp(-x) <= x, where x = softmax * exp(MARGIN). So the noise, two logarithms of the uniform number, is
+    computed for these tokens only. If none exceeds the bound, the row is drawn from all tokens.
     """
     at_once = _rows_at_once(logits)
     room = np.empty((2, at_once, logits.shape[-1]), np.uint64)
@@ -116,10 +116,10 @@ MARGIN = 2.5
 def _candidates(
     scores: Tensor, hashed_rows: Tensor, hashed_tokens: Tensor, room: NDArray[np.uint64]
 ) -> tuple[Tensor, Tensor]:
-    """Return where in the flattened scores the candidates stand, and the logarithm of the normalizer of every row.
+    """Return the positions of the candidates in the flattened scores, and the logarithm of every row's normalizer.
 
-    Two arrays of their shape are the room to work in. numpy has unsigned integers, and vector instructions for products
-    of 64 bits.
+    `room` holds two arrays of their shape for intermediate results. numpy has unsigned integers, and vector
+    instructions for products of 64 bits.
     """
     x, shifted = room
     np.bitwise_xor(hashed_rows.numpy().view(np.uint64)[:, None], hashed_tokens.numpy().view(np.uint64), out=x)
@@ -172,7 +172,7 @@ def _hash(x: Tensor) -> Tensor:
     shifted = torch.empty_like(x)
     for bits, factor in (*FACTORS, (31, None)):
         torch.bitwise_right_shift(x, bits, out=shifted)
-        shifted &= (1 << 64 - bits) - 1  # as of unsigned integers, whose sign is not copied
+        shifted &= (1 << 64 - bits) - 1  # a logical shift, which does not copy the sign
         x ^= shifted
         if factor is not None:
             x *= factor

@@ -28,7 +28,7 @@ from ambi_eval.errors import AmbiError
 logger = logging.getLogger(__name__)
 
 Answered = tuple[Prompt, list[Candidate]]
-# Of every continuation its log-likelihood, and whether greedy decoding gives it.
+# For every continuation its log-likelihood, and whether greedy decoding gives it.
 Likelihoods = tuple[Prompt, list[tuple[float, bool]]]
 
 
@@ -69,9 +69,9 @@ class Scheduler:
 
         Args:
             prompts: Taken as they are needed. Those about one audio share the work on it if they follow one another.
-            widest: The most answers that one of them has: there is room for `batch_size` such prompts, or for as many
-                more as have fewer answers. The first to enter when half of the room is free may take up to half more.
-                By default as many as the first prompt has.
+            widest: The most answers that one prompt has: there is room for `batch_size` prompts of this size, or for
+                more prompts with fewer answers. The first prompt to enter when half of the room is free may exceed the
+                room by half. By default the number of answers of the first prompt.
 
         Raises:
             AmbiError: If a prompt with its answer is longer than the model allows, or one prompt does not fit in
@@ -90,7 +90,7 @@ class Scheduler:
         """Yield every prompt with the log-likelihoods of its continuations, computed together.
 
         Prompts go one by one, each from the end of its audio on. So likelihoods are the same to the last digit whatever
-        else is asked in the same run, in particular in one that goes on where another was stopped.
+        else the run asks, for example if it continues a stopped run.
 
         Args:
             prompts: Taken as they are needed. Those about one audio share the encoding if they follow one another.
@@ -110,12 +110,12 @@ class Scheduler:
             del prefilled  # it kept the audio for the prompts that followed
 
 
-# Of one clip.
+# Said if not even one clip fits.
 DOES_NOT_FIT = "the answers to one clip do not fit in memory; lower repeats, or give dtype=bfloat16"
 
 
 class Room:
-    """For how many answers there is room: those of `batch_size` clips, or as many as fit in memory.
+    """The number of answers that there is room for: those of `batch_size` clips, or as many as fit in memory.
 
     Attributes:
         rows: The most answers; None as long as it depends on a prompt that has not been prefilled.
@@ -131,7 +131,7 @@ class Room:
         self._prompt_bytes = self._row_bytes = 0.0
 
     def begin(self, first: Prompt) -> None:
-        """Take the size of the first prompt where nothing else is known."""
+        """Use the size of the first prompt if no other is known."""
         self.widest = self.widest or first.rows
         if self.rows is None and self.batch_size is not None:
             self.rows = self.batch_size * self.widest
@@ -164,7 +164,7 @@ class Room:
         return self._bytes is None or prompts * self._prompt_bytes + rows * self._row_bytes <= self._bytes
 
     def halve(self, prompts: Sequence[Prompt], error: torch.OutOfMemoryError) -> None:
-        """Make half of the room after these prompts together did not fit in memory.
+        """Halve the room, because these prompts together did not fit in memory.
 
         Raises:
             AmbiError: If there is one prompt only.
@@ -187,7 +187,7 @@ class Pace:
     """
 
     def __init__(self, rows: int) -> None:
-        """Begin with so many answers."""
+        """Begin with this many answers."""
         self.rows = rows
         self._found: int | None = None
         self._best = 0.0  # tokens per second
@@ -197,7 +197,7 @@ class Pace:
         self._tokens, self._seconds = 0, 0.0
 
     def watch(self, rows: int, tokens: int, seconds: float) -> None:
-        """Take note of a step: how many rows there were, how many tokens it gave, how long it took."""
+        """Record a step: its rows, its tokens and its time."""
         if self._found is not None or 2 * rows <= self.rows:  # a batch that is mostly empty says nothing
             return
         self._tokens, self._seconds = self._tokens + tokens, self._seconds + seconds
@@ -214,7 +214,7 @@ class Pace:
         self._start()
 
 
-# How long each number of answers is tried, at least, and by how much twice as many must be faster.
+# Least time and steps for which each number of answers is tried, and the speed-up that twice as many must give.
 PACE_SECONDS = 2.0
 PACE_STEPS = 16
 PACE_GAIN = 1.05
@@ -229,9 +229,9 @@ class _Generation:
         answers: The prompts that are being decoded, with the rows of their answers.
         searches: Beam searches that wait for others of the same settings.
         prefilled: What the model has computed of the prompts of these searches.
-        audio: By what is heard: a prompt about it, from which the next ones go on.
+        audio: For each `Prompt.heard`, a prompt from which the next ones continue.
         finished: Answered prompts that have not yet been handed out.
-        pace: Which number of answers at a time is the fastest, where the room depends on the memory.
+        pace: Finds the fastest number of answers at a time, if the room depends on the memory.
     """
 
     def __init__(self, decoder: Decoder, prompts: Iterable[Prompt], room: Room) -> None:
@@ -259,7 +259,7 @@ class _Generation:
         return bool(self.ahead or self.answers or self.searches)
 
     def advance(self) -> None:
-        """Let prompts enter, decode one token of every row, and search where enough beam searches have met."""
+        """Let prompts enter, decode one token of every row, and run beam searches once enough of them wait."""
         self._admit()
         self._prefill()
         if rows := len(self.batch.rows):
@@ -281,7 +281,7 @@ class _Generation:
         self.audio = {each: prefilled for each, prefilled in self.audio.items() if each in heard}
 
     def begin_again(self, error: torch.OutOfMemoryError) -> None:
-        """Begin all unfinished answers anew with half of the room; every one of them comes out the same."""
+        """Restart all unfinished answers with half of the room; the restart does not change any answer."""
         unfinished = [*self.answers, *chain(*self.searches.values()), *([self.ahead] if self.ahead else [])]
         coming = self.coming
         self._begin(iter(()))  # frees the memory
@@ -306,7 +306,7 @@ class _Generation:
         if prompt.settings.num_beams > 1:
             return not self._is_full(prompt.settings)
         rows, prompts = len(self.batch.rows), len(self.answers) - len(self.entering)
-        # All other rows are copied whenever rows enter: not before half of the room is free, and then all of it.
+        # All other rows are copied whenever rows enter. So wait until half of the room is free, then fill all of it.
         if not self.room.holds(2 * prompts, 2 * rows) or 2 * rows > self.most_rows:
             return False
         entering = [each for each in self.entering if each in self.answers]
@@ -315,13 +315,13 @@ class _Generation:
 
     @property
     def most_rows(self) -> float:
-        """The number of answers beyond which more at a time are not faster, as far as is known."""
+        """The number of answers beyond which larger batches are not faster, as far as is known."""
         return math.inf if self.pace is None else self.pace.rows
 
     def _is_full(self, settings: GenerationSettings) -> bool:
-        """Whether one more beam search would be too many to go together."""
+        """Whether no other beam search can join those with these settings."""
         searches = len(self.searches.get(settings, ())) + 1
-        # Of a model that counts positions, generate() knows how far one prompt has come, not several.
+        # If the model counts positions itself, generate() can continue only one prompt at a time.
         return self.decoder.family.counts_positions or not self.room.holds(searches, searches * settings.num_beams)
 
     def _prefill(self) -> None:
@@ -338,7 +338,7 @@ class _Generation:
         self.entering = []
 
     def _search(self) -> None:
-        """Run the beam searches that nothing more can join."""
+        """Run the groups of beam searches that no other search can join."""
         no_more = self.ahead is None or not (self.answers or self._fits(self.ahead))
         for settings, group in list(self.searches.items()):
             if no_more or self._is_full(settings):
@@ -353,9 +353,9 @@ def _rows(prompt: Prompt) -> int:
     return prompt.rows
 
 
-# Copies of the logits of all rows that exist at a time while a token is chosen.
+# Number of copies of all rows' logits in memory while tokens are chosen.
 LOGITS_COPIES = 4
-# Of the free memory. The rest is for the encoder, the activations, and prompts longer than the first.
+# Share of the free memory. The rest is for the encoder, the activations, and prompts longer than the first.
 MEMORY_SHARE = 0.6
 
 

@@ -35,10 +35,10 @@ class Thinking:
         self.end: list[int] = family.processor.tokenizer.encode(self.end_text, add_special_tokens=False) if end else []
 
     def check(self, task: str, settings: GenerationSettings) -> None:
-        """Raise if a task is to think and that is impossible.
+        """Raise an error if a task is to think, but cannot.
 
         Raises:
-            AmbiError: If nobody said how thinking ends, or there is no room for the tokens that end it.
+            AmbiError: If it is not known how thinking ends, or there is no room for the tokens that end it.
         """
         if settings.max_thinking_toks and not self.end:
             raise AmbiError(
@@ -52,7 +52,7 @@ class Thinking:
             )
 
     def end_where_due(self, rows: Sequence[Row], chosen: Tensor) -> None:
-        """Put the tokens that end the thinking in the place of those chosen, where a row has no others left."""
+        """Replace the chosen tokens by those that end the thinking, in rows whose budget leaves only these."""
         for number, row in enumerate(rows):
             if row.thinks and row.finish is None:
                 left = row.settings.max_thinking_toks - len(row.tokens)
@@ -60,7 +60,7 @@ class Thinking:
                     chosen[number] = self.end[-left]
 
     def note(self, row: Row) -> None:
-        """Note of a row that thinks whether its newest token has ended the thinking, or its whole turn."""
+        """Note whether the newest token of a thinking row has ended its thinking, or its turn."""
         if row.tokens[-1] in self.family.end_ids:
             row.finish = "stop"
         if row.finish or len(row.tokens) == row.settings.max_thinking_toks or self._ends(row.tokens):
@@ -73,7 +73,7 @@ class Thinking:
         return next((place for place in places if self._ends(tokens[:place])), 0)
 
     def _ends(self, tokens: Sequence[int]) -> bool:
-        """Whether these tokens end with the end of the thinking, in the tokenizer's way to write it or another."""
+        """Whether these tokens end with the end of the thinking, however it is tokenized."""
         if list(tokens[-len(self.end) :]) == self.end:
             return True
         # A token is at least one byte of text. Special tokens have no text here; they are found by their number.
