@@ -156,6 +156,11 @@ class System:
         """Model and name."""
         return f"{self.model}: {self.name}" if self.name else self.model
 
+    @property
+    def strategy(self) -> str:
+        """The name without the control."""
+        return self.name.replace(f" [{self.control}]", "")
+
 
 @dataclass(frozen=True)
 class BinFacts:
@@ -328,6 +333,17 @@ class Section:
         for system in self.systems:
             first.setdefault(system.model, system)
         return list(first.values())
+
+
+def counterpart(control: System, systems: Sequence[System]) -> System | None:
+    """Return what a control is compared with: the same pipeline on the real clips, or the one that predicts the same.
+
+    None if neither ran.
+    """
+    own = [system for system in systems if system.model == control.model]
+    same = (each for each in own if control.strategy in (each.name, *each.same_as))
+    alike = (each for each in own if (each.task, each.pipeline) == (control.task, control.pipeline))
+    return next(same, None) or next(alike, None)
 
 
 @dataclass(frozen=True)

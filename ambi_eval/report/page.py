@@ -23,6 +23,8 @@ from ambi_eval.web.glossary import CONTROLS, STRATEGIES, WORDS, metrics
 from ambi_eval.web.pages import CHARTS, STYLE, TABLES, content_policy, environment, write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
+# The commands of more runs than this are folded.
+FEW_RUNS = 4
 QUESTIONS = {
     "well": "How well?",
     "more": "Does more inference help?",
@@ -73,6 +75,7 @@ def render(content: Content) -> str:
             control_words=CONTROLS,
             rater_references=REFERENCES,
             glossary=_glossary(content),
+            few_runs=FEW_RUNS,
             worst=WORST_CLIPS,
             failed=FAILED_CLIPS,
             best=BEST_CLIPS,

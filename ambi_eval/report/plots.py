@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from ambi_eval.analysis.estimate import Estimate
-from ambi_eval.report.content import Section, System
+from ambi_eval.report.content import Section, System, counterpart
 from ambi_eval.report.shapes import JSD, colors_of, curves, dot, dots, names_axis
 from ambi_eval.web.charts import FULL, HALO, PHONE, Chart, Row, Spec, chart, frontier, point, series, x_axis
 from ambi_eval.web.format import count, short, with_interval
@@ -344,16 +344,12 @@ def controls(section: Section) -> Chart | None:
     """Return each control beside the same strategy on the real clips; None where no control ran."""
     rows = []
     for control in section.controls:
-        twin = next((s for s in section.systems if _same(s, control)), None)
+        twin = counterpart(control, section.systems)
         name = row_name(section, twin) if twin else control.full_name
         rows += [dot(name, twin.scores["jsd_bits"], "the voice")] if twin else []
         rows.append(dot(name, control.scores["jsd_bits"], control.control))
     unique = list({(row["row"], row["series"]): row for row in rows}.values())
     return dots("The voice, and what stood in its place", JSD, unique) if unique else None
-
-
-def _same(system: System, control: System) -> bool:
-    return (system.model, system.task, system.pipeline) == (control.model, control.task, control.pipeline)
 
 
 def _ends(system: System) -> tuple[float, float]:

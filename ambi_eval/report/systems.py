@@ -28,7 +28,7 @@ from ambi_eval.config.task_settings import keys_that
 from ambi_eval.harness.results import Pipeline, TaskRun
 from ambi_eval.metrics import METRICS
 from ambi_eval.metrics.classification import expected_confusion
-from ambi_eval.report.content import System
+from ambi_eval.report.content import System, counterpart
 from ambi_eval.votes import shares
 
 Array = NDArray[np.float64]
@@ -108,12 +108,6 @@ class Variant:
         total = float(self.members[0][0].task.tokens.sum())
         return np.inf if np.isnan(total) else total
 
-    @property
-    def real(self) -> tuple[str, str, str]:
-        """What it has in common with its controls: model, task and pipeline."""
-        asked, pipeline = self.members[0]
-        return asked.label, asked.task.name, pipeline.name
-
 
 def variants(asked: Sequence[Asked]) -> list[Variant]:
     """Return the different systems among the tasks of some runs; runs that differ in the seed only are one."""
@@ -186,13 +180,13 @@ def systems(given: Sequence[Variant], binned: Binned) -> tuple[list[System], lis
     errors = {number: given[number].errors for number in order}
     pairs = compare_all_pairs(np.array([errors[number] for number in real]), selection.clusters).comparisons
     against_best = {number: pairs.get((place, 0)) for place, number in enumerate(real)}
-    counterparts = {given[number].real: number for number in real}
+    heard = {id(found[number]): errors[number] for number in real}
     controls = []
     for number in order:
         if number not in real:
             # No system, so it enters no correction for several systems.
-            twin = counterparts.get(given[number].real)
-            alone = {} if twin is None else compare({"": errors[number] - errors[twin]}, selection.clusters)
+            twin = counterpart(found[number], [found[n] for n in real])
+            alone = compare({"": errors[number] - heard[id(twin)]}, selection.clusters) if twin else {}
             controls.append(replace(found[number], against_best=alone.get("")))
     return [replace(found[n], against_best=against_best[n]) for n in real], controls
 

@@ -14,7 +14,7 @@ from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.analysis.references.held_out import HeldOut
 from ambi_eval.analysis.significance import Comparison
 from ambi_eval.analysis.systems import SystemScores
-from ambi_eval.report.content import Content, Section, System
+from ambi_eval.report.content import Content, Section, System, counterpart
 from ambi_eval.web.format import short, with_interval
 
 SIGNIFICANT = 0.05
@@ -72,6 +72,7 @@ class Standing:
         lead: What the plain strategy is further off, on the same clips; None as above.
         control: What the model heard instead of the clip, and its divergence; None without such a run.
         control_loss: What the control is further off, on the same clips; None as above.
+        control_of: The strategy that heard the control, where it is another one than `name` says; empty otherwise.
         gain: What more answers brought; None without a sampling strategy.
     """
 
@@ -84,6 +85,7 @@ class Standing:
     lead: Comparison | None = None
     control: tuple[str, Estimate] | None = None
     control_loss: Comparison | None = None
+    control_of: str = ""
     gain: Gain | None = None
 
 
@@ -153,6 +155,7 @@ def _standing(section: Section, best: System) -> Standing:
         lead=plain.against_best if plain and best is section.systems[0] else None,
         control=(control.control, control.scores["jsd_bits"]) if control else None,
         control_loss=control.against_best if control else None,
+        control_of=control.strategy if control and counterpart(control, section.systems) is not best else "",
         gain=_gain(section, own),
     )
 
@@ -160,7 +163,7 @@ def _standing(section: Section, best: System) -> Standing:
 def _control(section: Section, best: System) -> System | None:
     """Return the control that says most about listening, of the best strategy or else of any of the model's."""
     own = [system for system in section.controls if system.model == best.model and system.against_best]
-    own.sort(key=lambda system: (system.task != best.task, system.pipeline != best.pipeline, _says(system.control)))
+    own.sort(key=lambda system: (counterpart(system, section.systems) is not best, _says(system.control)))
     return own[0] if own else None
 
 
@@ -243,9 +246,10 @@ def listening(standing: Standing) -> str:
     if standing.control is None or standing.control_loss is None:
         return ""
     control, score = standing.control
+    said = f"Under the control '{control}' {standing.control_of or 'it'} is off by {short(score.value)}"
     if surely(standing.control_loss) and standing.control_loss.difference.value > 0:
-        return f"Under the control '{control}' it falls to {short(score.value)}: what it predicts hangs on the voice."
-    return f"Under the control '{control}' it has {short(score.value)}: nothing shows that it needs the voice."
+        return f"{said}: what it predicts hangs on the voice."
+    return f"{said}: nothing shows that it needs the voice."
 
 
 def sampling(gain: Gain | None) -> str:

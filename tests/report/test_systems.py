@@ -15,7 +15,9 @@ from ambi_eval.errors import AmbiError
 from ambi_eval.harness.results import read_runs
 from ambi_eval.metrics import METRICS
 from ambi_eval.report.build import build
+from ambi_eval.report.plots import controls
 from ambi_eval.report.systems import _average
+from ambi_eval.report.verdict import standings
 
 
 def seeded(run, seed):
@@ -97,6 +99,29 @@ def test_controls_stand_apart_and_enter_no_correction(lm_eval, tmp_path, two):
         expected = control.scores["jsd_bits"].value - twin.scores["jsd_bits"].value
         assert control.against_best.difference.value == pytest.approx(expected)
         assert control.against_best.p == control.against_best.p_corrected
+
+
+def test_a_control_is_compared_with_what_predicts_the_same_as_its_own_strategy(lm_eval, tmp_path, two):
+    tasks = ["mine_sc"]
+    (silent,) = read_runs(lm_eval(tmp_path, 0.2, "m", tasks=tasks, metadata={"control": "silence"}))
+    task = two[0].tasks["mine_sc"]
+    copies = {name: replace(pipeline, p=task.pipelines["dist"].p) for name, pipeline in task.pipelines.items()}
+    copied = replace(two[0], tasks={"mine_sc": replace(task, pipelines=copies)})
+    section = build([seeded(copied, 1), seeded(silent, 1)]).sections[0]
+    assert [(system.name, system.same_as) for system in section.systems] == [("sc dist", ["sc vote"])]
+    score = section.systems[0].scores["jsd_bits"].value
+    assert {control.pipeline for control in section.controls} == {"dist", "vote"}
+    for control in section.controls:
+        assert control.against_best.difference.value == pytest.approx(control.scores["jsd_bits"].value - score)
+    assert {row[0] for row in controls(section).rows} == {"sc dist (= 1 more)"}
+
+
+def test_the_control_of_another_strategy_is_named_in_the_verdict(lm_eval, tmp_path, two, runs):
+    (silent,) = read_runs(lm_eval(tmp_path, 0.2, "good/model", tasks=["mine_sc"], metadata={"control": "silence"}))
+    good = next(run for run in runs if run.model == "good/model")
+    (standing,) = standings(build([seeded(good, 1), seeded(silent, 1)]).sections[0])
+    assert standing.name == "good/model with exact"
+    assert (standing.control[0], standing.control_of) == ("silence", "sc dist")
 
 
 def test_averages_keep_the_structure_and_what_is_no_number():
