@@ -1,4 +1,4 @@
-"""Databases of audb that have tables with a column of votes for each label: a way to audio without Git LFS."""
+"""Databases of audb that have tables with a column of votes for each label: a source of audio without Git LFS."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def load(name: str, tables: str) -> Any:
         tables: Regular expression of the names of its tables of votes.
 
     Raises:
-        AmbiError: If audb is not installed, the database cannot be had, or it has no such table.
+        AmbiError: If audb is not installed, the database cannot be loaded, or it has no such table.
     """
     try:
         import audb
@@ -73,7 +73,7 @@ def load(name: str, tables: str) -> Any:
         database, _, version = name.partition("@")
         wanted = [each for each in audb.info.header(database, version=version or None).tables if _is_used(each, tables)]
         return audb.load(database, version=version or None, tables=wanted, full_path=False)
-    # audb lets through whatever its servers, its files and its YAML raise.
+    # audb passes on any error of its servers, files and YAML.
     except Exception as error:
         reason = str(error).split("\n")[0].rstrip(".")
         raise AmbiError(
@@ -96,8 +96,8 @@ def read_audb(
         database: What `load` returned.
         tables: Regular expression of the names of its tables of votes; a group in it is the split.
         labels: A label of the database -> ours; a label that is not in it stays as it is.
-        describe: A clip's name -> the attributes of `Clip` that the name tells; these win.
-        unheard: Clips whose audio is of no use, with the reason.
+        describe: A clip's name -> the attributes of `Clip` that the name tells; they replace those of the database.
+        unheard: Clips without usable audio, with the reason.
 
     Raises:
         AmbiError: If the database has no such table, or a table that holds something else than numbers.

@@ -1,4 +1,4 @@
-"""What the commands `ambi-eval prepare CORPUS` of all recipes share: their options, and the figures that they print."""
+"""The options and the printed figures that the commands `ambi-eval prepare CORPUS` of all recipes share."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ AllowMissingAudio = Annotated[
 
 
 def out_folder(out: Path | None, name: str) -> Path:
-    """Return the folder for a manifest: the one that was asked for, or that of the corpus in the data directory."""
+    """Return the folder for a manifest: the given one, or the corpus's folder in the data directory."""
     return out or manifest_path(name).parent
 
 
 def required_source(source: Path | None, name: str) -> Path:
-    """Return `--source`, or raise the sentence that says what it must be."""
+    """Return `--source`, or raise an error that says what it must be."""
     if source is None:
         raise AmbiError(f"{name} is made from its release: {prepare_command(name)}.")
     return source
 
 
 def refuse_together(route: str, **given: object) -> None:
-    """Raise if an option was given that does not go with a route to the corpus, such as `--from-hub`."""
+    """Raise an error if an option was given that does not fit the source of the corpus, such as `--from-hub`."""
     for name, value in given.items():
         if value:
             option = "--" + name.replace("_", "-")

@@ -1,4 +1,4 @@
-"""Conflict items: clips whose voice says something else than their words do, where many speakers say the same words."""
+"""Conflict items: clips whose voice and words suggest different emotions, in corpora where speakers share sentences."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Array = NDArray[np.float64]
 def conflicting(clips: Sequence[Clip], votes: Array) -> tuple[list[int], Counter[str]]:
     """Return the numbers of the clips in which voice and words conflict, and how many others there are, by reason.
 
-    What the words suggest is the label that the raters of the other speakers chose most for the same sentence, over
-    all their ways to say it. A clip conflicts if none of the labels that its own raters chose most is that one.
+    The words suggest the label that raters chose most for the same sentence by other speakers, over all ways of saying
+    it. A clip conflicts if its own raters did not choose this label most.
 
-    Of a sentence that is neutral in itself this is mostly the neutral label or the most frequent one: such items then
-    tell a model that hears the voice from one that answers by the words or by habit. They do not show what happens when
-    words that carry an emotion meet a voice with another one.
+    For a neutral sentence this is mostly the neutral or the most frequent label. These items then distinguish a model
+    that hears the voice from one that answers by the words or by habit. They do not show what happens when emotional
+    words meet a voice with another emotion.
 
     Args:
         clips: The clips.

@@ -1,4 +1,4 @@
-"""A prepared corpus as a `datasets.Dataset`, for everything that the Hugging Face libraries do with one."""
+"""A prepared corpus as a `datasets.Dataset`, for use with the Hugging Face libraries."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def load_corpus(name: str, *, decode: bool = False) -> datasets.Dataset:
     """Return the clips of a prepared corpus, in the order of its manifest.
 
     Args:
-        name: A corpus such as `crema_d`, or the path of a manifest (`.parquet` or `.jsonl`). The demo is made on the
-            spot; the other corpora must have been prepared.
+        name: A corpus such as `crema_d`, or the path of a manifest (`.parquet` or `.jsonl`). The demo is made when it
+            is missing; other corpora must have been prepared.
         decode: Whether `row["audio"]` is the decoded audio, for which `datasets` needs torchcodec. By default it is the
             path of the file: `ambi_eval.audio.load_audio` reads the samples that a model hears.
 
     Returns:
-        A data set with the columns `id`, `audio` (None: known by its votes alone), `votes` (votes of every label of the
+        A data set with the columns `id`, `audio` (None: the clip has no audio), `votes` (votes of every label of the
         corpus), `ratings` (rater and labels, empty where the corpus does not publish them), `start` and `end` (seconds
         in the audio file, None: its beginning, its end), and `speaker`, `split`, `transcript` and so on as in the
         manifest.
@@ -50,4 +50,4 @@ def load_corpus(name: str, *, decode: bool = False) -> datasets.Dataset:
         **dict.fromkeys(_TEXTS, text),
     }
     corpus = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
-    return corpus.cast_column("audio", datasets.Audio(decode=decode))  # built as text: no audio is encoded
+    return corpus.cast_column("audio", datasets.Audio(decode=decode))  # built from the paths: no audio is encoded

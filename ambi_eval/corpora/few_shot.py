@@ -1,4 +1,4 @@
-"""Few-shot examples: clips of other speakers that are heard, with what people answered, before the clip in question."""
+"""Few-shot examples: clips of other speakers, which the model hears with people's votes before the clip in question."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 def with_examples(settings: CorpusSettings, selection: Selection) -> Selection:
-    """Return the clips with the examples that each one's prompt shows.
+    """Return the clips, each with the examples in its prompt.
 
-    The clips of one speaker (or session, as `cluster` says) share their examples, so that a model may keep what it
-    computed of them. They are drawn by the seed from the clips of all others, each from another speaker as far as there
-    are enough. Clips of unknown speakers are left out: an example could be theirs.
+    The clips of one speaker (or session, as `cluster` says) share their examples, so that a model may reuse its KV
+    cache of them. The seed draws them from the clips of all other speakers, one speaker each if there are enough. Clips
+    of unknown speakers are left out: they might be of the same speaker.
 
     Args:
         settings: The task's, with `shots`.
         selection: The clips.
 
     Raises:
-        AmbiError: If there are not so many clips of other speakers.
+        AmbiError: If there are not enough clips of other speakers.
     """
     assert settings.shots is not None
     wanted = settings.shots.clips

@@ -1,4 +1,4 @@
-"""Named partitions of corpora that others published, made from who speaks."""
+"""Published partitions of corpora, each made from the speakers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def emo_superb(group: int, tests: Sequence[int], step: int) -> dict[str, str]:
-    """Return in which part of each of EMO-SUPERB's folds the clips of a group of speakers are.
+    """Return the part of each EMO-SUPERB fold that a group of speakers belongs to.
 
     Fold k tests on the group `tests[k - 1]`, develops on the next one (`step` 1) or the one before (-1), in a circle,
     and trains on all others. Read from the label files of EMO-SUPERB (Wu et al., arXiv 2402.13018).
@@ -14,7 +14,7 @@ def emo_superb(group: int, tests: Sequence[int], step: int) -> dict[str, str]:
     Args:
         group: The number of the group, from 1.
         tests: The test group of each fold, in the order of the folds.
-        step: From the test group to that of development.
+        step: Step from the test group to the development group.
 
     >>> emo_superb(5, tests=(4, 3, 2, 1, 5), step=1)["emo_superb1"]
     'development'
@@ -27,7 +27,7 @@ def emo_superb(group: int, tests: Sequence[int], step: int) -> dict[str, str]:
 
 
 def leave_one_out(group: int, groups: int, name: str) -> dict[str, str]:
-    """Return in which part of each fold a group is, where each fold tests on one group and trains on the others.
+    """Return the part of each fold that a group belongs to, if each fold tests on one group and trains on the others.
 
     >>> leave_one_out(2, 3, "session")
     {'session1': 'train', 'session2': 'test', 'session3': 'train'}

@@ -20,12 +20,12 @@ from ambi_eval.corpora.manifest import Clip, writing
 from ambi_eval.corpora.preparation import NO_AUDIO, Preparation
 from ambi_eval.errors import AmbiError, did_you_mean
 
-# EMO-SUPERB (Wu et al., arXiv 2402.13018), whose shares the mirrors took over, smoothed them with this.
+# The mirrors have the shares of EMO-SUPERB (Wu et al., arXiv 2402.13018), which were smoothed with this.
 EPSILON = 0.05
 # The tolerance covers rounding only: with up to 24 raters no other fraction comes within 1/24 of a whole vote.
 MOST_RATERS = 24
 TOLERANCE = 0.02
-# Of a mirror with label files of its own.
+# Files to take from a mirror with its own label files.
 WAV_AND_LABELS = ("*.parquet", "*.wav", "*labels_*", "*_ref.txt")
 NAME_COLUMNS = ("FileName", "file_name", "filename", "file", "path")
 
@@ -41,11 +41,11 @@ def read_mirror(
 
     Args:
         preparation: A preparation without clips.
-        mirror: Hugging Face id such as `AbstractTTS/CREMA-D`, `id@revision` for a fixed state of it, or a folder that
+        mirror: Hugging Face id such as `AbstractTTS/CREMA-D`, `id@revision` for a fixed revision, or a folder that
             holds its parquet files or what `datasets` wrote with `save_to_disk`.
         labels: The labels that the mirror has columns for.
         describe: A clip's name -> the attributes of `Clip` that the name tells.
-        unheard: Clips whose audio is of no use, with the reason.
+        unheard: Clips without usable audio, with the reason.
 
     Raises:
         AmbiError: If the hub cannot be reached, the mirror lacks a column, or the folder cannot be written to.
@@ -114,8 +114,8 @@ def mirrored_audio(mirror: str, out: Path) -> tuple[dict[str, str], Path, str | 
 def votes_from_shares(shares: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the votes behind shares that may have been smoothed.
 
-    EMO-SUPERB writes a share p over K labels as `a + (1 - K a) p`, `a = EPSILON / (K - 1)`. Where the smallest share of
-    all is `a`, that is undone; else the shares are only brought to the sum 1.
+    EMO-SUPERB writes a share p over K labels as `a + (1 - K a) p`, `a = EPSILON / (K - 1)`. If the smallest share of
+    all is `a`, this is undone; else the shares are only normalized to sum 1.
 
     Args:
         shares: Shares, shape (clips, K); a row of NaN or zeros has no votes.
@@ -130,11 +130,11 @@ def votes_from_shares(shares: NDArray[np.float64]) -> NDArray[np.float64]:
     p = np.nan_to_num(shares)
     if np.isclose(np.nanmin(shares), floor, atol=1e-4):
         p = (p - floor) / (1 - n_labels * floor)
-    p = np.clip(p, 0, None)  # a share of zero comes back as a tiny number of either sign
+    p = np.clip(p, 0, None)  # a share of zero becomes a tiny number of either sign
     total = p.sum(axis=1, keepdims=True)
     p = np.divide(p, total, out=np.zeros_like(p), where=total > 0)
     votes = p.copy()
-    for raters in range(MOST_RATERS, 0, -1):  # downwards, so that the smallest number that fits has the last word
+    for raters in range(MOST_RATERS, 0, -1):  # downwards, so that the smallest number that fits is kept
         counts = np.round(p * raters)
         fits = (np.abs(p * raters - counts) <= TOLERANCE).all(axis=1)
         votes[fits] = counts[fits]
@@ -142,7 +142,7 @@ def votes_from_shares(shares: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _download(mirror: str, *patterns: str) -> tuple[Path, str]:
-    """Return the folder of a mirror's files on this machine, and the state of the mirror that they are."""
+    """Return the local folder of a mirror's files, and their revision."""
     name, _, revision = mirror.partition("@")
     try:
         folder = snapshot_download(name, repo_type="dataset", revision=revision or None, allow_patterns=list(patterns))
@@ -156,7 +156,7 @@ def _download(mirror: str, *patterns: str) -> tuple[Path, str]:
 
 
 def _batches(files: Iterable[Path], *columns: str) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of parquet or Arrow files as they lie there, the audio not decoded."""
+    """Yield the rows of parquet or Arrow files as they are stored, the audio not decoded."""
     for file in files:
         parquet = file.suffix == ".parquet"
         reader = pq.ParquetFile(file) if parquet else pa.ipc.open_stream(pa.memory_map(str(file)))

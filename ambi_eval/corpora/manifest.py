@@ -53,7 +53,7 @@ class Clip:
         id: Name of the clip, unique in its manifest.
         votes: Votes per label, not negative, at least one above zero. A rater of several labels may split a vote. Empty
             where they are withheld.
-        audio: Path of the audio file, or None where the clip is known by its votes alone.
+        audio: Path of the audio file, or None if the clip has no audio here.
         start: Where the clip starts in its audio file, in seconds; None means at its beginning.
         end: Where the clip ends in its audio file, in seconds; None means at its end.
         speaker: Who speaks; clips of one speaker are not independent. None: unknown.
@@ -74,7 +74,7 @@ class Clip:
         dominance: The same of how dominant.
         folds: Named partitions of the corpus -> the part that the clip is in, such as `train`.
         ratings: The single ratings behind the votes, where the corpus publishes them.
-        votes_hash: Where the votes are withheld: what they can be checked against once they are shown (`votes_hash`).
+        votes_hash: For withheld votes: a hash that they can be checked against once they are published.
     """
 
     id: str
@@ -108,11 +108,11 @@ class Manifest(list[Clip]):
 
     Attributes:
         about: What the manifest says about its corpus: title, license, citation, how votes were counted, the numbers of
-            clips that were skipped when it was prepared, by reason. Empty for a manifest that somebody else wrote.
+            clips that were skipped when it was prepared, by reason. Empty for a manifest that another program wrote.
     """
 
     def __init__(self, clips: Iterable[Clip], about: Mapping[str, Any] | None = None) -> None:
-        """Keep the clips and what is known about them."""
+        """Keep the clips and the facts about their corpus."""
         super().__init__(clips)
         self.about = about or {}
 
@@ -131,15 +131,15 @@ _ABOUT = b"ambi_eval"
 
 
 def write_manifest(path: Path, clips: Iterable[Clip], about: Mapping[str, Any] | None = None) -> None:
-    """Write clips as a parquet file, sorted by id; the file appears whole or not at all.
+    """Write clips as a parquet file, sorted by id; the file is written completely or not at all.
 
-    The same clips give the same bytes. Labels that a clip does not mention are null in the struct column `votes`.
-    Audio paths are written as they are: a relative one counts from the manifest's folder.
+    The same clips give the same bytes. Labels that a clip does not mention are null in the struct column `votes`. Audio
+    paths are written unchanged: relative ones start at the manifest's folder.
 
     Args:
         path: The file.
         clips: The clips.
-        about: What is known about the corpus (see `Manifest`); it must be possible to write it as JSON.
+        about: Facts about the corpus (see `Manifest`), which JSON can hold.
 
     Raises:
         AmbiError: If the clips would not pass the checks of `read_manifest`, or the folder cannot be written to.
@@ -153,7 +153,7 @@ def write_manifest(path: Path, clips: Iterable[Clip], about: Mapping[str, Any] |
     if not table["folds"].type.num_fields:
         table = table.drop_columns(["folds"])  # parquet has no struct without fields
     if table["votes_hash"].null_count == len(table):
-        table = table.drop_columns(["votes_hash"])  # of a corpus that withholds none
+        table = table.drop_columns(["votes_hash"])  # no votes of this corpus are withheld
     if about:
         table = table.replace_schema_metadata({_ABOUT: json.dumps(about, ensure_ascii=False)})
     with writing(path) as unfinished:
@@ -162,7 +162,7 @@ def write_manifest(path: Path, clips: Iterable[Clip], about: Mapping[str, Any] |
 
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """Yield where to write a file, which then appears whole or not at all; make its folder before.
+    """Make the folder of a file, and yield a temporary path; at the end the file gets its name, complete or not at all.
 
     Raises:
         AmbiError: If the folder cannot be made, or the file not written.
@@ -250,7 +250,7 @@ def _object(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _checked(path: Path, columns: Mapping[str, pa.ChunkedArray | list[Any]]) -> pa.Table:
-    """Return the columns as a table of all `COLUMNS` in their types, or raise the sentence that says what is wrong."""
+    """Return the columns as a table of all `COLUMNS` in their types, or raise an error that says what is wrong."""
     if not columns or not len(next(iter(columns.values()))):
         raise AmbiError(f"{path} holds no clip: a manifest needs at least one.")
     for name in columns:
@@ -291,7 +291,7 @@ def _typed_struct(path: Path, name: str, array: pa.Array) -> pa.Array:
 
 
 def _typed_ratings(path: Path, array: pa.Array) -> pa.Array:
-    """Return the ratings with all attributes of `Rating`, null where the file does not have them."""
+    """Return the ratings with all attributes of `Rating`, null if the file lacks them."""
     kind = pa.struct(list(_RATING.items()))
     if pa.types.is_null(array.type) or pa.types.is_null(array.type.value_type):
         return array.cast(pa.list_(kind))
@@ -340,7 +340,7 @@ def _check_votes(path: Path, table: pa.Table) -> None:
 def _check_spans(path: Path, table: pa.Table) -> None:
     start = pc.fill_null(table["start"], 0.0).to_numpy()
     end = pc.fill_null(table["end"], np.inf).to_numpy()
-    bad = ~((start >= 0) & (start < end))  # so that NaN is bad as well
+    bad = ~((start >= 0) & (start < end))  # so that NaN is bad, too
     if bad.any():
         row = int(bad.argmax())
         raise AmbiError(
@@ -370,7 +370,7 @@ def _mappings(column: pa.StructArray) -> list[dict[str, Any]]:
 
 
 def _ratings(column: pa.ListArray) -> list[tuple[Rating, ...]]:
-    # Flat arrays that are cut into tuples here: a tenth of the time that Arrow takes for nested Python objects.
+    # Cut flat arrays into tuples here: this takes a tenth of Arrow's time for nested Python objects.
     values = dict(zip(_RATING, column.flatten().flatten(), strict=True))
     labels = _cut(values["labels"].flatten().to_pylist(), values["labels"])
     attributes = [labels if name == "labels" else array.to_pylist() for name, array in values.items()]

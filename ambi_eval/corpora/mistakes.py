@@ -1,4 +1,4 @@
-"""What is wrong with a value of a manifest, in the sentence that a person would write."""
+"""Sentences that say what is wrong with a value of a manifest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from ambi_eval.errors import did_you_mean
 
-# What else people call the columns of a manifest.
+# Other common names for the columns of a manifest.
 OTHER_NAMES = {
     "gender": "sex",
     "speaker_id": "speaker",
@@ -47,7 +47,7 @@ def unknown_column(name: str, known: Sequence[str]) -> str:
 
 
 def wrong_value(column: str, values: Iterable[Any], ids: Sequence[Any], *, number: bool) -> str | None:
-    """Return what is wrong with the first value of a column that does not fit, or None where each value fits.
+    """Return what is wrong with the first invalid value of a column, or None if all values are valid.
 
     Args:
         column: The column's name.

@@ -1,4 +1,4 @@
-"""The label files of the MSP laboratory (MSP-Podcast, WHiSER): who named which emotions, and what was settled on."""
+"""The label files of the MSP laboratory (MSP-Podcast, WHiSER): each rater's emotions, and the consensus labels."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _CONSENSUS = dict(zip("ACDFHNOSU", LABELS, strict=True))  # X: no label got the 
 _MISSPELT = {"dissapointed": "disappointed"}
 
 # `WORKER00000020; Neutral; Neutral,Concerned; A:4.000000; V:4.000000; D:4.000000;`; the list of secondary emotions may
-# be empty or lacking, and the free text of `Other-...` may hold anything, semicolons as well.
+# be empty or missing, and the free text of `Other-...` may hold anything, even semicolons.
 _DETAIL = re.compile(r"(WORKER\d+);\s*(.*?)\s*;\s*A:([^;]*);\s*V:([^;]*);\s*D:([^;]*);?\s*", re.DOTALL)
 
 
@@ -57,7 +57,7 @@ def read_ratings(folder: Path, choice: Choice, remarks: Counter[str]) -> dict[st
     Args:
         folder: The folder of the labels.
         choice: Whether a rating holds the one `primary` emotion, or all that the worker named, `secondary` ones too.
-        remarks: Counts what was not read as it stands.
+        remarks: Counts what was not read literally.
     """
     ratings: dict[str, list[Rating]] = {}
     for each in _annotations(folder, remarks):
@@ -72,14 +72,14 @@ def read_ratings(folder: Path, choice: Choice, remarks: Counter[str]) -> dict[st
 
 
 def refuse_count_each(count_each: bool, choice: Choice) -> None:
-    """Raise if a rater's labels are to count as a vote each, while only one of them is read."""
+    """Raise an error if each of a rater's labels should count as a vote, but only one of them is read."""
     if count_each and choice == "primary":
         raise AmbiError("--count-each goes with --labels secondary only: a rater has one primary emotion.")
 
 
 def read_consensus(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return what the release settled on for each audio file: attributes of `Clip`, and the split in its words."""
-    # Releases up to 1.9 misspell the name.
+    """Return the consensus on each audio file: attributes of `Clip`, and the split in the release's words."""
+    # Releases up to 1.9 misspell the file name.
     spellings = ("labels_consensus", "labels_concensus")
     path = _first_file(folder, *(f"{name}.{suffix}" for suffix in ("csv", "json") for name in spellings))
     if path.suffix == ".json":
@@ -142,10 +142,10 @@ def _of_columns(file: str, worker: str, row: dict[str, Any]) -> Annotation:
 
 
 def _primary_and_secondary(detail: str) -> tuple[str, str]:
-    """Return the primary emotion and the list of secondary ones, which may be lacking.
+    """Return the primary emotion and the list of secondary ones, which may be missing.
 
-    The rater's own words behind `Other-` may hold semicolons, so there the list is what stands behind the last one, if
-    it is a list of emotions at all.
+    The rater's own words after `Other-` may hold semicolons. So the list is the text after the last semicolon, if that
+    is a list of emotions.
 
     >>> _primary_and_secondary("Other-bored; or not; Sad,Annoyed")
     ('Other-bored; or not', 'Sad,Annoyed')
@@ -182,7 +182,7 @@ def _known(value: str | None) -> str | None:
 
 
 def number_of(value: Any) -> float | None:
-    """Return a number, or None for what is none: empty, `NaN`."""
+    """Return a number, or None for an empty text or `NaN`."""
     try:
         number = float(value)
     except (TypeError, ValueError):

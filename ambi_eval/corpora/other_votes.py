@@ -1,4 +1,4 @@
-"""Whose judgement predictions are scored against: the corpus' own raters, raters of a face, or what was acted."""
+"""The votes that predictions are scored against: of the corpus, of raters who saw the face, or the acted emotion."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Against = Literal["voice", "face", "av", "acted"]
 
 
 def target_votes(settings: CorpusSettings, against: Against = "voice") -> Selection:
-    """Return the clips of a corpus, those without audio among them, with the votes that count.
+    """Return the clips of a corpus, including those without audio, with the chosen votes.
 
     Args:
-        settings: What `load_corpus` says about the corpus.
+        settings: The settings of the corpus, as `load_corpus` gives them.
         against: `voice`: the votes of the corpus' own manifest. `face`, `av`: those of raters who saw the face, or saw
             and heard, from the manifest CORPUS_face or CORPUS_av. `acted`: one vote for the emotion that was acted.
 

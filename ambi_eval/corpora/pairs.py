@@ -1,4 +1,4 @@
-"""Matched pairs: two clips of one speaker, and the question which of them more people give a label."""
+"""Matched pairs: two clips of one speaker, and the question which of them got a label from more people."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def matched_pairs(settings: CorpusSettings, selection: Selection) -> Selection:
-    """Return the pairs of a task's clips, each in both orders, as clips of their own with the labels first and second.
+    """Return the pairs of a task's clips as new clips with the labels first and second, each pair in both orders.
 
-    The clips of a speaker and a sentence (of a speaker alone, where no sentence is known) are put two by two, in an
-    order that depends on their ids alone; each is in one pair. A pair of which the label has the same share in both
-    votes is left out. The votes of what is left are one for the clip with the larger share. Both orders are asked, so
-    any constant answer is right in exactly half of them.
+    The clips of a speaker and a sentence (of a speaker alone, where no sentence is known) are paired in an order that
+    depends on their ids alone; each is in one pair. A pair is left out if the label has the same share in both clips.
+    Each other pair has one vote, for the clip with the larger share. Both orders are asked, so a constant answer is
+    right in exactly half of the cases.
 
     Args:
         settings: The task's, with `pairs`.

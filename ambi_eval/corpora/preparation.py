@@ -1,4 +1,4 @@
-"""What every corpus preparer shares: it collects clips, counts what it leaves out, and saves the manifest."""
+"""The common part of all recipes: collects clips, counts those left out, and saves the manifest."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NO_AUDIO = "no audio file"
 
 @dataclass(slots=True)
 class Preparation:
-    """The clips found so far, and what happened to the others.
+    """The clips found so far, and the number of others by reason.
 
     Attributes:
         out: Folder for `manifest.parquet`.
@@ -36,11 +36,11 @@ class Preparation:
         allow_missing_audio: Whether a clip without audio is kept, for work on the votes alone.
         counting: How ratings became votes, in one sentence.
         count_each: Whether each of a rater's k labels is a whole vote, or 1/k of one.
-        raters: What is known about each rater, such as sex and age; empty where nothing is.
-        single_raters: Whether a whole vote is one rater's, where a clip has no ratings.
+        raters: Facts about each rater, such as sex and age; empty if none are known.
+        single_raters: Whether a whole vote is one rater's, for clips without ratings.
         clips: Clips that go into the manifest.
         skipped: Number of clips left out, by reason.
-        remarks: Number of other things that a user should know of, by what they are.
+        remarks: Number of other facts that a user should know, by fact.
     """
 
     out: Path
@@ -55,7 +55,7 @@ class Preparation:
     remarks: Counter[str] = field(default_factory=Counter)
 
     def panel(self, ratings: Iterable[Rating]) -> dict[str, Any]:
-        """Return the `ratings` of a clip, one of each rater, and the `votes` that they are."""
+        """Return the `ratings` of a clip, one per rater, and the `votes` that they give."""
         ratings = tuple(ratings)
         merged = merge_ratings(ratings)
         if repeated := len(ratings) - len(merged):
@@ -63,10 +63,10 @@ class Preparation:
         return {"votes": count_votes(merged, self.count_each), "ratings": merged}
 
     def add(self, clip: Clip, missing: str = NO_AUDIO) -> None:
-        """Take a clip in, or count it as skipped: it needs a vote and, unless that is waived, audio.
+        """Add a clip, or count it as skipped if it has no vote or, unless allowed, no audio.
 
         Args:
-            clip: The clip; `audio` is None where there is nothing to hear.
+            clip: The clip; `audio` is None if there is none.
             missing: Why there is no audio, if there is none.
         """
         if not any(clip.votes.values()):
@@ -80,7 +80,7 @@ class Preparation:
 
     @property
     def manifest(self) -> Path:
-        """Where the manifest is written."""
+        """Path of the manifest."""
         return self.out / "manifest.parquet"
 
     def save(self) -> Preparation:
@@ -106,7 +106,7 @@ class Preparation:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What the manifest says about the corpus and its preparation."""
+        """The manifest's facts about the corpus and its preparation."""
         told = ("title", "language", "license", "citation", "homepage")
         facts = {name: getattr(self.corpus, name) for name in told}
         return {**facts, "votes": self.counting, "skipped": dict(self.skipped), "remarks": dict(self.remarks)} | (
@@ -116,7 +116,7 @@ class Preparation:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The figures of a manifest that tell whether the preparation went well.
+    """The figures of a manifest by which a user checks the preparation.
 
     Attributes:
         clips: Number of clips.
@@ -155,10 +155,10 @@ def summarize(clips: Sequence[Clip]) -> Summary:
 
 
 def label_choices(corpus: str, clips: Sequence[Clip]) -> list[tuple[str, int, float]]:
-    """Return what each choice of labels keeps of a corpus: what it is, how many clips, which share of all votes.
+    """Return what each choice of labels keeps of a corpus: its description, number of clips, and share of all votes.
 
     The choices are the label sets of the tasks on this corpus, each with and without its merged labels, and with clips
-    that have a vote outside the labels dropped or renormalised.
+    that have a vote outside the labels dropped or renormalized.
     """
     total = sum(sum(clip.votes.values()) for clip in clips)
     found = []
@@ -178,7 +178,7 @@ def label_choices(corpus: str, clips: Sequence[Clip]) -> list[tuple[str, int, fl
 
 
 def count_votes(ratings: Iterable[Rating], count_each: bool) -> dict[str, float]:
-    """Return the votes of a panel of which some raters chose several labels.
+    """Return the votes of a panel in which some raters chose several labels.
 
     Args:
         ratings: One rating of each rater.
@@ -192,9 +192,9 @@ def count_votes(ratings: Iterable[Rating], count_each: bool) -> dict[str, float]
 
 
 def merge_ratings(ratings: Sequence[Rating]) -> tuple[Rating, ...]:
-    """Return one rating for each rater: all labels that the rater chose, and the mean of the numbers that were given.
+    """Return one rating for each rater: all labels that the rater chose, and the mean of the given numbers.
 
-    So a rater who rated a clip twice weighs as much as the others, whatever the order of the two.
+    So a rater who rated a clip twice has the same weight as the others, whatever the order of the ratings.
     """
     by_rater: defaultdict[str, list[Rating]] = defaultdict(list)
     for rating in ratings:
@@ -217,7 +217,7 @@ def how_counted(count_each: bool) -> str:
 
 
 def hash_audio(paths: Iterable[Path]) -> dict[Path, str | AmbiError]:
-    """Return the SHA-256 (hexadecimal) of each file, or why no model can hear it, as far as its header tells."""
+    """Return the SHA-256 (hexadecimal) of each file, or why no model can hear it, judged by its header."""
     files = list(dict.fromkeys(paths))
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         hashes = tqdm(pool.map(_sha256, files), "audio", len(files), unit="file", disable=None)
@@ -233,7 +233,7 @@ def _sha256(path: Path) -> str | AmbiError:
 
 
 def find_folder(source: Path, *names: str) -> Path:
-    """Return the first of several folders that exists in a release, or raise the sentence that says what is missing."""
+    """Return the first of several folders that exists in a release, or raise an error that says what is missing."""
     if not source.is_dir():
         raise AmbiError(f"--source {source} is no folder: give the folder that the release was unpacked to.")
     for name in names:
@@ -270,7 +270,7 @@ def read_rows(path: Path, *columns: str) -> Iterator[dict[str, str]]:
     """
     if not path.is_file():
         raise AmbiError(f"{path} is missing: the release in --source is not complete.")
-    # Raters type free text in every encoding; none of it is used, so bytes that are no UTF-8 must not stop the reading.
+    # Raters type free text in every encoding; none of it is used, so invalid UTF-8 is no error.
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.DictReader(file, restval="")
         for column in columns:

@@ -1,4 +1,4 @@
-"""Which corpora ambi_eval knows: every module in `recipes/` is one, and so is the demo."""
+"""The known corpora: every module in `recipes/`, and the demo."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corpus:
-    """What is known about a corpus before it is prepared.
+    """Facts about a corpus that are known before it is prepared.
 
     Attributes:
         title: The name that its authors use.
         language: What the speakers speak, as an ISO 639-1 code.
         license: Its license in a few words, and what the license forbids.
         citation: The paper to cite.
-        homepage: Where the release can be had.
+        homepage: Where to get the release.
         source: What the folder given as `--source` holds; None for a corpus that its recipe makes without a release.
     """
 
@@ -52,7 +52,7 @@ def corpus(name: str) -> Corpus:
 
 
 def needs_release(name: str) -> bool:
-    """Return whether a manifest of that name can only be made from files that the user must have: not of the demo."""
+    """Return whether a manifest of that name needs files that the user must get; the demo needs none."""
     return name not in corpus_names() or corpus(name).source is not None
 
 
@@ -63,13 +63,13 @@ def prepare_command(name: str) -> str:
 
 
 def ensure_manifest(name: str) -> Path:
-    """Return the path of a corpus' manifest. A corpus that needs no release is prepared first, if it is not there yet.
+    """Return the path of a corpus' manifest. A corpus that needs no release is prepared if it is missing.
 
     Args:
         name: One of `corpus_names`, or any folder of the data directory that holds a `manifest.parquet`.
 
     Raises:
-        AmbiError: If there is no manifest and none can be made on the spot; the sentence holds the command to run.
+        AmbiError: If there is no manifest and none can be made here; the message names the command to run.
     """
     path = manifest_path(name)
     if path.is_file():

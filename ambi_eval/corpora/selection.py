@@ -27,9 +27,9 @@ from ambi_eval.votes import Panel, majority, panel_of, select_labels
 
 Heard = dict[str, Any]
 
-# With fewer clips than this share of the corpus, the scores are those of a part of it.
+# If a task asks about less than this share of a corpus, a warning says that the scores describe a part only.
 PARTIAL_BELOW = 0.5
-# How alike two spellings of one word are at least, as `difflib` measures it: `surprise`, `surprised`.
+# Least similarity (`difflib`) of two spellings of one word, such as `surprise` and `surprised`.
 SAME_WORD = 0.85
 # Above this share of clips of unknown clusters a warning says what the error bars leave out.
 MANY_UNKNOWN = 0.05
@@ -42,19 +42,19 @@ class Selection:
     Attributes:
         clips: The clips, in the order of the manifest.
         votes: Votes over the task's labels, shape (clips, C).
-        clusters: Who depends on whom: the speaker or session of each clip, or what else is known (`_clusters`).
-        heard: What the model hears of each clip: path, start, end and control; None where it only reads.
+        clusters: Clips with the same value depend on each other: speaker or session of each clip, or a substitute
+            (`_clusters`).
+        heard: What the model hears of each clip: path, start, end and control; None if it only reads.
         left_out: Number of clips of the manifest that are not asked about, by reason.
-        panels: The single raters of each clip; None where the votes do not tell them apart.
+        panels: The single raters of each clip; None if the votes do not distinguish them.
         before: What the model hears before each clip: examples, or the first clip of a pair; empty for other tasks.
         shown: The votes of each clip's examples, shape (examples, C); empty for tasks without examples.
-        unchanged: The clips' own audio, where a control changes what is heard; else empty.
-        corpus_size: Number of clips of the corpus, those that were skipped when it was prepared among them; 0: unknown.
-        lost_votes: One sentence for each way in which votes may be lost unawares: a label that nobody voted for, votes
+        unchanged: The clips' own audio, if a control changes what is heard; else empty.
+        corpus_size: Number of clips of the corpus, including those that its preparation skipped; 0: unknown.
+        lost_votes: One sentence for each way in which votes may be lost unnoticed: a label that nobody voted for, votes
             for a label that differs from one of the task's by its spelling only, a merge of no votes.
-        raters: What is known about the single raters, such as sex and age, by the rater's name.
-        withheld: Further clips, which a model is asked about as well, but whose votes are withheld; nothing here scores
-            them.
+        raters: Facts about the single raters, such as sex and age, by the rater's name.
+        withheld: Further clips whose votes are withheld: the model answers them, too, but nothing here scores them.
     """
 
     clips: Sequence[Clip]
@@ -101,7 +101,7 @@ class Selection:
         )
 
     def summary(self) -> str:
-        """Return one line for the log: clips, what was left out and why, clusters, the best reachable accuracy."""
+        """Return one line for the log: clips, clips left out and why, clusters, the best possible accuracy."""
         skipped = "".join(f", {count} left out ({reason})" for reason, count in sorted(self.left_out.items()))
         withheld = f" and {len(self.withheld)} whose votes are withheld" if self.withheld else ""
         best = majority(self.votes).max(axis=1).mean()
@@ -112,7 +112,7 @@ class Selection:
 
     @property
     def warnings(self) -> list[str]:
-        """What a reader of the scores and error bars must know, one sentence each; mostly there is nothing."""
+        """Warnings for readers of the scores and error bars, one sentence each; usually none."""
         partial = len(self.clips) + len(self.withheld) < PARTIAL_BELOW * self.corpus_size
         of_corpus = f"PARTIAL: {len(self.clips):,} of the {self.corpus_size:,} clips of the corpus"
         return [*([of_corpus] if partial else []), *self.lost_votes, *self._unknown_clusters()]
@@ -203,7 +203,7 @@ def select(settings: CorpusSettings, clips: Iterable[Clip], *, hear: bool = True
             else None
             for clip, votes in scored
         ],
-        # Which part a skipped clip is of, nobody knows.
+        # It is not known to which part a skipped clip belongs.
         corpus_size=len(clips) + (sum(whole.about.get("skipped", {}).values()) if is_whole else 0),
         lost_votes=_lost_votes(settings, clips),
         raters=whole.about.get("raters", {}),
@@ -226,7 +226,7 @@ def _part(settings: CorpusSettings, clips: Manifest) -> list[Clip]:
         kept = _having(settings, "split", settings.split, [(clip, clip.split) for clip in kept])
     if settings.session is not None:
         wanted = settings.session
-        # `5` is the session `Ses05`: its name in figures, whatever stands before them.
+        # `5` is the session `Ses05`: only the digits at the end of the name count.
         sessions = [(clip, _figures(clip.session) if isinstance(wanted, int) else clip.session) for clip in kept]
         kept = _having(settings, "session", wanted, sessions)
     if settings.fold is not None:
@@ -238,7 +238,7 @@ def _part(settings: CorpusSettings, clips: Manifest) -> list[Clip]:
 
 
 def _rated(settings: CorpusSettings, clips: Iterable[Clip]) -> list[Clip]:
-    """Return the clips with the labels of a rated number in place of those of the emotion.
+    """Return the clips with the labels of a rated number instead of emotions.
 
     Raises:
         AmbiError: If no rating states the number.
@@ -307,10 +307,10 @@ def _same_word(label: str, known: Iterable[str]) -> str:
 
 
 def _shared_key(settings: CorpusSettings, clips: Iterable[Clip]) -> str | None:
-    """Return what a clip and the one that is heard instead of it must have in common, if the control says so.
+    """Return the attribute that a clip and its substitute under a control must share, if the control demands one.
 
     Raises:
-        AmbiError: If it is not known of any clip.
+        AmbiError: If no clip has this attribute.
     """
     control = settings.control
     if not control.startswith("shuffle_same_"):
@@ -325,11 +325,11 @@ def _shared_key(settings: CorpusSettings, clips: Iterable[Clip]) -> str | None:
 
 
 def _clusters(clips: Sequence[Clip], key: str) -> list[str]:
-    """Return for each clip what it shares with the clips that depend on it.
+    """Return the cluster of each clip: a value that clips share if they depend on each other.
 
-    That is the speaker or session, as the task says; where the corpus does not know it, the dialogue, or the audio file
-    if several clips are cut from it. What is left is `UNKNOWN`: such clips may depend on any other, so no error bar is
-    made from them. If nothing is known about any clip, each is a cluster of its own.
+    This is the speaker or session, as the task says; if the corpus does not know it, the dialogue, or the audio file if
+    several clips are cut from it. Other clips are `UNKNOWN`: they may depend on any clip, so error bars ignore them. If
+    nothing is known about any clip, each is its own cluster.
     """
     uses = Counter(clip.audio for clip in clips if clip.audio)
     clusters = []
@@ -357,7 +357,7 @@ def _span(clip: Clip, control: str | None = None) -> Heard:
 def _others(clips: Sequence[Clip], control: str) -> dict[str, Clip]:
     """Return for each clip another one of its group: the next in one random circle through the group.
 
-    The circle depends on the ids alone, so it is the same in every run. A group of one has no other clip.
+    The circle depends on the ids alone, so it is the same in every run. In a group of one, there is no other clip.
     """
     groups: defaultdict[Any, list[Clip]] = defaultdict(list)
     key = control.removeprefix("shuffle").removeprefix("_same_")

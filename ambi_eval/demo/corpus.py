@@ -37,7 +37,7 @@ COUNTING = "one vote a SIMULATED rater"
 
 @dataclass(frozen=True)
 class Utterance:
-    """A clip of the corpus, and what only its maker knows of it."""
+    """A clip of the corpus, and the hidden values from which it was made."""
 
     clip: Clip
     delivery: Delivery
@@ -63,7 +63,7 @@ def deliver(mood: NDArray[np.float64], rng: np.random.Generator) -> Delivery:
 
 
 def draw_mood(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return the mood of one clip, shape (2,): near one label's prototype, or anywhere on the way between two."""
+    """Return the mood of one clip, shape (2,): near one label's prototype, or anywhere between two prototypes."""
     first, second = PROTOTYPES[rng.integers(0, len(PROTOTYPES), 2)]
     return first + rng.uniform(0, 0.5) * (second - first) + rng.normal(0, [0.05, 0.1])
 
@@ -96,8 +96,8 @@ def utterances(speakers: Sequence[Speaker], clips_per_speaker: int) -> Iterator[
 def prepare(out: Path) -> Path:
     """Write the demo corpus, the test speakers' clips, into a folder and return the path of its manifest.
 
-    The same files every time. Each file appears whole or not at all and the manifest comes last, so a folder that has
-    one is complete, and several processes may prepare it at once.
+    The files are the same every time. Each file is written completely or not at all, and the manifest comes last. So a
+    folder with a manifest is complete, and several processes may prepare it at once.
 
     Raises:
         AmbiError: If the files cannot be written.

@@ -1,4 +1,4 @@
-"""What `ambi-tiny` is taught: every prompt of the demo's strategies, and what a good answer to it looks like."""
+"""The training questions of `ambi-tiny`: every prompt of the demo's strategies, each with a good answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ambi_eval.metrics.distribution import jensen_shannon_divergence_bits
 from ambi_eval.paths import tasks_dir
 from ambi_eval.votes import shares
 
-# The JSD in bits between an estimate and the votes up to which the estimate is rated 5, 4, 3, 2; beyond the last: 1.
+# Largest JSD in bits between an estimate and the votes for a rating of 5, 4, 3 and 2; above the last: 1.
 RATING_LIMITS = (0.05, 0.12, 0.25, 0.45)
 
 Kind = Literal["label", "shares", "reasons", "rating"]
@@ -33,7 +33,7 @@ class Prompt:
     """One question of the demo.
 
     Attributes:
-        kind: What answers it: one label, the shares, reasons and then the shares, or a rating of an estimate.
+        kind: Kind of answer: one label, the shares, reasons and then the shares, or a rating of an estimate.
         text: The question as the task renders it, without its `<audio>` mark; a template over `candidate` for a rating.
     """
 
@@ -82,8 +82,8 @@ def lesson(
     """Return one question about an utterance and a good answer.
 
     Args:
-        prompt: What is asked.
-        utterance: What is heard.
+        prompt: The question.
+        utterance: The clip that it is about.
         others: Utterances whose votes serve as wrong estimates.
         rng: Chooses the rater whose vote is the label, and the estimate to be rated.
 
@@ -105,7 +105,7 @@ def lesson(
 def in_tenths(share: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return a distribution rounded to tenths that sum to 1: the largest remainders are rounded up.
 
-    A model this small does not learn to make hundredths sum to 1.
+    A small model does not learn hundredths that sum to 1.
 
     >>> in_tenths(np.array([0.125, 0.875, 0, 0])).tolist()
     [0.1, 0.9, 0.0, 0.0]
@@ -145,7 +145,7 @@ def _word(value: float, low: float, high: float, below: str, between: str, above
 def draw_estimate(
     share: NDArray[np.float64], others: Sequence[Utterance], rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Return an estimate for the verifier to rate: the truth, the truth with noise, another clip's, or uniform."""
+    """Return an estimate to be rated: the true votes, these with noise, another clip's votes, or uniform."""
     kind = rng.choice(["truth", "noisy", "other", "uniform"], p=[0.25, 0.25, 0.4, 0.1])
     if kind == "truth":
         return share

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 LABELS = ("angry", "happy", "neutral", "sad")
 
-# Where each label is at home: arousal 0 (calm) to 1 (excited), valence -1 (unpleasant) to 1 (pleasant).
+# Prototype of each label: arousal 0 (calm) to 1 (excited), valence -1 (unpleasant) to 1 (pleasant).
 PROTOTYPES = np.array([[0.85, -0.7], [0.80, 0.75], [0.45, 0.10], [0.12, -0.65]])
-SPREAD = np.array([0.32, 0.50])  # how far a label reaches along each axis
+SPREAD = np.array([0.32, 0.50])  # width of a label along each axis
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Rater:
 
     Attributes:
         id: The rater's name.
-        keenness: Factor on the differences between labels: below 1 the rater hears them less clearly than average.
+        keenness: Factor on the differences between labels: below 1, the rater hears them less clearly than the average
+            rater.
         bias: Log-odds that the rater adds to each label whatever is heard, shape (labels,).
         lapse: Share of clips at which the rater does not listen and picks any label.
     """
@@ -45,7 +46,7 @@ class Rater:
         return (1 - self.lapse) * heard / heard.sum() + self.lapse / len(LABELS)
 
     def vote(self, mood: NDArray[np.float64], rng: np.random.Generator) -> str:
-        """Return the label that this rater names for a mood, this once."""
+        """Draw the label that this rater names for a mood."""
         return LABELS[rng.choice(len(LABELS), p=self.distribution(mood))]
 
 

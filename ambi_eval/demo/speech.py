@@ -12,7 +12,7 @@ SAMPLE_RATE = 16_000
 MARGIN_SECONDS = 0.1  # silence before and after the voice
 NOISE_DBFS = -75.0  # the recording's noise floor
 
-# First three formants in Hz of five vowels, men's averages (Peterson & Barney 1952), and how wide each resonance is.
+# First three formants in Hz of five vowels, men's averages (Peterson & Barney 1952), and the bandwidth of each.
 VOWELS = np.array([[730, 1090, 2440], [530, 1840, 2480], [270, 2290, 3010], [570, 840, 2410], [300, 870, 2240]])
 BANDWIDTHS = np.array([80, 110, 160])
 
@@ -24,7 +24,7 @@ class Speaker:
     Attributes:
         id: The speaker's name.
         sex: `female` or `male`.
-        pitch_hz: The speaker's own pitch, at which a delivery of 0 semitones is spoken.
+        pitch_hz: The speaker's pitch in a delivery of 0 semitones.
         formant_scale: Factor on all formant frequencies: a shorter vocal tract has a larger one.
     """
 
@@ -73,7 +73,7 @@ def synthesize(speaker: Speaker, delivery: Delivery, rng: np.random.Generator) -
 
     Args:
         speaker: Who speaks.
-        delivery: How.
+        delivery: How the utterance is spoken.
         rng: Chooses the number of syllables, their vowels and the size of the accents.
 
     Returns:

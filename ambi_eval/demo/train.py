@@ -29,15 +29,15 @@ from ambi_eval.demo.speech import SAMPLE_RATE
 CHECKPOINT = Path(__file__).parent / "ambi-tiny"
 PROMPTS_FILE = "prompts.json"  # beside the weights: the prompts that the checkpoint was trained on
 
-WINDOW_SECONDS = 6  # what the model hears of a clip; the rest is cut
+WINDOW_SECONDS = 6  # seconds that the model hears; the rest of a clip is cut
 TRAINING_WINDOW_SECONDS = 3  # no utterance is longer, and the encoder's work grows with its window
 MEL_BINS = 128
 CLIPS_PER_SPEAKER = 80
 MUTED_EVERY = 10
 QUESTIONS_PER_STEP = 32
-QUESTIONS_PER_PASS = 8  # those of similar length go together, which saves padding
+QUESTIONS_PER_PASS = 8  # similar lengths go together, which saves padding
 PEAK_LEARNING_RATE = 2e-3
-# How often each kind of question is asked; within a kind, every wording equally often.
+# How often each kind of question is asked; all wordings of a kind are asked equally often.
 LESSON_SHARES: dict[Kind, float] = {"label": 0.3, "shares": 0.35, "reasons": 0.25, "rating": 0.1}
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>")
@@ -110,8 +110,8 @@ def widen(
 ) -> Qwen2AudioForConditionalGeneration:
     """Return the same model with a longer window.
 
-    The table of positions is all that depends on the window. It is not learned, and padding is masked, so shorter clips
-    sound the same.
+    Only the table of positions depends on the window. It is not learned, and padding is masked, so the model hears
+    shorter clips as before.
     """
     wider = build_model(tokenizer, seconds)
     learned = {name: weight for name, weight in model.state_dict().items() if "embed_positions" not in name}
@@ -129,7 +129,7 @@ def sinusoids(length: int, width: int) -> Tensor:
 def mute(utterance: Utterance, rng: np.random.Generator) -> Utterance:
     """Return an utterance with silence, or white noise as loud, in place of its voice, and with the same votes.
 
-    All that can be learned from it is how people vote in general: what a model should fall back on under the controls.
+    From this a model can learn only how people vote in general, which it should predict under the controls.
     """
     level = np.sqrt(np.mean(utterance.samples**2)) * rng.integers(2)
     noise = level * rng.standard_normal(len(utterance.samples))
@@ -137,7 +137,7 @@ def mute(utterance: Utterance, rng: np.random.Generator) -> Utterance:
 
 
 class Classroom:
-    """Questions about utterances, drawn anew for every step; the features of the audio are computed once."""
+    """Draws new questions about utterances for every step; the features of the audio are computed once."""
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ class Classroom:
         self.masks = torch.cat([one["attention_mask"] for one in heard])
 
     def questions(self, count: int) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-        """Yield the model's inputs for `count` questions in parts, with the number of tokens that are the answer's.
+        """Yield the model's inputs for `count` questions in parts, with the number of tokens of each answer.
 
         In each part the rows are padded on the left, so that every row ends with its answer.
         """
@@ -177,7 +177,7 @@ class Classroom:
             yield {**padded, **heard}, torch.tensor(answer_lengths)
 
     def _row(self, clip: int) -> tuple[int, list[int], int]:
-        """Return the clip, the tokens of a question about it and of the answer, and how many are the answer's."""
+        """Return the clip, the tokens of a question and of the answer, and the number of the answer's tokens."""
         prompt = self.prompts[self.rng.choice(len(self.prompts), p=self.weights)]
         question, answer = lesson(prompt, self.spoken[clip], self.spoken, self.rng)
         message: dict[str, Any] = {"role": "user", "content": [{"type": "audio"}, {"type": "text", "text": question}]}
@@ -201,7 +201,7 @@ def answer_loss(model: Qwen2AudioForConditionalGeneration, inputs: dict[str, Ten
     ids = inputs["input_ids"]
     answered = torch.arange(ids.shape[1], 0, -1) <= lengths[:, None]
     hidden = model.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
-    # The output layer sees the answers only: over the prompts' tokens its work would be thrown away.
+    # The output layer computes the answers only: its results for the prompts' tokens are not needed.
     logits = model.lm_head(hidden[answered[:, 1:]])
     return torch.nn.functional.cross_entropy(logits, ids[answered], reduction="sum")
 

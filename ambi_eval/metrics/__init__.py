@@ -1,4 +1,4 @@
-"""What a prediction scores against the votes of people: plain functions of numpy arrays, and the table of them all."""
+"""Metrics of a prediction against human votes: plain functions of numpy arrays, and the table of all metrics."""
 
 from ambi_eval.metrics.registry import METRICS, ClipMetric, Metric, SetMetric
 

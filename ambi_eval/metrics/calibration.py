@@ -1,4 +1,4 @@
-"""Whether a prediction is as sure as the raters are agreed, over a set of clips."""
+"""Calibration: whether a prediction's confidence matches the raters' agreement, over a set of clips."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def expected_calibration_error_votes(
     over bins, weighted by their clips, of |mean confidence - mean share of raters for the top label|. Labels that tie
     for the top each count by expectation. A perfect prediction scores 0.
 
-    Failing never pays: clips without a prediction (rows of `p` that hold NaN) form a bin of their own with error 1,
-    sure of a label that nobody chose, where they cannot make up for underconfidence elsewhere.
+    Failing never pays: clips without a prediction (rows of `p` that hold NaN) form their own bin with error 1, as if
+    fully confident in a label that no rater chose, so they cannot cancel underconfidence elsewhere.
 
     Sources: Guo et al. (2017), On calibration of modern neural networks; Baan et al. (2022), Stop measuring calibration
     when humans disagree.
@@ -47,8 +47,8 @@ def expected_calibration_error_majority(
 ) -> Any:
     """Return the expected calibration error of the top label against the raters' MAJORITY label.
 
-    Only for comparison with papers: where raters disagree it punishes the perfect prediction, whose confidence is the
-    majority's share, for being right more often than that. Ties count by expectation on both sides; otherwise as
+    Only for comparison with papers: where raters disagree, it punishes the perfect prediction, because its confidence
+    is the majority's share but its label is right more often. Ties count by expectation on both sides; otherwise as
     `expected_calibration_error_votes`.
 
     Source: Guo et al. (2017), On calibration of modern neural networks.
@@ -71,11 +71,13 @@ def expected_calibration_error_majority(
 def entropy_correlation(p: ArrayLike, votes: ArrayLike, weights: ArrayLike | None = None) -> Any:
     """Return Spearman's rank correlation over clips between the entropy of p and that of the votes.
 
-    Whether the prediction is less sure where the raters agree less, whatever the labels. Ties get average ranks.
+    It shows whether the prediction is less confident where the raters agree less, whatever the labels. Ties get average
+    ranks.
 
-    Failing never pays: clips without a prediction (rows of `p` that hold NaN) are ranked where they make the
-    correlation smallest: no prediction in their place could have scored less. (But for a trifle where the correlation
-    is negative and predicted entropies tie, which shrinks its denominator.) One clip in a hundred costs about 0.02.
+    Failing never pays: clips without a prediction (rows of `p` that hold NaN) get the ranks that make the correlation
+    smallest, so no prediction for them could score less. (Exception: if the correlation is negative, predicted
+    entropies that tie can score slightly less, because ties shrink the denominator.) One clip in a hundred costs about
+    0.02.
 
     Source: Spearman (1904), The proof and measurement of association between two things.
 
@@ -92,7 +94,7 @@ def entropy_correlation(p: ArrayLike, votes: ArrayLike, weights: ArrayLike | Non
     >>> entropy_correlation(p, [[4, 0], [3, 1], [2, 2]])
     0.5
     """
-    # Rounded, so that (3, 1) and (1, 3) tie whatever the last digit of their entropies.
+    # Rounded, so that (3, 1) and (1, 3) tie although the last digits of their entropies differ.
     human, predicted = np.round(entropy_bits(shares(votes)), 9), np.round(entropy_bits(p), 9)
     if weights is None:
         return float(_rank_correlation(_least_favourable(predicted, human), human, np.ones(len(human))))
@@ -119,7 +121,7 @@ def _expected_calibration_error(
     """Return the calibration error of the highest share in `p` against `outcome`, both per clip."""
     confidence = np.max(np.asarray(p, dtype=float), axis=-1)
     valid = ~np.isnan(confidence)
-    # 0.1 + 0.2 belongs to the bin that ends at 0.3. Clips without a prediction have the last column.
+    # 0.1 + 0.2 belongs to the bin that ends at 0.3. Clips without a prediction are in the last column.
     column = np.where(valid, np.ceil(np.where(valid, confidence, 0) * bins - TIE_TOLERANCE), bins + 1).astype(int)
     gaps = np.zeros((len(confidence), bins + 2))
     gaps[np.arange(len(confidence)), column] = np.where(valid, confidence - outcome, 1.0)
@@ -150,8 +152,8 @@ def _least_favourable(predicted: NDArray[np.float64], human: NDArray[np.float64]
     """Return an order of the clips in which those without a predicted entropy (NaN) correlate least with `human`.
 
     The covariance of ranks is a sum over pairs of clips of (human_i - human_j) * sign(predicted_i - predicted_j) / 2.
-    So each missing clip can go to its own worst place between the valid ones; the higher its human rank, the lower that
-    place, hence putting those that share a place in falling order of `human` is worst for them, too.
+    So each missing clip has its own worst place between the valid ones; the higher its human rank, the lower this
+    place. Missing clips with the same place are put in falling order of `human`, which is worst for them, too.
 
     Args:
         predicted: Predicted entropies, shape (clips,).

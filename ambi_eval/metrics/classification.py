@@ -1,4 +1,4 @@
-"""How often the label predicted as most likely is the raters' majority label, over a set of clips."""
+"""Classification metrics: how often the predicted top label is the raters' majority label, over a set of clips."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 from ambi_eval.votes import TIE_TOLERANCE, majority, shares
 
 # Ties, in the prediction and among the raters, count by expectation: a clip whose raters chose two labels equally often
-# is half a clip of each. A clip without a valid prediction (a row of `p` that holds NaN) is a miss: it counts as truth
-# and as nobody's prediction.
+# counts as half a clip of each. A clip without a valid prediction (a row of `p` that holds NaN) is a miss: it counts in
+# the true labels and in no predicted label.
 
 
 def expected_accuracy(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
@@ -50,7 +50,7 @@ def macro_f1(p: ArrayLike, votes: ArrayLike) -> float:
     """Return the mean over labels of F1, 2 hits / (true + predicted), from expected counts.
 
     A label that is neither the truth nor predicted anywhere is left out of the mean, as in scikit-learn. A clip without
-    a prediction costs recall but nobody's precision: more than a right answer, less than a wrong one.
+    a prediction lowers recall but no label's precision: it costs less than a wrong answer.
 
     Args:
         p: Predicted distributions, shape (clips, labels).
@@ -138,8 +138,8 @@ def unweighted_average_recall_influence(p: ArrayLike, votes: ArrayLike) -> NDArr
 def macro_f1_multilabel(p: ArrayLike, votes: ArrayLike) -> float:
     """Return the mean over labels of F1, where every label with a share above 1 / labels counts as present.
 
-    A clip can so have several true and several predicted labels. A label that is neither true nor predicted anywhere
-    counts 0, as in scikit-learn. A clip without a prediction costs recall but nobody's precision.
+    So a clip can have several true and several predicted labels. A label that is neither true nor predicted anywhere
+    counts 0, as in scikit-learn. A clip without a prediction lowers recall but no label's precision.
 
     Source: EMO-SUPERB (Wu et al. 2024, arXiv 2402.13018).
 

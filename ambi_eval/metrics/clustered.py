@@ -1,4 +1,4 @@
-"""Error bars of scores of clips that depend on each other, because one speaker or one session gave several of them."""
+"""Error bars for scores of clips that depend on each other, because they share a speaker or session."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-# The cluster of clips of which nothing is known that tells which of them belong together.
+# The cluster of clips whose dependence on other clips is unknown.
 UNKNOWN = "unknown"
 
 
@@ -87,7 +87,7 @@ def clustered_standard_error(influence: ArrayLike, clusters: Sequence[Hashable])
     is less so. Confidence intervals take Student's t with G - 1 degrees of freedom.
 
     The clips of unknown clusters count in the score but not here: the error is that of a score of the other clips
-    alone, which are fewer. So it is too large rather than too small, if both kinds of clips are alike.
+    alone, which are fewer. So it is rather too large than too small, if both kinds of clips are similar.
 
     Sources: Cameron and Miller (2015), A practitioner's guide to cluster-robust inference; MacKinnon, Nielsen and Webb
     (2023), Cluster-robust inference: a guide to empirical practice.
@@ -118,11 +118,11 @@ def clustered_standard_error(influence: ArrayLike, clusters: Sequence[Hashable])
 def two_way_standard_error(
     influence: ArrayLike, first: Sequence[Hashable], second: Sequence[Hashable]
 ) -> tuple[float, int]:
-    """Return the standard error of a score whose observations depend on each other in two ways, and the degrees G.
+    """Return the standard error of a score whose observations depend on each other in two ways, and the number G.
 
-    sqrt(V1 + V2 - V12): the variance with clusters of the first kind, plus that of the second kind, less that of the
-    intersections, which both counted. The difference may fall below zero by chance; then the larger of V1 and V2 is
-    taken. An observation counts in a kind only where its cluster is known.
+    sqrt(V1 + V2 - V12): the variance with clusters of the first kind, plus that of the second kind, minus that of the
+    intersections, which both counted. If the difference is below zero by chance, the larger of V1 and V2 is taken. An
+    observation counts in a kind only where its cluster is known.
 
     Source: Cameron, Gelbach and Miller (2011), Robust inference with multiway clustering, equation 2.11.
 

@@ -1,4 +1,4 @@
-"""How near a predicted distribution is to the votes of one clip's raters."""
+"""Metrics of the distance between a predicted distribution and the votes on one clip."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ NLL_FLOOR = 1e-4
 def jensen_shannon_divergence_bits(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
     """Return the Jensen-Shannon divergence H((p + q) / 2) - (H(p) + H(q)) / 2 in bits.
 
-    0 where the distributions are equal, 1 where they share no label. Symmetric in p and q. It is not a proper score
-    for a finite panel: the prediction of least expected divergence is sharper than the true shares.
+    0 where the distributions are equal, 1 where they share no label. Symmetric in p and q. It is not a proper score for
+    a finite panel: the prediction with the least expected divergence is sharper than the true shares.
 
     Source: Lin (1991), Divergence measures based on the Shannon entropy.
 
@@ -61,8 +61,8 @@ def jensen_shannon_distance_nats(p: ArrayLike, votes: ArrayLike) -> NDArray[np.f
 def bhattacharyya_coefficient(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
     """Return the Bhattacharyya coefficient, the sum over labels of sqrt(p q).
 
-    1 where the distributions are equal, 0 where they share no label. Like the divergence, to which it is bound by
-    1 - BC <= JSD in bits <= (1 - BC) / ln 2, it is not a proper score for a finite panel.
+    1 where the distributions are equal, 0 where they share no label. It bounds the divergence: 1 - BC <= JSD in bits <=
+    (1 - BC) / ln 2. Like it, it is not a proper score for a finite panel.
 
     Source: Bhattacharyya (1943), On a measure of divergence between two statistical populations.
 
@@ -100,7 +100,7 @@ def pearson_r(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
     q_deviation = q - q.mean(axis=-1, keepdims=True)
     p_length = np.sqrt(np.square(p_deviation).sum(axis=-1))
     q_length = np.sqrt(np.square(q_deviation).sum(axis=-1))
-    constant = np.minimum(p_length, q_length) <= TIE_TOLERANCE  # False for NaN, which goes through
+    constant = np.minimum(p_length, q_length) <= TIE_TOLERANCE  # False for NaN, so NaN stays
     product = (p_deviation * q_deviation).sum(axis=-1)
     return np.where(constant, 0.0, product / np.where(constant, 1.0, p_length * q_length))
 
@@ -127,10 +127,10 @@ def pearson_r_squared(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
 def negative_log_likelihood_bits(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
     """Return the negative log-likelihood per vote, -sum q log2 max(p, NLL_FLOOR), in bits.
 
-    Predicted shares below NLL_FLOOR = 0.0001 count as that floor, so that one vote for a label given 0 costs
-    13.29 bits and not infinitely many. The distribution is not renormalised after that: a prediction whose shares all
-    reach the floor is scored exactly. Whatever the size of the panel, the true shares have the least expected value (a
-    proper score), except that a true share below 0.0003 may as well be stated as 0.
+    Predicted shares below NLL_FLOOR = 0.0001 count as that floor, so that one vote for a label given 0 costs 13.29 bits
+    and not infinitely many. The distribution is not renormalized afterwards: a prediction whose shares all reach the
+    floor is scored exactly. For every size of the panel, the true shares have the least expected value (a proper
+    score), except that a true share below 0.0003 may be stated as 0.
 
     Source: Good (1952), Rational decisions (the logarithmic score).
 
@@ -151,9 +151,9 @@ def negative_log_likelihood_bits(p: ArrayLike, votes: ArrayLike) -> NDArray[np.f
 def kullback_leibler_bits(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
     """Return the Kullback-Leibler divergence of the predicted from the human shares, sum q log2(q / max(p, NLL_FLOOR)).
 
-    `negative_log_likelihood_bits` less the entropy of the human shares, with the same floor under the predicted shares:
-    without it one vote for a label given 0 would make the divergence infinite. Papers differ in that floor, or smooth
-    the votes in its place, so compare only figures with the same one.
+    `negative_log_likelihood_bits` minus the entropy of the human shares, with the same floor under the predicted
+    shares: without it one vote for a label given 0 would make the divergence infinite. Papers use other floors or
+    smooth the votes instead, so compare only figures with the same floor.
 
     Source: Kullback and Leibler (1951), On information and sufficiency.
 
@@ -167,7 +167,7 @@ def kullback_leibler_bits(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]
     >>> round(float(kullback_leibler_bits([0.5, 0.5, 0, 0], [4, 0, 0, 0])), 4)
     1.0
     """
-    # What the floor adds to shares of 0 may leave less than 0 where all else is equal.
+    # The floor raises shares of 0, which can make the sum slightly negative.
     return np.maximum(negative_log_likelihood_bits(p, votes) - entropy_bits(shares(votes)), 0.0)
 
 
@@ -241,11 +241,11 @@ def brier_sum(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
 
 
 def ranked_probability_score(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
-    """Return the ranked probability score against the human shares, for labels that stand in order.
+    """Return the ranked probability score against the human shares, for ordered labels.
 
     The mean over the C - 1 boundaries between neighboring labels of (P - Q)^2, where P and Q are the shares below the
-    boundary. A share on a label far from the raters' costs more than one beside it. Its mean over single votes differs
-    from it by what depends on the votes alone.
+    boundary. A share on a label far from the raters' costs more than one beside it. The mean score against single votes
+    differs from it by a term that depends on the votes alone.
 
     Source: Epstein (1969), A scoring system for probability forecasts of ranked categories.
 
@@ -282,12 +282,12 @@ def brier_mean(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
 
 
 def squared_error_debiased(p: ArrayLike, votes: ArrayLike, noise: ArrayLike | None = None) -> NDArray[np.float64]:
-    """Return sum (p - q)^2 less the noise of the panel: the squared error against infinitely many raters.
+    """Return sum (p - q)^2 minus the noise of the panel: the squared error against infinitely many raters.
 
-    A finite panel is off the true shares t, so E sum (p - q)^2 exceeds sum (p - t)^2. `votes.Panel.noise` estimates
-    that excess without bias from the single ballots: the result is the mean of (p - e_i) . (p - e_j) over all pairs of
-    different ballots e_i and e_j. So the mean over clips does not depend on the size of the panels, and a perfect
-    prediction scores 0 on average. Single clips may be negative.
+    The shares of a finite panel differ from the true shares t, so E sum (p - q)^2 exceeds sum (p - t)^2.
+    `votes.Panel.noise` estimates that excess without bias from the single ballots: the result is the mean of (p - e_i)
+    . (p - e_j) over all pairs of different ballots e_i and e_j. So the mean over clips does not depend on the size of
+    the panels, and a perfect prediction scores 0 on average. Single clips may be negative.
 
     Args:
         p: Predicted distributions, shape (..., labels).
@@ -309,9 +309,10 @@ def r2_of_classes(p: ArrayLike, votes: ArrayLike) -> float:
 
     1 - sum (q - p)^2 / sum (q - mean q)^2, both sums over clips, as scikit-learn's `r2_score` with its default options:
     a label whose human share never varies counts 1 if it is predicted exactly, else 0. The prior scores 0, worse
-    predictions less than that, without a bound.
+    predictions score less, without a lower bound.
 
-    Failing never pays: a clip without a prediction (a row of `p` that holds NaN) is off by as much as it can be.
+    Failing never pays: a clip without a prediction (a row of `p` that holds NaN) counts with the largest possible
+    error.
 
     Source: Wright (1921), Correlation and causation; the R2 of "Scaling Ambiguity" (arXiv 2601.14620).
 

@@ -12,7 +12,7 @@ from ambi_eval.metrics import METRICS
 
 Rows = Sequence[Sequence[float]]
 
-ALL = "default"  # what `evaluate` calls a module that was loaded without a name
+ALL = "default"  # the name that `evaluate` gives a module loaded without one
 
 CITATION = "See docs/metrics.md of ambi_eval: each metric names the source of its formula."
 INPUTS = """

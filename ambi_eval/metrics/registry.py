@@ -22,13 +22,13 @@ Array = NDArray[np.float64]
 class Metric(ABC):
     """A score of predictions `p` against `votes`, both of shape (clips, labels).
 
-    `noise`, shape (clips,), says how far each panel's shares are from those of infinitely many raters (`votes.Panel`).
-    None stands for panels in which each vote is one rater's. Only `sq_debiased` uses it.
+    `noise`, shape (clips,), is the expected squared distance of each panel's shares from those of infinitely many
+    raters (`votes.Panel`). None: each vote is one rater's. Only `sq_debiased` uses it.
 
     A row of `p` that holds NaN is an invalid clip: the model gave no valid prediction. It is never left out.
 
     Attributes:
-        name: The name in results and tables. It says the unit where there is one.
+        name: The name in results and tables, with the unit if there is one.
         description: One line that ends with the range.
         best: The score of a perfect prediction.
         worst_score: The worst score there is.
@@ -75,7 +75,7 @@ class Metric(ABC):
 class ClipMetric(Metric):
     """A metric that scores every clip. Its value is the mean over clips.
 
-    A clip whose votes alone leave the score undefined is NaN for every prediction, and the mean leaves it out. So all
+    If a clip's votes leave the score undefined, it is NaN for every prediction, and the mean leaves it out. So all
     models are scored on the same clips.
 
     Attributes:
@@ -87,7 +87,7 @@ class ClipMetric(Metric):
     needs_noise: bool = False
 
     def bounds(self, n_labels: int) -> tuple[float, float]:
-        """Return the range of the score. An unbiased estimate has none: it may be better than a perfect score."""
+        """Return the range of the score. An unbiased estimate has no bounds: it may be better than a perfect score."""
         return (-math.inf, math.inf) if self.needs_noise else super().bounds(n_labels)
 
     def per_clip(self, p: ArrayLike, votes: ArrayLike, noise: ArrayLike | None = None) -> Array:

@@ -46,10 +46,10 @@ SENTENCES = {
     "TSI": "The surface is slick.",
     "WSI": "We'll stop in a couple of minutes.",
 }
-# Its file plays, but holds no signal.
+# Its file is valid, but silent.
 SILENT = "1076_MTI_SAD_XX"
 IS_SILENT = "the recording is silent"
-# Their WAV, which a model hears, is another recording than the MP3 that the raters heard (README of the corpus).
+# Their WAV, which a model hears, differs from the MP3 that the raters heard (README of the corpus).
 DIFFERING = ("1064_IEO_DIS_MD", "1064_TIE_SAD_XX", "1076_MTI_NEU_XX")
 DIFFERS = "the WAV differs from the MP3 that the raters heard"
 
@@ -64,7 +64,7 @@ _AUDB_TABLES = {
     "av": r"emotion\.categories\.multimodal\.(train|dev|test)\.votes",
 }
 _QUESTION = ("sessionNums", "queryType", "questNum")
-# The table leaves out a rating whose first click came later, in milliseconds.
+# The table leaves out ratings whose first click came later than this, in milliseconds.
 LATEST_FIRST_CLICK = 10_000
 _POINTER = "only a Git LFS pointer: run `git lfs pull` in --source"
 _POINTER_BYTES = 200
@@ -122,7 +122,7 @@ def prepare(
 
     The votes are those of `processedResults/tabulatedVotes.csv`, from which the authors left out answers whose first
     click came after more than 10 seconds. Where the release has the single ratings and they add up to these votes, the
-    clip gets them, with how strong each rater found the emotion (0 to 100). The corpus has no official split.
+    clip gets them, with each rater's intensity of the emotion (0 to 100). The corpus has no official split.
 
     Args:
         source: A checkout of the official repository, with its audio.
@@ -154,7 +154,7 @@ def prepare(
         clip = Clip(
             id=name,
             **_panel(preparation, votes, single),
-            consensus=_VOTE_COLUMNS.get(row.get("emoVote", "")),  # of a tie, `A:H`, there is none
+            consensus=_VOTE_COLUMNS.get(row.get("emoVote", "")),  # a tie, `A:H`, has none
             audio=None if name == SILENT else audio.get(name),
             sex=actor["Sex"].lower(),
             age=float(actor["Age"]),
@@ -175,7 +175,7 @@ def _single_ratings(source: Path, modality: str) -> dict[str, list[Rating]] | No
     """Return the ratings of each clip that the published table counts, or None where the release does not have them.
 
     The table leaves out each rating whose first click, in `finishedEmoResponses.csv`, came after 10 seconds. The two
-    files are matched by the number that the authors' script makes of session, modality and question.
+    files are matched by the number that the authors' script computes from session, modality and question.
     """
     finished, first_clicks = source / "finishedResponses.csv", source / "finishedEmoResponses.csv"
     if not (finished.is_file() and first_clicks.is_file()):
@@ -220,7 +220,7 @@ def _add_up(ratings: Iterable[Rating], votes: dict[str, float]) -> bool:
 
 
 def _compare_with_table(preparation: Preparation, unlike: Sequence[str]) -> None:
-    """Say whether the single ratings add up to the published votes, or of which clips they do not."""
+    """Note whether the single ratings add up to the published votes, and for which clips they do not."""
     if unlike:
         names = ", ".join(unlike[:5]) + (", ..." if len(unlike) > 5 else "")
         told = f"single ratings that do not add up to tabulatedVotes.csv, whose votes count: {names}"
@@ -246,7 +246,7 @@ def prepare_audb(
     leave_out_differing: bool = False,
     allow_missing_audio: bool = False,
 ) -> Preparation:
-    """Write the manifest of CREMA-D from audb's `crema-d`, which holds the published votes and splits of its own."""
+    """Write the manifest of CREMA-D from audb's `crema-d`, which has the published votes and its own splits."""
     counting = "one vote a rater; the authors left out answers that took more than 10 seconds"
     preparation = Preparation(out, CORPUS, allow_missing_audio, counting)
     tables = _AUDB_TABLES[modality]
@@ -258,7 +258,7 @@ def prepare_audb(
 
 
 def _settle_differing(preparation: Preparation, leave_out: bool) -> None:
-    """Leave out the clips whose WAV is not what the raters heard, or say which they are."""
+    """Leave out the clips whose WAV differs from what the raters heard, or note which they are."""
     differing = sorted(clip.id for clip in preparation.clips if clip.id in DIFFERING and clip.audio)
     if leave_out:
         preparation.clips = [clip for clip in preparation.clips if clip.id not in differing]
@@ -281,7 +281,7 @@ def describe(name: str) -> dict[str, Any]:
     if match is None:
         raise AmbiError(f"'{name}' is no name of a CREMA-D clip (such as 1002_DFA_ANG_XX): take the official files.")
     speaker, sentence, acted = match.groups()
-    # EMO-SUPERB deals the actors into blocks of 18, in the order of their numbers; the last one has 19.
+    # EMO-SUPERB puts the actors into blocks of 18, in the order of their numbers; the last block has 19.
     block = min((int(speaker) - 1001) // 18, 4) + 1
     return {
         "speaker": speaker,

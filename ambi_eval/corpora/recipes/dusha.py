@@ -44,7 +44,7 @@ def command(
 def prepare(source: Path, out: Path, *, allow_missing_audio: bool = False) -> Preparation:
     """Write the manifest of Dusha's crowd part.
 
-    A row with a `golden_emo` is a control question, by which the platform checked its workers: it is no vote.
+    A row with a `golden_emo` is a control question for the workers: it is no vote.
 
     Args:
         source: The folder that holds `crowd_train/` and `crowd_test/`.
@@ -94,7 +94,7 @@ def _label(folder: Path, word: str) -> str:
 
 
 def _rows(stem: Path) -> Iterator[dict[str, str]]:
-    """Yield the ratings of `<stem>.jsonl` or `<stem>.tsv`, absent values as empty texts."""
+    """Yield the ratings of `<stem>.jsonl` or `<stem>.tsv`, missing values as empty texts."""
     path = next((each for each in (stem.with_suffix(".jsonl"), stem.with_suffix(".tsv")) if each.is_file()), None)
     if path is None:
         raise AmbiError(f"neither {stem}.jsonl nor {stem.name}.tsv is there: the release in --source is not complete.")
@@ -107,7 +107,7 @@ def _rows(stem: Path) -> Iterator[dict[str, str]]:
                     raise AmbiError(
                         f"{path} has no column '{column}'{did_you_mean(column, row)} (it has {', '.join(row)})."
                     )
-            # A value that is absent is null, empty, or NaN, which differs from itself.
+            # A missing value is null, empty, or NaN, which differs from itself.
             yield {name: "" if value is None or value != value else str(value) for name, value in row.items()}
 
 

@@ -34,7 +34,7 @@ LABELS = {
     "sadness": "sad",
     "surprise": "surprise",
 }
-# People typed their age: a lower one is a typing error.
+# People typed their age; lower values are typing errors.
 LOWEST_AGE = 5
 
 
@@ -65,7 +65,7 @@ def prepare(source: Path, out: Path, *, splits: Path | None = None, allow_missin
     Args:
         source: The folder that holds `metadata/` and `audio/`.
         out: Folder for `manifest.parquet`.
-        splits: The file by which audb's database is split, which lists the actors of `train`, `dev` and `test`.
+        splits: The file of the splits of audb's database: it lists the actors of `train`, `dev` and `test`.
         allow_missing_audio: Keep clips without audio, for work on the votes alone.
 
     Raises:

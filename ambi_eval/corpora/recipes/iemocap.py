@@ -28,7 +28,7 @@ CORPUS = Corpus(
 LABELS = ("angry", "disgust", "excited", "fear", "frustrated", "happy", "neutral", "other", "sad", "surprise")
 SESSIONS = ("Session1", "Session2", "Session3", "Session4", "Session5")
 
-# The raters' words: the two tools that they worked with spell some of them differently.
+# The raters' words: their two tools spell some of them differently.
 _WORDS = {
     "anger": "angry",
     "disgust": "disgust",
@@ -44,17 +44,17 @@ _WORDS = {
     "sadness": "sad",
     "surprise": "surprise",
 }
-# The first F or M says who wore the markers in that recording, the last one who speaks.
+# The first F or M is the actor with the motion-capture markers, the last one is the speaker.
 _TURN = re.compile(r"(Ses0[1-5])[FM]_(impro|script)\w+_([FM])(?:XX|\d\d)\d")
 # The label that most raters agreed on, and the means of their attributes; `xxx`: no label got the most votes.
 _HEADER = re.compile(r"\[[\d.]+ - [\d.]+\]\t(\w+)\t(\w+)\t\[(?:([\d.]+), ([\d.]+), ([\d.]+)\])?")
 _CONSENSUS = dict(zip(("ang", "dis", "exc", "fea", "fru", "hap", "neu", "oth", "sad", "sur"), LABELS, strict=True))
-# `A-E3: val 3; act 2; dom  3; ()`; some lack one of the three.
+# `A-E3: val 3; act 2; dom  3; ()`; some lines lack one of the three.
 _ATTRIBUTES = re.compile(r"A-(E\d+):\s*([^(]*)")
 _ATTRIBUTE = re.compile(r"(val|act|dom)\s+(\d(?:\.\d+)?)")
 _ATTRIBUTE_WORDS = {"val": "valence", "act": "arousal", "dom": "dominance"}
-# E1 to E6 are the outside raters; F1 and M1, the actors' reports on themselves, are no votes of listeners.
-# The comment in brackets may hold anything, a semicolon as well, and no label holds a bracket.
+# E1 to E6 are the outside raters. F1 and M1 are the actors' self-reports, no votes of listeners. The comment in
+# brackets may hold anything, even a semicolon; no label has a bracket.
 _CATEGORY = re.compile(r"C-(E\d+):\s*([^(]*)")
 _UTTERANCE = re.compile(r"(\w+) \[[\d.]+-[\d.]+\]:(.*)")
 
@@ -157,7 +157,7 @@ def describe(name: str) -> dict[str, Any]:
 
 
 def _turns(path: Path, remarks: Counter[str]) -> dict[str, tuple[dict[str, Any], list[Rating]]]:
-    """Return what was settled on for each turn of a dialogue, and the outside raters' ratings."""
+    """Return the consensus on each turn of a dialogue, and the outside raters' ratings."""
     turns: dict[str, tuple[dict[str, Any], list[Rating]]] = {}
     for line in _lines(path):
         if header := _HEADER.match(line):
@@ -170,7 +170,7 @@ def _turns(path: Path, remarks: Counter[str]) -> dict[str, tuple[dict[str, Any],
             told: dict[str, Any] = {
                 _ATTRIBUTE_WORDS[word]: float(number) for word, number in _ATTRIBUTE.findall(attributes[2])
             }
-            # The lines of a rater's emotions stand before those of the attributes.
+            # The lines of a rater's emotions come before those of the attributes.
             ratings[:] = [replace(each, **told) if each.rater == attributes[1] else each for each in ratings]
         elif turns and (category := _CATEGORY.match(line)):
             words = [word.strip() for word in category[2].split(";") if word.strip()]
@@ -184,7 +184,7 @@ def _turns(path: Path, remarks: Counter[str]) -> dict[str, tuple[dict[str, Any],
 
 
 def _transcripts(path: Path) -> dict[str, str]:
-    """Return what is said in each turn of a dialogue; stray lines, which name no turn, are passed over."""
+    """Return what is said in each turn of a dialogue; lines that name no turn are skipped."""
     matches = map(_UTTERANCE.match, _lines(path) if path.is_file() else [])
     return {match[1]: match[2].strip() for match in matches if match}
 

@@ -30,7 +30,7 @@ SECONDARY_LABELS = (*LABELS, "depressed", "disgust", "excited", "fear", "frustra
 
 _EMOTIONS = {"A": "angry", "H": "happy", "N": "neutral", "O": "other", "S": "sad"}  # X: no label got the most votes
 _SECONDARY = {"disgusted": "disgust", "fearful": "fear", "surprised": "surprise"}
-# MSP-IMPROV-S01A-F01-P-FM01: sentence, emotion of the scenario, actor, how the turn came about, listener and speaker.
+# MSP-IMPROV-S01A-F01-P-FM01: sentence, emotion of the scenario, actor, kind of turn, listener and speaker.
 _NAME = re.compile(r"MSP-IMPROV-S(\d\d)([AHNS])-([FM])(0[1-6])-([PRST])-\w+")
 _NUMBER = r"\s*(\d+(?:\.\d+)?|NaN)\s*"
 _TURN = re.compile(rf"UTD-IMPROV-([\w-]+)\.avi;\s*([A-Z]);\s*A:{_NUMBER};\s*V:{_NUMBER};\s*D:{_NUMBER};.*")
@@ -67,7 +67,7 @@ def prepare(
 ) -> Preparation:
     """Write the manifest of MSP-IMPROV.
 
-    `arousal` is 6 less the published activation, which falls as the voice gets more active. `folds` holds the six folds
+    `arousal` is 6 minus the published activation, which is lower for a more active voice. `folds` holds the six folds
     of EMO-SUPERB, by session.
 
     Args:
@@ -79,7 +79,8 @@ def prepare(
         allow_missing_audio: Keep turns without audio, for work on the votes alone.
 
     Raises:
-        AmbiError: If the folder is no release of MSP-IMPROV, no turn is left, or `count_each` meets primary emotions.
+        AmbiError: If the folder is no release of MSP-IMPROV, no turn is left, or `count_each` is given with primary
+            emotions.
     """
     refuse_count_each(count_each, labels)
     preparation = Preparation(out, CORPUS, allow_missing_audio, how_counted(count_each), count_each)
@@ -130,7 +131,7 @@ def describe(name: str) -> dict[str, Any]:
 
 
 def _turns(path: Path, choice: Choice, remarks: Counter[str]) -> dict[str, tuple[dict[str, Any], list[Rating]]]:
-    """Return what was settled on for each turn, and its ratings."""
+    """Return the consensus on each turn, and its ratings."""
     turns: dict[str, tuple[dict[str, Any], list[Rating]]] = {}
     ratings: list[Rating] | None = None
     for line in path.read_text(encoding="latin-1").splitlines():

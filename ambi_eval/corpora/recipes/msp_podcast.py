@@ -26,7 +26,7 @@ CORPUS = Corpus(
 )
 
 _PODCAST = re.compile(r"(MSP-PODCAST_\d+)_")
-# What releases up to 1.9 call by another name.
+# Names that differ in releases up to 1.9.
 _SPLITS = {"validation": "development"}
 
 
@@ -71,7 +71,8 @@ def prepare(
         allow_missing_audio: Keep clips without audio, for work on the votes alone.
 
     Raises:
-        AmbiError: If the folder is no release of MSP-Podcast, no clip is left, or `count_each` meets primary emotions.
+        AmbiError: If the folder is no release of MSP-Podcast, no clip is left, or `count_each` is given with primary
+            emotions.
     """
     refuse_count_each(count_each, labels)
     preparation = Preparation(out, CORPUS, allow_missing_audio, how_counted(count_each), count_each)

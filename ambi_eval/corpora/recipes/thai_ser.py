@@ -47,9 +47,9 @@ def command(
 def prepare(source: Path, out: Path, *, count_each: bool = False, allow_missing_audio: bool = False) -> Preparation:
     """Write the manifest of THAI-SER.
 
-    The release does not name its raters, so a rater is known within a clip only: `<clip>/1`, `<clip>/2` ... Emotions
-    beyond the five are `other`. Two actors play each session; `folds` holds the eight partitions by studio that the
-    authors' experiments use.
+    The release does not name its raters, so raters are distinguished within a clip only: `<clip>/1`, `<clip>/2` ...
+    Emotions beyond the five are `other`. Two actors play each session; `folds` holds the eight partitions by studio
+    that the authors' experiments use.
 
     Args:
         source: The folder that holds the label files and, anywhere below it, the audio.
@@ -117,7 +117,7 @@ def describe(name: str) -> dict[str, Any]:
 
 
 def studio_folds(studio: int) -> dict[str, str]:
-    """Return in which part of each of the eight folds a studio is; fold 0 tests on the last of the studios 1 to 80.
+    """Return a studio's part in each of the eight folds; fold 0 tests on the last of the studios 1 to 80.
 
     >>> studio_folds(80)["studio0"], studio_folds(71)["studio0"], studio_folds(1)["studio0"]
     ('test', 'development', 'train')

@@ -65,16 +65,17 @@ def prepare(
     Speakers are not published. Clips of one tape depend on each other: `dialogue` holds the tape.
 
     Args:
-        source: The folder that holds `Labels/`, `Annotation_wav_files/` and `Annotation_wav_files_ref.txt`. None: all
-            is in the mirror.
+        source: The folder that holds `Labels/`, `Annotation_wav_files/` and `Annotation_wav_files_ref.txt`. None: the
+            mirror has everything.
         out: Folder for `manifest.parquet`.
         labels: Whether a rater's vote is the one `primary` emotion, or all emotions that the rater named.
         count_each: With secondary emotions, count each of a rater's k labels as a whole vote instead of 1/k.
         allow_missing_audio: Keep clips without audio, for work on the votes alone.
-        mirror: Where the audio comes from instead: a data set on the hub, or the folder of a copy.
+        mirror: Another source of the audio: a data set on the hub, or the folder of a copy.
 
     Raises:
-        AmbiError: If the folder is no release of WHiSER, no clip is left, or `count_each` meets primary emotions.
+        AmbiError: If the folder is no release of WHiSER, no clip is left, or `count_each` is given with primary
+            emotions.
     """
     refuse_count_each(count_each, labels)
     preparation = Preparation(out, CORPUS, allow_missing_audio, how_counted(count_each), count_each)
@@ -100,10 +101,10 @@ def prepare(
 def _release(
     source: Path | None, out: Path, mirror: str | None, *, optional: bool
 ) -> tuple[dict[str, str], Path, dict[str, str], str | None]:
-    """Return the path of each audio file, the folder of the labels, the tape of each clip, the state of the mirror."""
+    """Return the path of each audio file, the folder of labels, the tape of each clip, the revision of the mirror."""
     release = None
     if mirror is None:
-        assert source is not None  # the command asks for it
+        assert source is not None  # the command requires it
         files = find_files(source, ".wav", "Annotation_wav_files", "Audios", optional=optional)
         audio, where = {name: str(path) for name, path in files.items()}, source
     else:
