@@ -62,8 +62,9 @@ def read(lm, voice):
     """What the model reads, by its own processor: no more of each audio than its window."""
 
     def of(context, *seconds):
-        audios = [load_audio(AudioSpan(voice(length, seed)), 16000) for seed, length in enumerate(seconds)]
-        window = round(16000 * (lm.engine.family.window_seconds or 1000))
+        rate = lm.engine.family.sample_rate
+        audios = [load_audio(AudioSpan(voice(length, seed)), rate) for seed, length in enumerate(seconds)]
+        window = round(rate * (lm.engine.family.window_seconds or 1000))
         return lm.engine.family.model_inputs(
             as_messages(context, [lm.engine.family.audio_part(audio[:window]) for audio in audios])
         )

@@ -117,6 +117,8 @@ def test_qwen2_5_omni_counts_positions_anew_for_each_prompt(checkpoint_of, ask, 
         ("granite_speech", None),
         ("gemma3n", 30),
         ("gemma4", 30),
+        ("gemma4_unified", None),
+        ("muse_spark", None),
         ("glmasr", 630),  # says 655, of which it hears the whole windows of 30 s
     ],
 )

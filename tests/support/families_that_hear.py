@@ -87,9 +87,10 @@ def glm_asr() -> tuple[Any, Any]:
     return ended(hf.GlmAsrForConditionalGeneration(config), 1), processor
 
 
-def granite_speech() -> tuple[Any, Any]:
+def granite_speech(plus: bool = False) -> tuple[Any, Any]:
+    kind = "GraniteSpeechPlus" if plus else "GraniteSpeech"
     tokenizer = tiny.train_tokenizer(["<|end_of_text|>", "<|audio|>"], end="<|end_of_text|>")
-    config = hf.GraniteSpeechConfig(
+    config = getattr(hf, f"{kind}Config")(
         text_config={"model_type": "granite", "vocab_size": len(tokenizer), **TEXT},
         encoder_config={
             "input_dim": 160,
@@ -101,6 +102,7 @@ def granite_speech() -> tuple[Any, Any]:
             "context_size": 200,
             "max_pos_emb": 512,
             "conv_kernel_size": 15,
+            **({"cat_hidden_layers": [0]} if plus else {}),
         },
         projector_config={
             "model_type": "blip_2_qformer",
@@ -108,7 +110,7 @@ def granite_speech() -> tuple[Any, Any]:
             "num_hidden_layers": 2,
             "num_attention_heads": 4,
             "intermediate_size": 128,
-            "encoder_hidden_size": 64,
+            "encoder_hidden_size": 128 if plus else 64,
             "cross_attention_frequency": 1,
         },
         audio_token_index=1,
@@ -116,7 +118,7 @@ def granite_speech() -> tuple[Any, Any]:
     )
     chat = template("<|start_of_role|>ROLE<|end_of_role|>", "<|end_of_text|>\n", "<|audio|>")
     processor = hf.GraniteSpeechProcessor(hf.GraniteSpeechFeatureExtractor(), tokenizer, chat_template=chat)
-    return ended(hf.GraniteSpeechForConditionalGeneration(config), 0), processor
+    return ended(getattr(hf, f"{kind}ForConditionalGeneration")(config), 0), processor
 
 
 # The tokenizer is saved by copying this file.
@@ -174,6 +176,7 @@ BUILDERS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "musicflamingo": music_flamingo,
     "voxtral": voxtral,
     "granite_speech": granite_speech,
+    "granite_speech_plus": lambda: granite_speech(plus=True),
     "glmasr": glm_asr,
 }
 

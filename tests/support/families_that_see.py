@@ -113,7 +113,8 @@ def qwen3_omni() -> tuple[Any, Any]:
     return ended(hf.Qwen3OmniMoeThinkerForConditionalGeneration(config), 1), processor
 
 
-def gemma4() -> tuple[Any, Any]:
+def gemma4(unified: bool = False) -> tuple[Any, Any]:
+    kind = "Gemma4Unified" if unified else "Gemma4"
     tokens = {
         "audio_token": "<audio_soft_token>",
         "boa_token": "<start_of_audio>",
@@ -124,7 +125,7 @@ def gemma4() -> tuple[Any, Any]:
     }
     special = ["<pad>", "<eos>", "<bos>", "<end_of_turn>", *tokens.values(), "<|video|>"]
     tokenizer = tiny.train_tokenizer(special, end="<eos>", bos_token="<bos>", extra_special_tokens=tokens)
-    config = hf.Gemma4Config(
+    config = getattr(hf, f"{kind}Config")(
         text_config={
             **TEXT,
             "vocab_size": len(tokenizer),
@@ -136,7 +137,9 @@ def gemma4() -> tuple[Any, Any]:
             "sliding_window": 128,
             "layer_types": ["sliding_attention", "full_attention"] * 2,
         },
-        audio_config={
+        audio_config={}
+        if unified
+        else {
             "hidden_size": 64,
             "num_hidden_layers": 1,
             "num_attention_heads": 4,
@@ -155,16 +158,16 @@ def gemma4() -> tuple[Any, Any]:
         eos_token_id=1,
         bos_token_id=2,
     )
-    processor = hf.Gemma4Processor(
-        feature_extractor=hf.Gemma4AudioFeatureExtractor(feature_size=16),
-        image_processor=hf.Gemma4ImageProcessor(),
-        video_processor=hf.Gemma4VideoProcessor(),
+    processor = getattr(hf, f"{kind}Processor")(
+        feature_extractor=getattr(hf, f"{kind}AudioFeatureExtractor")(**({} if unified else {"feature_size": 16})),
+        image_processor=getattr(hf, f"{kind}ImageProcessor")(),
+        video_processor=getattr(hf, f"{kind}VideoProcessor")(),
         tokenizer=tokenizer,
         chat_template=template(
             "<start_of_turn>ROLE\n", "<end_of_turn>\n", "<audio_soft_token>", first="{{ bos_token }}"
         ),
     )
-    return ended(hf.Gemma4ForConditionalGeneration(config), 1, 3), processor
+    return ended(getattr(hf, f"{kind}ForConditionalGeneration")(config), 1, 3), processor
 
 
 def gemma3n() -> tuple[Any, Any]:
@@ -236,6 +239,47 @@ def gemma3n() -> tuple[Any, Any]:
     return ended(hf.Gemma3nForConditionalGeneration(config), 1, 3), processor
 
 
+def muse_spark() -> tuple[Any, Any]:
+    special = ["<|end_of_text|>", "<|eot|>", "<|audio|>", "<|soft_audio_start|>", "<|soft_audio_end|>"]
+    special += ["<|patch|>", "<|image_start|>", "<|image_end|>", "<|video|>", "<|vid_start|>", "<|vid_end|>"]
+    tokenizer = tiny.train_tokenizer([*special, "<|vid_frame_separator|>"], end="<|eot|>")
+    config = hf.MuseSparkConfig(
+        text_config={
+            **TEXT,
+            "vocab_size": len(tokenizer),
+            "head_dim": 16,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 32,
+            "moe_hidden_size": 32,
+            "sliding_window": 128,
+            "output_multiplier": 1.0,
+            "bos_token_id": 0,
+            "eos_token_id": 1,
+        },
+        audio_config={"hidden_sizes": (16, 16, 32, 32), "depths": (1, 1, 1, 1), "out_hidden_size": 64},
+        vision_config={
+            "hidden_size": 64,
+            "intermediate_size": 64,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 4,
+        },
+        out_hidden_size=256,
+        projector_hidden_size=64,
+        audio_token_id=2,
+        image_token_id=5,
+        video_token_id=8,
+    )
+    processor = hf.MuseSparkProcessor(
+        hf.MuseGlimmerImageProcessor(),
+        hf.MuseGlimmerVideoProcessor(),
+        tokenizer,
+        hf.MuseSparkFeatureExtractor(),
+        chat_template=template("<|ROLE|>", "<|eot|>", "<|audio|>"),
+    )
+    return ended(hf.MuseSparkForConditionalGeneration(config), 0, 1), processor
+
+
 def phi4_multimodal() -> tuple[Any, Any]:
     tokens = {"image_token": "<|image|>", "audio_token": "<|audio|>"}
     special = ["<|endoftext|>", "<|end|>", *tokens.values()]
@@ -279,4 +323,6 @@ BUILDERS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "phi4_multimodal": phi4_multimodal,
     "gemma3n": gemma3n,
     "gemma4": gemma4,
+    "gemma4_unified": lambda: gemma4(unified=True),
+    "muse_spark": muse_spark,
 }

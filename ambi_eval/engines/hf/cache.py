@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache, DynamicLayer
+from transformers.cache_utils import DynamicIndexedLayer, LinearAttentionCacheLayerMixin
 
 from ambi_eval.engines.hf.attention import KeysAndValues, Prefixes, shared_attention
 
@@ -129,6 +130,19 @@ def attending(model: Any, prefixes: Prefixes) -> Iterator[None]:
         yield
     if prefixes.calls == 0:
         raise RuntimeError(f"{type(model).__name__} computes attention elsewhere than transformers lets it")
+
+
+def why_not_decoded(config: Any) -> str | None:
+    """Return why the KV cache of a model with this configuration has no place here; None if it has.
+
+    A cache here holds keys and values of tokens. Whatever else a model remembers would be lost between two tokens.
+    """
+    for layer in DynamicCache(config=config).layers:
+        if isinstance(layer, LinearAttentionCacheLayerMixin):
+            return "its layers remember a running state (Mamba or short convolutions), not only keys and values"
+        if isinstance(layer, DynamicIndexedLayer):
+            return "its layers remember an index of the tokens to attend to, not only keys and values"
+    return None
 
 
 def joined(caches: Sequence[list[KeysAndValues]], room: int = 0) -> list[KeysAndValues]:

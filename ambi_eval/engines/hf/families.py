@@ -233,6 +233,13 @@ class Voxtral(Family):
         return {"type": "audio", "base64": base64.b64encode(file.getvalue()).decode()}
 
 
+class MuseSpark(Family):
+    """Muse Spark, which hears audio of any length, at 24 kHz."""
+
+    needs = ("PIL", "torchvision")
+    extra = "omni"
+
+
 FAMILIES: dict[str, type[Family]] = {
     "qwen2_audio": Qwen2Audio,
     "audioflamingo3": OneAudio,
@@ -249,6 +256,7 @@ FAMILIES: dict[str, type[Family]] = {
     "granite_speech_plus": Granite,
     "phi4_multimodal": Phi4,
     "voxtral": Voxtral,
+    "muse_spark": MuseSpark,
 }
 
 

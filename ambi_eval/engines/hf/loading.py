@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoProcessor
 
 import ambi_eval
+from ambi_eval.engines.hf.cache import why_not_decoded
 from ambi_eval.engines.hf.families import FAMILIES, Family, Voxtral, audio_extractor
 from ambi_eval.engines.hf.layout import lay_out_for_cpu
 from ambi_eval.errors import AmbiError
@@ -106,6 +107,11 @@ def load_family(
             )
         processor = AutoProcessor.from_pretrained(pretrained, **source)
         _check_hears_and_chats(pretrained, family, processor)
+        if reason := why_not_decoded(config):
+            raise AmbiError(
+                f"{pretrained} ({config.model_type}) cannot be decoded by hf-audio: {reason}; serve it over "
+                "HTTP and take --model openai-audio"
+            )
         model, report = _model_class(family, config).from_pretrained(
             pretrained,
             dtype=dtype,

@@ -12,7 +12,15 @@ import soundfile
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoProcessor, Qwen2AudioForConditionalGeneration, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    AutoProcessor,
+    Dots3NoteConfig,
+    InklingConfig,
+    NemotronH_Omni_Reasoning_V3_Config,
+    Qwen2AudioForConditionalGeneration,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from ambi_eval.engines.hf import families, loading
 from ambi_eval.engines.hf.families import Voxtral
@@ -276,6 +284,23 @@ def test_a_model_that_only_reads_is_said(qwen2_audio_checkpoint, tmp_path):
     shutil.copy(qwen2_audio_checkpoint / "tokenizer.json", tmp_path)
     with pytest.raises(AmbiError, match="is a model without audio support"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        (NemotronH_Omni_Reasoning_V3_Config, r"\(nemotron_h_omni\) cannot be decoded .* a running state \(Mamba"),
+        (InklingConfig, r"\(inkling_mm_model\) cannot be decoded .* a running state .* --model openai-audio"),
+        (Dots3NoteConfig, r"\(dots3_note\) cannot be decoded .* an index of the tokens to attend to"),
+    ],
+)
+def test_a_model_that_remembers_more_than_keys_and_values_is_refused_before_its_weights_are_read(
+    copy, config, sentence
+):
+    (copy / "model.safetensors").unlink()
+    config().save_pretrained(copy)
+    with pytest.raises(AmbiError, match=sentence):
+        load(copy)
 
 
 def test_a_model_that_takes_no_questions_is_said(copy):
