@@ -1,1 +1,1 @@
-"""What ties ambi_eval to lm-evaluation-harness."""
+"""Connects ambi_eval to lm-evaluation-harness."""

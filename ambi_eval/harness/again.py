@@ -24,7 +24,7 @@ class Again(NamedTuple):
 
 
 def load_task(name: str, overrides: Mapping[str, Any]) -> AmbiguousEmotionTask:
-    """Return one of our tasks; finding the thousands of the harness takes longer than a few answers."""
+    """Return one of our tasks; indexing the harness's thousands would take longer than a few answers."""
     tasks = TaskManager(include_path=str(tasks_dir()), include_defaults=False, metadata=dict(overrides))
     task: AmbiguousEmotionTask = tasks.load([name])["tasks"][name]
     return task
@@ -63,9 +63,9 @@ def answers_again(
 
 
 def likelihoods_again(model: LM, asked: Sequence[tuple[tuple[Any, ...], Candidate]]) -> list[float]:
-    """Return the natural log-likelihoods of some texts as answers to requests, whoever gave them.
+    """Return the natural log-likelihoods of some texts as answers to requests.
 
-    The end of the turn counts where the model ended its turn.
+    The end of the turn is included if the model ended its turn.
 
     Args:
         model: The harness model.

@@ -1,4 +1,4 @@
-"""What the harness makes of the clips' scores: the overall score of each metric and its error bar."""
+"""Aggregates the clips' scores for the harness: the overall score of each metric and its error bar."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ambi_eval.metrics.clustered import clustered_standard_error, influence_on_m
 
 @dataclass(frozen=True, slots=True)
 class ClipResult:
-    """What every score of one clip under one pipeline is computed from.
+    """The data from which every score of one clip under one pipeline is computed.
 
     Attributes:
         clip: The clip's id.
@@ -54,13 +54,13 @@ class ClipScore(float):
 
 @dataclass(frozen=True, slots=True)
 class ScoredClip:
-    """A prediction with its scores: what stands in the harness's `filtered_resps` when the filters have run.
+    """A prediction with its scores: the content of the harness's `filtered_resps` after the filters.
 
     Attributes:
         prediction: What one pipeline predicts for the clip.
         scores: Every metric; under `<metric>_stderr` the same score again, for the error bar.
-        logged: What the log of the clip holds beside its id and its audio: the digest of the answers, and what they
-            carry beside their texts (`candidates`); empty on all pipelines but the first.
+        logged: The other fields in the log of the clip: the digest of the answers, and their attributes (`candidates`);
+            empty on all pipelines but the first.
     """
 
     prediction: Prediction
@@ -77,13 +77,13 @@ class ScoredClip:
         return str(self.prediction)
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
-        """Travel between processes as what the log holds; the scores travel on their own."""
+        """Pickle as the text of the log; the scores are sent between processes separately."""
         return str, (str(self),)
 
 
 @dataclass(frozen=True, eq=False)
 class PipelineScores:
-    """What a pipeline makes of the answers about all clips.
+    """The results of a pipeline over all clips.
 
     Attributes:
         metrics: Every number of the harness's table: scores, and under `<metric>_stderr` their standard errors.
@@ -117,16 +117,16 @@ def aggregations(metrics: Sequence[str], wordings: int = 0) -> dict[str, Callabl
 
 
 def higher_is_better(metrics: Sequence[str], wordings: int = 0) -> dict[str, bool]:
-    """Return which way is up, by metric name."""
+    """Return whether a higher score is better, by metric name."""
     up = {name: METRICS[name].higher_is_better for name in METRICS} | OTHER_MEANS
     return {key: up[name.partition("@")[0]] for name in _names(metrics, wordings) for key in (name, f"{name}_stderr")}
 
 
 def overall(scores: Sequence[ClipScore], metric: SetMetric | None) -> float:
-    """Return the score over all clips: the mean of theirs, or what a metric of sets makes of their results.
+    """Return the score over all clips: the mean over clips, or the value of a metric of sets.
 
-    Clips are put in the order of their ids first, so that the last digit does not hang on the order of processes. Clips
-    whose votes leave the score undefined (NaN) are left out of a mean.
+    Clips are put in the order of their ids first, so that the last digit does not depend on the order of processes.
+    Clips whose votes leave the score undefined (NaN) are left out of a mean.
     """
     ordered = sorted(scores, key=BY_CLIP)
     if metric is not None:

@@ -18,7 +18,7 @@ Aggregation = Callable[[Sequence[ClipScore]], float | str]
 
 
 class CurveScores:
-    """Keeps the clips' scores at each pool size: the harness shows all of them only while it aggregates."""
+    """Keeps the clips' scores at each pool size: only during aggregation does the harness pass all of them."""
 
     def __init__(self, settings: TaskSettings) -> None:
         """Set up for a task."""
@@ -48,7 +48,7 @@ class CurveScores:
         return function(scores)
 
     def wordings(self) -> dict[str, Any]:
-        """Return what each wording of the prompt scores alone, and their standard deviation, by metric."""
+        """Return the score of each single wording of the prompt, and their standard deviation, by metric."""
         found = {}
         for metric in CURVE_METRICS:
             names = wording_names([metric] if metric in self.settings.metrics else [], self.settings.wordings)
@@ -58,17 +58,17 @@ class CurveScores:
         return found
 
     def curves(self, selection: Selection) -> dict[str, Any] | None:
-        """Return the curves by metric, as JSON takes them; None before the harness has aggregated every pipeline.
+        """Return the curves by metric, ready for JSON; None before the harness has aggregated every pipeline.
 
         Args:
-            selection: The clips of the task; those that were asked about are among them.
+            selection: The clips of the task; the scored clips are among them.
         """
         pipelines = [pipeline["name"] for pipeline in self.settings.filter_list]
         if not self.points or {len(scores) for scores in self.kept.values()} != {len(pipelines)}:
             return None
         drawn = self.settings.pool == "samples"
         means = [p["name"] for p in self.settings.filter_list if drawn and p["filter"][-1]["function"] == "ambi_mean"]
-        # The clips in the order of their ids, as in the overall scores: the order of processes must not move a digit.
+        # The clips in the order of their ids, as in the overall scores: the order of processes must not change a digit.
         first = next(iter(self.kept.values()))[0]
         order = sorted(range(len(first)), key=lambda number: BY_CLIP(first[number]))
         rows = {clip.id: row for row, clip in enumerate(selection.clips)}

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 
-TYPE_CHECKING = False  # as in `typing`: what is imported here, Ctrl-C still interrupts with a traceback
+TYPE_CHECKING = False  # as in `typing`: Ctrl-C during an import here would still give a traceback
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType, ModuleType
@@ -20,23 +20,23 @@ not_saved: list[BaseException] = []
 
 
 def is_ours() -> bool:
-    """Return whether a task or a model of ours takes part in what this process runs."""
+    """Return whether this process uses one of our tasks or models."""
     return any(name in sys.modules for name in ("ambi_eval.harness.task", "ambi_eval.models.audio_lm"))
 
 
 def is_named() -> bool:
-    """Return whether this is the program `lm_eval`, or starts it, with a task or a model of ours in its command."""
+    """Return whether this is the program `lm_eval`, or starts it, with one of our tasks or models in its command."""
     words = sys.argv[1:]
     is_harness = os.path.basename(sys.argv[0]) in ("lm_eval", "lm-eval") or "lm_eval" in [*words, *sys.orig_argv]  # noqa: PTH119
     return is_harness and any("ambi" in word or "-audio" in word for word in words)
 
 
 def what_is_kept() -> str:
-    """Return in words how many answers of this process the candidate stores keep."""
+    """Return a text that says how many answers of this process the candidate stores keep."""
     kept = getattr(sys.modules.get("ambi_eval.inference.store"), "kept_here", {})
     if not kept:
         return "no answer is kept"
-    alone = "LOCAL_RANK" not in os.environ  # torchrun's processes know each of their own answers only
+    alone = "LOCAL_RANK" not in os.environ  # each of torchrun's processes knows its own answers only
     answers = f"{sum(kept.values()):,} new answers are" if alone else "every answer so far is"
     return f"{answers} kept in {' and '.join(map(str, kept))}"
 
@@ -44,11 +44,11 @@ def what_is_kept() -> str:
 def end_at_ctrl_c(kept: Callable[[], str] = what_is_kept, only_if: Callable[[], bool] = lambda: True) -> None:
     """Let Ctrl-C end this process at once, in one sentence, with exit code 130 and without its child processes.
 
-    An exception would wait for the threads that ask a server. Nothing is lost: a store keeps each answer at once.
+    An exception would wait for threads with open requests. Nothing is lost: a store keeps each answer at once.
 
     Args:
-        kept: Says what is kept.
-        only_if: Says whether it is ours to end this process so; otherwise Ctrl-C does what it always does.
+        kept: Returns a text about the kept answers.
+        only_if: Returns whether to end this process here; otherwise Ctrl-C has its usual effect.
     """
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -63,12 +63,12 @@ def end_at_ctrl_c(kept: Callable[[], str] = what_is_kept, only_if: Callable[[], 
 
 
 def end_torchrun() -> NoReturn:
-    """End torchrun as soon as its processes have said what they keep; its own handler takes seconds and a traceback."""
+    """End torchrun as soon as its processes have reported; its own handler takes seconds and prints a traceback."""
     import psutil
 
     workers = psutil.Process().children()
     for worker in workers:
-        worker.send_signal(signal.SIGINT)  # where Ctrl-C was for torchrun alone
+        worker.send_signal(signal.SIGINT)  # if only torchrun received Ctrl-C
     psutil.wait_procs(workers, timeout=1)
     _leave(None, INTERRUPTED)
 

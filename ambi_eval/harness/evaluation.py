@@ -36,7 +36,7 @@ def evaluate_tasks(
         options: Further arguments of `simple_evaluate`.
 
     Raises:
-        AmbiError: For a mistake in what is asked for.
+        AmbiError: For a mistake in the arguments.
     """
     arguments = model_args if isinstance(model_args, str) else dict(model_args)
     tracker = EvaluationTracker(output_path=None if output_path is None else str(output_path))
@@ -47,7 +47,7 @@ def evaluate_tasks(
         task_manager=TaskManager(metadata=dict(metadata)),
         metadata=dict(metadata),
         evaluation_tracker=tracker,
-        # Our tasks bring error bars of their own, clustered by speaker.
+        # Our tasks compute their own error bars, clustered by speaker.
         **{"bootstrap_iters": 0, **options},
     )
     if results is None:  # this is not the first of several processes
@@ -80,8 +80,7 @@ def predictions(model: LM, tasks: Sequence[AmbiguousEmotionTask]) -> list[NDArra
     """Let a model answer tasks in a run of the harness, and return what the first pipeline of each predicts.
 
     Returns:
-        Of each task, distributions, shape (clips, labels), clips as in the task's selection; a row of NaN is an invalid
-        one.
+        For each task its distributions, shape (clips, labels), clips as in the task's selection; NaN where invalid.
     """
     simple_evaluate(model=model, tasks=list(tasks), bootstrap_iters=0, log_samples=False)
     found = []

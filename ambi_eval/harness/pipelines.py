@@ -1,4 +1,4 @@
-"""The filter pipelines of a task: each step gets what the task says, and every mistake is found before the run."""
+"""The filter pipelines of a task: each step gets the task's options, and every mistake is found before the run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ambi_eval.errors import AmbiError, did_you_mean
 
 
 def complete_pipelines(settings: TaskSettings) -> list[dict[str, Any]]:
-    """Return the task's `filter_list` with the options of our filters that the task's keys state.
+    """Return the task's `filter_list`, in which our filters have the options from the task's keys.
 
     Each filter is made once, so that a wrong option is found before the model answers anything.
 
     Raises:
-        AmbiError: If there is no such filter, or if it does not take what a step says.
+        AmbiError: If there is no such filter, or if it does not accept the options of a step.
     """
     return [
         {"name": pipeline["name"], "filter": [_complete(step, settings) for step in pipeline["filter"]]}

@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import sys
 
-TYPE_CHECKING = False  # as in `typing`, whose import would cost every Python start more than all of this file
+TYPE_CHECKING = False  # as in `typing`, whose import would slow every Python start more than this whole file
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from importlib.machinery import ModuleSpec
@@ -58,7 +58,7 @@ def _register_models(module: ModuleType) -> None:
 
 
 def _refuse_old_harness(lm_eval_tasks: ModuleType) -> None:
-    """Leave with one line where lm_eval is older than what the hooks below rest on."""
+    """Exit with one line if lm_eval is too old for the hooks below."""
     from importlib.metadata import version as installed_version
 
     version = installed_version("lm_eval")
@@ -95,7 +95,7 @@ def _add_tasks(manager: ModuleType) -> None:
 
 
 def _end_in_one_line(harness: ModuleType) -> None:
-    """End every command of the `lm_eval` program in one line where the user made a mistake or wants it to stop."""
+    """End every command of the `lm_eval` program in one line after a user's mistake or Ctrl-C."""
     plain_execute = harness.HarnessCLI.execute
 
     def execute(self: Any, args: Any) -> None:
@@ -146,7 +146,7 @@ def _note_what_is_not_saved(tracker: ModuleType) -> None:
 
 
 def _cache_the_index(module: ModuleType) -> None:
-    """Let every index of the harness's own tasks come from our cache file, where there is a fitting one."""
+    """Let every index of the harness's own tasks come from our cache file, if there is a valid one."""
     from ambi_eval.harness.task_index import cached
 
     module.TaskIndex.build = staticmethod(cached(module.TaskIndex.build))
@@ -160,7 +160,7 @@ def _check_before_loading(evaluator: ModuleType) -> None:
 
 
 def _show_readable_tables(utils: ModuleType) -> None:
-    """Let the harness's table show of our tasks what a person reads."""
+    """Let the harness's table show the readable rows of our tasks."""
     plain_table = utils.make_table
 
     def make_table(*args: Any, **kwargs: Any) -> str:
@@ -175,7 +175,7 @@ AFTER_IMPORT: dict[str, Callable[[ModuleType], None]] = {
     "lm_eval.tasks": _refuse_old_harness,
     "lm_eval.tasks._index": _cache_the_index,
     "lm_eval.tasks.manager": _add_tasks,
-    # Not before: lm_eval fills its own model registry only while that is empty.
+    # Not earlier: lm_eval fills its own model registry only while it is empty.
     "lm_eval.models": _register_models,
     "lm_eval.filters": lambda module: _register("lm_eval.filters", "filter_registry"),
     "lm_eval.evaluator": _check_before_loading,
@@ -187,11 +187,11 @@ AFTER_IMPORT: dict[str, Callable[[ModuleType], None]] = {
 
 
 class AfterImportFinder:
-    """A finder that finds nothing itself: it lets the others find a module and adds our part behind its execution."""
+    """A finder that finds nothing itself: other finders find the module, and it runs our part after the import."""
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Return the spec that the other finders give, with our callback behind it; None for modules not ours."""
+        """Return the spec of the other finders with our callback added; None for modules that we do not wait for."""
         if name in ("lm_eval", "torch"):  # torch: the first import of torchrun
             _end_imports_in_one_line()
         callback = AFTER_IMPORT.get(name)

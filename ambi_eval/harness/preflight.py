@@ -1,4 +1,4 @@
-"""What is checked before a run of the harness loads its model: its tasks, their clips and audio, and its options."""
+"""The checks before a run of the harness loads its model: tasks, clips, audio and options."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from ambi_eval.errors import AmbiError
 from ambi_eval.harness.aggregation import without_errors_of_errors
 
-# Options of the harness that would change our scores, each with what it does to them.
+# Options of the harness that would change our scores, each with its effect.
 REFUSED = {
     "cache_requests": "would give a task the prompts that were cached for another control, transcript or pool size",
     "use_cache": "keeps one answer for the whole pool of a clip",
@@ -20,7 +20,7 @@ REFUSED = {
 def check_before_loading(evaluator: Any) -> None:
     """Let `simple_evaluate` of the harness check our tasks before it loads the model, and leave clean results.
 
-    Runs without a task of ours stay as they are.
+    Runs without one of our tasks do not change.
     """
     plain = evaluator.simple_evaluate
 
@@ -85,7 +85,7 @@ def _has_a_class(spec: Any, manager: Any) -> bool:
 
 
 def _members(entry: Any) -> Iterable[Any]:
-    """Return what the index of tasks knows of a group's or tag's members."""
+    """Return the members of a group or tag in the index of tasks."""
     if entry.kind.name == "GROUP":
         return (entry.cfg or {}).get("task") or ()
     return entry.tags if entry.kind.name == "TAG" else ()

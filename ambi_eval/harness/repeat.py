@@ -12,9 +12,9 @@ from ambi_eval.paths import tasks_dir
 
 
 def command(results: Mapping[str, Any], output: Path) -> str:
-    """Return the command line that repeats a run, as a person would type it: without what is so by default.
+    """Return the command line that repeats a run, as a person would type it: without defaults.
 
-    What is left out, too: options that do not change an answer, and `--samples`, which the harness does not write down.
+    It also leaves out options that do not change an answer, and `--samples`, which the harness does not record.
 
     Args:
         results: The content of its results file.
@@ -43,13 +43,13 @@ def command(results: Mapping[str, Any], output: Path) -> str:
         "--output_path": output.relative_to(here) if here in output.parents else output,
     }
     said = [f"{name} {shlex.quote(str(value))}" for name, value in options.items() if value not in (None, "")]
-    # A model of ours (`ambi`) gets the template in any case.
+    # Our models (`ambi`) always get the template.
     asked = results.get("chat_template") is not None and "ambi" not in config
     return " ".join(["lm_eval", *said, *["--apply_chat_template"] * asked, "--log_samples"])
 
 
 def _grouped(tasks: Sequence[str], groups: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the tasks of a run, by the name of a group where all of a group ran: the largest such group first."""
+    """Return the tasks of a run, by the name of a group if the whole group ran; the largest groups first."""
     left, named = set(tasks), []
     for group, members in sorted(groups.items(), key=lambda item: -len(item[1])):
         if len(members) > 1 and left.issuperset(members):

@@ -1,4 +1,4 @@
-"""From a clip to the harness's requests: what is generated for it, or whose likelihoods are asked for."""
+"""Makes the harness's requests for a clip: answers to generate, or texts whose likelihoods are wanted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Audio = Mapping[str, Any]  # what is heard: path, start, end and control of `Aud
 class Documents(list[dict[str, Any]]):
     """The documents of a task; the harness may write into each one that it takes, so it gets copies.
 
-    A `datasets.Dataset` in their place takes longer to iterate over than a clip takes to score.
+    To iterate over a `datasets.Dataset` takes longer than to score the clips.
     """
 
     features: Mapping[str, Any] = {"id": None, "audio": None}
@@ -38,9 +38,9 @@ def generation_requests(
     Args:
         settings: The task's.
         doc: The clip.
-        contexts: Its prompts, with what the harness puts around them.
-        kwargs: How answers are generated, after the user's `--gen_kwargs`.
-        rating: How the answers are rated: the verifier's prompt, and the ratings that it may give; None for not at all.
+        contexts: Its prompts, with the texts that the harness puts around them.
+        kwargs: Generation settings, after the user's `--gen_kwargs`.
+        rating: How the answers are rated: the verifier's prompt, and the ratings that it may give; None: no rating.
         metadata: The harness's name for the clip.
     """
     wanted: dict[str, Any] = {"audio": heard(doc)}
@@ -57,13 +57,13 @@ def generation_requests(
 def likelihood_requests(
     settings: TaskSettings, doc: dict[str, Any], contexts: Sequence[str], silence: Audio | None, metadata: Any
 ) -> list[Instance]:
-    """Return one request for each prompt about a clip and each label, and with calibration the same under silence.
+    """Return one request for each prompt about a clip and each label, and with calibration the same for silence.
 
     Args:
         settings: The task's.
         doc: The clip.
-        contexts: Its prompts, with what the harness puts around them.
-        silence: The silence that is heard in place of every clip, the same for all so that it is scored only once.
+        contexts: Its prompts, with the texts that the harness puts around them.
+        silence: The silence that replaces every clip: one for all clips, so that its likelihoods are computed once.
         metadata: The harness's name for the clip.
     """
     spans = [heard(doc)]
@@ -77,5 +77,5 @@ def likelihood_requests(
 
 
 def heard(doc: Mapping[str, Any]) -> list[Audio]:
-    """Return what the model hears: what stands before the clip, and the clip; nothing under `control: transcript`."""
+    """Return what the model hears: the examples before the clip, and the clip; nothing under `control: transcript`."""
     return [*doc.get("before", ()), doc["audio"]] if doc["audio"] else []

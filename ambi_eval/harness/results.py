@@ -1,4 +1,4 @@
-"""What a run of `lm_eval` left on disk, read back: predictions, answers and votes of every task and pipeline."""
+"""Reads the files of a run of `lm_eval`: predictions, answers and votes of every task and pipeline."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 Json = dict[str, Any]
-# What a later version writes beside these keys is left alone.
+# Further keys, as a later version may write, are ignored.
 READ_BACK = ConfigDict(strict=True, extra="allow")
 
 
@@ -43,7 +43,7 @@ class _Prediction(TypedDict):
 
 
 class _Candidates(TypedDict):
-    """What of a clip's answers is logged beside their texts."""
+    """The logged attributes of a clip's answers."""
 
     __pydantic_config__ = READ_BACK  # type: ignore[misc]
 
@@ -62,7 +62,7 @@ class _Document(TypedDict):
 
 
 class _Sample(TypedDict):
-    """What the harness logs of one clip under one pipeline; the scores stand under their own names beside this."""
+    """What the harness logs of one clip under one pipeline; the scores are further keys."""
 
     __pydantic_config__ = READ_BACK  # type: ignore[misc]
 
@@ -77,7 +77,7 @@ class _Sample(TypedDict):
 
 
 class _TaskConfig(TypedDict):
-    """What a task of ours adds to its settings in a results file."""
+    """What our tasks add to their settings in a results file."""
 
     __pydantic_config__ = READ_BACK  # type: ignore[misc]
 
@@ -89,7 +89,7 @@ class _TaskConfig(TypedDict):
 
 
 class _Results(TypedDict):
-    """What is read of a results file."""
+    """The part of a results file that is read."""
 
     __pydantic_config__ = READ_BACK  # type: ignore[misc]
 
@@ -104,12 +104,12 @@ RESULTS, TASK_CONFIG = TypeAdapter(_Results), TypeAdapter(_TaskConfig)
 
 @dataclass(frozen=True, eq=False)
 class Pipeline:
-    """What one filter pipeline made of the answers to one task.
+    """The results of one filter pipeline on one task.
 
     Attributes:
         name: As in the harness's table: `dist`, `vote` ...
         p: Predicted distributions, shape (clips, labels); a row of NaN is an invalid one.
-        logged: Every number that the harness logged of each clip, by name, shape (clips,): scores, `jsd_bits@5`,
+        logged: Every number that the harness logged for each clip, by name, shape (clips,): scores, `jsd_bits@5`,
             `label_mass` ...
     """
 
@@ -130,9 +130,9 @@ class TaskRun:
         warnings: What the run said about its clips and answers, one sentence each.
         curves: Its curves over the pool size, by metric, as the harness logged them.
         selection: The clips that were asked about, with their votes, in the order of the manifest.
-        pipelines: What was made of the answers, by pipeline.
-        texts: The answers of each clip, with why each ended. Of `exact`, the log-likelihood of each label, once for
-            each way of asking.
+        pipelines: The results, by pipeline.
+        texts: The answers of each clip, and why each ended. For `exact`, the log-likelihood of each label, for each
+            prompt (and for silence, if calibrated).
         tokens: Generated tokens of each clip's answers together, shape (clips,): 0 where likelihoods are read out, NaN
             where the model does not say.
         failed: How many answers could not be used, by reason.
@@ -162,7 +162,7 @@ class TaskRun:
 
     @property
     def simulated(self) -> bool:
-        """Whether the raters are no people, as in the demo."""
+        """Whether the raters are simulated, as in the demo."""
         return any(clip.release == "simulated" for clip in self.selection.clips)
 
 
@@ -192,14 +192,14 @@ class Run:
 
 
 def read_runs(path: Path) -> list[Run]:
-    """Return the runs in a folder that `lm_eval --output_path` wrote: of each folder below it, the newest.
+    """Return the runs in a folder that `lm_eval --output_path` wrote: the newest of each folder below it.
 
     Args:
         path: The folder, a folder in it, or one results file.
 
     Raises:
         AmbiError: If there are no results, no tasks of ours among them, no logged samples, or broken ones; if the
-            manifest is not there any more or does not hold the clips.
+            manifest is missing or does not hold the clips.
     """
     if path.is_file():
         return [_read_run(path, _content(path))]
@@ -220,7 +220,7 @@ def read_runs(path: Path) -> list[Run]:
 
 
 def _content(file: Path) -> Any:
-    """Return what a results file holds, whatever that is."""
+    """Return the content of a results file, of any kind."""
     if not file.is_file():
         raise AmbiError(f"{file} is no plain file: remove it, or name another folder.")
     try:
@@ -335,7 +335,7 @@ def _pipeline(name: str, samples: Sequence[Json], labels: Sequence[str]) -> Pipe
 
 
 def _check_votes(path: Path, settings: TaskSettings, selection: Selection, pipeline: Pipeline) -> None:
-    """Raise if the votes in the manifest are not those that the run was scored against."""
+    """Raise an error if the votes in the manifest are not those that the run was scored against."""
     for name, metric in METRICS.items():
         scores = metric.per_clip(pipeline.p, selection.votes, selection.noise)
         if scores is not None and name in pipeline.logged:
@@ -350,7 +350,7 @@ def _check_votes(path: Path, settings: TaskSettings, selection: Selection, pipel
 
 def _texts(sample: Json, settings: TaskSettings) -> list[Candidate]:
     if settings.pool == "labels":
-        # Once through for each way of asking.
+        # All labels again for each prompt, and for silence if calibrated.
         answers = zip(cycle(settings.asked_labels), sample["resps"], strict=False)
         read = [(label, float(logprob)) for label, [(logprob, _)] in answers]
         return [Candidate(f"{label}: log-likelihood {logprob:.3f}", logprob) for label, logprob in read]

@@ -1,4 +1,4 @@
-"""The table that the harness prints: five numbers for each pipeline of ours, in an order that a person would choose."""
+"""The table that the harness prints: five numbers for each pipeline of ours, in a readable order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ambi_eval.metrics import METRICS
 
 # A task that asks for no metrics of its own shows these.
 FIVE = ("jsd_bits", "bc", "acc", "macro_f1", "invalid_rate")
-FIXED = "fixed by the provider"  # what a model says where its samples come of another distribution than asked for
+FIXED = "fixed by the provider"  # value of models that sample from another distribution than requested
 Results = Mapping[str, Any]
 
 
@@ -25,7 +25,7 @@ class _Key(str):
 
 
 def _place(key: str) -> tuple[str, int, str, int]:
-    """Return what a name is sorted by: the pipeline, the place of its metric, the pool size."""
+    """Return the sort key of a name: the pipeline, the place of its metric, the pool size."""
     name, _, pipeline = key.partition(",")
     metric, _, size = name.partition("@")
     order = [*METRICS, "invalid_rate"]
@@ -33,7 +33,7 @@ def _place(key: str) -> tuple[str, int, str, int]:
 
 
 def readable(make_table: Callable[..., str]) -> Callable[..., str]:
-    """Return the harness's own `make_table` for results of which our tasks show what a person reads."""
+    """Return the harness's own `make_table`, applied to results with the readable rows of our tasks."""
 
     def made(results: Results, column: str = "results", sort_results: bool = False) -> str:
         table = make_table(_shown(results, column), column, sort_results)
@@ -44,7 +44,7 @@ def readable(make_table: Callable[..., str]) -> Callable[..., str]:
 
 
 def cost_line(info: Results) -> str:
-    """Return in one line what a run of a model behind a service took: tokens, seconds of audio and money."""
+    """Return one line on the cost of a run of a model behind a service: tokens, seconds of audio and money."""
     thought = f" ({info['thinking_tokens']:,} of them thinking)" if info.get("thinking_tokens") else ""
     line = (
         f"{info['model']}: {info['prompt_tokens']:,} prompt tokens ({info['audio_tokens']:,} of audio), "
@@ -69,7 +69,7 @@ def _shown(results: Results, column: str) -> Results:
         for name in ours.keys() & rows.keys():
             if (ours[name].get("generation_kwargs") or {}).get("do_sample"):
                 rows[name] = {**rows[name], "alias": f"{rows[name].get('alias', name)} [sampling {FIXED}]"}
-    # An arrow says which way is better, so a diagnostic has none.
+    # An arrow shows which direction is better, so a diagnostic has none.
     arrows = {name: dict(up) for name, up in results.get("higher_is_better", {}).items()}
     for name in ours.keys() & arrows.keys():
         arrows[name] = {m: up for m, up in arrows[name].items() if m.partition("@")[0] in (*METRICS, "invalid_rate")}
@@ -77,7 +77,7 @@ def _shown(results: Results, column: str) -> Results:
 
 
 def _row(row: Results, config: Results) -> Results:
-    """Return a row without what a task did not ask for: `metrics: all`, or any of its own, shows everything."""
+    """Return a row with the default metrics only; all of them if the task names metrics (such as `metrics: all`)."""
     default = config.get("metrics") == TaskSettings.model_fields["metrics"].default
     kept = {}
     for key, value in row.items():

@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def _no_cycles_made() -> Iterator[None]:
-    """Spare Python the search for reference cycles among many small objects that have none: half of their cost."""
+    """Pause Python's search for reference cycles, which is half the cost of many small objects without cycles."""
     searching = gc.isenabled()
     gc.disable()
     try:
@@ -52,18 +52,18 @@ class AmbiguousEmotionTask(ConfigurableTask):
     """A task whose target is the distribution of human votes about the emotion in a clip.
 
     The harness builds it from YAML (`class: !function ambi_eval.task.AmbiguousEmotionTask`). The documents that the
-    harness sees and logs hold a clip's id and audio only; votes, speaker and transcript stay in here.
+    harness sees and logs hold a clip's id and audio only; votes, speaker and transcript stay inside this class.
 
     Attributes:
         settings: What the task's YAML and `--metadata` say.
         selection: The clips that the task asks about, with their votes.
-        asked: All clips that a model is asked about: those of the selection, and after them those whose votes are
-            withheld, which are logged and not scored.
-        rows: Where each clip stands among these, by its id.
-        warnings: Why the scores of a run may not mean what they seem to, one sentence each; mostly there are none.
+        asked: All clips that a model is asked about: those of the selection, then those whose votes are withheld, which
+            are logged but not scored.
+        rows: Index of each clip in `asked`, by its id.
+        warnings: Warnings that the scores of a run may mislead, one sentence each; usually none.
     """
 
-    VERSION = 0  # of a task that states no `metadata: {version: ...}`
+    VERSION = 0  # default for tasks without `metadata: {version: ...}`
     selection: Selection
     asked: list[tuple[Clip, Audio | None]]
     rows: dict[str, int]
@@ -144,7 +144,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
     # ------------------------------------------------------------------------------------------- requests
 
     def check(self, gen_kwargs: Mapping[str, Any], limit: float | None, num_fewshot: int | None) -> None:
-        """Look at all that a run of the task needs, before the model is loaded.
+        """Check everything that a run of the task needs, before the model is loaded.
 
         Args:
             gen_kwargs: As after `--gen_kwargs`.
@@ -168,7 +168,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
 
     @cached_property
     def generation_kwargs(self) -> dict[str, Any]:
-        """What every generation request of this task says, after the user's `--gen_kwargs`."""
+        """The settings of every generation request of this task, after the user's `--gen_kwargs`."""
         given = deepcopy(self.config.generation_kwargs)
         if self.settings.pool == "samples" and not self.settings.generation(given).sampled:
             n = self.settings.repeats
@@ -200,7 +200,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
         return generation_requests(self.settings, doc, contexts, self.generation_kwargs, rating, kwargs["metadata"])
 
     def _rating(self, doc: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return how the answers about a clip are rated: `<candidate>` in the prompt is still to fill in."""
+        """Return how the answers about a clip are rated: `<candidate>` in the prompt is filled in later."""
         if not self.settings.verifier:
             return None
         ratings = [str(rating) for rating in range(1, self.settings.verifier.ratings + 1)]
@@ -213,7 +213,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
         """Run the filter pipelines over one pool per clip, whether its answers came from repeats, prompts or labels."""
         clips: dict[int, list[Instance]] = {}
         for instance in self.instances:
-            del instance.resps[instance.repeats :]  # what data-parallel padding added
+            del instance.resps[instance.repeats :]  # padding of data-parallel runs
             clips.setdefault(instance.doc_id, []).append(instance)
         pools = [
             replace(group[0], resps=Answers(chain.from_iterable(i.resps for i in group)), filtered_resps={})
@@ -260,10 +260,10 @@ class AmbiguousEmotionTask(ConfigurableTask):
             self._warn(f"the {n} answers about a clip are the same one, for each of the {len(pools)} clips asked about")
 
     def score_answers(self, answers: Mapping[str, Sequence[Candidate]]) -> dict[str, PipelineScores]:
-        """Return what each pipeline makes of answers that were given before, by the pipeline's name.
+        """Return the results of each pipeline for given answers, by the pipeline's name.
 
         Args:
-            answers: The answers about every clip of the task, by its id; of `exact`, those that carry the labels'
+            answers: The answers about every clip of the task, by its id; for `exact`, answers with the labels'
                 log-likelihoods.
         """
         likelihoods = self.settings.pool == "labels"
@@ -295,11 +295,11 @@ class AmbiguousEmotionTask(ConfigurableTask):
         """Return every metric of one clip under one pipeline."""
         if "bypass" in self._metric_fn_list:
             return {"bypass": 999}
-        doc |= results[0].logged  # the harness logs the document as it is now
+        doc |= results[0].logged  # the harness logs the document in its current state
         return results[0].scores
 
     def aggregation(self) -> dict[str, Any]:
-        """Return how each metric's clips become one number, and its error bar."""
+        """Return the functions that aggregate each metric over clips, and its error bar."""
         functions = aggregations(self.metrics, self.settings.wordings)
         return {**super().aggregation(), **functions, **self.curve_scores.keeping(functions)}
 
@@ -325,7 +325,7 @@ def _not_drawn(answer: Any) -> bool:
 
 
 def _logged(answers: Sequence[Any]) -> dict[str, Any]:
-    """Return what is logged of a clip's answers: their digest, and what `Candidate`s carry beside their text."""
+    """Return the log of a clip's answers: their digest, and the attributes of the `Candidate`s."""
     if not isinstance(answers[0], Candidate):
         return {"answers_digest": answers_digest(answers)}
     candidates = {

@@ -2,8 +2,8 @@
 
 At every start the harness parses all YAML files of its own tasks, 14,000 in release 0.4.13, to learn their names. That
 is more than half of the processor time before the model. The cache file holds the index that the harness built, with
-a key of the harness's version and of the path, size and modification time of every file in its tasks folder. A cache
-with another key, a damaged one, or a folder that cannot be written is as good as none: the harness builds its index.
+a key of the harness's version and of the path, size and modification time of every file in its tasks folder. If the
+cache has another key, is damaged, or cannot be written, the harness builds its index as usual.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lm_eval.tasks._index import Entry, Kind
 from ambi_eval.paths import cache_dir
 
 FORMAT = 1
-# A file that is missing, damaged or not ours to read or write; RuntimeError: a user without a home directory.
+# A file that is missing, damaged, or without permission; RuntimeError: a user without a home directory.
 UNUSABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError)
 Index = dict[str, Entry]
 Build = Callable[..., Index]
@@ -68,7 +68,7 @@ def cache_file(folder: Path) -> Path:
 
 
 def key(folder: Path) -> str:
-    """Return the digest of what the index depends on: the harness's version and the state of every file."""
+    """Return a digest of everything that the index depends on: the harness's version and the state of every file."""
     digest = sha256(f"{FORMAT} {version('lm_eval')} {folder}".encode())
     for parent, folders, _ in os.walk(folder):
         folders[:] = sorted(name for name in folders if name != "__pycache__")
@@ -80,9 +80,9 @@ def key(folder: Path) -> str:
 
 
 def _read(folder: Path) -> Index | None:
-    """Return the index in the cache, or None where there is none that fits."""
+    """Return the index in the cache, or None if there is no valid one."""
     collecting = gc.isenabled()
-    gc.disable()  # It would look through the growing index again and again: half of the time.
+    gc.disable()  # Its repeated search through the growing index would take half of the time.
     try:
         stored_key, body = cache_file(folder).read_bytes().split(b"\n", 1)
         if stored_key.decode() != key(folder):
@@ -99,7 +99,7 @@ def _read(folder: Path) -> Index | None:
 
 
 def _write(folder: Path, index: Index) -> None:
-    """Write the index to the cache, whole or not at all; without any word where that is not possible."""
+    """Write the index to the cache, completely or not at all; silently do nothing if that is not possible."""
     entries = [
         [name, entry.kind.name, entry.yaml_path and str(entry.yaml_path), entry.cfg, sorted(entry.tags)]
         for name, entry in index.items()

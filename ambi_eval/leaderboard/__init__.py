@@ -1,1 +1,1 @@
-"""A leaderboard that believes nothing: what is submitted is checked, parsed and scored again before it is shown."""
+"""A leaderboard that trusts no submission: each one is parsed, checked and scored again before it is shown."""

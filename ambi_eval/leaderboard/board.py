@@ -28,7 +28,7 @@ Array = NDArray[np.float64]
 
 SHOWN = (HEADLINE, "bc", "acc", "macro_f1")
 INVALID = "invalid_rate"
-# Stand in every board, whoever submits.
+# These references are in every board.
 SHOWN_REFERENCES = ("prior", "half_panel", "one_human", "perfect_model")
 
 
@@ -38,20 +38,20 @@ class RankedSystem:
 
     Attributes:
         submission: Folder of the submission.
-        name: What the submission calls itself.
+        name: The submission's name for the system.
         model: The model.
         task: The task.
         strategy: How answers were asked for.
         pipeline: How they were reduced.
-        control: What stood in the place of the clip; `none` in a real run.
+        control: What replaced the clip; `none` in a real run.
         n: Answers of each clip; 0 where likelihoods are read out.
         status: How far the scores are confirmed.
-        scores: Scores with 95% intervals by metric; without intervals where they are only claimed.
+        scores: Scores with 95% intervals by metric; no intervals if they are only claimed.
         binned: The divergence in each bin of ambiguity; empty where scores are only claimed.
         tokens: Generated tokens per clip; NaN where the model does not say.
-        sampling: Of a strategy that samples, whether the model honors the settings of the sampling, as the run says.
+        sampling: If the strategy samples: whether the model honors the sampling settings, as the run says.
         rank: Rank by divergence; None for controls, and where scores are only claimed.
-        efficient: Whether no system of the board is at least as good for as few tokens.
+        efficient: Whether no other system of the board is at least as good with at most as many tokens.
         prompt_language: The language of the prompts.
     """
 
@@ -87,7 +87,7 @@ class RankedSystem:
 
 @dataclass(frozen=True)
 class BoardReference:
-    """What scores are read against; undefined where the corpus does not have it or is not here.
+    """A reference for scores; undefined if the corpus does not have it or is not on this machine.
 
     Attributes:
         name: Its name.
@@ -95,7 +95,7 @@ class BoardReference:
         scores: By metric.
         binned: The divergence in each bin.
         rank: None: a reference has no rank.
-        status: What a table shows in the place of a status.
+        status: What a table shows instead of a status.
         tokens: NaN: it costs nothing that can be compared.
     """
 
@@ -118,17 +118,18 @@ class Board:
     """All systems on one corpus.
 
     Attributes:
-        corpus: Its name, and behind it the split, session or fold that was asked about.
+        corpus: Its name, then the split, session or fold that was asked about.
         simulated: Whether the raters are simulated.
         labels: The labels.
-        clips: Number of clips; 0 where the votes are not here.
+        clips: Number of clips; 0 if the votes are not on this machine.
         clusters: Number of clusters of dependent clips.
-        cluster: What they are.
+        cluster: What a cluster is, such as a speaker.
         bins: Bins of ambiguity.
-        references: What to read the scores against.
+        references: References for the scores.
         systems: The systems, the best first.
-        controls: Systems that heard something else than the clip, or only read the words.
-        implausible: Systems that are nearer to the votes than a perfect model can expect to be: made from the votes.
+        controls: Systems that heard something other than the clip, or only read the words.
+        implausible: Systems that are nearer to the votes than a perfect model can expect: they must have used the
+            votes.
     """
 
     corpus: str
@@ -145,7 +146,7 @@ class Board:
 
     @property
     def rows(self) -> list[RankedSystem | BoardReference]:
-        """Systems and references by their divergence, the best first; what has none is last."""
+        """Systems and references by their divergence, the best first; those without one are last."""
         rows: list[RankedSystem | BoardReference] = [*self.systems, *self.references]
         return sorted(rows, key=lambda row: (math.isnan(row.scores[HEADLINE].value), row.scores[HEADLINE].value))
 
@@ -168,7 +169,7 @@ class _Entry:
 
     @property
     def selection(self) -> Selection | None:
-        """The clips with their votes, where these are here."""
+        """The clips with their votes, if these are on this machine."""
         scored = self.findings.pipelines
         return scoring_task(self.task, overrides(self.card.tasks[self.task])).selection if scored else None
 
@@ -187,7 +188,7 @@ def boards(verdicts: Sequence[Verdict]) -> list[Board]:
 
 def _board(corpus: str, entries: Sequence[_Entry]) -> Board:
     settings = entries[0].settings
-    # A transcript that a clip lacks, say, leaves out the clip: what was asked about most clips makes the board.
+    # A task may leave out clips, such as those without a transcript: the task with the most clips makes the board.
     scored = [selection for entry in entries if (selection := entry.selection)]
     selection = max(scored, key=lambda each: len(each.clips), default=None)
     binned = bin_clips(selection) if selection else None
@@ -210,7 +211,7 @@ def _board(corpus: str, entries: Sequence[_Entry]) -> Board:
                 errors[len(rows) - 1] = np.asarray(METRICS[HEADLINE].per_clip(p, own.votes))
     references = _references(selection, settings, binned)
     floor = next(each.scores[HEADLINE].low for each in references if each.name == "perfect model")
-    # Votes, or shares of them, as answers: whoever has the votes needs no model.
+    # Answers that are the votes or their shares: with the votes, nobody needs a model.
     implausible = [row for row in rows if row.control == "none" and row.scores[HEADLINE].high < floor]
     errors = {number: error for number, error in errors.items() if rows[number] not in implausible}
     if selection and errors:
@@ -260,7 +261,7 @@ def _claimed(claims: Mapping[str, float | None]) -> dict[str, Estimate]:
 
 
 def _frontier(rows: Sequence[RankedSystem]) -> list[bool]:
-    """Return which systems are better than all that are as cheap."""
+    """Return whether each system is efficient: no other one is at least as good and at least as cheap."""
     costs = [(row.tokens, row.scores[HEADLINE].value) for row in rows]
     return [
         not math.isnan(tokens) and not any(t <= tokens and s <= score and (t, s) != (tokens, score) for t, s in costs)

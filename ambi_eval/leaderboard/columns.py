@@ -1,4 +1,4 @@
-"""The columns of a board. A new column is one line here, and stands in every board at once."""
+"""The columns of a board. A new column is one line here, and appears in every board."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _invalid(row: Any) -> Cell:
     return found.value if found else None
 
 
-# Of systems, controls and references alike: these have no rank and no cost.
+# Columns for systems, controls and references; references have no rank and no cost.
 BOARD = (
     metric(HEADLINE, "JSD, bits", "0 is best", WORDS["JSD"]),
     whole("rank", _rank),

@@ -1,4 +1,4 @@
-"""From the harness's output folder to a submission: what may be published of a run, and nothing else."""
+"""Makes a submission from the harness's output folder: the publishable content of a run, and nothing else."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Statement:
     """What only the submitter knows.
 
     Attributes:
-        name: What the board is to call the system.
+        name: The system's name on the board.
         licence: Of the model's weights.
-        contact: Whom to ask.
+        contact: Person or address for questions.
         training_data: For each corpus, whether the model may have seen it in training.
-        parameters: How many the model has.
-        hardware: What it ran on; None: as the harness noted it.
+        parameters: Number of the model's parameters.
+        hardware: Hardware of the run; None: as the harness noted it.
     """
 
     name: str
@@ -55,7 +55,8 @@ def pack(path: Path, statement: Statement, out: Path) -> None:
         out: The folder of the submission, `<date>_<model>`.
 
     Raises:
-        AmbiError: If the run is broken, several, or partial; if the statement lacks a corpus; if `verify` finds fault.
+        AmbiError: If the run is broken or partial, if there are several, if the statement lacks a corpus, or if
+            `verify` refuses the submission.
     """
     if not FOLDER.fullmatch(out.name):
         raise AmbiError(f"{out}: a submission's folder is named <date>_<model>, such as 2026-01-31_qwen2-audio.")
@@ -130,7 +131,7 @@ def _task(task: TaskRun, pools: Pools) -> dict[str, Any]:
 
 
 def _hardware(environment: str) -> str:
-    """Return the GPUs that the harness noted, or the processor where there are none."""
+    """Return the GPUs that the harness noted, or the processor if there are none."""
     gpus = re.findall(r"^GPU \d+: (.+)$", environment, re.MULTILINE)
     if gpus:
         return ", ".join(f"{gpus.count(name)} x {name}" for name in dict.fromkeys(gpus))
@@ -149,7 +150,7 @@ def _claims(results: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
 
 
 def _pools(run: Run, task: TaskRun) -> Pools:
-    """Return the answers of each clip with all that was logged about them."""
+    """Return the answers of each clip with everything logged about them."""
     path = run.file.with_name(f"samples_{task.name}_{run.file.stem.removeprefix('results_')}.jsonl")
     first, pools = next(iter(task.pipelines)), {}
     with path.open(encoding="utf-8") as lines:

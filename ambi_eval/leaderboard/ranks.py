@@ -1,4 +1,4 @@
-"""Which rank a system has, and which ranks it could have had with other speakers."""
+"""The rank of each system, with the interval of ranks that other speakers could have given."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 
 from ambi_eval.analysis.significance import compare_all_pairs
 
-# Means that differ by less are the same: sums in another order differ in the last digit.
+# Means that differ by less count as equal: sums in another order differ in the last digit.
 DECIMALS = 12
 
 
@@ -36,7 +36,7 @@ def rank_intervals(errors: NDArray[np.float64], clusters: Sequence[str]) -> list
 
     Args:
         errors: Error of each clip, lower is better, shape (systems, clips).
-        clusters: Whom each clip depends on, shape (clips,).
+        clusters: Cluster of each clip, such as its speaker, shape (clips,).
     """
     values = rankdata(errors.mean(axis=1).round(DECIMALS), method="min").astype(int).tolist()
     pairs = compare_all_pairs(errors, clusters)

@@ -1,4 +1,4 @@
-"""What maintainers found out where others cannot look: with licensed votes, or with the model at hand."""
+"""The maintainers' record of checks that others cannot make: with licensed votes, or with the model itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RECORD = "verified.json"
 
 
 class _Entry(TypedDict):
-    """What is written down of one submission."""
+    """The record of one submission."""
 
     digest: str
     tasks: dict[str, Status]
@@ -29,7 +29,7 @@ ENTRIES: TypeAdapter[dict[str, _Entry]] = TypeAdapter(dict[str, _Entry])
 
 
 def write_record(path: Path, verdict: Verdict) -> None:
-    """Write down how far each task of a submission is confirmed, beside what is written down of others.
+    """Record how far each task of a submission is confirmed; records of other submissions stay.
 
     Raises:
         AmbiError: If the file cannot be read or written.
@@ -46,7 +46,7 @@ def write_record(path: Path, verdict: Verdict) -> None:
 
 
 def apply_record(path: Path, verdict: Verdict) -> None:
-    """Raise the status of a submission's tasks to what is written down, if these are the very files of then.
+    """Raise the status of a submission's tasks to the recorded one, if its files have not changed since.
 
     Raises:
         AmbiError: If the file is broken.

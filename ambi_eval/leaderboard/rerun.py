@@ -1,4 +1,4 @@
-"""Lets the model answer again: the only way to find a submission that was forged without contradicting itself."""
+"""Lets the model answer again: the only way to find a forged submission whose parts agree with each other."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from ambi_eval.leaderboard.verify import overrides
 from ambi_eval.models.hf_audio import HFAudio
 
 BACKEND = "hf-audio"
-# Share of the answers that must come out again. In float32 on a CPU all do. Other hardware and less precision round
-# differently, which changes a sampled answer where two tokens are nearly tied.
+# Share of the answers that a re-run must reproduce. In float32 on a CPU it reproduces all. Other hardware or lower
+# precision rounds differently, which changes a sampled answer if two tokens are nearly tied.
 AGREEING_IN_FLOAT32, AGREEING_ELSEWHERE = 0.98, 0.8
-# Likelihoods in float32 on CPUs, and elsewhere.
+# Tolerance of likelihoods: in float32 on CPUs, and elsewhere.
 LOGPROB_TOLERANCE, LOGPROB_TOLERANCE_ELSEWHERE = 1e-3, 0.1
-# A re-run is refused at this evidence, which an honest one reaches with a probability of at most one in so many.
+# A submission is refused at this evidence; an honest one reaches it with a probability of at most 1 / REFUSED_AT.
 REFUSED_AT = 1000.0
-# The bets of `evidence`: the share of the capital at stake, and from which difference of log-likelihoods (nats) on.
+# The bets of `evidence`: shares of the capital at stake, and scales of the log-likelihood difference in nats.
 STAKES, SCALES = (-0.9, -0.5, -0.25, 0.25, 0.5, 0.9), (1.0, 4.0, 16.0)
 
 
 @dataclass(frozen=True)
 class Rerun:
-    """How many of the answers came out again.
+    """How many of the answers the model gave again.
 
     Attributes:
         compared: Number of answers that were generated again.
-        agreeing: Number of those that are what was submitted.
-        required: Share that must be.
-        example: A clip whose answer is another now, with both answers; None if there is none.
-        evidence: Odds that the submitted answers are not the model's samples, from `evidence`; 1 where all came out
-            again or none was sampled.
+        agreeing: Number of those that equal the submitted ones.
+        required: Share that must be equal.
+        example: A clip whose answer differs now, with both answers; None if all are equal.
+        evidence: Odds that the submitted answers are not the model's samples, from `evidence`; 1 if all are equal or
+            none was sampled.
     """
 
     compared: int
@@ -50,7 +50,7 @@ class Rerun:
 
     @property
     def confirmed(self) -> bool:
-        """Whether enough came out again, and the model could have given the others."""
+        """Whether enough answers are equal, and the model could have given the others."""
         return self.agreeing >= self.required * self.compared and self.evidence < REFUSED_AT
 
     @property
@@ -65,22 +65,22 @@ class Rerun:
 
 
 def evidence(differences: Sequence[float]) -> float:
-    """Return the odds against answers being samples of a model, from how likely the model finds them.
+    """Return the odds that answers are not samples of a model, from the model's likelihoods of them.
 
     The model draws each answer again, with the same noise. If the submitted answers are its own, only rounding decides
-    which of two different texts came out where, so the difference of their log-likelihoods has either sign with the
-    same probability. Nobody can then win by betting on the sign: each bet multiplies the capital by
+    which run gave which of two texts, so the difference of their log-likelihoods is positive or negative with the same
+    probability. Then no bet on the sign wins on average: each bet multiplies the capital by
     `1 + stake * tanh(difference / scale)`, which has mean 1. The mean capital over several stakes and scales is a
-    martingale, so it ever reaches C with a probability of at most 1/C (Ville's inequality), however many answers are
-    looked at. Made-up answers are less likely than those that come out, and answers of a lower temperature are more
-    likely; both let the capital grow.
+    martingale, so the probability that it ever reaches C is at most 1/C (Ville's inequality), for any number of
+    answers. Made-up answers are less likely than the model's own, and answers of a lower temperature are more likely;
+    both let the capital grow.
 
     Args:
-        differences: Log-likelihood (nats) of the answer that came out minus that of the submitted one, in a random
-            order; 0 where they are equal.
+        differences: Log-likelihood (nats) of the new answer minus that of the submitted one, in random order; 0 if they
+            are equal.
 
     Returns:
-        The largest capital on the way, at least 1.
+        The largest capital reached, at least 1.
     """
     won = np.tanh(np.array(differences, dtype=np.float64)[:, None, None] / np.array(SCALES)[:, None])
     capital = np.exp(np.cumsum(np.log1p(won * np.array(STAKES)), axis=0)).mean(axis=(1, 2))
@@ -88,16 +88,16 @@ def evidence(differences: Sequence[float]) -> float:
 
 
 def rerun(card: Card, pools: Mapping[str, Pools], count: int, seed: int) -> dict[str, Rerun]:
-    """Return how many of some answers come out again, by task.
+    """Return how many of some answers the model gives again, by task.
 
     Args:
-        card: What the submission says of itself: the model, its arguments, the seeds.
+        card: The submission's card: the model, its arguments, the seeds.
         pools: The answers, by task and clip.
         count: How many answers of each task to generate again.
-        seed: Of their choice. Whoever submits must not know it, so it is not a constant.
+        seed: Seed of the choice of answers. Submitters must not know it, so it is no constant.
 
     Raises:
-        AmbiError: If the model cannot be had, or is another one than the submission says.
+        AmbiError: If the model cannot be loaded, or is not the submitted one.
     """
     model = _model(card)
     digest = model.engine.identity["digest"]
@@ -149,9 +149,9 @@ def _rerun_task(model: HFAudio, card: Card, name: str, pools: Pools, count: int,
 def _differences(
     model: HFAudio, chosen: Sequence[tuple[str, int]], pools: Pools, again: Mapping[str, Sequence[Again]]
 ) -> list[float]:
-    """Return the log-likelihood of each chosen answer that came out minus that of the submitted one.
+    """Return the log-likelihood of each new answer minus that of the submitted one.
 
-    It is 0 where they are equal, and where one of them is empty: an empty text has no likelihood.
+    It is 0 if they are equal or one of them is empty: an empty text has no likelihood.
     """
     pairs = [(pools[clip][k], again[clip][k]) for clip, k in chosen]
     other = [theirs != ours.answer and bool(theirs.strip() and ours.answer.strip()) for theirs, ours in pairs]

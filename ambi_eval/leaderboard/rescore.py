@@ -24,7 +24,7 @@ Overrides = tuple[tuple[str, Any], ...]
 
 
 class ScoringTask(AmbiguousEmotionTask):
-    """A task that only scores: it asks about the same clips whether their audio is on this machine or not."""
+    """A task that only scores: it has the same clips with and without their audio on this machine."""
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Read the manifest."""
@@ -44,7 +44,7 @@ def task_settings(name: str, overrides: Overrides = ()) -> TaskSettings:
     """Return the settings of one of our tasks.
 
     Raises:
-        AmbiError: If there is no such task, or the overrides make no sense.
+        AmbiError: If there is no such task, or the overrides are invalid.
     """
     return resolve(_raw_config(name, overrides))
 
@@ -54,19 +54,19 @@ def scoring_task(name: str, overrides: Overrides = ()) -> ScoringTask:
     """Return one of our tasks, with its votes, ready to score answers.
 
     Raises:
-        AmbiError: If there is no such task, its votes are not on this machine, or the overrides make no sense.
+        AmbiError: If there is no such task, its votes are not on this machine, or the overrides are invalid.
     """
     return ScoringTask(_raw_config(name, overrides))
 
 
 def votes_are_here(settings: TaskSettings) -> bool:
-    """Return whether the votes of a task's corpus are on this machine, or can be made out of nothing."""
+    """Return whether the votes of a task's corpus are on this machine, or can be made here (the demo)."""
     name = settings.manifest
     return manifest_path(name).is_file() or not needs_release(name)
 
 
 def listed_clips(settings: TaskSettings) -> list[str] | None:
-    """Return the ids of the clips that a corpus' tasks ask about, where a list of them comes with the tasks."""
+    """Return the ids of the clips that a corpus's tasks ask about, if the tasks folder has a list of them."""
     path = Path(settings.source).parent / f"_{settings.clips_name}.clips.txt"
     return path.read_text(encoding="utf-8").splitlines() if path.is_file() else None
 

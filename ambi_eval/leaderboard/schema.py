@@ -1,4 +1,4 @@
-"""What a submission says about itself, line by line: every key is known, every value has a type and a range."""
+"""The schema of a submission: every key is known, every value has a type and a range."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class SubmittedModel(Settings):
         id: Its name, as `pretrained=` takes it.
         revision: Branch, tag or commit of its repository; null where there is none.
         digest: SHA-256 of its weights, where the backend gives it.
-        parameters: How many it has; null where nobody knows.
+        parameters: Number of its parameters; null if unknown.
         licence: Of its weights.
     """
 
@@ -63,7 +63,7 @@ class Backend(Settings):
 
     Attributes:
         name: The harness's model type: `hf-audio` ...
-        arguments: Its `--model_args`, those alone that an answer depends on.
+        arguments: Its `--model_args`, only those that an answer depends on.
         dtype: Precision of the weights.
         device: Kind of device.
         versions: Version of each package that an answer depends on.
@@ -84,8 +84,8 @@ class SubmittedTask(Settings):
 
     Attributes:
         strategy: How answers were asked for and reduced.
-        n: Answers of each clip; of `exact` the likelihoods.
-        overrides: What `--metadata` changed of it.
+        n: Answers per clip; for `exact` the number of likelihoods.
+        overrides: What `--metadata` changed in it.
         generation: How answers were generated, after `--gen_kwargs`; null where likelihoods are read out.
     """
 
@@ -96,7 +96,7 @@ class SubmittedTask(Settings):
 
 
 class Seeds(Settings):
-    """The seeds of the run: the harness's four, and that of the sampling."""
+    """The seeds of the run: the harness's four, and the sampling seed."""
 
     random: Seed | None
     numpy: Seed | None
@@ -109,8 +109,8 @@ class Card(Settings):
     """`submission.yaml`.
 
     Attributes:
-        format: Of this file.
-        name: What the board calls the system.
+        format: Version of this file's format.
+        name: The system's name on the board.
         date: When the run started, `YYYY-MM-DD`.
         model: The model.
         backend: What ran it.
@@ -120,7 +120,7 @@ class Card(Settings):
         hardware: What it ran on.
         wall_seconds: How long it took.
         tokens: Generated tokens altogether; null where the model does not say.
-        contact: Whom to ask.
+        contact: Person or address for questions.
         training_data: For each corpus, whether the model may have seen it in training.
     """
 
@@ -145,7 +145,7 @@ class AnswerLine(TypedDict):
     Attributes:
         clip: Id of the clip.
         sample: Number of the answer in its clip's pool, from 0.
-        answer: The whole text as the model gave it; of `exact` the label.
+        answer: The whole text as the model gave it; for `exact` the label.
         finish: Why it ended: `stop`, `length`, or `not_drawn` where an adaptive strategy did not need it.
         tokens: Number of generated tokens.
         logprob: Summed log-likelihood of the answer.
@@ -164,7 +164,7 @@ class AnswerLine(TypedDict):
 
 
 ANSWER = TypeAdapter(AnswerLine)
-# Task -> pipeline -> metric -> value; null is a score that the votes leave undefined.
+# Task -> pipeline -> metric -> value; null if the votes leave the score undefined.
 Claims = dict[TaskName, dict[Name, dict[Name, Number | None]]]
 CLAIMS: TypeAdapter[Claims] = TypeAdapter(Claims, config=ConfigDict(strict=True, allow_inf_nan=False))
 
@@ -173,7 +173,7 @@ def check(adapter: TypeAdapter[Any], content: Any, where: str) -> Any:
     """Return the content in the form of the schema.
 
     Raises:
-        AmbiError: If it does not fit; the sentence names the first key that does not.
+        AmbiError: If it does not fit; the message names the first key that does not.
     """
     try:
         return adapter.validate_python(content)

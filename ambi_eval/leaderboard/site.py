@@ -1,4 +1,4 @@
-"""The boards as a static site: plain pages that need no server, no network and no script to be read."""
+"""The boards as a static site: plain pages that can be read without a server, a network or scripts."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from ambi_eval.web.glossary import STRATEGIES
 from ambi_eval.web.pages import CHARTS, STYLE, TABLES, environment, write_json
 
 TEMPLATES = Path(__file__).parent / "templates"
-# The look and the scripts of the report, and what boards have beyond them.
+# The style and scripts of the report, and those of boards only.
 FILES = (STYLE, TABLES, CHARTS, TEMPLATES / "leaderboard.css", TEMPLATES / "filter.js", TEMPLATES / "icon.svg")
-# Only what comes with the pages is ever loaded, and no script or style that stands in a page.
+# Pages load only their own files, and no script or style inside a page.
 POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'"
 RESULTS = "results.json"
-# Pages that are made of Markdown, with the file that each comes from, as seen from the folder of the submissions.
+# Pages made from Markdown, each with its source file, relative to the folder of the submissions.
 WORDS = {"rules.html": Path("../README.md"), "format.html": Path("../../docs/leaderboard.md")}
 LINKS = {"../docs/leaderboard.md": "format.html", "../leaderboard/README.md": "rules.html"}
 PAGE = re.compile(r"(?:submissions/|models/)?[A-Za-z0-9_.-]+\.html")
@@ -40,12 +40,12 @@ PAGE = re.compile(r"(?:submissions/|models/)?[A-Za-z0-9_.-]+\.html")
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """What was built.
+    """The built site.
 
     Attributes:
         boards: The boards.
-        shown: Submissions that stand on them.
-        refused: Submissions that do not, for their problems.
+        shown: Submissions on these boards.
+        refused: Submissions that are not, because they have problems.
         published: Numbers that others published.
     """
 
@@ -59,10 +59,11 @@ def build(submissions: Path, out: Path, record: Path) -> Site:
     """Verify all submissions and write the site.
 
     Args:
-        submissions: The folder of all submissions. Beside it may lie `published.yaml`, and the rules in `README.md`.
+        submissions: The folder of all submissions. Its parent folder may hold `published.yaml`, and the rules in
+            `README.md`.
         out: The folder of the site: `index.html`, `results.json`, a page for each corpus, model and submission. Pages
             of an earlier build that are not written again are deleted.
-        record: What maintainers have found out where votes or models are not at hand.
+        record: The maintainers' record, for votes or models that are not on this machine.
 
     Raises:
         AmbiError: If there are no submissions, or the site cannot be written.
@@ -121,18 +122,18 @@ def _write(site: Site, out: Path, words: dict[str, Markup]) -> None:
 
 
 def board_page(site: Site, board: Board) -> str:
-    """Return the name of a board's page: the first board is what the site opens with."""
+    """Return the name of a board's page: the first board is the start page."""
     return "index.html" if board is site.boards[0] else f"{board.corpus}.html"
 
 
 def model_page(model: str) -> str:
-    """Return the name of a model's page: its readable letters, and a digest since others may share these."""
+    """Return the name of a model's page: its readable letters, and a digest because other models may share these."""
     readable = re.sub(r"[^a-z0-9]+", "-", model.lower())[:60].strip("-")
     return f"models/{readable or 'model'}-{sha256(model.encode()).hexdigest()[:8]}.html"
 
 
 def _models(site: Site) -> dict[str, list[tuple[Board, RankedSystem]]]:
-    """Return all that is known of each model, over all corpora."""
+    """Return all results of each model, over all corpora."""
     models: dict[str, list[tuple[Board, RankedSystem]]] = {}
     for board in site.boards:
         for row in (*board.systems, *board.controls):
@@ -141,7 +142,7 @@ def _models(site: Site) -> dict[str, list[tuple[Board, RankedSystem]]]:
 
 
 def _words(submissions: Path) -> dict[str, Markup]:
-    """Return the rules and the format as pages, where their Markdown lies beside the submissions."""
+    """Return the rules and the format as pages, if their Markdown files exist."""
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     found = {}
     for page, path in WORDS.items():
@@ -155,7 +156,7 @@ def _words(submissions: Path) -> dict[str, Markup]:
 
 
 def _forget(out: Path, pages: Collection[str]) -> None:
-    """Delete the pages of an earlier build that have no place in this one, such as those of removed submissions."""
+    """Delete pages of an earlier build that this one lacks, such as those of removed submissions."""
     try:
         earlier = json.loads((out / RESULTS).read_text(encoding="utf-8"))["pages"]
         stale = {name for name in earlier if PAGE.fullmatch(name)} - set(pages)

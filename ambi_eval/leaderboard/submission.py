@@ -1,4 +1,4 @@
-"""A submission on disk: what it says of itself, what it claims, and every answer that the model gave."""
+"""A submission on disk: its card, its claimed scores, and every answer of the model."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ CARD_FILE, CLAIMS_FILE, SAMPLES = "submission.yaml", "results.json", "samples"
 SUFFIX = ".jsonl.gz"
 FOLDER_BYTES = 50 * MEGABYTE
 
-# The answers of each clip, those of one pool in their order; of `exact` the labels with their likelihoods.
+# The answers of each clip, in the order of the pool; for `exact` the labels with their likelihoods.
 Pools = Mapping[str, Sequence[Candidate]]
 
 
 @dataclass(frozen=True, eq=False)
 class Submission:
-    """A submission whose form is right; whether it is true is for `verify` to find out.
+    """A submission in valid form; `verify` finds out whether it is true.
 
     Attributes:
         name: Its folder's name.
         digest: SHA-256 of its files.
-        card: What it says of itself.
-        claims: What it claims to score.
+        card: The content of `submission.yaml`.
+        claims: Its claimed scores.
         pools: The answers to each task, by clip.
     """
 
@@ -57,7 +57,7 @@ def read_submission(folder: Path) -> Submission:
     """Return the submission in a folder.
 
     Raises:
-        AmbiError: If something in it is not as the schema wants it, missing, too much, or no plain file.
+        AmbiError: If a file does not fit the schema, is missing, does not belong there, or is no plain file.
     """
     if not FOLDER.fullmatch(folder.name):
         raise AmbiError(f"the folder '{folder.name}' must be named <date>_<model>, such as 2026-01-31_qwen2-audio.")
@@ -80,20 +80,20 @@ def read_submission(folder: Path) -> Submission:
 
 
 def write_submission(folder: Path, card: Card, claims: Claims, pools: Mapping[str, Pools]) -> None:
-    """Write a submission, whole or not at all; the same content gives the same bytes.
+    """Write a submission, completely or not at all; the same content gives the same bytes.
 
     Raises:
-        AmbiError: If the folder is there already, or cannot be written.
+        AmbiError: If the folder exists already, or cannot be written.
     """
     try:
         (folder / SAMPLES).mkdir(parents=True)
-        # Of what may be left out, what was left out: `--metadata` and `--gen_kwargs` that nobody gave.
+        # Leave out what is optional and not set: `--metadata` and `--gen_kwargs`.
         said = card.model_dump(exclude_defaults=True)
         text = yaml.safe_dump(said, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None)
         (folder / CARD_FILE).write_text(text, encoding="utf-8")
         (folder / CLAIMS_FILE).write_text(json.dumps(claims, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         for task, of_clips in pools.items():
-            # Neither the time nor the name of the file goes into the bytes.
+            # The bytes hold neither the time nor the name of the file.
             with (
                 (folder / SAMPLES / f"{task}{SUFFIX}").open("wb") as raw,
                 gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as packed,
@@ -107,7 +107,7 @@ def write_submission(folder: Path, card: Card, claims: Claims, pools: Mapping[st
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """Return the files of a submission by name; whatever else lies there is refused."""
+    """Return the files of a submission by name; any other file is refused."""
     entries = folder_entries(folder)
     files = {name: path for name, path in entries.items() if name != SAMPLES}
     if missing := {CARD_FILE, CLAIMS_FILE, SAMPLES} - entries.keys():

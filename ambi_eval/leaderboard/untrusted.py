@@ -1,4 +1,4 @@
-"""Reads files that anyone may have written: bounded in size, strict in form, and nothing in them is ever run."""
+"""Reads files that anyone may have written: limits their size, parses them strictly, and never runs their content."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ambi_eval.config.yaml_reader import parse_yaml
 from ambi_eval.errors import AmbiError
 
 MEGABYTE = 1_000_000
-# Answers take room; what describes them does not.
+# Limits: answers are large, all other files are small.
 YAML_BYTES = 64_000
 JSON_BYTES = MEGABYTE
 PACKED_BYTES = 20 * MEGABYTE
@@ -44,7 +44,7 @@ def folder_entries(folder: Path) -> dict[str, Path]:
 
 
 def plain_file(path: Path, limit: int) -> Path:
-    """Return the path if it is that of a file, no link, and not larger than the limit.
+    """Return the path if it is a plain file, no link, and not larger than the limit.
 
     Raises:
         AmbiError: If it is missing, a link, no file, or too large.
@@ -75,11 +75,11 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(text: str, where: str) -> Any:
-    """Return what a JSON text says.
+    """Return the content of a JSON text.
 
     Args:
         text: The text.
-        where: What to call it in a message.
+        where: Its name in messages.
 
     Raises:
         AmbiError: If it is no JSON, has a key twice, NaN or infinity, a huge number, or is nested too deeply.
@@ -92,11 +92,11 @@ def parse_json(text: str, where: str) -> Any:
 
 @dataclass
 class Budget:
-    """How much may be unpacked of one submission.
+    """The limit on unpacked bytes of one submission.
 
     Attributes:
-        limit: In bytes, over all files.
-        used: What was unpacked so far.
+        limit: The limit in bytes, over all files.
+        used: The bytes unpacked so far.
     """
 
     limit: int = UNPACKED_BYTES
@@ -151,10 +151,10 @@ def _decoded(content: bytes, path: Path) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text that anyone may have written without what would command a terminal or is no Unicode."""
+    """Return an untrusted text without terminal control characters and invalid Unicode."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def _named(path: Path) -> str:
-    """Return how messages call a file: with its folder, without the machine's path."""
+    """Return a file's name in messages: with its folder, without the machine's path."""
     return f"{path.parent.name}/{path.name}"

@@ -1,4 +1,4 @@
-"""Finds out whether a submission is what it says: whole, honest about its scores, its own work, and fit to publish."""
+"""Verifies a submission: complete, with true scores, not copied, and free to publish."""
 
 from __future__ import annotations
 
@@ -37,37 +37,37 @@ Status = Literal["claimed", "re-scored", "re-run"]
 HEADLINE = "jsd_bits"
 STATUSES: tuple[Status, ...] = ("claimed", "re-scored", "re-run")
 
-# Claimed and recomputed numbers may differ by so much, as other processors round differently.
+# Claimed and recomputed numbers may differ by this much, because processors round differently.
 TOLERANCE = 1e-6
 # Two submissions that share this many answers to a task have one source. Different models agree on far fewer.
 NEAR_DUPLICATE = 0.95
-# What anyone may read aloud: the twelve sentences of CREMA-D, and the demo's sounds. Elsewhere words are licensed.
+# Corpora with public transcripts: the twelve sentences of CREMA-D, and the demo's sounds. Others are licensed.
 PUBLIC_TRANSCRIPTS = ("crema_d", "demo")
-# Shorter transcripts ("yeah", "I don't know") are what anyone says.
+# Shorter transcripts ("yeah", "I don't know") are common phrases.
 TRANSCRIPT_WORDS = 4
-# So many letters without a blank are no language but something packed, such as audio.
+# This many characters without a blank are no language but packed data, such as audio.
 PACKED = re.compile(r"[A-Za-z0-9+/=_-]{1000,}")
-# What a page shows of the answers.
+# Limits of the answers that a page shows.
 PREVIEWED_CLIPS, PREVIEWED_ANSWERS, PREVIEWED_LETTERS = 6, 20, 500
-# The likelihoods of a clip's labels may sum to so little more than 1, as bfloat16 rounds.
+# The likelihoods of a clip's labels may exceed a sum of 1 by this much, because bfloat16 rounds.
 MASS_TOLERANCE = 0.02
-# Two submissions whose answers agree so far in any order have one source. Sampled labels agree further by chance than
-# answers in their order do.
+# Two submissions that share this many answers in any order have one source. By chance, sampled labels agree more often
+# in any order than in the given order.
 SAME_IN_ANY_ORDER = 0.995
-# What the eye does not see: blanks without a width.
+# Invisible characters: blanks without a width.
 INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
 
 
 @dataclass(frozen=True, eq=False)
 class TaskFindings:
-    """What was found out about the answers to one task.
+    """Findings about the answers to one task.
 
     Attributes:
         status: How far the claim is confirmed.
-        fingerprint: A number for each answer, equal where answers are, shape (answers,), clips in the order of ids.
+        fingerprint: A number for each answer, equal for equal answers, shape (answers,), clips in the order of ids.
         any_order: The same without the order of a clip's answers, sorted, shape (answers,).
         clips: The ids of the clips, sorted.
-        pipelines: What the answers score; empty where the votes are not here.
+        pipelines: Scores of the answers; empty if the votes are not on this machine.
         tokens: Mean number of generated tokens of a clip; NaN where the model does not say.
         preview: The answers to the first clips.
     """
@@ -83,16 +83,16 @@ class TaskFindings:
 
 @dataclass(eq=False)
 class Verdict:
-    """What `verify` says of a submission.
+    """The result of `verify` for a submission.
 
     Attributes:
         name: Its folder's name.
         problems: Why it cannot be accepted, a sentence each; empty if it can.
-        notes: What could not be checked here, and what else is worth knowing.
+        notes: Checks that were not possible here, and other remarks.
         digest: SHA-256 of its files; empty if they could not be read.
-        card: What it says of itself, if that could be read.
-        claims: What it claims.
-        tasks: What was found out, by task.
+        card: The content of `submission.yaml`, if it could be read.
+        claims: Its claimed scores.
+        tasks: The findings, by task.
     """
 
     name: str
@@ -105,12 +105,12 @@ class Verdict:
 
     @property
     def status(self) -> Status:
-        """How far all of it is confirmed: as far as the least confirmed of its tasks."""
+        """Status of the whole submission: that of its least confirmed task."""
         return min((of_task.status for of_task in self.tasks.values()), key=STATUSES.index, default="claimed")
 
 
 def verify(folder: Path) -> Verdict:
-    """Return the verdict on one submission, compared with those beside it."""
+    """Return the verdict on one submission, compared with the others in its folder."""
     beside = [
         other
         for other in sorted(folder.absolute().parent.iterdir())
@@ -129,9 +129,9 @@ def verify_all(folder: Path) -> list[Verdict]:
 
 
 def _submission_folders(folder: Path) -> list[Path]:
-    """Return what lies in a folder of submissions, sorted by name; plain and hidden files are none.
+    """Return the submissions in a folder, sorted by name; plain and hidden files are none.
 
-    Links and special files are among them: they are refused one by one, and nothing follows them.
+    Links and special files are included: they are never followed, and each is refused later.
     """
     if folder.is_symlink() or not folder.is_dir():
         raise AmbiError(f"{folder} is no folder: give the folder of the submissions.")
@@ -140,12 +140,12 @@ def _submission_folders(folder: Path) -> list[Path]:
 
 
 def overrides(task: SubmittedTask) -> Overrides:
-    """Return what a submission's run changed of a task."""
+    """Return the settings of a task that a submission's run changed."""
     return tuple(sorted(task.overrides.items()))
 
 
 def _examine(folder: Path, *, rescoring: bool) -> Verdict:
-    """Return the verdict on one submission. Whatever goes wrong with it is its own problem, and nobody else's."""
+    """Return the verdict on one submission. Any error is this submission's problem alone."""
     verdict = Verdict(printable(folder.name))
     try:
         submission = read_submission(folder)
@@ -162,7 +162,7 @@ def _examine(folder: Path, *, rescoring: bool) -> Verdict:
 
 
 def _told(error: Exception) -> str:
-    """Return one sentence: of what we raise our own, of anything else what it was."""
+    """Return one sentence: our own message, or the type and text of any other error."""
     if isinstance(error, AmbiError):
         return printable(str(error))
     return printable(f"it cannot be examined ({type(error).__name__}: {error!s:.200}).")
@@ -173,7 +173,7 @@ def _examine_task(submission: Submission, name: str, pools: Pools, verdict: Verd
     try:
         settings = task_settings(name, overrides(stated))
         task = scoring_task(name, overrides(stated)) if rescoring and votes_are_here(settings) else None
-    except (TypeError, ValueError) as error:  # a word where a number belongs, say
+    except (TypeError, ValueError) as error:  # for example a word instead of a number
         raise AmbiError(f"its overrides {dict(stated.overrides)!r:.200} make no task ({error}).") from error
     corpus = settings.corpus
     if stated.strategy != settings.strategy:
@@ -206,7 +206,7 @@ def _examine_task(submission: Submission, name: str, pools: Pools, verdict: Verd
 
 
 def _check_clips(pools: Pools, settings: TaskSettings, task: ScoringTask | None, verdict: Verdict) -> None:
-    """Raise unless every clip that the task asks about is there, and no other."""
+    """Raise an error unless the clips are exactly those of the task."""
     listed = listed_clips(settings)
     here = list(task.rows) if task else None
     if listed is not None and here is not None and set(listed) != set(here):
@@ -229,7 +229,7 @@ def _check_clips(pools: Pools, settings: TaskSettings, task: ScoringTask | None,
 
 
 def _check_pools(pools: Pools, stated: SubmittedTask, settings: TaskSettings) -> None:
-    """Raise unless every clip has as many answers as the task asks for, drawn as its stop rule says."""
+    """Raise an error unless every clip has as many answers as the task and its stop rule demand."""
     size = settings.answers_per_clip
     if stated.n != size:
         raise AmbiError(f"a clip has {size} answers in this task, the submission says n: {stated.n}.")
@@ -260,7 +260,7 @@ def _check_pools(pools: Pools, stated: SubmittedTask, settings: TaskSettings) ->
 
 
 def _check_numbers(clip: str, drawn: Sequence[Candidate], settings: TaskSettings) -> None:
-    """Raise if the numbers beside a clip's answers cannot be: free answers, ratings off the scale, too much mass."""
+    """Raise an error for impossible numbers: texts without tokens, ratings off the scale, likelihoods above 1."""
     if any(answer.n_tokens == 0 and answer.strip() for answer in drawn) and settings.pool != "labels":
         raise AmbiError(f"an answer to the clip {clip!r:.100} has a text but 0 tokens.")
     scale = settings.verifier.ratings if settings.verifier else 0
@@ -275,7 +275,7 @@ def _check_numbers(clip: str, drawn: Sequence[Candidate], settings: TaskSettings
 
 
 def _check_names(claims: Mapping[str, Mapping[str, float | None]], settings: TaskSettings) -> None:
-    """Raise if the claims are about a pipeline that the task does not have, or about a metric that nobody knows."""
+    """Raise an error if the claims name an unknown pipeline or metric."""
     pipelines = [pipeline["name"] for pipeline in settings.filter_list]
     if odd := claims.keys() - set(pipelines):
         raise AmbiError(
@@ -288,7 +288,7 @@ def _check_names(claims: Mapping[str, Mapping[str, float | None]], settings: Tas
 
 
 def _check_content(pools: Pools, settings: TaskSettings, task: ScoringTask | None) -> None:
-    """Raise if the answers hold what must not be published, or are all the same though the model heard the clips."""
+    """Raise an error if answers hold unpublishable content, or are all the same although the model heard the clips."""
     for clip, pool in pools.items():
         if any(PACKED.search(answer) for answer in pool):
             raise AmbiError(f"an answer to the clip {clip!r:.100} holds packed data, such as audio; it must be text.")
@@ -310,7 +310,7 @@ def _check_content(pools: Pools, settings: TaskSettings, task: ScoringTask | Non
 
 
 def _check_claims(claims: Mapping[str, Mapping[str, float | None]], pipelines: Mapping[str, PipelineScores]) -> None:
-    """Raise unless every claimed number is what the answers score, and every pipeline claims its scores."""
+    """Raise an error unless every pipeline claims its scores, and every claimed number equals the recomputed one."""
     if odd := claims.keys() ^ pipelines.keys():
         raise AmbiError(
             f"the claims must be about the pipelines {', '.join(pipelines)}, not {', '.join(sorted(odd))[:200]}."
@@ -344,7 +344,7 @@ def _compare(verdicts: Sequence[Verdict], everything: Sequence[Verdict]) -> None
 
 
 def _common(own: TaskFindings, theirs: TaskFindings) -> float:
-    """Return which share of the answers two submissions have in common; 0 where that may be chance."""
+    """Return the share of answers that two submissions have in common; 0 if that may be chance."""
     if len(own.fingerprint) == len(theirs.fingerprint):
         share = float((own.fingerprint == theirs.fingerprint).mean())
         if share >= NEAR_DUPLICATE:
@@ -363,13 +363,13 @@ def _fingerprint(pools: Pools, settings: TaskSettings) -> NDArray[np.int64]:
 
 
 def _any_order(pools: Pools, settings: TaskSettings) -> NDArray[np.int64]:
-    """Return a different number for each answer: of equal ones of a clip, the first, the second ... have their own."""
+    """Return a different number for each answer of a clip, also for equal answers: the first, the second ..."""
     numbers = []
     for clip in sorted(pools):
         seen: Counter[str] = Counter()
         for place, answer in enumerate(pools[clip]):
             said = _said(answer, settings)
-            if settings.pool == "labels":  # the likelihoods of two labels may be equal
+            if settings.pool == "labels":  # two labels may have the same likelihood
                 said = f"{place} {said}"
             seen[said] += 1
             numbers.append(hash((clip, said, seen[said])))
@@ -377,7 +377,7 @@ def _any_order(pools: Pools, settings: TaskSettings) -> NDArray[np.int64]:
 
 
 def _said(answer: Candidate, settings: TaskSettings) -> str:
-    """Return what makes an answer what it is: a label's likelihood, or the text without case, blanks, the unseen."""
+    """Return the content to compare: a label's likelihood, or the text without case, blanks and invisibles."""
     if settings.pool == "labels" and answer.logprob is not None:
         return f"{answer.logprob:.4f}"
     return " ".join(str(answer).translate(INVISIBLE).casefold().split())

@@ -1,4 +1,4 @@
-"""Clips whose votes nobody has seen: the only defense against models that know the votes of a public corpus."""
+"""Clips with withheld votes: the only defense against models that know the votes of a public corpus."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from ambi_eval.leaderboard.submission import Pools
 from ambi_eval.leaderboard.verify import HEADLINE
 
 PUBLIC, PRIVATE = "manifest.parquet", "private.jsonl"
-# So many standard errors between the two halves are no chance.
+# A difference of this many standard errors between the two halves is no chance.
 SUSPICIOUS = 3.0
 
 
 class Withheld(BaseModel):
-    """The votes of one clip, and the salt of their hash: without it, anyone could try all votes."""
+    """The votes of one clip, and the salt of their hash: without a salt, anyone could try all votes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -44,14 +44,14 @@ class Withheld(BaseModel):
 
 
 def withhold(path: Path, out: Path, seed: int) -> tuple[int, int]:
-    """Write a manifest without the votes of half of its speakers, and apart from it the votes that it lacks.
+    """Write a manifest without the votes of half of its speakers, and these votes in a separate file.
 
-    The new manifest takes the place of the whole one: its audio paths count from that one's folder.
+    The new manifest replaces the whole one: its audio paths start at the whole one's folder.
 
     Args:
         path: The whole manifest.
         out: The folder for `manifest.parquet`, which may be published, and `private.jsonl`, which must not.
-        seed: Of the choice of the speakers. A clip without a speaker counts as one of its own.
+        seed: Seed of the choice of speakers. A clip without a speaker counts as its own speaker.
 
     Returns:
         The numbers of clips with votes and without.
@@ -103,7 +103,7 @@ def read_withheld(path: Path) -> dict[str, Withheld]:
 
 @dataclass(frozen=True)
 class HalfScores:
-    """What one pipeline scores on the clips whose votes are withheld, and on the others, in `jsd_bits`.
+    """`jsd_bits` of one pipeline on the clips whose votes are withheld, and on the others.
 
     Attributes:
         pipeline: The pipeline.
@@ -122,7 +122,7 @@ class HalfScores:
     shown_stderr: float
 
     def __str__(self) -> str:
-        """Return it as a sentence, which says whether the votes that everybody knows make a difference."""
+        """Return a sentence that says whether the scores differ between public and withheld votes."""
         error = math.hypot(self.withheld_stderr, self.shown_stderr)
         better = self.withheld - self.shown
         said = (
@@ -137,17 +137,17 @@ class HalfScores:
 def score_withheld(
     name: str, overrides: Overrides, pools: Pools, private: Mapping[str, Withheld], file: Path
 ) -> list[HalfScores]:
-    """Return what the answers to one task score on the clips whose votes are withheld; none where it has no such.
+    """Return the scores of one task on its clips with withheld votes; none if it has no such clips.
 
     Args:
         name: The task.
-        overrides: What the run changed of it.
+        overrides: Settings of the task that the run changed.
         pools: The answers by clip.
         private: The withheld votes by clip.
-        file: Where these stand, for messages.
+        file: Their file, for messages.
 
     Raises:
-        AmbiError: If votes are missing, or are not those that the manifest's hash stands for.
+        AmbiError: If votes are missing, or do not match the hash in the manifest.
     """
     task = scoring_task(name, overrides)
     hashes = {clip.id: clip.votes_hash for clip, _ in task.selection.withheld}
@@ -171,7 +171,7 @@ def score_withheld(
         )
     )
     withheld = task.score_answers(pools)
-    scoring_task.cache_clear()  # the task that it keeps has other clips now
+    scoring_task.cache_clear()  # the cached task has other clips now
     return [
         HalfScores(
             pipeline,
@@ -186,7 +186,7 @@ def score_withheld(
 
 
 def _without_votes(clip: Clip, withheld: Withheld) -> Clip:
-    """Return a clip without its votes and whatever else tells much of them."""
+    """Return a clip without its votes and other fields that reveal them."""
     return replace(
         clip,
         votes={},

@@ -1,4 +1,4 @@
-"""The engine for many machines: Ray gives each job a process and its GPUs on whichever of them has some free."""
+"""The engine for many machines: Ray gives each job a process and GPUs on any machine with free ones."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ LONGEST_SOCKET_PATH = 107
 class RayEngine:
     """Runs jobs as tasks of Ray, as many at once as there are resources for.
 
-    Only jobs and events travel: names, paths and numbers. A job keeps what it makes in files, so it has no state that
-    could be lost with its process, and Ray need not repeat one: the sweep does, with those cells that are missing.
+    Only jobs and events travel: names, paths and numbers. A job writes its results to files, so a lost process loses no
+    state. Ray repeats no job: the sweep repeats the cells that are missing.
     """
 
     def __init__(self, models: Mapping[str, GridModel], address: str | None = None) -> None:
@@ -30,8 +30,8 @@ class RayEngine:
 
         Args:
             models: The models that are to run, by name.
-            address: Of a running cluster, or `auto` for the one that this machine belongs to; None starts one on this
-                machine alone.
+            address: Address of a running cluster, or `auto` for the one that this machine belongs to; None starts one
+                on this machine alone.
 
         Raises:
             AmbiError: If Ray is not installed, there is no cluster at the address, or it lacks the GPUs for a model.
@@ -66,19 +66,19 @@ class RayEngine:
                     f"the model {name} takes {model.gpus:g} GPU, the Ray cluster has {there:g}: say how many in "
                     f"the grid (models: {name}: gpus: 0)"
                 )
-        # On this machine: with any other one it could be lost, and the sweep with it.
+        # Keep it on this machine: the sweep would not survive the loss of another one.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self.mailbox: Any = ray.remote(_Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
         self.jobs: dict[Any, Job] = {}
 
     def submit(self, job: Job) -> None:
         """Add a job; it starts as soon as a machine has room for it."""
-        # `max_calls`: the process ends with its job, so that the next one finds the memory of the GPU free.
+        # `max_calls`: the process ends with its job, so that the GPU's memory is free for the next one.
         work = self.ray.remote(num_cpus=1, num_gpus=job.cells[0].model.gpus, max_retries=0, max_calls=1)(_work)
         self.jobs[work.remote(job, self.mailbox)] = job
 
     def events(self) -> Iterator[Event]:
-        """Yield what happens, until no job is left; the last event of each job is that it `ended`."""
+        """Yield events until no job is left; the last event of each job is `ended`."""
         while self.jobs:
             ended, _ = self.ray.wait(list(self.jobs), num_returns=len(self.jobs), timeout=POLL_SECONDS)
             yield from self.ray.get(self.mailbox.take.remote())
@@ -97,7 +97,7 @@ class RayEngine:
 
 
 def _refuse_long_paths() -> None:
-    """Raise if the paths of Ray's sockets would have more than 107 characters: Ray itself would try for long."""
+    """Raise an error if the paths of Ray's sockets exceed 107 characters: Ray itself would retry for a long time."""
     folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     room = LONGEST_SOCKET_PATH - len("/ray/session_2026-01-31_12-00-00_000000_1234567/sockets/plasma_store")
     if len(folder) > room:
@@ -108,14 +108,14 @@ def _refuse_long_paths() -> None:
 
 
 def _knock(address: str | None) -> None:
-    """Raise at once if nobody listens at `host:port`; Ray would try for many minutes."""
+    """Raise an error at once if nothing listens at `host:port`; Ray would retry for many minutes."""
     host, _, port = (address or "").rpartition(":")
     if host and port.isdigit() and "/" not in host:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
 class _Mailbox:
-    """Where the processes leave their events."""
+    """Collects the events of the processes."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -131,5 +131,5 @@ class _Mailbox:
 def _work(job: Job, mailbox: Any) -> None:
     import ray
 
-    # Waited for, so that no event of a job comes after its end.
+    # Wait for the event, so that none of a job comes after its end.
     run_job(job, lambda event: ray.get(mailbox.put.remote(event)))

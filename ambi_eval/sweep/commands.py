@@ -89,7 +89,7 @@ def _engine(name: str, address: str | None, cells: Sequence[Cell]) -> Engine:
 
 
 def _run(cells: Sequence[Cell], out: Path, engine: Engine, console: Console, replicas: int) -> dict[str, str]:
-    """Run the cells and return why those failed that did."""
+    """Run the cells and return the reason of each failure."""
     from ambi_eval.sweep.jobs import is_done
     from ambi_eval.sweep.progress import Progress
     from ambi_eval.sweep.scheduler import run_cells

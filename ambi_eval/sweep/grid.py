@@ -1,4 +1,4 @@
-"""What a grid's YAML says: models, tasks, seeds and overrides, checked whole before anything is spent."""
+"""Reads a grid's YAML: models, tasks, seeds and overrides, all checked before the first run."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Cell:
     """One run of the grid.
 
     Attributes:
-        name: Its name, and its folder within the grid's: model, task, and what sets it apart.
-        model_name: What the grid calls the model.
+        name: Its name, also its folder within the grid's: model, task, and what differs from other runs.
+        model_name: The model's name in the grid.
         model: The model.
         task: Name of the task.
         source: File of the task.
@@ -38,9 +38,9 @@ class Cell:
         metadata: As after `--metadata`.
         limit: As after `--limit`; None for all clips.
         clips: Number of clips that are asked about.
-        answers: Number of answers to generate for them all: 0 if an earlier cell of the grid makes the same ones.
-        max_tokens: The most tokens that one answer can have.
-        audio_seconds: Length of all audio that is heard once for all clips.
+        answers: Number of answers to generate for all clips: 0 if an earlier cell of the grid makes the same ones.
+        max_tokens: Largest number of tokens of one answer.
+        audio_seconds: Total length of the audio, each clip heard once.
         identity: Everything that the results depend on, as plain JSON.
     """
 
@@ -62,18 +62,18 @@ class Cell:
 
     @property
     def group(self) -> str:
-        """Name of the cells that share one loaded model and one store: those of one model, corpus and seed."""
+        """Name of the group of cells with one model, corpus and seed: they share the loaded model and the store."""
         return f"{self.model_name}.{self.corpus}.seed-{self.seed}"
 
 
 def read_grid(path: Path, limit: int | None = None) -> list[Cell]:
-    """Return the runs of the grid that a YAML file describes: each model with each task, seed and override.
+    """Return the runs of a grid file: each model with each task, seed and override.
 
-    Seeds and overrides that change nothing about a task make no further run of it.
+    Seeds and overrides that do not change a task add no run of it.
 
     Args:
-        path: The file; `Grid` says what it holds.
-        limit: Ask about the first so many clips only, instead of what the file says.
+        path: The file; `Grid` describes its content.
+        limit: Ask about this many clips only, the first ones; replaces the file's value.
 
     Raises:
         AmbiError: For every mistake in the file and in a task that it names, and for a corpus that is not prepared.
@@ -100,16 +100,16 @@ def read_grid(path: Path, limit: int | None = None) -> list[Cell]:
 
 @dataclass(frozen=True)
 class _Run:
-    """What the grid asks for in one run.
+    """One run of the grid, before its clips are counted.
 
     Attributes:
-        name: What the grid calls the model.
+        name: The model's name in the grid.
         model: The model.
-        weights: Digest of its weights, where they lie in a folder.
+        weights: Digest of its weights, if they are in a folder.
         source: File of the task.
         seed: The seed, where answers are sampled.
         first_seed: The seed of runs that do not depend on one.
-        override: What `--metadata` is to say, where it concerns the task.
+        override: The part of `--metadata` that concerns the task.
     """
 
     name: str
@@ -127,8 +127,7 @@ def _cell(run: _Run, selections: _Selections, made: dict[str, int]) -> Cell:
     Args:
         run: What the grid asks for.
         selections: Which clips each task asks about.
-        made: How many answers to each question and clip the model has been asked for by cells before; brought up to
-            date.
+        made: How many answers to each question and clip earlier cells ask the model for; updated here.
     """
     source = run.source
     plain = load_task(source)
@@ -137,7 +136,7 @@ def _cell(run: _Run, selections: _Selections, made: dict[str, int]) -> Cell:
     pool = settings.pool
     seed = run.seed if pool == "samples" else run.first_seed
     clips, digest, seconds = selections.of(settings)
-    # Tasks that agree in all that answers depend on share one pool.
+    # Tasks share one pool if everything that answers depend on is the same.
     asked = json.dumps([digest, seed, settings.model_dump(include=set(keys_that("answers")))])
     if pool == "beams":
         asked += f" {settings.repeats}"
@@ -177,12 +176,12 @@ def _cell(run: _Run, selections: _Selections, made: dict[str, int]) -> Cell:
 
 
 def _changes(plain: TaskSettings, overridden: TaskSettings) -> bool:
-    """Return whether an override says anything about this task: `repeats` nothing about a greedy one, for example."""
+    """Return whether an override changes this task: `repeats` does not change a greedy one, for example."""
     return plain.model_copy(update={"metadata": {}}) != overridden.model_copy(update={"metadata": {}})
 
 
 class _Selections:
-    """Which clips each task asks about; tasks that ask about the same ones are looked at once."""
+    """Which clips each task asks about; tasks with the same clips are read once."""
 
     def __init__(self, limit: int | None) -> None:
         self.limit = limit
@@ -190,7 +189,7 @@ class _Selections:
         self.known: dict[str, tuple[int, str, float]] = {}
 
     def of(self, settings: TaskSettings) -> tuple[int, str, float]:
-        """Return the number of clips, a digest of their ids, votes, clusters and sounds, and the seconds to hear."""
+        """Return the number of clips, a digest of their ids, votes, clusters and sounds, and the seconds of audio."""
         folder = str(Path(settings.source).parent)
         key = json.dumps([folder, settings.model_dump(include=set(keys_that("clips")))])
         if key not in self.known:
@@ -220,7 +219,7 @@ def model_class(model: GridModel) -> Any:
 
 
 def our_engine(model: GridModel) -> type[Engine] | None:
-    """Return the engine of a model of ours; None for another model."""
+    """Return the engine of one of our models; None for another model."""
     from ambi_eval.models.audio_lm import AudioLM
 
     kind = model_class(model)
@@ -228,13 +227,13 @@ def our_engine(model: GridModel) -> type[Engine] | None:
 
 
 def our_arguments(model: GridModel) -> type[ModelArguments] | None:
-    """Return the arguments that a model of ours takes; None for another model."""
+    """Return the arguments of one of our models; None for another model."""
     kind = our_engine(model)
     return kind.Arguments if kind else None
 
 
 def _check_model(where: str, model: GridModel) -> None:
-    """Raise if the harness knows no such model, or if it is one of ours and its arguments are wrong."""
+    """Raise an error if the harness does not know the model, or if it is one of ours and its arguments are wrong."""
     from lm_eval.api.registry import model_registry
 
     try:
@@ -247,9 +246,9 @@ def _check_model(where: str, model: GridModel) -> None:
 
 
 def _weights(model: GridModel) -> str | None:
-    """Return a digest of the checkpoints that the arguments of a model of ours name, where they are folders.
+    """Return a digest of the checkpoints that the arguments of one of our models name, if they are folders.
 
-    A checkpoint on the hub is named by its repository and revision, which stand in the arguments.
+    A checkpoint on the hub needs none: the arguments hold its repository and revision.
     """
     folders = [str(value) for value in model.model_args.values() if isinstance(value, str) and Path(value).is_dir()]
     if not folders or our_arguments(model) is None:
@@ -263,7 +262,7 @@ def _sources(path: Path, grid: Grid) -> list[Path]:
     """Return the task files of a grid: those of ours for each corpus and strategy, and the user's own.
 
     Raises:
-        AmbiError: If two of them name the same task, or a name is no name of a folder.
+        AmbiError: If two of them name the same task, or a name cannot name a folder.
     """
     ours = {file.stem: file for file in tasks_dir().glob("[!_]*/ambi_*.yaml")}
     files = [ours[f"ambi_{corpus}_{strategy}"] for corpus in grid.corpora for strategy in grid.strategies]

@@ -1,4 +1,4 @@
-"""What one process of a sweep does: it loads a model once and runs cells of the grid with it, one after another."""
+"""The work of one process of a sweep: it loads a model once and runs cells of the grid with it, one after another."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from ambi_eval.errors import AmbiError
 from ambi_eval.sweep.grid import Cell, model_class, our_arguments
 
 HEARTBEAT_SECONDS = 1.0
-# Written last into the folder of a cell: where it stands, the results are whole.
+# Written last into the folder of a cell: if it exists, the results are complete.
 DONE = "cell.json"
-# What a model behind a service counts besides its `totals`, on from cell to cell.
+# Counters of a model behind a service, besides its `totals`; they continue from cell to cell.
 SPENT = ("cost", "audio_seconds", "cost_unanswered_at_most")
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """Work for one process: cells of one group, over all of their clips or a share of these.
+    """Work for one process: cells of one group, over all clips or a share of them.
 
-    A job over a share of the clips only fills its store; the others write results.
+    A job over a share of the clips only fills its store; a job over all clips writes results.
 
     Attributes:
         name: Name of the job.
         cells: The cells.
         folder: Folder of the grid.
-        store: File for the answers, which no other process has open meanwhile.
+        store: File for the answers; no other process has it open.
         share: `(i, n)`: clips i, i + n, i + 2n ... of each cell only.
     """
 
@@ -57,15 +57,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Event:
-    """What happened in a job.
+    """An event in a job.
 
     Attributes:
         job: Name of the job.
-        kind: A cell was `started`, goes on (`progress`), is `done` or has `failed`; or the job has `ended`.
+        kind: A cell was `started`, makes `progress`, is `done` or has `failed`; or the job has `ended`.
         cell: Name of the cell; empty for `ended`.
-        fraction: How much of the cell's clips is done, 0 to 1.
-        answers_per_second: Since the cell began to answer.
-        reason: Why it failed; for `ended`, why the process was lost; else empty.
+        fraction: Share of the cell's clips that is done, 0 to 1.
+        answers_per_second: Mean rate since the cell began to answer.
+        reason: Reason of a failure; for `ended`, reason of the loss of the process; else empty.
         jsd: For `done`: the `jsd_bits` of each pipeline, by name; empty for a share of the clips.
     """
 
@@ -82,7 +82,7 @@ Report = Callable[[Event], None]
 
 
 def is_done(folder: Path, cell: Cell) -> bool:
-    """Return whether the results of a cell are there, of the same configuration."""
+    """Return whether results of a cell with the same configuration exist."""
     return results_file(folder, cell) is not None
 
 
@@ -115,15 +115,15 @@ def run_job(job: Job, report: Report) -> None:
         else:
             report(Event(job.name, "done", cell.name, fraction=1.0, jsd=worker.jsd))
     del worker
-    gc.collect()  # closes the store: whoever waits for the end of the job will open it
+    gc.collect()  # closes the store, which another process opens after the job
 
 
 def failure(worker: _Worker, cell: Cell) -> str:
-    """Run a cell and return what went wrong, if anything: the others must not pay for it, whatever it is."""
+    """Run a cell and return the reason if it fails: no error may stop the other cells."""
     try:
         worker.run(cell)
     except Exception as error:
-        with suppress(OSError):  # the log may be on the full disk that is the reason
+        with suppress(OSError):  # the log may be on a full disk, the cause of the failure
             traceback.print_exc()
         return str(error) if isinstance(error, AmbiError) else f"{type(error).__name__}: {error}"
     return ""
@@ -185,7 +185,7 @@ class _Worker:
             self._save(cell, results, tracker, before)
 
     def _counts(self) -> dict[str, float]:
-        """Return what the model has counted up to now: tokens, encodes, money."""
+        """Return the model's counters: tokens, encodes, money."""
         names = {*getattr(self.lm, "totals", ()), *SPENT}
         return {name: count for name, count in self._info().items() if name in names}
 
@@ -195,10 +195,10 @@ class _Worker:
     def _save(self, cell: Cell, results: Any, tracker: Any, before: Mapping[str, float]) -> None:
         from ambi_eval.harness.results import read_runs
 
-        # The harness names a model by its class where it did not load it itself.
+        # The harness names a model by its class if it did not load it itself.
         results["config"]["model"] = tracker.general_config_tracker.model_source = self.model.model
         for name, count in before.items():
-            results["config"]["ambi"][name] -= count  # the model counts on from cell to cell
+            results["config"]["ambi"][name] -= count  # the model's counters continue from cell to cell
         scores = {name.partition(","): score for name, score in results["results"][cell.task].items()}
         self.jsd = {pipeline: score for (metric, _, pipeline), score in scores.items() if metric == "jsd_bits"}
         samples = results.pop("samples")
@@ -206,7 +206,7 @@ class _Worker:
         tracker.save_results_samples(cell.task, samples[cell.task])
         folder = self.job.folder / cell.name
         file = next(folder.rglob(f"results_{tracker.date_id}.json"))
-        read_runs(file)  # the harness only logs it when it cannot write; what can be read back is there
+        read_runs(file)  # the harness only logs a failed write, so read the file back
         files = [file, *file.parent.glob(f"samples_*_{tracker.date_id}.jsonl")]
         note = {
             "results": str(file.relative_to(folder)),
@@ -220,7 +220,7 @@ class _Worker:
 
 @contextmanager
 def _output_to(log: Path) -> Iterator[None]:
-    """Let everything that this process prints go to the end of a file."""
+    """Append everything that this process prints to a file."""
     sys.stdout.flush()
     sys.stderr.flush()
     kept = [os.dup(descriptor) for descriptor in (1, 2)]
@@ -258,7 +258,7 @@ def _heartbeat(job: Job, cell: Cell, report: Report) -> Iterator[None]:
             try:
                 report(Event(job.name, "progress", cell.name, fraction, speed))
             except OSError:
-                os._exit(1)  # nobody is there any more to whom the results matter
+                os._exit(1)  # the sweep is gone, so nobody needs the results
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
@@ -274,7 +274,7 @@ def _progress() -> tuple[float, float]:
     from tqdm import tqdm
 
     bars: Any = tqdm
-    for bar in list(bars._instances):  # as tqdm's own monitor finds the bars that are shown
+    for bar in list(bars._instances):  # tqdm's own monitor finds the visible bars in the same way
         if bar.unit in ("answers", "likelihoods") and bar.total:
             return bar.n / bar.total, bar.n / max(time.time() - bar.start_t, 1e-9)
     return 0.0, 0.0

@@ -1,4 +1,4 @@
-"""The engine for one machine: one process at a time, each of which can be lost without harm to the sweep."""
+"""The engine for one machine: one process at a time; a lost process does not harm the sweep."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class LocalEngine:
     """Runs jobs one after another, each in a process of its own."""
 
     def __init__(self) -> None:
-        """Start with nothing to do."""
+        """Start without jobs."""
         self.jobs: deque[Job] = deque()
         self.process: BaseProcess | None = None
         self.model: GridModel | None = None
@@ -31,7 +31,7 @@ class LocalEngine:
         self.jobs.append(job)
 
     def events(self) -> Iterator[Event]:
-        """Yield what happens, until no job is left; the last event of each job is that it `ended`."""
+        """Yield events until no job is left; the last event of each job is `ended`."""
         # Not fork: a process that has started threads, as torch does, must not be forked.
         context = multiprocessing.get_context("spawn")
         while self.jobs:
@@ -39,11 +39,11 @@ class LocalEngine:
             self._share(job.cells[0].model)
             here, there = context.Pipe(duplex=False)
             self.process = context.Process(target=_work, args=(job, there), name=job.name)
-            # Ctrl-C reaches every process of a terminal. The sweep answers it, and ends the others.
+            # Ctrl-C reaches every process of a terminal. Only the sweep handles it, and ends the others.
             answer = signal.signal(signal.SIGINT, signal.SIG_IGN)
             self.process.start()
             signal.signal(signal.SIGINT, answer)
-            there.close()  # so that the end of the process is the end of the pipe
+            there.close()  # so that the pipe closes when the process ends
             while True:
                 try:
                     yield here.recv()
@@ -54,7 +54,7 @@ class LocalEngine:
             yield Event(job.name, "ended", reason=f"its process ended with exit code {code}" if code else "")
 
     def _share(self, model: GridModel) -> None:
-        """Start what the jobs of a model share, a server for example, in the place of what those before them shared."""
+        """Start the shared resource of a model's jobs, such as a server; it replaces that of the jobs before."""
         if model == self.model:
             return
         self.shared.close()
@@ -66,7 +66,7 @@ class LocalEngine:
             self.shared.callback(lambda: [os.environ.pop(name) for name in found])
 
     def close(self) -> None:
-        """End the process that is running, and what its jobs share."""
+        """End the running process and the shared resource."""
         if self.process is not None:
             self.process.kill()
             self.process.join()

@@ -1,4 +1,4 @@
-"""Before a sweep, what it will cost; after it, one report on all of it."""
+"""The cost of a sweep before it runs, and one report on the whole sweep after it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ambi_eval.sweep.grid import Cell, our_arguments
 from ambi_eval.sweep.jobs import SPENT, is_done, results_file
 from ambi_eval.web.format import count, short, with_interval
 
-# Where the services are whose engine needs no address.
+# Addresses of the services whose engine needs no `base_url`.
 SERVICES = {"openai-audio": OPENAI, "gemini-audio": GOOGLE}
 
 
@@ -37,11 +37,11 @@ def probed_tokens(cells: Sequence[Cell], folder: Path) -> dict[str, float]:
 
 
 def cost_table(cells: Sequence[Cell], folder: Path, probed: Mapping[str, float] | None = None) -> Table:
-    """Return what each cell will cost, and all of them.
+    """Return a table of the cost of each cell, and of all cells.
 
     Args:
         cells: The cells.
-        folder: Folder of the grid: what is done there costs nothing.
+        folder: Folder of the grid: finished cells cost nothing.
         probed: Mean tokens of an answer, by cell, where they were measured.
     """
     table = Table(title=f"{len(cells)} runs", title_justify="left", show_footer=True, box=None)
@@ -70,9 +70,9 @@ def cost_table(cells: Sequence[Cell], folder: Path, probed: Mapping[str, float] 
 
 
 def _money(cell: Cell, answers: int, tokens: float) -> float | str:
-    """Return the most that the new answers of a cell can cost; nothing for models that nobody is paid for.
+    """Return the highest possible cost of a cell's new answers; nothing for models without a price.
 
-    A request brings as many answers as the model's arguments and its service allow.
+    A request returns as many answers as the model's arguments and its service allow.
     """
     kind = our_arguments(cell.model)
     if kind is None or not issubclass(kind, ServiceArguments):
@@ -96,7 +96,7 @@ def _money(cell: Cell, answers: int, tokens: float) -> float | str:
 
 
 def scores_table(section: Section) -> Table:
-    """Return the scores of all systems and references on a corpus, the best first, as they stand in the report."""
+    """Return the scores of all systems and references on a corpus, the best first, as in the report."""
     table = Table(title=section.corpus, title_justify="left", box=None)
     table.add_column("system or reference", overflow="fold")
     for heading in ("JSD, bits [95 % interval]", "accuracy", "tokens a clip"):
@@ -109,7 +109,7 @@ def scores_table(section: Section) -> Table:
 
 
 def finished_runs(cells: Sequence[Cell], folder: Path) -> list[Run]:
-    """Return what is done: the cells of one model that differ in the task only as one run, as `lm_eval` runs them."""
+    """Return the finished cells as runs; cells that differ in the task only are one run, as `lm_eval` runs them."""
     together: dict[tuple[str, int, str], list[Run]] = {}
     for cell in cells:
         if file := results_file(folder, cell):

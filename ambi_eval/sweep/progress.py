@@ -1,4 +1,4 @@
-"""How far a sweep is: a live table in a terminal, a line for each run elsewhere."""
+"""The progress of a sweep: a live table in a terminal, a line for each run elsewhere."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ambi_eval.sweep.grid import Cell, by_group
 from ambi_eval.sweep.jobs import Event
 from ambi_eval.web.format import short
 
-# Outside a terminal, at most one line in so many seconds while a cell goes on.
+# Outside a terminal, a running cell prints at most one line in this many seconds.
 LINE_SECONDS = 60.0
 
 
 class Progress(AbstractContextManager["Progress"]):
-    """Adds up what the jobs report, and shows it.
+    """Adds up the events of the jobs, and shows the result.
 
     Attributes:
-        failures: Why the last try of a cell failed, by name; a cell that was done later is not in it.
+        failures: Reason why the last try of a cell failed, by name; without cells that succeeded later.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Progress(AbstractContextManager["Progress"]):
 
         Args:
             cells: All cells of the grid.
-            skipped: Those that were done before.
+            skipped: Cells that were done before.
             console: Where it is shown.
             clock: Seconds.
         """
@@ -59,11 +59,11 @@ class Progress(AbstractContextManager["Progress"]):
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Take the live table away."""
+        """Remove the live table."""
         self.live.stop()
 
     def show(self, event: Event, weight: float) -> None:
-        """Take in what happened; `weight` is how much of the work on its cells the job does."""
+        """Add an event; `weight` is the job's share of the work on its cells."""
         if event.kind == "ended":
             lost = self.running.pop(event.job, None)
             if event.reason:
@@ -89,7 +89,7 @@ class Progress(AbstractContextManager["Progress"]):
             self._line(self.summary())
 
     def summary(self) -> str:
-        """Return one line: cells, clips, answers per second, and when it will be over."""
+        """Return one line: cells, clips, answers per second, and the time left."""
         fractions = {name: self._fraction(name) for name in self.cells}
         clips = sum(self.cells[name].clips * fraction for name, fraction in fractions.items())
         speed = sum(speed for _, speed in self.running.values())
@@ -124,7 +124,7 @@ class Progress(AbstractContextManager["Progress"]):
         return 1.0 if name in self.done else min(1.0, sum(self.parts[name].values()))
 
     def _time_left(self) -> str:
-        """Return when it will be over, if the work that is left goes on as that which was done in this sweep."""
+        """Return the time left, if the remaining work runs at the speed of this sweep so far."""
         work = {name: _work(cell) for name, cell in self.cells.items() if name not in self.skipped}
         done = sum(amount * self._fraction(name) for name, amount in work.items())
         left = sum(work.values()) - done
@@ -138,5 +138,5 @@ class Progress(AbstractContextManager["Progress"]):
 
 
 def _work(cell: Cell) -> int:
-    """Return what a cell takes, in tokens at most: each clip is read once, and each new answer generated."""
+    """Return the largest work of a cell in tokens: each clip is read once, and each new answer is generated."""
     return cell.clips + cell.answers * cell.max_tokens

@@ -1,4 +1,4 @@
-"""Which job runs next: what is done is skipped, what fails is tried once more, and the rest of the grid goes on."""
+"""Chooses the next job: finished cells are skipped, failed cells are tried once more, and all others still run."""
 
 from __future__ import annotations
 
@@ -18,29 +18,30 @@ ATTEMPTS = 2
 
 
 class Engine(Protocol):
-    """Where jobs run."""
+    """Runs jobs."""
 
     def submit(self, job: Job) -> None:
         """Add a job."""
 
     def events(self) -> Iterator[Event]:
-        """Yield what happens, until no job is left; the last event of each job is that it `ended`."""
+        """Yield events until no job is left; the last event of each job is `ended`."""
 
     def close(self) -> None:
-        """End what is running."""
+        """End all running jobs."""
 
 
 def run_cells(cells: Sequence[Cell], folder: Path, engine: Engine, progress: Progress, replicas: int = 1) -> None:
-    """Run those cells that are not done yet.
+    """Run the cells that are not done yet.
 
     With several replicas, each first answers its share of the clips into a store of its own; the stores are merged,
-    and the ordinary run over all clips finds every answer there. So its results do not depend on how many there were.
+    and the ordinary run over all clips finds every answer there. So the results do not depend on the number of
+    replicas.
 
     Args:
         cells: The cells.
         folder: Folder of the grid.
         engine: Where they run.
-        progress: Is told what is done and what has failed.
+        progress: Shows finished and failed cells.
         replicas: How many processes of one model share the clips.
 
     Raises:
@@ -73,7 +74,7 @@ def run_cells(cells: Sequence[Cell], folder: Path, engine: Engine, progress: Pro
 
 
 class _Group:
-    """The cells of one model, corpus and seed: their store, and how often each has been tried."""
+    """The cells of one model, corpus and seed: their store, and the number of tries of each."""
 
     def __init__(self, name: str, cells: Sequence[Cell], folder: Path, replicas: int) -> None:
         self.name = name
@@ -86,12 +87,12 @@ class _Group:
         self.done: set[tuple[str, str]] = set()
 
     def first_jobs(self) -> list[Job]:
-        """Return the jobs to begin with."""
+        """Return the first jobs."""
         self._gather()
         return [self._job_of(share, self.cells) for share in self.shares] or [self._job_of(None, self.cells)]
 
     def note(self, event: Event) -> None:
-        """Remember what has become of a cell."""
+        """Record the state of a cell."""
         if event.kind == "started":
             self.tries[event.job, event.cell] += 1
         if event.kind == "done":
@@ -117,21 +118,21 @@ class _Group:
         return [self._job_of(None, self.cells)]
 
     def weight(self, job: Job) -> float:
-        """Return how much of the work on its cells a job does."""
+        """Return a job's share of the work on its cells."""
         return 1 / job.share[1] if job.share else float(not self.shares)
 
     def _job_of(self, share: tuple[int, int] | None, cells: tuple[Cell, ...]) -> Job:
         if share is None:
             return Job(self.name, cells, self.folder, self.store)
         name = f"{self.name}.share-{share[0]}-of-{share[1]}"
-        # A file of its own for each try: nobody knows for sure that a lost process is not writing any more.
+        # Each try has its own file, because a lost process may still be writing.
         earlier = self._files(name)
         store = self.store.with_name(f"{name}.{len(earlier)}.sqlite")
         merge([*earlier, *([self.store] if self.store.is_file() else [])], into=store)
         return Job(name, cells, self.folder, store, share)
 
     def _gather(self) -> None:
-        """Put the answers of all shares, of this sweep or one that was broken off, into the store of the group."""
+        """Merge the answers of all shares, of this sweep or an interrupted one, into the store of the group."""
         files = self._files(f"{self.name}.share-")
         merge(files, into=self.store)
         for file in files:
