@@ -145,6 +145,11 @@ class Board:
     implausible: Sequence[RankedSystem] = ()
 
     @property
+    def corpus_name(self) -> str:
+        """The corpus without the part."""
+        return self.corpus.split(":")[0]
+
+    @property
     def rows(self) -> list[RankedSystem | BoardReference]:
         """Systems and references by their divergence, the best first; those without one are last."""
         rows: list[RankedSystem | BoardReference] = [*self.systems, *self.references]

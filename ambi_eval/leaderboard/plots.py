@@ -6,7 +6,7 @@ import math
 
 from ambi_eval.leaderboard.board import Board
 from ambi_eval.leaderboard.verify import HEADLINE
-from ambi_eval.web.charts import FULL, HALO, PHONE, Chart, Spec, chart, frontier, legend_columns, point, series, y_axis
+from ambi_eval.web.charts import FULL, HALO, Chart, Spec, chart, frontier, legend_columns, point, series, y_axis
 from ambi_eval.web.format import count, with_interval
 
 # References that the plot draws as lines.
@@ -28,6 +28,7 @@ def quality_against_cost(board: Board) -> Chart | None:
     best = frontier(points)
     models = list(dict.fromkeys(row.model for row in rows))
     highest = max([*costs, nothing * 10]) * 1.3
+    middle = math.sqrt(nothing * highest)
     lines = [
         {"value": reference.scores[HEADLINE].value, "name": reference.name}
         for reference in board.references
@@ -65,8 +66,8 @@ def quality_against_cost(board: Board) -> Chart | None:
                 },
                 {
                     "data": {"values": lines},
-                    "mark": {"type": "text", "align": "right", "dy": -6, "color": "var(--muted)", **HALO},
-                    "encoding": {"y": y, "x": {"value": width - 90}, "text": {"field": "name"}, "tooltip": None},
+                    "mark": {"type": "text", "align": "left", "dx": 6, "color": "var(--muted)"},
+                    "encoding": {"y": y, "x": {"value": "width"}, "text": {"field": "name"}, "tooltip": None},
                 },
                 {
                     "data": {"values": best},
@@ -83,8 +84,14 @@ def quality_against_cost(board: Board) -> Chart | None:
                     "encoding": {"x": x, "y": y, **looks},
                 },
                 {
-                    "data": {"values": best if width > PHONE else []},
-                    "mark": {"type": "text", "align": "left", "dx": 8, "dy": 12, **HALO},
+                    "data": {"values": best},
+                    "mark": {
+                        "type": "text",
+                        "align": {"expr": f"datum.at > {middle} ? 'right' : 'left'"},
+                        "dx": {"expr": f"datum.at > {middle} ? -8 : 8"},
+                        "dy": 12,
+                        **HALO,
+                    },
                     "encoding": {"x": x, "y": y, "text": {"field": "method"}},
                 },
             ],

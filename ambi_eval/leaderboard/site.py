@@ -102,11 +102,15 @@ def _write(site: Site, out: Path, words: dict[str, Markup]) -> None:
     for model, rows in models.items():
         pages[model_page(model)] = ("model.html.j2", {"model": model, "rows": rows})
     for board in site.boards:
-        published = [each for each in site.published if each.corpus == board.corpus]
-        content = {"board": board, "plot": quality_against_cost(board), "published": published, "refused": site.refused}
+        content = {
+            "board": board,
+            "plot": quality_against_cost(board),
+            "published": published_beside(site, board),
+            "refused": site.refused,
+        }
         pages[tabs[board.corpus]] = ("board.html.j2", content)
     if not site.boards:
-        pages["index.html"] = ("empty.html.j2", {"refused": site.refused})
+        pages["index.html"] = ("empty.html.j2", {"refused": site.refused, "published": site.published})
     for name, text in words.items():
         pages[name] = ("words.html.j2", {"text": text})
     _forget(out, pages.keys())
@@ -123,7 +127,18 @@ def _write(site: Site, out: Path, words: dict[str, Markup]) -> None:
 
 def board_page(site: Site, board: Board) -> str:
     """Return the name of a board's page: the first board is the start page."""
-    return "index.html" if board is site.boards[0] else f"{board.corpus}.html"
+    if board is site.boards[0]:
+        return "index.html"
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", board.corpus) + ".html"
+
+
+def published_beside(site: Site, board: Board) -> list[Published]:
+    """Return the published numbers about the corpus of a board; the start page also shows corpora without one."""
+    with_board = {each.corpus_name for each in site.boards}
+    first = board is site.boards[0]
+    return [
+        each for each in site.published if each.corpus == board.corpus_name or (first and each.corpus not in with_board)
+    ]
 
 
 def model_page(model: str) -> str:

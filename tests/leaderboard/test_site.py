@@ -14,10 +14,10 @@ from ambi_eval.analysis.ambiguity import bin_clips
 from ambi_eval.corpora.registry import corpus_names
 from ambi_eval.errors import AmbiError
 from ambi_eval.leaderboard import board as board_module
-from ambi_eval.leaderboard.published import read_published
+from ambi_eval.leaderboard.published import Published, read_published
 from ambi_eval.leaderboard.record import apply_record, write_record
 from ambi_eval.leaderboard.rescore import scoring_task
-from ambi_eval.leaderboard.site import POLICY, build
+from ambi_eval.leaderboard.site import POLICY, board_page, build, published_beside
 from ambi_eval.leaderboard.verify import verify
 from ambi_eval.metrics import METRICS
 from ambi_eval.web.format import short
@@ -86,19 +86,36 @@ def test_ranks_scores_references_and_bins_stand_in_the_first_page(built):
 
 def test_a_model_has_a_page_over_all_corpora_and_published_numbers_stand_apart(copy, tmp_path):
     folder = copy("sc").parent
-    numbers = [{"corpus": "demo", "system": "theirs", "metric": "JS", "value": 0.1, "split": "all", "source": "a paper",
-                "checked": "second-hand"}]  # fmt: skip
+    theirs = {"system": "theirs", "metric": "JS", "split": "all", "source": "a paper", "checked": "second-hand"}
+    numbers = [theirs | {"corpus": "demo", "value": 0.125}, theirs | {"corpus": "iemocap", "value": 0.375}]
     (folder.parent / "published.yaml").write_text(json.dumps(numbers))
     site = build(folder, tmp_path / "site", tmp_path / "none.json")
     text = Page(tmp_path / "site" / "index.html").text
     assert "As published, not comparable" in text
     assert "not read in the source itself" in text
-    assert [each.value for each in site.published] == [0.1]
+    assert [each.value for each in site.published] == [0.125, 0.375]
+    assert "iemocap" in text, "of a corpus without a board, on the first page"
+    assert "0.375" in text
     (model,) = (tmp_path / "site" / "models").iterdir()
     assert "sc dist" in Page(model).text
     (folder.parent / "published.yaml").write_text("- {corpus: demo}")
     with pytest.raises(AmbiError, match=r"published.yaml: 0.system"):
         build(folder, tmp_path / "site", tmp_path / "none.json")
+
+
+def test_each_part_of_a_corpus_has_a_tab_that_a_browser_takes_for_a_file(built):
+    (demo,) = built[0].boards
+    parts = [replace(demo, corpus=f"iemocap:session={number}") for number in (1, 2)]
+    theirs = {"system": "a", "metric": "JS", "value": 0.1, "split": "all", "source": "a paper", "checked": "source"}
+    published = [Published(corpus=corpus, **theirs) for corpus in ("iemocap", "demo", "crema_d")]
+    site = replace(built[0], boards=[demo, *parts], published=published)
+    assert [board_page(site, board) for board in site.boards] == [
+        "index.html",
+        "iemocap-session-1.html",
+        "iemocap-session-2.html",
+    ]
+    shown = [[each.corpus for each in published_beside(site, board)] for board in site.boards]
+    assert shown == [["demo", "crema_d"], ["iemocap"], ["iemocap"]]
 
 
 def test_the_published_numbers_that_ship_fit_the_schema(shipped):

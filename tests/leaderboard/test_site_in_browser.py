@@ -144,5 +144,6 @@ def test_the_headline_column_is_seen_at_once_and_the_first_one_stays(opened):
 def test_axe_finds_no_serious_violation(browser, root, site, page):
     if page.endswith("/"):
         page += next((site[1] / page).iterdir()).name
-    browser.open(Address(root + page), 1280)
-    assert serious_violations(browser) == []
+    for width, dark in ((1400, False), (390, True)):
+        browser.open(Address(root + page), width, dark=dark)
+        assert serious_violations(browser) == []

@@ -89,8 +89,10 @@ def test_no_two_texts_of_a_plot_lie_on_each_other_and_none_is_too_small(opened):
     assert small_texts(opened) == []
 
 
-def test_axe_finds_no_serious_violation(opened):
-    assert serious_violations(opened) == []
+@pytest.mark.parametrize(("width", "dark"), [(1400, False), (390, True)], ids=["wide and light", "phone and dark"])
+def test_axe_finds_no_serious_violation(browser, file, width, dark):
+    browser.open(file, width, dark=dark)
+    assert serious_violations(browser) == []
 
 
 def test_plots_become_live_when_pointed_at_without_a_request_or_an_error(browser, file):

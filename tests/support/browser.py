@@ -18,7 +18,9 @@ class Browser:
         self.screenshot = self.chrome.get_screenshot_as_png
         self.close = self.chrome.quit
 
-    def open(self, path, width):
+    def open(self, path, width, *, dark=False):
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
         self.chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         self.chrome.get(path.as_uri())
