@@ -32,7 +32,7 @@ def target_votes(settings: CorpusSettings, against: Against = "voice") -> Select
     name = f"{settings.manifest}_{against}"
     if not manifest_path(name).is_file():
         raise AmbiError(
-            f"no '{against}' votes of {settings.task}, there is no manifest {manifest_path(name)}; of CREMA-D make it "
+            f"no '{against}' votes of {settings.task}, there is no manifest {manifest_path(name)}; for CREMA-D make it "
             f"with ambi-eval prepare crema_d --modality {against} --source DIR"
         )
     return select(settings, read_manifest(manifest_path(name)), hear=False)

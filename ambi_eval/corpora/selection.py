@@ -128,8 +128,8 @@ class Selection:
             return []
         share = f"{unknown:,} of {len(self.clusters):,} clips ({unknown / len(self.clusters):.0%})"
         return [
-            f"{share} have no known speaker: they count in the scores, and error bars are those of the other clips "
-            "alone, which are wider"
+            f"{share} have no known speaker: they count in the scores, but error bars use the other clips alone, "
+            "and are wider"
         ]
 
 

@@ -24,9 +24,7 @@ leaderboard = typer.Typer(
 
 SUBMISSIONS = Path("leaderboard/submissions")
 SubmissionPath = Annotated[Path, typer.Argument(help="A submission's folder.", metavar="SUBMISSION")]
-Record = Annotated[
-    Path | None, typer.Option(help="What maintainers have found out; by default beside the submissions.")
-]
+Record = Annotated[Path | None, typer.Option(help="The maintainers' record; by default beside the submissions.")]
 
 
 @leaderboard.command(
@@ -34,9 +32,9 @@ Record = Annotated[
 )
 def pack(
     run: Annotated[Path, typer.Argument(help="The folder that lm_eval --log_samples --output_path wrote.")],
-    name: Annotated[str, typer.Option(help="What the board is to call the system.")],
+    name: Annotated[str, typer.Option(help="The system's name on the board.")],
     licence: Annotated[str, typer.Option(help="Licence of the model's weights.")],
-    contact: Annotated[str, typer.Option(help="Whom to ask: an address or a page.")],
+    contact: Annotated[str, typer.Option(help="Contact: an address or a page.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The submission's folder: .../<date>_<model>.")],
     training_data: Annotated[
         list[str] | None,
@@ -64,13 +62,11 @@ def pack(
 def verify(
     path: Annotated[Path, typer.Argument(help="A submission, or a folder of them.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    rerun: Annotated[
-        int, typer.Option(help="Let the model of a submission give so many answers of each task again.", metavar="K")
-    ] = 0,
-    seed: Annotated[int | None, typer.Option(help="Which answers; by default nobody can know them before.")] = None,
-    record: Annotated[Path | None, typer.Option(help="Write down how far the submission is confirmed.")] = None,
+    rerun: Annotated[int, typer.Option(help="Generate this many answers of each task again.", metavar="K")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Seed of the choice of answers; random by default.")] = None,
+    record: Annotated[Path | None, typer.Option(help="Record how far the submission is confirmed.")] = None,
     private: Annotated[
-        Path | None, typer.Option(help="Votes that were withheld (`withhold`): score the clips that they are about.")
+        Path | None, typer.Option(help="Withheld votes (of `withhold`): score their clips, too.")
     ] = None,
 ) -> None:
     """Check submissions: form, clips, answers, scores, copies. Exit code 1 if one cannot be accepted."""
@@ -100,15 +96,15 @@ def verify(
 def withhold(
     manifest: Annotated[Path, typer.Argument(help="The whole manifest of a corpus, with all votes.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the two files.")],
-    seed: Annotated[int | None, typer.Option(help="Of the choice of speakers; by default nobody can know it.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the choice of speakers; random by default.")] = None,
 ) -> None:
     """Split a corpus for a board: a manifest without the votes of half of the speakers, and those votes apart."""
     from ambi_eval.leaderboard.withheld import PRIVATE, PUBLIC
     from ambi_eval.leaderboard.withheld import withhold as split
 
     shown, hidden = split(manifest, out, secrets.randbelow(2**31) if seed is None else seed)
-    typer.echo(f"{out / PUBLIC}: {shown + hidden} clips, of {hidden} the votes are withheld; publish this one")
-    typer.echo(f"{out / PRIVATE}: the votes of these {hidden} clips; keep it to yourself")
+    typer.echo(f"{out / PUBLIC}: {shown + hidden} clips, {hidden} of them without votes; publish this one")
+    typer.echo(f"{out / PRIVATE}: the votes of these {hidden} clips; keep this one secret")
 
 
 @leaderboard.command(epilog="Example: ambi-eval leaderboard build -o site")

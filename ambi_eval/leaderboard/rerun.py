@@ -59,8 +59,8 @@ class Rerun:
         if self.agreeing < self.required * self.compared:
             return f"{self.required:.0%} must; {self.example}"
         return (
-            f"and the others are no samples of this model: their likelihoods are odds of {self.evidence:.2g} to 1 "
-            f"against that ({REFUSED_AT:g} to 1 are refused); {self.example}"
+            f"and the others are no samples of this model: their likelihoods give odds of {self.evidence:.2g} to 1 "
+            f"against it ({REFUSED_AT:g} to 1 are refused); {self.example}"
         )
 
 
@@ -136,7 +136,7 @@ def _rerun_task(model: HFAudio, card: Card, name: str, pools: Pools, count: int,
     example = None
     if changed:
         clip, k = changed[0]
-        example = f"{clip}: {_told(pools[clip][k])} was submitted, {_told(again[clip][k].answer)} comes out"
+        example = f"{clip}: {_told(pools[clip][k])} was submitted, now the model gives {_told(again[clip][k].answer)}"
     return Rerun(
         compared=len(chosen),
         agreeing=len(chosen) - len(changed),

@@ -174,7 +174,7 @@ def _examine_task(submission: Submission, name: str, pools: Pools, verdict: Verd
         settings = task_settings(name, overrides(stated))
         task = scoring_task(name, overrides(stated)) if rescoring and votes_are_here(settings) else None
     except (TypeError, ValueError) as error:  # for example a word instead of a number
-        raise AmbiError(f"its overrides {dict(stated.overrides)!r:.200} make no task ({error}).") from error
+        raise AmbiError(f"its overrides {dict(stated.overrides)!r:.200} are invalid ({error}).") from error
     corpus = settings.corpus
     if stated.strategy != settings.strategy:
         raise AmbiError(f"the strategy is {settings.strategy}, {submission.name} says {stated.strategy}.")

@@ -529,7 +529,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self._body()
         path = self.path.partition("?")[0]
         if path not in ROUTES:
-            raise BridgeError(f"there is nothing here but {' and '.join(ROUTES)}", HTTPStatus.NOT_FOUND, "not_found")
+            raise BridgeError(f"this server has only {' and '.join(ROUTES)}", HTTPStatus.NOT_FOUND, "not_found")
         if self.command != ROUTES[path]:
             raise BridgeError(f"{path} takes {ROUTES[path]}", HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed")
         if self.command == "GET":
@@ -552,7 +552,7 @@ class Handler(BaseHTTPRequestHandler):
             message = f"this server is not known as {reprlib.repr(host)}: ask {self.server.url}"
             raise BridgeError(message, HTTPStatus.FORBIDDEN, "wrong_host")
         if origin is not None and origin.partition("://")[2] != host:
-            message = f"pages of {reprlib.repr(origin)} may not ask this server"
+            message = f"web pages of {reprlib.repr(origin)} may not use this server"
             raise BridgeError(message, HTTPStatus.FORBIDDEN, "wrong_origin")
         given, key = self.headers.get("Authorization", ""), self.server.key
         if key is not None and not hmac.compare_digest(given.encode(), f"Bearer {key}".encode()):

@@ -27,14 +27,14 @@ def sweep(
         Literal["local", "ray"], typer.Option(help="One process after another here, or Ray, on any number of machines.")
     ] = "local",
     address: Annotated[
-        str | None, typer.Option(help="A running Ray cluster, `auto` for the one this machine is in; else a new one.")
+        str | None, typer.Option(help="A running Ray cluster, or `auto` for this machine's; else a new one.")
     ] = None,
     replicas: Annotated[
         int, typer.Option(min=1, help="Processes of each model that share the clips (--engine ray).")
     ] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and what it would cost.")] = False,
     probe: Annotated[
-        int | None, typer.Option(min=1, help="With --dry-run: measure tokens on the first so many clips of each run.")
+        int | None, typer.Option(min=1, help="With --dry-run: measure tokens on this many clips of each run.")
     ] = None,
 ) -> None:
     """Run a grid of models, corpora, strategies and seeds; what is done already is skipped."""

@@ -75,10 +75,10 @@ def command(
     from_hub: options.FromHub = None,
     from_audb: FromAudb = None,
     out: options.Out = None,
-    modality: Annotated[Modality, typer.Option(help="Raters heard, saw, or both.")] = "voice",
+    modality: Annotated[Modality, typer.Option(help="Raters heard the voice, saw the face, or both.")] = "voice",
     leave_out_differing: Annotated[
         bool,
-        typer.Option("--leave-out-differing", help="Leave out three clips whose WAV is not what was rated."),
+        typer.Option("--leave-out-differing", help="Leave out three clips whose WAV differs from what was rated."),
     ] = False,
     allow_missing_audio: options.AllowMissingAudio = False,
 ) -> None:

@@ -19,7 +19,7 @@ from ambi_eval.errors import AmbiError
 CORPUS = Corpus(
     title="Emozionalmente",
     language="it",
-    license="CC BY 4.0: whoever publishes something made from it names its author",
+    license="CC BY 4.0: derived publications must name the author",
     citation="F. Catania. Emozionalmente: a crowd-sourced Italian speech emotional corpus. "
     "Zenodo, 2022. doi:10.5281/zenodo.6569824",
     homepage="https://zenodo.org/records/6569824",

@@ -16,7 +16,7 @@ from ambi_eval.errors import AmbiError
 CORPUS = Corpus(
     title="THAI-SER",
     language="th",
-    license="CC BY-SA 4.0: whoever publishes something made from it names its authors and keeps its license",
+    license="CC BY-SA 4.0: derived publications must name the authors and keep the license",
     citation="VISTEC-depa AI Research Institute of Thailand, Chulalongkorn University. THAI SER, 2021. "
     "https://github.com/vistec-AI/dataset-releases/releases/tag/v1",
     homepage="https://github.com/vistec-AI/dataset-releases/releases/tag/v1",
