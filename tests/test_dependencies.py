@@ -25,6 +25,9 @@ NEEDED_BY = {
     "build": "the test that builds the wheel",
     "hatchling": "the test that builds the wheel",
     "pytest-xdist": "`make test`",
+    "mkdocs-material": "`make docs`",
+    "mkdocstrings": "`make docs`",
+    "ipykernel": "the test that executes the notebook",
 }
 KNOWN = packages_distributions()
 

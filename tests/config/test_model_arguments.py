@@ -73,4 +73,4 @@ def test_what_a_submission_publishes_names_no_place_on_a_machine_and_runs_no_cod
     kinds = (HFAudioArguments, OpenAIAudioArguments, VLLMAudioArguments)
     published = {name for kind in kinds for name in kind.published()}
     lengths = {"long_audio", "max_audio_seconds", "max_length", "max_model_len"}
-    assert published == {"pretrained", "revision", "dtype", "peft", "seed", "model", *lengths}
+    assert published == {"pretrained", "revision", "dtype", "peft", "seed", "model", "think_end_token", *lengths}

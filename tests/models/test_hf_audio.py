@@ -12,6 +12,7 @@ import soundfile
 import torch
 from lm_eval.api.registry import get_model
 from lm_eval.utils import simple_parse_args_string
+from transformers import Qwen2AudioForConditionalGeneration
 
 import ambi_eval
 from ambi_eval.answers.candidate import Candidate
@@ -94,7 +95,7 @@ def test_a_gpu_that_is_not_there_is_said_once(load, caplog, monkeypatch):
 
 def test_half_precision_checkpoints_compute_in_float32_on_a_cpu_unless_asked(load, qwen2_audio_checkpoint, tmp_path):
     shutil.copytree(qwen2_audio_checkpoint, tmp_path, dirs_exist_ok=True)
-    load(dtype="float16").engine.family.model.save_pretrained(tmp_path)
+    Qwen2AudioForConditionalGeneration.from_pretrained(tmp_path, dtype=torch.float16).save_pretrained(tmp_path)
     assert load(pretrained=str(tmp_path)).engine.family.model.dtype == torch.float32
     assert load(pretrained=str(tmp_path), dtype="float16").engine.family.model.dtype == torch.float16
 
@@ -140,7 +141,7 @@ def test_a_pool_costs_one_encoding_however_many_answers_it_has(lm, ask, voice):
     assert (info["encodes"], info["prefills"]) == (3, 3)
     lm.loglikelihood([ask("<audio>Which?", voice(1.0), continuation=label) for label in ("happy", "sad", "angry")])
     info = lm.get_model_info()["ambi"]
-    assert (info["encodes"], info["prefills"]) == (4, 4)
+    assert (info["encodes"], info["prefills"]) == (4, 5)  # a prompt goes on from its audio for likelihoods
 
 
 def test_all_strategies_about_a_clip_share_its_encoding(lm, ask, voice):
