@@ -1,4 +1,4 @@
-"""Reads the one label that a text asserts about the speaker, and refuses what it would have to guess."""
+"""Reads the one label that a text asserts about the speaker, and refuses unclear texts."""
 
 from __future__ import annotations
 

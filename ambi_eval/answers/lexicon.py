@@ -127,7 +127,7 @@ def lexicon(labels: tuple[str, ...], synonyms: Synonyms) -> Lexicon:
         if len(owners) == 1:
             names |= dict.fromkeys(family, *owners)
     words = [r"[\s_-]+".join(map(re.escape, name.split())) for name in sorted(names, key=len, reverse=True)]
-    # Only Latin letters join a word: text in other scripts often stands right beside a label.
+    # Only Latin letters join a word: text in other scripts often follows a label without a blank.
     pattern = rf"(?<![a-z0-9])(?<![a-z]-)(?:{'|'.join(words)})(?!-?[a-z0-9])"
     return Lexicon(names, re.compile(pattern), len(labels))
 

@@ -1,4 +1,4 @@
-"""Reads the labels that stand with numbers in lines and sentences: "happy: 60%", "60% happy and 40% sad"."""
+"""Reads labels with numbers in lines and sentences: "happy: 60%", "60% happy and 40% sad"."""
 
 from __future__ import annotations
 

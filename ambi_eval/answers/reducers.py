@@ -85,7 +85,7 @@ class Prediction:
         return float(self.pool.lengths.sum())
 
     def __str__(self) -> str:
-        """Return what the log holds, as JSON: shares per label (null if invalid), failed answers by reason."""
+        """Return the content of the log, as JSON: shares per label (null if invalid), failed answers by reason."""
         shares = None if self.invalid else dict(zip(self.labels, self.distribution.tolist(), strict=True))
         return json.dumps({"shares": shares, "failed": dict(self.failed), "rescaled": self.rescaled})
 

@@ -49,7 +49,7 @@ def wording_names(metrics: Sequence[str], wordings: int) -> list[str]:
 
 
 def check_metrics(names: Sequence[str], task: str) -> tuple[str, ...]:
-    """Return the names of a task's metrics; `all` stands for all of them.
+    """Return the names of a task's metrics; `all` means all of them.
 
     Raises:
         AmbiError: If one is not known.

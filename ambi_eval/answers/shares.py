@@ -1,4 +1,4 @@
-"""Reads the distribution over the labels that a text states, and refuses what it would have to guess."""
+"""Reads the distribution over the labels that a text states, and refuses unclear texts."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def _answer(stated: Stated, words: Lexicon, *, unread: bool = False, bare: bool 
         stated: What was stated.
         words: The labels.
         unread: Whether numbers stay unread around it.
-        bare: Whether labels without a number stand around it.
+        bare: Whether there are labels without a number around it.
     """
     if stated.several:
         return Answer(None, "ambiguous_label")

@@ -47,7 +47,7 @@ def refuse_together(route: str, **given: object) -> None:
 
 
 def report(preparation: Preparation, name: str) -> None:
-    """Print what a user checks before trusting a manifest."""
+    """Print the figures that a user should check in a new manifest."""
     for key, value in _figures(preparation, name):
         typer.echo(f"{key:<10} {value}")
 

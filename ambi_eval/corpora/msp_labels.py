@@ -57,7 +57,7 @@ def read_ratings(folder: Path, choice: Choice, remarks: Counter[str]) -> dict[st
     Args:
         folder: The folder of the labels.
         choice: Whether a rating holds the one `primary` emotion, or all that the worker named, `secondary` ones too.
-        remarks: Counts what was not read literally.
+        remarks: Counts labels and lines that were read in another way or not at all.
     """
     ratings: dict[str, list[Rating]] = {}
     for each in _annotations(folder, remarks):

@@ -1,4 +1,4 @@
-"""Which clips of a manifest a task asks about: votes over its labels, what the model hears, and what was left out."""
+"""Selects the clips of a task from a manifest: votes over its labels, what the model hears, and clips left out."""
 
 from __future__ import annotations
 

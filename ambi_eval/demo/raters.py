@@ -22,7 +22,7 @@ class Rater:
         id: The rater's name.
         keenness: Factor on the differences between labels: below 1, the rater hears them less clearly than the average
             rater.
-        bias: Log-odds that the rater adds to each label whatever is heard, shape (labels,).
+        bias: Log-odds that the rater adds to each label for every clip, shape (labels,).
         lapse: Share of clips at which the rater does not listen and picks any label.
     """
 

@@ -35,7 +35,7 @@ class ClipResult:
 
 
 class ClipScore(float):
-    """The score of one clip: a plain number in the harness's logs, with what the overall score and error bar need."""
+    """The score of one clip: a plain number in the logs, with the data for the overall score and error bar."""
 
     __slots__ = ("result",)
 
@@ -57,7 +57,7 @@ class ScoredClip:
     """A prediction with its scores: the content of the harness's `filtered_resps` after the filters.
 
     Attributes:
-        prediction: What one pipeline predicts for the clip.
+        prediction: One pipeline's prediction for the clip.
         scores: Every metric; under `<metric>_stderr` the same score again, for the error bar.
         logged: The other fields in the log of the clip: the digest of the answers, and their attributes (`candidates`);
             empty on all pipelines but the first.
@@ -73,7 +73,7 @@ class ScoredClip:
             self.scores[name] = self.scores[f"{name}_stderr"] = ClipScore(value, result)
 
     def __str__(self) -> str:
-        """Return what the log holds."""
+        """Return the content of the log."""
         return str(self.prediction)
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:

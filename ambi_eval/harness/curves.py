@@ -38,7 +38,7 @@ class CurveScores:
         }
 
     def keeping(self, functions: Mapping[str, Aggregation]) -> dict[str, Aggregation]:
-        """Return the functions that aggregate the scores on the curves, so that they keep what they aggregate."""
+        """Return the functions that aggregate the curves, changed so that they keep the aggregated scores."""
         names = [name for points in self.points.values() for name in points.values()]
         names += wording_names(self.settings.metrics, self.settings.wordings)
         return {name: partial(self._keep, name, functions[name]) for name in names}

@@ -77,7 +77,7 @@ def strategy_task(corpus: str, strategy: str, metadata: Mapping[str, Any]) -> Am
 
 
 def predictions(model: LM, tasks: Sequence[AmbiguousEmotionTask]) -> list[NDArray[np.float64]]:
-    """Let a model answer tasks in a run of the harness, and return what the first pipeline of each predicts.
+    """Let a model answer tasks in a run of the harness, and return the predictions of each task's first pipeline.
 
     Returns:
         For each task its distributions, shape (clips, labels), clips as in the task's selection; NaN where invalid.

@@ -29,7 +29,7 @@ OLDEST_HARNESS = (0, 4, 13)
 
 
 def _register(group: str, registry_name: str) -> None:
-    """Register those of our entry points of one group that nobody has registered yet.
+    """Register our entry points of one group that are not registered yet.
 
     A later lm_eval reads the same groups, before or after us. It never replaces a name that is already registered, and
     neither do we.

@@ -9,7 +9,7 @@ from lm_eval.api.instance import Instance
 
 from ambi_eval.config.task_settings import READING_KEYS, TaskSettings
 
-Audio = Mapping[str, Any]  # what is heard: path, start, end and control of `AudioSpan`
+Audio = Mapping[str, Any]  # an `AudioSpan`: path, start, end and control
 
 
 class Documents(list[dict[str, Any]]):

@@ -34,7 +34,7 @@ READ_BACK = ConfigDict(strict=True, extra="allow")
 
 
 class _Prediction(TypedDict):
-    """What a pipeline predicted for a clip: shares by label, or none; why answers could not be used, counted."""
+    """A pipeline's prediction for a clip: shares by label, or none; counts of unusable answers by reason."""
 
     __pydantic_config__ = READ_BACK  # type: ignore[misc]
 
@@ -62,7 +62,7 @@ class _Document(TypedDict):
 
 
 class _Sample(TypedDict):
-    """What the harness logs of one clip under one pipeline; the scores are further keys."""
+    """The harness's log of one clip under one pipeline; the scores are further keys."""
 
     __pydantic_config__ = READ_BACK  # type: ignore[misc]
 
@@ -77,7 +77,7 @@ class _Sample(TypedDict):
 
 
 class _TaskConfig(TypedDict):
-    """What our tasks add to their settings in a results file."""
+    """The fields that our tasks add to their settings in a results file."""
 
     __pydantic_config__ = READ_BACK  # type: ignore[misc]
 
@@ -127,7 +127,7 @@ class TaskRun:
         settings: Its settings: labels, manifest, strategy, repeats, generation_kwargs ...
         clips_of_task: How many clips the whole task asks about.
         left_out: How many clips of the manifest it does not ask about, by reason.
-        warnings: What the run said about its clips and answers, one sentence each.
+        warnings: The run's warnings about its clips and answers, one sentence each.
         curves: Its curves over the pool size, by metric, as the harness logged them.
         selection: The clips that were asked about, with their votes, in the order of the manifest.
         pipelines: The results, by pipeline.

@@ -55,7 +55,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
     harness sees and logs hold a clip's id and audio only; votes, speaker and transcript stay inside this class.
 
     Attributes:
-        settings: What the task's YAML and `--metadata` say.
+        settings: The settings from the task's YAML and `--metadata`.
         selection: The clips that the task asks about, with their votes.
         asked: All clips that a model is asked about: those of the selection, then those whose votes are withheld, which
             are logged but not scored.
@@ -102,7 +102,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
     # ------------------------------------------------------------------------------------------- documents
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """Read the manifest and keep what scoring needs; the harness gets documents of id and audio only."""
+        """Read the manifest and keep the data for scoring; the harness gets documents of id and audio only."""
         self.select(corpus_clips(self.settings))
         logger.info("%s: %s", self.config.task, self.selection.summary())
         for warning in self.selection.warnings:
@@ -308,7 +308,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
         return {**super().higher_is_better(), **higher_is_better(self.metrics, self.settings.wordings)}
 
     def dump_config(self) -> dict[str, Any]:
-        """Return the configuration for the results file: the harness's keys, ours, and what was left out."""
+        """Return the configuration for the results file: the harness's keys, ours, and the clips left out."""
         asked = {
             "clips": len(self.selection.clips),
             "left_out": dict(self.selection.left_out),

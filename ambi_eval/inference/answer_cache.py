@@ -24,7 +24,7 @@ class AnswerCache:
     Without a store it finds nothing and keeps nothing.
 
     Attributes:
-        hits: How many answers, likelihoods and ratings were found instead of made.
+        hits: Number of answers, likelihoods and ratings that came from the store.
         origins: Where the stored answers came from (JSON of their provenance), and how many from each.
     """
 

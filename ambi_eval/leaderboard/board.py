@@ -91,7 +91,7 @@ class BoardReference:
 
     Attributes:
         name: Its name.
-        description: What it predicts.
+        description: Its prediction in words.
         scores: By metric.
         binned: The divergence in each bin.
         rank: None: a reference has no rank.

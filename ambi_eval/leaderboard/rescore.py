@@ -1,4 +1,4 @@
-"""Our tasks, ready to score submitted answers as if the model had just given them."""
+"""Our tasks, ready to score submitted answers in the same way as new ones."""
 
 from __future__ import annotations
 

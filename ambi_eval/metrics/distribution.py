@@ -8,8 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 from ambi_eval.votes import TIE_TOLERANCE, entropy_bits, noise_of_whole_votes, shares
 
 # Every function here takes `p`, predicted distributions, and `votes`, counts per label, both of shape (..., labels) and
-# broadcast against each other, and returns one number per clip, shape (...). q stands for the human shares,
-# votes / sum(votes). A row of `p` that holds NaN is a clip without a valid prediction and gives NaN.
+# broadcast against each other, and returns one number per clip, shape (...). q denotes the human shares, votes /
+# sum(votes). A row of `p` that holds NaN is a clip without a valid prediction and gives NaN.
 
 NLL_FLOOR = 1e-4
 
@@ -40,8 +40,8 @@ def jensen_shannon_divergence_bits(p: ArrayLike, votes: ArrayLike) -> NDArray[np
 def jensen_shannon_distance_nats(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
     """Return the Jensen-Shannon distance: the square root of the divergence taken with natural logarithms.
 
-    A metric in the mathematical sense. It is what AER-LLM (arXiv 2409.18339) reports and what
-    `scipy.spatial.distance.jensenshannon` computes.
+    A metric in the mathematical sense. AER-LLM (arXiv 2409.18339) reports it, and
+    `scipy.spatial.distance.jensenshannon` computes it.
 
     Source: Endres and Schindelin (2003), A new metric for probability distributions.
 
@@ -83,7 +83,7 @@ def pearson_r(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
     """Return Pearson's correlation between p and q across the labels of each clip.
 
     Where either is constant over the labels (the uniform distribution) the correlation is undefined and 0 by
-    convention: such a prediction says nothing about the order of the labels.
+    convention: a constant prediction says nothing about the order of the labels.
 
     Args:
         p: Predicted distributions, shape (..., labels).

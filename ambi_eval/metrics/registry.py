@@ -47,11 +47,11 @@ class Metric(ABC):
         return self.best > self.worst_score
 
     def worst(self, n_labels: int) -> float:
-        """Return the worst score that a task with so many labels can give. An invalid clip scores this."""
+        """Return the worst score of a task with this many labels. An invalid clip scores this."""
         return self.worst_score / (n_labels if self.worst_is_per_label else 1)
 
     def bounds(self, n_labels: int) -> tuple[float, float]:
-        """Return the least and the greatest score of a task with so many labels; infinite where there is none."""
+        """Return the least and the greatest score of a task with this many labels; infinite if there is none."""
         low, high = sorted((self.best, self.worst(n_labels)))
         return low, high
 

@@ -92,7 +92,7 @@ class RayEngine:
                 yield Event(job.name, "ended", reason=reason)
 
     def close(self) -> None:
-        """Leave the cluster; what is still running ends."""
+        """Leave the cluster; running jobs end."""
         self.ray.shutdown()
 
 

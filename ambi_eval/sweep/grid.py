@@ -125,7 +125,7 @@ def _cell(run: _Run, selections: _Selections, made: dict[str, int]) -> Cell:
     """Return one run.
 
     Args:
-        run: What the grid asks for.
+        run: The run.
         selections: Which clips each task asks about.
         made: How many answers to each question and clip earlier cells ask the model for; updated here.
     """

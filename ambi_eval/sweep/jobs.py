@@ -51,7 +51,7 @@ class Job:
 
     @property
     def log(self) -> str:
-        """Name of the file, in the folder of each cell, for what the process prints."""
+        """Name of the file, in the folder of each cell, for the output of the process."""
         return "log.txt" if self.share is None else f"log.share-{self.share[0]}-of-{self.share[1]}.txt"
 
 

@@ -70,7 +70,7 @@ class Prefixes:
 
 
 class Level:
-    """Prefixes side by side, padded on the right, each with the rows that begin with it.
+    """Stacked prefixes, padded on the right, each with the rows that begin with it.
 
     Attributes:
         prefixes: The prompts they belong to.
@@ -161,7 +161,7 @@ def attend(
 
     Args:
         module: The attention layer.
-        query: Of the new tokens, shape (rows, heads, new tokens, head size).
+        query: Queries of the new tokens, shape (rows, heads, new tokens, head size).
         key: Keys of the suffix, new tokens included, as `batch.GrowingLayer.update` returns them: they carry their
             prefixes. Shape (rows, key heads, columns, head size).
         value: Values of the suffix.
@@ -170,7 +170,7 @@ def attend(
         options: Not used.
 
     Returns:
-        What attention gives, shape (rows, new tokens, heads, head size), and None in place of its weights.
+        The output of attention, shape (rows, new tokens, heads, head size), and None instead of its weights.
     """
     prefixes, layer = key.shared  # type: ignore[attr-defined]
     prefixes.calls += 1

@@ -1,4 +1,4 @@
-"""Answers that are decoded side by side, and their KV cache."""
+"""Answers that are decoded together, and their KV cache."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class Batch:
     """The rows that are decoded together.
 
     Their suffixes (or, where rows have copies of their prompts, prompts and answers) are right-aligned in the KV cache,
-    so that the newest token of every row stands in the last column. Columns to the left of a row's first token are
-    padding, which the attention mask hides.
+    so that the newest token of every row is in the last column. Columns to the left of a row's first token are padding,
+    which the attention mask hides.
 
     Attributes:
         rows: The rows.

@@ -263,7 +263,7 @@ class Decoder:
 
 
 TAIL_MARGIN = 4
-# What a tokenizer writes for the bytes of an unfinished character.
+# The character that a tokenizer writes for the bytes of an unfinished character.
 REPLACEMENT = "\ufffd"
 # Finished rows stay in the batch while more than this share of its rows is unfinished.
 MOST_GOING_ON = 0.8

@@ -151,7 +151,7 @@ class HFEngine(Engine):
                 yield job, each
 
     def _read(self, jobs: Sequence[Job]) -> tuple[list[BatchFeature], list[str]]:
-        """Return what the model reads for jobs about one clip, and which of its audios are longer than the window.
+        """Return what the model reads for jobs about one clip, and which audios are longer than the window.
 
         The audio is decoded, and its features are made, once for all of them.
         """

@@ -20,7 +20,7 @@ class Family:
     Attributes:
         model: The transformers model, in evaluation mode.
         processor: Its processor.
-        sample_rate: Rate in Hz at which it hears.
+        sample_rate: Sample rate in Hz of the audio that it takes.
         end_ids: Tokens that end the model's turn.
         placeholder_ids: Tokens that stand for audio, images and video in a prompt. As text they mean nothing, and the
             model cannot read back an answer that holds one (it looks for an audio that belongs to it). So they are
@@ -36,7 +36,7 @@ class Family:
     model_class: str | None = None
     # A folder of the checkpoint with an adapter without which the model hears nothing.
     adapter: str | None = None
-    # What the family's own processor takes.
+    # Inputs of the family's own processor.
     one_audio_only = False
     # Whether features are padded to the window; False where the model looks at those of the audio alone.
     pad_to_window = True
@@ -79,7 +79,7 @@ class Family:
         most = getattr(processor, "max_audio_len", None)
         if most is None:
             return None
-        # Audio is cut into windows, of which only whole ones count: GLM-ASR says 655 s and hears 21 of 30 s.
+        # Audio is cut into windows, and only whole windows count: GLM-ASR names 655 s and hears 21 windows of 30 s.
         window = audio_extractor(processor).chunk_length
         return float(most // window * window)
 
@@ -91,7 +91,7 @@ class Family:
         """Return what the model reads: the messages in its chat template, ready for its answer, with audio features.
 
         Raises:
-            AmbiError: If the family does not take such messages.
+            AmbiError: If the family does not take these messages.
         """
         name = self.model.config.model_type
         audios = sum(part["type"] == "audio" for message in messages for part in message["content"])
@@ -112,7 +112,7 @@ class Family:
 
     @property
     def rope_delta(self) -> int:
-        """What the model's last prompt adds to the positions of all later tokens.
+        """Number that the model's last prompt adds to the positions of all later tokens.
 
         The omni families count positions per modality, and keep the difference to the number of tokens on themselves.
         """
@@ -151,7 +151,7 @@ class Qwen2Audio(OneWindow):
 
 
 class OneAudio(Family):
-    """A family of which each prompt has one audio, of many minutes."""
+    """A family whose prompts have one audio each, up to many minutes long."""
 
     one_audio_only = True
 

@@ -84,7 +84,7 @@ def load_family(
     Args:
         pretrained: A folder or the name of a repository on the Hugging Face hub.
         revision: Branch, tag or commit of the repository.
-        dtype: Of the weights; "auto" is the checkpoint's own.
+        dtype: Precision of the weights; "auto" is the checkpoint's own.
         device: Where the model computes; not used with a `device_map`.
         device_map: Spreads the model over several devices ("auto", or as in transformers).
         attn_implementation: "sdpa", "flash_attention_2", "eager" ...; None is the family's default.
@@ -230,7 +230,7 @@ def _check_hears_and_chats(pretrained: str, family: type[Family], processor: Any
 
 
 def _model_class(family: type[Family], config: Any) -> Any:
-    """Return the class to load: the family's, the one that the checkpoint names, or what transformers maps it to."""
+    """Return the class to load: the family's, the one that the checkpoint names, or transformers' choice."""
     named = family.model_class or next(iter(config.architectures or []), "")
     if hasattr(transformers, named):
         return getattr(transformers, named)

@@ -2,8 +2,8 @@
 
 The encoder gets one audio at a time. (Several at once would have to be padded, and then the result depends on the
 neighbors: Phi-4-multimodal and Granite Speech are not batch-invariant.) The first prompt about an audio goes through
-the model together with it. All further prompts about it, whatever strategy or verifier they belong to, begin with the
-same tokens, so the model reads only the tokens in which they differ, side by side.
+the model together with it. All further prompts about it, of any strategy or verifier, begin with the same tokens. So
+the model reads only the tokens in which they differ, several prompts together.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Continuation:
 
 @dataclass(eq=False)
 class Prompt:
-    """One clip with its question, and what is wanted of it: answers, or the likelihoods of given ones.
+    """One clip with its question, and the wanted result: answers, or the likelihoods of given ones.
 
     Attributes:
         inputs: What the model reads, as `Family.model_inputs` gives it.
@@ -91,7 +91,7 @@ class Prefilled:
             `shared` tokens.
         logits: Logits of the first answer token, float32, shape (vocabulary,).
         input_ids: Its tokens, those that stand for audio included, shape (1, tokens).
-        rope_delta: What is added to the position of every later token.
+        rope_delta: Number that is added to the position of every later token.
         first: The first prompt about the same audio; None if it is this one.
         shared: Tokens at the beginning whose keys and values are those of the first prompt about the same audio.
     """
@@ -119,7 +119,7 @@ class Prefilled:
         return self.input_ids.shape[1]
 
     def expanded(self, rows: int, tokens: int | None = None) -> list[KeysAndValues]:
-        """Return keys and values of the first `tokens` tokens (all by default) for so many rows, without copying."""
+        """Return keys and values of the first `tokens` tokens (all by default) for this many rows, without copying."""
         return [
             (keys[:, :, :tokens].expand(rows, -1, -1, -1), values[:, :, :tokens].expand(rows, -1, -1, -1))
             for keys, values in self.layers
@@ -170,14 +170,14 @@ class Prefiller:
     def prefill(
         self, prompts: Sequence[Prompt], encoded: Sequence[Prefilled], from_the_audio: bool = False
     ) -> list[Prefilled]:
-        """Prefill prompts whose audio is encoded; those about one audio that follow one another go side by side.
+        """Prefill prompts whose audio is encoded; consecutive prompts about one audio go together.
 
         Args:
             prompts: The prompts.
-            encoded: What `encode` gave for each of them.
+            encoded: The result of `encode` for each of them.
             from_the_audio: Whether each prompt, the first one about its audio included, goes on from the end of its
                 audio. By default it goes on from where it differs from the first one, which is faster, but then the
-                last digit of what follows depends on which prompt came first.
+                last digit of the results depends on which prompt came first.
         """
         prefilled: list[Prefilled] = []
         for audio, group in groupby(zip(prompts, encoded, strict=True), lambda pair: pair[1]):
@@ -247,7 +247,7 @@ class Prefiller:
         return Prefilled(layers, output.logits[0, -1].float(), inputs["input_ids"], self.family.rope_delta)
 
     def _rest(self, prompts: Sequence[Prompt], audio: Prefilled, start: int) -> list[Prefilled]:
-        """Prefill what follows in each prompt after `start` tokens, which it shares with the first prompt."""
+        """Prefill each prompt after its first `start` tokens, which it shares with the first prompt."""
         device = audio.input_ids.device
         all_ids = [prompt.inputs["input_ids"].to(device) for prompt in prompts]
         lengths = [prompt.length for prompt in prompts]

@@ -84,7 +84,7 @@ def _draw_from_the_top(
 
 
 def _draw_from_candidates(logits: Tensor, temperature: float, hashed_rows: Tensor, hashed_tokens: Tensor) -> Tensor:
-    """Draw what `_draw_from_all` draws, from the few tokens that can win; on a CPU alone, because it counts them.
+    """Draw the same tokens as `_draw_from_all`, but from the few that can win; only on a CPU, because it counts them.
 
     The highest score of a row is the logarithm of its normalizer plus standard Gumbel noise: it falls below that
     logarithm minus `MARGIN` with probability exp(-exp(MARGIN)). A token exceeds this bound only if its uniform number

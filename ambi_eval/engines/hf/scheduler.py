@@ -158,7 +158,7 @@ class Room:
         self.rows = min(clips, self.max_batch_size) * widest
 
     def holds(self, prompts: int, rows: int) -> bool:
-        """Whether there is room for so many prompts with so many answers in all."""
+        """Whether there is room for this many prompts with this many answers in all."""
         if self.rows is None or rows > self.rows:
             return False
         return self._bytes is None or prompts * self._prompt_bytes + rows * self._row_bytes <= self._bytes
@@ -228,7 +228,7 @@ class _Generation:
         entering: Prompts that enter in this step.
         answers: The prompts that are being decoded, with the rows of their answers.
         searches: Beam searches that wait for others of the same settings.
-        prefilled: What the model has computed of the prompts of these searches.
+        prefilled: The prefilled prompts of these searches.
         audio: For each `Prompt.heard`, a prompt from which the next ones continue.
         finished: Answered prompts that have not yet been handed out.
         pace: Finds the fastest number of answers at a time, if the room depends on the memory.
@@ -325,7 +325,7 @@ class _Generation:
         return self.decoder.family.counts_positions or not self.room.holds(searches, searches * settings.num_beams)
 
     def _prefill(self) -> None:
-        """Prefill what has entered, and expand each prompt that is not a beam search to its rows."""
+        """Prefill the prompts that enter, and expand each one that is not a beam search to its rows."""
         if not self.entering:
             return
         prefilled = dict(zip(self.entering, self.decoder.prefill(self.entering), strict=True))
