@@ -3,10 +3,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
+from support import ROOT
 
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.answers.pool import Reader
-from ambi_eval.answers.reducers import Best, Mean, Weighted
+from ambi_eval.answers.reducers import Best, Exact, Mean, Vote, Weighted
 from ambi_eval.answers.reducers import predict as predict_pools
 from ambi_eval.errors import AmbiError
 
@@ -101,3 +102,27 @@ def test_five_beams_that_are_nearly_as_likely_are_called_uniform():
 def test_an_impossible_weighting_is_refused(cls, options, message):
     with pytest.raises(AmbiError, match=message):
         predict(cls, POOL, **options)
+
+
+THREE = [answer(0.8, -4.0, 20, 5.0), answer(0.6, -5.0, 20, 3.0), answer(0.1, -6.0, 20, 2.0)]
+
+
+@pytest.mark.parametrize(
+    ("name", "prediction"),
+    [
+        ("mean", predict(Mean, THREE)),
+        ("vote", predict(Vote, THREE)),
+        ("best", predict(Best, THREE, by="logprob")),
+        ("best", predict(Best, THREE, by="rating")),
+        ("weighted", predict(Weighted, THREE, by="logprob")),
+        ("length_normalised", predict(Weighted, THREE, by="mean_logprob")),
+        ("linear", predict(Weighted, THREE, by="rating", weighting="linear")),
+        ("dist", predict_pools(Mean(), LABELS, [Reader(LABELS, "label").read(["calm", "calm", "tense"])])[0]),
+        ("exact", Exact(LABELS).predict([np.log(0.06), np.log(0.02)])),
+    ],
+)
+def test_the_worked_example_of_the_docs_is_what_the_pipelines_predict(name, prediction):
+    lines = (ROOT / "docs" / "strategies.md").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith(f"- `{name}`"))
+    shown = [f"{share:.3f}".removeprefix("0") for share in prediction.distribution]
+    assert line.endswith(f"({', '.join(shown)}).")
