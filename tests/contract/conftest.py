@@ -1,16 +1,19 @@
-"""A tiny random checkpoint of every audio-language family; those that lack a package are skipped."""
+"""A tiny random checkpoint of every audio-language family, and answers of servers that tell what they heard."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from peft import LoraConfig, get_peft_model
 from support import families_that_hear as hearing
 from support import families_that_see as seeing
+from support.chat_server import ChatTestServer, described
 
 from ambi_eval.engines.hf.families import FAMILIES, Family
 
@@ -42,3 +45,19 @@ def checkpoint_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
 def checkpoint(request: pytest.FixtureRequest, checkpoint_of: Callable[[str], Path]) -> Path:
     """A folder with a random checkpoint of each family in turn."""
     return checkpoint_of(request.param)
+
+
+@pytest.fixture
+def describing_server(chat_server: ChatTestServer) -> ChatTestServer:
+    """A chat server that answers with numbers that follow from what it hears and from the seed."""
+    answer = chat_server.answer
+
+    def describe(body: dict[str, Any]) -> dict[str, Any]:
+        content = answer(body)
+        for number, choice in enumerate(content["choices"]):
+            seed = body["seed"] + number if body["temperature"] else None
+            choice["message"]["content"] = described(json.dumps(body["messages"]), seed, body.get("stop") or ())
+        return content
+
+    chat_server.answer = describe  # type: ignore[method-assign]
+    return chat_server
