@@ -239,10 +239,7 @@ def report_on_runs(
         typer.Option("--with", help="Predictions, as `score` reads them, to show beside the runs; once a file."),
     ] = None,
 ) -> None:
-    """Show what runs of lm_eval mean: a verdict, and one page of scores, references, curves and clips.
-
-    Example: ambi-eval report runs/demo -o report.html
-    """
+    """Show what runs of lm_eval mean: a verdict, and one page of scores, references, curves and clips."""
     from ambi_eval.funnel.content import funnels_in
     from ambi_eval.harness.results import read_runs
     from ambi_eval.report import comparison, page, verdict
