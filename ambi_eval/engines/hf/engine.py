@@ -143,7 +143,7 @@ class HFEngine(Engine):
                 if self.arguments.long_audio == "refuse":
                     raise AmbiError(f"{what}; give long_audio=cut to go on with these")
                 if self.truncated == 0:
-                    logger.warning("%s; the rest of this and of every other long audio is cut off", what)
+                    logger.warning("%s; the rest is cut off, for this and all other long audios", what)
                 self.truncated += len(group)
             for job, each in zip(group, inputs, strict=True):
                 count, tokens = self.prompts.get(job.task, (0, 0))

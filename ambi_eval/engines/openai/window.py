@@ -71,7 +71,7 @@ class Hearing:
             raise AmbiError(f"{what}; give long_audio=cut to go on with these")
         with self._lock:
             if not self.cut:
-                logger.warning("%s; the rest is cut off, of this audio and of all other long ones", what)
+                logger.warning("%s; the rest is cut off, for this and all other long audios", what)
             self.cut.add(job)
 
 
