@@ -111,11 +111,7 @@ def _shares(votes: Sequence[float]) -> list[float]:
 
 
 def _glossary(content: Content) -> dict[str, str]:
-    """Return the words of this report: the strategies that ran, then measures."""
-    ran = {
-        system.name.split()[0]
-        for section in content.sections
-        for system in (*section.systems, *section.controls)
-        if system.name
-    }
-    return {name: said for name, said in STRATEGIES.items() if name in ran} | WORDS
+    """Return the words of this report: the strategies that ran, then measures, then metrics."""
+    systems = [system for section in content.sections for system in (*section.systems, *section.controls)]
+    ran = {name.split()[0] for system in systems for name in (system.name, *system.same_as) if name}
+    return {name: said for name, said in STRATEGIES.items() if name in ran} | WORDS | metrics()

@@ -17,7 +17,7 @@ from ambi_eval.leaderboard import board as board_module
 from ambi_eval.leaderboard.published import Published, read_published
 from ambi_eval.leaderboard.record import apply_record, write_record
 from ambi_eval.leaderboard.rescore import scoring_task
-from ambi_eval.leaderboard.site import POLICY, board_page, build, published_beside
+from ambi_eval.leaderboard.site import POLICY, _write, board_page, build, published_beside
 from ambi_eval.leaderboard.verify import verify
 from ambi_eval.metrics import METRICS
 from ambi_eval.web.format import short
@@ -103,7 +103,7 @@ def test_a_model_has_a_page_over_all_corpora_and_published_numbers_stand_apart(c
         build(folder, tmp_path / "site", tmp_path / "none.json")
 
 
-def test_each_part_of_a_corpus_has_a_tab_that_a_browser_takes_for_a_file(built):
+def test_each_part_of_a_corpus_has_a_tab_that_a_browser_takes_for_a_file(built, tmp_path):
     (demo,) = built[0].boards
     parts = [replace(demo, corpus=f"iemocap:session={number}") for number in (1, 2)]
     theirs = {"system": "a", "metric": "JS", "value": 0.1, "split": "all", "source": "a paper", "checked": "source"}
@@ -114,6 +114,15 @@ def test_each_part_of_a_corpus_has_a_tab_that_a_browser_takes_for_a_file(built):
         "iemocap-session-1.html",
         "iemocap-session-2.html",
     ]
+    _write(site, tmp_path, {})
+    for page in ("index.html", "iemocap-session-2.html"):
+        tabs = [attrs["href"] for attrs in Page(tmp_path / page).all("a") if attrs.get("class") == "tab"]
+        assert tabs == ["index.html", "iemocap-session-1.html", "iemocap-session-2.html"]
+        assert all((tmp_path / tab).is_file() for tab in tabs)
+    assert "ambi_iemocap_sc,ambi_iemocap_exact" in Page(tmp_path / "iemocap-session-1.html").text
+    (model,) = (tmp_path / "models").iterdir()
+    links = {attrs["href"] for attrs in Page(model).all("a")}
+    assert {f"../{board_page(site, board)}" for board in site.boards} <= links, "over all corpora"
     shown = [[each.corpus for each in published_beside(site, board)] for board in site.boards]
     assert shown == [["demo", "crema_d"], ["iemocap"], ["iemocap"]]
 

@@ -80,6 +80,14 @@ def test_the_questions_come_in_their_order_after_the_verdict(content):
     assert places == sorted(places)
 
 
+def test_the_glossary_has_a_sentence_for_each_strategy_that_ran_and_each_metric(content):
+    first, *others = content.sections[0].systems
+    merged = replace(content.sections[0], systems=[replace(first, same_as=["walmv mean"]), *others])
+    words = re.findall("<dt>(.*?)</dt><dd>.+?</dd>", render(replace(content, sections=[merged])))
+    assert {"walmv", "sc", "exact", "direct", *METRICS} <= set(words)
+    assert "wbon" not in words
+
+
 def test_answers_and_names_stay_text(page):
     assert "<img src=x onerror=alert(1)> & I'm not sure." in page.text
     assert "weak<model>" in page.text
