@@ -4,6 +4,7 @@ import json
 import shutil
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -176,6 +177,18 @@ def test_an_illness_is_found_by_its_check(engine, tmp_path, illness, found_by, s
     illness(engine)
     with pytest.raises(CheckError, match=sentence):
         found_by(Subject(engine, tmp_path))
+
+
+def test_an_answer_is_not_told_to_stop_at_half_a_character():
+    """A character of two tokens is a replacement character until the second one is there."""
+    steps = ["\ufffd", "é", "é\ufffd", "é\ufffd\ufffd"]
+
+    def answers(asked, settings):
+        ends = [(text, stop) for text in steps for stop in settings.get("until", ()) if stop in text]
+        return [[Candidate(ends[0][0].split(ends[0][1])[0], finish="stop") if ends else Candidate(steps[-1])]]
+
+    subject = SimpleNamespace(answers=answers, voice=lambda *_: "")
+    assert check.stops_at_strings(subject).endswith("ends before 'é' when told to")
 
 
 def test_a_model_that_breaks_down_fails_that_check_and_goes_on_to_the_next(engine, tmp_path):
