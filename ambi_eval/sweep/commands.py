@@ -32,6 +32,9 @@ def sweep(
     replicas: Annotated[
         int, typer.Option(min=1, help="Processes of each model that share the clips (--engine ray).")
     ] = 1,
+    corpora: Annotated[
+        str | None, typer.Option(help="Only these corpora of the grid: crema_d, or several with commas.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and what it would cost.")] = False,
     probe: Annotated[
         int | None, typer.Option(min=1, help="With --dry-run: measure tokens on this many clips of each run.")
@@ -46,12 +49,13 @@ def sweep(
     _check_options(engine, address, replicas, dry_run, probe)
     out = out.absolute()
     end_at_ctrl_c(lambda: f"every answer so far is kept in {out / 'stores'}")
-    cells = read_grid(grid)
+    chosen = [name.strip() for name in corpora.split(",")] if corpora is not None else None
+    cells = read_grid(grid, corpora=chosen)
     console = Console(width=None if sys.stdout.isatty() else 130, markup=False, highlight=False)
     if dry_run:
         tokens = None
         if probe is not None:
-            probes = read_grid(grid, limit=probe)
+            probes = read_grid(grid, limit=probe, corpora=chosen)
             _run(probes, out / "probe", _engine(engine, address, probes), console, replicas)
             tokens = probed_tokens(probes, out / "probe")
         console.print(cost_table(cells, out, tokens))

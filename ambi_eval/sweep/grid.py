@@ -66,7 +66,7 @@ class Cell:
         return f"{self.model_name}.{self.corpus}.seed-{self.seed}"
 
 
-def read_grid(path: Path, limit: int | None = None) -> list[Cell]:
+def read_grid(path: Path, limit: int | None = None, corpora: Sequence[str] | None = None) -> list[Cell]:
     """Return the runs of a grid file: each model with each task, seed and override.
 
     Seeds and overrides that do not change a task add no run of it.
@@ -74,11 +74,17 @@ def read_grid(path: Path, limit: int | None = None) -> list[Cell]:
     Args:
         path: The file; `Grid` describes its content.
         limit: Ask about this many clips only, the first ones; replaces the file's value.
+        corpora: Run these corpora of the grid only, and no task file of one's own; None for all.
 
     Raises:
         AmbiError: For every mistake in the file and in a task that it names, and for a corpus that is not prepared.
     """
     grid = Grid.read(read_yaml(path), str(path))
+    if corpora is not None:
+        for name in corpora:
+            if name not in grid.corpora:
+                raise AmbiError(f"--corpora {name}: the corpora of {path} are {', '.join(grid.corpora) or 'none'}.")
+        grid = grid.model_copy(update={"corpora": list(corpora), "tasks": []})
     for name, model in grid.models.items():
         _check_model(f"{path}: models: {name}", model)
     sources = _sources(path, grid)

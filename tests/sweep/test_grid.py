@@ -54,6 +54,12 @@ class TestCells:
         assert names(cells) == ["tiny/ambi_demo_sc.seed-0", "tiny/mine.seed-0"]
         assert (cells[1].clips, cells[1].answers, cells[1].corpus) == (2, 40, "clips")
 
+    def test_some_corpora_of_a_grid_run_alone_and_the_others_need_not_be_there(self, write_grid):
+        file = write_grid(corpora=["iemocap", "demo"], tasks=["absent.yaml"])
+        assert names(read_grid(file, corpora=["demo"])) == ["tiny/ambi_demo_sc.seed-0"]
+        with pytest.raises(AmbiError, match=r"--corpora crema_d: the corpora of .* are iemocap, demo"):
+            read_grid(file, corpora=["demo", "crema_d"])
+
 
 class TestCost:
     def test_answers_that_a_run_before_makes_are_not_counted_again(self, grid):
