@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -25,6 +26,8 @@ class Corpus:
         citation: The paper to cite.
         homepage: Where to get the release.
         source: What the folder given as `--source` holds; None for a corpus that its recipe makes without a release.
+        clips: Number of clips, as published; None where several releases differ or nobody says.
+        hours: Length of their audio, as published, at most; None where nobody says.
     """
 
     title: str
@@ -33,6 +36,8 @@ class Corpus:
     citation: str
     homepage: str
     source: str | None = None
+    clips: int | None = None
+    hours: float | None = None
 
 
 def corpus_names() -> list[str]:
@@ -54,6 +59,17 @@ def corpus(name: str) -> Corpus:
 def needs_release(name: str) -> bool:
     """Return whether a manifest of that name needs files that the user must get; the demo needs none."""
     return name not in corpus_names() or corpus(name).source is not None
+
+
+def published_size(name: str) -> tuple[int, float] | None:
+    """Return the published number of clips of a known corpus that is not prepared, and their seconds of audio.
+
+    The seconds are NaN where nobody says. None for a corpus that is prepared, or of which no number is known.
+    """
+    if name not in corpus_names() or not needs_release(name) or manifest_path(name).is_file():
+        return None
+    about = corpus(name)
+    return None if about.clips is None else (about.clips, math.nan if about.hours is None else 3600 * about.hours)
 
 
 def prepare_command(name: str) -> str:

@@ -50,7 +50,7 @@ def sweep(
     out = out.absolute()
     end_at_ctrl_c(lambda: f"every answer so far is kept in {out / 'stores'}")
     chosen = [name.strip() for name in corpora.split(",")] if corpora is not None else None
-    cells = read_grid(grid, corpora=chosen)
+    cells = read_grid(grid, corpora=chosen, published=dry_run)
     console = Console(width=None if sys.stdout.isatty() else 130, markup=False, highlight=False)
     if dry_run:
         tokens = None

@@ -16,6 +16,7 @@ from ambi_eval.config.load import load_task, read_yaml
 from ambi_eval.config.model_arguments import ModelArguments
 from ambi_eval.config.task_settings import TaskSettings, keys_that
 from ambi_eval.corpora.manifest import Clip
+from ambi_eval.corpora.registry import published_size
 from ambi_eval.corpora.selection import corpus_clips, select
 from ambi_eval.engines.base import Engine, find_engine
 from ambi_eval.errors import AmbiError, did_you_mean
@@ -40,7 +41,8 @@ class Cell:
         clips: Number of clips that are asked about.
         answers: Number of answers to generate for all clips: 0 if an earlier cell of the grid makes the same ones.
         max_tokens: Largest number of tokens of one answer.
-        audio_seconds: Total length of the audio, each clip heard once.
+        audio_seconds: Total length of the audio, each clip heard once; NaN where it is not known.
+        prepared: Whether its corpus is prepared; the numbers of one that is not are those published.
         identity: Everything that the results depend on, as plain JSON.
     """
 
@@ -58,6 +60,7 @@ class Cell:
     answers: int
     max_tokens: int
     audio_seconds: float
+    prepared: bool
     identity: Mapping[str, Any]
 
     @property
@@ -66,7 +69,9 @@ class Cell:
         return f"{self.model_name}.{self.corpus}.seed-{self.seed}"
 
 
-def read_grid(path: Path, limit: int | None = None, corpora: Sequence[str] | None = None) -> list[Cell]:
+def read_grid(
+    path: Path, limit: int | None = None, corpora: Sequence[str] | None = None, published: bool = False
+) -> list[Cell]:
     """Return the runs of a grid file: each model with each task, seed and override.
 
     Seeds and overrides that do not change a task add no run of it.
@@ -75,6 +80,7 @@ def read_grid(path: Path, limit: int | None = None, corpora: Sequence[str] | Non
         path: The file; `Grid` describes its content.
         limit: Ask about this many clips only, the first ones; replaces the file's value.
         corpora: Run these corpora of the grid only, and no task file of one's own; None for all.
+        published: Whether to count a corpus that is not prepared by its published size. These runs cannot be run.
 
     Raises:
         AmbiError: For every mistake in the file and in a task that it names, and for a corpus that is not prepared.
@@ -88,7 +94,7 @@ def read_grid(path: Path, limit: int | None = None, corpora: Sequence[str] | Non
     for name, model in grid.models.items():
         _check_model(f"{path}: models: {name}", model)
     sources = _sources(path, grid)
-    selections = _Selections(limit or grid.limit)
+    selections = _Selections(limit or grid.limit, published)
     cells: dict[str, Cell] = {}
     for name, model in grid.models.items():
         weights = _weights(model)
@@ -141,7 +147,7 @@ def _cell(run: _Run, selections: _Selections, made: dict[str, int]) -> Cell:
     settings = load_task(source, metadata)
     pool = settings.pool
     seed = run.seed if pool == "samples" else run.first_seed
-    clips, digest, seconds = selections.of(settings)
+    clips, digest, seconds, prepared = selections.of(settings)
     # Tasks share one pool if everything that answers depend on is the same.
     asked = json.dumps([digest, seed, settings.model_dump(include=set(keys_that("answers")))])
     if pool == "beams":
@@ -177,6 +183,7 @@ def _cell(run: _Run, selections: _Selections, made: dict[str, int]) -> Cell:
         answers=answers,
         max_tokens=0 if pool == "labels" else settings.generation().max_gen_toks,
         audio_seconds=seconds,
+        prepared=prepared,
         identity=json.loads(json.dumps(identity, default=str)),
     )
 
@@ -189,15 +196,22 @@ def _changes(plain: TaskSettings, overridden: TaskSettings) -> bool:
 class _Selections:
     """Which clips each task asks about; tasks with the same clips are read once."""
 
-    def __init__(self, limit: int | None) -> None:
+    def __init__(self, limit: int | None, published: bool) -> None:
         self.limit = limit
+        self.published = published
         self.manifests: dict[str, list[Clip]] = {}
-        self.known: dict[str, tuple[int, str, float]] = {}
+        self.known: dict[str, tuple[int, str, float, bool]] = {}
 
-    def of(self, settings: TaskSettings) -> tuple[int, str, float]:
-        """Return the number of clips, a digest of their ids, votes, clusters and sounds, and the seconds of audio."""
+    def of(self, settings: TaskSettings) -> tuple[int, str, float, bool]:
+        """Return the number of clips, a digest of their ids, votes, clusters and sounds, and the seconds of audio.
+
+        Last comes whether the corpus is prepared.
+        """
         folder = str(Path(settings.source).parent)
         key = json.dumps([folder, settings.model_dump(include=set(keys_that("clips")))])
+        if self.published and (size := published_size(settings.manifest)):
+            clips = min(size[0], self.limit or size[0])
+            return clips, key, size[1] * clips / size[0], False
         if key not in self.known:
             manifest = f"{folder}/{settings.manifest}"
             if manifest not in self.manifests:
@@ -212,7 +226,7 @@ class _Selections:
                 digest.update(json.dumps([before, [votes.tolist() for votes in chosen.shown]]).encode())
             spans = [heard for heard in chosen.heard if heard] + [span for each in chosen.before or () for span in each]
             seconds = sum(span_seconds(AudioSpan.from_dict(span)) for span in spans)
-            self.known[key] = (len(chosen.clips), digest.hexdigest(), seconds)
+            self.known[key] = (len(chosen.clips), digest.hexdigest(), seconds, True)
         return self.known[key]
 
 

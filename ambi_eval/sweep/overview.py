@@ -47,8 +47,8 @@ def cost_table(cells: Sequence[Cell], folder: Path, probed: Mapping[str, float] 
     table = Table(title=f"{len(cells)} runs", title_justify="left", show_footer=True, box=None)
     rows = []
     for cell in cells:
-        state = "done" if is_done(folder, cell) else ""
-        answers = 0 if state else cell.answers
+        state = "done" if is_done(folder, cell) else "" if cell.prepared else "not prepared: published size"
+        answers = 0 if state == "done" else cell.answers
         each = cell.max_tokens if probed is None else probed.get(cell.name, float("nan"))
         state = state or ("" if answers or cell.pool == "labels" else "the same answers")
         tokens = answers * each if answers else 0
@@ -85,6 +85,8 @@ def _money(cell: Cell, answers: int, tokens: float) -> float | str:
         return "no price known"
     if not answers:
         return 0.0
+    if math.isnan(cell.audio_seconds):
+        return "length of audio unknown"
     each = answers / cell.clips
     together = min(
         each, given.samples_per_request or each, MOST_CANDIDATES if cell.model.model == "gemini-audio" else each

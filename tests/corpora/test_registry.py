@@ -59,3 +59,10 @@ def test_the_demo_is_made_on_the_spot_and_only_once(data_directory: Path, caplog
     written = path.stat().st_mtime_ns
     assert ensure_manifest("demo").stat().st_mtime_ns == written
     assert [record.message for record in caplog.records] == [f"preparing the corpus demo in {path.parent}"]
+
+
+@pytest.mark.parametrize("name", ["crema_d", "emozionalmente", "whiser"])
+def test_the_published_size_is_that_of_the_real_label_files(name, real_labels, tmp_path):
+    recipe(name).prepare(real_labels(name), tmp_path, allow_missing_audio=True)
+    clips = read_manifest(tmp_path / "manifest.parquet")
+    assert len(clips) + sum(clips.about.get("skipped", {}).values()) == corpus(name).clips

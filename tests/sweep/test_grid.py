@@ -92,6 +92,30 @@ class TestCost:
         assert read_grid(write_grid(limit=5), limit=2)[0].clips == 2
 
 
+class TestCorporaThatAreNotPrepared:
+    def test_a_dry_run_counts_them_by_their_published_size(self, write_grid, monkeypatch, tmp_path):
+        monkeypatch.setenv("AMBI_DATA", str(tmp_path))
+        path = write_grid(
+            corpora=["crema_d", "iemocap"], strategies=["direct", "sc"], metadata=[{}, {"control": "shuffle"}]
+        )
+        cells = read_grid(path, published=True)
+        assert [(cell.clips, cell.prepared) for cell in cells] == [(7442, False)] * 4 + [(10039, False)] * 4
+        assert [cell.answers for cell in cells[:4]] == [7442, 7442, 20 * 7442, 20 * 7442]
+        assert {cell.audio_seconds for cell in cells} == {5.3 * 3600, 12 * 3600}
+        assert {cell.clips for cell in read_grid(path, limit=9, published=True)} == {9}
+
+    def test_nothing_else_takes_them(self, write_grid, monkeypatch, tmp_path):
+        monkeypatch.setenv("AMBI_DATA", str(tmp_path))
+        path = write_grid(corpora=["crema_d"])
+        with pytest.raises(AmbiError, match=r"no manifest of crema_d at .*: make it with ambi-eval prepare crema_d"):
+            read_grid(path)
+
+    def test_one_of_unknown_size_is_asked_for(self, write_grid, monkeypatch, tmp_path):
+        monkeypatch.setenv("AMBI_DATA", str(tmp_path))
+        with pytest.raises(AmbiError, match="no manifest of dusha"):
+            read_grid(write_grid(corpora=["dusha"]), published=True)
+
+
 class TestIdentity:
     @pytest.mark.parametrize(
         "given",

@@ -24,6 +24,7 @@ CORPUS = Corpus(
     "Zenodo, 2022. doi:10.5281/zenodo.6569824",
     homepage="https://zenodo.org/records/6569824",
     source="metadata/ and audio/",
+    clips=6_902,
 )
 LABELS = {
     "anger": "angry",

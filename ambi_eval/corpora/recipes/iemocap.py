@@ -24,6 +24,8 @@ CORPUS = Corpus(
     "Language Resources and Evaluation 42(4):335-359, 2008.",
     homepage="https://sail.usc.edu/iemocap/",
     source="Session1/ to Session5/",
+    clips=10_039,
+    hours=12,
 )
 LABELS = ("angry", "disgust", "excited", "fear", "frustrated", "happy", "neutral", "other", "sad", "surprise")
 SESSIONS = ("Session1", "Session2", "Session3", "Session4", "Session5")

@@ -24,6 +24,7 @@ CORPUS = Corpus(
     "8(1):67-80, 2017.",
     homepage="https://www.lab-msp.com/MSP/MSP-Improv.html",
     source="Evaluation.txt and session1/ to session6/",
+    clips=8_438,
 )
 LABELS = ("angry", "happy", "neutral", "other", "sad")
 SECONDARY_LABELS = (*LABELS, "depressed", "disgust", "excited", "fear", "frustrated", "surprise")

@@ -23,6 +23,7 @@ CORPUS = Corpus(
     "speech from existing podcast recordings. IEEE Transactions on Affective Computing 10(4):471-483, 2019.",
     homepage="https://www.lab-msp.com/MSP/MSP-Podcast.html",
     source="Audios/ and Labels/",
+    clips=151_654,
 )
 
 _PODCAST = re.compile(r"(MSP-PODCAST_\d+)_")

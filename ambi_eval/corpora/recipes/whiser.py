@@ -23,6 +23,7 @@ CORPUS = Corpus(
     "Tapes Speech Emotion Recognition Corpus. Interspeech 2024.",
     homepage="https://github.com/msplabresearch/WHiSER",
     source="Labels/ and Annotation_wav_files/",
+    clips=5_427,
 )
 
 
