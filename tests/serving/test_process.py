@@ -17,9 +17,10 @@ pytestmark = pytest.mark.slow
 
 # A program that starts a server, says where its log is, and goes on as it is told.
 PARENT = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
 from ambi_eval.serving.process import ServerProcess, free_port
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background programs ignore it
 port = free_port()
 server = ServerProcess("fake", [sys.argv[1], "--port", str(port)], os.environ, Path(sys.argv[2]))
 server.wait_until_ready(f"http://127.0.0.1:{port}/v1/models", {}, 30)
