@@ -251,6 +251,7 @@ def report_on_runs(
     if compare is not None:
         pairs = comparison.compare_runs(*compare)
         _print_tables(comparison.table(pairs))
+        typer.echo(verdict.in_terminal(verdict.verdicts(build(comparison.runs_of(*compare)))))
         if json_file is not None:
             write_json(pairs, json_file)
         return

@@ -94,21 +94,34 @@ def table(pairs: list[Pair]) -> Group:
     return Group(*blocks)
 
 
-def _systems(named: str) -> dict[str, System]:
-    """Return the systems that `PATH`, `PATH:TASK` or `PATH:TASK:PIPELINE` names, by `TASK:PIPELINE`."""
+def runs_of(first: str, second: str) -> list[Run]:
+    """Return the whole runs to which two compared systems belong; one where they are of the same run."""
+    runs = [_run(named)[0] for named in (first, second)]
+    return list({run.file.resolve(): run for run in runs}.values())
+
+
+def _run(named: str) -> tuple[Run, str]:
+    """Return the run that `PATH`, `PATH:TASK` or `PATH:TASK:PIPELINE` names, and what it names of it."""
     parts = named.split(":")
     depth = next((end for end in range(len(parts), 1, -1) if Path(":".join(parts[:end])).exists()), 1)
     path, wanted = ":".join(parts[:depth]), ":".join(parts[depth:])
     runs = read_runs(Path(path))
     if len(runs) > 1:
         raise AmbiError(f"{path} holds {len(runs)} runs: name one of their folders, such as {runs[0].file.parent}.")
+    return runs[0], wanted
+
+
+def _systems(named: str) -> dict[str, System]:
+    """Return the systems that `PATH`, `PATH:TASK` or `PATH:TASK:PIPELINE` names, by `TASK:PIPELINE`."""
+    run, wanted = _run(named)
     systems = {
-        f"{task.name}:{pipeline.name}": (_told(runs[0], task, pipeline), task, pipeline)
-        for task in runs[0].tasks.values()
+        f"{task.name}:{pipeline.name}": (_told(run, task, pipeline), task, pipeline)
+        for task in run.tasks.values()
         for pipeline in task.pipelines.values()
     }
     found = {name: system for name, system in systems.items() if f"{name}:".startswith(f"{wanted}:") or not wanted}
     if not found:
+        path = named.removesuffix(f":{wanted}")
         raise AmbiError(f"{path} has no '{wanted}'{did_you_mean(wanted, systems)} (it has {', '.join(systems)}).")
     return found
 

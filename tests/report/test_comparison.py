@@ -13,6 +13,8 @@ from ambi_eval.cli import app
 from ambi_eval.errors import AmbiError
 from ambi_eval.harness.results import read_runs
 from ambi_eval.metrics import METRICS
+from ambi_eval.report import verdict
+from ambi_eval.report.build import build
 from ambi_eval.report.comparison import compare_runs, table
 
 
@@ -126,12 +128,14 @@ def test_the_command_writes_the_page_and_its_numbers(folders, tmp_path):
     assert json.loads(numbers.read_text())["runs"][0]["command"] == run.command
 
 
-def test_the_command_prints_a_comparison_alone(folders, tmp_path):
+def test_the_command_prints_a_comparison_and_the_verdict_on_both_runs(folders, tmp_path):
     numbers = tmp_path / "pairs.json"
     result = CliRunner().invoke(app, ["report", "--compare", *map(str, folders), "--json", str(numbers)])
     assert result.exit_code == 0, result.output
     assert "A: good/model mine_sc:dist (" in result.stdout
     assert "B: weak<model> mine_sc:dist (" in result.stdout
+    both = build([run for folder in folders for run in read_runs(folder)])
+    assert result.stdout.rstrip().endswith(verdict.in_terminal(verdict.verdicts(both)).rstrip())
     assert len(json.loads(numbers.read_text())) == 4
 
 
