@@ -1,4 +1,4 @@
-"""The program `ambi-eval`, also as `python -m ambi_eval`: from here on, Ctrl-C ends in one sentence."""
+"""Starts `ambi-eval` (also `python -m ambi_eval`); from its first import on, Ctrl-C ends it with one sentence."""
 
 from ambi_eval.harness.ending import end_at_ctrl_c
 

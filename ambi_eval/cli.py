@@ -249,9 +249,11 @@ def report_on_runs(
     if (compare is None) == (not runs):
         raise AmbiError("ambi-eval report: name the folders of runs, or two systems with --compare A B.")
     if compare is not None:
-        pairs = comparison.compare_runs(*compare)
+        sides = [comparison.find(named) for named in compare]
+        pairs = comparison.compare_found(*sides)
         _print_tables(comparison.table(pairs))
-        typer.echo(verdict.in_terminal(verdict.verdicts(build(comparison.runs_of(*compare)))))
+        both = {side.run.file.resolve(): side.run for side in sides}
+        typer.echo(verdict.in_terminal(verdict.verdicts(build(list(both.values())))))
         if json_file is not None:
             write_json(pairs, json_file)
         return

@@ -64,10 +64,21 @@ class Pairs:
 def compare(differences: Mapping[str, ArrayLike], clusters: Sequence[str]) -> dict[str, Comparison]:
     """Return each difference with its own 95% interval and its p-values.
 
+    If two systems are equally good, which of them came first does not matter, so the sign of a whole cluster's
+    differences may be flipped. The p-value is the share of flips whose mean is as far from 0 as the mean found. Up to
+    14 clusters all 2^G flips are tried, and the least value is 2^(1 - G): 0.0625 with five sessions. Otherwise 10,000
+    seeded flips are drawn, and the one found counts as one more.
+
+    Sources: Fisher (1935), The design of experiments; Phipson and Smyth (2010), Permutation p-values should never be
+    zero.
+
     Args:
         differences: By name, the difference of each clip, shape (clips,); NaN where it is undefined. Of metrics that
             only a set of clips has, take differences of `linearised` values.
         clusters: Whom each clip depends on, shape (clips,).
+
+    >>> compare({"jsd_bits": [0.1, 0.2, 0.1]}, ["anna", "ben", "carl"])["jsd_bits"].p
+    0.25
     """
     values = [np.asarray(of_clips, dtype=float) for of_clips in differences.values()]
     tested = _flip_signs(_sums(values, clusters))
@@ -138,28 +149,6 @@ def linearised(metric: Metric, p: ArrayLike, votes: ArrayLike, noise: ArrayLike 
     """
     influence = metric.influence(p, votes, noise)
     return None if influence is None else metric.value(p, votes, noise) + influence
-
-
-def sign_flip_test(differences: ArrayLike, clusters: Sequence[str]) -> tuple[float, float]:
-    """Return the two-sided p-value of "the mean difference is 0", and the least value that it could take.
-
-    If two systems are equally good, which of them came first does not matter, so the sign of a whole cluster's
-    differences may be flipped. The p-value is the share of flips whose mean is as far from 0 as the mean found. Up to
-    14 clusters all 2^G flips are tried, and the least value is 2^(1 - G): 0.0625 with five sessions. Otherwise 10,000
-    seeded flips are drawn, and the one found counts as one more.
-
-    Sources: Fisher (1935), The design of experiments; Phipson and Smyth (2010), Permutation p-values should never be
-    zero.
-
-    Args:
-        differences: One per clip, shape (clips,); a NaN is left out.
-        clusters: Whom each clip depends on, shape (clips,).
-
-    >>> sign_flip_test([0.1, 0.2, 0.1], ["anna", "ben", "carl"])
-    (0.25, 0.25)
-    """
-    tested = _flip_signs(_sums([np.asarray(differences, dtype=float)], clusters))
-    return float(tested.p[0]), tested.smallest_p
 
 
 @dataclass(frozen=True, eq=False)

@@ -72,7 +72,10 @@ class Candidate(str):
 
 
 def answers_digest(answers: Sequence[Any], candidates: Mapping[str, Sequence[Any]] | None = None) -> str:
-    """Return a digest of a clip's answers; it is the same for a run and for its log, where numbers are texts.
+    """Return a digest of a clip's answers: the first 16 hexadecimal digits of a SHA-256.
+
+    It is the same for a run and for its log, where numbers are texts. It finds a changed log, but no forger: whoever
+    changes the log can also write another digest.
 
     Args:
         answers: The texts, or pairs of a log-likelihood and whether the label is the greedy answer.

@@ -44,7 +44,7 @@ OTHER_MEANS = {
 
 
 def wording_names(metrics: Sequence[str], wordings: int) -> list[str]:
-    """Return the name of the score of each single wording of a prompt: `jsd_bits@wording2`."""
+    """Return the names of the scores of single wordings, such as `jsd_bits@wording2` for the second one."""
     return [f"{name}@wording{k}" for name in CURVE_METRICS if name in metrics for k in range(1, wordings + 1)]
 
 

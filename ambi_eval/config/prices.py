@@ -63,7 +63,7 @@ class Price(Settings):
 
 
 class PriceList(Settings):
-    """The prices of models, by their names for their service."""
+    """A file of prices: each model has the name that its service gives it."""
 
     currency: Annotated[str, Field(description="Of all prices.")] = "USD"
     models: Annotated[dict[str, Price], Field(description="The price of each model.")]

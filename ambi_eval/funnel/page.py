@@ -59,7 +59,7 @@ def write_page(funnel: Funnel, path: Path) -> None:
 
 
 def way(funnel: Funnel) -> Chart:
-    """Return the bits along the way from the microphone to the answer, with what stands beside it."""
+    """Return the plot of the bits per vote at each stage of the model, and of the references."""
     rows = [{"row": stage.name, "kind": "the model", **values_of(stage.gain)} for stage in funnel.stages]
     rows += [{"row": each.name, "kind": "reference", **values_of(each.gain)} for each in funnel.references]
     names = [row["row"] for row in rows]

@@ -77,7 +77,7 @@ def _shown(results: Results, column: str) -> Results:
 
 
 def _row(row: Results, config: Results) -> Results:
-    """Return a row with the default metrics only; all of them if the task names metrics (such as `metrics: all`)."""
+    """Return a row with the five metrics of the table, or with all of its metrics if the task names its own."""
     default = config.get("metrics") == TaskSettings.model_fields["metrics"].default
     kept = {}
     for key, value in row.items():

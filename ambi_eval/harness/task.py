@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property
-from itertools import chain
+from itertools import chain, compress
 from typing import Any
 
 import numpy as np
@@ -222,8 +222,9 @@ class AmbiguousEmotionTask(ConfigurableTask):
         self._notice_equal_answers(pools)
         ids = [pool.doc["id"] for pool in pools]
         rows = [self.rows[clip] for clip in ids]
-        with_votes = [row for row in rows if row < len(self.selection.clips)]
-        votes, noise = self.selection.votes[with_votes], self.selection.noise[with_votes]
+        has_votes = [row < len(self.selection.clips) for row in rows]
+        voted_rows = list(compress(rows, has_votes))
+        votes, noise = self.selection.votes[voted_rows], self.selection.noise[voted_rows]
         for number, pipeline in enumerate(self._filters):
             pipeline.apply(pools)
             predictions = [pool.filtered_resps[pipeline.name] for pool in pools]
@@ -231,7 +232,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
                 raise AmbiError(f"{self.config.task}: the pipeline '{pipeline.name}' must end with an ambi_* filter")
             scores = iter(
                 score_clips(
-                    [each for row, each in zip(rows, predictions, strict=True) if row < len(self.selection.clips)],
+                    list(compress(predictions, has_votes)),
                     votes,
                     noise,
                     self.metrics,
@@ -240,9 +241,9 @@ class AmbiguousEmotionTask(ConfigurableTask):
                     oracle=number == 0,
                 )
             )
-            for clip, row, pool, prediction in zip(ids, rows, pools, predictions, strict=True):
+            for clip, row, voted_on, pool, prediction in zip(ids, rows, has_votes, pools, predictions, strict=True):
                 scored = ScoredClip(prediction, {}, _logged(pool.resps) if number == 0 else {})
-                if row < len(self.selection.clips):
+                if voted_on:
                     cluster, voted = self.selection.clusters[row], self.selection.votes[row]
                     scored.add(next(scores), ClipResult(clip, cluster, prediction.distribution, voted))
                 pool.filtered_resps[pipeline.name] = scored

@@ -84,7 +84,7 @@ def evidence(differences: Sequence[float]) -> float:
     """
     won = np.tanh(np.array(differences, dtype=np.float64)[:, None, None] / np.array(SCALES)[:, None])
     capital = np.exp(np.cumsum(np.log1p(won * np.array(STAKES)), axis=0)).mean(axis=(1, 2))
-    return float(max(1.0, *capital)) if len(capital) else 1.0
+    return float(np.max(capital, initial=1.0))
 
 
 def rerun(card: Card, pools: Mapping[str, Pools], count: int, seed: int) -> dict[str, Rerun]:

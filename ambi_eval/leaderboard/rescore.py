@@ -51,6 +51,11 @@ def task_settings(name: str, overrides: Overrides = ()) -> TaskSettings:
 
 @cache
 def scoring_task(name: str, overrides: Overrides = ()) -> ScoringTask:
+    """Return `new_scoring_task`, made once; nobody may change it."""
+    return new_scoring_task(name, overrides)
+
+
+def new_scoring_task(name: str, overrides: Overrides = ()) -> ScoringTask:
     """Return one of our tasks, with its votes, ready to score answers.
 
     Raises:

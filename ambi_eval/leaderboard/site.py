@@ -133,7 +133,7 @@ def board_page(site: Site, board: Board) -> str:
 
 
 def published_beside(site: Site, board: Board) -> list[Published]:
-    """Return the published numbers about the corpus of a board; the start page also shows corpora without one."""
+    """Return the published numbers about a board's corpus; the first board adds those of corpora without a board."""
     with_board = {each.corpus_name for each in site.boards}
     first = board is site.boards[0]
     return [

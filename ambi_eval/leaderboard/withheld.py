@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ambi_eval.corpora.manifest import Clip, Manifest, read_manifest, write_manifest, writing
 from ambi_eval.corpora.selection import corpus_clips
 from ambi_eval.errors import AmbiError
-from ambi_eval.leaderboard.rescore import Overrides, scoring_task
+from ambi_eval.leaderboard.rescore import Overrides, new_scoring_task
 from ambi_eval.leaderboard.submission import Pools
 from ambi_eval.leaderboard.verify import HEADLINE
 
@@ -149,7 +149,7 @@ def score_withheld(
     Raises:
         AmbiError: If votes are missing, or do not match the hash in the manifest.
     """
-    task = scoring_task(name, overrides)
+    task = new_scoring_task(name, overrides)
     hashes = {clip.id: clip.votes_hash for clip, _ in task.selection.withheld}
     if not hashes:
         return []
@@ -171,7 +171,6 @@ def score_withheld(
         )
     )
     withheld = task.score_answers(pools)
-    scoring_task.cache_clear()  # the cached task has other clips now
     return [
         HalfScores(
             pipeline,

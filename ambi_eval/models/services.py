@@ -1,4 +1,4 @@
-"""The harness models `litellm-audio` and `gemini-audio`: models behind the services of providers."""
+"""The harness models `litellm-audio` and `gemini-audio`, which ask the services of model providers."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,25 +43,45 @@ class Pair:
     metrics: dict[str, Comparison]
 
 
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What one side of a comparison names.
+
+    Attributes:
+        named: The text that names it.
+        run: The whole run.
+        systems: The systems of it that are named, by `TASK:PIPELINE`.
+    """
+
+    named: str
+    run: Run
+    systems: Mapping[str, System]
+
+
 def compare_runs(first: str, second: str) -> list[Pair]:
     """Return the comparison of two systems, or of all that two runs have in common.
 
     Args:
-        first: A folder or results file of `lm_eval`; with `:TASK` or `:TASK:PIPELINE` behind it only that part.
+        first: As `find` takes it.
         second: The same. If both name exactly one system, these are compared, whatever they are called; otherwise
             those of the same task and pipeline.
 
     Raises:
         AmbiError: If one cannot be read, or nothing in them can be compared.
     """
-    a, b = _systems(first), _systems(second)
+    return compare_found(find(first), find(second))
+
+
+def compare_found(first: Found, second: Found) -> list[Pair]:
+    """Return the comparison of what was found, as `compare_runs` does."""
+    a, b = first.systems, second.systems
     if len(a) == len(b) == 1:
         return [_pair(*a.values(), *b.values())]
     common = [name for name in a if name in b]
     if not common:
         raise AmbiError(
-            f"{first} and {second} have no task and pipeline in common ({', '.join(a)}; {', '.join(b)}): name one of "
-            f"each, such as {first}:{next(iter(a))}."
+            f"{first.named} and {second.named} have no task and pipeline in common ({', '.join(a)}; {', '.join(b)}): "
+            f"name one of each, such as {first.named}:{next(iter(a))}."
         )
     return [_pair(a[name], b[name]) for name in common]
 
@@ -94,36 +115,30 @@ def table(pairs: list[Pair]) -> Group:
     return Group(*blocks)
 
 
-def runs_of(first: str, second: str) -> list[Run]:
-    """Return the whole runs to which two compared systems belong; one where they are of the same run."""
-    runs = [_run(named)[0] for named in (first, second)]
-    return list({run.file.resolve(): run for run in runs}.values())
+def find(named: str) -> Found:
+    """Return the run that a text names, and the systems in it.
 
+    Args:
+        named: A folder or results file of `lm_eval`; with `:TASK` or `:TASK:PIPELINE` behind it only that part.
 
-def _run(named: str) -> tuple[Run, str]:
-    """Return the run that `PATH`, `PATH:TASK` or `PATH:TASK:PIPELINE` names, and what it names of it."""
+    Raises:
+        AmbiError: If the run cannot be read, or has no such part.
+    """
     parts = named.split(":")
     depth = next((end for end in range(len(parts), 1, -1) if Path(":".join(parts[:end])).exists()), 1)
     path, wanted = ":".join(parts[:depth]), ":".join(parts[depth:])
     runs = read_runs(Path(path))
     if len(runs) > 1:
         raise AmbiError(f"{path} holds {len(runs)} runs: name one of their folders, such as {runs[0].file.parent}.")
-    return runs[0], wanted
-
-
-def _systems(named: str) -> dict[str, System]:
-    """Return the systems that `PATH`, `PATH:TASK` or `PATH:TASK:PIPELINE` names, by `TASK:PIPELINE`."""
-    run, wanted = _run(named)
     systems = {
-        f"{task.name}:{pipeline.name}": (_told(run, task, pipeline), task, pipeline)
-        for task in run.tasks.values()
+        f"{task.name}:{pipeline.name}": (_told(runs[0], task, pipeline), task, pipeline)
+        for task in runs[0].tasks.values()
         for pipeline in task.pipelines.values()
     }
     found = {name: system for name, system in systems.items() if f"{name}:".startswith(f"{wanted}:") or not wanted}
     if not found:
-        path = named.removesuffix(f":{wanted}")
         raise AmbiError(f"{path} has no '{wanted}'{did_you_mean(wanted, systems)} (it has {', '.join(systems)}).")
-    return found
+    return Found(named, runs[0], found)
 
 
 def _told(run: Run, task: TaskRun, pipeline: Pipeline) -> str:

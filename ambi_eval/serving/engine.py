@@ -81,7 +81,7 @@ class VLLMEngine(OpenAIEngine):
             self._own.start()
 
     def _note_failure(self, failure: Exception) -> None:
-        """Say why a server has ended, where it has: that explains all failures after it."""
+        """Raise the reason if our server has ended, since all later failures follow from it; else note this failure."""
         process = self._own and self._own.process
         if process and not process.runs:
             raise process.ended() from failure

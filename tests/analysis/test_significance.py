@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from ambi_eval.analysis import estimate
-from ambi_eval.analysis.significance import compare, compare_all_pairs, linearised, sign_flip_test
+from ambi_eval.analysis.significance import compare, compare_all_pairs, linearised
 from ambi_eval.metrics import METRICS
 
 SIMULATIONS = 500
@@ -36,6 +36,12 @@ def test_intervals_that_took_clips_for_independent_would_be_far_too_narrow(n_clu
         scores, _ = simulated(rng, n_clusters)
         hits += abs(scores.mean()) < 1.96 * scores.std(ddof=1) / np.sqrt(len(scores))
     assert hits / SIMULATIONS < 0.6
+
+
+def sign_flip_test(differences, clusters):
+    """Return the p-value of one difference, and the least that it could take."""
+    found = compare({"one": differences}, clusters)["one"]
+    return found.p, found.smallest_p
 
 
 @pytest.mark.parametrize("n_clusters", [6, 10, 40])

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from ambi_eval.cli import app
 from ambi_eval.errors import AmbiError
-from ambi_eval.leaderboard.rerun import REFUSED_AT, evidence, rerun
+from ambi_eval.leaderboard.rerun import REFUSED_AT, Rerun, evidence, rerun
 from ambi_eval.leaderboard.submission import read_submission
 from ambi_eval.leaderboard.verify import verify
 
@@ -103,6 +103,11 @@ def test_honest_differences_of_likelihoods_are_rarely_evidence():
 )
 def test_evidence_grows_where_differences_have_one_sign(differences, least, most):
     assert least <= evidence(differences) <= most
+
+
+def test_differences_that_are_no_numbers_confirm_nothing():
+    found = Rerun(compared=2, agreeing=2, required=0.8, example=None, evidence=evidence([0.0, float("nan")]))
+    assert not found.confirmed
 
 
 @pytest.mark.slow

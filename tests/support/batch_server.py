@@ -7,10 +7,10 @@ import email.policy
 import http.server
 import json
 import random
-import threading
 from typing import Any
 
 from support.chat_server import ChatTestServer
+from support.loopback import JsonReplies, LoopbackServer
 
 
 class BatchTestServer:
@@ -40,23 +40,21 @@ class BatchTestServer:
         self.chat = ChatTestServer()
         api = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(JsonReplies, http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 name = self.path.split("?")[0].removeprefix("/v1/")
                 kind, _, rest = name.partition("/")
                 if name == "models":
-                    self.send(200, {"data": [{"id": "listener", "owned_by": "a test"}]})
+                    self.send(200, {}, {"data": [{"id": "listener", "owned_by": "a test"}]})
                 elif name == "batches":
-                    self.send(200, {"object": "list", "data": list(api.batches.values()), "has_more": False})
+                    self.send(200, {}, {"object": "list", "data": list(api.batches.values()), "has_more": False})
                 elif kind == "files":
-                    self.send(200, api.files[rest.partition("/")[0]])
+                    self.send(200, {}, api.files[rest.partition("/")[0]])
                 elif kind == "batches" and rest in api.batches and api.forgotten <= 0:
-                    self.send(200, api.poll(rest))
+                    self.send(200, {}, api.poll(rest))
                 else:
                     api.forgotten -= 1
-                    self.send(404, {"error": {"message": f"no such batch: {rest}"}})
+                    self.send(404, {}, {"error": {"message": f"no such batch: {rest}"}})
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -67,6 +65,7 @@ class BatchTestServer:
                     api.files[name] = next(p.get_payload(decode=True) for p in parts if p.get_filename())
                     self.send(
                         200,
+                        {},
                         {
                             "id": name,
                             "object": "file",
@@ -84,25 +83,12 @@ class BatchTestServer:
                         self.close_connection = True
                         self.connection.close()
                     else:
-                        self.send(200, batch)
+                        self.send(200, {}, batch)
                 else:
-                    self.send(500, {"error": {"message": "only batches here"}})
+                    self.send(500, {}, {"error": {"message": "only batches here"}})
 
-            def send(self, status: int, content: Any) -> None:
-                data = content if isinstance(content, bytes) else json.dumps(content).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        self._server = LoopbackServer(Handler)
+        self.url = f"{self._server.origin}/v1"
 
     def make(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Work on all lines of a file, and keep the results in another order."""
@@ -150,5 +136,4 @@ class BatchTestServer:
     def close(self) -> None:
         """Stop listening."""
         self.chat.close()
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.close()

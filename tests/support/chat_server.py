@@ -12,6 +12,8 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
+from support.loopback import JsonReplies, LoopbackServer
+
 
 class ChatTestServer:
     """An OpenAI-compatible chat server whose answers follow from what it is asked, and that can be told to fail.
@@ -39,9 +41,7 @@ class ChatTestServer:
         self.lock = threading.Lock()
         chat = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(JsonReplies, http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 fault = chat.list_faults.pop(0) if chat.list_faults else None
                 listed = {"object": "list", "data": [{"id": "listener", "owned_by": chat.owner, "root": chat.root}]}
@@ -71,22 +71,8 @@ class ChatTestServer:
                 else:
                     self.send(*(fault or (200, {}, chat.answer(body))))
 
-            def send(self, status: int, headers: dict[str, str], content: Any) -> None:
-                data = content if isinstance(content, bytes) else json.dumps(content).encode()
-                self.send_response(status)
-                for name, value in {"Content-Type": "application/json", **headers}.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        self._server = LoopbackServer(Handler, port)
+        self.url = f"{self._server.origin}/v1"
 
     def answer(self, body: dict[str, Any]) -> dict[str, Any]:
         """Return an answer that hangs on the messages and on the seed of each choice."""
@@ -123,8 +109,7 @@ class ChatTestServer:
 
     def close(self) -> None:
         """Stop listening."""
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.close()
 
 
 def described(heard: object, seed: object, stops: Sequence[str]) -> str:

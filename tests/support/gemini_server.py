@@ -11,6 +11,8 @@ import threading
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from support.loopback import JsonReplies, LoopbackServer
+
 
 class GeminiTestServer:
     """A Gemini API whose answers follow from what it is asked, and that can be told to fail.
@@ -38,9 +40,7 @@ class GeminiTestServer:
         self.lock = threading.Lock()
         api = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(JsonReplies, http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 path = re.sub("/v1(beta)?/", "/v1beta/", urlsplit(self.path).path)
                 if path.endswith(":download"):
@@ -86,22 +86,8 @@ class GeminiTestServer:
                 else:
                     self.send(404, {}, error(404, "NOT_FOUND", f"{path} is not there"))
 
-            def send(self, status: int, headers: dict[str, str], content: Any) -> None:
-                data = content if isinstance(content, bytes) else json.dumps(content).encode()
-                self.send_response(status)
-                for name, value in {"Content-Type": "application/json", **headers}.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        self._server = LoopbackServer(Handler)
+        self.url = self._server.origin
 
     def file(self, name: str) -> dict[str, Any]:
         """Return what the API says of a file."""
@@ -186,8 +172,7 @@ class GeminiTestServer:
 
     def close(self) -> None:
         """Stop listening."""
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.close()
 
 
 def error(code: int, status: str, message: str, **more: Any) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """A server between the client and vLLM that writes down each reply, and one that gives the same replies without vLLM.
 
-`python tests/support/vllm_replies.py URL` writes down the replies that `tests/engines/openai/test_vllm.py` needs, of a
-real vLLM server at URL that serves ambi-tiny (`support.long_window`) under that name.
+`PYTHONPATH=tests python -m support.vllm_replies URL` writes down the replies that
+`tests/engines/openai/test_vllm.py` needs, of a real vLLM server at URL that serves ambi-tiny (`support.long_window`)
+under that name.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import hashlib
 import http.server
 import json
 import sys
-import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
+
+from support.loopback import JsonReplies, LoopbackServer
 
 FILE = Path(__file__).parents[1] / "engines" / "openai" / "vllm_replies.json.gz"
 
@@ -41,9 +43,7 @@ class ReplyServer:
         self.unknown: list[str] = []
         owner = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(JsonReplies, http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 self.answer(self.path, None)
 
@@ -58,20 +58,10 @@ class ReplyServer:
                     owner.unknown.append(json.dumps(body)[-300:])
                     owner.replies[name] = [404, {"error": {"message": "this request was not recorded"}}]
                 status, content = owner.replies[name]
-                data = json.dumps(content).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
+                self.send(status, {}, content)
 
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        self._server = LoopbackServer(Handler)
+        self.url = self._server.origin
 
     @staticmethod
     def ask(url: str, body: Any) -> tuple[int, Any]:
@@ -84,8 +74,7 @@ class ReplyServer:
             return error.code, json.load(error)
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.close()
 
 
 def short(reply: Any) -> Any:

@@ -117,7 +117,9 @@ def describe(name: str) -> dict[str, Any]:
 
 
 def studio_folds(studio: int) -> dict[str, str]:
-    """Return a studio's part in each of the eight folds; fold 0 tests on the last of the studios 1 to 80.
+    """Return the part (train, development or test) to which a studio belongs in each of the eight folds.
+
+    Fold 0 tests on studios 76 to 80 and develops on 71 to 75, fold 1 does so with the ten studios before, and so on.
 
     >>> studio_folds(80)["studio0"], studio_folds(71)["studio0"], studio_folds(1)["studio0"]
     ('test', 'development', 'train')

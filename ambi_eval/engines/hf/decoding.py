@@ -34,7 +34,7 @@ from ambi_eval.engines.hf.thinking import Thinking
 
 
 class Decoder:
-    """One model and its decoding steps: it keeps no prompt and no answer, but counts what it computes.
+    """The decoding steps of one model. It keeps no prompts and no answers; it counts what it computes.
 
     Attributes:
         counts: What has been computed so far: `encodes` (audios), `prefills` (prompts), `generated_tokens`, and

@@ -88,7 +88,7 @@ class ChatBatches:
         return State(found.status in ENDED, "; ".join([found.status, *errors]))
 
     def results(self, batch: str) -> Iterator[Result]:
-        """Read the files of answers and of errors."""
+        """Yield the results from the two files of a finished batch: answers and errors."""
         found = self._sdk.batches.retrieve(batch)
         for file in (found.output_file_id, found.error_file_id):
             if file:
