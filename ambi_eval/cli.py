@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from importlib import import_module
 from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from ambi_eval.config.load import corpus_overrides
-from ambi_eval.corpora.registry import corpus_names, recipe
+from ambi_eval.corpora.registry import corpus_names
 from ambi_eval.errors import AmbiError
 from ambi_eval.leaderboard.commands import leaderboard
 from ambi_eval.sweep.commands import sweep
@@ -43,8 +42,10 @@ class Recipes(TyperGroup):
         """Return the command of a corpus, or None if there is no such corpus."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        module = import_module("ambi_eval.corpora.audb") if cmd_name == "audb" else recipe(cmd_name)
-        command = module.command
+        from ambi_eval.corpora import audb
+        from ambi_eval.corpora.command import command_of
+
+        command = audb.command if cmd_name == "audb" else command_of(cmd_name)
         takes = signature(command).parameters
         source = f" --source /data/{cmd_name}" if "source" in takes else " --from-audb crema-d" * ("from_audb" in takes)
         one = typer.Typer(add_completion=False)

@@ -1,15 +1,16 @@
-"""The options and the printed figures that the commands `ambi-eval prepare CORPUS` of all recipes share."""
+"""The commands `ambi-eval prepare CORPUS`: the options of each recipe's `prepare`, and the figures that it prints."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ambi_eval.corpora.preparation import Preparation, label_choices, summarize
-from ambi_eval.corpora.registry import prepare_command
+from ambi_eval.corpora.registry import prepare_command, recipe
 from ambi_eval.errors import AmbiError
 from ambi_eval.paths import manifest_path
 
@@ -26,16 +27,37 @@ AllowMissingAudio = Annotated[
 ]
 
 
+def command_of(name: str) -> Callable[..., None]:
+    """Return the command `ambi-eval prepare NAME`, whose options are the parameters of the recipe's `prepare`.
+
+    `--source` is required where no mirror is given. The votes of raters who saw the face (`--modality`) get a folder of
+    their own.
+    """
+    prepare = recipe(name).prepare
+
+    def command(out: Path | None, **given: Any) -> None:
+        if "source" in given and not (given["source"] or given.get("from_hub") or given.get("from_audb")):
+            raise AmbiError(f"{name} is made from its release: {prepare_command(name)}.")
+        modality = given.get("modality", "voice")
+        folder = out_folder(out, name if modality == "voice" else f"{name}_{modality}")
+        report(prepare(out=folder, **given), name)
+
+    shown = signature(prepare, eval_str=True)
+    parameters = [
+        Parameter(each.name, Parameter.KEYWORD_ONLY, default=None, annotation=Source if each.name == "source" else Out)
+        if each.name in ("source", "out")
+        else each
+        for each in shown.parameters.values()
+    ]
+    command.__signature__ = shown.replace(parameters=parameters, return_annotation=None)  # type: ignore[attr-defined]
+    command.__annotations__ = {each.name: each.annotation for each in parameters}
+    command.__doc__ = prepare.__doc__.partition("\n\n")[0]
+    return command
+
+
 def out_folder(out: Path | None, name: str) -> Path:
-    """Return the folder for a manifest: the given one, or the corpus's folder in the data directory."""
+    """Return the folder for a manifest: the given one, or the corpus' folder in the data directory."""
     return out or manifest_path(name).parent
-
-
-def required_source(source: Path | None, name: str) -> Path:
-    """Return `--source`, or raise an error that says what it must be."""
-    if source is None:
-        raise AmbiError(f"{name} is made from its release: {prepare_command(name)}.")
-    return source
 
 
 def refuse_together(route: str, **given: object) -> None:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ambi_eval.corpora.manifest import Clip, writing
-from ambi_eval.corpora.preparation import NO_AUDIO, Preparation
-from ambi_eval.errors import AmbiError, did_you_mean
+from ambi_eval.corpora.preparation import NO_AUDIO, Preparation, require_columns
+from ambi_eval.errors import AmbiError
 
 # The mirrors have the shares of EMO-SUPERB (Wu et al., arXiv 2402.13018), which were smoothed with this.
 EPSILON = 0.05
@@ -161,10 +161,6 @@ def _batches(files: Iterable[Path], *columns: str) -> Iterator[pa.RecordBatch]:
         parquet = file.suffix == ".parquet"
         reader = pq.ParquetFile(file) if parquet else pa.ipc.open_stream(pa.memory_map(str(file)))
         known = (reader.schema_arrow if parquet else reader.schema).names
-        for column in columns:
-            if column not in known:
-                raise AmbiError(
-                    f"{file} has no column '{column}'{did_you_mean(column, known)} (it has: {', '.join(known)})."
-                )
+        require_columns(file, columns, known)
         for batch in reader.iter_batches(batch_size=64, columns=columns) if parquet else reader:
             yield batch.select(columns)

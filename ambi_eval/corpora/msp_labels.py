@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
@@ -14,7 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ambi_eval.corpora.manifest import Rating
-from ambi_eval.corpora.preparation import read_rows
+from ambi_eval.corpora.preparation import present, read_json, read_rows
 from ambi_eval.errors import AmbiError
 
 Choice = Literal["primary", "secondary"]
@@ -81,9 +80,9 @@ def read_consensus(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the consensus on each audio file: attributes of `Clip`, and the split in the release's words."""
     # Releases up to 1.9 misspell the file name.
     spellings = ("labels_consensus", "labels_concensus")
-    path = _first_file(folder, *(f"{name}.{suffix}" for suffix in ("csv", "json") for name in spellings))
+    path = present(*(folder / f"{name}.{suffix}" for suffix in ("csv", "json") for name in spellings))
     if path.suffix == ".json":
-        rows = _read_json(path)
+        rows = read_json(path)
     else:
         rows = {row["FileName"]: row for row in read_rows(path, "FileName", "SpkrID", "Gender", "Split_Set")}
     return {file: _settled(row) for file, row in rows.items()}
@@ -112,9 +111,9 @@ def _label(word: str, known: tuple[str, ...], remarks: Counter[str]) -> str:
 
 def _annotations(folder: Path, remarks: Counter[str]) -> Iterator[Annotation]:
     """Yield all ratings of a release. A rating names its secondary emotions separated by commas."""
-    path = _first_file(folder, "labels_detailed.csv", "labels_detailed.json")
+    path = present(folder / "labels_detailed.csv", folder / "labels_detailed.json")
     if path.suffix == ".json":
-        for file, workers in _read_json(path).items():
+        for file, workers in read_json(path).items():
             yield from (_of_columns(file, worker, rating) for worker, rating in workers.items())
         return
     for row in read_rows(path, "FileName"):
@@ -161,20 +160,6 @@ def _primary_and_secondary(detail: str) -> tuple[str, str]:
 
 def _is_emotion(word: str) -> bool:
     return not word or word.startswith("other") or _MISSPELT.get(word, word) in SECONDARY_LABELS
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise AmbiError(f"{path} is not JSON in UTF-8 ({error}): take the official file.") from error
-
-
-def _first_file(folder: Path, *names: str) -> Path:
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    raise AmbiError(f"{folder} holds none of {', '.join(names)}: the release in --source is not complete.")
 
 
 def _known(value: str | None) -> str | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -242,8 +244,8 @@ def find_folder(source: Path, *names: str) -> Path:
     raise AmbiError(f"{source} holds no {names[0]}/: --source must be the folder of a whole release.")
 
 
-def find_files(source: Path, suffix: str, *names: str, optional: bool) -> dict[str, Path]:
-    """Return the files in the first of several folders that exists, by name.
+def find_files(source: Path, suffix: str, *names: str, optional: bool) -> dict[str, str]:
+    """Return the paths of the files in the first of several folders that exists, by file name.
 
     The folder is listed once: to look for each of a quarter of a million files takes minutes.
 
@@ -255,7 +257,58 @@ def find_files(source: Path, suffix: str, *names: str, optional: bool) -> dict[s
     """
     if optional and not any((source / name).is_dir() for name in names):
         return {}
-    return {path.name: path for path in find_folder(source, *names).absolute().glob(f"*{suffix}")}
+    return {path.name: str(path) for path in find_folder(source, *names).absolute().glob(f"*{suffix}")}
+
+
+def parts_of(pattern: re.Pattern[str], name: str, what: str) -> tuple[str, ...]:
+    """Return the groups of a pattern in the name of a clip.
+
+    Raises:
+        AmbiError: If the whole name does not fit the pattern; `what` says what it should be, with an example.
+    """
+    match = pattern.fullmatch(name)
+    if match is None:
+        raise AmbiError(f"'{name}' is no name of {what}: take the official files.")
+    return match.groups()
+
+
+def known_label(where: Path, word: str, labels: Iterable[str]) -> str:
+    """Return an emotion of a release, or raise an error if it is not one of the corpus."""
+    if word not in labels:
+        raise AmbiError(f"{where}: '{word}' is no emotion of the corpus ({', '.join(labels)}): take the official file.")
+    return word
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object that a JSON file of a release holds.
+
+    Raises:
+        AmbiError: If the file is missing, or holds anything else.
+    """
+    try:
+        return dict(json.loads(present(path).read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise AmbiError(f"{path} is no JSON object in UTF-8 ({error}): take the official file.") from error
+
+
+def present(*paths: Path) -> Path:
+    """Return the first of several files that exists, or raise an error that says that the release lacks it."""
+    for path in paths:
+        if path.is_file():
+            return path
+    names = ", ".join(path.name for path in paths)
+    lacks = f"{paths[0].parent} holds none of {names}" if paths[1:] else f"{paths[0]} is missing"
+    raise AmbiError(f"{lacks}: the release in --source is not complete.")
+
+
+def require_columns(where: Path, columns: Iterable[str], there: Iterable[str]) -> None:
+    """Raise an error if a table lacks one of the columns."""
+    there = list(there)
+    for column in columns:
+        if column not in there:
+            raise AmbiError(
+                f"{where} has no column '{column}'{did_you_mean(column, there)} (it has: {', '.join(there)})."
+            )
 
 
 def read_rows(path: Path, *columns: str) -> Iterator[dict[str, str]]:
@@ -268,14 +321,8 @@ def read_rows(path: Path, *columns: str) -> Iterator[dict[str, str]]:
     Raises:
         AmbiError: If the file is missing or lacks a column.
     """
-    if not path.is_file():
-        raise AmbiError(f"{path} is missing: the release in --source is not complete.")
     # Raters type free text in every encoding; none of it is used, so invalid UTF-8 is no error.
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+    with present(path).open(encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.DictReader(file, restval="")
-        for column in columns:
-            if column not in (header := reader.fieldnames or ()):
-                raise AmbiError(
-                    f"{path} has no column '{column}'{did_you_mean(column, header)} (it has: {', '.join(header)})."
-                )
+        require_columns(path, columns, reader.fieldnames or ())
         yield from reader

@@ -47,7 +47,7 @@ def corpus_names() -> list[str]:
 
 
 def recipe(name: str) -> ModuleType:
-    """Return the module of a corpus, with its `CORPUS` and its `command`; `name` is one of `corpus_names`."""
+    """Return the module of a corpus, with its `CORPUS` and its `prepare`; `name` is one of `corpus_names`."""
     return import_module("ambi_eval.demo.corpus" if name == "demo" else f"ambi_eval.corpora.recipes.{name}")
 
 

@@ -13,8 +13,7 @@ import soundfile
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ambi_eval.corpora import command as options
-from ambi_eval.corpora.manifest import Clip, Rating, read_manifest, write_manifest, writing
+from ambi_eval.corpora.manifest import Clip, Rating, write_manifest, writing
 from ambi_eval.corpora.preparation import Preparation
 from ambi_eval.corpora.registry import Corpus
 from ambi_eval.demo.raters import PROTOTYPES, draw_raters
@@ -93,8 +92,8 @@ def utterances(speakers: Sequence[Speaker], clips_per_speaker: int) -> Iterator[
             yield Utterance(clip, delivery, synthesize(speaker, delivery, rng))
 
 
-def prepare(out: Path) -> Path:
-    """Write the demo corpus, the test speakers' clips, into a folder and return the path of its manifest.
+def prepare(out: Path) -> Preparation:
+    """Make the demo corpus: synthetic speech, simulated raters.
 
     The files are the same every time. Each file is written completely or not at all, and the manifest comes last. So a
     folder with a manifest is complete, and several processes may prepare it at once.
@@ -111,13 +110,7 @@ def prepare(out: Path) -> Path:
         clips.append(utterance.clip)
     preparation = Preparation(out, CORPUS, counting=COUNTING, clips=clips)
     write_manifest(preparation.manifest, clips, preparation.about)
-    return preparation.manifest
-
-
-def command(out: options.Out = None) -> None:
-    """Make the demo corpus: synthetic speech, simulated raters."""
-    folder = options.out_folder(out, "demo")
-    options.report(Preparation(folder, CORPUS, counting=COUNTING, clips=read_manifest(prepare(folder))), "demo")
+    return preparation
 
 
 def _write_wav(path: Path, samples: NDArray[np.float32]) -> None:

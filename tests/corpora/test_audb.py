@@ -74,7 +74,7 @@ def build_crema_d(folder: Path) -> Path:
 
 
 def test_a_database_becomes_the_manifest_of_its_corpus(emozionalmente_database: Path, tmp_path: Path) -> None:
-    preparation = emozionalmente.prepare_audb(str(emozionalmente_database), tmp_path / "out")
+    preparation = emozionalmente.prepare(None, tmp_path / "out", from_audb=str(emozionalmente_database))
     first, second, third = read_manifest(preparation.manifest)
     assert first == Clip(
         id="1",
@@ -99,15 +99,15 @@ def test_a_database_becomes_the_manifest_of_its_corpus(emozionalmente_database: 
 def test_the_modality_chooses_the_table(
     crema_d_database: Path, tmp_path: Path, modality: crema_d.Modality, votes: dict[str, float]
 ) -> None:
-    clip = crema_d.prepare_audb(str(crema_d_database), tmp_path / "out", modality=modality).clips[0]
+    clip = crema_d.prepare(None, tmp_path / "out", from_audb=str(crema_d_database), modality=modality).clips[0]
     assert clip.votes == votes
     assert (clip.speaker, clip.sex, clip.age, clip.sentence, clip.acted) == ("1001", "male", 51.0, "DFA", "angry")
 
 
 def test_differing_clips_are_told_by_this_route_too(crema_d_database: Path, tmp_path: Path) -> None:
-    told = crema_d.prepare_audb(str(crema_d_database), tmp_path / "told")
+    told = crema_d.prepare(None, tmp_path / "told", from_audb=str(crema_d_database))
     assert any("1064_TIE_SAD_XX" in remark for remark in told.remarks)
-    left_out = crema_d.prepare_audb(str(crema_d_database), tmp_path / "left", leave_out_differing=True)
+    left_out = crema_d.prepare(None, tmp_path / "left", from_audb=str(crema_d_database), leave_out_differing=True)
     assert [clip.id for clip in left_out.clips] == ["1001_DFA_ANG_XX"]
 
 
@@ -126,7 +126,7 @@ def test_any_database_with_tables_of_votes_can_be_prepared(emozionalmente_databa
 
 def test_files_that_are_not_there_are_counted(emozionalmente_database: Path, tmp_path: Path) -> None:
     (emozionalmente_database / "audio/2.wav").unlink()
-    preparation = emozionalmente.prepare_audb(str(emozionalmente_database), tmp_path / "out")
+    preparation = emozionalmente.prepare(None, tmp_path / "out", from_audb=str(emozionalmente_database))
     assert preparation.skipped == {"no audio file": 1}
 
 
@@ -146,7 +146,7 @@ def test_a_database_without_votes_is_refused(emozionalmente_database: Path, tabl
 
 def test_a_folder_without_a_database_is_named(tmp_path: Path) -> None:
     with pytest.raises(AmbiError, match=r"cannot load '.*' by audb \(.*\): check the name and the network, or give"):
-        emozionalmente.prepare_audb(str(tmp_path), tmp_path / "out")
+        emozionalmente.prepare(None, tmp_path / "out", from_audb=str(tmp_path))
 
 
 def test_routes_to_one_corpus_do_not_go_together() -> None:
@@ -177,7 +177,7 @@ def published(repository: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.usefixtures("published")
 @pytest.mark.parametrize("name", ["crema-d", "crema-d@1.3.0"])
 def test_a_published_database_is_loaded_by_its_name(tmp_path: Path, name: str) -> None:
-    clips = crema_d.prepare_audb(name, tmp_path / "out").clips
+    clips = crema_d.prepare(None, tmp_path / "out", from_audb=name).clips
     assert [clip.votes["sad"] for clip in clips] == [2, 8]
     assert all(Path(str(clip.audio)).is_file() for clip in clips)
 
@@ -187,4 +187,4 @@ def test_a_published_database_is_loaded_by_its_name(tmp_path: Path, name: str) -
 @pytest.mark.parametrize("name", ["creme-d", "crema-d@9.9.9"])
 def test_a_name_that_nobody_published_is_told(tmp_path: Path, name: str) -> None:
     with pytest.raises(AmbiError, match=rf"cannot load '{name}' by audb \("):
-        crema_d.prepare_audb(name, tmp_path / "out")
+        crema_d.prepare(None, tmp_path / "out", from_audb=name)

@@ -94,7 +94,7 @@ def test_rounding_missing_votes_and_what_fits_no_panel(shares: list[list[float]]
 
 
 def test_a_mirror_of_crema_d_becomes_its_manifest_with_the_audio_beside_it(copy: Path, tmp_path: Path) -> None:
-    preparation = crema_d.prepare_mirror(str(copy), tmp_path / "out")
+    preparation = crema_d.prepare(None, tmp_path / "out", from_hub=str(copy))
     first, second, third = read_manifest(preparation.manifest)
     assert first == Clip(
         id="1001_IEO_HAP_MD",
@@ -119,7 +119,7 @@ def test_a_mirror_of_iemocap_lacks_other_and_keeps_the_words(tmp_path: Path) -> 
     counts = np.eye(9)[[3, 3]] + np.eye(9)[[3, 4]]
     table = mirror_table(labels, ["Ses01F_impro01_F000", "Ses05M_script01_1b_M041"], smooth(counts))
     pq.write_table(table, tmp_path / "train.parquet")
-    first, second = iemocap.prepare_mirror(str(tmp_path), tmp_path / "out").clips
+    first, second = iemocap.prepare(None, tmp_path / "out", from_hub=str(tmp_path)).clips
     assert (first.votes["fear"], second.votes["fear"], second.votes["frustrated"]) == (1, 1, 1)
     assert (second.speaker, second.sex, second.transcript) == ("Ses05_M", "male", "what was said")
 
@@ -127,7 +127,7 @@ def test_a_mirror_of_iemocap_lacks_other_and_keeps_the_words(tmp_path: Path) -> 
 def test_the_manifest_of_each_route_to_iemocap_says_how_it_counted_and_how_the_other_does(tmp_path: Path) -> None:
     labels = tuple(label for label in iemocap.LABELS if label != "other")
     pq.write_table(mirror_table(labels, ["Ses01F_impro01_F000"], smooth(np.eye(9)[[3]])), tmp_path / "train.parquet")
-    mirrored = iemocap.prepare_mirror(str(tmp_path), tmp_path / "mirrored")
+    mirrored = iemocap.prepare(None, tmp_path / "mirrored", from_hub=str(tmp_path))
     dialogue = tmp_path / "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"
     dialogue.parent.mkdir(parents=True)
     dialogue.write_text("[1.0 - 2.0]\tSes01F_impro01_F000\tfea\t[2.5, 2.5, 2.5]\nC-E1:\tFear; Sadness;\t()\n")
@@ -143,7 +143,7 @@ def test_the_manifest_of_each_route_to_iemocap_says_how_it_counted_and_how_the_o
 def test_the_raters_behind_a_mirror_of_iemocap_are_not_known_and_its_whole_votes_are_not_theirs(tmp_path: Path) -> None:
     labels = tuple(label for label in iemocap.LABELS if label != "other")
     pq.write_table(mirror_table(labels, ["Ses01F_impro01_F000"], smooth(np.eye(9)[[0]])), tmp_path / "train.parquet")
-    mirrored = read_manifest(iemocap.prepare_mirror(str(tmp_path), tmp_path / "mirrored").manifest)
+    mirrored = read_manifest(iemocap.prepare(None, tmp_path / "mirrored", from_hub=str(tmp_path)).manifest)
     settings = load_corpus("iemocap_full")
     assert select(settings, mirrored, hear=False).panels == [None]
     assert np.isnan(select(settings, mirrored, hear=False).noise).all()
@@ -154,13 +154,13 @@ def test_the_raters_behind_a_mirror_of_iemocap_are_not_known_and_its_whole_votes
 def test_what_datasets_saved_to_disk_is_read_as_well(copy: Path, tmp_path: Path, whole: bool) -> None:
     dataset = Dataset(mirror_table(crema_d.LABELS, NAMES, smooth(COUNTS)))
     (dataset if whole else DatasetDict(train=dataset)).save_to_disk(tmp_path / "saved")
-    from_disk = crema_d.prepare_mirror(str(tmp_path / "saved"), tmp_path / "out")
-    assert from_disk.clips == crema_d.prepare_mirror(str(copy), tmp_path / "out").clips
+    from_disk = crema_d.prepare(None, tmp_path / "out", from_hub=str(tmp_path / "saved"))
+    assert from_disk.clips == crema_d.prepare(None, tmp_path / "out", from_hub=str(copy)).clips
 
 
 def test_preparing_twice_gives_the_same_bytes(copy: Path, tmp_path: Path) -> None:
-    first = crema_d.prepare_mirror(str(copy), tmp_path / "out").manifest.read_bytes()
-    assert crema_d.prepare_mirror(str(copy), tmp_path / "out").manifest.read_bytes() == first
+    first = crema_d.prepare(None, tmp_path / "out", from_hub=str(copy)).manifest.read_bytes()
+    assert crema_d.prepare(None, tmp_path / "out", from_hub=str(copy)).manifest.read_bytes() == first
 
 
 def test_a_clip_without_audio_or_with_strange_shares_is_counted(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_clip_without_audio_or_with_strange_shares_is_counted(tmp_path: Path) 
     audio = [{"bytes": wav("a"), "path": "a.wav"}, {"bytes": None, "path": "b.wav"}]
     table = table.set_column(table.schema.get_field_index("audio"), "audio", [audio])
     pq.write_table(table, tmp_path / "train.parquet")
-    preparation = crema_d.prepare_mirror(str(tmp_path), tmp_path / "out")
+    preparation = crema_d.prepare(None, tmp_path / "out", from_hub=str(tmp_path))
     assert preparation.skipped == {"no audio file": 1}
     assert preparation.remarks == {"shares that fit no number of raters, kept as they are": 1}
 
@@ -185,7 +185,7 @@ def test_a_folder_that_is_no_mirror_is_refused(tmp_path: Path, columns: list[str
     if columns:
         pq.write_table(pa.table({column: ["x"] for column in columns}), tmp_path / "train.parquet")
     with pytest.raises(AmbiError, match=message):
-        crema_d.prepare_mirror(str(tmp_path), tmp_path / "out")
+        crema_d.prepare(None, tmp_path / "out", from_hub=str(tmp_path))
 
 
 @pytest.mark.parametrize("mirror", ["AbstractTTS/CREMA-D", "AbstractTTS/CREMA-D@5a17278", "no id at all", "./nowhere"])
@@ -194,5 +194,5 @@ def test_a_mirror_that_cannot_be_had_is_named_with_the_fix(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))  # where no copy lies
     with pytest.raises(AmbiError, match=rf"cannot get '{mirror}' from the Hugging Face hub .*--from-hub") as error:
-        crema_d.prepare_mirror(mirror, tmp_path / "out")
+        crema_d.prepare(None, tmp_path / "out", from_hub=mirror)
     assert "\n" not in str(error.value)

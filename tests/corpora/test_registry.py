@@ -7,6 +7,7 @@ import pytest
 from support import ROOT
 
 from ambi_eval.config.load import load_corpus
+from ambi_eval.corpora.command import command_of
 from ambi_eval.corpora.manifest import Clip, read_manifest, write_manifest
 from ambi_eval.corpora.registry import corpus, corpus_names, ensure_manifest, prepare_command, recipe
 from ambi_eval.errors import AmbiError
@@ -15,7 +16,7 @@ from ambi_eval.paths import manifest_path
 
 @pytest.mark.parametrize("name", corpus_names())
 def test_each_corpus_has_a_command_a_task_yaml_and_a_row_in_the_docs(name: str) -> None:
-    assert callable(recipe(name).command)
+    assert callable(command_of(name))
     assert load_corpus(name).manifest == name
     assert corpus(name).license
     assert corpus(name).citation

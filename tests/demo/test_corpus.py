@@ -26,7 +26,7 @@ from ambi_eval.votes import entropy_bits, shares
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare(tmp_path_factory.mktemp("demo"))
+    return prepare(tmp_path_factory.mktemp("demo")).manifest
 
 
 @pytest.fixture(scope="module")
@@ -85,10 +85,10 @@ def test_audio_is_mono_pcm16_at_16_khz_and_lasts_one_to_three_seconds(clips: lis
 
 def test_preparing_again_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(corpus, "TEST_CLIPS_PER_SPEAKER", 1)
-    path = prepare(tmp_path)
+    path = prepare(tmp_path).manifest
     before = digests(tmp_path)
     assert len(before) == len(TEST_SPEAKERS) + 1
-    assert prepare(tmp_path) == path
+    assert prepare(tmp_path).manifest == path
     assert digests(tmp_path) == before
 
 
@@ -105,7 +105,7 @@ def test_a_preparation_that_breaks_off_leaves_no_manifest_and_no_half_file(
             prepare(tmp_path)
     assert not (tmp_path / "manifest.parquet").exists()
     assert {path.suffix for path in (tmp_path / "audio").iterdir()} == {".wav"}
-    assert len(read_manifest(prepare(tmp_path))) == len(TEST_SPEAKERS)
+    assert len(read_manifest(prepare(tmp_path).manifest)) == len(TEST_SPEAKERS)
 
 
 def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path):

@@ -16,7 +16,15 @@ from ambi_eval.corpora.audb import VOTES, FromAudb, load, read_audb
 from ambi_eval.corpora.folds import emo_superb
 from ambi_eval.corpora.hub import read_mirror
 from ambi_eval.corpora.manifest import Clip, Rating
-from ambi_eval.corpora.preparation import NO_AUDIO, Preparation, count_votes, find_folder, read_rows
+from ambi_eval.corpora.preparation import (
+    NO_AUDIO,
+    Preparation,
+    count_votes,
+    find_folder,
+    known_label,
+    parts_of,
+    read_rows,
+)
 from ambi_eval.corpora.registry import Corpus
 from ambi_eval.errors import AmbiError
 
@@ -72,55 +80,20 @@ _POINTER = "only a Git LFS pointer: run `git lfs pull` in --source"
 _POINTER_BYTES = 200
 
 
-def command(
-    source: options.Source = None,
+def prepare(
+    source: Path | None,
+    out: Path,
+    *,
     from_hub: options.FromHub = None,
     from_audb: FromAudb = None,
-    out: options.Out = None,
     modality: Annotated[Modality, typer.Option(help="Raters heard the voice, saw the face, or both.")] = "voice",
     leave_out_differing: Annotated[
         bool,
         typer.Option("--leave-out-differing", help="Leave out three clips whose WAV differs from what was rated."),
     ] = False,
     allow_missing_audio: options.AllowMissingAudio = False,
-) -> None:
-    """Prepare CREMA-D from a checkout of its repository, or from a mirror; faces and both go into their own folders."""
-    folder = options.out_folder(out, "crema_d" if modality == "voice" else f"crema_d_{modality}")
-    if from_audb is not None:
-        options.refuse_together("--from-audb", source=source, from_hub=from_hub)
-        preparation = prepare_audb(
-            from_audb,
-            folder,
-            modality=modality,
-            leave_out_differing=leave_out_differing,
-            allow_missing_audio=allow_missing_audio,
-        )
-    elif from_hub is None:
-        release = options.required_source(source, "crema_d")
-        preparation = prepare(
-            release,
-            folder,
-            modality=modality,
-            leave_out_differing=leave_out_differing,
-            allow_missing_audio=allow_missing_audio,
-        )
-    else:
-        options.refuse_together(
-            "--from-hub", source=source, modality=modality != "voice", allow_missing_audio=allow_missing_audio
-        )
-        preparation = prepare_mirror(from_hub, folder, leave_out_differing=leave_out_differing)
-    options.report(preparation, "crema_d")
-
-
-def prepare(
-    source: Path,
-    out: Path,
-    *,
-    modality: Modality = "voice",
-    leave_out_differing: bool = False,
-    allow_missing_audio: bool = False,
 ) -> Preparation:
-    """Write the manifest of CREMA-D.
+    """Prepare CREMA-D from a checkout of its repository, or from a mirror; faces and both go into their own folders.
 
     The votes are those of `processedResults/tabulatedVotes.csv`, from which the authors left out answers whose first
     click came after more than 10 seconds. Where the release has the single ratings and they add up to these votes, the
@@ -129,6 +102,8 @@ def prepare(
     Args:
         source: A checkout of the official repository, with its audio.
         out: Folder for `manifest.parquet`.
+        from_hub: A mirror with the shares of the votes to read instead (see `read_mirror`).
+        from_audb: audb's `crema-d` to read instead, which has the published votes and splits of its own.
         modality: Whose votes: of raters who only heard the `voice`, only saw the `face`, or had both (`av`).
         leave_out_differing: Leave out the three clips whose WAV differs from the MP3 that the raters heard.
         allow_missing_audio: Keep clips without audio, for work on the votes alone.
@@ -137,14 +112,37 @@ def prepare(
         AmbiError: If the release is not complete, or no clip is left.
     """
     counting = "one vote a rater; the authors left out answers that took more than 10 seconds"
-    preparation = Preparation(out, CORPUS, allow_missing_audio, counting)
-    audio = _audio_files(source, allow_missing_audio)
+    if from_audb is not None:
+        options.refuse_together("--from-audb", source=source, from_hub=from_hub)
+        preparation = Preparation(out, CORPUS, allow_missing_audio, counting)
+        tables = _AUDB_TABLES[modality]
+        labels = {"anger": "angry", "happiness": "happy", "sadness": "sad"}
+        read_audb(preparation, load(from_audb, tables), tables, labels, describe, unheard={SILENT: IS_SILENT})
+    elif from_hub is not None:
+        options.refuse_together(
+            "--from-hub", source=source, modality=modality != "voice", allow_missing_audio=allow_missing_audio
+        )
+        counting = "the smallest panel that fits the mirror's shares, answers that took more than 10 seconds included"
+        preparation = Preparation(out, CORPUS, counting=counting)
+        read_mirror(preparation, from_hub, LABELS, describe, unheard={SILENT: IS_SILENT})
+    else:
+        assert source is not None  # the command requires it
+        preparation = Preparation(out, CORPUS, allow_missing_audio, counting)
+        _read_release(preparation, source, _MODALITY_DIGIT[modality])
+    if modality != "face":
+        _settle_differing(preparation, leave_out_differing)
+    return preparation.save()
+
+
+def _read_release(preparation: Preparation, source: Path, modality: str) -> None:
+    """Read the clips of a checkout of the official repository into a preparation."""
+    audio = _audio_files(source, preparation.allow_missing_audio)
     demographics = source / "VideoDemographics.csv"
-    ratings = _single_ratings(source, _MODALITY_DIGIT[modality])
+    ratings = _single_ratings(source, modality)
     unlike: list[str] = []
     actors = {row["ActorID"]: row for row in read_rows(demographics, "ActorID", "Age", "Sex")}
     for row in read_rows(source / "processedResults" / "tabulatedVotes.csv", "", "fileName", *_VOTE_COLUMNS):
-        if not row[""].startswith(_MODALITY_DIGIT[modality]):
+        if not row[""].startswith(modality):
             continue
         name = row["fileName"]
         traits = describe(name)
@@ -168,9 +166,6 @@ def prepare(
             unlike.append(name)
     if ratings is not None:
         _compare_with_table(preparation, unlike)
-    if modality != "face":
-        _settle_differing(preparation, leave_out_differing)
-    return preparation.save()
 
 
 def _single_ratings(source: Path, modality: str) -> dict[str, list[Rating]] | None:
@@ -188,9 +183,7 @@ def _single_ratings(source: Path, modality: str) -> dict[str, list[Rating]] | No
     ratings: defaultdict[str, list[Rating]] = defaultdict(list)
     for row in read_rows(finished, *_QUESTION, "localid", "clipName", "respEmo", "respLevel"):
         if row["queryType"] == modality and _question(row) not in late:
-            label = _VOTE_COLUMNS.get(row["respEmo"])
-            if label is None:
-                raise AmbiError(f"{finished}: '{row['respEmo']}' is no emotion of CREMA-D: take the official file.")
+            label = _VOTE_COLUMNS[known_label(finished, row["respEmo"], _VOTE_COLUMNS)]
             level = _number(row["respLevel"])
             intensity = None if math.isnan(level) else level
             ratings[row["clipName"]].append(Rating(row["localid"], (label,), intensity=intensity))
@@ -231,34 +224,6 @@ def _compare_with_table(preparation: Preparation, unlike: Sequence[str]) -> None
     preparation.remarks["clips whose single ratings add up to the votes of tabulatedVotes.csv"] += like
 
 
-def prepare_mirror(mirror: str, out: Path, *, leave_out_differing: bool = False) -> Preparation:
-    """Write the manifest of CREMA-D from a mirror with the shares of the votes (see `read_mirror`)."""
-    counting = "the smallest panel that fits the mirror's shares, answers that took more than 10 seconds included"
-    preparation = Preparation(out, CORPUS, counting=counting)
-    read_mirror(preparation, mirror, LABELS, describe, unheard={SILENT: IS_SILENT})
-    _settle_differing(preparation, leave_out_differing)
-    return preparation.save()
-
-
-def prepare_audb(
-    database: str,
-    out: Path,
-    *,
-    modality: Modality = "voice",
-    leave_out_differing: bool = False,
-    allow_missing_audio: bool = False,
-) -> Preparation:
-    """Write the manifest of CREMA-D from audb's `crema-d`, which has the published votes and its own splits."""
-    counting = "one vote a rater; the authors left out answers that took more than 10 seconds"
-    preparation = Preparation(out, CORPUS, allow_missing_audio, counting)
-    tables = _AUDB_TABLES[modality]
-    labels = {"anger": "angry", "happiness": "happy", "sadness": "sad"}
-    read_audb(preparation, load(database, tables), tables, labels, describe, unheard={SILENT: IS_SILENT})
-    if modality != "face":
-        _settle_differing(preparation, leave_out_differing)
-    return preparation.save()
-
-
 def _settle_differing(preparation: Preparation, leave_out: bool) -> None:
     """Leave out the clips whose WAV differs from what the raters heard, or note which they are."""
     differing = sorted(clip.id for clip in preparation.clips if clip.id in DIFFERING and clip.audio)
@@ -279,10 +244,7 @@ def describe(name: str) -> dict[str, Any]:
     >>> describe("1002_DFA_ANG_XX")["transcript"]
     "Don't forget a jacket."
     """
-    match = _NAME.fullmatch(name)
-    if match is None:
-        raise AmbiError(f"'{name}' is no name of a CREMA-D clip (such as 1002_DFA_ANG_XX): take the official files.")
-    speaker, sentence, acted = match.groups()
+    speaker, sentence, acted = parts_of(_NAME, name, "a CREMA-D clip (such as 1002_DFA_ANG_XX)")
     # EMO-SUPERB puts the actors into blocks of 18, in the order of their numbers; the last block has 19.
     block = min((int(speaker) - 1001) // 18, 4) + 1
     return {

@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from ambi_eval.corpora import command as options
 from ambi_eval.corpora.manifest import Clip, Rating
-from ambi_eval.corpora.preparation import Preparation, find_folder
+from ambi_eval.corpora.preparation import Preparation, find_files, find_folder, known_label, present, require_columns
 from ambi_eval.corpora.registry import Corpus
-from ambi_eval.errors import AmbiError, did_you_mean
+from ambi_eval.errors import AmbiError
 
 CORPUS = Corpus(
     title="Dusha",
@@ -30,19 +30,8 @@ SPLITS = ("train", "test")
 _COLUMNS = ("hash_id", "audio_path", "annotator_emo", "golden_emo", "speaker_text", "speaker_emo", "source_id")
 
 
-def command(
-    source: options.Source = None,
-    out: options.Out = None,
-    allow_missing_audio: options.AllowMissingAudio = False,
-) -> None:
-    """Prepare the crowd part of Dusha from its unpacked archive (the podcast part has no audio)."""
-    folder = options.out_folder(out, "dusha")
-    release = options.required_source(source, "dusha")
-    options.report(prepare(release, folder, allow_missing_audio=allow_missing_audio), "dusha")
-
-
-def prepare(source: Path, out: Path, *, allow_missing_audio: bool = False) -> Preparation:
-    """Write the manifest of Dusha's crowd part.
+def prepare(source: Path, out: Path, *, allow_missing_audio: options.AllowMissingAudio = False) -> Preparation:
+    """Prepare the crowd part of Dusha from its unpacked archive (the podcast part has no audio).
 
     A row with a `golden_emo` is a control question for the workers: it is no vote.
 
@@ -57,7 +46,7 @@ def prepare(source: Path, out: Path, *, allow_missing_audio: bool = False) -> Pr
     preparation = Preparation(out, CORPUS, allow_missing_audio)
     for split in SPLITS:
         folder = find_folder(source, f"crowd_{split}").absolute()
-        audio = {path.name: path for path in (folder / "wavs").glob("*.wav")}
+        audio = find_files(folder, ".wav", "wavs", optional=True)
         facts: dict[str, dict[str, Any]] = {}
         ratings: dict[str, list[Rating]] = {}
         rows = _rows(folder / f"raw_crowd_{split}")
@@ -70,10 +59,9 @@ def prepare(source: Path, out: Path, *, allow_missing_audio: bool = False) -> Pr
             elif row["annotator_emo"]:
                 panel.append(Rating(row["annotator_id"], (_label(folder, row["annotator_emo"]),)))
         for name, row in facts.items():
-            file = PurePosixPath(row["audio_path"]).name
             clip = Clip(
                 id=name,
-                audio=str(audio[file]) if file in audio else None,
+                audio=audio.get(PurePosixPath(row["audio_path"]).name),
                 speaker=row["source_id"] or None,
                 transcript=row["speaker_text"] or None,
                 acted=_label(folder, row["speaker_emo"]) if row["speaker_emo"] else None,
@@ -85,28 +73,17 @@ def prepare(source: Path, out: Path, *, allow_missing_audio: bool = False) -> Pr
 
 
 def _label(folder: Path, word: str) -> str:
-    label = word.strip().lower()
-    if label not in LABELS:
-        raise AmbiError(
-            f"{folder}: '{word}' is no emotion of the corpus ({', '.join(LABELS)}): take the official files."
-        )
-    return label
+    return known_label(folder, word.strip().lower(), LABELS)
 
 
 def _rows(stem: Path) -> Iterator[dict[str, str]]:
     """Yield the ratings of `<stem>.jsonl` or `<stem>.tsv`, missing values as empty texts."""
-    path = next((each for each in (stem.with_suffix(".jsonl"), stem.with_suffix(".tsv")) if each.is_file()), None)
-    if path is None:
-        raise AmbiError(f"neither {stem}.jsonl nor {stem.name}.tsv is there: the release in --source is not complete.")
+    path = present(stem.with_suffix(".jsonl"), stem.with_suffix(".tsv"))
     with path.open(encoding="utf-8", newline="") as file:
         is_tsv = path.suffix == ".tsv"
         rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if is_tsv else _json_lines(path, file)
         for row in rows:
-            for column in (*_COLUMNS, "annotator_id"):
-                if column not in row:
-                    raise AmbiError(
-                        f"{path} has no column '{column}'{did_you_mean(column, row)} (it has {', '.join(row)})."
-                    )
+            require_columns(path, (*_COLUMNS, "annotator_id"), row)
             # A missing value is null, empty, or NaN, which differs from itself.
             yield {name: "" if value is None or value != value else str(value) for name, value in row.items()}
 

@@ -12,7 +12,7 @@ import typer
 from ambi_eval.corpora import command as options
 from ambi_eval.corpora.audb import VOTES, FromAudb, load, read_audb
 from ambi_eval.corpora.manifest import Clip, Rating
-from ambi_eval.corpora.preparation import Preparation, find_files, find_folder, read_rows
+from ambi_eval.corpora.preparation import Preparation, find_files, find_folder, known_label, read_rows
 from ambi_eval.corpora.registry import Corpus
 from ambi_eval.errors import AmbiError
 
@@ -39,39 +39,38 @@ LABELS = {
 LOWEST_AGE = 5
 
 
-def command(
-    source: options.Source = None,
+def prepare(
+    source: Path | None,
+    out: Path,
+    *,
     from_audb: FromAudb = None,
-    out: options.Out = None,
     splits: Annotated[
         Path | None,
         typer.Option(help="The speaker_splits.json of audeering, by which audb's database is split."),
     ] = None,
     allow_missing_audio: options.AllowMissingAudio = False,
-) -> None:
-    """Prepare Emozionalmente from the folder that its archive holds, or from audb (which lacks the single ratings)."""
-    folder = options.out_folder(out, "emozionalmente")
-    if from_audb is None:
-        release = options.required_source(source, "emozionalmente")
-        preparation = prepare(release, folder, splits=splits, allow_missing_audio=allow_missing_audio)
-    else:
-        options.refuse_together("--from-audb", source=source, splits=splits)
-        preparation = prepare_audb(from_audb, folder, allow_missing_audio=allow_missing_audio)
-    options.report(preparation, "emozionalmente")
+) -> Preparation:
+    """Prepare Emozionalmente from the folder that its archive holds, or from audb (which lacks the single ratings).
 
-
-def prepare(source: Path, out: Path, *, splits: Path | None = None, allow_missing_audio: bool = False) -> Preparation:
-    """Write the manifest of Emozionalmente. The corpus has no official split; audb's is by speaker.
+    The corpus has no official split; audb's is by speaker.
 
     Args:
         source: The folder that holds `metadata/` and `audio/`.
         out: Folder for `manifest.parquet`.
+        from_audb: A database of audb to read instead.
         splits: The file of the splits of audb's database: it lists the actors of `train`, `dev` and `test`.
         allow_missing_audio: Keep clips without audio, for work on the votes alone.
 
     Raises:
         AmbiError: If the release is not complete, `splits` is another file, or no clip is left.
     """
+    if from_audb is not None:
+        options.refuse_together("--from-audb", source=source, splits=splits)
+        counting = "one vote a row of the release, in which 42 repeat a rater's judgment of a clip"
+        preparation = Preparation(out, CORPUS, allow_missing_audio, counting)
+        read_audb(preparation, load(from_audb, VOTES), VOTES, LABELS | {"happiness": "joy", "neutral": "neutral"})
+        return preparation.save()
+    assert source is not None  # the command requires it
     split_of = {} if splits is None else _splits(splits)
     tables = find_folder(source, "metadata")
     people = _people(tables / "users.csv")
@@ -86,25 +85,17 @@ def prepare(source: Path, out: Path, *, splits: Path | None = None, allow_missin
         name, actor = row["file_name"], people.get(row["actor"], {})
         clip = Clip(
             id=name.removesuffix(".wav"),
-            audio=str(audio[name]) if name in audio else None,
+            audio=audio.get(name),
             speaker=row["actor"],
             sex=actor.get("sex"),
             age=actor.get("age"),
             sentence=f"s{sentences.index(row['sentence']) + 1:02d}",
             transcript=row["sentence"],
             split=split_of.get(row["actor"]),
-            acted=_label(tables / "samples.csv", row["emotion_expressed"]),
+            acted=LABELS[known_label(tables / "samples.csv", row["emotion_expressed"], LABELS)],
             **preparation.panel(ratings.get(name, [])),
         )
         preparation.add(clip)
-    return preparation.save()
-
-
-def prepare_audb(database: str, out: Path, *, allow_missing_audio: bool = False) -> Preparation:
-    """Write the manifest of Emozionalmente from audb's database: votes without raters, and splits by speaker."""
-    counting = "one vote a row of the release, in which 42 repeat a rater's judgment of a clip"
-    preparation = Preparation(out, CORPUS, allow_missing_audio, counting)
-    read_audb(preparation, load(database, VOTES), VOTES, LABELS | {"happiness": "joy", "neutral": "neutral"})
     return preparation.save()
 
 
@@ -121,14 +112,9 @@ def _ratings(path: Path) -> dict[str, list[Rating]]:
     """Return the ratings of each file."""
     ratings: defaultdict[str, list[Rating]] = defaultdict(list)
     for row in read_rows(path, "file_name", "evaluator", "emotion_recognized"):
-        ratings[row["file_name"]].append(Rating(row["evaluator"], (_label(path, row["emotion_recognized"]),)))
+        label = LABELS[known_label(path, row["emotion_recognized"], LABELS)]
+        ratings[row["file_name"]].append(Rating(row["evaluator"], (label,)))
     return ratings
-
-
-def _label(path: Path, word: str) -> str:
-    if word not in LABELS:
-        raise AmbiError(f"{path}: '{word}' is no emotion of the corpus ({', '.join(LABELS)}): take the official file.")
-    return LABELS[word]
 
 
 def _people(path: Path) -> dict[str, dict[str, Any]]:

@@ -12,9 +12,8 @@ from ambi_eval.corpora import command as options
 from ambi_eval.corpora.folds import emo_superb, leave_one_out
 from ambi_eval.corpora.hub import read_mirror
 from ambi_eval.corpora.manifest import Clip, Rating
-from ambi_eval.corpora.preparation import Preparation, find_folder, how_counted
+from ambi_eval.corpora.preparation import Preparation, find_folder, how_counted, parts_of
 from ambi_eval.corpora.registry import Corpus
-from ambi_eval.errors import AmbiError
 
 CORPUS = Corpus(
     title="IEMOCAP",
@@ -61,32 +60,20 @@ _CATEGORY = re.compile(r"C-(E\d+):\s*([^(]*)")
 _UTTERANCE = re.compile(r"(\w+) \[[\d.]+-[\d.]+\]:(.*)")
 
 
-def command(
-    source: options.Source = None,
+def prepare(
+    source: Path | None,
+    out: Path,
+    *,
     from_hub: options.FromHub = None,
-    out: options.Out = None,
     count_each: options.CountEach = False,
     allow_missing_audio: options.AllowMissingAudio = False,
-) -> None:
-    """Prepare IEMOCAP from its release, or from a mirror (which lacks the single ratings and the label `other`)."""
-    folder = options.out_folder(out, "iemocap")
-    if from_hub is None:
-        release = options.required_source(source, "iemocap")
-        preparation = prepare(release, folder, count_each=count_each, allow_missing_audio=allow_missing_audio)
-    else:
-        options.refuse_together(
-            "--from-hub", source=source, count_each=count_each, allow_missing_audio=allow_missing_audio
-        )
-        preparation = prepare_mirror(from_hub, folder)
-    options.report(preparation, "iemocap")
-
-
-def prepare(source: Path, out: Path, *, count_each: bool = False, allow_missing_audio: bool = False) -> Preparation:
-    """Write the manifest of IEMOCAP.
+) -> Preparation:
+    """Prepare IEMOCAP from its release, or from a mirror (which lacks the single ratings and the label `other`).
 
     Args:
         source: The unpacked release, which holds `Session1/` to `Session5/`.
         out: Folder for `manifest.parquet`.
+        from_hub: A mirror to read instead (see `read_mirror`).
         count_each: Count every label of a rater who chose several as a whole vote; by default k labels of one rater
             are 1/k votes each, so that every rater weighs the same.
         allow_missing_audio: Keep turns without audio, for work on the votes alone.
@@ -94,6 +81,18 @@ def prepare(source: Path, out: Path, *, count_each: bool = False, allow_missing_
     Raises:
         AmbiError: If the folder is no release of IEMOCAP, or no turn is left.
     """
+    if from_hub is not None:
+        options.refuse_together(
+            "--from-hub", source=source, count_each=count_each, allow_missing_audio=allow_missing_audio
+        )
+        counting = (
+            "each label that a rater chose is a whole vote, as EMO-SUPERB counted, and votes for `other` are lost; "
+            "the release (--source) counts 1/k for each of a rater's k labels, so the votes of a clip may differ"
+        )
+        preparation = Preparation(out, CORPUS, counting=counting, single_raters=False)
+        read_mirror(preparation, from_hub, tuple(label for label in LABELS if label != "other"), describe)
+        return preparation.save()
+    assert source is not None  # the command requires it
     counting = f"{how_counted(count_each)}; a mirror (--from-hub) counts a whole vote each, and lacks `other`"
     preparation = Preparation(out, CORPUS, allow_missing_audio, counting, count_each)
     for session in SESSIONS:
@@ -121,17 +120,6 @@ def prepare(source: Path, out: Path, *, count_each: bool = False, allow_missing_
     return preparation.save()
 
 
-def prepare_mirror(mirror: str, out: Path) -> Preparation:
-    """Write the manifest of IEMOCAP from a mirror with the shares of the votes (see `read_mirror`)."""
-    counting = (
-        "each label that a rater chose is a whole vote, as EMO-SUPERB counted, and votes for `other` are lost; "
-        "the release (--source) counts 1/k for each of a rater's k labels, so the votes of a clip may differ"
-    )
-    preparation = Preparation(out, CORPUS, counting=counting, single_raters=False)
-    read_mirror(preparation, mirror, tuple(label for label in LABELS if label != "other"), describe)
-    return preparation.save()
-
-
 def describe(name: str) -> dict[str, Any]:
     """Return what the name of a turn says: session, dialogue, style, speaker, sex and folds.
 
@@ -141,12 +129,7 @@ def describe(name: str) -> dict[str, Any]:
     >>> describe("Ses01F_script01_1b_M003")["speaker"]
     'Ses01_M'
     """
-    match = _TURN.fullmatch(name)
-    if match is None:
-        raise AmbiError(
-            f"'{name}' is no name of an IEMOCAP turn (such as Ses01F_impro01_F000): take the official files."
-        )
-    session, style, sex = match.groups()
+    session, style, sex = parts_of(_TURN, name, "an IEMOCAP turn (such as Ses01F_impro01_F000)")
     number = int(session[-1])
     return {
         "session": session,

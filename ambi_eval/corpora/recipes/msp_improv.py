@@ -11,7 +11,7 @@ from ambi_eval.corpora import command as options
 from ambi_eval.corpora.folds import emo_superb
 from ambi_eval.corpora.manifest import Clip, Rating
 from ambi_eval.corpora.msp_labels import Choice, ChoiceOption, number_of, refuse_count_each
-from ambi_eval.corpora.preparation import Preparation, how_counted
+from ambi_eval.corpora.preparation import Preparation, how_counted, parts_of, present
 from ambi_eval.corpora.registry import Corpus
 from ambi_eval.errors import AmbiError
 
@@ -40,33 +40,15 @@ _RATING = re.compile(rf"([\w-]+);\s*(\w+)[^;]*;\s*(.*);\s*A:{_NUMBER};\s*V:{_NUM
 _FLIPPED = 6.0
 
 
-def command(
-    source: options.Source = None,
-    out: options.Out = None,
-    labels: ChoiceOption = "primary",
-    count_each: options.CountEach = False,
-    allow_missing_audio: options.AllowMissingAudio = False,
-) -> None:
-    """Prepare MSP-IMPROV from its release."""
-    preparation = prepare(
-        options.required_source(source, "msp_improv"),
-        options.out_folder(out, "msp_improv"),
-        labels=labels,
-        count_each=count_each,
-        allow_missing_audio=allow_missing_audio,
-    )
-    options.report(preparation, "msp_improv")
-
-
 def prepare(
     source: Path,
     out: Path,
     *,
-    labels: Choice = "primary",
-    count_each: bool = False,
-    allow_missing_audio: bool = False,
+    labels: ChoiceOption = "primary",
+    count_each: options.CountEach = False,
+    allow_missing_audio: options.AllowMissingAudio = False,
 ) -> Preparation:
-    """Write the manifest of MSP-IMPROV.
+    """Prepare MSP-IMPROV from its release.
 
     `arousal` is 6 minus the published activation, which is lower for a more active voice. `folds` holds the six folds
     of EMO-SUPERB, by session.
@@ -85,20 +67,11 @@ def prepare(
     """
     refuse_count_each(count_each, labels)
     preparation = Preparation(out, CORPUS, allow_missing_audio, how_counted(count_each), count_each)
-    path = next((source / name for name in ("Evaluation.txt", "Evalution.txt") if (source / name).is_file()), None)
-    if path is None:
-        raise AmbiError(f"{source} holds no Evaluation.txt: --source must be the folder of a whole release.")
-    audio = {file.stem: file for file in source.absolute().rglob("MSP-IMPROV-*.wav")}
+    path = present(source / "Evaluation.txt", source / "Evalution.txt")
+    audio = {file.stem: str(file) for file in source.absolute().rglob("MSP-IMPROV-*.wav")}
     turns = _turns(path, labels, preparation.remarks)
     for name, (facts, ratings) in turns.items():
-        clip = Clip(
-            id=name,
-            audio=str(audio[name]) if name in audio else None,
-            **describe(name),
-            **facts,
-            **preparation.panel(ratings),
-        )
-        preparation.add(clip)
+        preparation.add(Clip(id=name, audio=audio.get(name), **describe(name), **facts, **preparation.panel(ratings)))
     if unrated := audio.keys() - turns:
         preparation.skipped["no published votes"] += len(unrated)
     return preparation.save()
@@ -113,12 +86,8 @@ def describe(name: str) -> dict[str, Any]:
     >>> describe("MSP-IMPROV-S01A-F02-R-FF01")["style"]
     'scripted'
     """
-    match = _NAME.fullmatch(name)
-    if match is None:
-        raise AmbiError(
-            f"'{name}' is no name of an MSP-IMPROV turn (such as MSP-IMPROV-S01A-F01-P-FM01): take the official files."
-        )
-    sentence, emotion, sex, session, scenario = match.groups()
+    turn = "an MSP-IMPROV turn (such as MSP-IMPROV-S01A-F01-P-FM01)"
+    sentence, emotion, sex, session, scenario = parts_of(_NAME, name, turn)
     return {
         "speaker": sex + session,
         "sex": "female" if sex == "F" else "male",

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from ambi_eval.corpora import command as options
 from ambi_eval.corpora.manifest import Clip
-from ambi_eval.corpora.msp_labels import Choice, ChoiceOption, read_consensus, read_ratings, refuse_count_each
+from ambi_eval.corpora.msp_labels import ChoiceOption, read_consensus, read_ratings, refuse_count_each
 from ambi_eval.corpora.preparation import Preparation, find_files, find_folder, how_counted
 from ambi_eval.corpora.registry import Corpus
 
@@ -31,36 +31,16 @@ _PODCAST = re.compile(r"(MSP-PODCAST_\d+)_")
 _SPLITS = {"validation": "development"}
 
 
-def command(
-    source: options.Source = None,
-    out: options.Out = None,
-    labels: ChoiceOption = "primary",
-    count_each: options.CountEach = False,
-    release: Annotated[str | None, typer.Option(help="Number of the release, such as 1.11, for the manifest.")] = None,
-    allow_missing_audio: options.AllowMissingAudio = False,
-) -> None:
-    """Prepare MSP-Podcast, any release from 1.6 to 2.0."""
-    preparation = prepare(
-        options.required_source(source, "msp_podcast"),
-        options.out_folder(out, "msp_podcast"),
-        labels=labels,
-        count_each=count_each,
-        release=release,
-        allow_missing_audio=allow_missing_audio,
-    )
-    options.report(preparation, "msp_podcast")
-
-
 def prepare(
     source: Path,
     out: Path,
     *,
-    labels: Choice = "primary",
-    count_each: bool = False,
-    release: str | None = None,
-    allow_missing_audio: bool = False,
+    labels: ChoiceOption = "primary",
+    count_each: options.CountEach = False,
+    release: Annotated[str | None, typer.Option(help="Number of the release, such as 1.11, for the manifest.")] = None,
+    allow_missing_audio: options.AllowMissingAudio = False,
 ) -> Preparation:
-    """Write the manifest of MSP-Podcast, of any release from 1.6 to 2.0.
+    """Prepare MSP-Podcast, any release from 1.6 to 2.0.
 
     Args:
         source: The unpacked release, which holds the folders of audio and of labels.
@@ -93,11 +73,11 @@ def prepare(
             continue
         stem = name.removesuffix(".wav")
         podcast = _PODCAST.match(name)
-        transcript = transcripts.get(f"{stem}.txt")
+        words = transcripts.get(f"{stem}.txt")
         told = {
-            "audio": str(audio[name]) if name in audio else None,
+            "audio": audio.get(name),
             "dialogue": podcast[1] if podcast else None,
-            "transcript": transcript.read_text(encoding="utf-8", errors="replace").strip() if transcript else None,
+            "transcript": Path(words).read_text(encoding="utf-8", errors="replace").strip() if words else None,
             "split": split or None,
         }
         preparation.add(Clip(id=stem, release=release, **preparation.panel(ratings[name]), **(facts | told)))

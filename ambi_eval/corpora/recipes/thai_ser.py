@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from ambi_eval.corpora import command as options
 from ambi_eval.corpora.manifest import Clip, Rating
-from ambi_eval.corpora.preparation import Preparation, how_counted
+from ambi_eval.corpora.preparation import Preparation, how_counted, parts_of, read_json
 from ambi_eval.corpora.registry import Corpus
 from ambi_eval.errors import AmbiError
 
@@ -28,24 +27,14 @@ LABELS = ("angry", "frustrated", "happy", "neutral", "sad")
 _NAME = re.compile(r"([sz]\d+)_([a-z]+)_actor(\d+)_(script|impro)\w*")
 
 
-def command(
-    source: options.Source = None,
-    out: options.Out = None,
+def prepare(
+    source: Path,
+    out: Path,
+    *,
     count_each: options.CountEach = False,
     allow_missing_audio: options.AllowMissingAudio = False,
-) -> None:
-    """Prepare THAI-SER from its unpacked archives and its two label files."""
-    preparation = prepare(
-        options.required_source(source, "thai_ser"),
-        options.out_folder(out, "thai_ser"),
-        count_each=count_each,
-        allow_missing_audio=allow_missing_audio,
-    )
-    options.report(preparation, "thai_ser")
-
-
-def prepare(source: Path, out: Path, *, count_each: bool = False, allow_missing_audio: bool = False) -> Preparation:
-    """Write the manifest of THAI-SER.
+) -> Preparation:
+    """Prepare THAI-SER from its unpacked archives and its two label files.
 
     The release does not name its raters, so raters are distinguished within a clip only: `<clip>/1`, `<clip>/2` ...
     Emotions beyond the five are `other`. Two actors play each session; `folds` holds the eight partitions by studio
@@ -62,9 +51,9 @@ def prepare(source: Path, out: Path, *, count_each: bool = False, allow_missing_
     """
     preparation = Preparation(out, CORPUS, allow_missing_audio, how_counted(count_each), count_each)
     labels_path = source / "emotion_label.json"
-    actors = {actor["Actor's ID"]: actor for actor in _read_json(source / "actor_demography.json")["data"]}
-    audio = {path.name: path for path in source.absolute().rglob("*.flac")}
-    for file, entry in sorted(_read_json(labels_path).items()):
+    actors = {actor["Actor's ID"]: actor for actor in read_json(source / "actor_demography.json")["data"]}
+    audio = {path.stem: str(path) for path in source.absolute().rglob("*.flac")}
+    for file, entry in sorted(read_json(labels_path).items()):
         name = file.removesuffix(".flac")
         traits = describe(name)
         try:
@@ -82,7 +71,7 @@ def prepare(source: Path, out: Path, *, count_each: bool = False, allow_missing_
         actor = actors.get(traits["speaker"], {})
         clip = Clip(
             id=name,
-            audio=str(audio[f"{name}.flac"]) if f"{name}.flac" in audio else None,
+            audio=audio.get(name),
             sex=str(actor["Sex"]).lower() if actor.get("Sex") else None,
             age=float(actor["Age"]) if actor.get("Age") else None,
             acted=acted,
@@ -102,12 +91,7 @@ def describe(name: str) -> dict[str, Any]:
     >>> describe("s001_con_actor001_impro1_1")["speaker"]
     '001'
     """
-    match = _NAME.fullmatch(name)
-    if match is None:
-        raise AmbiError(
-            f"'{name}' is no name of a THAI-SER turn (such as s001_con_actor001_impro1_1): take the official files."
-        )
-    session, _, speaker, style = match.groups()
+    session, _, speaker, style = parts_of(_NAME, name, "a THAI-SER turn (such as s001_con_actor001_impro1_1)")
     return {
         "session": session,
         "speaker": speaker,
@@ -132,12 +116,3 @@ def studio_folds(studio: int) -> dict[str, str]:
 def _label(word: str) -> str:
     label = word.strip().lower()
     return label if label in LABELS else "other"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise AmbiError(f"{path} is missing: the release in --source is not complete.")
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise AmbiError(f"{path} is not JSON in UTF-8 ({error}): take the official file.") from error

@@ -10,7 +10,7 @@ import typer
 from ambi_eval.corpora import command as options
 from ambi_eval.corpora.hub import mirrored_audio
 from ambi_eval.corpora.manifest import Clip
-from ambi_eval.corpora.msp_labels import Choice, ChoiceOption, read_consensus, read_ratings, refuse_count_each
+from ambi_eval.corpora.msp_labels import ChoiceOption, read_consensus, read_ratings, refuse_count_each
 from ambi_eval.corpora.preparation import Preparation, find_files, find_folder, how_counted
 from ambi_eval.corpora.registry import Corpus
 from ambi_eval.errors import AmbiError
@@ -27,52 +27,30 @@ CORPUS = Corpus(
 )
 
 
-def command(
-    source: options.Source = None,
-    from_hub: Annotated[
-        str | None, typer.Option(help="The audio from a mirror: `Lab-MSP/whiser_parquet`, or the folder of a copy.")
-    ] = None,
-    out: options.Out = None,
-    labels: ChoiceOption = "primary",
-    count_each: options.CountEach = False,
-    allow_missing_audio: options.AllowMissingAudio = False,
-) -> None:
-    """Prepare WHiSER from its labels and the audio of the laboratory's page, or of a mirror on the hub.
-
-    A mirror without label files needs the labels beside it: `--from-hub Lab-MSP/whiser_parquet --source WHiSER`.
-    """
-    preparation = prepare(
-        source if from_hub else options.required_source(source, "whiser"),
-        options.out_folder(out, "whiser"),
-        labels=labels,
-        count_each=count_each,
-        allow_missing_audio=allow_missing_audio,
-        mirror=from_hub,
-    )
-    options.report(preparation, "whiser")
-
-
 def prepare(
     source: Path | None,
     out: Path,
     *,
-    labels: Choice = "primary",
-    count_each: bool = False,
-    allow_missing_audio: bool = False,
-    mirror: str | None = None,
+    from_hub: Annotated[
+        str | None,
+        typer.Option(help="A mirror of the audio, `Lab-MSP/whiser_parquet` or a copy; if it lacks labels: --source."),
+    ] = None,
+    labels: ChoiceOption = "primary",
+    count_each: options.CountEach = False,
+    allow_missing_audio: options.AllowMissingAudio = False,
 ) -> Preparation:
-    """Write the manifest of WHiSER.
+    """Prepare WHiSER from its labels and the audio of the laboratory's page, or of a mirror on the hub.
 
     Speakers are not published. Clips of one tape depend on each other: `dialogue` holds the tape.
 
     Args:
-        source: The folder that holds `Labels/`, `Annotation_wav_files/` and `Annotation_wav_files_ref.txt`. None: the
-            mirror has everything.
+        source: The folder that holds `Labels/`, `Annotation_wav_files/` and `Annotation_wav_files_ref.txt`. A mirror
+            without label files needs the labels beside it; None: the mirror has everything.
         out: Folder for `manifest.parquet`.
+        from_hub: Another source of the audio: a data set on the hub, or the folder of a copy.
         labels: Whether a rater's vote is the one `primary` emotion, or all emotions that the rater named.
         count_each: With secondary emotions, count each of a rater's k labels as a whole vote instead of 1/k.
         allow_missing_audio: Keep clips without audio, for work on the votes alone.
-        mirror: Another source of the audio: a data set on the hub, or the folder of a copy.
 
     Raises:
         AmbiError: If the folder is no release of WHiSER, no clip is left, or `count_each` is given with primary
@@ -80,7 +58,7 @@ def prepare(
     """
     refuse_count_each(count_each, labels)
     preparation = Preparation(out, CORPUS, allow_missing_audio, how_counted(count_each), count_each)
-    audio, folder, tapes, release = _release(source, out, mirror, optional=allow_missing_audio)
+    audio, folder, tapes, release = _release(source, out, from_hub, optional=allow_missing_audio)
     ratings = read_ratings(folder, labels, preparation.remarks)
     consensus = read_consensus(folder)
     for name in sorted(ratings.keys() | consensus.keys() | audio.keys()):
@@ -106,8 +84,7 @@ def _release(
     release = None
     if mirror is None:
         assert source is not None  # the command requires it
-        files = find_files(source, ".wav", "Annotation_wav_files", "Audios", optional=optional)
-        audio, where = {name: str(path) for name, path in files.items()}, source
+        audio, where = find_files(source, ".wav", "Annotation_wav_files", "Audios", optional=optional), source
     else:
         audio, where, release = mirrored_audio(mirror, out)
         where = source or where

@@ -153,7 +153,7 @@ class TestSingleRatings:
     def test_an_emotion_that_is_none_is_refused(self, rated: Path, tmp_path: Path) -> None:
         responses = rated / "finishedResponses.csv"
         responses.write_text(responses.read_text().replace('"N",50', '"Q",50'))
-        with pytest.raises(AmbiError, match=r"finishedResponses\.csv: 'Q' is no emotion of CREMA-D"):
+        with pytest.raises(AmbiError, match=r"finishedResponses\.csv: 'Q' is no emotion of the corpus"):
             crema_d.prepare(rated, tmp_path / "out")
 
 

@@ -93,10 +93,10 @@ def test_clips_without_audio_are_counted(release: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, r"neither .*raw_crowd_train\.jsonl nor raw_crowd_train\.tsv is there"),
+        (None, r"crowd_train holds none of raw_crowd_train\.jsonl, raw_crowd_train\.tsv"),
         ("{", "line 1 is no JSON object"),
         ("[1]", "line 1 is no JSON object"),
-        (json.dumps({"hash_id": "a"}), r"has no column 'audio_path' \(it has hash_id\)"),
+        (json.dumps({"hash_id": "a"}), r"has no column 'audio_path' \(it has: hash_id\)"),
         (json.dumps(rating("a", 1, "bored")), "'bored' is no emotion of the corpus"),
     ],
 )

@@ -264,7 +264,7 @@ def test_a_worker_who_is_listed_twice_is_one_rater(release: Path, tmp_path: Path
         ("labels_detailed.csv", "FileName,Rater,Emotion\na.wav,1,Sad\n", "has the columns FileName, Rater, Emotion; a"),
         ("labels_detailed.csv", "File,EmoDetail\na.wav,b\n", "no column 'FileName'"),
         ("labels_detailed.csv", None, "holds none of labels_detailed.csv, labels_detailed.json: the release"),
-        ("labels_consensus.json", "{", "labels_consensus.json is not JSON in UTF-8"),
+        ("labels_consensus.json", "{", "labels_consensus.json is no JSON object in UTF-8"),
         ("labels_consensus.csv", None, "holds none of labels_consensus.csv, labels_concensus.csv"),
         ("labels_consensus.csv", "FileName,Spkr_ID,Gender,Split_Set\n", "no column 'SpkrID', did you mean 'Spkr_ID'"),
     ],

@@ -100,7 +100,7 @@ def test_each_fold_tests_on_five_studios_that_no_other_fold_tests_on() -> None:
     ("file", "content", "message"),
     [
         ("emotion_label.json", None, "emotion_label.json is missing"),
-        ("emotion_label.json", "{", "is not JSON in UTF-8"),
+        ("emotion_label.json", "{", "is no JSON object in UTF-8"),
         ("emotion_label.json", '{"a.flac": []}', "'a' is no name of a THAI-SER turn"),
         ("emotion_label.json", '{"s001_con_actor001_impro1_1.flac": []}', "'s001_con.*' is not as released"),
         ("emotion_label.json", '{"s001_con_actor001_impro1_1.flac": [{"annotated": [[1]]}]}', "is not as released"),

@@ -100,35 +100,35 @@ class TestMirror:
         self, mirror: Path, release: Path, tmp_path: Path
     ) -> None:
         shutil.rmtree(release / "Annotation_wav_files")
-        preparation = whiser.prepare(release, tmp_path / "out", mirror=str(mirror))
+        preparation = whiser.prepare(release, tmp_path / "out", from_hub=str(mirror))
         first, second = read_manifest(preparation.manifest)
         assert Path(str(first.audio)).read_bytes() == wav("001-105.1-2_14")
         assert (first.votes, second.votes) == ({"contempt": 1.0, "other": 1.0}, {"neutral": 1.0})
 
     def test_a_mirror_with_label_files_needs_nothing_else(self, mirror: Path, release: Path, tmp_path: Path) -> None:
         shutil.copytree(release / "Labels", mirror / "WHiSER" / "Labels")
-        assert len(whiser.prepare(None, tmp_path / "out", mirror=str(mirror)).clips) == 2
+        assert len(whiser.prepare(None, tmp_path / "out", from_hub=str(mirror)).clips) == 2
 
     def test_wav_files_of_a_mirror_stay_where_they_are(self, release: Path, tmp_path: Path) -> None:
         (release / "Annotation_wav_files").rename(release / "wavs")
-        clip = whiser.prepare(None, tmp_path / "out", mirror=str(release)).clips[0]
+        clip = whiser.prepare(None, tmp_path / "out", from_hub=str(release)).clips[0]
         assert clip.audio == str(release / "wavs" / "001-105.1-2_14.wav")
 
     def test_a_mirror_without_labels_or_audio_and_no_network_are_one_sentence_each(
         self, mirror: Path, tmp_path: Path
     ) -> None:
         with pytest.raises(AmbiError, match="which holds Labels/, to --source"):
-            whiser.prepare(None, tmp_path / "out", mirror=str(mirror))
+            whiser.prepare(None, tmp_path / "out", from_hub=str(mirror))
         (tmp_path / "empty").mkdir()
         with pytest.raises(AmbiError, match=r"holds neither \*\.parquet nor \*\.wav"):
-            whiser.prepare(None, tmp_path / "out", mirror=str(tmp_path / "empty"))
+            whiser.prepare(None, tmp_path / "out", from_hub=str(tmp_path / "empty"))
         with pytest.raises(AmbiError, match="cannot get 'Lab-MSP/whiser_parquet' from the Hugging Face hub"):
-            whiser.prepare(None, tmp_path / "out", mirror="Lab-MSP/whiser_parquet")  # HF_HUB_OFFLINE=1 in the tests
+            whiser.prepare(None, tmp_path / "out", from_hub="Lab-MSP/whiser_parquet")  # HF_HUB_OFFLINE=1 in the tests
         rows = [{"audio": {"bytes": b"RIFF", "path": None}}]
         (tmp_path / "nameless").mkdir()
         pq.write_table(pa.Table.from_pylist(rows), tmp_path / "nameless" / "a.parquet")
         with pytest.raises(AmbiError, match="does not say which file its audio is"):
-            whiser.prepare(None, tmp_path / "out", mirror=str(tmp_path / "nameless"))
+            whiser.prepare(None, tmp_path / "out", from_hub=str(tmp_path / "nameless"))
 
 
 class TestRealLabels:
