@@ -57,14 +57,14 @@ class GeminiServer(ChatServer):
         local = urlsplit(self.base_url).hostname in LOOPBACK
         options = types.HttpOptions(
             base_url=self.base_url,
-            timeout=max(1, round(self.timeout * 1000)),
+            timeout=max(1, round(self.given.timeout * 1000)),
             retry_options=types.HttpRetryOptions(attempts=1),
             client_args={"trust_env": False} if local else None,
         )
         client = genai.Client(api_key=self._key, vertexai=False, http_options=options)
         account = f"{self.base_url} {hashlib.sha256(self._key.encode()).hexdigest()[:16]}"
         # A batch may take a day until it is worked on.
-        self.uploads = Uploads(client, account, seconds_left=BATCH_SECONDS if self.batch else 3600.0)
+        self.uploads = Uploads(client, account, seconds_left=BATCH_SECONDS if self.given.batch else 3600.0)
         return client
 
     @cached_property
@@ -123,6 +123,7 @@ class GeminiEngine(OpenAIEngine):
     """A model of the Gemini API; it samples and answers greedily, as chat servers do."""
 
     Arguments: ClassVar[type[ModelArguments]] = GeminiAudioArguments
+    Server = GeminiServer
 
     def __init__(self, arguments: GeminiAudioArguments, device: torch.device | None = None) -> None:
         """Set up; nothing is asked before the first job.
@@ -132,19 +133,6 @@ class GeminiEngine(OpenAIEngine):
         """
         super().__init__(arguments, device)
         self.per_request = min(self.per_request, MOST_CANDIDATES)
-
-    def _connect(self) -> GeminiServer:
-        """Return the service that the arguments name."""
-        given: GeminiAudioArguments = self.arguments
-        return GeminiServer(
-            given.model,
-            given.base_url,
-            api_key_env=given.api_key_env,
-            requests_per_minute=given.requests_per_minute,
-            price=given.price,
-            max_cost=given.max_cost,
-            **self._asked(),
-        )
 
     def counts(self) -> dict[str, int]:
         """Return what was asked and paid for, and how many files were uploaded."""

@@ -64,6 +64,9 @@ class LiteLLMServer(ChatServer):
     def _needs_key(self) -> bool:
         return self.base_url == LITELLM and not self._litellm.validate_environment(self.model)["keys_in_environment"]
 
+    def _price(self) -> Price | None:
+        return super()._price() or (listed_price(self.model) if self.base_url == LITELLM else None)
+
     def _open(self) -> Any:
         return None
 
@@ -73,7 +76,7 @@ class LiteLLMServer(ChatServer):
         key = {"api_key": self._key} if self._key != "none" or reached else {}
         try:
             reply = self._litellm.completion(
-                **body, **reached, **key, timeout=self.timeout, num_retries=0, max_retries=0, drop_params=False
+                **body, **reached, **key, timeout=self.given.timeout, num_retries=0, max_retries=0, drop_params=False
             )
         except self._sdk.APIError as error:
             # litellm's errors are those of the SDK, but for some fields.
@@ -90,19 +93,7 @@ class LiteLLMEngine(OpenAIEngine):
     """A model of any provider that litellm reaches; it samples and answers greedily, as chat servers do."""
 
     Arguments = LiteLLMAudioArguments
-
-    def _connect(self) -> LiteLLMServer:
-        """Return the provider that the arguments name."""
-        given: LiteLLMAudioArguments = self.arguments
-        return LiteLLMServer(
-            given.model,
-            given.base_url,
-            api_key_env=given.api_key_env,
-            requests_per_minute=given.requests_per_minute,
-            price=lambda address: given.price(address) or (listed_price(given.model) if address == LITELLM else None),
-            max_cost=given.max_cost,
-            **self._asked(),
-        )
+    Server = LiteLLMServer
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 from ambi_eval.answers.candidate import Candidate
-from ambi_eval.config.model_arguments import ModelArguments, VLLMAudioArguments
+from ambi_eval.config.model_arguments import ModelArguments, OpenAIAudioArguments, VLLMAudioArguments
 from ambi_eval.engines.base import Job, Likelihood
 from ambi_eval.engines.hf.loading import checkpoint
 from ambi_eval.engines.openai.client import ChatServer
@@ -39,7 +39,9 @@ class VLLMEngine(OpenAIEngine):
             self._own = VLLMServer(self.arguments)
             address = self._own.address
         self.address = address
-        server = ChatServer(self.address.model, self.address.base_url, key=self.address.key, **self._asked())
+        shared = self.arguments.model_dump(include=set(OpenAIAudioArguments.model_fields))
+        given = OpenAIAudioArguments(**{**shared, "model": address.model, "base_url": address.base_url})
+        server = ChatServer(given, address.key)
         server.kind = "vllm"
         return server
 

@@ -51,7 +51,7 @@ class ChatBatches:
         """Set up for a server."""
         self.server = server
         self.address = server.base_url
-        self._sdk = server.client.with_options(max_retries=server.max_retries)
+        self._sdk = server.client.with_options(max_retries=server.given.max_retries)
         self.errors = server.errors
 
     def line(self, key: str, body: Mapping[str, Any]) -> bytes:
@@ -192,7 +192,7 @@ class _Bodies:
 
     def body(self, key: str) -> dict[str, Any]:
         if self._last[0] != key:
-            body = {"model": self.server.model, **self.body_of(self.parts[key]), **self.server.extra_body}
+            body = {"model": self.server.model, **self.body_of(self.parts[key]), **self.server.given.extra_body}
             self._last = (key, body)
         return self._last[1]
 

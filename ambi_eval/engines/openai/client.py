@@ -7,13 +7,14 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
 
 from ambi_eval.audio import Samples
+from ambi_eval.config.model_arguments import GeminiAudioArguments, LiteLLMAudioArguments, OpenAIAudioArguments
 from ambi_eval.config.prices import Price
 from ambi_eval.costs.budget import Budget
 from ambi_eval.engines.base import Job
@@ -37,6 +38,8 @@ from ambi_eval.engines.prompt import as_messages
 from ambi_eval.errors import AmbiError, did_you_mean
 
 logger = logging.getLogger(__name__)
+
+PaidArguments = OpenAIAudioArguments | GeminiAudioArguments | LiteLLMAudioArguments
 
 OPENAI = "https://api.openai.com/v1"
 # Who owns the models, in a server's list of them -> what the server is.
@@ -72,44 +75,15 @@ class ChatServer:
         refused: Optional fields that the server refuses.
     """
 
-    def __init__(
-        self,
-        model: str,
-        base_url: str | None = None,
-        *,
-        api_key_env: str | None = None,
-        key: str | None = None,
-        num_concurrent: int = 8,
-        timeout: float = 300.0,
-        max_retries: int = 5,
-        requests_per_minute: float | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        think_end: str | None = None,
-        price: Callable[[str], Price | None] = lambda address: None,
-        max_cost: float | None = None,
-        batch: bool = False,
-    ) -> None:
+    def __init__(self, given: PaidArguments, key: str | None = None) -> None:
         """Set up; the server is not asked before the first question.
 
         Args:
-            model: The name under which the server knows the model.
-            base_url: Where the server is, up to and with `/v1`; by default OPENAI_BASE_URL, else OpenAI's own.
-            api_key_env: Environment variable that holds the key; by default OPENAI_API_KEY, which only OpenAI's own
-                server needs to be set.
-            key: The key itself, of a server that this process has started.
-            num_concurrent: Requests at the same time.
-            timeout: Seconds after which a request is given up and repeated, however its reply trickles in.
-            max_retries: How often a request is repeated.
-            requests_per_minute: The most requests that are sent in a minute, evenly spaced; None is no limit.
-            extra_body: Further fields of each request; None as a value takes a field out.
-            think_end: What the model writes at the end of its thinking, where it does and the server does not take it
-                out of the answer.
-            price: Gives the price of the model's tokens at an address, None if it is not known.
-            max_cost: The most that all requests may cost together; None is any amount.
-            batch: Whether requests are sent in batches, which may cost less.
+            given: The `--model_args`: where the server is, and how it is asked.
+            key: The key of a server that this process has started; by default an environment variable holds the key.
 
         Raises:
-            AmbiError: If the SDK is not installed, the key is missing or unusable, or the address is none.
+            AmbiError: If the SDK is not installed, the key is missing or unusable, or the address is not valid.
         """
         try:
             import openai
@@ -117,25 +91,20 @@ class ChatServer:
             raise AmbiError("chat servers need the openai package: pip install 'ambi-eval[openai]'") from error
         self._sdk = openai
         self.errors: tuple[type[Exception], ...] = (openai.OpenAIError,)
-        self.model = model
-        self.base_url = self._address(base_url)
-        self.key_variable = api_key_env or self._usual_key_variable()
+        self.given = given
+        self.model = given.model
+        self.base_url = self._address(given.base_url)
+        self.key_variable = given.api_key_env or self._usual_key_variable()
         self._key = key or key_of(self.key_variable)
-        if self._key == "none" and (api_key_env or self._needs_key()):
+        if self._key == "none" and (given.api_key_env or self._needs_key()):
             raise AmbiError(f"{self.base_url} needs a key; set the environment variable {self.key_variable}")
-        self.num_concurrent = num_concurrent
-        self.batch = batch
-        self.timeout = timeout
-        self.max_retries = max_retries
-        self.extra_body = dict(extra_body or {})
         self.counts = dict.fromkeys(COUNTERS, 0)
-        self.budget = Budget(model, price(self.base_url), self.counts, max_cost=max_cost, batch=batch)
-        self.think_end = think_end
+        self.budget = Budget(self.model, self._price(), self.counts, max_cost=given.max_cost, batch=given.batch)
         self.fingerprints: Counter[str] = Counter()
         self.refused: set[str] = set()
         self._failed_in_a_row = 0
         self._lock = Lock()
-        self._seconds_between = 60.0 / requests_per_minute if requests_per_minute else 0.0
+        self._seconds_between = 60.0 / given.requests_per_minute if given.requests_per_minute else 0.0
         self._next_slot = 0.0
         self.client = self._open()
 
@@ -151,12 +120,16 @@ class ChatServer:
         """Return whether nothing can be asked without a key."""
         return self.base_url == OPENAI
 
+    def _price(self) -> Price | None:
+        """Return the price of the model's tokens, if it is known."""
+        return self.given.price(self.base_url)
+
     def _open(self) -> Any:
         """Return the SDK's client."""
         return self._sdk.OpenAI(
             api_key=self._key,
             base_url=self.base_url,
-            timeout=self.timeout,
+            timeout=self.given.timeout,
             max_retries=0,
             # No proxy leads to this machine itself.
             http_client=self._sdk.DefaultHttpxClient(
@@ -171,19 +144,19 @@ class ChatServer:
         Raises:
             AmbiError: If no server answers, or if it fails: what it is must be known before it is asked.
         """
-        for attempt in range(self.max_retries + 1):
+        for attempt in range(self.given.max_retries + 1):
             try:
                 # Not the time that a whole answer may take: a list is there at once.
-                return read_models(within(min(self.timeout, 30.0), self._list_models))
+                return read_models(within(min(self.given.timeout, 30.0), self._list_models))
             except Exception as error:
                 status = error.status_code if isinstance(error, self._sdk.APIStatusError) else None
                 # `transformers serve` cannot list its models without a network, and says 500 each time.
-                if status in NO_LIST or (status == 500 and attempt == min(1, self.max_retries)):
+                if status in NO_LIST or (status == 500 and attempt == min(1, self.given.max_retries)):
                     return {}
                 told = self.told(error)
                 if not self._passes(error):
                     raise AmbiError(f"{self.base_url} does not list its models ({told}); correct base_url") from error
-                if attempt == self.max_retries:
+                if attempt == self.given.max_retries:
                     break
                 time.sleep(pause_after(error, attempt))
         raise AmbiError(f"no server answers at {self.base_url} ({told}); start it or correct base_url")
@@ -228,10 +201,10 @@ class ChatServer:
             RequestFailedError: If the server does not answer it.
         """
         address = self.base_url.removesuffix("/v1") + path
-        client = self.client.with_options(max_retries=self.max_retries)
+        client = self.client.with_options(max_retries=self.given.max_retries)
         try:
             return within(
-                self.timeout, lambda: client.post(address, body={"model": self.model, **body}, cast_to=object)
+                self.given.timeout, lambda: client.post(address, body={"model": self.model, **body}, cast_to=object)
             )
         except Exception as error:
             if not self._is_failure(error):
@@ -266,7 +239,7 @@ class ChatServer:
             AmbiError: If no request can succeed: wrong key, no such model, no money left, no server, `max_cost` near.
         """
         seconds = body.get(AUDIO_SECONDS, 0.0)
-        whole = {"model": self.model, **body, **self.extra_body}
+        whole = {"model": self.model, **body, **self.given.extra_body}
         sent = {name: value for name, value in whole.items() if name != AUDIO_SECONDS}
         with self.budget.spending(text_of(sent["messages"]), seconds, most_tokens(sent)) as request:
             try:
@@ -283,7 +256,7 @@ class ChatServer:
         usage = reply.usage or Usage()
         thought = usage.thinking_tokens
         if thought is None:
-            thought = sum(thinking_length(choice, self.think_end) for choice in reply.choices)
+            thought = sum(thinking_length(choice, self.given.think_end_token) for choice in reply.choices)
         with self._lock:
             self._failed_in_a_row = 0
             for name, tokens in {**usage.paid, "thinking_tokens": thought}.items():
@@ -330,16 +303,16 @@ class ChatServer:
     def _with_retries(self, body: Mapping[str, Any]) -> Reply:
         """Post a request as often as it takes, and at most `max_retries` times more."""
         wanted = body.get("ambi_continuations")
-        for attempt in range(self.max_retries + 1):
+        for attempt in range(self.given.max_retries + 1):
             self._wait_for_turn()
             with self._lock:
                 self.counts["requests"] += 1
                 self.counts["retries"] += attempt > 0
             try:
-                content = within(self.timeout, lambda: self._post(body))
+                content = within(self.given.timeout, lambda: self._post(body))
                 return self.read(content, len(wanted) if wanted is not None else None)
             except Exception as error:
-                if attempt == self.max_retries or not self._passes(error):
+                if attempt == self.given.max_retries or not self._passes(error):
                     raise
                 pause = pause_after(error, attempt)
             time.sleep(pause)
@@ -394,7 +367,7 @@ class ChatServer:
         with self._lock:
             self.counts["failed"] += 1
             self._failed_in_a_row += 1
-            if self._failed_in_a_row >= max(FAILURES_IN_A_ROW, 2 * self.num_concurrent):
+            if self._failed_in_a_row >= max(FAILURES_IN_A_ROW, 2 * self.given.num_concurrent):
                 return AmbiError(
                     f"{self.base_url}: {self._failed_in_a_row} requests in a row failed, the last one with: {told}; "
                     f"run the same command again when that is mended"
@@ -406,7 +379,7 @@ class ChatServer:
         if isinstance(error, self._sdk.APIStatusError) and 300 <= error.status_code < 400:
             told = f"HTTP {error.status_code}, to {error.response.headers.get('location')}"
         elif isinstance(error, (TimeoutError, self._sdk.APITimeoutError)):
-            told = f"no whole reply within {self.timeout:g} s"
+            told = f"no whole reply within {self.given.timeout:g} s"
         elif isinstance(error, ValueError):
             told = f"a reply that is no chat completion: {why_unreadable(error)}"
         else:

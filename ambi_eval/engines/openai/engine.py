@@ -53,6 +53,7 @@ class OpenAIEngine(Engine):
     """
 
     Arguments: ClassVar[type[ModelArguments]] = OpenAIAudioArguments
+    Server: ClassVar[type[ChatServer]] = ChatServer
 
     def __init__(self, arguments: ChatServerArguments, device: torch.device | None = None) -> None:
         """Set up; the server is not asked before the first job.
@@ -64,7 +65,7 @@ class OpenAIEngine(Engine):
         self.server = self._connect()
         self.vllm = VLLM(self.server)
         self.hearing = Hearing(self.name, self._window_seconds, arguments.long_audio == "refuse")
-        self.jobs_at_once = arguments.num_concurrent if not getattr(arguments, "batch", False) else MANY
+        self.jobs_at_once = MANY if self.server.given.batch else arguments.num_concurrent
         self.per_request: float = arguments.samples_per_request or math.inf
         self.content_filtered = 0
         # Whether several answers of one request are known to be different samples, and how many clips did not tell.
@@ -73,21 +74,7 @@ class OpenAIEngine(Engine):
 
     def _connect(self) -> ChatServer:
         """Return the server that the arguments name."""
-        given = self.arguments
-        return ChatServer(
-            given.model,
-            given.base_url,
-            api_key_env=given.api_key_env,
-            requests_per_minute=given.requests_per_minute,
-            price=given.price,
-            max_cost=given.max_cost,
-            **self._asked(),
-        )
-
-    def _asked(self) -> dict[str, Any]:
-        """Return how a server is asked, whichever it is."""
-        told = self.arguments.model_dump(include={"num_concurrent", "timeout", "max_retries", "extra_body", "batch"})
-        return {**told, "think_end": self.arguments.think_end_token}
+        return self.Server(self.arguments)
 
     @property
     def name(self) -> str:
@@ -102,7 +89,7 @@ class OpenAIEngine(Engine):
             AmbiError: If no server answers, and none has before.
         """
         kind = {} if self.server.kind == "chat" else {"kind": self.server.kind}
-        named = {"server": self.server.base_url, "model": self.name, "extra_body": self.server.extra_body}
+        named = {"server": self.server.base_url, "model": self.name, "extra_body": self.arguments.extra_body}
         window = self.arguments.max_audio_seconds
         return {**named, **kind, **self.thinking_identity, **({} if window is None else {"max_audio_seconds": window})}
 
@@ -186,7 +173,7 @@ class OpenAIEngine(Engine):
                 self._note_fewer(len(part.numbers), len(choices))
                 queue.appendleft(replace(part, numbers=part.numbers[len(choices) :]))
             failed = [number for number, each in zip(part.numbers, choices, strict=False) if each is None]
-            if failed and part.attempt < self.server.max_retries:
+            if failed and part.attempt < self.arguments.max_retries:
                 queue.appendleft(replace(part, numbers=failed, attempt=part.attempt + 1))
             elif failed:
                 self._note_failure(self.server.note_failure("the server could not finish the answer"))
@@ -197,7 +184,7 @@ class OpenAIEngine(Engine):
 
     def _choices(self, take: Callable[[], Part | None]) -> Iterator[tuple[Part, list[Candidate | None]]]:
         """Yield what comes of each part: request by request, or in batches."""
-        if not getattr(self.arguments, "batch", False):
+        if not self.server.given.batch:
             yield from self._ask_all(self._answers, take)
             return
         for part, outcome in in_batches(self, take, self._body):
@@ -255,7 +242,7 @@ class OpenAIEngine(Engine):
             except RequestFailedError as failure:
                 return failure
 
-        for item, outcome in concurrently(attempt, take, self.server.num_concurrent):
+        for item, outcome in concurrently(attempt, take, self.arguments.num_concurrent):
             if isinstance(outcome, RequestFailedError):
                 self._note_failure(outcome)
             else:

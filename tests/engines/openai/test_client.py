@@ -14,6 +14,7 @@ import soundfile
 from support.chat_server import ChatTestServer
 
 from ambi_eval.audio import AudioSpan, audio_digest, load_audio
+from ambi_eval.config.model_arguments import OpenAIAudioArguments
 from ambi_eval.engines.base import Job
 from ambi_eval.engines.openai.client import FAILURES_IN_A_ROW, OPTIONAL, ChatServer, RequestFailedError
 from ambi_eval.engines.openai.concurrency import concurrently
@@ -34,10 +35,14 @@ BODY = {
 }
 
 
+def server_at(url, model="listener", **options):
+    return ChatServer(OpenAIAudioArguments(model=model, base_url=url, **options))
+
+
 @pytest.fixture
 def connect(chat_server):
     def to(**options):
-        return ChatServer("listener", chat_server.url, **{"max_retries": 1, "timeout": 10.0, **options})
+        return server_at(chat_server.url, **{"max_retries": 1, "timeout": 10.0, **options})
 
     return to
 
@@ -174,7 +179,7 @@ def test_a_reply_that_trickles_in_does_not_hold_the_run(head):
                     time.sleep(0.1)
 
         threading.Thread(target=trickle, daemon=True).start()
-        server = ChatServer("listener", f"http://127.0.0.1:{listener.getsockname()[1]}/v1", max_retries=1, timeout=0.5)
+        server = server_at(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", max_retries=1, timeout=0.5)
         start = time.monotonic()
         with pytest.raises(RequestFailedError, match=r"no whole reply within 0\.5 s"):
             server.ask(BODY)
@@ -387,7 +392,7 @@ def test_after_an_error_what_is_under_way_is_still_given_and_nothing_more_begun(
 )
 def test_an_address_that_is_none_or_holds_a_password_is_refused(url):
     with pytest.raises(AmbiError, match="is no address of a server") as told:
-        ChatServer("listener", url)
+        server_at(url)
     assert "secret" not in str(told.value)
 
 
@@ -396,14 +401,14 @@ def test_an_address_that_is_none_or_holds_a_password_is_refused(url):
 )
 def test_an_address_that_cannot_be_read_is_one_sentence(url):
     with pytest.raises(AmbiError, match=r"base_url=.* is no address of a server; give one such as"):
-        ChatServer("listener", url)
+        server_at(url)
 
 
 @pytest.mark.parametrize("key", ["sk-secret-0123\r", "sk-secret\n-0123", "sk secret", "sk-secret-\u00e4"])
 def test_a_key_that_cannot_be_sent_is_refused_without_being_shown(key, monkeypatch):
     monkeypatch.setenv("LISTENER_KEY", key)
     with pytest.raises(AmbiError, match="the key in LISTENER_KEY holds a blank, a line break") as told:
-        ChatServer("listener", "http://localhost:1/v1", api_key_env="LISTENER_KEY")
+        server_at("http://localhost:1/v1", api_key_env="LISTENER_KEY")
     assert "secret" not in str(told.value)
 
 
@@ -430,9 +435,9 @@ def test_openai_and_named_variables_need_a_key(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     with pytest.raises(AmbiError, match=r"api\.openai\.com.* set the environment variable OPENAI_API_KEY"):
-        ChatServer("gpt-4o-audio-preview")
+        server_at(None, "gpt-4o-audio-preview")
     with pytest.raises(AmbiError, match="set the environment variable GEMINI_API_KEY"):
-        ChatServer("gemini", "http://localhost:1/v1", api_key_env="GEMINI_API_KEY")
+        server_at("http://localhost:1/v1", "gemini", api_key_env="GEMINI_API_KEY")
 
 
 def test_a_server_that_is_not_there_is_said(chat_server, connect):
