@@ -282,7 +282,7 @@ def _check_names(claims: Mapping[str, Mapping[str, float | None]], settings: Tas
             f"the claims must be about the pipelines {', '.join(pipelines)}, not {', '.join(sorted(odd))[:200]}."
         )
     for pipeline, metrics in claims.items():
-        bases = {re.sub("(@[0-9]+)?(_stderr)*$", "", metric): metric for metric in metrics}
+        bases = {re.sub("(@(wording)?[0-9]+)?(_stderr)*$", "", metric): metric for metric in metrics}
         if odd := bases.keys() - {*METRICS, *OTHER_MEANS}:
             raise AmbiError(f"{pipeline}: the claims invent a metric: {', '.join(sorted(odd))[:200]}.")
 

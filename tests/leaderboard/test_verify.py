@@ -1,5 +1,6 @@
 """Each way to tamper with a submission is named; an honest one passes, and says what could not be checked."""
 
+import json
 import os
 import re
 import shutil
@@ -88,6 +89,15 @@ def test_improved_claims_are_found_out(copy, edit, change, message):
     edit.claims(folder, lambda claims: change(claims["ambi_demo_sc"]))
     (problem,) = verify(folder).problems
     assert message in problem
+
+
+@pytest.mark.parametrize("kind", ["sc-shares", "cheap"])
+def test_every_number_that_a_run_gives_may_be_claimed(copy, edit, kind):
+    folder = copy(kind)
+    edit.forge(folder)
+    claimed = json.loads((folder / "results.json").read_text())
+    assert kind != "cheap" or "jsd_bits@wording5" in claimed["ambi_demo_ens"]["mean"]
+    assert verify(folder).problems == []
 
 
 def test_claims_that_rounding_moved_are_accepted(copy, edit):
