@@ -33,6 +33,8 @@ OWN_LABELS = ["angry", "happy", "sad"]
 # Before anything imports huggingface_hub. The cache folder is the same for all runs of the tests in this checkout.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["XDG_CACHE_HOME"] = str(Path(__file__).parents[1] / ".pytest_cache" / "xdg")
+# By default, a process of Ray waits for every other process of the machine.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
 
 # Packages that some model families need, without their compiled parts: the published builds of torchvision and
 # torchaudio want the libraries of a GPU and do not import beside a CPU build of torch. Audio needs their Python alone,
@@ -78,6 +80,28 @@ def _no_list_of_packages():
     """The harness notes the machine at the end of each run; its list of what pip installed takes three seconds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("torch.utils.collect_env.get_pip_packages", lambda run: ("pip", ""))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_index_of_the_harness():
+    """All runs in this process share what the cache file says of the 14,000 tasks of the harness itself."""
+    import lm_eval.tasks  # before ours, which the plug-in imports in the middle of it
+
+    from ambi_eval.harness import task_index
+
+    read, known, of_harness = task_index._read, {}, Path(lm_eval.tasks.__file__).parent
+
+    def remembered(folder):
+        if folder != of_harness:  # a test of the index
+            return read(folder)
+        file = task_index.cache_file(folder)
+        if file not in known and (index := read(folder)) is not None:
+            known[file] = index
+        return dict(known[file]) if file in known else None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(task_index, "_read", remembered)
         yield
 
 

@@ -29,7 +29,7 @@ NEEDED_BY = {
     "mkdocstrings": "`make docs`",
     "ipykernel": "the test that executes the notebook",
 }
-KNOWN = packages_distributions()
+known = cache(packages_distributions)
 
 
 def normal(name):
@@ -58,7 +58,7 @@ def imported(folder):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
             for name in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - OURS:
-                found.setdefault(normal(KNOWN.get(name, [name])[0]), path.relative_to(ROOT).as_posix())
+                found.setdefault(normal(known().get(name, [name])[0]), path.relative_to(ROOT).as_posix())
     return found
 
 

@@ -2,6 +2,7 @@
 
 import ast
 from collections import Counter, defaultdict
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,7 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
+@cache
 def imports(module: str) -> set[str]:
     """Return the modules that a module imports, anywhere in it but for type checking."""
     found, tree = set(), ast.parse(MODULES[module].read_text(encoding="utf-8"))
@@ -72,9 +74,6 @@ def imports(module: str) -> set[str]:
     return (resolved | {name for name in found if name.split(".")[0] == "lm_eval"}) - {module}
 
 
-IMPORTS = {module: imports(module) for module in MODULES}
-
-
 @pytest.mark.parametrize("module", MODULES)
 def test_a_room_imports_only_rooms_above_it(module):
     room = room_of(module)
@@ -82,14 +81,14 @@ def test_a_room_imports_only_rooms_above_it(module):
         return
     assert room in ORDER, f"the room {room} has no place in the order"
     allowed = set(ORDER[: ORDER.index(room) + 1])
-    below = {name for name in IMPORTS[module] if name.startswith("ambi_eval.") and room_of(name) not in allowed}
+    below = {name for name in imports(module) if name.startswith("ambi_eval.") and room_of(name) not in allowed}
     assert not below, f"{module} imports from rooms below it"
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_only_the_rooms_of_the_harness_import_lm_eval(module):
     if room_of(module) not in KNOW_THE_HARNESS:
-        assert not {name for name in IMPORTS[module] if name.split(".")[0] == "lm_eval"}
+        assert not {name for name in imports(module) if name.split(".")[0] == "lm_eval"}
 
 
 def test_no_modules_import_one_another_in_a_circle():
@@ -100,7 +99,7 @@ def test_no_modules_import_one_another_in_a_circle():
         if module in done:
             return
         path.append(module)
-        for name in sorted(IMPORTS[module] & MODULES.keys()):
+        for name in sorted(imports(module) & MODULES.keys()):
             visit(name)
         path.pop()
         done.add(module)

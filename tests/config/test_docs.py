@@ -1,12 +1,20 @@
 """The tables of settings in docs/ say what the settings say."""
 
 import re
+from functools import cache
 
 import pytest
 
 from ambi_eval.config import docs
 from ambi_eval.config.load import OUR_KEYS
 from ambi_eval.config.task_settings import OVERRIDES
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _tables_once():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(docs, "tables", cache(docs.tables))
+        yield
 
 
 @pytest.mark.parametrize("path", docs.PAGES, ids=lambda path: path.name)

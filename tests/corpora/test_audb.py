@@ -161,7 +161,9 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("audb")
     (folder / "local").mkdir()
     repository = audb.Repository("local", str(folder), "file-system")
-    audb.publish(str(build_crema_d(folder / "build")), "1.3.0", repository, verbose=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(audb.config, "REPOSITORIES", [repository])  # or else it asks those on the network
+        audb.publish(str(build_crema_d(folder / "build")), "1.3.0", repository, verbose=False)
     return repository
 
 
@@ -173,7 +175,6 @@ def published(repository: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(audb.config, "SHARED_CACHE_ROOT", str(tmp_path / "shared"))
 
 
-@pytest.mark.slow  # to publish takes audb 20 seconds
 @pytest.mark.usefixtures("published")
 @pytest.mark.parametrize("name", ["crema-d", "crema-d@1.3.0"])
 def test_a_published_database_is_loaded_by_its_name(tmp_path: Path, name: str) -> None:
@@ -182,7 +183,6 @@ def test_a_published_database_is_loaded_by_its_name(tmp_path: Path, name: str) -
     assert all(Path(str(clip.audio)).is_file() for clip in clips)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("published")
 @pytest.mark.parametrize("name", ["creme-d", "crema-d@9.9.9"])
 def test_a_name_that_nobody_published_is_told(tmp_path: Path, name: str) -> None:

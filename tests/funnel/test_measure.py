@@ -49,7 +49,7 @@ def build(tasks, tmp_path_factory):
     """Measure ambi-tiny, whole or with a part of it silenced; `cot`, which takes long, answers as `direct`."""
 
     def funnel(part=None, states=None):
-        lm = HFAudio("ambi-tiny", device="cpu", seed=0, store="none")
+        lm = HFAudio("ambi-tiny", device="cpu", seed=0, store="none", batch_size=72)
         family = lm.engine.family
         parts = {"encoder": family.model.get_submodule(family.encoder_layers)[-1], "head": family.model.lm_head}
         handle = parts[part].register_forward_hook(silence) if part else None

@@ -9,16 +9,15 @@ import sys
 import time
 from collections import Counter
 from contextlib import closing
-from pathlib import Path
 
 import psutil
 import pytest
+from support.processes import Command, Script
 
 from ambi_eval.demo.corpus import prepare
 from ambi_eval.harness import ending
 from ambi_eval.inference import store as candidate_store
 
-BIN = Path(sys.executable).parent
 TINY = ["--model", "hf-audio", "--model_args", "pretrained=ambi-tiny", "--device", "cpu"]
 
 
@@ -31,21 +30,12 @@ def answers_in(store):
         return opened.execute("SELECT count(*) FROM candidates").fetchone()[0]
 
 
-def stop_in_the_middle(command, store, folder):
+def stop_in_the_middle(start, command, store, folder):
     """Start a command, press Ctrl-C when its store holds answers, and return how it ended and what it had started."""
-    environment = {**os.environ, "AMBI_DATA": str(folder), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [*map(str, command)],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = start(*command, cwd=folder, environment={"AMBI_DATA": str(folder), "OMP_NUM_THREADS": "1"}, session=True)
     deadline = time.monotonic() + 240
     while not (store.exists() and store.with_name(f"{store.name}-wal").exists() and answers_in(store)):
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.error
         assert time.monotonic() < deadline
         time.sleep(0.05)
     children = psutil.Process(process.pid).children(recursive=True)
@@ -53,10 +43,9 @@ def stop_in_the_middle(command, store, folder):
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     process.wait(60)
     assert time.monotonic() - start < MOST_SECONDS
-    error = process.communicate(timeout=60)[1]
     assert process.returncode == 130
-    assert "Traceback" not in error
-    return error.strip().splitlines()[-1], children
+    assert "Traceback" not in process.error
+    return process.error.strip().splitlines()[-1], children
 
 
 @pytest.mark.slow
@@ -64,8 +53,8 @@ def stop_in_the_middle(command, store, folder):
 def test_ctrl_c_under_the_stock_command_says_how_many_answers_are_kept(launcher, tmp_path):
     prepare(tmp_path / "demo")
     store = tmp_path / "candidates.sqlite"
-    command = [BIN / launcher[0], *launcher[1:], "lm_eval"] if launcher else [BIN / "lm_eval"]
-    said, _ = stop_in_the_middle([*command, *TINY, "--tasks", "ambi_demo_sc"], store, tmp_path)
+    start = Command if launcher else Script
+    said, _ = stop_in_the_middle(start, [*launcher, "lm_eval", *TINY, "--tasks", "ambi_demo_sc"], store, tmp_path)
     kept = "every answer so far is" if launcher else f"{answers_in(store):,} new answers are"
     assert said == f"ambi_eval: stopped; {kept} kept in {store}: run the same command to go on"
 
@@ -80,8 +69,8 @@ def test_ctrl_c_in_a_sweep_ends_its_processes_too(engine, tmp_path, monkeypatch)
     model = "{model_args: {pretrained: ambi-tiny, device: cpu}, gpus: 0}"
     (tmp_path / "grid.yaml").write_text(f"models: {{tiny: {model}}}\ncorpora: [demo]\nstrategies: [sc]\n")
     store = tmp_path / "out" / "stores" / "tiny.demo.seed-0.sqlite"
-    command = [BIN / "ambi-eval", "sweep", "grid.yaml", "-o", "out", "--engine", engine]
-    said, children = stop_in_the_middle(command, store, tmp_path)
+    command = ["ambi-eval", "sweep", "grid.yaml", "-o", "out", "--engine", engine]
+    said, children = stop_in_the_middle(Script, command, store, tmp_path)
     assert said == f"ambi_eval: stopped; every answer so far is kept in {store.parent}: run the same command to go on"
     assert children
     _, alive = psutil.wait_procs(children, timeout=5)

@@ -1,18 +1,14 @@
 """Whole runs of the stock `lm_eval` as a user starts them: the demo, real CREMA-D clips, bad input."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from support import commands
+from support.processes import as_torchrun_starts
 
 pytestmark = pytest.mark.slow
 
-BIN = Path(sys.executable).parent
 TINY = ["--model", "hf-audio", "--model_args", "pretrained=ambi-tiny", "--device", "cpu"]
 
 
@@ -66,13 +62,11 @@ def test_a_second_run_finds_every_answer_and_scores_the_same(demo, run, folder):
 
 
 def test_two_processes_score_as_one(demo, folder):
-    command = [BIN / "torchrun", "--standalone", "--nproc_per_node", "2", "-m", "lm_eval", *TINY]
-    words = ["--tasks", "ambi_demo_sc,ambi_demo_exact", "--limit", "5", "--output_path", "two"]
-    environment = {**os.environ, "AMBI_DATA": str(folder / "other"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=900, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    words = [*TINY, "--tasks", "ambi_demo_sc,ambi_demo_exact", "--limit", "5", "--output_path", "two"]
+    processes = as_torchrun_starts("lm_eval", *words, cwd=folder, environment={"AMBI_DATA": str(folder / "other")})
+    for process in processes:
+        process.output()
+        assert process.returncode == 0, process.error[-3000:]
     two, one = results_of(folder / "two")["results"], demo[1]["results"]
     for key, value in one["ambi_demo_sc"].items():
         assert two["ambi_demo_sc"][key] == value, key

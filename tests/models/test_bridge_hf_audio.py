@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
-import subprocess
-import sys
+import re
+import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import openai
 import pytest
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
+from support.processes import Script
 from typer.testing import CliRunner
 
 from ambi_eval.audio import AudioSpan, audio_digest
@@ -212,16 +214,13 @@ TASKS = ["ambi_demo_direct", "ambi_demo_sc", "ambi_demo_asc", "ambi_demo_bon", "
 @pytest.fixture(scope="module")
 def program():
     """The command `ambi-eval bridge` around ambi-tiny; gives its address."""
-    command = [
-        str(Path(sys.executable).with_name("ambi-eval")),
-        "bridge",
-        "--model_args",
-        "pretrained=ambi-tiny,device=cpu",
-    ]
-    with subprocess.Popen([*command, "--port", "0"], stderr=subprocess.PIPE, text=True) as process:
-        yield next(line.split()[-1] for line in process.stderr if "serving ambi-tiny at" in line)
-        process.terminate()
-        assert process.wait(20) == 0
+    process = Script("ambi-eval", "bridge", "--model_args", "pretrained=ambi-tiny,device=cpu", "--port", 0)
+    while (address := re.search(r"serving ambi-tiny at (\S+)\n", process.error)) is None:
+        assert process.returncode is None, process.error
+        time.sleep(0.05)
+    yield address[1]
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
 
 
 @pytest.mark.slow

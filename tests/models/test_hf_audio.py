@@ -1,10 +1,7 @@
 import json
 import logging
-import os
 import pickle
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,6 +9,7 @@ import soundfile
 import torch
 from lm_eval.api.registry import get_model
 from lm_eval.utils import simple_parse_args_string
+from support.processes import as_torchrun_starts
 from transformers import Qwen2AudioForConditionalGeneration
 
 import ambi_eval
@@ -396,14 +394,10 @@ def test_two_processes_give_the_answers_of_one_and_add_up_what_they_computed(
 ):
     paths = [voice(1.0, n) for n in range(4)]
     (tmp_path / "worker.py").write_text(WORKER)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    found = subprocess.run(
-        [*torchrun, str(tmp_path / "worker.py"), str(qwen2_audio_checkpoint), *paths],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    two = json.loads(found.stdout)
+    processes = as_torchrun_starts(tmp_path / "worker.py", qwen2_audio_checkpoint, *paths)
+    printed = [process.output() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], processes[0].error
+    two = json.loads(printed[0])
     one = lm.generate_until(clones(*(ask("<audio>Which?", path, repeats=3, **SAMPLED) for path in paths)))
     assert two["answers"] == {path: one[3 * n : 3 * n + 3] for n, path in enumerate(paths)}
     assert two["info"] == lm.get_model_info()["ambi"]

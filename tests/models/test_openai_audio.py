@@ -1,6 +1,5 @@
 import json
 import math
-import os
 import socket
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from support.processes import Script
 
 import ambi_eval
 from ambi_eval.demo.corpus import prepare
@@ -533,18 +533,19 @@ def test_transformers_serve_gives_one_sample_at_a_time(transformers_serve, ask, 
 def test_the_stock_command_scores_a_server_and_writes_its_key_nowhere(chat_server, tmp_path):
     key = "sk-not-to-be-seen-0123456789"
     chat_server.faults = [(500, {}, {"error": {"message": f"{key} is too much for me"}})]
-    environment = {**os.environ, "OPENAI_API_KEY": key, "LMEVAL_LOG_LEVEL": "DEBUG", "AMBI_DATA": str(tmp_path)}
+    environment = {"OPENAI_API_KEY": key, "LMEVAL_LOG_LEVEL": "DEBUG", "AMBI_DATA": str(tmp_path)}
     prepare(tmp_path / "demo")
-    command = [Path(sys.executable).with_name("lm_eval"), "--model", "openai-audio", "--tasks", "ambi_demo_sc"]
+    command = ["lm_eval", "--model", "openai-audio", "--tasks", "ambi_demo_sc"]
     command += ["--model_args", f"model=listener,base_url={chat_server.url},max_retries=1", "--limit", "2"]
     command += ["--log_samples", "--output_path", tmp_path / "runs"]
-    run = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    assert "ambi_demo_sc" in run.stdout
+    run = Script(*command, environment=environment)
+    printed = run.output()
+    assert run.returncode == 0, run.error
+    assert "ambi_demo_sc" in printed
     assert set(chat_server.keys) == {f"Bearer {key}"}
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {"candidates.sqlite", ".json", ".jsonl"} <= {path.name for path in written} | {p.suffix for p in written}
-    contents = [*(path.read_bytes() for path in written), run.stdout.encode(), run.stderr.encode()]
+    contents = [*(path.read_bytes() for path in written), printed.encode(), run.error.encode()]
     assert all(key.encode() not in content for content in contents)
     (results,) = (tmp_path / "runs").rglob("results*.json")
     info = json.loads(results.read_text())["config"]["ambi"]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import psutil
 import pytest
 import yaml
 from rich.console import Console
+from support.processes import forked_for_spawned
 
 from ambi_eval.sweep.grid import Cell, read_grid
 from ambi_eval.sweep.jobs import Event, Job, results_file
@@ -103,22 +103,6 @@ def losing() -> type[Losing]:
     return Losing
 
 
-@contextmanager
-def hide_half_installed_packages() -> Iterator[None]:
-    """A child process would find these without what tests/conftest.py does to make them work."""
-    path = list(sys.path)
-    sys.path[:] = [entry for entry in path if Path(entry).name != "families"]
-    try:
-        yield
-    finally:
-        sys.path[:] = path
-
-
-@pytest.fixture(scope="session")
-def for_children() -> Callable[[], AbstractContextManager[None]]:
-    return hide_half_installed_packages
-
-
 @pytest.fixture(scope="session")
 def run() -> Callable[..., dict[str, str]]:
     """Run cells on an engine and give what failed, and why."""
@@ -126,7 +110,7 @@ def run() -> Callable[..., dict[str, str]]:
     def run_on(cells: list[Cell], folder: Path, engine: Any, replicas: int = 1) -> dict[str, str]:
         skipped = [cell for cell in cells if results_file(folder, cell)]
         showing = Progress(cells, skipped, Console(quiet=True))
-        with hide_half_installed_packages(), closing(engine), showing as progress:
+        with forked_for_spawned(), closing(engine), showing as progress:
             run_cells(cells, folder, engine, progress, replicas)
         return progress.failures
 
