@@ -61,7 +61,7 @@ def _cost(asked: Asked, others: Sequence[Asked]) -> Cost:
     flops = asked.info.get("flops")
     unknown = Cost(tokens, audios * float(seconds.mean()), math.nan, math.nan, math.nan, math.nan)
     alone = asked.seconds / clips if asked.alone and not asked.info.get("store_hits") else math.nan
-    model = ForwardFlops(**flops) if flops else None
+    model = ForwardFlops.from_json(flops) if flops else None
     prompt = _prompt_tokens(asked, others)
     if model is None or settings.verifier is not None or np.isnan(seconds).any():
         return Cost(tokens, unknown.audio_seconds, math.nan, math.nan, math.nan, alone)

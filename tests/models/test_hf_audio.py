@@ -15,6 +15,7 @@ from transformers import Qwen2AudioForConditionalGeneration
 import ambi_eval
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.audio import AudioSpan, load_audio
+from ambi_eval.costs import shapes
 from ambi_eval.errors import AmbiError
 from ambi_eval.models.hf_audio import HFAudio
 
@@ -401,3 +402,13 @@ def test_two_processes_give_the_answers_of_one_and_add_up_what_they_computed(
     one = lm.generate_until(clones(*(ask("<audio>Which?", path, repeats=3, **SAMPLED) for path in paths)))
     assert two["answers"] == {path: one[3 * n : 3 * n + 3] for n, path in enumerate(paths)}
     assert two["info"] == lm.get_model_info()["ambi"]
+
+
+def test_a_model_whose_flops_cannot_be_counted_says_so_and_has_none(lm, monkeypatch, caplog, tmp_path):
+    def fails(*_):
+        raise RuntimeError("values are asked for")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(shapes, "forward_flops", fails)
+    assert lm.engine.info()["flops"] is None
+    assert "are not counted: values are asked for" in caplog.text

@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from importlib import metadata
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import BatchFeature
 
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.audio import load_ahead, load_audio
 from ambi_eval.config.model_arguments import HFAudioArguments
-from ambi_eval.costs.flops import forward_flops
+from ambi_eval.costs.flops import ForwardFlops
 from ambi_eval.engines.base import Capabilities, Engine, Job, Likelihood
 from ambi_eval.engines.hf.loading import checkpoint, load_family, processor_digest, torch_device, weights_digest
 from ambi_eval.engines.hf.prefill import Continuation, Prompt
@@ -210,9 +212,31 @@ class HFEngine(Engine):
             "suppressed_tokens": self.family.placeholder_ids,
             # Mean tokens of a prompt, by task; tasks whose answers were all stored are missing.
             "prompt_tokens_by_task": {task: tokens / count for task, (count, tokens) in self.prompts.items()},
-            "flops": asdict(flops) if (flops := forward_flops(self.family.model.config)) else None,
+            "flops": asdict(self.flops) if self.flops else None,
             **self.provenance,
         }
+
+    @cached_property
+    def flops(self) -> ForwardFlops | None:
+        """What the model's forward passes cost; None, with a warning, where its code does not allow to count that."""
+        from ambi_eval.costs.shapes import forward_flops, kept, without_weights  # half a second, once a checkpoint
+
+        family = self.family
+
+        def inputs_of(seconds: float) -> BatchFeature:
+            silence = np.zeros(round(seconds * family.sample_rate), dtype=np.float32)
+            return family.model_inputs(as_messages("<audio>", [family.audio_part(silence)]))
+
+        def count() -> ForwardFlops:
+            shapes = without_weights(family.model)
+            family.prepare(shapes)
+            return forward_flops(shapes, inputs_of, family.window_seconds)
+
+        try:
+            return kept(count, self._processor_digest, type(family.model).__name__, self.provenance["versions"])
+        except Exception as error:  # a model's code may raise anything
+            logger.warning("the FLOPs of %s are not counted: %s", self.name, next(iter(str(error).splitlines()), error))
+            return None
 
     @property
     def chat_template(self) -> str | None:

@@ -47,6 +47,7 @@ class Family:
     def __init__(self, model: Any, processor: Any) -> None:
         """Wrap a transformers model and its processor; the model's own generation settings are dropped."""
         self.model = model.eval()
+        self.prepare(model)
         self.processor = processor
         remember_features(audio_extractor(processor), pad_to_window=self.pad_to_window)
         text = model.config.get_text_config()
@@ -67,6 +68,10 @@ class Family:
         # Some processors lose their template on the way through AutoProcessor (Phi-4); the tokenizer still has it.
         if getattr(processor, "chat_template", None) is None:
             processor.chat_template = getattr(processor.tokenizer, "chat_template", None)
+
+    @classmethod
+    def prepare(cls, model: Any) -> None:
+        """Change what must be changed in a model of this family before its first forward pass."""
 
     @property
     def window_seconds(self) -> float | None:
@@ -144,9 +149,9 @@ class Qwen2Audio(OneWindow):
 
     pad_to_window = False
 
-    def __init__(self, model: Any, processor: Any) -> None:
+    @classmethod
+    def prepare(cls, model: Any) -> None:
         """Let the encoder take features of the audio alone."""
-        super().__init__(model, processor)
         take_short_features(model.model.audio_tower)
 
 

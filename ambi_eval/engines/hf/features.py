@@ -61,7 +61,8 @@ def take_short_features(encoder: Any) -> None:
     the work for a clip of 3 s.
 
     Args:
-        encoder: The encoder; its hook gives it as many positions as the features need, before each forward pass.
+        encoder: The encoder; a hook gives it as many positions as the features need before each forward pass, and
+            another one restores its configuration after it.
     """
     positions = encoder.embed_positions.weight.data
     frames_of_position = encoder.conv1.stride[0] * encoder.conv2.stride[0]
@@ -72,7 +73,11 @@ def take_short_features(encoder: Any) -> None:
         encoder.config.max_source_positions = needed
         encoder.embed_positions.weight = torch.nn.Parameter(positions[:needed], requires_grad=False)
 
+    def restore(encoder: Any, *_: Any) -> None:
+        encoder.config.max_source_positions = len(positions)
+
     encoder.register_forward_pre_hook(fit, with_kwargs=True)
+    encoder.register_forward_hook(restore)
 
 
 def _digest(value: Any) -> bytes:

@@ -1,0 +1,157 @@
+"""Counts the forward FLOPs of a transformers model: a forward pass of shapes, without weights or computing."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_map_only
+from torch.utils.flop_counter import flop_registry
+
+from ambi_eval.costs.flops import ForwardFlops
+from ambi_eval.paths import cache_dir
+
+# Lengths of audio, in seconds, at which an encoder is counted.
+SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+# Two lengths of text give the cost of a token and of the attention between two.
+TOKENS = (8, 16)
+
+
+class Shape(Tensor):
+    """A tensor of floats that has a shape and no values: what is computed of it has a shape, too.
+
+    It says that it is on the CPU, so that a model makes its integers and masks there, with values: a forward pass may
+    depend on them (lengths, places of audio), but not on floats.
+
+    Attributes:
+        meta: The same on torch's meta device.
+    """
+
+    meta: Tensor
+    counted = 0  # FLOPs of all operations so far, by torch's formulas
+
+    @staticmethod
+    def __new__(cls, meta: Tensor) -> Shape:
+        """Wrap a tensor on the meta device."""
+        shape: Shape = Tensor._make_wrapper_subclass(cls, meta.shape, strides=meta.stride(), dtype=meta.dtype)
+        shape.meta = meta
+        return shape
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
+        """Let torch find the shape of an operation's result, and count the operation."""
+        if func.overloadpacket in (torch.ops.aten.index, torch.ops.aten.index_put, torch.ops.aten.index_put_):
+            # What a mask selects has a shape only where the mask has values.
+            args = args[0], [part for index in args[1] for part in _numbers(index)], *args[2:]
+        args, kwargs = tree_map_only(Tensor, _on_meta, (args, kwargs or {}))
+        if "device" in kwargs:
+            kwargs["device"] = torch.device("meta")
+        found = func(*args, **kwargs)
+        if (formula := flop_registry.get(func.overloadpacket)) is not None:
+            Shape.counted += formula(*args, **kwargs, out_val=found)
+        return tree_map_only(Tensor, Shape, found)
+
+
+def _numbers(index: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Return the numbers that a mask selects, one tensor for each of its axes; any other index as it is."""
+    is_mask = index is not None and index.dtype == torch.bool and not isinstance(index, Shape)
+    return index.nonzero(as_tuple=True) if index is not None and is_mask else (index,)
+
+
+def _on_meta(tensor: Tensor) -> Tensor:
+    return tensor.meta if isinstance(tensor, Shape) else tensor.to("meta")
+
+
+def without_weights(model: Any) -> Any:
+    """Return a model of the same class and configuration whose weights are shapes.
+
+    Args:
+        model: A transformers model.
+    """
+    with torch.device("meta"):
+        shapes = (
+            type(model)
+            ._from_config(
+                copy.deepcopy(model.config),
+                dtype=torch.float32,
+                attn_implementation="eager",  # torch does not count all fused kernels
+                experts_implementation="batched_mm",  # the others look at which experts were chosen
+            )
+            .eval()
+        )
+    for module in shapes.modules():
+        for name, weight in module._parameters.items():
+            if weight is not None:
+                module._parameters[name] = nn.Parameter(Shape(weight.detach()), requires_grad=False)
+        for name, value in module._buffers.items():
+            if value is not None:
+                module._buffers[name] = (
+                    Shape(value) if value.is_floating_point() else torch.zeros_like(value, device="cpu")
+                )
+    return shapes
+
+
+def forward_flops(
+    shapes: Any, inputs_of: Callable[[float], Mapping[str, Tensor]], longest: float | None
+) -> ForwardFlops:
+    """Return what a model's forward passes cost, mixture-of-experts layers with the experts that a token is sent to.
+
+    Args:
+        shapes: The model, `without_weights`.
+        inputs_of: Gives what the model reads for a prompt with one audio of so many seconds.
+        longest: Longest audio that the model hears, in seconds; None where there is no such limit.
+
+    Raises:
+        Exception: Anything that a model raises whose forward pass depends on values of floats.
+    """
+    rows, width = shapes.get_output_embeddings().weight.shape
+    head = 2.0 * rows * width
+    end = min(longest or SECONDS[-1], SECONDS[-1])
+    lengths = [*(seconds for seconds in SECONDS if seconds < end), end]
+    prompts = [inputs_of(seconds) for seconds in lengths]
+    word = prompts[0]["input_ids"][:, -1:]  # the last token of a prompt is text
+    short, long = ((_count(shapes, {"input_ids": word.expand(1, length)}) - head) / length for length in TOKENS)
+    attention = (long - short) / (TOKENS[1] - TOKENS[0])
+    language = {"token": short - TOKENS[0] * attention, "attention": attention, "head": head}
+    of_text = ForwardFlops((), (), longest, **language)
+    audio = [_count(shapes, prompt) - of_text.prefill(prompt["input_ids"].shape[1]) for prompt in prompts]
+    return ForwardFlops(lengths, audio, longest, **language)
+
+
+def kept(count: Callable[[], ForwardFlops], *key: Any) -> ForwardFlops:
+    """Return what was counted for this key, by any run on this machine, or count it and keep it."""
+    file = cache_dir() / "flops" / f"{hashlib.sha256(repr(key).encode()).hexdigest()}.json"
+    with suppress(OSError, ValueError, TypeError):
+        return ForwardFlops(**json.loads(file.read_text()))
+    found = count()
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        written = file.with_suffix(f".{os.getpid()}")
+        written.write_text(json.dumps(asdict(found)))
+        written.replace(file)
+    return found
+
+
+def _count(shapes: Any, inputs: Mapping[str, Tensor]) -> float:
+    """Return the FLOPs of a forward pass with the logits of the last token."""
+    given = {
+        name: Shape(value.float().to("meta")) if value.is_floating_point() else value for name, value in inputs.items()
+    }
+    head = shapes.get_output_embeddings()
+    handle = head.register_forward_pre_hook(lambda _, hidden: (hidden[0][:, -1:],))
+    before = Shape.counted
+    try:
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+            shapes(**given)
+    finally:
+        handle.remove()
+    return float(Shape.counted - before)
