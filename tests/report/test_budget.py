@@ -14,7 +14,8 @@ from ambi_eval.report.budget import budget, in_terminal
 from ambi_eval.report.build import by_clips
 from ambi_eval.report.systems import variants, without_copies
 
-FLOPS = {"window": 1000.0, "window_seconds": 30.0, "token": 10.0, "attention": 0.1, "head": 5.0}
+LENGTHS = {"seconds": [1.0, 30.0], "audio": [1000.0, 9000.0], "longest": None}
+FLOPS = {**LENGTHS, "token": 10.0, "attention": 0.1, "head": 5.0}
 
 
 def with_info(runs, **info):
