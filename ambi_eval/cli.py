@@ -108,7 +108,7 @@ def corpora(as_json: Annotated[bool, typer.Option("--json", help="Print JSON ins
 
     found = list(of_corpora.overview())
     if as_json:
-        _print_json({"corpora": of_corpora.overview_json(found)})
+        _print_json({"corpora": found})
     else:
         _print_tables(of_corpora.overview_tables(found))
 
@@ -156,7 +156,6 @@ def raters(
     from ambi_eval.analysis.raters.study import study_raters
     from ambi_eval.config.load import load_corpus
     from ambi_eval.corpora.other_votes import target_votes
-    from ambi_eval.web.format import as_json as plain
 
     settings = load_corpus(corpus, metadata)
     selection = target_votes(settings)
@@ -168,7 +167,7 @@ def raters(
             f"release that has them"
         )
     if as_json:
-        _print_json({"corpus": settings.clips_name, **plain(study)})
+        _print_json({"corpus": settings.clips_name, **vars(study)})
     else:
         _print_tables(tables.tables(f"{settings.clips_name}: {selection.summary()}", study))
 
@@ -302,14 +301,13 @@ def funnel(
     from ambi_eval.funnel.page import table, write_page
     from ambi_eval.funnel.sentence import sentences
     from ambi_eval.report.verdict import in_terminal
-    from ambi_eval.web.format import as_json as plain
     from ambi_eval.web.pages import write_json
 
     found = measure(model_args, corpus, output, corpus_overrides(metadata))
     write_json(found, output / FILE)
     write_page(found, output / "funnel.html")
     if as_json:
-        _print_json(plain(found))
+        _print_json(found)
         return
     _print_tables(table(found))
     typer.echo("\n" + in_terminal(sentences(found)))
@@ -413,8 +411,10 @@ def check(
 app.command(epilog="Example: ambi-eval sweep grids/demo.yaml -o runs/demo-grid --dry-run")(sweep)
 
 
-def _print_json(content: dict[str, Any]) -> None:
-    typer.echo(json.dumps(content, allow_nan=False, indent=2))
+def _print_json(content: Any) -> None:
+    from ambi_eval.analysis.estimate import as_json
+
+    typer.echo(json.dumps(as_json(content), allow_nan=False, indent=2))
 
 
 def _print_tables(content: Any) -> None:

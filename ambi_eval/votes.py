@@ -1,4 +1,4 @@
-"""From votes to a distribution over labels: shares, ambiguity, ties, single raters, and labels outside the task."""
+"""From votes to a distribution over labels: shares, entropy, ties, single raters, and labels outside the task."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Outside = str  # "drop_clip" or "renormalise"
+Array = NDArray[np.float64]
+Outside = Literal["drop_clip", "renormalise"]
 
-# Two shares nearer than this are one value: 1/3 summed in another order must still tie.
+# Shares that differ by less than this are equal: sums of thirds in different orders must tie.
 TIE_TOLERANCE = 1e-9
 
 
-def shares(votes: ArrayLike) -> NDArray[np.float64]:
+def shares(votes: ArrayLike) -> Array:
     """Return each label's share of the votes.
 
     Args:
@@ -40,7 +42,7 @@ def shares(votes: ArrayLike) -> NDArray[np.float64]:
     return counts / total
 
 
-def entropy_bits(p: ArrayLike) -> NDArray[np.float64]:
+def entropy_bits(p: ArrayLike) -> Array:
     """Return the Shannon entropy of each distribution in bits, 0 to log2(labels); 0 log 0 counts as 0.
 
     Args:
@@ -57,7 +59,7 @@ def entropy_bits(p: ArrayLike) -> NDArray[np.float64]:
     return -(p * np.log2(np.where(p > 0, p, 1.0))).sum(axis=-1) + 0.0
 
 
-def majority(p: ArrayLike) -> NDArray[np.float64]:
+def majority(p: ArrayLike) -> Array:
     """Return the majority label as a distribution: 1/m on each of the m labels that share the highest value.
 
     Args:
@@ -76,10 +78,11 @@ def majority(p: ArrayLike) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """The raters of one clip. Raters who voted alike are one kind.
+    """The raters of one clip. Raters with the same ballot form one kind.
 
     Attributes:
-        ballots: What a rater of each kind voted, shape (kinds, labels): one vote, or parts for several labels.
+        ballots: The ballot of each kind of rater, shape (kinds, labels): one vote for a label, or a part of a vote (or
+            a vote) for each of several labels.
         raters: The number of raters of each kind.
     """
 
@@ -91,47 +94,48 @@ class Panel:
         """The number of raters."""
         return sum(self.raters)
 
-    def votes(self, hands: ArrayLike) -> NDArray[np.float64]:
+    def votes(self, counts: ArrayLike) -> Array:
         """Return the votes of some of the raters.
 
         Args:
-            hands: How many raters of each kind these are, shape (..., kinds).
+            counts: Number of raters of each kind, shape (..., kinds).
 
         Returns:
             Votes, shape (..., labels).
         """
-        return np.asarray(hands, dtype=float) @ np.array(self.ballots)
+        return np.asarray(counts, dtype=float) @ np.array(self.ballots)
 
-    def noise(self, hands: ArrayLike) -> NDArray[np.float64]:
-        """Return how far the shares of some raters are from those of infinitely many such raters.
+    def noise(self, counts: ArrayLike) -> Array:
+        """Return the sampling noise of the shares of some raters.
 
-        The expected squared distance, estimated without bias from how much the n ballots differ. Rater i gives the vote
-        v_i of weight w_i, the shares are q = V / W with V = sum v_i and W = sum w_i, and the estimate is
-        n / (n - 1) sum |v_i - w_i q|^2 / W^2. Where all weights are 1, the squared error of a prediction p less this
-        noise is the mean of (p - v_i) . (p - v_j) over all pairs of different raters. Where each rater gives one whole
-        vote, the noise is sum q (1 - q) / (n - 1). Where weights differ it is the usual estimate for a ratio.
+        This is the expected squared distance between their shares and those of infinitely many such raters, estimated
+        from the differences between the n ballots. Rater i gives the ballot v_i, whose sum is w_i. The shares are
+        q = V / W with V = sum v_i and W = sum w_i, and the noise is n / (n - 1) sum |v_i - w_i q|^2 / W^2. If each
+        rater gives one vote, this equals sum q (1 - q) / (n - 1). If all w_i are 1, the estimate has no bias: the
+        squared error of a prediction p minus the noise is the mean of (p - v_i) . (p - v_j) over all pairs of raters.
+        If the w_i differ, it is the usual estimate for a ratio.
 
         Source: Cochran (1977), Sampling techniques, chapter 6 (ratio estimators).
 
         Args:
-            hands: How many raters of each kind there are, shape (..., kinds).
+            counts: Number of raters of each kind, shape (..., kinds).
 
         Returns:
-            Squared distances, shape (...). NaN for one rater or none, who cannot show how much raters differ.
+            Squared distances, shape (...). NaN for fewer than two raters.
 
         >>> one_label, two_labels = (1.0, 0.0), (0.5, 0.5)
         >>> float(Panel((one_label, two_labels), (1, 1)).noise([1, 1]))
         0.125
         """
-        hands = np.asarray(hands, dtype=float)
+        counts = np.asarray(counts, dtype=float)
         ballots = np.array(self.ballots)
         weights = ballots.sum(axis=1)
-        n, weight = hands.sum(axis=-1), hands @ weights
-        q = self.votes(hands) / np.where(weight > 0, weight, np.nan)[..., None]
+        n, weight = counts.sum(axis=-1), counts @ weights
+        q = self.votes(counts) / np.where(weight > 0, weight, np.nan)[..., None]
         spread = (
-            hands @ np.square(ballots).sum(axis=1)
-            - 2 * (q * (hands @ (weights[:, None] * ballots))).sum(axis=-1)
-            + np.square(q).sum(axis=-1) * (hands @ np.square(weights))
+            counts @ np.square(ballots).sum(axis=1)
+            - 2 * (q * (counts @ (weights[:, None] * ballots))).sum(axis=-1)
+            + np.square(q).sum(axis=-1) * (counts @ np.square(weights))
         )
         return np.maximum(spread, 0.0) / np.square(weight) * n / np.where(n > 1, n - 1, np.nan)
 
@@ -139,14 +143,15 @@ class Panel:
 def panel_of(
     votes: ArrayLike, ratings: Sequence[Sequence[str]], labels: Sequence[str], merge: Mapping[str, str]
 ) -> Panel | None:
-    """Return the raters behind the votes of a clip, or None if the votes do not tell them apart.
+    """Return the raters of a clip, or None if its votes do not show who gave which.
 
-    Without ratings of several labels, each whole vote is one rater. With such ratings each of the k labels of a rating
-    counts as 1/k of a vote or as a whole vote, whichever adds up to the votes.
+    If every rating names one label (or there are no ratings), each vote is one rater; votes that are not whole give
+    None. If some rating names k > 1 labels, each of its labels gets 1/k of a vote, or a whole vote: the reading whose
+    sum equals the votes. If neither does, the result is None.
 
     Args:
         votes: Votes over the task's labels, shape (labels,).
-        ratings: The labels that each rater named, in the words of the corpus; empty where the corpus has no ratings.
+        ratings: The labels that each rater named, as the corpus spells them; empty if the corpus has no ratings.
         labels: The task's labels.
         merge: Original label -> task label, as for `select_labels`.
     """
@@ -181,15 +186,15 @@ def _panel(
     return None
 
 
-def noise_of_whole_votes(votes: ArrayLike) -> NDArray[np.float64]:
-    """Return `Panel.noise` of panels in which each vote is one rater: sum q (1 - q) / (n - 1).
+def noise_of_whole_votes(votes: ArrayLike) -> Array:
+    """Return `Panel.noise` where each vote is one rater: sum q (1 - q) / (n - 1).
 
     Args:
         votes: Votes, shape (..., labels).
 
     Returns:
-        Squared distances, shape (...). NaN where a count is not whole, since the raters are then unknown, and where
-        there are fewer than two votes.
+        Squared distances, shape (...). NaN for fewer than two votes. NaN where a count is not whole, because its raters
+        are unknown.
 
     >>> noise_of_whole_votes([[3, 1], [2.5, 1.5]]).tolist()
     [0.125, nan]
@@ -205,18 +210,18 @@ def select_labels(
     labels: Sequence[str],
     merge: Mapping[str, str],
     outside: Outside,
-) -> NDArray[np.float64] | None:
+) -> Array | None:
     """Return the votes of one clip over the task's labels, or None if the clip is to be left out.
 
     Args:
         votes: Votes per original label of the corpus.
         labels: The task's labels, in order.
         merge: Original label -> task label, for original labels that count as another one (`excited` -> `happy`).
-        outside: What to do with a clip that has votes for labels outside the task: `drop_clip` leaves the whole clip
-            out, `renormalise` keeps the votes that are inside and forgets the others.
+        outside: What happens to a clip with votes for other labels than the task's: `drop_clip` leaves out the clip,
+            `renormalise` leaves out these votes.
 
     Returns:
-        Counts, shape (labels,), or None: dropped by `outside`, or no vote left inside the labels.
+        Counts, shape (labels,). None if `outside` drops the clip, or if it has no vote for any of the labels.
     """
     counts = dict.fromkeys(labels, 0.0)
     for original, count in votes.items():

@@ -11,27 +11,27 @@ from numpy.typing import ArrayLike, NDArray
 
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.errors import AmbiError
-from ambi_eval.votes import TIE_TOLERANCE, Panel, entropy_bits, shares
+from ambi_eval.votes import TIE_TOLERANCE, Array, Panel, entropy_bits, shares
 
-# A value of entropy that more than this share of the clips have makes tertiles impossible: bins are then values.
+# If more than this share of the clips have the same entropy, tertiles are impossible, and each bin is one value.
 CROWDED = 1 / 3
-# A value that fewer clips than this share have is no bin of its own.
+# A value that less than this share of the clips have gets no bin of its own.
 RARE = 0.05
-# So many raters of each clip make the bins (their votes agree, or two of them do, or all differ), but at least two are
-# left to judge, so that one of them may predict the other. Two votes are the fewest that have an entropy.
+# Three raters of each clip choose its bin (all agree, two agree, or none); a panel of four gives two. At least two are
+# left to score predictions, so that one of them can predict the other.
 BINNING, FEWEST_BINNING, FEWEST_JUDGING = 3, 2, 2
-# Bins are made from raters who judge nothing where at least this share of the clips have enough raters.
+# If less than this share of the clips have enough raters, all votes both choose the bins and score predictions.
 ENOUGH_CLIPS = 0.75
 
 
 @dataclass(frozen=True, eq=False)
 class Bin:
-    """Clips of like ambiguity.
+    """Clips of similar ambiguity.
 
     Attributes:
-        low: Least entropy of a clip's votes among them, in bits.
-        high: Greatest entropy among them, in bits.
-        members: Which clips these are, shape (clips,), bool.
+        low: Smallest entropy of the votes on one of its clips, in bits.
+        high: Largest one, in bits.
+        members: Which of all clips it has, shape (clips,), bool.
     """
 
     low: float
@@ -40,19 +40,19 @@ class Bin:
 
     @property
     def name(self) -> str:
-        """The range of entropy, as tables show it."""
+        """The range of its entropy, as tables show it."""
         return f"{self.low:.2f}-{self.high:.2f} bits" if self.high - self.low >= 0.005 else f"{self.low:.2f} bits"
 
 
 @dataclass(frozen=True, eq=False)
 class Binned:
-    """Clips in bins of rising ambiguity, with the votes that judge predictions in these bins.
+    """Clips in bins of rising ambiguity, with the votes that score predictions in these bins.
 
     Attributes:
-        bins: The bins, the least ambiguous first. Their members are numbered as the clips of `judged`.
-        judged: The clips in bins, each with the raters who judge.
-        numbers: The number of each of these clips in the whole selection, shape (clips,).
-        note: Who made the bins, in one sentence.
+        bins: The bins, the least ambiguous first. `members` refers to the clips of `judged`.
+        judged: The clips that are in a bin, with the raters who score predictions.
+        numbers: The index of each of these clips in the whole selection, shape (clips,).
+        note: One sentence that says which raters made the bins.
     """
 
     bins: list[Bin]
@@ -62,20 +62,20 @@ class Binned:
 
 
 def bin_clips(selection: Selection, edges: Sequence[float] | None = None) -> Binned:
-    """Return the clips in bins made by raters who judge nothing, where the panels are large enough.
+    """Return the clips in bins; different raters choose the bins and score predictions, if the panels are large enough.
 
-    Bins of the very votes that judge turn conclusions round. A panel that agrees by luck lies in the low bin, where a
-    prediction of the other raters' disagreement then looks wrong. On CREMA-D the prior beats half a panel by .07 bits
-    in the most ambiguous bin that way, and does not beat it in a bin made by others. So three raters of each clip (two
-    of a panel of four) make the bins, drawn without replacement, the same in every run, and the other raters judge.
-    Where fewer than three in four clips have four known raters, all votes do both, and the note says so.
+    If the same votes did both, conclusions could be reversed. A panel that agrees by luck falls into the lowest bin,
+    and there a correct prediction of disagreement looks wrong. On CREMA-D the prior then beats half a panel by .07 bits
+    in the most ambiguous bin, and does not if other raters make the bins. So three raters of each clip (two of a panel
+    of four), drawn without replacement and the same in every run, make the bins, and the other raters score. If fewer
+    than three quarters of the clips have four known raters, all votes do both, and the note says so.
 
     Args:
         selection: The clips.
-        edges: As for `ambiguity_bins`.
+        edges: See `ambiguity_bins`.
 
     Raises:
-        AmbiError: As `ambiguity_bins`.
+        AmbiError: See `ambiguity_bins`.
     """
     least = FEWEST_BINNING + FEWEST_JUDGING
     panels = {number: panel for number, panel in enumerate(selection.panels) if panel and panel.size >= least}
@@ -101,14 +101,15 @@ def bin_clips(selection: Selection, edges: Sequence[float] | None = None) -> Bin
 
 
 def ambiguity_bins(votes: ArrayLike, edges: Sequence[float] | None = None) -> list[Bin]:
-    """Return the clips in bins of rising ambiguity, the entropy of their votes.
+    """Return the clips in bins of rising ambiguity, which is the entropy of their votes.
 
-    Tertiles, unless over a third of the clips have the very same entropy, as where panels are small: then each value
-    that at least 5 % of the clips have makes a bin, and the other clips go to the nearest of these.
+    The bins are tertiles. If more than a third of the clips have the same entropy, as with small panels, each value
+    that at least 5 % of the clips have makes one bin, and the other clips go to the nearest of these.
 
     Args:
         votes: Votes, shape (clips, labels).
-        edges: Upper edges in bits of all bins but the last, rising; a clip on an edge is below it. None: as above.
+        edges: Upper edges in bits of all bins but the last, rising; a clip on an edge belongs to the lower bin. None:
+            as described above.
 
     Returns:
         The bins, the least ambiguous first; every clip is in one of them.
@@ -116,7 +117,7 @@ def ambiguity_bins(votes: ArrayLike, edges: Sequence[float] | None = None) -> li
     Raises:
         AmbiError: If the edges do not rise, or leave a bin without clips.
     """
-    entropy = np.round(entropy_bits(shares(votes)), 9)  # so that the same votes in another order are the same value
+    entropy = np.round(entropy_bits(shares(votes)), 9)  # the same votes in another order must have one value
     cuts = np.array(_cuts(entropy) if edges is None else edges, dtype=float)
     if not (np.diff(cuts) > 0).all():
         raise AmbiError(f"the edges of the bins must rise, they are {', '.join(f'{cut:g}' for cut in cuts)}")
@@ -134,7 +135,7 @@ def ambiguity_bins(votes: ArrayLike, edges: Sequence[float] | None = None) -> li
     return bins
 
 
-def _cuts(entropy: NDArray[np.float64]) -> NDArray[np.float64]:
+def _cuts(entropy: Array) -> Array:
     values, counts = np.unique(entropy, return_counts=True)
     if counts.max() <= CROWDED * len(entropy):
         return np.unique(np.quantile(entropy, [1 / 3, 2 / 3]))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from rich.console import Group
@@ -18,10 +17,9 @@ from ambi_eval.config.corpus_settings import CorpusSettings
 from ambi_eval.config.load import corpus_files, load_corpus
 from ambi_eval.corpora.registry import corpus, corpus_names, ensure_manifest, needs_release, prepare_command
 from ambi_eval.corpora.selection import Selection, corpus_clips, select
+from ambi_eval.metrics import HEADLINE
 from ambi_eval.paths import manifest_path
 from ambi_eval.votes import entropy_bits, shares
-
-JSD = "jsd_bits"
 
 
 @dataclass(frozen=True)
@@ -93,8 +91,8 @@ def overview() -> Iterator[Overview]:
 def figures(selection: Selection, settings: CorpusSettings) -> Figures:
     """Return what the votes on some clips are like."""
     q = shares(selection.votes)
-    scorer = Scorer(selection, metrics=[JSD])
-    prior = scorer.score(certain(selection), np.broadcast_to(q.mean(axis=0), q.shape))[0][JSD].value
+    scorer = Scorer(selection, metrics=[HEADLINE])
+    prior = scorer.score(certain(selection), np.broadcast_to(q.mean(axis=0), q.shape))[0][HEADLINE].value
     halves = dealt(selection.panels, lambda raters: raters // 2)
     ballots = ballots_of(selection, settings)
     known = [panel.size for panel in selection.panels if panel is not None]
@@ -106,13 +104,8 @@ def figures(selection: Selection, settings: CorpusSettings) -> Figures:
         entropy_bits=float(entropy_bits(q).mean()),
         krippendorff_alpha=krippendorff_alpha(selection.panels) if known else None,
         prior=prior,
-        half_panel=scorer.score(halves, shares(halves.given))[0][JSD].value if halves else None,
+        half_panel=scorer.score(halves, shares(halves.given))[0][HEADLINE].value if halves else None,
     )
-
-
-def overview_json(corpora: list[Overview]) -> list[dict[str, Any]]:
-    """Return the overview as JSON takes it."""
-    return [asdict(each) for each in corpora]
 
 
 def overview_tables(corpora: list[Overview]) -> Group:

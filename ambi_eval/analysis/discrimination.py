@@ -1,4 +1,4 @@
-"""Whether predictions tell two clips apart that only the delivery distinguishes: the matched-pair forced choice."""
+"""The matched-pair forced choice: whether predictions fit the right one of two clips of one speaker and sentence."""
 
 from __future__ import annotations
 
@@ -7,22 +7,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ambi_eval.analysis import estimate
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.analysis.references.panels import dealt
 from ambi_eval.corpora.manifest import Clip
 from ambi_eval.corpora.selection import Selection
-from ambi_eval.votes import TIE_TOLERANCE, entropy_bits, shares
+from ambi_eval.votes import TIE_TOLERANCE, Array, entropy_bits, shares
 
-Array = NDArray[np.float64]
-
-# Random deals of the raters behind a human reference.
+# Random splits of each panel for a human reference.
 DRAWS = 16
-# Scores of fewer speakers (or sessions) do not show how much speakers differ.
+# With fewer clusters (speakers or sessions) the interval is undefined.
 FEWEST_CLUSTERS = 5
-# Numbers held at once while all pairs of a group are compared: some 100 MB.
+# The most numbers in memory while the pairs of a group are compared: about 100 MB.
 CHUNK = 4_000_000
 
 
@@ -31,10 +28,10 @@ class Discrimination:
     """The result of the matched-pair forced choice.
 
     Attributes:
-        score: Share of pairs assigned rightly, as the mean over speakers: 0.5 by chance, and exactly that for any
-            constant prediction. The interval is undefined where fewer than `FEWEST_CLUSTERS` clusters have pairs.
+        score: Share of pairs that are assigned correctly, the mean over speakers: 0.5 by chance, and exactly 0.5 for a
+            constant prediction. The interval is undefined if fewer than `FEWEST_CLUSTERS` clusters have pairs.
         pairs: Number of pairs.
-        matched_by: What the two clips of a pair share: `speaker and sentence`, or `speaker` where no sentence is known.
+        matched_by: What the two clips of a pair share: `speaker and sentence`, or `speaker` if no sentence is known.
     """
 
     score: Estimate
@@ -43,21 +40,21 @@ class Discrimination:
 
 
 def two_alternatives(p: Array, votes: Array, clips: Sequence[Clip], clusters: Sequence[str]) -> Discrimination | None:
-    """Return how often two predictions are assigned to the right two clips of one speaker and one sentence.
+    """Return how often the predictions for two clips of one speaker and sentence are assigned to the right clips.
 
-    A pair is right if the two divergences (JSD) of each prediction from its own clip's votes add up to less than those
-    from the other clip's votes; equal sums count half. A pair with an invalid prediction is lost. Clips without a
-    sentence are matched by the speaker alone, clips of an unknown speaker not at all.
+    A pair is correct if the divergences (JSD) of the predictions from the votes on their own clips have a smaller sum
+    than those from the votes on the other clip; equal sums count half. A pair with an invalid prediction is wrong.
+    Clips without a sentence are matched by speaker alone, and clips of an unknown speaker are left out.
 
-    Each speaker counts the same, however many pairs there are of the speaker. The number of pairs grows with the square
-    of the number of clips, so a mean over pairs would be that of the few speakers with the most clips.
+    Every speaker has the same weight. The number of pairs grows with the square of the number of clips, so in a mean
+    over pairs the few speakers with the most clips would dominate.
 
     Args:
-        p: Predicted distributions, shape (..., clips, labels); a row of NaN is an invalid one. Over leading axes the
-            result is averaged.
+        p: Predicted distributions, shape (..., clips, labels); a row of NaN is an invalid one. The result is the mean
+            over the leading axes.
         votes: Votes, shape (..., clips, labels).
         clips: The clips.
-        clusters: Whom each clip depends on.
+        clusters: The cluster of each clip.
 
     Returns:
         The result, or None if no two clips match.
@@ -92,11 +89,11 @@ def two_alternatives(p: Array, votes: Array, clips: Sequence[Clip], clusters: Se
 
 
 def human_two_alternatives(selection: Selection, guessers: Callable[[int], int]) -> Discrimination | None:
-    """Return the same for some raters of each clip against its other raters, averaged over random deals.
+    """Return `two_alternatives` of some raters of each clip against its other raters, the mean over random splits.
 
     Args:
         selection: The clips.
-        guessers: Size of a panel -> how many of its raters guess.
+        guessers: Function from the size of a panel to the number of its raters who predict.
     """
     trials = dealt(selection.panels, guessers)
     if trials is None:
@@ -111,7 +108,7 @@ def human_two_alternatives(selection: Selection, guessers: Callable[[int], int])
 def _won(p: Array, human: Array) -> Array:
     """Return how many of its pairs each clip of a group wins, shape (clips,), from arrays (..., clips, labels)."""
     size = p.shape[-2]
-    # The entropies of p and of the votes stand on both sides of the comparison: only those of the mixtures count.
+    # The entropies of p and of the votes cancel in the comparison; only those of the mixtures remain.
     mixed = np.empty((*p.shape[:-1], size))
     rows = max(1, CHUNK // (human.size or 1))
     for start in range(0, size, rows):
@@ -119,6 +116,6 @@ def _won(p: Array, human: Array) -> Array:
         mixed[..., here, :] = entropy_bits((p[..., here, None, :] + human[..., None, :, :]) / 2)
     own = np.diagonal(mixed, axis1=-2, axis2=-1)
     gain = mixed + np.swapaxes(mixed, -2, -1) - own[..., :, None] - own[..., None, :]
-    credit = np.where(np.abs(gain) <= TIE_TOLERANCE, 0.5, gain > 0)  # no comparison with NaN is true
+    credit = np.where(np.abs(gain) <= TIE_TOLERANCE, 0.5, gain > 0)  # a comparison with NaN is False
     credit[..., np.arange(size), np.arange(size)] = 0.0
     return credit.sum(axis=-1).reshape(-1, size).mean(axis=0)

@@ -1,22 +1,24 @@
-"""Scores with their 95% intervals, for clips that depend on each other because one speaker gave several of them."""
+"""Scores with 95% intervals, for clips that depend on each other because they share a speaker."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import expit, logit, stdtrit
 
 from ambi_eval.metrics.clustered import (
-    UNKNOWN,
+    cluster_numbers,
     clustered_standard_error,
     influence_on_mean,
     jackknife,
     mean_of_defined,
 )
+from ambi_eval.votes import Array
 
 RESAMPLES = 100
 SEED = 0
@@ -27,8 +29,8 @@ UNBOUNDED = (-math.inf, math.inf)
 class Estimate:
     """A score and its 95% interval.
 
-    NaN: undefined. Both ends are undefined with fewer than two clusters. An end may be infinite: `Estimate(40, 10.7,
-    inf)` says "at least 10.7".
+    NaN means undefined: both ends are NaN for fewer than two clusters. An end may be infinite: `Estimate(40, 10.7,
+    inf)` is a value of 40 that may be any number from 10.7 up.
     """
 
     value: float
@@ -39,12 +41,30 @@ class Estimate:
 UNDEFINED = Estimate(float("nan"), float("nan"), float("nan"))
 
 
-def interval(value: float, standard_error: float, clusters: int, bounds: tuple[float, float] = UNBOUNDED) -> Estimate:
-    """Return the estimate with an interval that stays inside the range of the score.
+def as_json(value: Any) -> Any:
+    """Return dataclasses, mappings and lists, nested to any depth, as JSON values; NaN and infinities become null.
 
-    value -+ t(G - 1) standard errors, Student's t of G - 1 degrees of freedom for G clusters. A score with a range is
-    brought to the scale of log(x / (1 - x)) first, where x is its place in the range from 0 to 1, and back afterwards.
-    On few clusters a percentile bootstrap is too narrow (it covers 84 % at 5 clusters); this is not.
+    >>> as_json({5: [Estimate(0.5, 0.25, float("inf"))]})
+    {'5': [{'value': 0.5, 'low': 0.25, 'high': None}]}
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: as_json(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def interval(value: float, standard_error: float, clusters: int, bounds: tuple[float, float] = UNBOUNDED) -> Estimate:
+    """Return the estimate with a 95% interval that stays inside the range of the score.
+
+    The interval is value -+ t standard errors, where t is the 97.5 % quantile of Student's t with G - 1 degrees of
+    freedom for G clusters. For a score with finite bounds it is computed on the scale of log(x / (1 - x)), where x is
+    the score rescaled to 0..1, and transformed back. For few clusters this is wide enough; a percentile bootstrap is
+    not (it covers 84 % at 5 clusters).
 
     Args:
         value: The score.
@@ -57,7 +77,7 @@ def interval(value: float, standard_error: float, clusters: int, bounds: tuple[f
     if not math.isfinite(high - low) or math.isnan(margin):
         return Estimate(value, value - margin, value + margin)
     place = (value - low) / (high - low)
-    if not 0 < place < 1:  # at an end of the range there is no such scale
+    if not 0 < place < 1:  # log(x / (1 - x)) is infinite at both ends
         return Estimate(value, max(value - margin, low), min(value + margin, high))
     ends = expit(logit(place) + np.array([-1, 1]) * margin / (high - low) / (place * (1 - place)))
     return Estimate(value, *(low + (high - low) * ends).tolist())
@@ -66,31 +86,29 @@ def interval(value: float, standard_error: float, clusters: int, bounds: tuple[f
 def from_influence(
     value: float, influence: ArrayLike, clusters: Sequence[Hashable], bounds: tuple[float, float] = UNBOUNDED
 ) -> Estimate:
-    """Return the estimate of a score from each clip's influence on it, in closed form."""
+    """Return the estimate of a score from each clip's influence on it (`clustered_standard_error`)."""
     return interval(value, *clustered_standard_error(influence, clusters), bounds)
 
 
-def of_mean(
-    scores: NDArray[np.float64], clusters: Sequence[Hashable], bounds: tuple[float, float] = UNBOUNDED
-) -> Estimate:
+def of_mean(scores: Array, clusters: Sequence[Hashable], bounds: tuple[float, float] = UNBOUNDED) -> Estimate:
     """Return the estimate of a mean over clips. Clips with an undefined score (NaN) are left out."""
     value = mean_of_defined(scores)
     return UNDEFINED if np.isnan(value) else from_influence(value, influence_on_mean(scores), clusters, bounds)
 
 
-def of_ratio(above: NDArray[np.float64], below: NDArray[np.float64], clusters: Sequence[Hashable]) -> Estimate:
-    """Return the estimate of mean(above) / mean(below), over clips where both are defined.
+def of_ratio(numerator: Array, denominator: Array, clusters: Sequence[Hashable]) -> Estimate:
+    """Return the estimate of mean(numerator) / mean(denominator), over clips where both are defined.
 
-    The interval holds every ratio r for which mean(above - r below) is not further from 0 than t(G - 1) standard
-    errors. Its ends are undefined where the lower mean is not further from 0 than that either, so that any ratio is
-    possible. The ratio is undefined where the lower mean is not above 0 by more than rounding.
+    The interval consists of every ratio r for which mean(numerator - r denominator) is within t standard errors of 0.
+    Its ends are NaN if the mean denominator is itself within t standard errors of 0, so that any ratio is possible. The
+    ratio is NaN if the mean denominator is not above 0 (but for rounding).
 
     Source: Fieller (1954), Some problems in interval estimation.
     """
-    defined = ~np.isnan(above) & ~np.isnan(below)
-    if not defined.any() or below[defined].mean() < 1e-9:
+    defined = ~np.isnan(numerator) & ~np.isnan(denominator)
+    if not defined.any() or denominator[defined].mean() < 1e-9:
         return UNDEFINED
-    both = np.column_stack([above, below])
+    both = np.column_stack([numerator, denominator])
     a, b = both[defined].mean(axis=0)
     moves = jackknife(both - [a, b], clusters)
     groups = len(moves)
@@ -105,7 +123,7 @@ def of_ratio(above: NDArray[np.float64], below: NDArray[np.float64], clusters: S
 
 
 def reciprocal(ratio: Estimate) -> Estimate:
-    """Return 1 / ratio for a ratio that cannot truly be negative: 0 (but for rounding) and less become infinity.
+    """Return 1 / ratio for a ratio whose true value is not negative: the reciprocal of 0 or less is infinity.
 
     >>> reciprocal(Estimate(0.025, -0.04, 0.08))
     Estimate(value=40.0, low=12.5, high=inf)
@@ -118,28 +136,28 @@ def reciprocal(ratio: Estimate) -> Estimate:
 
 def bootstrap(
     value: float,
-    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    statistic: Callable[[Array], Array],
     clusters: Sequence[Hashable],
     bounds: tuple[float, float] = UNBOUNDED,
 ) -> Estimate:
-    """Return the estimate of a score without a closed form, by a seeded bootstrap of whole clusters.
+    """Return the estimate of a score whose influence has no closed form, by a seeded bootstrap of whole clusters.
 
-    The standard error is the standard deviation over resamples, times sqrt(G / (G - 1)) as in the closed form.
+    The standard error is the standard deviation over resamples, times sqrt(G / (G - 1)) for G clusters.
 
     Args:
         value: The score of all clips.
-        statistic: How often each clip is in each resample, shape (resamples, clips) -> scores, shape (resamples,).
-        clusters: Each clip's cluster; clips of unknown clusters are in no resample.
+        statistic: Function of how often each resample holds each clip, shape (resamples, clips), that returns the
+            scores of the resamples, shape (resamples,).
+        clusters: Each clip's cluster; no resample holds clips of unknown clusters.
         bounds: The least and the greatest score there can be.
     """
-    numbers: dict[Hashable, int] = {}
-    of_clip = np.array([-1 if each == UNKNOWN else numbers.setdefault(each, len(numbers)) for each in clusters])
-    groups = len(numbers)
+    of_clip = cluster_numbers(clusters)
+    groups = int(of_clip.max(initial=-1)) + 1
     if groups < 2:
         return interval(value, float("nan"), groups)
     rng = np.random.default_rng(SEED)
     drawn = rng.integers(groups, size=(RESAMPLES, groups)) + (groups + 1) * np.arange(RESAMPLES)[:, None]
-    # A column for each cluster, and a last one for the unknown clusters, which is 0.
+    # One column for each cluster and a last one, always 0, for unknown clusters.
     counts = np.bincount(drawn.ravel(), minlength=RESAMPLES * (groups + 1)).reshape(RESAMPLES, groups + 1)
     scores = statistic(counts[:, of_clip].astype(float))
     return interval(value, float(np.std(scores, ddof=1) * np.sqrt(groups / (groups - 1))), groups, bounds)

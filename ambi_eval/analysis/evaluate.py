@@ -1,4 +1,4 @@
-"""Every metric of a prediction or a reference with its 95% interval, over all clips and in each bin of ambiguity."""
+"""Scores predictions and references: every metric with its 95% interval, over all clips and in each ambiguity bin."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.analysis.references.panels import Trials, certain
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.metrics import METRICS, SetMetric
+from ambi_eval.votes import Array
 
-Array = NDArray[np.float64]
 Scores = dict[str, Estimate]
 
-# Metrics that only a set of clips has take so many random draws where chance decides; all others are expectations.
+# A metric that only a set of clips has (F1, for example) is the mean over this many random draws, where a prediction or
+# its votes are random. Metrics of single clips are exact expectations.
 DRAWS = 16
 WORTH = "worth_raters"
 
@@ -44,13 +45,13 @@ class Scorer:
         self.one_rater = selection.one_rater
 
     def score(self, trials: Trials, p: Array) -> list[Scores]:
-        """Return every metric asked for, and `worth_raters`, over all clips and then in each bin.
+        """Return every metric of this scorer, and `worth_raters`, over all clips and then in each bin.
 
-        `worth_raters` says how many raters' mean is as far off as the prediction: the mean squared error of one rater
-        divided by that of the prediction, both debiased (`sq_debiased`).
+        `worth_raters` is the number of raters whose mean has the same expected squared error as the prediction: the
+        `sq_debiased` of one rater divided by that of the prediction.
 
         Args:
-            trials: The cases that the clips are scored in.
+            trials: The possible cases of each clip, with their votes and probabilities.
             p: Predicted distributions, shape (cases, labels); a row of NaN is an invalid prediction.
         """
         rng = np.random.default_rng(estimate.SEED)
@@ -82,7 +83,7 @@ class SystemScorer:
     """Scores the predictions of systems over all clips, and in bins of ambiguity."""
 
     def __init__(self, selection: Selection, binned: Binned, metrics: Collection[str] = METRICS.keys()) -> None:
-        """Take the clips, the same in bins, and the names of the metrics."""
+        """Take the clips, the clips in bins, and the names of the metrics."""
         self.everywhere, self.all_votes = Scorer(selection, metrics=metrics), certain(selection)
         self.in_bins = Scorer(binned.judged, [b.members for b in binned.bins], metrics)
         self.judges, self.numbers = certain(binned.judged), binned.numbers
@@ -95,7 +96,7 @@ class SystemScorer:
 
 
 def _of_set(metric: SetMetric, draws: Sequence[tuple[Array, Array]], clusters: Sequence[str]) -> Estimate:
-    """Return the mean of a metric over random draws, each the predictions and the votes of all clips."""
+    """Return the mean of a metric over random draws; a draw holds a prediction and votes for every clip."""
     value = float(np.mean([metric.value(p, votes) for p, votes in draws]))
     bounds = metric.bounds(draws[0][0].shape[1])
     if np.isnan(value):
@@ -114,5 +115,5 @@ def _of_set(metric: SetMetric, draws: Sequence[tuple[Array, Array]], clusters: S
 
 
 def _rows(values: Array, rows: NDArray[np.intp]) -> Array:
-    """Return rows of an array, label by label in memory: sums over a handful of labels are then three times faster."""
+    """Return rows of an array in column-major order, in which sums over a few labels are three times faster."""
     return np.take(values.T, rows, axis=1).T

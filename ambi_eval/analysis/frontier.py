@@ -1,4 +1,4 @@
-"""What more inference buys: which systems are best at their cost, and what ten times the answers gain over sampling."""
+"""What more inference buys: the Pareto frontier of error and cost, and the gain from ten times as many answers."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ambi_eval.analysis import estimate
 from ambi_eval.analysis.estimate import Estimate
-
-Array = NDArray[np.float64]
+from ambi_eval.votes import Array
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a system stands among those that cost as much or less.
+    """How a system compares with those of the same or lower cost.
 
     Attributes:
-        cost: What it costs a clip.
-        on_frontier: Whether no other system of the same cost or less has less error.
-        rival: The system of the same cost or less with the least error, other than itself; empty for the cheapest.
-        less_than_rival: Its error less that of the rival, on the same clips; below 0 is better. Undefined without one.
+        cost: Its cost per clip.
+        on_frontier: Whether its error is smaller than that of every other system of the same or lower cost.
+        rival: The best other system of the same or lower cost; empty for the cheapest system.
+        less_than_rival: Its error minus that of the rival, on the same clips; below 0 is better. Undefined without a
+            rival.
     """
 
     cost: float
@@ -37,8 +36,8 @@ def frontier(errors: Mapping[str, Array], costs: Mapping[str, float], clusters: 
 
     Args:
         errors: By system, the error of each clip, shape (clips,), lower is better.
-        costs: By system, what it costs a clip; systems of unknown cost (NaN) have no place.
-        clusters: Whom each clip depends on.
+        costs: By system, the cost per clip; systems of unknown cost (NaN) are left out.
+        clusters: The cluster of each clip.
     """
     known = sorted((name for name in errors if not math.isnan(costs[name])), key=lambda name: costs[name])
     means = {name: float(np.mean(errors[name])) for name in known}
@@ -53,15 +52,14 @@ def frontier(errors: Mapping[str, Array], costs: Mapping[str, float], clusters: 
 
 @dataclass(frozen=True)
 class TenTimes:
-    """What ten times as many sampled answers buy.
+    """The gain from ten times as many sampled answers.
 
     Attributes:
         few: The smaller number of answers; the larger is ten times that.
-        gain: How much less error the larger pool has, on the same clips.
-        of_sampling: The same for a perfect model's answers, drawn from the votes of the clip's own raters: what the
-            finer histogram alone brings. NaN where the prediction is no histogram of labels.
-        beyond_sampling: The gain less that of sampling, undefined where that is. The interval is that of the model's
-            gain on these clips.
+        gain: The error of the smaller pool minus that of the larger one, on the same clips.
+        of_sampling: The same gain for a perfect model, whose answers are drawn from the votes of the clip's own raters:
+            the effect of a finer histogram alone. NaN if the prediction is no histogram of labels.
+        beyond_sampling: `gain` minus `of_sampling`; undefined if that is NaN. The interval is that of `gain`.
     """
 
     few: int
@@ -73,13 +71,13 @@ class TenTimes:
 def ten_times(
     scores: Mapping[int, Array], clusters: Sequence[str], people: Mapping[int, Estimate] | None = None
 ) -> TenTimes | None:
-    """Return what ten times the answers buy at the largest pool that has ten times another one; None if none has.
+    """Return the gain at the largest pool that is ten times another pool; None if there is none.
 
     Args:
         scores: By pool size, the error of each clip.
-        clusters: Whom each clip depends on.
-        people: By pool size, the error of draws from the raters' own shares (`scaling.Curve.people`), for predictions
-            that are histograms of labels.
+        clusters: The cluster of each clip.
+        people: By pool size, the error of draws from the raters' own shares (`scaling.Curve.people`); None if the
+            predictions are no histograms of labels.
     """
     pairs = [few for few in scores if 10 * few in scores]
     if not pairs:

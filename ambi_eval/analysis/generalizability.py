@@ -13,26 +13,25 @@ from numpy.typing import NDArray
 from ambi_eval.analysis.estimate import UNDEFINED, Estimate
 from ambi_eval.analysis.variance_components import Effect, joint_codes, variance_components
 from ambi_eval.metrics.clustered import UNKNOWN
+from ambi_eval.votes import Array
 
-Array = NDArray[np.float64]
-
-# How the levels of the last factor lie in the design:
-#     crossed: each level is met by every system and clip, as the wordings of a prompt are;
-#     raters: every system meets each level, but a clip has some of the levels only, as raters heard some clips;
-#     of clips: each clip has levels of its own, which every system meets, as ballots of unknown raters are;
-#     of answers: each system has levels of its own for each clip, as answers drawn at random are.
+# The design of the last factor:
+#     crossed: all systems and clips share its levels (wordings of a prompt);
+#     raters: all systems share its levels, and a clip has some of them (a rater heard some of the clips);
+#     of clips: nested in clips and shared by all systems (ballots of unknown raters);
+#     of answers: nested in systems and clips (answers that are drawn at random).
 Kind = Literal["crossed", "raters", "of clips", "of answers"]
 TARGET = 0.9
 
 
 @dataclass(frozen=True)
 class Share:
-    """The share of the variance of single scores that one effect has.
+    """The share of one effect in the variance of single scores.
 
     Attributes:
-        effect: Its factors, such as `("system", "clip")`. The last one of a study also holds the chance that is left.
+        effect: Its factors, such as `("system", "clip")`. The last effect of a study includes the residual.
         share: The share, 0 to 1.
-        variance: The variance itself; estimates may fall below 0.
+        variance: The variance itself; an estimate may be below 0.
     """
 
     effect: Effect
@@ -42,20 +41,19 @@ class Share:
 
 @dataclass(frozen=True)
 class Study:
-    """What a generalizability study says about some systems.
+    """The result of a generalizability study of some systems.
 
     Attributes:
-        factor: What varies beside systems, speakers and clips: `wording`, `seed` ...; empty where nothing does.
+        factor: What varies besides systems, speakers and clips, such as `wording` or `seed`; empty if nothing does.
         systems: The names of the systems.
-        levels: Number of clips, of speakers where they are known, and of levels of the factor (the mean of those
-            that a clip has).
+        levels: Number of clips, of speakers if they are known, and of levels of the factor (the mean number per clip).
         shares: The variance components, as shares.
-        generalizability: The share of true differences in what the observed differences between systems vary, 0 to 1:
-            the reliability of their ranking. Undefined for one system.
-        dependability: The same where the scores themselves count and not only their order.
+        generalizability: The reliability of the ranking, 0 to 1: the share of true differences in the variance of the
+            observed differences between systems. Undefined for one system.
+        dependability: The same for the scores themselves instead of their order.
         most_by: By name of a factor, the reliability of the ranking with infinitely many of its levels.
-        needed: By the same names, how many of its levels would make the ranking reliable to .9, all else staying as
-            it is; infinite where no number does. Clips come with new speakers in proportion.
+        needed: By name of a factor, the number of its levels that gives the ranking a reliability of .9 if nothing else
+            changes; infinite if no number does. More clips come with proportionally more speakers.
         left_out: Number of clips of unknown speakers, which are not in the study.
     """
 
@@ -80,10 +78,10 @@ def study(
 ) -> Study:
     """Return the generalizability study of the scores of some systems on the same clips.
 
-    Every effect is random: other clips of other speakers, other wordings, other systems of the same kind could have
-    been taken. The ranking's reliability is var(system) / (var(system) + error), where the error is the variance of the
-    mean scores by all effects that a system shares with others (Brennan's relative error). Effects that meet all
-    systems alike do not change their order; they only enter the dependability.
+    Every effect is random: other clips of other speakers, other wordings and other systems of the same kind could have
+    been chosen. The reliability of the ranking is var(system) / (var(system) + error). The error is the variance of the
+    mean scores by all interactions of the system with something else (Brennan's relative error). Effects that are the
+    same for all systems do not change their order; they enter the dependability only.
 
     Source: Brennan (2001), Generalizability theory.
 
@@ -91,10 +89,10 @@ def study(
         scores: Shape (systems, clips), or (systems, clips, levels) with the levels of one more factor; NaN where a clip
             has fewer levels.
         systems: The name of each system.
-        speakers: The speaker of each clip (or whom else it depends on); clips of unknown speakers are left out.
-        factor: What the last axis is; empty if there is none.
-        kind: How its levels lie in the design.
-        levels: For `raters`, which one it is, shape (clips, levels).
+        speakers: The cluster of each clip, usually its speaker; clips of unknown clusters are left out.
+        factor: The name of the last axis; empty if there is none.
+        kind: The design of that factor.
+        levels: For `raters`, the rater of each level, shape (clips, levels).
 
     Raises:
         ValueError: If there are fewer than two clips.
@@ -111,7 +109,7 @@ def study(
     factors = {"system": system, "speaker": of_clip[clip], "clip": clip, factor or "level": level}
     effects = _effects(factor, kind, several_systems=len(systems) > 1, speakers=1 < len(set(of_clip)) < len(known))
     found = variance_components(values[~np.isnan(values)], factors, effects)
-    # By effect, what is left of a unit of its variance in the mean score of a system.
+    # By effect, the variance that a unit of its variance contributes to the mean score of a system.
     kept = np.array([_kept([factors[name][system == 0] for name in effect if name != "system"]) for effect in effects])
     rows = np.vstack([found.positive, found.positive_draws])
     relative = np.array([len(effect) > 1 and "system" in effect for effect in effects])
@@ -169,12 +167,12 @@ def _effects(factor: str, kind: Kind, *, several_systems: bool, speakers: bool) 
 
 
 def _shrinks(effect: Effect, name: str) -> bool:
-    """Return whether more levels of a factor leave less of the effect in a mean; more clips bring more speakers."""
+    """Return whether more levels of a factor reduce an effect in a mean; more clips come with more speakers."""
     return name in effect or (name == "clip" and "speaker" in effect)
 
 
 def _kept(levels: Sequence[NDArray[np.generic]]) -> float:
-    """Return the sum of the squared shares of the scores that each combination of levels has; 1 for no factor."""
+    """Return the sum of squares of the shares of the scores that the combinations of levels have; 1 for no factor."""
     if not levels:
         return 1.0
     counts = np.bincount(joint_codes(levels))
@@ -187,7 +185,7 @@ def _reliability(true: Array, error: Array) -> Estimate:
 
 
 def _more(true: Array, shrinking: Array, staying: Array, number: float) -> tuple[Estimate, Estimate]:
-    """Return the reliability with infinitely many levels of a factor, and how many of them make it .9."""
+    """Return the reliability with infinitely many levels of a factor, and how many levels raise it to .9."""
     room = true * (1 - TARGET) / TARGET - staying
     with np.errstate(divide="ignore", invalid="ignore"):
         needed = np.where(room > 0, np.ceil(number * shrinking / np.where(room > 0, room, 1.0)), np.inf)
@@ -195,7 +193,7 @@ def _more(true: Array, shrinking: Array, staying: Array, number: float) -> tuple
 
 
 def _estimate(rows: Array) -> Estimate:
-    """Return the first of some numbers, and the middle 95% of the others as its interval."""
+    """Return an estimate from its value, which comes first, and draws, whose middle 95% is its interval."""
     value, draws = float(rows[0]), rows[1:][~np.isnan(rows[1:])]
     if math.isnan(value) or not len(draws):
         return UNDEFINED

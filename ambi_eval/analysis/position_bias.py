@@ -1,4 +1,4 @@
-"""What a label gains by the place in which the prompt names it: the position bias of a model."""
+"""The position bias of a model: how the probability of a label depends on its position in the prompt."""
 
 from __future__ import annotations
 
@@ -6,24 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ambi_eval.analysis import estimate
 from ambi_eval.analysis.estimate import Estimate
-
-Array = NDArray[np.float64]
+from ambi_eval.votes import Array
 
 
 @dataclass(frozen=True)
 class PositionBias:
-    """How predictions move with the order in which the prompt names the labels.
+    """How predictions depend on the order in which the prompt names the labels.
 
     Attributes:
-        first: The probability that a label gains, on average, when it stands first: 0 for a model that the order does
-            not move, at most 1.
-        by_label: The same for each label that stands first in one of the orders.
-        by_place: For each place, the probability of the label there less its mean over all places. Empty unless each
-            label stands once in each place.
+        first: The mean gain in probability of a label that the prompt names first, -1 to 1; 0 for a model that ignores
+            the order.
+        by_label: The same for each label that is first in one of the orders.
+        by_place: For each position, the mean of the probability of the label there minus its mean over all positions.
+            Empty unless each label is once in each position.
     """
 
     first: Estimate
@@ -35,13 +33,13 @@ def position_bias(p: Array, labels: Sequence[str], clusters: Sequence[str]) -> P
     """Return the position bias from predictions under several rotations of the labels.
 
     Args:
-        p: Predicted distributions, shape (clips, rotations, labels), labels in the task's order. Rotation t names
-            the labels from number t on, and then those before it, so that label t stands first.
+        p: Predicted distributions, shape (clips, rotations, labels), labels in the task's order. Rotation t names label
+            t first, then the labels after it, then those before it.
         labels: The labels.
-        clusters: Whom each clip depends on.
+        clusters: The cluster of each clip.
 
     Raises:
-        ValueError: If there is but one rotation.
+        ValueError: If there is only one rotation.
     """
     rotations = p.shape[1]
     if rotations < 2:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ambi_eval.corpora.manifest import Clip
 from ambi_eval.errors import AmbiError, did_you_mean
+from ambi_eval.votes import Array
 
 # Shares rounded to three decimals may sum to a little more or less than 1; they are divided by their sum.
 SUM_TOLERANCE = 1e-3
@@ -31,7 +32,7 @@ class Predictions:
     """
 
     clips: NDArray[np.intp]
-    p: NDArray[np.float64]
+    p: Array
     notes: list[str]
 
 
@@ -74,7 +75,7 @@ def read_predictions(
             lines = path.read_text(encoding="utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise AmbiError(f"{path} cannot be read ({error}): give a .jsonl file of predictions") from error
-    rows: dict[str, NDArray[np.float64]] = {}
+    rows: dict[str, Array] = {}
     mistakes: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -91,7 +92,7 @@ def read_predictions(
     return _matched(path, rows, clips, allow_partial)
 
 
-def _parse(line: str, labels: Sequence[str]) -> tuple[str, NDArray[np.float64]]:
+def _parse(line: str, labels: Sequence[str]) -> tuple[str, Array]:
     """Return the id and the distribution of a line, shape (labels,); NaN for null."""
     try:
         record = json.loads(line, object_pairs_hook=_object, parse_constant=_no_constant)
@@ -134,9 +135,7 @@ def _no_constant(constant: str) -> NoReturn:
     raise _LineError(("a share that is no number", "write null for a clip without a valid answer"), constant)
 
 
-def _matched(
-    path: Path, rows: dict[str, NDArray[np.float64]], clips: Sequence[Clip], allow_partial: bool
-) -> Predictions:
+def _matched(path: Path, rows: dict[str, Array], clips: Sequence[Clip], allow_partial: bool) -> Predictions:
     """Return the lines in the order of the clips, or raise if they are not of the same clips."""
     known = {clip.id for clip in clips}
     unknown = [name for name in rows if name not in known]

@@ -1,9 +1,10 @@
-"""Whether a model knows when people disagree: its entropy as a detector of ambiguous clips, and its confidence."""
+"""Whether a model knows when people disagree: its calibration, and its entropy as a detector of ambiguous clips."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,7 @@ from scipy.stats import rankdata
 
 from ambi_eval.analysis import estimate
 from ambi_eval.analysis.estimate import Estimate
-from ambi_eval.votes import TIE_TOLERANCE, entropy_bits, majority, shares
-
-Array = NDArray[np.float64]
+from ambi_eval.votes import TIE_TOLERANCE, Array, entropy_bits, majority, shares
 
 
 @dataclass(frozen=True)
@@ -36,12 +35,13 @@ class ConfidenceBin:
 
 
 def reliability_curve(p: Array, votes: Array, clusters: Sequence[str], bins: int = 10) -> list[ConfidenceBin]:
-    """Return confidence against agreement in the bins of `ece_votes`, those without clips left out.
+    """Return mean confidence and agreement in each bin of `ece_votes` that has clips.
 
-    The sum over bins of clips * |confidence - agreement| / all clips is the `ece_votes` of valid predictions.
+    The sum over bins of clips * |confidence - agreement|, divided by the number of clips, is the `ece_votes` of the
+    valid predictions.
 
     Args:
-        p: Predicted distributions, shape (clips, labels); a row of NaN, an invalid one, is in no bin.
+        p: Predicted distributions, shape (clips, labels); a row of NaN (an invalid prediction) is in no bin.
         votes: Votes, shape (clips, labels).
         clusters: Whom each clip depends on.
         bins: Number of equal-width bins from 0 to 1.
@@ -53,24 +53,23 @@ def reliability_curve(p: Array, votes: Array, clusters: Sequence[str], bins: int
     for upper in range(1, bins + 1):
         here = number == upper
         if here.any():
-            inside = [cluster for cluster, member in zip(clusters, here, strict=True) if member]
             curve.append(
                 ConfidenceBin(
                     low=(upper - 1) / bins,
                     high=upper / bins,
                     clips=int(here.sum()),
                     confidence=float(confidence[here].mean()),
-                    agreement=estimate.of_mean(agreement[here], inside, (0, 1)),
+                    agreement=estimate.of_mean(agreement[here], list(compress(clusters, here)), (0, 1)),
                 )
             )
     return curve
 
 
 def ambiguity_auroc(p: Array, ambiguous: NDArray[np.bool_], clusters: Sequence[str]) -> Estimate:
-    """Return how well the entropy of predictions tells ambiguous clips from the others: the area under the ROC curve.
+    """Return the area under the ROC curve of the predicted entropy as a detector of ambiguous clips.
 
-    The probability that an ambiguous clip is predicted with more entropy than another clip, ties counting half. Failing
-    never pays: an invalid prediction loses all its comparisons.
+    It is the probability that the prediction of an ambiguous clip has more entropy than that of another clip; ties
+    count half. An invalid prediction loses all its comparisons.
 
     Sources: Hanley and McNeil (1982), The meaning and use of the area under a ROC curve; Obuchowski (1997),
     Nonparametric analysis of clustered ROC curve data (the interval).
@@ -81,14 +80,15 @@ def ambiguity_auroc(p: Array, ambiguous: NDArray[np.bool_], clusters: Sequence[s
         clusters: Whom each clip depends on.
 
     Returns:
-        The area, 0 to 1, 0.5 for a constant prediction; undefined unless there are clips of both kinds.
+        The area, 0 to 1; 0.5 for a constant prediction. Undefined unless there are clips of both kinds.
     """
     n_ambiguous, n_clear = ambiguous.sum(), (~ambiguous).sum()
     if not n_ambiguous or not n_clear:
         return estimate.UNDEFINED
-    entropy = np.round(entropy_bits(p), 9)  # so that the same shares in another order tie
+    entropy = np.round(entropy_bits(p), 9)  # the same shares in another order must tie
     entropy = np.where(np.isnan(entropy), np.where(ambiguous, -np.inf, np.inf), entropy)
-    # Each clip's share of won comparisons with the clips of the other kind: its rank among all less that in its kind.
+    # The share of comparisons that a clip wins against clips of the other kind follows from two of its ranks: the rank
+    # among all clips minus the rank among clips of its own kind.
     ranks, won = rankdata(entropy), np.empty(len(p))
     won[ambiguous] = (ranks[ambiguous] - rankdata(entropy[ambiguous])) / n_clear
     won[~ambiguous] = 1 - (ranks[~ambiguous] - rankdata(entropy[~ambiguous])) / n_ambiguous

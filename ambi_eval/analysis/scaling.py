@@ -1,25 +1,24 @@
-"""What more answers buy: a score against the pool size N, what mere sampling would have bought, and where it ends."""
+"""What more answers buy: a score against the pool size N, beside that of pure sampling, and its limit for large N."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ambi_eval.analysis import estimate
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.metrics import METRICS
-from ambi_eval.votes import shares
+from ambi_eval.votes import Array, shares
 
-Array = NDArray[np.float64]
 Points = Mapping[int, Estimate]
 
-# Random pools of each size; the mean over clips is taken of them as well, so that many clips need fewer.
+# Random pools of each size per clip. A mean over many clips needs fewer of them: MOST_POOLS in all.
 DRAWS = 32
 MOST_POOLS = 60_000
 
@@ -29,11 +28,11 @@ class Curve:
     """A score against the pool size N.
 
     Attributes:
-        people: A perfect model's curve, by N: what the histogram of N draws from the shares of a clip's own raters
-            would score against new panels of such raters.
-        prior: What the histogram of N draws from the mean of all clips' shares would score, by N.
-        pipelines: What pools of N answers score, by pipeline and N.
-        extrapolated: By pipeline, what its score tends to as N grows; pipelines that are no mean have none.
+        people: The score of a perfect model by N: the histogram of N draws from the shares of a clip's own raters,
+            scored against new panels of such raters.
+        prior: The score by N of the histogram of N draws from the mean of all clips' shares.
+        pipelines: The score of pools of N answers, by pipeline and N.
+        extrapolated: By pipeline, the limit of its score for large N; only for pipelines that average answers.
     """
 
     people: Points
@@ -41,18 +40,9 @@ class Curve:
     pipelines: Mapping[str, Points]
     extrapolated: Mapping[str, Estimate]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the curve as JSON takes it: an end of an interval that is not defined is null."""
-        return {
-            "people": _to_json(self.people),
-            "prior": _to_json(self.prior),
-            "pipelines": {name: _to_json(points) for name, points in self.pipelines.items()},
-            "extrapolated": _to_json(self.extrapolated),
-        }
-
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> Curve:
-        """Return the curve that `to_json` wrote."""
+        """Return the curve that `estimate.as_json` wrote into a results file."""
 
         def points(of: Mapping[str, Any]) -> Points:
             return {int(size): _estimate(values) for size, values in of.items()}
@@ -63,13 +53,6 @@ class Curve:
             pipelines={name: points(of) for name, of in given["pipelines"].items()},
             extrapolated={name: _estimate(values) for name, values in given["extrapolated"].items()},
         )
-
-
-def _to_json(estimates: Mapping[Any, Estimate]) -> dict[str, dict[str, float | None]]:
-    return {
-        str(key): {name: None if math.isnan(number) else number for name, number in asdict(estimate).items()}
-        for key, estimate in estimates.items()
-    }
 
 
 def _estimate(values: Mapping[str, float | None]) -> Estimate:
@@ -85,7 +68,7 @@ def scaling_curve(
         scores: By pipeline and pool size N, the score of each clip, shape (clips,).
         metric: `jsd_bits` or `bc`.
         selection: The clips.
-        means: The pipelines that tend to a limit smoothly: means of answers that are drawn independently.
+        means: The pipelines that average independent answers, whose scores can be extrapolated.
     """
     human, clusters = shares(selection.votes), selection.clusters
     bounds = METRICS[metric].bounds(human.shape[1])
@@ -104,20 +87,21 @@ def scaling_curve(
 def sampler_curve(
     p: ArrayLike, selection: Selection, metric: str, sizes: Sequence[int], *, new_panels: bool = False
 ) -> dict[int, Estimate]:
-    """Return what the histogram of N draws from a distribution would score.
+    """Return the scores of the histogram of N draws from a distribution, by N.
 
-    Whatever `p` is, the curve gets better with N, because the histogram gets finer. A model's curve shows more than
-    that only where it differs in shape. Drawn from the raters' own shares and judged by new panels, it is the curve of
-    a perfect model, and tends to the sampling floor (`perfect_model`). Drawn from the prior, it is the curve of a model
-    that does not listen.
+    For every `p` the score improves with N, because the histogram becomes finer. So a model's curve shows an effect of
+    inference only where its shape differs. Draws from the raters' own shares, scored against new panels, give the curve
+    of a perfect model, which tends to the sampling floor (`perfect_model`). Draws from the prior give the curve of a
+    model that does not listen.
 
     Args:
         p: Distribution to draw from, shape (labels,) or (clips, labels).
         selection: The clips.
         metric: Name of a metric that single clips have.
         sizes: Pool sizes N.
-        new_panels: Whether panels of the same size, drawn from each clip's own raters, judge in place of the votes, so
-            that the votes that were drawn from do not judge. Clips whose raters are not known are then left out.
+        new_panels: Whether to score against new panels of the same size, drawn from each clip's own raters, instead of
+            the votes. If `p` are the votes' shares, the votes would score themselves. Clips whose raters are not known
+            are then left out.
     """
     votes = selection.votes
     p = np.broadcast_to(shares(p), votes.shape)
@@ -145,19 +129,21 @@ def _new_panels(selection: Selection, draws: int, rng: np.random.Generator) -> A
 
 
 def extrapolate(scores: Mapping[int, Array], clusters: Sequence[str], bounds: tuple[float, float]) -> Estimate:
-    """Return what a score tends to as N grows: the straight line in 1/N through the whole pool and its half.
+    """Return the limit of a score for large N: a straight line in 1/N through the whole pool N and its half n.
 
-    A smooth function of a mean of N independent answers has the expectation f + a/N + O(1/N^2), so that
-    (N f(N) - n f(n)) / (N - n) is free of the first-order term (Quenouille 1956, Notes on bias in estimation). It is no
-    more than that: of `jsd_bits` and `bc`, which are not smooth where a label has next to no share, some bias remains.
+    A smooth function of a mean of N independent answers has the expectation f + a/N + O(1/N^2), so
+    (N f(N) - n f(n)) / (N - n) has no first-order term. For `jsd_bits` and `bc`, which are not smooth where the share
+    of a label is near 0, some bias remains.
+
+    Source: Quenouille (1956), Notes on bias in estimation.
 
     Args:
         scores: By pool size, the score of each clip, shape (clips,).
-        clusters: Whom each clip depends on.
-        bounds: The range of the metric. What the straight line reaches beyond it is cut off.
+        clusters: The cluster of each clip.
+        bounds: The range of the metric, to which the result is clipped.
 
     Returns:
-        The estimate; undefined if no size is half of the largest or less.
+        The estimate; undefined if no pool size is at most half of the largest.
     """
     most = max(scores)
     half = max((size for size in scores if 2 * size <= most), default=None)

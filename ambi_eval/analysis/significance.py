@@ -1,4 +1,4 @@
-"""Whether differences are more than chance: sign flips of whole clusters, for one difference or for many at once."""
+"""Whether differences are more than chance: the sign-flip test over clusters, for one difference or many at once."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from ambi_eval.analysis import estimate
 from ambi_eval.analysis.estimate import SEED, Estimate
 from ambi_eval.metrics import Metric
 from ambi_eval.metrics.clustered import UNKNOWN, jackknife
+from ambi_eval.votes import Array
 
-Array = NDArray[np.float64]
-
-# Up to this many clusters all sign flips are tried; of more, FLIPS random ones.
+# For up to this many clusters all sign flips are enumerated; for more, FLIPS random ones are drawn.
 ENUMERATED_CLUSTERS = 14
 FLIPS = 10_000
-# Flips worked on at once: bounds memory to some 100 MB at 25,000 differences.
+# Flips computed at once: with 25,000 differences they need about 100 MB.
 BLOCK = 500
 LEVEL = 0.05
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A difference on the same clips, and how surprising it would be if there were none.
+    """The difference of two systems on the same clips, with a test of no difference.
 
     Attributes:
         difference: Mean over clips of first minus second, with its 95% interval.
         p: Two-sided p-value of the sign-flip test.
-        p_corrected: The same for all comparisons made together: how often the largest of all differences, in units of
-            its own spread, would by chance be as large as this one.
-        smallest_p: The least value that `p` can take with so many clusters: above 0.05, nothing can be significant.
+        p_corrected: The p-value corrected for all comparisons made together (max-T): the probability that the largest
+            of all standardized differences is as large as this one by chance.
+        smallest_p: The smallest possible `p` for this number of clusters. If it is above 0.05, nothing can be
+            significant.
         clusters: Number of clusters.
     """
 
@@ -47,12 +47,12 @@ class Comparison:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Each system against each other one, all tested together.
+    """The comparisons of all pairs of systems, corrected for all pairs together.
 
     Attributes:
-        comparisons: First minus second, by their numbers. The intervals hold together: in 95 of 100 samples all of them
-            hold the true differences.
-        better: Whether system i is better than system j beyond chance, shape (systems, systems).
+        comparisons: First minus second, by the indices of the two systems. The intervals are simultaneous: in 95 % of
+            samples all of them contain the true differences.
+        better: Whether system i is significantly better than system j, shape (systems, systems).
         same: Whether both score the same on every cluster, shape (systems, systems).
     """
 
@@ -64,18 +64,18 @@ class Pairs:
 def compare(differences: Mapping[str, ArrayLike], clusters: Sequence[str]) -> dict[str, Comparison]:
     """Return each difference with its own 95% interval and its p-values.
 
-    If two systems are equally good, which of them came first does not matter, so the sign of a whole cluster's
-    differences may be flipped. The p-value is the share of flips whose mean is as far from 0 as the mean found. Up to
-    14 clusters all 2^G flips are tried, and the least value is 2^(1 - G): 0.0625 with five sessions. Otherwise 10,000
-    seeded flips are drawn, and the one found counts as one more.
+    If two systems are equally good, exchanging them changes nothing, so the sign of all differences of a cluster may be
+    flipped. The p-value is the share of flips whose mean is at least as far from 0 as the observed mean. For up to 14
+    clusters all 2^G flips are enumerated, and the smallest possible value is 2^(1 - G): 0.0625 for five sessions. For
+    more clusters 10,000 seeded flips are drawn, and the observed signs count as one more.
 
     Sources: Fisher (1935), The design of experiments; Phipson and Smyth (2010), Permutation p-values should never be
     zero.
 
     Args:
-        differences: By name, the difference of each clip, shape (clips,); NaN where it is undefined. Of metrics that
-            only a set of clips has, take differences of `linearised` values.
-        clusters: Whom each clip depends on, shape (clips,).
+        differences: By name, the difference of each clip, shape (clips,); NaN where it is undefined. For a metric that
+            only a set of clips has, give differences of `linearized` values.
+        clusters: The cluster of each clip, its speaker for example, shape (clips,).
 
     >>> compare({"jsd_bits": [0.1, 0.2, 0.1]}, ["anna", "ben", "carl"])["jsd_bits"].p
     0.25
@@ -95,17 +95,17 @@ def compare(differences: Mapping[str, ArrayLike], clusters: Sequence[str]) -> di
 
 
 def compare_all_pairs(errors: Array, clusters: Sequence[str]) -> Pairs:
-    """Return every system against every other one, safe for looking at the best or at any other pair afterwards.
+    """Return the comparison of every pair of systems, corrected such that any pair may be chosen afterwards.
 
-    Which system is found best hangs on the clips. Tested on the same clips as if it had been named before, the best of
-    ten equal systems differs "significantly" from some other in more than half of all samples. So all pairs make one
-    family: the critical value is that of the largest of all differences (Westfall and Young's max-T).
+    Which system comes out best depends on the clips. Without a correction the best of ten equal systems differs
+    "significantly" from another one in more than half of all samples. So all pairs form one family, and the critical
+    value is that of the largest of all differences (Westfall and Young's max-T).
 
     Sources: Westfall and Young (1993), Resampling-based multiple testing; Hsu (1996), Multiple comparisons.
 
     Args:
         errors: Error of each clip, lower is better, shape (systems, clips).
-        clusters: Whom each clip depends on, shape (clips,).
+        clusters: The cluster of each clip, shape (clips,).
     """
     systems = len(errors)
     first, second = np.triu_indices(systems, 1)
@@ -132,11 +132,11 @@ def compare_all_pairs(errors: Array, clusters: Sequence[str]) -> Pairs:
     return Pairs(comparisons, better, same)
 
 
-def linearised(metric: Metric, p: ArrayLike, votes: ArrayLike, noise: ArrayLike | None = None) -> Array | None:
-    """Return a number per clip whose mean is the metric's value and whose spread is that of the value.
+def linearized(metric: Metric, p: ArrayLike, votes: ArrayLike, noise: ArrayLike | None = None) -> Array | None:
+    """Return one number per clip such that their mean is the metric's value, with the same standard error.
 
-    The value plus each clip's influence on it. Of a mean over clips these are the clips' scores; of F1 and UAR they are
-    what one clip more or less does to the whole (the delta method).
+    Each number is the value plus the clip's influence on it (the delta method). For a mean over clips these are the
+    scores of the clips; for F1 and UAR they show how much one clip changes the whole.
 
     Args:
         metric: The metric.
@@ -153,14 +153,14 @@ def linearised(metric: Metric, p: ArrayLike, votes: ArrayLike, noise: ArrayLike 
 
 @dataclass(frozen=True, eq=False)
 class _Flipped:
-    """What sign flips say about several differences together.
+    """The result of the sign-flip test of several differences together.
 
     Attributes:
         p: P-value of each difference alone, shape (differences,).
-        p_corrected: P-value of each among all, shape (differences,).
-        critical: How many standard errors a difference must be from 0 to be significant among all.
-        spread: Root of the sum of squares over clusters of each difference, shape (differences,).
-        smallest_p: The least p-value that so many clusters allow.
+        p_corrected: P-value of each difference, corrected for all, shape (differences,).
+        critical: How many standard errors a difference must be from 0 to be significant after the correction.
+        spread: Root of the sum of the squared cluster sums of each difference, shape (differences,).
+        smallest_p: The smallest possible p-value for this number of clusters.
         clusters: Number of clusters.
     """
 
@@ -181,9 +181,9 @@ def _flip_signs(sums: Array) -> _Flipped:
     clusters, differences = sums.shape
     spread = np.sqrt(np.square(sums).sum(axis=0))
     spread[spread < 1e-12 * max(1.0, np.abs(sums).max(initial=0.0))] = 0.0
-    # In units of its spread a difference varies as any other does, and equal differences count once in the largest.
+    # Dividing by the spread makes differences comparable, so that none dominates the largest of them.
     units = np.where(spread > 0, sums / np.where(spread > 0, spread, 1.0), 0.0)
-    found = np.abs(units.sum(axis=0)) * (1 - 1e-9)  # so that a sum in another order is as large as itself
+    found = np.abs(units.sum(axis=0)) * (1 - 1e-9)  # rounding must not make a sum smaller than itself
     as_far, largest_as_far, largest = np.zeros(differences), np.zeros(differences), []
     for signs in _signs(clusters):
         flipped = np.abs(signs @ units)
@@ -197,7 +197,7 @@ def _flip_signs(sums: Array) -> _Flipped:
         # |sum| / root of the sum of squares = u is Student's t = u sqrt((G - 1) / (G - u^2)).
         limit = float(np.quantile(maxima, 1 - LEVEL, method="higher"))
         critical = limit * np.sqrt((clusters - 1) / max(clusters - limit**2, 1e-9))
-    else:  # so few flips have no such quantile: Bonferroni's bound is wider
+    else:  # with so few flips that quantile does not exist: use Bonferroni's bound, which is wider
         critical = stdtrit(clusters - 1, 1 - LEVEL / 2 / max(differences, 1)) if clusters > 1 else np.nan
     return _Flipped(
         p=as_far / len(maxima),
@@ -210,9 +210,9 @@ def _flip_signs(sums: Array) -> _Flipped:
 
 
 def _signs(clusters: int) -> Iterator[Array]:
-    """Yield flips of the signs of so many clusters, shape (flips, clusters); the first one flips nothing."""
+    """Yield blocks of signs (1 or -1) of all clusters, shape (flips, clusters); the first row is all 1."""
     if clusters <= ENUMERATED_CLUSTERS:
-        # The first cluster keeps its sign: flipping all signs leaves the distance from 0 as it is.
+        # The first cluster keeps its sign, because flipping all signs does not change the distance from 0.
         yield np.array([(1.0, *rest)[:clusters] for rest in product((1.0, -1.0), repeat=max(clusters - 1, 0))])
         return
     rng = np.random.default_rng(SEED)
@@ -224,7 +224,7 @@ def _signs(clusters: int) -> Iterator[Array]:
 def _sums(values: Sequence[Array] | Array, clusters: Sequence[str]) -> Array:
     """Return the sum of the defined values of each system in each cluster, shape (clusters, systems).
 
-    Clusters in which no value is defined, and clips of unknown clusters, are left out.
+    It leaves out clips of unknown clusters, and clips without a defined value.
     """
     columns = np.column_stack(list(values))
     used = ~np.isnan(columns).all(axis=1) & (np.asarray(clusters) != UNKNOWN)

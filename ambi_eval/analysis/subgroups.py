@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 from ambi_eval.analysis import estimate
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.corpora.selection import Selection
+from ambi_eval.votes import Array
 
-# Upper ends in years, exclusive, of all bands of age but the last.
+# The ages in years at which the second, third and fourth band begin.
 AGE_BANDS = (30, 45, 60)
 
 
@@ -21,7 +23,7 @@ class Subgroup:
 
     Attributes:
         trait: `sex` or `age`.
-        name: `female`, `30-44` ...
+        name: The group, such as `female` or `30-44`.
         clips: Number of clips.
         speakers: Number of speakers.
         mean: Mean score of its clips.
@@ -36,14 +38,14 @@ class Subgroup:
     gap: Estimate
 
 
-def subgroups(scores: NDArray[np.float64], selection: Selection) -> list[Subgroup]:
-    """Return the groups of each trait that divides the clips into at least two.
+def subgroups(scores: Array, selection: Selection) -> list[Subgroup]:
+    """Return the groups of speakers by sex and by age; a trait that has one group only is left out.
 
-    A group's raw score hangs on how ambiguous its clips happen to be. Whether a model serves it worse is better asked
-    of the difference from the prior's score on the same clips.
+    A group's mean score depends on how ambiguous its clips are. To see whether a model serves a group worse, give the
+    differences from the prior's scores on the same clips.
 
     Args:
-        scores: One per clip, shape (clips,); a NaN is left out.
+        scores: One per clip, shape (clips,); NaN does not count.
         selection: The clips.
     """
     found = []
@@ -61,15 +63,15 @@ def subgroups(scores: NDArray[np.float64], selection: Selection) -> list[Subgrou
                     trait=trait,
                     name=name,
                     clips=int(here.sum()),
-                    speakers=len({clip.speaker for clip, inside in zip(selection.clips, here, strict=True) if inside}),
-                    mean=estimate.of_mean(scores[here], _at(selection, here)),
-                    gap=_gap(scores[known], here[known], _at(selection, known)),
+                    speakers=len({clip.speaker for clip in compress(selection.clips, here)}),
+                    mean=estimate.of_mean(scores[here], list(compress(selection.clusters, here))),
+                    gap=_gap(scores[known], here[known], list(compress(selection.clusters, known))),
                 )
             )
     return found
 
 
-def _gap(scores: NDArray[np.float64], inside: NDArray[np.bool_], clusters: list[str]) -> Estimate:
+def _gap(scores: Array, inside: NDArray[np.bool_], clusters: list[str]) -> Estimate:
     """Return the mean score inside a group minus that outside, with its interval in closed form."""
     defined = ~np.isnan(scores)
     value, influence = 0.0, np.zeros(len(scores))
@@ -81,10 +83,6 @@ def _gap(scores: NDArray[np.float64], inside: NDArray[np.bool_], clusters: list[
     return estimate.from_influence(float(value), influence, clusters)
 
 
-def _at(selection: Selection, chosen: NDArray[np.bool_]) -> list[str]:
-    return [cluster for cluster, inside in zip(selection.clusters, chosen, strict=True) if inside]
-
-
 def age_band(age: float) -> str:
     """Return the band of an age in years: `under 30`, `30-44`, `45-59`, `60 and over`."""
     band = int(np.searchsorted(AGE_BANDS, age, side="right"))
@@ -94,5 +92,5 @@ def age_band(age: float) -> str:
 
 
 def _order(name: str) -> tuple[bool, str]:
-    """Sort the youngest band before the numbers."""
+    """Return the sort key of a group's name: the youngest band, `under 30`, comes first."""
     return not name.startswith("under"), name

@@ -9,68 +9,64 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-from ambi_eval.analysis.estimate import RESAMPLES, Estimate
+from ambi_eval.analysis.estimate import RESAMPLES, Estimate, as_json
 from ambi_eval.analysis.evaluate import DRAWS, WORTH
 from ambi_eval.analysis.information.calibration import Calibration
 from ambi_eval.analysis.references.baselines import PROBE, Baselines
 from ambi_eval.analysis.significance import Comparison
 from ambi_eval.analysis.systems import SystemScores
+from ambi_eval.metrics import HEADLINE
 
 # What fits a terminal of 80 columns, and what is shown if all is asked for.
 COLUMNS = ("jsd_bits", "bc", "acc", WORTH)
 ALL_COLUMNS = ("jsd_bits", "bc", "r2_pearson", "acc", "macro_f1", "sq_debiased", WORTH)
 SHOWN = ("perfect_model", "half_panel", "one_human", "prior", "uniform")
-BIN_COLUMN = "jsd_bits"
 # Another name of `one_human`.
 NOT_SHOWN = "humans_1"
 
 
 def baselines_json(baselines: Baselines) -> dict[str, Any]:
     """Return the references as JSON takes them, over all clips and by bin."""
-    return {
-        "clips": baselines.clips,
-        "krippendorff_alpha": _number(baselines.krippendorff_alpha),
-        "best_reachable_accuracy": baselines.best_reachable_accuracy,
-        "most_frequent_label": baselines.most_frequent_label,
-        "always_majority_first_label_acc": baselines.first_label_accuracy,
-        "baselines": _plain(baselines.overall),
-        "baseline_clips": baselines.counts,
-        "bins": [
-            {"low": b.low, "high": b.high, "clips": int(b.members.sum()), "baselines": _plain(scores)}
-            for b, scores in zip(baselines.bins, baselines.binned, strict=True)
-        ],
-        "notes": baselines.notes,
-    }
+    content: dict[str, Any] = as_json(
+        {
+            "clips": baselines.clips,
+            "krippendorff_alpha": baselines.krippendorff_alpha,
+            "best_reachable_accuracy": baselines.best_reachable_accuracy,
+            "most_frequent_label": baselines.most_frequent_label,
+            "always_majority_first_label_acc": baselines.first_label_accuracy,
+            "baselines": baselines.overall,
+            "baseline_clips": baselines.counts,
+            "bins": [
+                {"low": b.low, "high": b.high, "clips": int(b.members.sum()), "baselines": scores}
+                for b, scores in zip(baselines.bins, baselines.binned, strict=True)
+            ],
+            "notes": baselines.notes,
+        }
+    )
+    return content
 
 
 def system_json(system: SystemScores) -> dict[str, Any]:
     """Return a system's scores and the references beside them as JSON takes them, over all clips and by bin."""
     content = baselines_json(system.baselines)
     bins = zip(content["bins"], system.binned, strict=True)
+    against = {
+        name: {"difference": c.difference, "p": c.p, "p_corrected": c.p_corrected}
+        for name, c in system.baselines.against.items()
+    }
     return content | {
-        "metrics": _plain(system.overall),
-        "calibration": calibration_json(system.calibration),
-        "jsd_bits_minus_reference": {
-            name: {**_plain({"difference": c.difference}), "p": c.p, "p_corrected": c.p_corrected}
-            for name, c in system.baselines.against.items()
-        },
-        "bins": [{**of_bin, "metrics": _plain(scores)} for of_bin, scores in bins],
+        "metrics": as_json(system.overall),
+        "calibration": as_json(system.calibration),
+        "jsd_bits_minus_reference": as_json(against),
+        "bins": [{**of_bin, "metrics": as_json(scores)} for of_bin, scores in bins],
         "notes": [*system.notes, *content["notes"]],
     }
 
 
-def calibration_json(calibration: Calibration | None) -> dict[str, Any] | None:
-    """Return what scaling would bring, in bits per vote, as JSON takes it."""
-    if calibration is None:
-        return None
-    estimates = {name: value for name, value in vars(calibration).items() if isinstance(value, Estimate)}
-    return {**_plain(estimates), "temperature": _number(calibration.temperature)}
-
-
 def _calibration(found: Calibration) -> Table:
     """Return the table of what a system tells, in bits per vote, and of what it loses by its scale alone."""
-    table = Table("", "bits per vote", box=None, title_justify="left")
-    table.title = "THIS SYSTEM calibrated on other speakers (no score: it has seen votes)"
+    title = "THIS SYSTEM calibrated on other speakers (no score: it has seen votes)"
+    table = Table("", "bits per vote", title=title, title_justify="left", box=None)
     table.add_row("over the prior, as it is", cell(found.raw))
     table.add_row(f"+ error of sharpness (temperature {_short(found.temperature)})", cell(found.sharpness))
     table.add_row("+ error of naming some labels too often", cell(found.offsets))
@@ -94,16 +90,18 @@ def tables(title: str, baselines: Baselines, system: SystemScores | None = None,
     ]
     columns = ALL_COLUMNS if everything else COLUMNS
     overall = Table("", "clips", *columns, title=title, title_justify="left", box=None)
-    by_bin = Table("", *(f"{b.name}\n{b.members.sum()} clips" for b in baselines.bins), box=None)
-    by_bin.title, by_bin.title_justify = f"{BIN_COLUMN} by ambiguity (entropy of the votes)", "left"
+    of_bins = (f"{b.name}\n{b.members.sum()} clips" for b in baselines.bins)
+    by_bin = Table(
+        "", *of_bins, title=f"{HEADLINE} by ambiguity (entropy of the votes)", title_justify="left", box=None
+    )
     if system:
         overall.add_row("THIS SYSTEM", str(baselines.clips), *(cell(system.overall[name]) for name in columns))
-        by_bin.add_row("THIS SYSTEM", *(cell(scores[BIN_COLUMN]) for scores in system.binned))
+        by_bin.add_row("THIS SYSTEM", *(cell(scores[HEADLINE]) for scores in system.binned))
     for name in names:
         scores = baselines.overall[name]
         overall.add_row(name, str(baselines.counts[name]), *(cell(scores[column]) for column in columns))
         if all(name in of_bin for of_bin in baselines.binned):
-            by_bin.add_row(name, *(cell(of_bin[name][BIN_COLUMN]) for of_bin in baselines.binned))
+            by_bin.add_row(name, *(cell(of_bin[name][HEADLINE]) for of_bin in baselines.binned))
     facts = [
         f"Krippendorff's alpha {_short(baselines.krippendorff_alpha)}; best reachable accuracy "
         f"{_short(baselines.best_reachable_accuracy)}; always '{baselines.most_frequent_label}' has the accuracy "
@@ -125,28 +123,14 @@ def tables(title: str, baselines: Baselines, system: SystemScores | None = None,
 
 def _against(comparisons: Mapping[str, Comparison], names: Sequence[str]) -> Table:
     """Return the table of a system's differences from the references on the same clips, against the same raters."""
-    table = Table("", "difference [95 % interval]", "p", "p corrected", box=None)
-    table.title, table.title_justify = f"{BIN_COLUMN}, THIS SYSTEM minus (below 0 is better)", "left"
+    title = f"{HEADLINE}, THIS SYSTEM minus (below 0 is better)"
+    table = Table("", "difference [95 % interval]", "p", "p corrected", title=title, title_justify="left", box=None)
     for name in names:
         if comparison := comparisons.get("humans_1" if name == "one_human" else name):
             found = comparison.difference
             ends = "" if math.isnan(found.low) else f" [{_short(found.low)}, {_short(found.high)}]"
             table.add_row(name, _short(found.value) + ends, f"{comparison.p:.2g}", f"{comparison.p_corrected:.2g}")
     return table
-
-
-def _plain(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """Return estimates, nested to any depth, as numbers; NaN, which JSON lacks, becomes null."""
-    return {
-        name: {end: _number(getattr(value, end)) for end in ("value", "low", "high")}
-        if isinstance(value, Estimate)
-        else _plain(value)
-        for name, value in scores.items()
-    }
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def cell(estimate: Estimate) -> str:

@@ -1,4 +1,4 @@
-"""Variance components: how much of the spread of scores comes from clips, speakers, raters, wordings and chance."""
+"""Variance components: how much of the variance of scores is due to clips, speakers, raters, wordings and chance."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ambi_eval.analysis.estimate import SEED
+from ambi_eval.votes import Array
 
-Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
 Effect = tuple[str, ...]
 
 DRAWS = 4000
-# Up to this many combinations of two groupings are counted in a table, which is faster than to sort them.
+# Up to this many combinations of two groupings are counted in a table, which is faster than sorting.
 MOST_CELLS = 10_000_000
 
 
@@ -25,11 +25,11 @@ class Components:
     """The variance components of some scores.
 
     Attributes:
-        effects: The random effects: a factor alone, or several of them together (an interaction). The last one also
-            holds the chance that is left (the residual).
-        variances: The variance of each effect, shape (effects,). Estimates are free of bias, so they may fall below 0
-            where the true variance is near 0.
-        draws: Draws from the fiducial distribution of the variances, shape (draws, effects): what the true ones may be.
+        effects: The random effects: single factors, or several factors together (an interaction). The last one includes
+            the residual.
+        variances: The variance of each effect, shape (effects,). The estimates are unbiased, so they may be below 0 if
+            the true variance is near 0.
+        draws: Draws from the fiducial distribution of the variances, shape (draws, effects).
         degrees: Degrees of freedom of each effect, shape (effects,).
     """
 
@@ -40,41 +40,40 @@ class Components:
 
     @cached_property
     def positive(self) -> Array:
-        """The variances, those below 0 set to 0, shape (effects,)."""
+        """The variances with negative ones set to 0, shape (effects,)."""
         return np.maximum(self.variances, 0.0)
 
     @cached_property
     def positive_draws(self) -> Array:
-        """The draws, those below 0 set to 0, shape (draws, effects)."""
+        """The draws with negative ones set to 0, shape (draws, effects)."""
         return np.maximum(self.draws, 0.0)
 
 
 def variance_components(scores: ArrayLike, factors: Mapping[str, ArrayLike], effects: Iterable[Effect]) -> Components:
     """Return the variance components of scores in a crossed or nested design.
 
-    The model is score = mean + sum of random effects. Each effect has one independent value of its variance for each
-    combination of its factors' levels that occurs. The sum of squares of an effect is what its group means explain
-    beyond those of all coarser effects; the variances solve the equations between the mean squares and their
-    expectations. In balanced designs this is the analysis of variance, and equals REML where no estimate is below 0. In
-    unbalanced ones (speakers with different numbers of clips, raters who each heard some of the clips) the estimates
-    are free of bias, too.
+    The model is score = mean + sum of random effects. An effect has one independent random value for each combination
+    of its factors' levels that occurs. Its sum of squares is what its group means explain beyond those of all coarser
+    effects. The variances solve the equations between the mean squares and their expectations. In balanced designs this
+    is the analysis of variance, and equals REML if no estimate is below 0. In unbalanced designs (speakers with
+    different numbers of clips, raters who each heard some of the clips) the estimates are unbiased, too.
 
-    The draws follow from the mean squares: each is its expectation times chi-squared / degrees of freedom, independent
-    of the others. So its expectation may be the mean square times degrees of freedom / chi-squared. Where raters heard
-    different clips that is an approximation.
+    Each mean square is distributed as its expectation times chi-squared / degrees of freedom, independent of the
+    others. So a draw of the expectation is the mean square times degrees of freedom / chi-squared. If raters heard
+    different clips, this is an approximation.
 
     Sources: Henderson (1953), Estimation of variance and covariance components, method 1 (the estimates); Weerahandi
     (1993), Generalized confidence intervals (the draws).
 
     Args:
         scores: Shape (n,).
-        factors: By name, the level that each score belongs to, shape (n,): anything that can be sorted. A level of a
-            nested factor needs a name of its own: clip 3 of one speaker is another level than clip 3 of another.
-        effects: The effects, each by its factors. One that has a level for each score is the residual; it is added (all
-            factors together) where it is missing.
+        factors: By name, the level of each score, shape (n,): anything that can be sorted. Levels of a nested factor
+            must have different names: clip 3 of one speaker is not clip 3 of another speaker.
+        effects: The effects, each a tuple of factors. An effect with as many levels as scores is the residual; if there
+            is none, the interaction of all factors is added.
 
     Raises:
-        ValueError: If two effects group the scores alike, so that their variances cannot be told apart.
+        ValueError: If two effects group the scores in the same way, so that their variances cannot be separated.
     """
     y = np.asarray(scores, dtype=float)
     codes = {name: _codes(np.asarray(levels)) for name, levels in factors.items()}
@@ -89,7 +88,8 @@ def variance_components(scores: ArrayLike, factors: Mapping[str, ArrayLike], eff
         [other for other in range(number) if _refines(groups[number], groups[other])] for number in range(len(named))
     ]
     sizes = [np.bincount(group) for group in groups]
-    # Of each effect: the sum of squares, the degrees of freedom, and what a unit of each variance adds to the former.
+    # For each effect: its sum of squares, its degrees of freedom, and the expected contribution of a unit of each
+    # variance to that sum.
     squares, degrees = np.zeros(len(named)), np.zeros(len(named))
     expected = np.zeros((len(named), len(named)))
     centered = y - y.mean()
@@ -120,7 +120,7 @@ def _codes(levels: NDArray[np.generic]) -> Codes:
 
 
 def joint_codes(levels: Sequence[NDArray[np.generic]]) -> Codes:
-    """Return the number of each score's combination of levels of one factor or several."""
+    """Return the index of each score's combination of levels of one factor or several, shape (n,)."""
     joint = _codes(levels[0])
     for other in map(_codes, levels[1:]):
         joint = _codes(joint * (other.max() + 1) + other)
@@ -128,7 +128,7 @@ def joint_codes(levels: Sequence[NDArray[np.generic]]) -> Codes:
 
 
 def _refines(fine: Codes, coarse: Codes) -> bool:
-    """Return whether all scores of each fine group lie in one coarse group."""
+    """Return whether each fine group lies in one coarse group."""
     of_group = np.zeros(fine.max() + 1, dtype=np.int64)
     of_group[fine] = coarse
     return bool((of_group[fine] == coarse).all())

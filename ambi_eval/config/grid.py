@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -19,18 +19,13 @@ SET_BY_THE_SWEEP = ("store", "seed")
 OWN_FOLDERS = ("stores", "probe")
 
 
-def _corpus(name: str) -> str:
-    known = corpus_files()
-    if name not in known:
-        raise ValueError(f"one of ours: {', '.join(known)}{did_you_mean(name, known)}")
-    return name
+def _one_of(known: Callable[[], Collection[str]]) -> AfterValidator:
+    def checked(name: str) -> str:
+        if name not in known():
+            raise ValueError(f"one of ours: {', '.join(known())}{did_you_mean(name, known())}")
+        return name
 
-
-def _strategy(name: str) -> str:
-    known = strategy_names()
-    if name not in known:
-        raise ValueError(f"one of ours: {', '.join(known)}{did_you_mean(name, known)}")
-    return name
+    return AfterValidator(checked)
 
 
 def _folder(name: str) -> str:
@@ -55,8 +50,8 @@ def _override(given: Any) -> Any:
     return given
 
 
-Corpus = Annotated[str, AfterValidator(_corpus)]
-Strategy = Annotated[str, AfterValidator(_strategy)]
+Corpus = Annotated[str, _one_of(corpus_files)]
+Strategy = Annotated[str, _one_of(strategy_names)]
 ModelName = Annotated[str, AfterValidator(_folder)]
 Override = Annotated[dict[str, Any], BeforeValidator(_override)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy takes

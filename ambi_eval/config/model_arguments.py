@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 from pydantic.config import JsonDict
@@ -22,6 +22,8 @@ class ModelArguments(Settings):
 
     # The command line knows no types: the harness reads `seed=7` as a number, `seed=-7` as a fraction.
     model_config = ConfigDict(strict=False, coerce_numbers_to_str=True)
+    # The argument that names the model, with an example; an error message shows it.
+    example: ClassVar[tuple[str, str]] = ("pretrained", "Qwen/Qwen2-Audio-7B-Instruct")
 
     seed: int | None = Field(
         None, description="Seed of the sampling; by default the harness's `--seed`.", json_schema_extra=PUBLISHED
@@ -59,6 +61,14 @@ class ModelArguments(Settings):
         None,
         description="`cuda:0`, `cpu`, `mps` ...; without CUDA, `cuda` means the CPU. A server decides this itself.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _needs_a_model(cls, given: dict[str, Any]) -> dict[str, Any]:
+        key, model = cls.example
+        if key in cls.model_fields and not given.get(key):
+            raise ValueError(f"it needs a model: --model_args {key}={model}, for example")
+        return given
 
     @field_validator("batch_size", mode="before")
     @classmethod
@@ -111,13 +121,6 @@ class HFAudioArguments(ModelArguments):
     )
     trust_remote_code: bool = Field(False, description="Whether code that comes with the checkpoint may run.")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _needs_a_model(cls, given: dict[str, Any]) -> dict[str, Any]:
-        if not given.get("pretrained"):
-            raise ValueError("it needs a model: --model_args pretrained=Qwen/Qwen2-Audio-7B-Instruct, for example")
-        return given
-
 
 class ServerArguments(ModelArguments):
     """What every model takes that is asked over a network."""
@@ -134,6 +137,8 @@ class ServerArguments(ModelArguments):
 
 class ServiceArguments(ServerArguments):
     """What every model takes that is asked over a network, and may be paid by the token."""
+
+    example = ("model", "gpt-audio-1.5")
 
     model: str = Field(description="The name under which the server knows the model.", json_schema_extra=PUBLISHED)
     api_key_env: str | None = Field(
@@ -156,16 +161,10 @@ class ServiceArguments(ServerArguments):
 
     @model_validator(mode="before")
     @classmethod
-    def _needs_a_model(cls, given: dict[str, Any]) -> dict[str, Any]:
+    def _keys_stay_secret(cls, given: dict[str, Any]) -> dict[str, Any]:
         if "api_key" in given:
             raise ValueError("keys do not belong on the command line; name an environment variable with api_key_env=")
-        if not given.get("model"):
-            raise ValueError(f"it needs a model: --model_args model={cls._example()}, for example")
         return given
-
-    @classmethod
-    def _example(cls) -> str:
-        return "gpt-audio-1.5"
 
     batch: bool = Field(
         False, description="Send requests in batches, which are answered within a day, where the service takes them."
@@ -232,6 +231,8 @@ class OpenAIAudioArguments(ServiceArguments, ChatServerArguments):
 class LiteLLMAudioArguments(ServiceArguments, ChatServerArguments):
     """What `litellm-audio` takes."""
 
+    example = ("model", "gemini/gemini-3.8-flash")
+
     base_url: str | None = Field(None, description="Where the server is; by default the provider's own.")
 
     @field_validator("batch")
@@ -243,19 +244,13 @@ class LiteLLMAudioArguments(ServiceArguments, ChatServerArguments):
             )
         return value
 
-    @classmethod
-    def _example(cls) -> str:
-        return "gemini/gemini-3.8-flash"
-
 
 class GeminiAudioArguments(ServiceArguments, ChatServerArguments):
     """What `gemini-audio` takes."""
 
-    base_url: str | None = Field(None, description="Where the Gemini API is; by default Google's own address.")
+    example = ("model", "gemini-3.8-flash")
 
-    @classmethod
-    def _example(cls) -> str:
-        return "gemini-3.8-flash"
+    base_url: str | None = Field(None, description="Where the Gemini API is; by default Google's own address.")
 
 
 class VLLMAudioArguments(ChatServerArguments):
@@ -298,10 +293,3 @@ class VLLMAudioArguments(ChatServerArguments):
         None, description="File for what the server prints; by default a new one in the cache directory."
     )
     start_timeout: float = Field(1800.0, gt=0, description="Seconds that the server may take until it answers.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _needs_a_model(cls, given: dict[str, Any]) -> dict[str, Any]:
-        if not given.get("pretrained"):
-            raise ValueError("it needs a model: --model_args pretrained=Qwen/Qwen2-Audio-7B-Instruct, for example")
-        return given

@@ -18,6 +18,7 @@ from ambi_eval.corpora.preparation import Preparation
 from ambi_eval.corpora.registry import Corpus
 from ambi_eval.demo.raters import PROTOTYPES, draw_raters
 from ambi_eval.demo.speech import SAMPLE_RATE, Delivery, Speaker, draw_speakers, synthesize
+from ambi_eval.votes import Array
 
 CORPUS = Corpus(
     title="demo",
@@ -43,7 +44,7 @@ class Utterance:
     samples: NDArray[np.float32]
 
 
-def deliver(mood: NDArray[np.float64], rng: np.random.Generator) -> Delivery:
+def deliver(mood: Array, rng: np.random.Generator) -> Delivery:
     """Return how a mood sounds: arousal raises pitch, pace and loudness, valence brightens the tone.
 
     Args:
@@ -61,7 +62,7 @@ def deliver(mood: NDArray[np.float64], rng: np.random.Generator) -> Delivery:
     )
 
 
-def draw_mood(rng: np.random.Generator) -> NDArray[np.float64]:
+def draw_mood(rng: np.random.Generator) -> Array:
     """Return the mood of one clip, shape (2,): near one label's prototype, or anywhere between two prototypes."""
     first, second = PROTOTYPES[rng.integers(0, len(PROTOTYPES), 2)]
     return first + rng.uniform(0, 0.5) * (second - first) + rng.normal(0, [0.05, 0.1])

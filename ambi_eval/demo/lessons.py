@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ambi_eval.config.load import read_yaml, resolve, strategy_names
 from ambi_eval.config.prompts import AUDIO_MARK, Prompts
@@ -20,7 +19,7 @@ from ambi_eval.demo.raters import LABELS
 from ambi_eval.demo.speech import Delivery
 from ambi_eval.metrics.distribution import jensen_shannon_divergence_bits
 from ambi_eval.paths import tasks_dir
-from ambi_eval.votes import shares
+from ambi_eval.votes import Array, shares
 
 # Largest JSD in bits between an estimate and the votes for a rating of 5, 4, 3 and 2; above the last: 1.
 RATING_LIMITS = (0.05, 0.12, 0.25, 0.45)
@@ -71,7 +70,7 @@ def _heard(prompt: str) -> str:
     return prompt.replace(AUDIO_MARK, "")
 
 
-def votes_of(utterance: Utterance) -> NDArray[np.float64]:
+def votes_of(utterance: Utterance) -> Array:
     """Return the votes of an utterance over `LABELS`, shape (labels,)."""
     return np.array([utterance.clip.votes.get(label, 0) for label in LABELS], float)
 
@@ -102,7 +101,7 @@ def lesson(
     return prompt.text.replace("{{ candidate }}", as_json(estimate)), rate(estimate, votes)
 
 
-def in_tenths(share: NDArray[np.float64]) -> NDArray[np.float64]:
+def in_tenths(share: Array) -> Array:
     """Return a distribution rounded to tenths that sum to 1: the largest remainders are rounded up.
 
     A small model does not learn hundredths that sum to 1.
@@ -116,7 +115,7 @@ def in_tenths(share: NDArray[np.float64]) -> NDArray[np.float64]:
     return tenths / 10
 
 
-def as_json(share: NDArray[np.float64]) -> str:
+def as_json(share: Array) -> str:
     """Return a distribution over `LABELS` in the form that the prompts ask for.
 
     >>> as_json(np.array([0.1, 0.9, 0.0, 0.0]))
@@ -125,7 +124,7 @@ def as_json(share: NDArray[np.float64]) -> str:
     return "{" + ", ".join(f"{json.dumps(label)}: {p:.2f}" for label, p in zip(LABELS, share, strict=True)) + "}"
 
 
-def describe(delivery: Delivery, share: NDArray[np.float64]) -> str:
+def describe(delivery: Delivery, share: Array) -> str:
     """Return two plain sentences: how the voice sounds, and the emotions that a fifth of the raters or more named."""
     pitch = _word(delivery.pitch, -1.0, 1.8, "low", "medium", "high")
     loudness = _word(delivery.level, -36.0, -30.0, "quiet", "medium", "loud")
@@ -142,9 +141,7 @@ def _word(value: float, low: float, high: float, below: str, between: str, above
     return below if value < low else above if value > high else between
 
 
-def draw_estimate(
-    share: NDArray[np.float64], others: Sequence[Utterance], rng: np.random.Generator
-) -> NDArray[np.float64]:
+def draw_estimate(share: Array, others: Sequence[Utterance], rng: np.random.Generator) -> Array:
     """Return an estimate to be rated: the true votes, these with noise, another clip's votes, or uniform."""
     kind = rng.choice(["truth", "noisy", "other", "uniform"], p=[0.25, 0.25, 0.4, 0.1])
     if kind == "truth":
@@ -156,7 +153,7 @@ def draw_estimate(
     return shares(votes_of(others[int(rng.integers(len(others)))]))
 
 
-def rate(estimate: NDArray[np.float64], votes: NDArray[np.float64]) -> str:
+def rate(estimate: Array, votes: Array) -> str:
     """Return how well an estimate fits the votes, from "1" to "5": a step function of their JSD (`RATING_LIMITS`)."""
     jsd = jensen_shannon_divergence_bits(estimate, votes)
     return str(5 - int(np.searchsorted(RATING_LIMITS, jsd)))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from ambi_eval.votes import Array
 
 LABELS = ("angry", "happy", "neutral", "sad")
 
@@ -28,10 +29,10 @@ class Rater:
 
     id: str
     keenness: float
-    bias: NDArray[np.float64]
+    bias: Array
     lapse: float
 
-    def distribution(self, mood: NDArray[np.float64]) -> NDArray[np.float64]:
+    def distribution(self, mood: Array) -> Array:
         """Return the probability that this rater names each of `LABELS`.
 
         Args:
@@ -45,7 +46,7 @@ class Rater:
         heard = np.exp(logits - logits.max())
         return (1 - self.lapse) * heard / heard.sum() + self.lapse / len(LABELS)
 
-    def vote(self, mood: NDArray[np.float64], rng: np.random.Generator) -> str:
+    def vote(self, mood: Array, rng: np.random.Generator) -> str:
         """Draw the label that this rater names for a mood."""
         return LABELS[rng.choice(len(LABELS), p=self.distribution(mood))]
 

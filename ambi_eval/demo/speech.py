@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
+from ambi_eval.votes import Array
+
 SAMPLE_RATE = 16_000
 MARGIN_SECONDS = 0.1  # silence before and after the voice
 NOISE_DBFS = -75.0  # the recording's noise floor
@@ -103,7 +105,7 @@ def synthesize(speaker: Speaker, delivery: Delivery, rng: np.random.Generator) -
     return clip.clip(-1, 1).astype(np.float32)
 
 
-def _resonate(source: NDArray[np.float64], formants: NDArray[np.float64]) -> NDArray[np.float64]:
+def _resonate(source: Array, formants: Array) -> Array:
     """Return the sum of the source through one two-pole resonance per formant."""
     radius = np.exp(-np.pi * BANDWIDTHS / SAMPLE_RATE)
     angle = 2 * np.pi * formants / SAMPLE_RATE

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from markupsafe import Markup
 from rich.table import Table
 
 from ambi_eval.funnel.content import Funnel
 from ambi_eval.funnel.sentence import sentences
-from ambi_eval.web.charts import COLORS, FULL, HALF, Chart, Spec, chart, packed_script, values_of, x_axis, y_axis
+from ambi_eval.web.charts import COLORS, FULL, HALF, Chart, Spec, chart, values_of, x_axis, y_axis
 from ambi_eval.web.format import short, with_interval
-from ambi_eval.web.pages import CHARTS, STYLE, TABLES, content_policy, environment, write_text
+from ambi_eval.web.pages import environment, page_parts, write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 BITS = "bits per vote, gained over the prior of the other speakers"
@@ -42,18 +41,9 @@ def write_page(funnel: Funnel, path: Path) -> None:
     Raises:
         AmbiError: If the file cannot be written.
     """
-    style = STYLE.read_text(encoding="utf-8")
-    scripts = TABLES.read_text(encoding="utf-8") + CHARTS.read_text(encoding="utf-8")
     template = environment(TEMPLATES).get_template("funnel.html.j2")
     page = template.render(
-        funnel=funnel,
-        sentences=sentences(funnel),
-        way=way(funnel),
-        depth=depth(funnel),
-        policy=content_policy(style, scripts),
-        css=Markup(style),
-        js=Markup(scripts),
-        vega=Markup(packed_script()),
+        funnel=funnel, sentences=sentences(funnel), way=way(funnel), depth=depth(funnel), **page_parts()
     )
     write_text(page, path)
 

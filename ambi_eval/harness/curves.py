@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ambi_eval.analysis.estimate import as_json
 from ambi_eval.analysis.scaling import scaling_curve
 from ambi_eval.answers.score import CURVE_METRICS, CURVE_SIZES, wording_names
 from ambi_eval.config.task_settings import TaskSettings
@@ -80,5 +81,5 @@ class CurveScores:
                 name: {n: np.array(self.kept[point][number], float)[order] for n, point in points.items()}
                 for number, name in enumerate(pipelines)
             }
-            curves[metric] = scaling_curve(scores, metric, asked, means=means).to_json()
+            curves[metric] = as_json(scaling_curve(scores, metric, asked, means=means))
         return curves

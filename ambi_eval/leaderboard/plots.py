@@ -6,7 +6,7 @@ import math
 
 from ambi_eval.leaderboard.board import Board
 from ambi_eval.leaderboard.verify import HEADLINE
-from ambi_eval.web.charts import FULL, HALO, Chart, Spec, chart, frontier, legend_columns, point, series, y_axis
+from ambi_eval.web.charts import FULL, HALO, Chart, Spec, chart, frontier, point, series, tokens_axis, y_axis
 from ambi_eval.web.format import count, with_interval
 
 # References that the plot draws as lines.
@@ -36,21 +36,7 @@ def quality_against_cost(board: Board) -> Chart | None:
     ]
 
     def spec(width: int) -> Spec:
-        looks = series(models)
-        for look in looks.values():
-            look["legend"] = {"title": None, "columns": legend_columns(models, width)}
-        ticks = [nothing, *(10.0**power for power in range(6) if nothing * 1.5 < 10.0**power <= highest)]
-        x = {
-            "field": "at",
-            "type": "quantitative",
-            "title": "generated tokens per clip",
-            "scale": {"type": "log", "domain": [nothing, highest], "nice": False},
-            "axis": {
-                "values": ticks,
-                "labelExpr": f"datum.value <= {nothing} ? 'none' : format(datum.value, ',')",
-                "grid": False,
-            },
-        }
+        looks, x = series(models, width), tokens_axis(nothing, highest)
         y = y_axis("value", "JSD in bits, 0 is perfect")
         return {
             "height": HEIGHT,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ambi_eval.metrics.classification import expected_accuracy
-from ambi_eval.votes import TIE_TOLERANCE, entropy_bits, majority, shares
+from ambi_eval.votes import TIE_TOLERANCE, Array, entropy_bits, majority, shares
 
 
 def expected_calibration_error_votes(
@@ -20,8 +20,8 @@ def expected_calibration_error_votes(
     over bins, weighted by their clips, of |mean confidence - mean share of raters for the top label|. Labels that tie
     for the top each count by expectation. A perfect prediction scores 0.
 
-    Failing never pays: clips without a prediction (rows of `p` that hold NaN) form their own bin with error 1, as if
-    fully confident in a label that no rater chose, so they cannot cancel underconfidence elsewhere.
+    Clips without a prediction (rows of `p` that hold NaN) form a bin of their own with error 1, as if the model were
+    certain of a label that no rater chose. So they cannot cancel underconfidence on other clips.
 
     Sources: Guo et al. (2017), On calibration of modern neural networks; Baan et al. (2022), Stop measuring calibration
     when humans disagree.
@@ -47,9 +47,9 @@ def expected_calibration_error_majority(
 ) -> Any:
     """Return the expected calibration error of the top label against the raters' MAJORITY label.
 
-    Only for comparison with papers: where raters disagree, it punishes the perfect prediction, because its confidence
-    is the majority's share but its label is right more often. Ties count by expectation on both sides; otherwise as
-    `expected_calibration_error_votes`.
+    Only for comparison with papers: where raters disagree, even the prediction that equals the votes has an error,
+    because its confidence is the majority's share while its top label is always right. Ties count by expectation on
+    both sides; otherwise as `expected_calibration_error_votes`.
 
     Source: Guo et al. (2017), On calibration of modern neural networks.
 
@@ -71,13 +71,11 @@ def expected_calibration_error_majority(
 def entropy_correlation(p: ArrayLike, votes: ArrayLike, weights: ArrayLike | None = None) -> Any:
     """Return Spearman's rank correlation over clips between the entropy of p and that of the votes.
 
-    It shows whether the prediction is less confident where the raters agree less, whatever the labels. Ties get average
-    ranks.
+    It shows whether predictions are less confident on clips where raters agree less. Ties get average ranks.
 
-    Failing never pays: clips without a prediction (rows of `p` that hold NaN) get the ranks that make the correlation
-    smallest, so no prediction for them could score less. (Exception: if the correlation is negative, predicted
-    entropies that tie can score slightly less, because ties shrink the denominator.) One clip in a hundred costs about
-    0.02.
+    Clips without a prediction (rows of `p` that hold NaN) get the ranks that make the correlation smallest, so no valid
+    prediction could score less. (Exception: if the correlation is negative, tied predicted entropies can score slightly
+    less, because ties shrink the denominator.) If 1 % of the clips have none, the correlation falls by about 0.02.
 
     Source: Spearman (1904), The proof and measurement of association between two things.
 
@@ -97,7 +95,7 @@ def entropy_correlation(p: ArrayLike, votes: ArrayLike, weights: ArrayLike | Non
     # Rounded, so that (3, 1) and (1, 3) tie although the last digits of their entropies differ.
     human, predicted = np.round(entropy_bits(shares(votes)), 9), np.round(entropy_bits(p), 9)
     if weights is None:
-        return float(_rank_correlation(_least_favourable(predicted, human), human, np.ones(len(human))))
+        return float(_rank_correlation(_least_favorable(predicted, human), human, np.ones(len(human))))
     weights = np.asarray(weights)
     if not np.isnan(predicted).any():
         return _rank_correlation(predicted, human, weights)
@@ -115,9 +113,7 @@ def expected_calibration_error_majority_5(p: ArrayLike, votes: ArrayLike, weight
     return expected_calibration_error_majority(p, votes, 5, weights)
 
 
-def _expected_calibration_error(
-    p: ArrayLike, outcome: NDArray[np.float64], bins: int, weights: ArrayLike | None
-) -> Any:
+def _expected_calibration_error(p: ArrayLike, outcome: Array, bins: int, weights: ArrayLike | None) -> Any:
     """Return the calibration error of the highest share in `p` against `outcome`, both per clip."""
     confidence = np.max(np.asarray(p, dtype=float), axis=-1)
     valid = ~np.isnan(confidence)
@@ -130,14 +126,14 @@ def _expected_calibration_error(
     return float(errors) if weights is None else errors
 
 
-def _rank_correlation(x: NDArray[np.float64], y: NDArray[np.float64], weights: NDArray[Any]) -> NDArray[np.float64]:
+def _rank_correlation(x: Array, y: Array, weights: NDArray[Any]) -> Array:
     """Return Spearman's correlation of x and y, shape (...), where clips count `weights` times, shape (..., clips)."""
     x, y = _centered_ranks(x, weights), _centered_ranks(y, weights)
     spread = np.sqrt((weights * x**2).sum(axis=-1) * (weights * y**2).sum(axis=-1))
     return (weights * x * y).sum(axis=-1) / np.where(spread > 0, spread, np.nan)
 
 
-def _centered_ranks(values: NDArray[np.float64], weights: NDArray[Any]) -> NDArray[np.float64]:
+def _centered_ranks(values: Array, weights: NDArray[Any]) -> Array:
     """Return the ranks of the values minus their mean, shape of `weights`; ties share the average of their ranks."""
     order = np.argsort(values, kind="stable")
     starts = np.flatnonzero(np.diff(values[order], prepend=-np.inf))
@@ -148,19 +144,19 @@ def _centered_ranks(values: NDArray[np.float64], weights: NDArray[Any]) -> NDArr
     return ranks[..., level]
 
 
-def _least_favourable(predicted: NDArray[np.float64], human: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return an order of the clips in which those without a predicted entropy (NaN) correlate least with `human`.
+def _least_favorable(predicted: Array, human: Array) -> Array:
+    """Return values for all clips, where the missing ones (NaN) are such that the correlation with `human` is smallest.
 
     The covariance of ranks is a sum over pairs of clips of (human_i - human_j) * sign(predicted_i - predicted_j) / 2.
-    So each missing clip has its own worst place between the valid ones; the higher its human rank, the lower this
-    place. Missing clips with the same place are put in falling order of `human`, which is worst for them, too.
+    So the worst place of a missing clip among the valid ones depends on its own human rank only: the higher the rank,
+    the lower the place. Missing clips with the same place are put in falling order of `human`, the worst order.
 
     Args:
         predicted: Predicted entropies, shape (clips,).
         human: Entropies of the votes, shape (clips,).
 
     Returns:
-        Numbers to be ranked in place of the entropies, shape (clips,).
+        Values to rank instead of the entropies, shape (clips,).
     """
     missing = np.isnan(predicted)
     if not missing.any():

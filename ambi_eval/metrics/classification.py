@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from ambi_eval.votes import TIE_TOLERANCE, majority, shares
+from ambi_eval.votes import TIE_TOLERANCE, Array, majority, shares
 
-# Ties, in the prediction and among the raters, count by expectation: a clip whose raters chose two labels equally often
-# counts as half a clip of each. A clip without a valid prediction (a row of `p` that holds NaN) is a miss: it counts in
-# the true labels and in no predicted label.
+# Ties in the prediction and in the votes count by expectation: a clip whose raters chose two labels equally often
+# counts as half a clip of each label. A clip without a valid prediction (a row of `p` that holds NaN) counts for its
+# true label and for no predicted label.
 
 
-def expected_accuracy(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+def expected_accuracy(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return the probability that the predicted label is the majority label, ties broken at random on both sides.
 
     Args:
@@ -20,7 +20,7 @@ def expected_accuracy(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
         votes: Votes, shape (..., labels).
 
     Returns:
-        Accuracy of each clip, shape (...): 0 without a prediction, at most 1/m where m labels tie for the majority.
+        Accuracy of each clip, shape (...): 0 without a prediction, at most 1/m if m labels tie for the majority.
 
     >>> float(expected_accuracy([0.4, 0.4, 0.2], [5, 3, 1]))
     0.5
@@ -28,7 +28,7 @@ def expected_accuracy(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
     return (majority(p) * majority(votes)).sum(axis=-1)
 
 
-def expected_confusion(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+def expected_confusion(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return the confusion matrix of majority labels, ties broken at random on both sides.
 
     Args:
@@ -49,8 +49,8 @@ def expected_confusion(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
 def macro_f1(p: ArrayLike, votes: ArrayLike) -> float:
     """Return the mean over labels of F1, 2 hits / (true + predicted), from expected counts.
 
-    A label that is neither the truth nor predicted anywhere is left out of the mean, as in scikit-learn. A clip without
-    a prediction lowers recall but no label's precision: it costs less than a wrong answer.
+    The mean leaves out a label that no clip has as its true or predicted label, as scikit-learn does. A clip without a
+    prediction lowers the recall of its label and no label's precision, so it costs less than a wrong prediction.
 
     Args:
         p: Predicted distributions, shape (clips, labels).
@@ -66,7 +66,7 @@ def macro_f1(p: ArrayLike, votes: ArrayLike) -> float:
     return float(np.nanmean(f1))
 
 
-def macro_f1_influence(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+def macro_f1_influence(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return each clip's influence on `macro_f1`, shape (clips,): see `clustered.clustered_standard_error`.
 
     >>> macro_f1_influence([[0.9, 0.1], [0.8, 0.2]], [[3, 0], [0, 3]]).round(4).tolist()
@@ -77,7 +77,7 @@ def macro_f1_influence(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
 
 
 def weighted_f1(p: ArrayLike, votes: ArrayLike) -> float:
-    """Return the mean over labels of F1, each label weighted by how often it is the truth; else as `macro_f1`.
+    """Return the mean over labels of F1, weighted by how often each label is the true one; otherwise as `macro_f1`.
 
     Args:
         p: Predicted distributions, shape (clips, labels).
@@ -93,7 +93,7 @@ def weighted_f1(p: ArrayLike, votes: ArrayLike) -> float:
     return float(np.nansum(majority(votes).mean(axis=0) * f1))
 
 
-def weighted_f1_influence(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+def weighted_f1_influence(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return each clip's influence on `weighted_f1`, shape (clips,): see `clustered.clustered_standard_error`.
 
     >>> weighted_f1_influence([[0.9, 0.1], [0.8, 0.2]], [[3, 0], [0, 3]]).round(4).tolist()
@@ -108,8 +108,8 @@ def weighted_f1_influence(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]
 def unweighted_average_recall(p: ArrayLike, votes: ArrayLike) -> float:
     """Return the mean over labels of recall, hits / true, from expected counts: the balanced accuracy.
 
-    A label that is nowhere the truth has no recall and is left out of the mean. A clip without a prediction costs as
-    much as a wrong one.
+    The mean leaves out a label that is never the true one, since it has no recall. A clip without a prediction costs as
+    much as a wrong prediction.
 
     Args:
         p: Predicted distributions, shape (clips, labels).
@@ -125,7 +125,7 @@ def unweighted_average_recall(p: ArrayLike, votes: ArrayLike) -> float:
     return float(np.nanmean(recall))
 
 
-def unweighted_average_recall_influence(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+def unweighted_average_recall_influence(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return each clip's influence on `unweighted_average_recall`, shape (clips,).
 
     >>> unweighted_average_recall_influence([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]], [[3, 0], [0, 3], [1, 2]]).tolist()
@@ -138,8 +138,8 @@ def unweighted_average_recall_influence(p: ArrayLike, votes: ArrayLike) -> NDArr
 def macro_f1_multilabel(p: ArrayLike, votes: ArrayLike) -> float:
     """Return the mean over labels of F1, where every label with a share above 1 / labels counts as present.
 
-    So a clip can have several true and several predicted labels. A label that is neither true nor predicted anywhere
-    counts 0, as in scikit-learn. A clip without a prediction lowers recall but no label's precision.
+    A clip can have several true and several predicted labels. A label that no clip has as a true or predicted label
+    counts 0, as in scikit-learn. A clip without a prediction lowers recall and no label's precision.
 
     Source: EMO-SUPERB (Wu et al. 2024, arXiv 2402.13018).
 
@@ -157,7 +157,7 @@ def macro_f1_multilabel(p: ArrayLike, votes: ArrayLike) -> float:
     return float(np.nan_to_num(f1).mean())
 
 
-def macro_f1_multilabel_influence(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+def macro_f1_multilabel_influence(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return each clip's influence on `macro_f1_multilabel`, shape (clips,).
 
     >>> macro_f1_multilabel_influence([[0.9, 0.1], [0.8, 0.2]], [[3, 0], [0, 3]]).round(4).tolist()
@@ -167,29 +167,27 @@ def macro_f1_multilabel_influence(p: ArrayLike, votes: ArrayLike) -> NDArray[np.
     return np.nan_to_num(influence).mean(axis=-1)
 
 
-def _f1_of_present(p: ArrayLike, votes: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _f1_of_present(p: ArrayLike, votes: ArrayLike) -> tuple[Array, Array]:
     least = 1 / np.shape(votes)[-1] + TIE_TOLERANCE
     truth, predicted = (shares(votes) > least).astype(float), (np.asarray(p, dtype=float) > least).astype(float)
     return _ratio_of_sums(2 * truth * predicted, truth + predicted)
 
 
-def _f1_per_label(p: ArrayLike, votes: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _f1_per_label(p: ArrayLike, votes: ArrayLike) -> tuple[Array, Array]:
     truth, predicted = majority(votes), majority(p)
     return _ratio_of_sums(2 * truth * predicted, truth + predicted)
 
 
-def _recall_per_label(p: ArrayLike, votes: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _recall_per_label(p: ArrayLike, votes: ArrayLike) -> tuple[Array, Array]:
     truth, predicted = majority(votes), majority(p)
     return _ratio_of_sums(truth * predicted, truth)
 
 
-def _ratio_of_sums(
-    numerator: NDArray[np.float64], denominator: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return per label the ratio of the sums over clips, and each clip's influence on it by the delta method.
+def _ratio_of_sums(numerator: Array, denominator: Array) -> tuple[Array, Array]:
+    """Return the ratio of the sums over clips for each label, and each clip's influence on it by the delta method.
 
-    Both arguments have shape (clips, labels); so has the influence, clips * (numerator - ratio * denominator) /
-    sum(denominator). A label whose denominators are all 0 is NaN in both.
+    The arguments and the influence have shape (clips, labels). The influence is clips * (numerator - ratio *
+    denominator) / sum(denominator). Both results are NaN for a label whose denominators are all 0.
     """
     total = denominator.sum(axis=0)
     total = np.where(total > 0, total, np.nan)

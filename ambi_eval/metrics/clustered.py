@@ -1,4 +1,4 @@
-"""Error bars for scores of clips that depend on each other, because they share a speaker or session."""
+"""Standard errors for scores of clips that depend on each other because they share a speaker or a session."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from ambi_eval.votes import Array
 
 # The cluster of clips whose dependence on other clips is unknown.
 UNKNOWN = "unknown"
@@ -25,8 +27,8 @@ def mean_of_defined(scores: ArrayLike) -> float:
     return float(scores[defined].mean()) if defined.any() else float("nan")
 
 
-def influence_on_mean(scores: ArrayLike) -> NDArray[np.float64]:
-    """Return each clip's influence on `mean_of_defined`, shape (clips,): its score minus the mean, NaN if undefined.
+def influence_on_mean(scores: ArrayLike) -> Array:
+    """Return each clip's influence on `mean_of_defined`, shape (clips,): its score minus the mean; NaN stays NaN.
 
     >>> influence_on_mean([1.0, float("nan"), 2.0]).tolist()
     [-0.5, nan, 0.5]
@@ -34,7 +36,17 @@ def influence_on_mean(scores: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(scores, dtype=float) - mean_of_defined(scores)
 
 
-def cluster_sums(values: ArrayLike, clusters: Sequence[Hashable]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def cluster_numbers(clusters: Sequence[Hashable]) -> NDArray[np.intp]:
+    """Return the number of each clip's cluster, shape (clips,): 0, 1 ... in the order of appearance, -1 for `UNKNOWN`.
+
+    >>> cluster_numbers(["ben", "unknown", "anna", "ben"]).tolist()
+    [0, -1, 1, 0]
+    """
+    numbers: dict[Hashable, int] = {}
+    return np.array([-1 if c == UNKNOWN else numbers.setdefault(c, len(numbers)) for c in clusters], dtype=np.intp)
+
+
+def cluster_sums(values: ArrayLike, clusters: Sequence[Hashable]) -> tuple[Array, Array]:
     """Return the sum of the values in each cluster and the number of its clips, shapes (G, ...) and (G,).
 
     Clips whose value is NaN, and those in the cluster `UNKNOWN`, are left out.
@@ -50,20 +62,15 @@ def cluster_sums(values: ArrayLike, clusters: Sequence[Hashable]) -> tuple[NDArr
     if len(values) != len(clusters):
         raise ValueError(f"values and clusters must have the same length, they have {len(values)} and {len(clusters)}")
     defined = ~np.isnan(values).any(axis=tuple(range(1, values.ndim)))
-    numbers: dict[Hashable, int] = {}
-    index = [
-        numbers.setdefault(cluster, len(numbers)) if known and cluster != UNKNOWN else -1
-        for cluster, known in zip(clusters, defined.tolist(), strict=True)
-    ]
-    rows = np.array(index, dtype=int)
-    used = rows >= 0
-    sums = np.zeros((len(numbers), *values.shape[1:]))
-    np.add.at(sums, rows[used], values[used])
-    return sums, np.bincount(rows[used], minlength=len(numbers)).astype(float)
+    numbers = cluster_numbers([c if known else UNKNOWN for c, known in zip(clusters, defined.tolist(), strict=True)])
+    used = numbers >= 0
+    sums = np.zeros((numbers.max(initial=-1) + 1, *values.shape[1:]))
+    np.add.at(sums, numbers[used], values[used])
+    return sums, np.bincount(numbers[used], minlength=len(sums)).astype(float)
 
 
-def jackknife(influence: ArrayLike, clusters: Sequence[Hashable]) -> NDArray[np.float64]:
-    """Return how much a score moves when each cluster is left out, shape (G, ...), from the influence of the clips.
+def jackknife(influence: ArrayLike, clusters: Sequence[Hashable]) -> Array:
+    """Return how much a score changes when one cluster is left out, for each of G clusters, shape (G, ...).
 
     Args:
         influence: Each clip's influence on the score, shape (clips, ...), as for `clustered_standard_error`.
@@ -73,7 +80,7 @@ def jackknife(influence: ArrayLike, clusters: Sequence[Hashable]) -> NDArray[np.
     if not len(sizes):
         return sums
     sizes = sizes.reshape(-1, *[1] * (sums.ndim - 1))
-    centered = sums - sizes * sums.sum(axis=0) / sizes.sum()  # where clips of unknown clusters are left out
+    centered = sums - sizes * sums.sum(axis=0) / sizes.sum()  # without clips of unknown clusters the mean is not 0
     others = sizes.sum() - sizes
     return -centered / np.where(others > 0, others, np.nan)
 
@@ -81,25 +88,25 @@ def jackknife(influence: ArrayLike, clusters: Sequence[Hashable]) -> NDArray[np.
 def clustered_standard_error(influence: ArrayLike, clusters: Sequence[Hashable]) -> tuple[float, int]:
     """Return the cluster-robust standard error of a score, and the number of clusters G.
 
-    sqrt((G - 1) / G * sum over clusters of d^2), where d is how much the score moves when a cluster is left out: the
-    jackknife over clusters (CV3). Where all clusters have equally many clips, it equals the usual sandwich estimator
-    with the factor G / (G - 1). Where some have many more clips than others, that estimator is too small, and this one
-    is less so. Confidence intervals take Student's t with G - 1 degrees of freedom.
+    sqrt((G - 1) / G * sum over clusters of d^2), where d is the change of the score when a cluster is left out: the
+    jackknife over clusters (CV3). If all clusters have the same number of clips, it equals the usual sandwich estimator
+    with the factor G / (G - 1). If some clusters have many more clips than others, that estimator is too small, and the
+    jackknife is less so. Confidence intervals use Student's t with G - 1 degrees of freedom.
 
-    The clips of unknown clusters count in the score but not here: the error is that of a score of the other clips
-    alone, which are fewer. So it is rather too large than too small, if both kinds of clips are similar.
+    Clips of unknown clusters count in the score but not in its error. The result is the error of a score of fewer
+    clips, so it is too large rather than too small.
 
     Sources: Cameron and Miller (2015), A practitioner's guide to cluster-robust inference; MacKinnon, Nielsen and Webb
     (2023), Cluster-robust inference: a guide to empirical practice.
 
     Args:
-        influence: Each clip's influence on the score, shape (clips,): how fast the score moves as the clip's weight
-            grows, scaled so that for a mean over clips it is the clip's value minus the mean. NaN: the clip does not
+        influence: Each clip's influence on the score, shape (clips,): the derivative of the score by the weight of the
+            clip, scaled such that for a mean over clips it is the clip's value minus the mean. A clip with NaN does not
             count.
         clusters: Each clip's cluster, in the same order: anything hashable; `UNKNOWN` where it is not known.
 
     Returns:
-        The standard error (NaN with fewer than two clusters, which do not show how clusters vary) and G.
+        The standard error (NaN for fewer than two clusters) and G.
 
     Raises:
         ValueError: If there are not as many clusters as influence values.
@@ -120,9 +127,9 @@ def two_way_standard_error(
 ) -> tuple[float, int]:
     """Return the standard error of a score whose observations depend on each other in two ways, and the number G.
 
-    sqrt(V1 + V2 - V12): the variance with clusters of the first kind, plus that of the second kind, minus that of the
-    intersections, which both counted. If the difference is below zero by chance, the larger of V1 and V2 is taken. An
-    observation counts in a kind only where its cluster is known.
+    sqrt(V1 + V2 - V12): the variance with clusters of the first kind, plus that with clusters of the second kind, minus
+    that with their intersections, which both contain. If this is negative by chance, the larger of V1 and V2 replaces
+    it. An observation counts for a kind only if its cluster of that kind is known.
 
     Source: Cameron, Gelbach and Miller (2011), Robust inference with multiway clustering, equation 2.11.
 
@@ -132,8 +139,8 @@ def two_way_standard_error(
         second: Its cluster of the second kind, such as the rater.
 
     Returns:
-        The standard error (NaN with fewer than two clusters of either kind), and the number of clusters of the kind
-        that has fewer: intervals take Student's t with one degree of freedom less.
+        The standard error (NaN for fewer than two clusters of either kind), and G, the smaller of the two numbers of
+        clusters: intervals use Student's t with G - 1 degrees of freedom.
 
     >>> error, n_clusters = two_way_standard_error([1.0, -1.0, 1.0, -1.0], ["a", "a", "b", "b"], ["x", "y", "x", "y"])
     >>> round(error, 4), n_clusters

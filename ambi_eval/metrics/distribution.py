@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from ambi_eval.votes import TIE_TOLERANCE, entropy_bits, noise_of_whole_votes, shares
+from ambi_eval.votes import TIE_TOLERANCE, Array, entropy_bits, noise_of_whole_votes, shares
 
 # Every function here takes `p`, predicted distributions, and `votes`, counts per label, both of shape (..., labels) and
 # broadcast against each other, and returns one number per clip, shape (...). q denotes the human shares, votes /
@@ -14,7 +14,7 @@ from ambi_eval.votes import TIE_TOLERANCE, entropy_bits, noise_of_whole_votes, s
 NLL_FLOOR = 1e-4
 
 
-def jensen_shannon_divergence_bits(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+def jensen_shannon_divergence_bits(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return the Jensen-Shannon divergence H((p + q) / 2) - (H(p) + H(q)) / 2 in bits.
 
     0 where the distributions are equal, 1 where they share no label. Symmetric in p and q. It is not a proper score for
@@ -37,7 +37,7 @@ def jensen_shannon_divergence_bits(p: ArrayLike, votes: ArrayLike) -> NDArray[np
     return np.maximum(divergence, 0.0)  # rounding leaves -1e-16 for equal distributions
 
 
-def jensen_shannon_distance_nats(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+def jensen_shannon_distance_nats(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return the Jensen-Shannon distance: the square root of the divergence taken with natural logarithms.
 
     A metric in the mathematical sense. AER-LLM (arXiv 2409.18339) reports it, and
@@ -58,7 +58,7 @@ def jensen_shannon_distance_nats(p: ArrayLike, votes: ArrayLike) -> NDArray[np.f
     return np.sqrt(np.log(2) * jensen_shannon_divergence_bits(p, votes))
 
 
-def bhattacharyya_coefficient(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+def bhattacharyya_coefficient(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return the Bhattacharyya coefficient, the sum over labels of sqrt(p q).
 
     1 where the distributions are equal, 0 where they share no label. It bounds the divergence: 1 - BC <= JSD in bits <=
@@ -79,7 +79,7 @@ def bhattacharyya_coefficient(p: ArrayLike, votes: ArrayLike) -> NDArray[np.floa
     return np.sqrt(np.asarray(p, dtype=float) * shares(votes)).sum(axis=-1)
 
 
-def pearson_r(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+def pearson_r(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return Pearson's correlation between p and q across the labels of each clip.
 
     Where either is constant over the labels (the uniform distribution) the correlation is undefined and 0 by
@@ -105,7 +105,7 @@ def pearson_r(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
     return np.where(constant, 0.0, product / np.where(constant, 1.0, p_length * q_length))
 
 
-def pearson_r_squared(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+def pearson_r_squared(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return the square of `pearson_r`, the "R2" of AER-LLM (arXiv 2409.18339).
 
     Blind to sign: (0, 1/3, 1/3, 1/3) against votes (1, 0, 0, 0) scores 1. Two unrelated vectors over C labels score
@@ -124,7 +124,7 @@ def pearson_r_squared(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
     return np.square(pearson_r(p, votes))
 
 
-def negative_log_likelihood_bits(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+def negative_log_likelihood_bits(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return the negative log-likelihood per vote, -sum q log2 max(p, NLL_FLOOR), in bits.
 
     Predicted shares below NLL_FLOOR = 0.0001 count as that floor, so that one vote for a label given 0 costs 13.29 bits
@@ -148,7 +148,7 @@ def negative_log_likelihood_bits(p: ArrayLike, votes: ArrayLike) -> NDArray[np.f
     return -(shares(votes) * np.log2(np.maximum(p, NLL_FLOOR))).sum(axis=-1) + 0.0  # no -0.0
 
 
-def kullback_leibler_bits(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+def kullback_leibler_bits(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return the Kullback-Leibler divergence of the predicted from the human shares, sum q log2(q / max(p, NLL_FLOOR)).
 
     `negative_log_likelihood_bits` minus the entropy of the human shares, with the same floor under the predicted
@@ -171,7 +171,7 @@ def kullback_leibler_bits(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]
     return np.maximum(negative_log_likelihood_bits(p, votes) - entropy_bits(shares(votes)), 0.0)
 
 
-def manhattan_distance(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+def manhattan_distance(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return the Manhattan distance, the sum over labels of |p - q|: the measure of the LeWiDi 2025 task.
 
     Args:
@@ -187,7 +187,7 @@ def manhattan_distance(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
     return np.abs(np.asarray(p, dtype=float) - shares(votes)).sum(axis=-1)
 
 
-def total_variation_distance(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+def total_variation_distance(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return the total variation distance, half of `manhattan_distance`: the share of votes that is misplaced.
 
     Args:
@@ -203,7 +203,7 @@ def total_variation_distance(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float
     return manhattan_distance(p, votes) / 2
 
 
-def cosine_similarity(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+def cosine_similarity(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return the cosine of the angle between p and q, sum p q / (|p| |q|).
 
     Args:
@@ -222,7 +222,7 @@ def cosine_similarity(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
     return np.minimum(np.where(lengths == 0, 0.0, product / np.where(lengths == 0, 1.0, lengths)), 1.0)
 
 
-def brier_sum(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+def brier_sum(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return the Brier score against the human shares, the sum over labels of (p - q)^2.
 
     Source: Brier (1950), Verification of forecasts expressed in terms of probability.
@@ -240,7 +240,7 @@ def brier_sum(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
     return np.square(np.asarray(p, dtype=float) - shares(votes)).sum(axis=-1)
 
 
-def ranked_probability_score(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+def ranked_probability_score(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return the ranked probability score against the human shares, for ordered labels.
 
     The mean over the C - 1 boundaries between neighboring labels of (P - Q)^2, where P and Q are the shares below the
@@ -263,7 +263,7 @@ def ranked_probability_score(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float
     return np.square(below).mean(axis=-1)
 
 
-def brier_mean(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+def brier_mean(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return the mean over labels of (p - q)^2: `brier_sum` divided by the number of labels.
 
     Some papers call this the Brier score; it shrinks as labels are added.
@@ -281,7 +281,7 @@ def brier_mean(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
     return brier_sum(p, votes) / np.shape(votes)[-1]
 
 
-def squared_error_debiased(p: ArrayLike, votes: ArrayLike, noise: ArrayLike | None = None) -> NDArray[np.float64]:
+def squared_error_debiased(p: ArrayLike, votes: ArrayLike, noise: ArrayLike | None = None) -> Array:
     """Return sum (p - q)^2 minus the noise of the panel: the squared error against infinitely many raters.
 
     The shares of a finite panel differ from the true shares t, so E sum (p - q)^2 exceeds sum (p - t)^2.
@@ -330,7 +330,7 @@ def r2_of_classes(p: ArrayLike, votes: ArrayLike) -> float:
     return float(_r2(error.sum(axis=0), spread.sum(axis=0)).mean())
 
 
-def r2_of_classes_influence(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float64]:
+def r2_of_classes_influence(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return each clip's influence on `r2_of_classes`, shape (clips,): see `clustered.clustered_standard_error`.
 
     >>> r2_of_classes_influence([[0.9, 0.1], [0.5, 0.5], [0.1, 0.9]], [[1, 0], [1, 1], [0, 1]]).round(4).tolist()
@@ -344,13 +344,13 @@ def r2_of_classes_influence(p: ArrayLike, votes: ArrayLike) -> NDArray[np.float6
     return influence.mean(axis=-1)
 
 
-def _errors_and_spreads(p: ArrayLike, votes: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _errors_and_spreads(p: ArrayLike, votes: ArrayLike) -> tuple[Array, Array]:
     p, q = np.asarray(p, dtype=float), shares(votes)
     invalid = np.isnan(p).any(axis=-1, keepdims=True)
     error = np.where(invalid, np.square(np.maximum(q, 1 - q)), np.square(q - p))
     return error, np.square(q - q.mean(axis=0))
 
 
-def _r2(error: NDArray[np.float64], spread: NDArray[np.float64]) -> NDArray[np.float64]:
+def _r2(error: Array, spread: Array) -> Array:
     constant = np.where(error > 0, 0.0, 1.0)
     return np.where(spread > 0, 1 - error / np.where(spread > 0, spread, 1.0), constant)

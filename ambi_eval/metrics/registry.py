@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ambi_eval.metrics import calibration, classification, distribution
 from ambi_eval.metrics.clustered import influence_on_mean, mean_of_defined
 from ambi_eval.metrics.distribution import NLL_FLOOR
-
-Array = NDArray[np.float64]
+from ambi_eval.votes import Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,4 +318,6 @@ _ROWS = (
         of_set=calibration.expected_calibration_error_majority_5,
     ),
 )
+# The metric by which systems are ranked.
+HEADLINE = "jsd_bits"
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ROWS}

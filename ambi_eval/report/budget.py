@@ -16,8 +16,9 @@ from ambi_eval.analysis.scaling import Curve
 from ambi_eval.corpora.manifest import Clip
 from ambi_eval.costs.flops import ForwardFlops
 from ambi_eval.harness.results import TaskRun
+from ambi_eval.metrics import HEADLINE
 from ambi_eval.report.content import Budget, Cost
-from ambi_eval.report.systems import HEADLINE, Asked, Variant
+from ambi_eval.report.systems import Asked, Variant
 from ambi_eval.web.format import short, with_interval
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 
 from ambi_eval.analysis.ambiguity import Binned, bin_clips
 from ambi_eval.analysis.discrimination import human_two_alternatives, two_alternatives
@@ -45,8 +44,6 @@ from ambi_eval.report.content import (
 from ambi_eval.report.ranking import ranking
 from ambi_eval.report.systems import Asked, Variant, curves_of, shown_config, systems, variants, without_copies
 from ambi_eval.votes import entropy_bits, majority, shares
-
-Array = NDArray[np.float64]
 
 CURVES = ("jsd_bits", "bc")
 SAMPLERS = ("people", "prior")

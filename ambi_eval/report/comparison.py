@@ -9,15 +9,15 @@ from pathlib import Path
 from rich.console import Group
 from rich.table import Table
 
-from ambi_eval.analysis.significance import Comparison, compare, linearised
+from ambi_eval.analysis.significance import Comparison, compare, linearized
 from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.harness.results import Pipeline, Run, TaskRun, read_runs
-from ambi_eval.metrics import METRICS
+from ambi_eval.metrics import HEADLINE, METRICS
 from ambi_eval.report import verdict
-from ambi_eval.report.systems import HEADLINE
 from ambi_eval.web.format import with_interval
 
-System = tuple[str, TaskRun, Pipeline]
+# A name to print, the task of a run, and one of its pipelines.
+Side = tuple[str, TaskRun, Pipeline]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Found:
 
     named: str
     run: Run
-    systems: Mapping[str, System]
+    systems: Mapping[str, Side]
 
 
 def compare_runs(first: str, second: str) -> list[Pair]:
@@ -131,7 +131,7 @@ def find(named: str) -> Found:
     if len(runs) > 1:
         raise AmbiError(f"{path} holds {len(runs)} runs: name one of their folders, such as {runs[0].file.parent}.")
     systems = {
-        f"{task.name}:{pipeline.name}": (_told(runs[0], task, pipeline), task, pipeline)
+        f"{task.name}:{pipeline.name}": (_name(runs[0], task, pipeline), task, pipeline)
         for task in runs[0].tasks.values()
         for pipeline in task.pipelines.values()
     }
@@ -141,12 +141,12 @@ def find(named: str) -> Found:
     return Found(named, runs[0], found)
 
 
-def _told(run: Run, task: TaskRun, pipeline: Pipeline) -> str:
+def _name(run: Run, task: TaskRun, pipeline: Pipeline) -> str:
     control = "" if task.settings.control == "none" else f" [{task.settings.control}]"
     return f"{run.model} {task.name}:{pipeline.name}{control} ({run.file.parent})"
 
 
-def _pair(first: System, second: System) -> Pair:
+def _pair(first: Side, second: Side) -> Pair:
     (first_name, a, p), (second_name, b, q) = first, second
     rows_a, rows_b = ({clip.id: row for row, clip in enumerate(task.selection.clips)} for task in (a, b))
     common = [clip for clip in rows_a if clip in rows_b]
@@ -158,7 +158,7 @@ def _pair(first: System, second: System) -> Pair:
         )
     votes, noise, differences = a.votes[here], a.selection.noise[here], {}
     for name, metric in METRICS.items():
-        of_first, of_second = (linearised(metric, each, votes, noise) for each in (p.p[here], q.p[there]))
+        of_first, of_second = (linearized(metric, each, votes, noise) for each in (p.p[here], q.p[there]))
         if of_first is not None and of_second is not None:
             differences[name] = of_first - of_second
     clusters = [a.selection.clusters[row] for row in here]

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from ambi_eval.analysis.evaluate import WORTH
 from ambi_eval.analysis.raters.study import REFERENCES
 from ambi_eval.funnel.page import TEMPLATES as FUNNEL_TEMPLATES
@@ -17,10 +15,9 @@ from ambi_eval.funnel.sentence import sentences
 from ambi_eval.report import budget, columns, plots, ranking_table, verdict
 from ambi_eval.report.build import BEST_CLIPS, FAILED_CLIPS, WORST_CLIPS
 from ambi_eval.report.content import ClipPrediction, Content, Section, ShownClip, System
-from ambi_eval.web.charts import packed_script
 from ambi_eval.web.columns import Column
 from ambi_eval.web.glossary import CONTROLS, STRATEGIES, WORDS, metrics
-from ambi_eval.web.pages import CHARTS, STYLE, TABLES, content_policy, environment, write_text
+from ambi_eval.web.pages import environment, page_parts, write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 # The commands of more runs than this are folded.
@@ -45,9 +42,6 @@ def write_page(content: Content, path: Path) -> None:
 
 def render(content: Content) -> str:
     """Return the page."""
-    style = STYLE.read_text(encoding="utf-8")
-    # The script of the page's end is the one thing that may run, and Vega, which it unpacks.
-    scripts = TABLES.read_text(encoding="utf-8") + CHARTS.read_text(encoding="utf-8")
     return (
         environment(TEMPLATES, FUNNEL_TEMPLATES)
         .get_template("report.html.j2")
@@ -64,11 +58,7 @@ def render(content: Content) -> str:
             predictions=_predictions,
             shares=_shares,
             ten_times_sentences=budget.ten_times_sentences,
-            ranking_titles=ranking_table.TITLES,
-            ranking_sentences=ranking_table.sentences,
-            effect_name=ranking_table.effect_name,
-            wordings_sentence=ranking_table.wordings_sentence,
-            position_sentences=ranking_table.position_sentences,
+            of_ranking=ranking_table,
             max_entropy=lambda section: math.log2(len(section.labels)),
             metrics=metrics() | {WORTH: WORDS["worth raters"]},
             strategies=STRATEGIES,
@@ -79,10 +69,7 @@ def render(content: Content) -> str:
             worst=WORST_CLIPS,
             failed=FAILED_CLIPS,
             best=BEST_CLIPS,
-            policy=content_policy(style, scripts),
-            css=Markup(style),
-            js=Markup(scripts),
-            vega=Markup(packed_script()),
+            **page_parts(),
         )
     )
 

@@ -8,7 +8,20 @@ from collections.abc import Mapping
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.report.content import Section, System, counterpart
 from ambi_eval.report.shapes import JSD, colors_of, curves, dot, dots, names_axis
-from ambi_eval.web.charts import FULL, HALO, PHONE, Chart, Row, Spec, chart, frontier, point, series, x_axis
+from ambi_eval.web.charts import (
+    FULL,
+    HALO,
+    PHONE,
+    Chart,
+    Row,
+    Spec,
+    chart,
+    frontier,
+    point,
+    series,
+    tokens_axis,
+    x_axis,
+)
 from ambi_eval.web.format import count, short, with_interval
 
 ROW_HEIGHT = 21
@@ -46,7 +59,6 @@ def number_line(section: Section) -> Chart:
         y = {"field": "row", "type": "nominal", "sort": names, "title": None, "axis": names_axis(width)}
         x = x_axis("value", JSD, width, scale={"domain": [0, far * 1.12], "nice": False})
         looks = series([*models, "reference"], colors=[*colors_of(models), "var(--muted)"], legend=len(models) > 1)
-        looks["color"]["legend"] = looks["shape"]["legend"] = {"title": None} if len(models) > 1 else None
         return {
             "height": ROW_HEIGHT * len(ordered),
             "data": {"values": ordered},
@@ -160,17 +172,7 @@ def by_tokens(section: Section) -> Chart | None:
     cheapest = frontier([*points, *singles])
     names = list(dict.fromkeys(point["series"] for point in points))
     highest = max(point["at"] for point in [*points, *singles])
-    x = {
-        "field": "at",
-        "type": "quantitative",
-        "title": "generated tokens per clip",
-        "scale": {"type": "log", "domain": [nothing, highest * 1.3], "nice": False},
-        "axis": {
-            "values": [nothing, *(10.0**power for power in range(6) if nothing * 1.5 < 10.0**power <= highest * 1.3)],
-            "labelExpr": f"datum.value <= {nothing} ? 'none' : format(datum.value, ',')",
-            "grid": False,
-        },
-    }
+    x = tokens_axis(nothing, highest * 1.3)
 
     def spec(width: int) -> Spec:
         circles = {

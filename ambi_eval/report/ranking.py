@@ -18,12 +18,10 @@ from ambi_eval.answers.lexicon import freeze_synonyms
 from ambi_eval.answers.pool import Reader
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.harness.results import TaskRun
-from ambi_eval.metrics import METRICS
+from ambi_eval.metrics import HEADLINE, METRICS
 from ambi_eval.report.content import Ranking, Wordings
-from ambi_eval.report.systems import HEADLINE, Asked, Variant, variants, without_copies
-from ambi_eval.votes import select_labels, shares
-
-Array = NDArray[np.float64]
+from ambi_eval.report.systems import Asked, Variant, variants, without_copies
+from ambi_eval.votes import Array, select_labels, shares
 
 
 def ranking(given: Sequence[Variant], distinct: Sequence[Variant]) -> Ranking:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from ambi_eval.analysis.estimate import Estimate
-from ambi_eval.web.charts import COLORS, Chart, Row, Spec, chart, legend_columns, series, values_of, x_axis, y_axis
+from ambi_eval.web.charts import COLORS, Chart, Row, Spec, chart, series, values_of, x_axis, y_axis
 
 JSD = "JSD in bits, 0 is perfect"
 PLOT_HEIGHT = 230
@@ -18,10 +18,7 @@ def dots(title: str, x_title: str, rows: Sequence[Row]) -> Chart:
     all_series = list(dict.fromkeys(row["series"] for row in rows))
 
     def spec(width: int) -> Spec:
-        looks = series(all_series, legend=len(all_series) > 1)
-        for look in looks.values():
-            if look["legend"] is not None:
-                look["legend"] = {"title": None, "columns": legend_columns(all_series, width)}
+        looks = series(all_series, width, legend=len(all_series) > 1)
         return {
             "height": max(26, 14 * len(all_series)) * len(names),
             "data": {"values": list(rows)},
@@ -61,9 +58,7 @@ def curves(
     title: str = JSD,
 ) -> Spec:
     """Return lines with points and intervals, over some layers that need no legend."""
-    looks = series(names, colors=colors)
-    for look in looks.values():
-        look["legend"] = {"title": None, "columns": legend_columns(names, width)}
+    looks = series(names, width, colors=colors)
     place = {"x": x, "y": y_axis("value", title)}
     ends = {"x": x, "y": {"field": "low", "type": "quantitative"}, "y2": {"field": "high"}}
     layers = [{**layer, "encoding": {**place, **layer.get("encoding", {})}} for layer in below]

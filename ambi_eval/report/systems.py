@@ -26,14 +26,11 @@ from ambi_eval.analysis.subgroups import subgroups
 from ambi_eval.answers.score import OTHER_MEANS
 from ambi_eval.config.task_settings import keys_that
 from ambi_eval.harness.results import Pipeline, TaskRun
-from ambi_eval.metrics import METRICS
+from ambi_eval.metrics import HEADLINE, METRICS
 from ambi_eval.metrics.classification import expected_confusion
 from ambi_eval.report.content import System, counterpart
-from ambi_eval.votes import shares
+from ambi_eval.votes import Array, shares
 
-Array = NDArray[np.float64]
-
-HEADLINE = "jsd_bits"
 # Predictions that lie less than this apart, in bits and on average, are the same for a reader.
 ALIKE_BITS = 1e-4
 

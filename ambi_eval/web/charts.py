@@ -160,17 +160,47 @@ def x_axis(field: str, title: str, width: int, **more: Any) -> Spec:
     return {"field": field, "type": "quantitative", "title": title, "axis": ticks, **more}
 
 
-def y_axis(field: str, title: str, **more: Any) -> Spec:
+def y_axis(field: str, title: str) -> Spec:
     """Return the encoding of a quantity along the vertical axis, from 0."""
-    return {"field": field, "type": "quantitative", "title": title, "axis": {"tickCount": 5, "domain": False}, **more}
+    return {"field": field, "type": "quantitative", "title": title, "axis": {"tickCount": 5, "domain": False}}
 
 
-def series(names: Sequence[str], *, colors: Sequence[str] = COLORS, legend: bool = True) -> dict[str, Spec]:
-    """Return color and shape of each series, told apart by both; one legend for the two."""
+def tokens_axis(nothing: float, highest: float) -> Spec:
+    """Return the logarithmic axis of generated tokens per clip.
+
+    Args:
+        nothing: Where systems stand that generate no token.
+        highest: Its end.
+    """
+    return {
+        "field": "at",
+        "type": "quantitative",
+        "title": "generated tokens per clip",
+        "scale": {"type": "log", "domain": [nothing, highest], "nice": False},
+        "axis": {
+            "values": [nothing, *(10.0**power for power in range(6) if nothing * 1.5 < 10.0**power <= highest)],
+            "labelExpr": f"datum.value <= {nothing} ? 'none' : format(datum.value, ',')",
+            "grid": False,
+        },
+    }
+
+
+def series(
+    names: Sequence[str], width: int = 0, *, colors: Sequence[str] = COLORS, legend: bool = True
+) -> dict[str, Spec]:
+    """Return the color and the shape of each series, so that either is enough to know it, and one legend for both.
+
+    Args:
+        names: The names of the series.
+        width: Pixels for the legend, which get as many columns as fit; 0 leaves that to Vega.
+        colors: They repeat where there are more series.
+        legend: Whether there is a legend.
+    """
     scale = {"domain": list(names)}
     colored = [colors[number % len(colors)] for number in range(len(names))]
     shaped = [SHAPES[(number + number // len(colors)) % len(SHAPES)] for number in range(len(names))]
-    shown = {"title": None} if legend else None
+    columns = {"columns": max(1, int(width / (8 * max(map(len, names)) + 50)))} if width and names else {}
+    shown = {"title": None, **columns} if legend else None
     return {
         "color": {"field": "series", "type": "nominal", "scale": {**scale, "range": colored}, "legend": shown},
         "shape": {"field": "series", "type": "nominal", "scale": {**scale, "range": shaped}, "legend": shown},
@@ -198,12 +228,6 @@ def values_of(estimate: Estimate) -> Row:
         for end, number in (("low", estimate.low), ("high", estimate.high))
     }
     return {"value": estimate.value, **ends, "short": short(estimate.value), "score": with_interval(estimate)}
-
-
-def legend_columns(names: Sequence[str], width: int) -> int:
-    """Return how many entries of a legend fit side by side."""
-    longest = max((len(name) for name in names), default=1)
-    return max(1, int(width / (8 * longest + 50)))
 
 
 @cache

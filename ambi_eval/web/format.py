@@ -1,11 +1,8 @@
-"""Numbers as pages, terminals and JSON files show them."""
+"""Numbers as pages and terminals show them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
-from typing import Any
 
 from ambi_eval.analysis.estimate import Estimate
 
@@ -37,16 +34,3 @@ def with_interval(estimate: Estimate | None) -> str:
 def count(value: float) -> str:
     """Return a whole number with commas; a dash where there is none."""
     return f"{value:,.0f}" if math.isfinite(value) else DASH
-
-
-def as_json(value: Any) -> Any:
-    """Return dataclasses, mappings and lists, nested to any depth, as JSON takes them: NaN and infinities as null."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: as_json(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): as_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [as_json(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
+from ambi_eval.analysis.estimate import as_json
 from ambi_eval.errors import AmbiError
-from ambi_eval.web.charts import script, script_hash
-from ambi_eval.web.format import as_json, count, short, with_interval
+from ambi_eval.web.charts import packed_script, script, script_hash
+from ambi_eval.web.format import count, short, with_interval
 
 TEMPLATES = Path(__file__).parent / "templates"
 STYLE, TABLES, CHARTS = (TEMPLATES / name for name in ("page.css", "tables.js", "charts.js"))
@@ -36,12 +38,19 @@ def environment(*templates: Path) -> jinja2.Environment:
     return found
 
 
-def content_policy(style: str, scripts: str) -> str:
-    """Return the Content-Security-Policy: no network, and no script or style but those that we put into the page."""
-    return (
+def page_parts() -> dict[str, str]:
+    """Return what a page of one file holds besides its content, by the names in the templates.
+
+    `css`, `js` and `vega` (packed) are the style sheet and the scripts. `policy` is the Content-Security-Policy: no
+    network, and no style or script but these.
+    """
+    style = STYLE.read_text(encoding="utf-8")
+    scripts = TABLES.read_text(encoding="utf-8") + CHARTS.read_text(encoding="utf-8")
+    policy = (
         f"default-src 'none'; style-src {script_hash(style)}; script-src {script_hash(scripts)} "
         f"{script_hash(script())}; img-src data:; media-src data: file:; base-uri 'none'; form-action 'none'"
     )
+    return {"policy": policy, "css": Markup(style), "js": Markup(scripts), "vega": Markup(packed_script())}
 
 
 def write_json(content: Any, path: Path) -> None:

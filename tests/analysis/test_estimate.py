@@ -1,9 +1,20 @@
+import math
+
 import numpy as np
 import pytest
 import statsmodels.api as sm
 from scipy.stats import spearmanr
 
-from ambi_eval.analysis.estimate import Estimate, bootstrap, from_influence, interval, of_mean, of_ratio, reciprocal
+from ambi_eval.analysis.estimate import (
+    Estimate,
+    as_json,
+    bootstrap,
+    from_influence,
+    interval,
+    of_mean,
+    of_ratio,
+    reciprocal,
+)
 
 
 def clips(n_clusters, seed=0, size=12, unequal=True):
@@ -152,3 +163,15 @@ def test_clips_of_unknown_speakers_are_in_no_resample():
     (weights,) = drawn
     assert (weights[:, 2] == 0).all()
     assert (weights.sum(axis=1) == 3).all()
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (Estimate(0.5, float("nan"), math.inf), {"value": 0.5, "low": None, "high": None}),
+        ({1: [Estimate(1, 2, 3)]}, {"1": [{"value": 1, "low": 2, "high": 3}]}),
+        (("a", 1, None, True), ["a", 1, None, True]),
+    ],
+)
+def test_dataclasses_become_objects_and_what_is_undefined_null(value, expected):
+    assert as_json(value) == expected

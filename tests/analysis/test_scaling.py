@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.selections import rated_selection, selection_of
 
-from ambi_eval.analysis.estimate import UNDEFINED, of_mean
+from ambi_eval.analysis.estimate import UNDEFINED, as_json, of_mean
 from ambi_eval.analysis.scaling import Curve, extrapolate, sampler_curve, scaling_curve
 from ambi_eval.metrics import METRICS
 from ambi_eval.votes import Panel, shares
@@ -54,7 +54,7 @@ def test_each_pipeline_has_its_points_and_only_a_mean_has_a_limit():
 @pytest.mark.parametrize("clusters", [SPEAKERS, ["one"] * 120], ids=["with interval", "without"])
 def test_a_curve_survives_json(clusters):
     curve = scaling_curve({"dist": scores_of(1, 2)}, "bc", selection_of(VOTES, clusters), means=["dist"])
-    written = json.loads(json.dumps(curve.to_json(), allow_nan=False))
+    written = json.loads(json.dumps(as_json(curve), allow_nan=False))
     assert repr(Curve.from_json(written)) == repr(curve)  # NaN equals nothing, not even itself
 
 

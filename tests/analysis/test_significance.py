@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from ambi_eval.analysis import estimate
-from ambi_eval.analysis.significance import compare, compare_all_pairs, linearised
+from ambi_eval.analysis.significance import compare, compare_all_pairs, linearized
 from ambi_eval.metrics import METRICS
 
 SIMULATIONS = 500
@@ -180,16 +180,16 @@ def test_a_comparison_holds_interval_p_values_and_clusters():
 
 
 @pytest.mark.parametrize("name", CLOSED_FORM)
-def test_linearised_values_average_to_the_metric_and_vary_as_it_does(name):
+def test_linearized_values_average_to_the_metric_and_vary_as_it_does(name):
     rng = np.random.default_rng(4)
     metric = METRICS[name]
     p, votes = rng.dirichlet(np.ones(4), 400), rng.multinomial(7, [0.4, 0.3, 0.2, 0.1], 400)
     p[:5] = np.nan
-    values = linearised(metric, p, votes)
+    values = linearized(metric, p, votes)
     assert values.mean() == pytest.approx(metric.value(p, votes), abs=1e-12)
     resampled = [metric.value(p[drawn], votes[drawn]) for drawn in rng.integers(400, size=(300, 400))]
     assert values.std() / np.sqrt(400) == pytest.approx(np.std(resampled), rel=0.15)
 
 
-def test_metrics_without_an_influence_are_not_linearised():
-    assert linearised(METRICS["ece_votes"], [[1.0, 0.0]], [[2, 1]]) is None
+def test_metrics_without_an_influence_are_not_linearized():
+    assert linearized(METRICS["ece_votes"], [[1.0, 0.0]], [[2, 1]]) is None

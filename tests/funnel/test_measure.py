@@ -8,6 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from ambi_eval.analysis.estimate import as_json
 from ambi_eval.analysis.information import probes
 from ambi_eval.analysis.information.folds import Folds
 from ambi_eval.cli import app
@@ -20,7 +21,6 @@ from ambi_eval.funnel.recorder import StateRecorder
 from ambi_eval.funnel.sentence import sentences
 from ambi_eval.harness.evaluation import predictions, strategy_task
 from ambi_eval.models.hf_audio import HFAudio
-from ambi_eval.web.format import as_json
 
 HEARS = 0.3  # bits
 

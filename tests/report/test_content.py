@@ -2,7 +2,7 @@
 
 import json
 
-from ambi_eval.web.format import as_json
+from ambi_eval.analysis.estimate import as_json
 
 
 def test_all_of_the_content_is_json(content):

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from ambi_eval.analysis.estimate import UNDEFINED, Estimate
-from ambi_eval.web.format import DASH, as_json, count, short, with_interval
+from ambi_eval.web.format import DASH, count, short, with_interval
 
 
 @pytest.mark.parametrize(
@@ -34,15 +34,3 @@ def test_intervals_in_brackets():
 
 def test_counts_have_commas():
     assert (count(1234567.4), count(math.nan)) == ("1,234,567", DASH)
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        (Estimate(0.5, float("nan"), math.inf), {"value": 0.5, "low": None, "high": None}),
-        ({1: [Estimate(1, 2, 3)]}, {"1": [{"value": 1, "low": 2, "high": 3}]}),
-        (("a", 1, None, True), ["a", 1, None, True]),
-    ],
-)
-def test_dataclasses_become_objects_and_what_is_undefined_null(value, expected):
-    assert as_json(value) == expected

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ambi_eval.metrics.distribution import brier_sum
-from ambi_eval.votes import TIE_TOLERANCE, Panel, shares
+from ambi_eval.votes import TIE_TOLERANCE, Array, Panel, shares
 
 
 def krippendorff_alpha(panels: Sequence[Panel | None]) -> float:
@@ -52,7 +51,7 @@ def krippendorff_alpha(panels: Sequence[Panel | None]) -> float:
     return float(1 - (within / (size - 1)).sum() / chance)
 
 
-def prior_worth(votes: NDArray[np.float64], noise: NDArray[np.float64], one_rater: NDArray[np.float64]) -> float:
+def prior_worth(votes: Array, noise: Array, one_rater: Array) -> float:
     """Return how many raters the mean distribution of all clips is worth: the prior votes that shrink a panel best.
 
     The squared error of one rater divided by that of the mean distribution, both against infinitely many raters. The

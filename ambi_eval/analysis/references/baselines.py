@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ambi_eval.analysis.ambiguity import Bin, Binned
@@ -19,13 +18,11 @@ from ambi_eval.analysis.references.supervised import Supervised, supervised
 from ambi_eval.analysis.significance import Comparison, compare
 from ambi_eval.config.corpus_settings import CorpusSettings
 from ambi_eval.corpora.selection import Selection
-from ambi_eval.metrics import METRICS
-from ambi_eval.votes import majority, shares
+from ambi_eval.metrics import HEADLINE, METRICS
+from ambi_eval.votes import Array, majority, shares
 
-Array = NDArray[np.float64]
 Reference = tuple[str, Trials, Array]
 
-HEADLINE = "jsd_bits"
 REFERENCES = {
     "uniform": "the same share for every label",
     "prior": "the mean distribution of these very clips, for every clip",

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ambi_eval.analysis import estimate
 from ambi_eval.analysis.ambiguity import Bin, Binned
@@ -14,9 +13,7 @@ from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.analysis.references.panels import dealt
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.metrics import METRICS
-from ambi_eval.votes import shares
-
-Array = NDArray[np.float64]
+from ambi_eval.votes import Array, shares
 
 
 @dataclass(frozen=True)

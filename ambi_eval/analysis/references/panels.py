@@ -14,9 +14,7 @@ from scipy.special import comb as binomial
 from scipy.stats import multinomial
 
 from ambi_eval.corpora.selection import Selection
-from ambi_eval.votes import Panel, majority
-
-Array = NDArray[np.float64]
+from ambi_eval.votes import Array, Panel, majority
 
 # Every case of every panel is weighed, exactly, as long as there are no more than so many (a gigabyte or two).
 # Otherwise panels with more than their part of that get as many random cases, the same in every run.

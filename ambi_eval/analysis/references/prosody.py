@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import find_peaks
 from scipy.special import softmax
@@ -16,9 +16,7 @@ from tqdm import tqdm
 from ambi_eval.audio import AudioSpan, load_ahead, load_audio
 from ambi_eval.corpora.manifest import Clip
 from ambi_eval.metrics.distribution import NLL_FLOOR
-from ambi_eval.votes import shares
-
-Array = NDArray[np.float64]
+from ambi_eval.votes import Array, shares
 
 SAMPLE_RATE = 16_000
 FEATURES = (

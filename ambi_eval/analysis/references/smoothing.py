@@ -6,13 +6,10 @@ from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ambi_eval.errors import AmbiError
 from ambi_eval.metrics import METRICS
-from ambi_eval.votes import shares
-
-Array = NDArray[np.float64]
+from ambi_eval.votes import Array, shares
 
 FOLDS = 10
 # 1 first: of settings that fit equally well the first is taken, and one-hot predictions have no temperature.

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ambi_eval.config.corpus_settings import CorpusSettings
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.errors import AmbiError
 from ambi_eval.paths import data_dir
-
-Array = NDArray[np.float64]
+from ambi_eval.votes import Array
 
 
 @dataclass(frozen=True, eq=False)
