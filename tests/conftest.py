@@ -19,6 +19,7 @@ from support import commands
 from support.browser import Browser
 from support.chat_server import ChatTestServer
 from support.commands import Done
+from support.processes import no_packages
 
 from ambi_eval.config.load import load_corpus
 from ambi_eval.corpora.manifest import read_manifest
@@ -77,9 +78,8 @@ def real_labels() -> Callable[[str], Path]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_list_of_packages():
-    """The harness notes the machine at the end of each run; its list of what pip installed takes three seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("torch.utils.collect_env.get_pip_packages", lambda run: ("pip", ""))
+        patch.setattr("torch.utils.collect_env.get_pip_packages", no_packages)
         yield
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,7 @@ class Subject:
         return min(LONG_SECONDS, self.family.window_seconds or LONG_SECONDS)
 
 
+@cache
 def _speech(number: int, samples: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Return so many samples of a voice that goes on talking."""
     rng, spoken = np.random.default_rng(number), [np.zeros(0, np.float32)]
