@@ -81,9 +81,9 @@ def test_of_a_wide_place_the_same_numbers_are_drawn_for_all_clips(filled, monkey
 
 @pytest.mark.slow
 def test_the_states_of_fifty_thousand_clips_need_less_than_two_gigabytes(tmp_path):
-    """A stream of clips of a model with 1,024 numbers a token, at the places of a 28-layer language model."""
+    """A stream of clips with 1,024 numbers a token: memory goes by the shard, and by the place that is read."""
     rng, clips = np.random.default_rng(0), 50_000
-    places = {"encoder": 2048, "projected": 2048, **{f"layer {number}": 3072 for number in (4, 8, 12, 16, 20, 24, 28)}}
+    places = {"encoder": 2048, "layer 28": 3072}
     noise = rng.normal(size=12_000).astype(np.float32)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     folder = StateFolder(tmp_path, MODEL)

@@ -1,11 +1,11 @@
 """Real processes without the seconds of their first imports: a fork server imports torch and the harness once.
 
-The server starts as any `python` does, imports the modules of PRELOADED and does nothing else: it has one thread and
-has computed nothing. A child that it forks is as real as one that a shell starts. It has its own number, session,
-signals, working directory, environment, streams and exit code; it runs the same script from the first line; the system
-kills it and takes its locks. With the server it shares the imported code, which nobody writes to. So a test of what a
-process does after its imports asserts the same here. Tests of the imports themselves, of the plug-in's start, of
-torchrun, of Ray's processes, of the installed package and of one whole sweep start `python` itself.
+The server starts as any `python` does, imports the modules of PRELOADED and does nothing else: it runs no second thread
+of Python and has computed nothing. A child that it forks is as real as one that a shell starts. It has its own number,
+session, signals, working directory, environment, streams and exit code; it runs the same script from the first line;
+the system kills it and takes its locks. With the server it shares the imported code, which nobody writes to. So a test
+of what a process does after its imports asserts the same here. Tests of the imports themselves, of the plug-in's start,
+of torchrun, of Ray's processes, of notebooks, of the installed package and of one whole sweep start `python` itself.
 """
 
 from __future__ import annotations
