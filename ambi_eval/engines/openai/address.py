@@ -1,4 +1,4 @@
-"""Where a server is, and the key for it, in all forms in which it must not appear in anything that is written."""
+"""The address of a server, and its key, which must not appear in any file or message."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import quote, quote_plus, urlsplit
 
 from ambi_eval.errors import AmbiError
 
-# Shorter keys ("EMPTY", "none") protect nothing, and might be words of an answer.
+# Shorter keys ("EMPTY", "none") are no secrets, and may be words of an answer.
 SHORTEST_SECRET = 8
 
 
@@ -17,7 +17,7 @@ def server_address(base_url: str) -> str:
     """Return the address of a server in one form: scheme and host in lower case, no slash at its end.
 
     Raises:
-        AmbiError: If it is none, or holds a key or a password.
+        AmbiError: If it is not valid, or holds a key or a password.
     """
     shown = re.sub(r"//[^/@]*@", "//", base_url).partition("?")[0]
     try:
@@ -48,7 +48,7 @@ def key_of(variable: str) -> str:
 
 
 def _forms_of(key: str) -> list[str]:
-    """Return the forms in which a key may be written: as it is, in Python, in JSON, in an address; longest first."""
+    """Return the forms in which a key may be written (plain, in Python, in JSON, in an address), the longest first."""
     if key == "none":
         return []
     forms = {key, repr(key)[1:-1], json.dumps(key)[1:-1], quote(key), quote(key, safe=""), quote_plus(key)}
@@ -56,14 +56,14 @@ def _forms_of(key: str) -> list[str]:
 
 
 def masked(text: str, key: str) -> str:
-    """Return a text without the key in any of the forms in which libraries and servers write it."""
+    """Return a text in which `[key]` replaces the key, in all forms in which libraries and servers write it."""
     for form in _forms_of(key):
         text = text.replace(form, "[key]")
     return text
 
 
 def without_key(content: bytes, key: str) -> bytes:
-    """Return a reply without the key, should the server repeat it: it must not reach the store or a log."""
+    """Return a reply without the key: if the server repeats the key, it must not reach the store or a log."""
     if len(key) < SHORTEST_SECRET:
         return content
     for form in _forms_of(key):

@@ -1,4 +1,4 @@
-"""Batch mode of chat servers: `/v1/files` and `/v1/batches`, and how parts of jobs travel in batches."""
+"""Batch mode of chat servers: `/v1/files` and `/v1/batches`, and how parts of jobs are sent in batches."""
 
 from __future__ import annotations
 
@@ -8,31 +8,34 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ambi_eval.batches.run import Result, State, answers_of
 from ambi_eval.engines.base import Job
 from ambi_eval.engines.openai.client import ChatServer, RequestFailedError
 from ambi_eval.engines.openai.optional import OPTIONAL, is_about
 from ambi_eval.engines.openai.questions import AUDIO_SECONDS, most_tokens, text_of
-from ambi_eval.engines.openai.replies import Choice, Message, Reply, why_unreadable
+from ambi_eval.engines.openai.replies import WITHHELD, Reply, why_unreadable, withheld_reply
 from ambi_eval.errors import AmbiError
 from ambi_eval.paths import data_dir
 
+if TYPE_CHECKING:
+    from ambi_eval.engines.openai.engine import OpenAIEngine
+
 ENDPOINT = "/v1/chat/completions"
 ENDED = ("completed", "failed", "expired", "cancelled")
-MANY = 1_000_000_000  # jobs at once, where they travel in batches
+MANY = 1_000_000_000  # jobs at once in batch mode
 
 
 @dataclass(frozen=True)
 class Part:
-    """Some answers of a job, which one request asks for.
+    """Some answers of a job that one request asks for.
 
     Attributes:
         job: The job.
         numbers: Which of its answers.
-        attempt: How often they came back as failed.
-        alone: Whether each is asked for by a request of its own.
+        attempt: How often the server has failed to give them.
+        alone: Whether each answer needs a request of its own.
     """
 
     job: Job
@@ -42,7 +45,7 @@ class Part:
 
 
 class ChatBatches:
-    """Takes batches of chat completions, as OpenAI's server does; `batches.run.Service` says what each method does."""
+    """The batch interface of OpenAI's server; `batches.run.Service` documents the methods."""
 
     most_requests = 50_000
     most_bytes = 190_000_000  # of 200 MB
@@ -64,20 +67,20 @@ class ChatBatches:
             return str(self._sdk.files.create(file=(f"{name}.jsonl", lines), purpose="batch").id)
 
     def create(self, file: str, name: str) -> str:
-        """Send the batch; never a second time, since the first may have arrived."""
+        """Send the batch once only: after an error it may still have arrived."""
         create = self.server.client.with_options(max_retries=0).batches.create
         made = create(input_file_id=file, endpoint=ENDPOINT, completion_window="24h", metadata={"ambi_eval": name})
         return str(made.id)
 
     def find(self, file: str, name: str) -> str | None:
-        """Look for it among the batches of the account."""
+        """Look for the batch among those of the account."""
         for batch in self._sdk.batches.list(limit=100):
             if batch.input_file_id == file or (batch.metadata or {}).get("ambi_eval") == name:
                 return str(batch.id)
         return None
 
     def state(self, batch: str) -> State | None:
-        """Ask for it."""
+        """Return the state of a batch, None if it does not exist."""
         import openai
 
         try:
@@ -88,7 +91,7 @@ class ChatBatches:
         return State(found.status in ENDED, "; ".join([found.status, *errors]))
 
     def results(self, batch: str) -> Iterator[Result]:
-        """Yield the results from the two files of a finished batch: answers and errors."""
+        """Yield the results of a finished batch from its two files, of answers and of errors."""
         found = self._sdk.batches.retrieve(batch)
         for file in (found.output_file_id, found.error_file_id):
             if file:
@@ -102,45 +105,24 @@ def _result(line: bytes) -> Result:
     if response.get("status_code") == 200 and not error:
         return Result(content["custom_id"], json.dumps(body).encode())
     told = error or body.get("error") or {}
-    if told.get("code") in ("content_filter", "content_policy_violation"):
-        return Result(content["custom_id"], _withheld())
+    if told.get("code") in WITHHELD:
+        return Result(content["custom_id"], withheld_reply().model_dump_json().encode())
     message = str(told.get("message") or told)
     about = SimpleNamespace(body=body, message=message, param=told.get("param"))
-    return Result(
-        content["custom_id"],
-        failure=message,
-        refused=next((name for name in OPTIONAL if is_about(about, name)), None),
-    )
-
-
-def _withheld() -> bytes:
-    """Return the reply that stands for answers which a content filter withheld."""
-    choice = Choice(message=Message(content=""), finish_reason="content_filter")
-    return Reply(choices=[choice]).model_dump_json().encode()
-
-
-class BatchingEngine(Protocol):
-    """What `in_batches` needs of an engine."""
-
-    server: Any
-    arguments: Any
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """What answers depend on besides their job."""
+    refused = next((name for name in OPTIONAL if is_about(about, name)), None)
+    return Result(content["custom_id"], failure=message, refused=refused)
 
 
 def in_batches(
-    engine: BatchingEngine, take: Callable[[], Part | None], body_of: Callable[[Part], dict[str, Any]]
+    engine: OpenAIEngine, take: Callable[[], Part | None], body_of: Callable[[Part], dict[str, Any]]
 ) -> Iterator[tuple[Part, Reply | RequestFailedError]]:
-    """Yield what comes of each part, all of them asked for in batches.
+    """Yield the reply to each part, or why it failed; all parts are sent in batches.
 
-    Parts that the engine wants after that, and those whose request had a field that the server refuses, travel in
-    further batches.
+    Parts that the engine adds later, and those with a field that the server refused, are sent in further batches.
 
     Raises:
         NotYetError: If the service has not answered in time.
-        AmbiError: If the service takes no batches, or for what `answers_of` says.
+        AmbiError: If the service takes no batches, or `answers_of` raises it.
     """
     server, again = engine.server, list[Part]()
     service = server.batches if hasattr(server, "batches") else ChatBatches(server)
@@ -182,7 +164,7 @@ def _outcome(server: Any, bodies: _Bodies, result: Result) -> Reply | RequestFai
 
 
 class _Bodies:
-    """The requests of parts, made when they are needed: their audio would not fit into memory all at once."""
+    """The requests of parts, each made when it is needed, because all audio together does not fit into memory."""
 
     def __init__(
         self, server: Any, service: Any, parts: Mapping[str, Part], body_of: Callable[[Part], dict[str, Any]]
@@ -214,8 +196,7 @@ class _Bodies:
 
 
 def _key(identity: Mapping[str, Any], part: Part) -> str:
-    """Return what names a request: a digest of everything that its answers depend on."""
-    job: Job = part.job
-    numbers: Sequence[int] = part.numbers
-    told = [dict(identity), job.prompt, job.heard, job.settings.model_dump(), job.seed, list(numbers), job.alternatives]
+    """Return the name of a request: a digest of everything that its answers depend on."""
+    job, numbers = part.job, list(part.numbers)
+    told = [dict(identity), job.prompt, job.heard, job.settings.model_dump(), job.seed, numbers, job.alternatives]
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""From a choice of a reply to an answer: its text up to the stop string, its log-likelihood and its tokens."""
+"""Turns a choice of a reply into an answer: its text up to the stop string, its log-likelihood and its tokens."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ FINISHES: dict[str | None, Finish] = {"stop": "stop", "length": "length", "conte
 
 
 def candidate_of(choice: Choice, job: Job, tokens: int | None, think_end: str | None = None) -> Candidate:
-    """Return an answer without the thinking before it, cut at the first stop string where the server went on.
+    """Return an answer without the thinking before it, cut at the first stop string.
 
     Args:
-        choice: Of the reply.
-        job: With the stop strings.
-        tokens: How many tokens it has without its thinking, where the reply says nothing more exact.
+        choice: A choice of the reply.
+        job: The job, with its stop strings.
+        tokens: Number of tokens without thinking; used if the choice itself does not tell its number.
         think_end: What the model writes at the end of its thinking.
     """
     whole, listed = after_thinking(choice, think_end, job.settings)
@@ -47,11 +47,11 @@ def after_thinking(
 ) -> tuple[str, list[GeneratedToken]]:
     """Return the text and the tokens of an answer without the thinking before it.
 
-    No tokens are returned where nobody can tell which of them are the answer's: the server has taken the thinking out
-    of the text, and `think_end` is not known. A model that was cut within its thinking has given no answer.
+    If the server has taken the thinking out of the text and `think_end` is not known, it cannot be told which tokens
+    belong to the answer, and none are returned. A model that was cut within its thinking has given no answer.
 
     Args:
-        choice: Of the reply.
+        choice: A choice of the reply.
         think_end: What the model writes at the end of its thinking.
         settings: How the answer was generated.
     """
@@ -78,9 +78,9 @@ def thinking_length(choice: Choice, think_end: str | None) -> int:
 def cut(whole: str, tokens: Sequence[GeneratedToken], until: Sequence[str]) -> tuple[str, float | None, int | None]:
     """Return an answer up to its first stop string, with the log-likelihood and the number of its tokens.
 
-    Where the server has not stopped at a stop string (vLLM's beams do not), the token that completes it is the last one
-    that counts, as if it had. The log-likelihood is None where that of a token is not known, the number where no token
-    is.
+    vLLM's beams do not end at a stop string. As in a server that does end there, the last token that counts is the one
+    that completes the stop string. The log-likelihood is None if that of any token is not known, and the number is None
+    if the tokens are not known.
 
     Args:
         whole: The answer that the server gave.

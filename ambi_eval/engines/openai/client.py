@@ -1,4 +1,4 @@
-"""A chat server that hears audio, over HTTP: requests at once, retries, a rate limit, and what it all cost."""
+"""A client of a chat server that hears audio: parallel requests, retries, a rate limit, and a count of the costs."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from ambi_eval.engines.openai.known_servers import known, note
 from ambi_eval.engines.openai.optional import OPTIONAL, is_about
 from ambi_eval.engines.openai.questions import AUDIO_SECONDS, SAMPLE_RATE, audio_part, most_tokens, text_of
 from ambi_eval.engines.openai.replies import (
-    Choice,
-    Message,
+    WITHHELD,
     Reply,
     ServedModel,
     Usage,
     read_models,
     read_reply,
     why_unreadable,
+    withheld_reply,
 )
 from ambi_eval.engines.openai.transport import body_of, pause_after, transport_errors, within
 from ambi_eval.engines.prompt import as_messages
@@ -42,28 +42,28 @@ logger = logging.getLogger(__name__)
 PaidArguments = OpenAIAudioArguments | GeminiAudioArguments | LiteLLMAudioArguments
 
 OPENAI = "https://api.openai.com/v1"
-# Who owns the models, in a server's list of them -> what the server is.
+# `owned_by` in a server's list of models -> the kind of server.
 KINDS = {"ambi-eval-bridge": "bridge", "vllm": "vllm"}
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 COUNTERS = ("requests", "retries", "failed", "prompt_tokens", "generated_tokens", "audio_tokens", "thinking_tokens")
-# So many failures without one answer between them are not about single clips.
+# After so many failed requests in a row, the cause is not a single clip, and the run ends.
 FAILURES_IN_A_ROW = 10
-# Status codes that may be others the next time; all other 4xx are about the request.
+# After these status codes the same request may succeed; any other 4xx means that the request is wrong.
 PASSING = (408, 409, 429)
-# A server need not list its models; one that will not is taken for an ordinary chat server.
+# Status codes of a server that does not list its models; it counts as an ordinary chat server.
 NO_LIST = (400, 401, 403, 404, 405, 501)
 
 
 class RequestFailedError(Exception):
-    """The server gave no usable reply to one request, with all retries."""
+    """The server gave no usable reply to one request in any attempt."""
 
 
 class ChatServer:
     """One model of an OpenAI-compatible server.
 
-    Any number of threads may ask at once. A request is repeated after a time-out, a cut connection, a reply that makes
-    no sense, and status 408, 409, 429 and 5xx, after the pause that `Retry-After` asks for or else a longer one each
-    time.
+    Any number of threads may ask at the same time. A request is repeated after a time-out, a broken connection, an
+    invalid reply, and status 408, 409, 429 and 5xx. The pause before that is the server's `Retry-After`; without one,
+    it grows with each attempt.
 
     Attributes:
         base_url: Scheme, host, port and path of the server.
@@ -109,15 +109,15 @@ class ChatServer:
         self.client = self._open()
 
     def _address(self, base_url: str | None) -> str:
-        """Return where the server is; another client may stand for a service with an address of its own."""
+        """Return the address of the server; clients of other services have another default."""
         return server_address(base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI)
 
     def _usual_key_variable(self) -> str:
-        """Return the environment variable that holds the key where no other is named."""
+        """Return the environment variable that holds the key, unless `api_key_env` names another."""
         return "OPENAI_API_KEY"
 
     def _needs_key(self) -> bool:
-        """Return whether nothing can be asked without a key."""
+        """Return whether the server takes no request without a key."""
         return self.base_url == OPENAI
 
     def _price(self) -> Price | None:
@@ -131,7 +131,7 @@ class ChatServer:
             base_url=self.base_url,
             timeout=self.given.timeout,
             max_retries=0,
-            # No proxy leads to this machine itself.
+            # A server on this machine is asked directly, without a proxy.
             http_client=self._sdk.DefaultHttpxClient(
                 follow_redirects=False, trust_env=urlsplit(self.base_url).hostname not in LOOPBACK
             ),
@@ -142,11 +142,11 @@ class ChatServer:
         """The models that the server lists; empty where it lists none.
 
         Raises:
-            AmbiError: If no server answers, or if it fails: what it is must be known before it is asked.
+            AmbiError: If no server answers, or it has an error: its kind must be known before the first request.
         """
         for attempt in range(self.given.max_retries + 1):
             try:
-                # Not the time that a whole answer may take: a list is there at once.
+                # A list comes at once, so it gets less time than an answer.
                 return read_models(within(min(self.given.timeout, 30.0), self._list_models))
             except Exception as error:
                 status = error.status_code if isinstance(error, self._sdk.APIStatusError) else None
@@ -167,12 +167,13 @@ class ChatServer:
 
     @cached_property
     def kind(self) -> str:
-        """What the server is: `bridge` (our own), `vllm` (both do more than the chat protocol), or `chat`.
+        """The kind of server: `bridge` (our own), `vllm` (both do more than the chat protocol), or `chat`.
 
-        Where no server answers, it is what was there the last time: a run whose answers are all stored needs no server.
+        If no server answers, it is the kind that an earlier run noted: a run whose answers are all stored needs no
+        server.
 
         Raises:
-            AmbiError: If no server answers, and none has before.
+            AmbiError: If no server answers, and no earlier run noted its kind.
         """
         try:
             owners = [model.owned_by for model in self.served.values()]
@@ -191,11 +192,11 @@ class ChatServer:
 
     @property
     def is_vllm(self) -> bool:
-        """Whether this is vLLM, which searches beams and tells likelihoods (`engines.openai.vllm`)."""
+        """Whether the server is vLLM, which has beam search and likelihoods (`engines.openai.vllm`)."""
         return self.kind == "vllm"
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """Return the reply to a request beside the chat protocol, at a path of the server itself (not below `/v1`).
+        """Return the reply to a request outside the chat protocol; `path` starts at the server's root, not at `/v1`.
 
         Raises:
             RequestFailedError: If the server does not answer it.
@@ -214,13 +215,13 @@ class ChatServer:
     def question(self, job: Job, audios: Sequence[Samples]) -> dict[str, Any]:
         """Return the part of a request that holds the question about these audios.
 
-        Ordinary servers hear 16-bit samples. vLLM and the bridge hear the very samples that a local model would. The
-        bridge is also told which audio they are, so that it can give the very same answers.
+        Ordinary servers get 16-bit samples; vLLM and the bridge get the same floats as a local model. The bridge also
+        gets the digest of each audio, so that it draws the same answers as a local model.
         """
         exact = self.is_bridge or self.is_vllm
         parts = [audio_part(samples, "FLOAT" if exact else "PCM_16") for samples in audios]
         messages = [
-            # Plain text as a string is what every server takes; only audio needs a list of parts.
+            # Every server takes a text as a string; only audio needs a list of parts.
             {**message, "content": content[0]["text"]} if len(content) == 1 and "text" in content[0] else message
             for message in as_messages(job.prompt, parts)
             for content in [message["content"]]
@@ -235,8 +236,9 @@ class ChatServer:
             body: The request without the model.
 
         Raises:
-            RequestFailedError: If this request failed, with all retries; the next one may do better.
-            AmbiError: If no request can succeed: wrong key, no such model, no money left, no server, `max_cost` near.
+            RequestFailedError: If this request failed in every attempt; other requests may succeed.
+            AmbiError: If no request can succeed: the key is wrong, there is no such model, no money is left, no server
+                answers, or the request could exceed `max_cost`.
         """
         seconds = body.get(AUDIO_SECONDS, 0.0)
         whole = {"model": self.model, **body, **self.given.extra_body}
@@ -252,7 +254,7 @@ class ChatServer:
         return reply
 
     def count(self, reply: Reply) -> float:
-        """Count what a reply says that it took, and return what that costs."""
+        """Add the tokens of a reply to the counts, and return its cost."""
         usage = reply.usage or Usage()
         thought = usage.thinking_tokens
         if thought is None:
@@ -266,32 +268,31 @@ class ChatServer:
         return self.budget.cost(**usage.paid)
 
     def _send(self, body: Mapping[str, Any]) -> Reply:
-        """Send a request, without the fields that the server refuses."""
+        """Send a request; a field that the server refuses is left out from then on."""
         while True:
             sent = self.accepted(body)
             try:
                 return self._with_retries(sent)
             except (self._sdk.BadRequestError, self._sdk.UnprocessableEntityError) as error:
-                if error.code in ("content_filter", "content_policy_violation"):
-                    filtered = Choice(message=Message(content=""), finish_reason="content_filter")
-                    return Reply(choices=[filtered] * (body.get("n") or 1))
+                if error.code in WITHHELD:
+                    return withheld_reply(body.get("n") or 1)
                 name = next((name for name in OPTIONAL if name in sent and is_about(error, name)), None)
                 if name is None:
                     raise
                 self.refuse(name, self.told(error))
 
     def refuse(self, name: str, told: str) -> None:
-        """Leave out a field from now on, and say so once."""
+        """Leave out a field from now on, and log this once."""
         with self._lock:
             if name not in self.refused:
                 logger.warning("%s refuses '%s' (%s): %s", self.base_url, name, told, OPTIONAL[name])
             self.refused.add(name)
 
     def read(self, content: bytes, likelihoods: int | None = None) -> Reply:
-        """Return the reply that a body holds, without the key, should the server repeat it.
+        """Return the reply in a body, without the key, which some servers repeat.
 
         Raises:
-            ValueError: If it is none.
+            ValueError: If the body is no valid reply.
         """
         return read_reply(without_key(content, self._key), likelihoods)
 
@@ -301,7 +302,7 @@ class ChatServer:
         return {**sent, "max_completion_tokens": body["max_tokens"]} if "max_tokens" in self.refused else sent
 
     def _with_retries(self, body: Mapping[str, Any]) -> Reply:
-        """Post a request as often as it takes, and at most `max_retries` times more."""
+        """Post a request, and repeat it at most `max_retries` times."""
         wanted = body.get("ambi_continuations")
         for attempt in range(self.given.max_retries + 1):
             self._wait_for_turn()
@@ -325,18 +326,18 @@ class ChatServer:
             return body_of(response)
 
     def _wait_for_turn(self) -> None:
-        """Hold a request back until its time has come."""
+        """Wait until the rate limit permits the next request."""
         with self._lock:
             now = time.monotonic()
             slot = self._next_slot = max(now, self._next_slot + self._seconds_between)
         time.sleep(slot - now)
 
     def _is_failure(self, error: Exception) -> bool:
-        """Return whether an error is the server's, or of the way to it, and no fault of this program."""
+        """Return whether an error comes from the server or the network, not from a mistake in this program."""
         return isinstance(error, (self._sdk.OpenAIError, ValueError, OSError, TimeoutError, *transport_errors()))
 
     def _passes(self, error: Exception) -> bool:
-        """Return whether the same request may succeed the next time."""
+        """Return whether the same request may succeed later."""
         if isinstance(error, self._sdk.APIStatusError):
             if getattr(error, "code", None) == "insufficient_quota":
                 return False
@@ -344,7 +345,7 @@ class ChatServer:
         return self._is_failure(error)
 
     def _failure(self, error: Exception) -> Exception:
-        """Return what a request's error means: the end of the run, or of this request only."""
+        """Return the error to raise: `AmbiError` ends the run, `RequestFailedError` is about this request only."""
         sdk, told = self._sdk, self.told(error)
         if isinstance(error, (sdk.AuthenticationError, sdk.PermissionDeniedError)):
             return AmbiError(f"{self.base_url} refuses the key in {self.key_variable} ({told}); set a valid one")
@@ -363,7 +364,7 @@ class ChatServer:
         return self.note_failure(told)
 
     def note_failure(self, told: str) -> Exception:
-        """Count a request that failed; many in a row end the run."""
+        """Count a failed request, and return the error to raise; many failures in a row end the run."""
         with self._lock:
             self.counts["failed"] += 1
             self._failed_in_a_row += 1

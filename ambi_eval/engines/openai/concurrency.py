@@ -1,4 +1,4 @@
-"""Many requests at the same time, whose results are yielded as they come."""
+"""Works on many items at the same time, and yields each result when it is there."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Result = TypeVar("Result")
 def concurrently(
     work: Callable[[Item], Result], take: Callable[[], Item | None], at_once: int
 ) -> Iterator[tuple[Item, Result]]:
-    """Yield every item with what the work on it gave, as soon as it is there, in no particular order.
+    """Yield each item with the result of the work on it, in the order in which results arrive.
 
-    After an error no more items are taken; what is under way is still yielded, and then the error raised.
+    After an error no more items are taken. The results of running work are still yielded, and then the error is raised.
 
     Args:
-        work: What is done in threads.
-        take: Gives the next item, or None where there is none at the moment; it is asked as long as work is under way.
+        work: Does the work on one item, in a thread.
+        take: Returns the next item, or None if there is none at the moment; it is called as long as work is running.
         at_once: How many items are worked on at the same time.
     """
     running: dict[Future[Result], Item] = {}

@@ -37,19 +37,18 @@ logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-# So many clips may have equal samples only, also one by one, before we stop asking for them one by one.
+# If this many clips get equal samples even by separate requests, the model is just sure of them.
 CLIPS_WITHOUT_EVIDENCE = 3
 
 
 class OpenAIEngine(Engine):
     """A model behind an OpenAI-compatible chat server: OpenAI, Gemini, vLLM, SGLang, `transformers serve`, our bridge.
 
-    Chat servers sample and answer greedily. Beams and the likelihoods of given answers come from vLLM and from our
-    bridge alone.
+    Chat servers sample and answer greedily. Only vLLM and our bridge have beams and the likelihoods of given answers.
 
     Attributes:
         server: The server.
-        per_request: How many answers a request brings; falls where the server gives fewer.
+        per_request: The most answers that one request asks for; lowered if the server gives fewer.
     """
 
     Arguments: ClassVar[type[ModelArguments]] = OpenAIAudioArguments
@@ -59,7 +58,7 @@ class OpenAIEngine(Engine):
         """Set up; the server is not asked before the first job.
 
         Raises:
-            AmbiError: If the address is none, a key is missing, or the SDK is not installed.
+            AmbiError: If the address is not valid, a key is missing, or the SDK is not installed.
         """
         super().__init__(arguments, device)
         self.server = self._connect()
@@ -68,7 +67,7 @@ class OpenAIEngine(Engine):
         self.jobs_at_once = MANY if self.server.given.batch else arguments.num_concurrent
         self.per_request: float = arguments.samples_per_request or math.inf
         self.content_filtered = 0
-        # Whether several answers of one request are known to be different samples, and how many clips did not tell.
+        # Whether a request has given different samples, and the jobs for which a request gave equal ones only.
         self._draws_each_choice = False
         self._untold: set[Job] = set()
 
@@ -83,7 +82,7 @@ class OpenAIEngine(Engine):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Which server it is, what it is, and its model; what runs behind that name is known to the server alone.
+        """Address and kind of the server, and the name of the model; only the server knows the weights of this name.
 
         Raises:
             AmbiError: If no server answers, and none has before.
@@ -95,7 +94,7 @@ class OpenAIEngine(Engine):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What chat servers do; vLLM and our bridge do more.
+        """What the server can do; vLLM and our bridge can do more than other chat servers.
 
         Raises:
             AmbiError: If no server answers, and none has before.
@@ -111,11 +110,11 @@ class OpenAIEngine(Engine):
 
     @classmethod
     def pools(cls, server: str = "") -> frozenset[str]:
-        """Return what can be made of it: vLLM and our bridge also search beams and tell likelihoods."""
+        """Return the pools that can be made; those of beams and of labels need vLLM or our bridge."""
         return super().pools(server) | ({"beams", "labels"} if server in ("vllm", "bridge") else frozenset())
 
     def _sampling(self) -> Sampling:
-        """Return what this run has seen, or else what `doctor` found."""
+        """Return whether the server follows the sampling settings: as seen in this run, else as `doctor` found."""
         if self.server.refused & {"temperature", "top_p"}:
             return "fixed by the provider"
         found = known(self._known_as).get("sampling")
@@ -128,14 +127,14 @@ class OpenAIEngine(Engine):
 
     @property
     def _known_as(self) -> str:
-        """The name under which that is noted."""
+        """The server's name in these notes."""
         return self.server.base_url
 
     def check(self, jobs: Sequence[Job]) -> None:
-        """Refuse beams that the server does not have; the server is asked only if there are any.
+        """Refuse beams that the server does not have; without beams, the server is not asked.
 
         Raises:
-            AmbiError: If a job asks for them.
+            AmbiError: If a job asks for beams that the server does not have.
         """
         searches = [job for job in jobs if job.settings.num_beams > 1]
         super().check(searches)
@@ -153,7 +152,7 @@ class OpenAIEngine(Engine):
     # ------------------------------------------------------------------------------------------- answers
 
     def generate(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, dict[int, Candidate]]]:
-        """Ask for answers, and yield those of each reply as soon as they are there."""
+        """Ask for answers, and yield those of each reply at once."""
         queue = deque(Part(job, job.numbers) for job in jobs)
 
         def take() -> Part | None:
@@ -183,7 +182,7 @@ class OpenAIEngine(Engine):
                 yield part.job, answers
 
     def _choices(self, take: Callable[[], Part | None]) -> Iterator[tuple[Part, list[Candidate | None]]]:
-        """Yield what comes of each part: request by request, or in batches."""
+        """Yield the answers to each part, which are asked for by single requests or in batches."""
         if not self.server.given.batch:
             yield from self._ask_all(self._answers, take)
             return
@@ -194,10 +193,10 @@ class OpenAIEngine(Engine):
                 self._note_failure(outcome)
 
     def _together(self, part: Part) -> int:
-        """Return how many of these answers one request brings.
+        """Return how many of these answers one request asks for.
 
-        Servers give sample i of a request the seed + i, so the numbers of its samples must follow one another. The
-        bridge takes any.
+        Servers draw sample i of a request with its seed + i, so the numbers of its samples must be consecutive. The
+        bridge takes any numbers.
         """
         numbers = part.numbers
         if part.job.settings.num_beams > 1:
@@ -210,10 +209,11 @@ class OpenAIEngine(Engine):
         return together
 
     def _are_copies(self, part: Part, choices: Sequence[Candidate | None]) -> bool:
-        """Return whether the samples of one request may be copies of one answer, so that each is to be asked for alone.
+        """Return whether the samples of one request may be copies of one answer, so that each needs its own request.
 
-        Some servers take `n` and copy one answer n times. Equal samples may also come of a sure model; so they are
-        asked for one by one, until some request brings different ones, or until several clips gave no evidence.
+        Some servers accept `n` and copy one answer n times. But a model that is sure of its answer also gives equal
+        samples. So equal samples are asked for again one by one, until a request gives different samples, or until this
+        was done for several clips.
         """
         made = [str(choice) for choice in choices if choice is not None]
         texts = set(made)
@@ -249,13 +249,13 @@ class OpenAIEngine(Engine):
                 yield item, outcome
 
     def _note_failure(self, failure: Exception) -> None:
-        """Keep the reason of a request's failure; raise what ends the run."""
+        """Note why a request failed; raise an error that ends the run."""
         if not isinstance(failure, RequestFailedError):
             raise failure
         self.last_failure = str(failure)
 
     def _note_fewer(self, asked: int, given: int) -> None:
-        """Ask for no more answers at once than the server gives; said once for each number."""
+        """Ask for no more answers at once than the server gives, and log this once for each number."""
         if given < self.per_request:
             logger.warning(
                 "%s gives %d of %d answers to one request (n): the others are asked for by further requests",
@@ -287,10 +287,10 @@ class OpenAIEngine(Engine):
         elif settings.num_beams > 1:
             body |= {"n": len(numbers), "ambi_beams": settings.num_beams, "length_penalty": settings.length_penalty}
         elif settings.sampled:
-            # So sample k of a clip has the same seed in any request.
+            # Sample k of a clip has the same seed in every request.
             body["seed"] = self._first_seed(job) + numbers[0]
             body["n"] = len(numbers) if len(numbers) > 1 else None
-            # Also where it is 1: some servers would take the checkpoint's own otherwise.
+            # Sent even if it is 1: without it, some servers take the value of the checkpoint.
             body["top_p"] = settings.top_p
             body["top_k"] = settings.top_k or None
             if self.server.is_bridge:
@@ -316,11 +316,11 @@ class OpenAIEngine(Engine):
         return answers
 
     def _question(self, job: Job) -> dict[str, Any]:
-        """Return the part of a request that holds the question, with as much audio as the model hears."""
+        """Return the part of a request that holds the question, with the audio cut to what the model hears."""
         return self.server.question(job, self.hearing.audios(job))
 
     def _window_seconds(self) -> float | None:
-        """Return the longest audio that the model hears: as the arguments say, or the checkpoint that vLLM serves."""
+        """Return the longest audio that the model hears, from the arguments or from the checkpoint that vLLM serves."""
         given: float | None = self.arguments.max_audio_seconds
         if given is None and self.server.is_vllm and (served := self.server.served.get(self.server.model)):
             return window_of(served.root or served.id)
@@ -353,7 +353,7 @@ class OpenAIEngine(Engine):
         if not all(ends for _, ends in job.continuations):
             raise AmbiError(f"{job.task}: the bridge scores whole answers only; give the requests end_of_turn: true")
         texts = [text for text, _ in job.continuations]
-        # A model that does not know the field gives an answer instead: a short one.
+        # A server that does not know the field generates an answer instead; this keeps it short.
         short = {"temperature": 0, "max_tokens": 1}
         reply = self.server.ask({**self._question(job), **short, "ambi_continuations": texts})
         if reply.ambi_loglikelihoods is None:
@@ -366,17 +366,17 @@ class OpenAIEngine(Engine):
     # ------------------------------------------------------------------------------------------- results
 
     def counts(self) -> dict[str, int]:
-        """Return what was asked and paid for."""
+        """Return the counts of requests and tokens, of withheld answers and of cut audio."""
         more = {"content_filtered": self.content_filtered, "truncated_audio": len(self.hearing.cut)}
         return {**self.server.counts, **more}
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Versions on this side; the server's are not known."""
+        """Versions of our packages; those of the server are not known."""
         return {"versions": {name: metadata.version(name) for name in ("ambi-eval", "openai")}}
 
     def info(self) -> dict[str, Any]:
-        """Return which model it was, how it was asked, and what it cost."""
+        """Return the model, its server, and what the answers cost."""
         return {
             "model": self.name,
             "base_url": self.server.base_url,

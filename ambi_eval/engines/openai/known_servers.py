@@ -1,4 +1,4 @@
-"""What is known of servers from earlier runs, in a small file of the data directory."""
+"""Notes about servers from earlier runs, in a small file of the data directory."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ambi_eval.paths import data_dir
 
 
 def known(base_url: str) -> dict[str, Any]:
-    """Return what was noted about a server; nothing if nothing was, or if the file is damaged."""
+    """Return the notes about a server; empty if there are none, or if the file is damaged."""
     return _all().get(base_url, {})
 
 
 def note(base_url: str, **what: Any) -> None:
-    """Note something about a server; where the file cannot be written, the next run finds it out again."""
+    """Add to the notes about a server; if the file cannot be written, the next run finds it out again."""
     if known(base_url).items() >= what.items():
         return
     content = _all()

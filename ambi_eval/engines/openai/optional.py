@@ -1,11 +1,11 @@
-"""Fields of a request that a server may refuse, and what it means to ask without them."""
+"""Fields of a request that a server may refuse, and the consequence of each."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-# A server that refuses one of these fields by name is asked without it, and what that means is said once.
+# A field that the server refuses by name is left out from then on, and its consequence is logged once.
 OPTIONAL = {
     "logprobs": "answers come without log-probabilities",
     "top_logprobs": "answers come without the log-probabilities of other tokens",
@@ -20,7 +20,7 @@ OPTIONAL = {
 
 
 def is_about(error: Any, field: str) -> bool:
-    """Return whether an error names a field of the request: as its parameter, in quotes, or as the place of a fault."""
+    """Return whether an error names a field of the request: in `param`, in quotes, or as the place of the mistake."""
     details = error.body.get("detail") if isinstance(error.body, dict) else None
     places = [each.get("loc", ()) for each in details if isinstance(each, dict)] if isinstance(details, list) else []
     quoted = re.search(f"[\"'`]{field}[\"'`]", error.message)

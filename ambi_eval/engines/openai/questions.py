@@ -1,4 +1,4 @@
-"""What is asked: the audio of a question, its text, and how long an answer may be."""
+"""The parts of a request: its text, its audio, and the most tokens of its answers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import soundfile
 
 from ambi_eval.audio import Samples
 
-SAMPLE_RATE = 16_000  # what audio encoders of language models hear
-# Length of the audio in the body of a request; the server never sees it.
+SAMPLE_RATE = 16_000  # of the audio encoders of language models
+# Key of a request for the length of its audio, for the budget; it is not sent.
 AUDIO_SECONDS = "ambi_audio_seconds"
 
 
@@ -27,7 +27,7 @@ def _parts(content: Any) -> list[dict[str, Any]]:
 
 
 def most_tokens(body: Mapping[str, Any]) -> int:
-    """Return the most tokens that all answers to a request can have together."""
+    """Return the largest number of tokens that all answers to a request can have together."""
     limits = [body.get(name) or 0 for name in ("max_tokens", "max_completion_tokens")]
     return int(max(limits)) * int(body.get("n") or 1)
 

@@ -1,4 +1,4 @@
-"""What a chat server may reply, as pydantic models: the one place where a reply is checked."""
+"""The replies of chat servers as pydantic models, which check them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ambi_eval.answers.candidate import valid_unicode
 
 
 def _no_negative_number(value: Any) -> Any:
-    # Some servers write -1 for what they did not count.
+    # Some servers write -1 for a number that they did not count.
     return None if value == -1 else value
 
 
@@ -19,28 +19,32 @@ Count = Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(_no_negati
 
 
 def _joined(content: Any) -> Any:
-    """Return content that comes as a list of parts as one text; what is no text (thinking, audio) is left out."""
+    """Return the text of content that is a list of parts; parts that are no text (thinking, audio) are left out."""
     if isinstance(content, list) and all(isinstance(part, dict) for part in content):
         texts = [part.get("text") for part in content if part.get("type") in ("text", "output_text")]
         return "".join(texts) if all(isinstance(text, str) for text in texts) else content
     return content
 
 
+# Codes of errors by which a content filter withholds an answer.
+WITHHELD = ("content_filter", "content_policy_violation")
+
+
 class _Reply(BaseModel):
-    """Fields that we do not know are left out; those that we know must be what they should be."""
+    """Unknown fields are ignored; known fields must have the right type."""
 
     model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
 
 
 class Alternative(_Reply):
-    """A token with its log-probability, which some servers withhold."""
+    """A token and its log-probability, which some servers do not give."""
 
     token: str
     logprob: float | None = None
 
 
 class GeneratedToken(Alternative):
-    """A token of an answer, with what could have replaced it."""
+    """A token of an answer, with the alternatives to it."""
 
     top_logprobs: list[Alternative] | None = None
 
@@ -52,7 +56,7 @@ class Logprobs(_Reply):
 
 
 class Message(_Reply):
-    """The text of an answer, or why there is none; some servers give the model's thinking apart, under two names."""
+    """The text of an answer or a refusal; some servers give the thinking separately, under one of two names."""
 
     content: Annotated[str | None, BeforeValidator(_joined)] = None
     refusal: str | None = None
@@ -83,7 +87,7 @@ class Choice(_Reply):
 
     @property
     def thought_apart(self) -> bool:
-        """Whether the server has taken the thinking out of the text."""
+        """Whether the server gives the thinking separately from the text."""
         return bool(self.message.reasoning or self.message.reasoning_content)
 
     @property
@@ -93,19 +97,19 @@ class Choice(_Reply):
 
 
 class PromptTokens(_Reply):
-    """What the prompt's tokens were."""
+    """Details of the prompt's tokens."""
 
     audio_tokens: Count = None
 
 
 class CompletionTokens(_Reply):
-    """What the tokens of all answers were."""
+    """Details of the tokens of all answers."""
 
     reasoning_tokens: Count = None
 
 
 class Usage(_Reply):
-    """What a request has used."""
+    """The tokens of a request and its answers."""
 
     prompt_tokens: Count = None
     completion_tokens: Count = None
@@ -114,17 +118,17 @@ class Usage(_Reply):
 
     @property
     def answer_tokens(self) -> int | None:
-        """The tokens of all answers without thinking, where the server counts them."""
+        """The number of tokens of all answers without thinking; None if the server does not count them."""
         return None if self.completion_tokens is None else self.completion_tokens - (self.thinking_tokens or 0)
 
     @property
     def thinking_tokens(self) -> int | None:
-        """The tokens of thinking, where the server counts them."""
+        """The number of tokens of thinking; None if the server does not count them."""
         return self.completion_tokens_details.reasoning_tokens if self.completion_tokens_details else None
 
     @property
     def paid(self) -> dict[str, int]:
-        """The tokens that have a price, by their names in the results."""
+        """The numbers of tokens that have a price, by their names in the results."""
         audio = self.prompt_tokens_details.audio_tokens if self.prompt_tokens_details else None
         counted = {
             "prompt_tokens": self.prompt_tokens,
@@ -135,7 +139,7 @@ class Usage(_Reply):
 
 
 class PromptToken(_Reply):
-    """A token of the prompt: how likely it was, and the how-manieth of all tokens by that."""
+    """A token of the prompt: its log-probability, and its rank among all tokens (1: the most likely one)."""
 
     logprob: FiniteFloat
     rank: int
@@ -168,11 +172,11 @@ class ServedModels(_Reply):
 
 
 def read_reply(content: bytes, likelihoods: int | None = None) -> Reply:
-    """Return the reply that a body holds, its choices in the order of their `index`.
+    """Return the reply in a body, its choices in the order of their `index`.
 
     Args:
         content: The body.
-        likelihoods: How many likelihoods were asked for, if any were.
+        likelihoods: The number of likelihoods that were asked for, if any.
 
     Raises:
         ValueError: If it is no chat completion, or holds another number of likelihoods.
@@ -189,10 +193,15 @@ def read_reply(content: bytes, likelihoods: int | None = None) -> Reply:
     return reply
 
 
-def read_models(content: bytes) -> dict[str, ServedModel]:
-    """Return the models of a list of models by their names; nothing where the body is another.
+def withheld_reply(n: int = 1) -> Reply:
+    """Return the reply for n answers that a content filter withheld."""
+    return Reply(choices=[Choice(message=Message(content=""), finish_reason="content_filter")] * n)
 
-    A list of models is more than a chat server owes.
+
+def read_models(content: bytes) -> dict[str, ServedModel]:
+    """Return the models in a server's list by their names; empty if the body is no such list.
+
+    A chat server need not have a list of models.
     """
     try:
         return {model.id: model for model in ServedModels.model_validate_json(content).data}
@@ -201,7 +210,7 @@ def read_models(content: bytes) -> dict[str, ServedModel]:
 
 
 def why_unreadable(error: ValueError) -> str:
-    """Return in one line what is wrong with a reply."""
+    """Return what is wrong with a reply, in one line."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
@@ -210,7 +219,7 @@ def why_unreadable(error: ValueError) -> str:
 
 
 def _valid_text(content: bytes) -> str:
-    """Return JSON as valid Unicode: half of a surrogate pair, where a server cut an emoji, becomes U+FFFD.
+    """Return JSON as valid Unicode: half of a surrogate pair, left by a server that cut an emoji, becomes U+FFFD.
 
     Raises:
         ValueError: If it is no JSON.

@@ -1,11 +1,13 @@
-"""Below a request: how long it may take, how large its reply may be, and when it is sent again."""
+"""The limits of a request: its time, the size of its reply, and the pause before it is sent again."""
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from threading import Thread
 from typing import Any, TypeVar
@@ -13,22 +15,22 @@ from typing import Any, TypeVar
 Result = TypeVar("Result")
 
 LARGEST_REPLY = 10 << 20  # bytes
-LONGEST_WAIT = 120.0  # seconds; a server that asks for a longer pause is asked again after this
+LONGEST_WAIT = 120.0  # seconds; the longest pause, even if the server asks for a longer one
 
 
 def within(seconds: float, work: Callable[[], Result]) -> Result:
-    """Return what the work gives, if it takes no longer.
+    """Return the result of `work`.
 
     Raises:
-        TimeoutError: If it does. The work is left alone: a server that sends a byte now and then keeps a connection
-            open as long as it likes.
+        TimeoutError: If it takes longer than `seconds`. The time-out of the HTTP library does not suffice: a server
+            that sends a byte now and then keeps a connection open. The work goes on in its thread, and is ignored.
     """
     done: Future[Result] = Future()
 
     def run() -> None:
         try:
             done.set_result(work())
-        except BaseException as error:  # it belongs to the caller
+        except BaseException as error:  # raised again in the caller's thread
             done.set_exception(error)
 
     Thread(target=run, name="request", daemon=True).start()
@@ -53,24 +55,26 @@ def body_of(response: Any) -> bytes:
 
 
 def pause_after(error: Exception, attempt: int) -> float:
-    """Return how many seconds to wait before the next attempt: as the server asks, or longer each time."""
+    """Return the seconds to wait before the next attempt: as `Retry-After` says, else longer each time."""
     asked = getattr(getattr(error, "response", None), "headers", {}).get("retry-after")
-    seconds = None
-    if asked is not None:
-        try:
-            seconds = float(asked)
-        except ValueError:
-            try:
-                seconds = parsedate_to_datetime(asked).timestamp() - time.time()
-            except (TypeError, ValueError, OverflowError):
-                seconds = None
-    if seconds is None or not seconds >= 0:
+    seconds = _seconds_of(asked) if asked is not None else math.nan
+    if not seconds >= 0:  # also NaN
         return min(0.5 * 2**attempt, 8.0) * random.uniform(0.75, 1.0)
     return min(seconds, LONGEST_WAIT)
 
 
+def _seconds_of(retry_after: str) -> float:
+    """Return the seconds that a `Retry-After` header states as a number or as a date; NaN if it states neither."""
+    try:
+        return float(retry_after)
+    except ValueError:
+        with suppress(TypeError, ValueError, OverflowError):
+            return parsedate_to_datetime(retry_after).timestamp() - time.time()
+    return math.nan
+
+
 def transport_errors() -> tuple[type[Exception], ...]:
-    """Return the errors of the HTTP library below the SDK, which reading a body raises as they are."""
+    """Return the errors of the SDK's HTTP library, which the SDK does not translate while a body is read."""
     import openai
 
     http = openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0]

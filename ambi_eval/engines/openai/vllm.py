@@ -1,4 +1,4 @@
-"""What a vLLM server does beyond the chat protocol: beam search, and the likelihoods of given answers."""
+"""What a vLLM server can do beyond the chat protocol: beam search, and the likelihoods of given answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ambi_eval.errors import AmbiError
 
 
 class VLLM:
-    """The requests that only vLLM understands, and how its replies are read (verified with vLLM 0.32)."""
+    """The requests that only vLLM understands, and the reading of its replies (verified with vLLM 0.32)."""
 
     def __init__(self, server: ChatServer) -> None:
         """Set up for a server; it is not asked before the first job."""
@@ -26,12 +26,11 @@ class VLLM:
     def beam_fields(self, job: Job) -> dict[str, Any]:
         """Return the fields of a request for all beams of a job.
 
-        vLLM's beams neither stop at stop strings nor leave out the token that ends the turn, so that the log-likelihood
-        of an answer is complete; the answers are cut here.
+        vLLM's beams go on after a stop string, and include the token that ends the turn. So the log-likelihood of an
+        answer is complete, and `choices.cut` cuts the answer.
 
         Raises:
-            AmbiError: If beams are to be ranked by anything but their log-likelihood: the `length_penalty` of vLLM
-                counts the tokens of the prompt as well.
+            AmbiError: If the job has a length penalty: that of vLLM counts the tokens of the prompt as well.
         """
         if job.settings.length_penalty != 0:
             raise AmbiError(
@@ -53,11 +52,12 @@ class VLLM:
         return [self._loglikelihood(job, question, continuation) for continuation in job.continuations]
 
     def _loglikelihood(self, job: Job, question: Mapping[str, Any], continuation: Continuation) -> Likelihood:
-        """Let the model read the continuation as its own answer: vLLM tells how likely each token of a prompt is.
+        """Return the likelihood of one continuation, which is put into the prompt as the model's own answer.
 
-        The end of the turn is read too where it is wanted. Its likelihood could also be had as that of a next token,
-        with `logprob_token_ids`. But then vLLM 0.32 drops the alternatives of all other requests of the same step
-        (`vllm/v1/sample/sampler.py`), and beam searches beside it lose beams.
+        vLLM gives the log-probability of each token of a prompt. The token that ends the turn is part of that prompt if
+        it is wanted. `logprob_token_ids` could give its likelihood as that of a next token. But then vLLM 0.32 drops
+        the alternatives of all other requests of the same step (`vllm/v1/sample/sampler.py`), so that parallel beam
+        searches lose beams.
         """
         text, ends = continuation
         tail = self.end if ends else []
@@ -84,7 +84,7 @@ class VLLM:
                 f"{job.task}: the chat template of {self.server.model} changes the answer {text!r}, so vLLM cannot "
                 f"tell its likelihood; use sc, which samples answers, or hf-audio"
             )
-        # What the template puts after the end of the turn (a line break) is no choice of the model's.
+        # The model does not choose what the template puts after the end of the turn (a line break).
         chosen = wanted[: len(wanted) - len(tail) + 1] if ends else wanted
         places = reply.prompt_logprobs[-len(wanted) :]
         read = [place[str(token)] for place, token in zip(places, chosen, strict=False) if place is not None]
@@ -104,7 +104,7 @@ class VLLM:
 
     @cached_property
     def end(self) -> list[int]:
-        """What the chat template puts after an answer: the token that ends the model's turn, and what follows it."""
+        """The tokens that the chat template puts after an answer: the end of the model's turn, and what follows it."""
         conversation = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
         ended, open_ended = (
             self._tokenized(

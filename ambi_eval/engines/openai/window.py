@@ -1,4 +1,4 @@
-"""How much of an audio a model behind a server hears, and what happens to audio that is longer."""
+"""The longest audio that a model behind a server hears, and what happens to longer audio."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ logger = logging.getLogger(__name__)
 
 
 class Hearing:
-    """Loads the audio of jobs, and cuts or refuses what is longer than the model's window before it is sent.
+    """Loads the audio of jobs, and cuts or refuses audio that is longer than the model's window, before it is sent.
 
     Attributes:
         name: What messages call the model.
         refuse: Whether longer audio is refused.
-        cut: The jobs of which an audio was cut.
+        cut: The jobs with an audio that was cut.
     """
 
     def __init__(self, name: str, find_window: Callable[[], float | None], refuse: bool) -> None:
@@ -32,7 +32,7 @@ class Hearing:
 
         Args:
             name: What messages call the model.
-            find_window: Returns the window in seconds; None where audio of any length is heard, or nobody knows.
+            find_window: Returns the window in seconds; None if the model hears audio of any length, or it is not known.
             refuse: Whether longer audio is refused; otherwise it is cut, and counted.
         """
         self.name, self.refuse = name, refuse
@@ -46,7 +46,7 @@ class Hearing:
 
     @property
     def window_seconds(self) -> float | None:
-        """The longest audio that the model hears whole; None where there is no limit, or none is known."""
+        """The longest audio that the model hears as a whole; None if there is no limit, or none is known."""
         with self._lock:
             return self._window
 
@@ -54,7 +54,7 @@ class Hearing:
         """Return what the model hears of each audio of a job.
 
         Raises:
-            AmbiError: If one of them is longer than the window and that is to be refused.
+            AmbiError: If one of them is longer than the window, and `refuse` is set.
         """
         audios, window = [], self.window_seconds if job.spans else None
         for span in job.spans:
@@ -76,9 +76,9 @@ class Hearing:
 
 
 def window_of(checkpoint: str, revision: str | None = None) -> float | None:
-    """Return the window of a checkpoint in seconds, as its processor and what we know of its family say.
+    """Return the window of a checkpoint in seconds, from its processor and its family.
 
-    None means that audio of any length is heard, or that nobody knows: the second is said in a warning.
+    None means that the model hears audio of any length, or that the window is not known; then a warning says so.
 
     Args:
         checkpoint: A folder, or a repository on the Hugging Face hub.
