@@ -10,8 +10,7 @@ import soxr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ambi_eval import audio
-from ambi_eval.audio import AudioSpan, audio_digest, check_audio_file, check_files_exist, load_ahead, load_audio
+from ambi_eval.audio import AudioSpan, audio_digest, check_audio_file, check_files_exist, load_ahead, load_audio, spans
 from ambi_eval.errors import AmbiError
 
 RATE = 16000
@@ -301,18 +300,18 @@ def test_floats_on_the_scale_of_integers_are_refused(write):
 
 
 def test_samples_beyond_full_scale_are_clipped_counted_and_said_once(write, monkeypatch, caplog):
-    monkeypatch.setattr(audio, "clipped", {})
+    monkeypatch.setattr(spans, "clipped", {})
     samples = tone(1) * 5
     path = write("a.wav", samples, subtype="FLOAT")
     for _ in range(2):
         assert np.array_equal(load_audio(AudioSpan(path), RATE), samples.clip(-1, 1))
     beyond = int((np.abs(samples) > 1).sum())
-    assert audio.clipped == {path: beyond}
+    assert spans.clipped == {path: beyond}
     assert [record.message for record in caplog.records] == [
         f"{path}: {beyond} of 16000 samples lie beyond -1..1 and are clipped"
     ]
     load_audio(AudioSpan(write("b.wav", tone(1), subtype="FLOAT")), RATE)
-    assert len(audio.clipped) == 1
+    assert len(spans.clipped) == 1
 
 
 @pytest.mark.parametrize(
