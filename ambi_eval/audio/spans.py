@@ -116,9 +116,9 @@ def load_audio(span: AudioSpan, sample_rate: int) -> Samples:
         Mono samples, float32, shape (samples,), in -1..1.
 
     Raises:
-        AmbiError: If the file is missing, empty, not decodable or shorter than its header says, if its header states
-            values that no clip of speech has (see `check_audio_file`), if it holds no samples, values that are not finite or
-            integers in the form of floats, or if the span lies outside the file.
+        AmbiError: If the file is missing, empty, not decodable or shorter than its header says; if its header states
+            values that no clip of speech has (see `check_audio_file`); if it holds no samples, values that are not
+            finite, or integers in the form of floats; or if the span lies outside the file.
     """
     if span.control == "silence_fixed":
         return np.zeros(round(FIXED_SECONDS * sample_rate), np.float32)
