@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import ssl
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -80,6 +81,14 @@ def real_labels() -> Callable[[str], Path]:
 def _no_list_of_packages():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("torch.utils.collect_env.get_pip_packages", no_packages)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_certificates():
+    """Each client would read those of the system, for the servers of the tests, which have none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl.SSLContext, "load_verify_locations", lambda *_, **__: None)
         yield
 
 

@@ -95,12 +95,12 @@ def entropy_correlation(p: ArrayLike, votes: ArrayLike, weights: ArrayLike | Non
     # Rounded, so that (3, 1) and (1, 3) tie although the last digits of their entropies differ.
     human, predicted = np.round(entropy_bits(shares(votes)), 9), np.round(entropy_bits(p), 9)
     if weights is None:
-        return float(_rank_correlation(_least_favorable(predicted, human), human, np.ones(len(human))))
+        return float(_worst_correlation(predicted, human))
     weights = np.asarray(weights)
     if not np.isnan(predicted).any():
         return _rank_correlation(predicted, human, weights)
     rows = [np.repeat(np.arange(len(human)), each) for each in weights.reshape(-1, len(human)).astype(int)]
-    each = [entropy_correlation(np.asarray(p)[clips], np.asarray(votes)[clips]) for clips in rows]
+    each = [_worst_correlation(predicted[clips], human[clips]) for clips in rows]
     return np.array(each).reshape(weights.shape[:-1])
 
 
@@ -124,6 +124,11 @@ def _expected_calibration_error(p: ArrayLike, outcome: Array, bins: int, weights
     counts = np.ones(len(confidence)) if weights is None else np.asarray(weights, dtype=float)
     errors = np.abs(counts @ gaps).sum(axis=-1) / counts.sum(axis=-1)
     return float(errors) if weights is None else errors
+
+
+def _worst_correlation(predicted: Array, human: Array) -> Array:
+    """Return the least rank correlation that any values in place of the missing ones give."""
+    return _rank_correlation(_least_favorable(predicted, human), human, np.ones(len(human)))
 
 
 def _rank_correlation(x: Array, y: Array, weights: NDArray[Any]) -> Array:
