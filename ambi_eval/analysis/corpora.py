@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from ambi_eval.analysis.evaluate import Scorer
 from ambi_eval.analysis.raters.ballots import ballots_of
 from ambi_eval.analysis.references.agreement import krippendorff_alpha
-from ambi_eval.analysis.references.panels import certain, dealt
+from ambi_eval.analysis.references.panels import full_panels, split_panels
 from ambi_eval.config.corpus_settings import CorpusSettings
 from ambi_eval.config.load import corpus_files, load_corpus
 from ambi_eval.corpora.registry import corpus, corpus_names, ensure_manifest, needs_release, prepare_command
@@ -92,8 +92,8 @@ def figures(selection: Selection, settings: CorpusSettings) -> Figures:
     """Return what the votes on some clips are like."""
     q = shares(selection.votes)
     scorer = Scorer(selection, metrics=[HEADLINE])
-    prior = scorer.score(certain(selection), np.broadcast_to(q.mean(axis=0), q.shape))[0][HEADLINE].value
-    halves = dealt(selection.panels, lambda raters: raters // 2)
+    prior = scorer.score(full_panels(selection), np.broadcast_to(q.mean(axis=0), q.shape))[0][HEADLINE].value
+    halves = split_panels(selection.panels, lambda raters: raters // 2)
     ballots = ballots_of(selection, settings)
     known = [panel.size for panel in selection.panels if panel is not None]
     return Figures(

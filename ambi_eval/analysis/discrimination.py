@@ -10,7 +10,7 @@ import numpy as np
 
 from ambi_eval.analysis import estimate
 from ambi_eval.analysis.estimate import Estimate
-from ambi_eval.analysis.references.panels import dealt
+from ambi_eval.analysis.references.panels import split_panels
 from ambi_eval.corpora.manifest import Clip
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.votes import TIE_TOLERANCE, Array, entropy_bits, shares
@@ -95,7 +95,7 @@ def human_two_alternatives(selection: Selection, guessers: Callable[[int], int])
         selection: The clips.
         guessers: Function from the size of a panel to the number of its raters who predict.
     """
-    trials = dealt(selection.panels, guessers)
+    trials = split_panels(selection.panels, guessers)
     if trials is None:
         return None
     rng = np.random.default_rng(estimate.SEED)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ambi_eval.analysis import estimate
 from ambi_eval.analysis.ambiguity import Binned
 from ambi_eval.analysis.estimate import Estimate
-from ambi_eval.analysis.references.panels import Trials, certain
+from ambi_eval.analysis.references.panels import Trials, full_panels
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.metrics import METRICS, SetMetric
 from ambi_eval.votes import Array
@@ -84,9 +84,9 @@ class SystemScorer:
 
     def __init__(self, selection: Selection, binned: Binned, metrics: Collection[str] = METRICS.keys()) -> None:
         """Take the clips, the clips in bins, and the names of the metrics."""
-        self.everywhere, self.all_votes = Scorer(selection, metrics=metrics), certain(selection)
+        self.everywhere, self.all_votes = Scorer(selection, metrics=metrics), full_panels(selection)
         self.in_bins = Scorer(binned.judged, [b.members for b in binned.bins], metrics)
-        self.judges, self.numbers = certain(binned.judged), binned.numbers
+        self.judges, self.numbers = full_panels(binned.judged), binned.numbers
 
     def score(self, p: Array) -> tuple[Scores, list[Scores]]:
         """Return the scores of predictions, shape (clips, labels), over all clips and in each bin."""

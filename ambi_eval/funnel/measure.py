@@ -18,7 +18,7 @@ from ambi_eval.analysis.information.calibration import calibrate
 from ambi_eval.analysis.information.folds import Folds, bits_gained
 from ambi_eval.analysis.information.probes import Probes, of_another_clip, read
 from ambi_eval.analysis.references.agreement import prior_worth
-from ambi_eval.analysis.references.panels import dealt
+from ambi_eval.analysis.references.panels import split_panels
 from ambi_eval.analysis.references.prosody import listen
 from ambi_eval.analysis.references.supervised import supervised
 from ambi_eval.corpora.selection import Selection
@@ -204,7 +204,7 @@ def half_panel(selection: Selection, folds: Folds) -> tuple[Estimate, int] | Non
     the panel that judges a model, which makes it noisier but not harder to tell bits about. None where no panel can be
     halved.
     """
-    trials = dealt(selection.panels, lambda raters: raters // 2)
+    trials = split_panels(selection.panels, lambda raters: raters // 2)
     if trials is None:
         return None
     trials = trials.of_each_clip()

@@ -14,7 +14,7 @@ from ambi_eval.analysis.ambiguity import Binned, bin_clips
 from ambi_eval.analysis.estimate import UNDEFINED, Estimate
 from ambi_eval.analysis.evaluate import Scorer, SystemScorer
 from ambi_eval.analysis.references.baselines import PROBE, baselines, description
-from ambi_eval.analysis.references.panels import certain
+from ambi_eval.analysis.references.panels import full_panels
 from ambi_eval.config.task_settings import TaskSettings
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.leaderboard.ranks import Rank, rank_intervals
@@ -209,7 +209,9 @@ def _board(corpus: str, entries: Sequence[_Entry]) -> Board:
             if own is None or selection is None or scorer is None:
                 raise RuntimeError(f"{entry.task} has scores without votes")
             whole = len(own.clips) == len(selection.clips)
-            scores, of_bins = scorer.score(p) if whole else (Scorer(own, metrics=SHOWN).score(certain(own), p)[0], [])
+            scores, of_bins = (
+                scorer.score(p) if whole else (Scorer(own, metrics=SHOWN).score(full_panels(own), p)[0], [])
+            )
             scores[INVALID] = intervals.of_mean(np.isnan(p).any(axis=1).astype(float), own.clusters, (0, 1))
             rows.append(_row(entry, pipeline, scores, [of_bin[HEADLINE] for of_bin in of_bins]))
             if whole and rows[-1].control == "none":

@@ -1,4 +1,4 @@
-"""Quality against cost: tokens, audio, FLOPs and time of every system of a section, and what more inference buys."""
+"""Quality against cost: tokens, audio, FLOPs and time of every system, and the gain from more inference."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ambi_eval.costs.flops import ForwardFlops
 from ambi_eval.harness.results import TaskRun
 from ambi_eval.metrics import HEADLINE
 from ambi_eval.report.content import Budget, Cost
-from ambi_eval.report.systems import Asked, Variant
+from ambi_eval.report.systems import ModelTask, Variant
 from ambi_eval.web.format import short, with_interval
 
 
 def budget(variants: Sequence[Variant]) -> Budget:
-    """Return what the quality of some systems costs; controls are no systems and are passed over."""
+    """Return quality and cost of the systems among some variants; controls are left out."""
     real = {variant.full_name: variant for variant in variants if variant.control == "none"}
     clusters = variants[0].members[0][0].task.selection.clusters
     everything = [variant.members[0][0] for variant in real.values()]
@@ -53,7 +53,7 @@ def _ten_times(variant: Variant) -> TenTimes | None:
     return ten_times(logged, task.selection.clusters, sizes.people if histogram else None)
 
 
-def _cost(asked: Asked, others: Sequence[Asked]) -> Cost:
+def _cost(asked: ModelTask, others: Sequence[ModelTask]) -> Cost:
     task, settings = asked.task, asked.task.settings
     clips = len(task.selection.clips)
     tokens = float(task.tokens.mean())
@@ -77,8 +77,8 @@ def _cost(asked: Asked, others: Sequence[Asked]) -> Cost:
     )
 
 
-def _prompt_tokens(asked: Asked, others: Sequence[Asked]) -> float:
-    """Return the mean length of a task's prompts; of a task that shares its answers, that of the one that asked."""
+def _prompt_tokens(asked: ModelTask, others: Sequence[ModelTask]) -> float:
+    """Return the mean length of a task's prompts; if its answers came from another task's run, that task's length."""
     known = asked.info.get("prompt_tokens_by_task", {})
     of_model = [each.task for each in others if each.label == asked.label]
     same = [task.name for task in of_model if _prompts(task) == _prompts(asked.task)]
@@ -90,7 +90,7 @@ def _prompts(task: TaskRun) -> tuple[object, ...]:
 
 
 def _seconds(clip: Clip) -> float:
-    """Return the length of a clip; NaN where its file is not on this machine."""
+    """Return the length of a clip in seconds; NaN if its file is not on this machine."""
     if clip.end is not None:
         return clip.end - (clip.start or 0.0)
     if clip.audio is None or not Path(clip.audio).is_file():
@@ -102,7 +102,7 @@ def _seconds(clip: Clip) -> float:
 
 
 def in_terminal(corpus: str, found: Budget) -> Group:
-    """Return the table of costs and the frontier, the cheapest system first, and what ten times the answers buy."""
+    """Return the table of costs, the cheapest system first, and the gains from ten times the answers."""
     table = Table("system", "JSD", "tokens", "audio s", "GFLOPs", "s", "less than the best as cheap", box=None)
     for name in found.order:
         cost, place = found.costs[name], found.places.get(name)
@@ -122,7 +122,7 @@ def in_terminal(corpus: str, found: Budget) -> Group:
 
 
 def ten_times_sentences(found: Budget) -> list[str]:
-    """Return what ten times the answers buy, one sentence for each system that samples."""
+    """Return the gain from ten times as many answers, one sentence for each system that samples."""
     said = []
     for name, ten in found.ten_times.items():
         gain = f"{name}: {10 * ten.few} answers instead of {ten.few} gain {with_interval(ten.gain)} bits"

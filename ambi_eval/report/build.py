@@ -1,4 +1,4 @@
-"""From runs to the content of the report."""
+"""Builds the content of the report from runs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from ambi_eval.report.content import (
     System,
 )
 from ambi_eval.report.ranking import ranking
-from ambi_eval.report.systems import Asked, Variant, curves_of, shown_config, systems, variants, without_copies
+from ambi_eval.report.systems import ModelTask, Variant, curves_of, shown_config, systems, variants, without_copies
 from ambi_eval.votes import entropy_bits, majority, shares
 
 CURVES = ("jsd_bits", "bc")
@@ -51,29 +51,29 @@ SAMPLERS = ("people", "prior")
 SHOWN_REFERENCES = ("perfect_model", "half_panel", "prior", "one_human", "uniform")
 HUMAN_REFERENCES = {"half_panel": lambda raters: raters // 2, "one_human": lambda raters: 1}
 CONSTANTS = ("prior", "uniform")
-# Of the best system of each model, so many clips with the largest error, and so many with the smallest.
+# How many clips with the largest and with the smallest error of the best system of each model are shown.
 WORST_CLIPS, BEST_CLIPS = 12, 4
-# So many of the clips that most systems gave no usable answer to.
+# How many clips without a usable answer are shown, those where most systems failed.
 FAILED_CLIPS = 4
-# Scores of a corpus of which more than this share of clips is left out do not speak for the corpus.
+# If more than this share of the clips is left out, the report is marked PARTIAL.
 LEFT_OUT = 0.1
-# A system that fails on more than this share of clips is told so on top of the page.
+# A system without a usable answer on more than this share of the clips gets a warning at the top of the page.
 FAILED = 0.5
 SAMPLE_RATE = 16_000
-# The smallest files that still sound like speech.
+# Compression of the embedded clips: the smallest files that still sound like speech.
 MP3_COMPRESSION = 0.9
 
 
 def build(runs: Sequence[Run], predictions: Sequence[Path] = (), funnels: Sequence[Funnel] = ()) -> Content:
-    """Return the content of the report on some runs, with a progress bar.
+    """Return the content of the report on some runs, and show a progress bar.
 
     Args:
         runs: The runs.
-        predictions: Files of predictions, as `ambi-eval score` reads them, that stand beside the runs.
-        funnels: What `ambi-eval funnel` measured of the models.
+        predictions: Files of predictions, as `ambi-eval score` reads them, to show as further systems.
+        funnels: Results of `ambi-eval funnel`.
 
     Raises:
-        AmbiError: If a file of predictions is broken, or is about none of the sets of clips.
+        AmbiError: If a file of predictions is invalid, or does not fit the clips of any task.
     """
     labels, sections = _labels(runs), by_clips(runs)
     for path in predictions:
@@ -86,15 +86,15 @@ def build(runs: Sequence[Run], predictions: Sequence[Path] = (), funnels: Sequen
     )
 
 
-def by_clips(runs: Sequence[Run]) -> list[list[Asked]]:
-    """Return the tasks of some runs, those about the same clips with the same labels and votes together."""
-    sections: dict[Any, list[Asked]] = {}
+def by_clips(runs: Sequence[Run]) -> list[list[ModelTask]]:
+    """Return the tasks of some runs, grouped by their clips, labels and votes."""
+    sections: dict[Any, list[ModelTask]] = {}
     for run, label in zip(runs, _labels(runs), strict=True):
         info = run.results["config"].get("ambi", {})
         for task in run.tasks.values():
             ids = tuple(clip.id for clip in task.selection.clips)
             same = (tuple(task.settings.labels), ids, task.votes.tobytes(), tuple(task.selection.clusters))
-            asked = Asked(
+            asked = ModelTask(
                 label,
                 int(info.get("seed") or 0),
                 str(info.get("sampling") or ""),
@@ -108,7 +108,7 @@ def by_clips(runs: Sequence[Run]) -> list[list[Asked]]:
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
-    """Return the model of each run, numbered where several runs of a name cannot be one model with several seeds."""
+    """Return the model's name for each run, with a number if runs of one name differ in more than the seed."""
     models: dict[str, list[tuple[object, set[object]]]] = {}
     places = []
     for run in runs:
@@ -125,8 +125,8 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     return [model if len(models[model]) == 1 else f"{model} #{place + 1}" for model, place in places]
 
 
-def _add_predictions(path: Path, sections: Sequence[list[Asked]]) -> None:
-    """Add a file of predictions to the sections that it is about."""
+def _add_predictions(path: Path, sections: Sequence[list[ModelTask]]) -> None:
+    """Add a file of predictions to every section whose clips it predicts."""
     errors = []
     for asked in sections:
         task = asked[0].task
@@ -147,7 +147,7 @@ def _add_predictions(path: Path, sections: Sequence[list[Asked]]) -> None:
             tokens=np.full(len(found.p), np.nan),
             failed={},
         )
-        asked.append(Asked(path.stem, 0, "", system))
+        asked.append(ModelTask(path.stem, 0, "", system))
     if len(errors) == len(sections):
         raise errors[0]
 
@@ -173,7 +173,7 @@ def _time(timestamp: float) -> str:
     return datetime.fromtimestamp(timestamp, tz=timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _section(asked: Sequence[Asked]) -> Section:
+def _section(asked: Sequence[ModelTask]) -> Section:
     task = asked[0].task
     selection, settings, votes = task.selection, task.settings, task.votes
     binned = bin_clips(selection)
@@ -216,7 +216,7 @@ def _section(asked: Sequence[Asked]) -> Section:
 
 
 def _partial(selection: Selection, left_out: Mapping[str, int], found: Sequence[System]) -> list[str]:
-    """Return what a reader must know before any score: what was not asked about, lost votes, systems that failed."""
+    """Return the warnings that come before any score: clips that are left out, lost votes, systems that failed."""
     clips, missing = len(selection.clips), sum(left_out.values())
     said = list(selection.lost_votes)
     if left_out.get("not asked in this run") or missing > LEFT_OUT * (clips + missing):
@@ -230,7 +230,7 @@ def _partial(selection: Selection, left_out: Mapping[str, int], found: Sequence[
 
 
 def _samplers(curves: Sequence[Mapping[str, Curve]]) -> dict[str, dict[str, dict[int, Estimate]]]:
-    """Return the curves of mere sampling at all sizes of a section; of the same clips, they agree where they meet."""
+    """Return the curves of pure sampling of several tasks, joined: at equal pool sizes they have equal values."""
     samplers: dict[str, dict[str, dict[int, Estimate]]] = {}
     for source in SAMPLERS:
         for metric in CURVES:
@@ -262,7 +262,7 @@ def _references(selection: Selection, settings: TaskSettings, binned: Binned) ->
 
 
 def _shown(section: Section, by_name: Mapping[str, Variant], selection: Selection) -> list[ShownClip]:
-    """Return the clips that the best system of each model predicts worst, those that systems failed on, the best."""
+    """Return the clips with the largest errors of each model's best system, failed ones, and the smallest errors."""
     ordered = [by_name[system.full_name] for system in section.systems]
     errors = {id(variant): variant.errors for variant in ordered}
     worst, best = [], []
@@ -296,16 +296,17 @@ def _shown(section: Section, by_name: Mapping[str, Variant], selection: Selectio
 
 
 def _mean_prediction(variant: Variant, clip: int) -> list[float] | None:
-    """Return the mean over the seeds with a valid prediction, shape (labels,)."""
+    """Return the mean prediction over the seeds with a valid one, by label; None if there is none."""
     p = variant.p[:, clip]
     valid = p[~np.isnan(p).any(axis=1)]
     return valid.mean(axis=0).tolist() if len(valid) else None
 
 
 def _audio(clip: Clip, *, embed: bool) -> str | None:
-    """Return the address of a clip's audio: the file on this machine with the span that was heard, or the sound itself.
+    """Return the URL of a clip's audio, or None if there is no file.
 
-    Only what comes with the project may be embedded; other corpora are licensed.
+    It is the file on this machine with the span of the clip. With `embed` it is the audio itself; only the demo's audio
+    may be embedded, because of the licenses of other corpora.
     """
     if clip.audio is None or not Path(clip.audio).is_file():
         return None

@@ -1,4 +1,4 @@
-"""The columns of the report's tables. A new column is one line here, and stands in the page at once."""
+"""The columns of the report's tables. A new column is one line here."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _diagnostics(row: System) -> str:
     return "; ".join(f"{name} {with_interval(e)}" for name, e in row.diagnostics.items())
 
 
-# Of systems, controls and references alike.
+# For systems, controls and references.
 SCORES = (
     metric("jsd_bits", "JSD, bits", "0 is best", WORDS["JSD"]),
     metric("bc", "BC", "1 is best"),
@@ -42,7 +42,7 @@ SCORES = (
     metric("worth_raters", "worth raters", "more is better", WORDS["worth raters"]),
     Column("pairs told apart", _pairs, "0.5 is chance", help=WORDS["pairs told apart"]),
 )
-# Of systems and controls only.
+# For systems and controls.
 COSTS = (
     Column("invalid clips", lambda row: row.invalid_rate.value, show=percent, help=WORDS["invalid clips"]),
     whole("tokens per clip", lambda row: row.tokens.value),
@@ -65,7 +65,7 @@ UNCERTAINTY = (
     metric("entropy_rho", "rank correlation of entropies", "1 is best"),
     Column("spotting ambiguous clips", lambda row: row.ambiguity_auroc, "0.5 is chance"),
 )
-# Bits per vote over the prior of the other speakers, where a scale is fitted on other speakers.
+# Bits per vote gained over the prior of the other speakers; the scaling is fitted on other speakers.
 CALIBRATION = (
     Column("as it is", lambda row: row.calibration and row.calibration.raw, "bits over the prior"),
     Column("error of sharpness", lambda row: row.calibration and row.calibration.sharpness, "one temperature"),

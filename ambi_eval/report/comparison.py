@@ -1,4 +1,4 @@
-"""Two runs, or two strategies of a run, on the same clips: every metric's difference in one table."""
+"""Compares two runs, or two strategies of a run, on the same clips: the difference in every metric."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Side = tuple[str, TaskRun, Pipeline]
 
 @dataclass(frozen=True)
 class Pair:
-    """One system against another.
+    """The comparison of two systems.
 
     Attributes:
         first: Model, task, pipeline, control and run of the first.
         second: Those of the second.
-        verdict: Which of the two is better, if the difference is more than chance.
+        verdict: Which of the two is better, if the difference is significant.
         clips: Number of clips that both were asked about.
         left_out: Number of clips that only one of them was asked about.
         simulated: Whether the raters are simulated.
@@ -45,12 +45,12 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What one side of a comparison names.
+    """One argument of `--compare`, resolved.
 
     Attributes:
-        named: The text that names it.
+        named: The argument, such as `RUN:TASK`.
         run: The whole run.
-        systems: The systems of it that are named, by `TASK:PIPELINE`.
+        systems: The systems of the run that the argument names, by `TASK:PIPELINE`.
     """
 
     named: str
@@ -59,21 +59,21 @@ class Found:
 
 
 def compare_runs(first: str, second: str) -> list[Pair]:
-    """Return the comparison of two systems, or of all that two runs have in common.
+    """Return the comparison of two systems, or of all systems that two runs have in common.
 
     Args:
-        first: As `find` takes it.
-        second: The same. If both name exactly one system, these are compared, whatever they are called; otherwise
-            those of the same task and pipeline.
+        first: A run or a part of it, see `find`.
+        second: The same. If each names exactly one system, these two are compared, whatever their names are; otherwise
+            systems of the same task and pipeline.
 
     Raises:
-        AmbiError: If one cannot be read, or nothing in them can be compared.
+        AmbiError: If a run cannot be read, or there is nothing to compare.
     """
     return compare_found(find(first), find(second))
 
 
 def compare_found(first: Found, second: Found) -> list[Pair]:
-    """Return the comparison of what was found, as `compare_runs` does."""
+    """Return the comparison of two resolved arguments, see `compare_runs`."""
     a, b = first.systems, second.systems
     if len(a) == len(b) == 1:
         return [_pair(*a.values(), *b.values())]
@@ -87,7 +87,7 @@ def compare_found(first: Found, second: Found) -> list[Pair]:
 
 
 def table(pairs: list[Pair]) -> Group:
-    """Return what a terminal shows."""
+    """Return the tables for the terminal."""
     blocks: list[Table | str] = []
     for pair in pairs:
         missing = f"{pair.left_out:,} clips that only one of the two has are left out" if pair.left_out else ""
@@ -116,10 +116,10 @@ def table(pairs: list[Pair]) -> Group:
 
 
 def find(named: str) -> Found:
-    """Return the run that a text names, and the systems in it.
+    """Return the run that an argument of `--compare` names, and its systems.
 
     Args:
-        named: A folder or results file of `lm_eval`; with `:TASK` or `:TASK:PIPELINE` behind it only that part.
+        named: A folder or results file of `lm_eval`; a suffix `:TASK` or `:TASK:PIPELINE` chooses a part of it.
 
     Raises:
         AmbiError: If the run cannot be read, or has no such part.
@@ -162,7 +162,7 @@ def _pair(first: Side, second: Side) -> Pair:
         if of_first is not None and of_second is not None:
             differences[name] = of_first - of_second
     clusters = [a.selection.clusters[row] for row in here]
-    headline = compare({HEADLINE: differences[HEADLINE]}, clusters)[HEADLINE]  # of one metric, so nothing is corrected
+    headline = compare({HEADLINE: differences[HEADLINE]}, clusters)[HEADLINE]  # one metric, so no correction
     return Pair(
         first=first_name,
         second=second_name,

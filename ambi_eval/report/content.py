@@ -1,4 +1,4 @@
-"""Every number of the report: what the page draws and what `--json` writes."""
+"""The content of the report: every number that the page shows and `--json` writes."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from ambi_eval.funnel.content import Funnel
 
 @dataclass(frozen=True)
 class RunFacts:
-    """Where a run came from and how to repeat it.
+    """The origin of a run and how to repeat it.
 
     Attributes:
-        label: The model's name, numbered where different models have the same.
+        label: The model's name, with a number if several models have the same name.
         file: The results file.
         date: When it started.
         seconds: How long it took.
         command: The command line that repeats it.
-        versions: Versions of what computed it.
-        model_info: What the model says about itself: digest, dtype, device, counters ...
+        versions: Versions of the software, by package.
+        model_info: What the model wrote into the results file: digest, dtype, device, counters ...
         environment: The harness's description of the machine.
     """
 
@@ -48,13 +48,13 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class ClipPrediction:
-    """What one system makes of one clip.
+    """The prediction of one system for one clip.
 
     Attributes:
         system: Full name of the system.
         jsd_bits: Its score on the clip, the mean over seeds.
-        predicted: Predicted shares per label, the mean over seeds; None where no answer could be used.
-        answers: The different answers and how often each was given, the most frequent first.
+        predicted: Predicted shares by label, the mean over seeds; None if no answer could be used.
+        answers: The different answers and the count of each, the most frequent first.
     """
 
     system: str
@@ -65,16 +65,16 @@ class ClipPrediction:
 
 @dataclass(frozen=True)
 class ShownClip:
-    """One of the clips that the best systems predict worst, or best.
+    """A clip in the table of clips: one of those with the largest or smallest errors, or with unusable answers.
 
     Attributes:
         clip: The clip's id.
         ambiguity: Entropy of its votes, in bits.
-        majority: The raters' majority label; several that tie are joined by a slash.
-        votes: Votes per label.
-        audio: Address of the audio: of the file on this machine, or of simulated raters' clips the sound itself; None
-            if the file is not there.
-        predictions: What each system predicts, in the order of the section's systems.
+        majority: The raters' majority label; tied labels are joined by a slash.
+        votes: Votes by label.
+        audio: Address of the audio file on this machine; for the demo, the audio itself (a data URL). None if there is
+            no file.
+        predictions: The prediction of each system, in the order of the section's systems.
     """
 
     clip: str
@@ -91,17 +91,17 @@ class System:
 
     Attributes:
         model: Label of its run.
-        name: Strategy and pipeline, with control and transcript where there are any, and with what else tells it from
-            another system of the same name.
-        same_as: Names of the model's systems that predict practically the same, and so have no row of their own.
+        name: Strategy and pipeline; with control and transcript if they are not `none`, and with other settings that
+            distinguish it from another system of the same name.
+        same_as: Names of the model's systems with almost the same predictions, which have no row of their own.
         control: What the model heard instead of the clip; `none` in a real run.
-        seeds: The seeds of the runs that were merged: all estimates are means over these.
-        spread: Standard deviation of the divergence over the seeds; NaN with one seed.
-        sampling: Whether the server honored the sampling settings, as the model says; empty where it says nothing.
+        seeds: The seeds of the merged runs; every estimate is a mean over them.
+        spread: Standard deviation of the divergence over the seeds; NaN for one seed.
+        sampling: Whether the server honored the sampling settings, as far as the model knows; empty if unknown.
         task: The harness's task.
         pipeline: The filter pipeline.
-        config: What matters of the task's configuration.
-        pool_size: Number of answers of a clip.
+        config: The reported settings of the task.
+        pool_size: Number of answers about a clip.
         scores: Every metric and `worth_raters`, over all clips.
         binned: The same in each bin of ambiguity.
         invalid_rate: Share of clips without a valid prediction.
@@ -109,17 +109,18 @@ class System:
         tokens: Generated tokens per clip.
         two_alternatives: The matched-pair forced choice.
         held_out: Prior, system and half panel against the same raters, over all clips and then in each bin.
-        curves: Of each metric, the score at each pool size; empty where a part of the pool is no smaller pool.
-        extrapolated: Of each metric, what the curve of a mean tends to as N grows; empty for other pipelines.
-        asymptote: Full name of the system that the curve tends to, where it ran: `exact`, of the same model and prompt.
-        confusion: Expected number of clips, a row per majority label, a column per predicted label and one for none.
+        curves: By metric, the score at each pool size; empty if a part of the pool is no valid smaller pool (beams).
+        extrapolated: By metric, the limit of the curve for large N; empty for pipelines that do not average answers.
+        asymptote: Full name of the system to which the curve tends (`exact` with the same model and prompt), if it ran.
+        confusion: Expected number of clips: a row per majority label, a column per predicted label, and a last column
+            for clips without a prediction.
         reliability: Confidence against agreement.
-        ambiguity_auroc: How well its entropy tells the clips of the most ambiguous bin from the others.
-        calibration: What scaling that is fitted on other speakers would bring; None with fewer than three speakers.
-        subgroups: The divergence less that of the prior, by groups of speakers.
-        diagnostics: Further means over clips that the harness logged.
+        ambiguity_auroc: How well its entropy detects the clips of the most ambiguous bin.
+        calibration: The effect of scaling that is fitted on other speakers; None for fewer than three speakers.
+        subgroups: The divergence minus that of the prior, by group of speakers.
+        diagnostics: Other means over clips in the harness's log.
         against_best: Difference from the best system of the section, on the same clips; None for that system itself.
-            Of a control: from the same model and strategy on the real clips; None where that did not run.
+            For a control: difference from the same model and strategy on the real clips; None if that did not run.
     """
 
     model: str
@@ -158,7 +159,7 @@ class System:
 
     @property
     def strategy(self) -> str:
-        """The name without the control."""
+        """`name` without the control."""
         return self.name.replace(f" [{self.control}]", "")
 
 
@@ -177,11 +178,11 @@ class Reference:
     """A trivial predictor or a human reference.
 
     Attributes:
-        description: What it predicts, and who judges it.
-        clips: Number of clips that it is scored on.
+        description: What it predicts, and which raters score it.
+        clips: Number of clips on which it is scored.
         scores: Every metric and `worth_raters`, over all clips.
         binned: The same in each bin of ambiguity.
-        two_alternatives: The matched-pair forced choice, where clips match.
+        two_alternatives: The matched-pair forced choice; None if no two clips match.
     """
 
     description: str
@@ -193,7 +194,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Wordings:
-    """What each wording of a prompt ensemble scores alone.
+    """The scores of the single wordings of a prompt ensemble.
 
     Attributes:
         system: Full name of the system.
@@ -208,13 +209,13 @@ class Wordings:
 
 @dataclass(frozen=True)
 class Ranking:
-    """What the answers of a section say about how sure its ranking is.
+    """How reliable the ranking of a section is.
 
     Attributes:
-        studies: A study of the systems' scores, and one for each further factor that the answers vary in.
-        wordings: What the wordings of each prompt ensemble score.
-        position_bias: The position bias of each system that was asked with several orders of the labels, by full name.
-        missing: Why there is no study of some factor, one sentence each.
+        studies: A study of the systems' scores, and one for each further factor, such as the wording of the prompt.
+        wordings: The scores of the single wordings, for each prompt ensemble.
+        position_bias: The position bias, by full name, of each system whose prompts had several orders of the labels.
+        missing: For each study that is impossible, one sentence that gives the reason.
     """
 
     studies: Sequence[Study]
@@ -225,15 +226,15 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a system costs a clip, if it runs alone; NaN where nobody knows.
+    """The cost of a system per clip if it runs alone; NaN means unknown.
 
     Attributes:
-        tokens: Generated tokens, thinking included where the model counts it; 0 where likelihoods are read out.
-        audio_seconds: Seconds of audio that are encoded, examples included, each once.
-        encoder: FLOPs of hearing them.
-        prefill: FLOPs of reading the prompts, each once for all its answers.
+        tokens: Generated tokens, with thinking if the model counts it; 0 if only likelihoods are computed.
+        audio_seconds: Seconds of audio that are encoded, with examples, each once.
+        encoder: FLOPs of the audio encoder.
+        prefill: FLOPs of the prompts, each computed once for all its answers.
         decode: FLOPs of generating the answers.
-        seconds: Wall time, of a run of this task alone without stored answers.
+        seconds: Wall time; known only for a run of this task alone without stored answers.
     """
 
     tokens: float
@@ -251,14 +252,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class Budget:
-    """What quality costs in a section.
+    """Quality against cost in a section. All mappings are by the full name of a system.
 
     Attributes:
-        scores: The divergence of each system, by full name.
-        costs: Its cost.
-        by: What the frontier is drawn over: `FLOPs` where any system has them, else `tokens`.
-        places: Where each system stands on the frontier, the cheapest first; systems of unknown cost have no place.
-        ten_times: By system that samples, what ten times the answers buy.
+        scores: The divergence.
+        costs: The cost.
+        by: The cost of the frontier: `FLOPs` if they are known of any system, else `tokens`.
+        places: The comparison with systems of the same or lower cost, the cheapest first; only for known costs.
+        ten_times: The gain from ten times as many answers, of systems that sample.
     """
 
     scores: Mapping[str, float]
@@ -284,23 +285,24 @@ class Section:
         clips: Number of clips.
         left_out: Number of clips of the corpus that were not asked about, by reason.
         clusters: Number of clusters of dependent clips.
-        cluster: What they are: speakers, sessions or dialogues.
-        raters: Fewest, mean and most votes of a clip.
+        cluster: What a cluster is: speaker, session or dialogue.
+        raters: Smallest, mean and largest number of votes on a clip.
         ambiguity: Mean entropy of the votes, in bits.
         krippendorff_alpha: Agreement of the raters.
-        best_accuracy: Accuracy of the best possible prediction, since votes tie.
+        best_accuracy: Accuracy of the best possible prediction, below 1 because of ties in the votes.
         bins: Bins of ambiguity.
-        references: What to read the scores against.
-        samplers: Curves of mere sampling: from the raters' shares (`people`) and from the prior (`prior`), by metric.
+        references: Trivial predictors and human references.
+        samplers: Curves of pure sampling from the raters' shares (`people`) and from the prior (`prior`), by metric.
         systems: The systems, the best first.
-        controls: The same for runs in which the model heard something else than the clip; the best first.
-        partial: Sentences that say what is missing, so that scores do not speak for the corpus; empty if all is there.
-        shown: The clips that the best system of each model predicts worst, those that systems failed on,
-            and those that it predicts best.
-        rater_study: What the single raters show of these systems; None where their names are not published.
-        notes: What else a reader must know.
-        ranking: How sure the ranking of the systems is.
-        budget: What quality costs.
+        controls: Systems in whose runs the model did not hear the clip; the best first.
+        partial: Sentences about missing clips or answers, because of which scores do not describe the corpus; usually
+            empty.
+        shown: The clips with the largest errors of the best system of each model, those without usable answers, and
+            those with the smallest errors.
+        rater_study: How the single raters score these systems; None if the corpus does not name its raters.
+        notes: Notes on the references.
+        ranking: How reliable the ranking of the systems is.
+        budget: Quality against cost.
     """
 
     corpus: str
@@ -336,9 +338,9 @@ class Section:
 
 
 def counterpart(control: System, systems: Sequence[System]) -> System | None:
-    """Return what a control is compared with: the same pipeline on the real clips, or the one that predicts the same.
+    """Return the system that a control is compared with: the same pipeline on the real clips; None if it did not run.
 
-    None if neither ran.
+    If that system has no row because another one has the same predictions, this is the other one.
     """
     own = [system for system in systems if system.model == control.model]
     same = (each for each in own if control.strategy in (each.name, *each.same_as))
@@ -348,7 +350,7 @@ def counterpart(control: System, systems: Sequence[System]) -> System | None:
 
 @dataclass(frozen=True)
 class Content:
-    """All of the report: when it was made, its runs, a section for each set of clips, and funnels of the models."""
+    """The whole report: when it was made, its runs, a section for each set of clips, and the funnels of the models."""
 
     made: str
     runs: list[RunFacts]

@@ -1,4 +1,4 @@
-"""The table of all metrics in docs/metrics.md, made of the code: `python -m ambi_eval.report.metrics_table`."""
+"""Prints the table of all metrics for docs/metrics.md: `python -m ambi_eval.report.metrics_table`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from ambi_eval.metrics import METRICS, ClipMetric
 
 
 def metrics_table() -> str:
-    """Return one line of Markdown per metric: name, meaning, which way is up, what an invalid clip gets, error bar."""
+    """Return a Markdown table of all metrics: meaning, better direction, score of an invalid clip, error bar."""
     lines = ["| metric | what it is | better | an invalid clip | error bar |", "|---|---|---|---|---|"]
     for metric in METRICS.values():
         up = "higher" if metric.higher_is_better else "lower"
         worst = metric.worst(4)
-        # The one worst value that hangs on the number of labels is a multiple of 1 / labels.
+        # Only a multiple of 1 / labels depends on the number of labels.
         value = f"{worst:.4g}" if worst == metric.worst(8) else f"{4 * worst:.4g} / labels"
         invalid = f"scores {value}" if isinstance(metric, ClipMetric) else "see below"
         closed_form = metric.influence([[1, 0], [0, 1]], [[3, 1], [1, 2]]) is not None

@@ -1,4 +1,4 @@
-"""The report as one HTML file that opens from disk and asks the network for nothing."""
+"""Writes the report as one HTML file that opens from disk and needs no network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ambi_eval.web.glossary import CONTROLS, STRATEGIES, WORDS, metrics
 from ambi_eval.web.pages import environment, page_parts, write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
-# The commands of more runs than this are folded.
+# If there are more runs than this, their commands are folded.
 FEW_RUNS = 4
 QUESTIONS = {
     "well": "How well?",
@@ -32,7 +32,7 @@ QUESTIONS = {
 
 
 def write_page(content: Content, path: Path) -> None:
-    """Write the report as one HTML file that needs nothing else.
+    """Write the report as one HTML file.
 
     Raises:
         AmbiError: If the file cannot be written.
@@ -88,7 +88,7 @@ def _charts(section: Section) -> dict[str, Any]:
 
 
 def _predictions(clip: ShownClip, systems: Sequence[System]) -> list[ClipPrediction]:
-    """Return what some systems predict for a clip."""
+    """Return the predictions of some systems for a clip."""
     by_name = {prediction.system: prediction for prediction in clip.predictions}
     return [by_name[system.full_name] for system in systems]
 
@@ -98,7 +98,7 @@ def _shares(votes: Sequence[float]) -> list[float]:
 
 
 def _glossary(content: Content) -> dict[str, str]:
-    """Return the words of this report: the strategies that ran, then measures, then metrics."""
+    """Return the glossary of this report: the strategies that ran, then terms, then metrics."""
     systems = [system for section in content.sections for system in (*section.systems, *section.controls)]
     ran = {name.split()[0] for system in systems for name in (system.name, *system.same_as) if name}
     return {name: said for name, said in STRATEGIES.items() if name in ran} | WORDS | metrics()

@@ -36,14 +36,14 @@ DOTTED = [2, 3]
 
 
 def row_name(section: Section, system: System) -> str:
-    """Return what a plot calls a system: without the model where there is one model only."""
+    """Return the name of a system in plots, without the model if there is one model only."""
     models = {each.model for each in section.systems}
     name = system.full_name if len(models) > 1 else system.name or system.model
     return name + (f" (= {len(system.same_as)} more)" if system.same_as else "")
 
 
 def number_line(section: Section) -> Chart:
-    """Return all systems and references along one line, in the order of their divergence."""
+    """Return the plot of all systems and references, sorted by their divergence."""
     rows = [dot(row_name(section, s), s.scores["jsd_bits"], s.model) for s in section.systems]
     references = [
         dot(name, section.references[key].scores["jsd_bits"], "reference")
@@ -94,7 +94,7 @@ def number_line(section: Section) -> Chart:
 
 
 def by_size(section: Section) -> Chart | None:
-    """Return divergence against the number of answers, with what mere sampling gives; None without curves."""
+    """Return divergence against the number of answers, beside that of pure sampling; None without curves."""
     systems = [system for system in section.systems if len(system.curves.get("jsd_bits", {})) > 1]
     if not systems:
         return None
@@ -152,7 +152,7 @@ def by_size(section: Section) -> Chart | None:
 
 
 def by_tokens(section: Section) -> Chart | None:
-    """Return divergence against generated tokens per clip; None where models do not tell their tokens."""
+    """Return divergence against generated tokens per clip; None if no model counts its tokens."""
     told = [system for system in section.systems if not math.isnan(system.tokens.value)]
     paid = [system for system in told if system.tokens.value > 0]
     if not paid:
@@ -200,7 +200,7 @@ def by_tokens(section: Section) -> Chart | None:
 
 
 def by_ambiguity(section: Section) -> Chart:
-    """Return the best system of each model, people and the prior in each bin, judged by the same raters."""
+    """Return the divergence in each ambiguity bin of the best system of each model, people and the prior."""
     names = [b.name.removesuffix(" bits") for b in section.bins]
     points = []
     for place, name in enumerate(names, start=1):
@@ -232,11 +232,11 @@ def by_ambiguity(section: Section) -> Chart:
 
 
 def against_held_out(system: System, place: int) -> Estimate:
-    """Return the divergence against half of the raters where panels can be halved, else against all votes.
+    """Return the divergence from half of the raters if panels can be halved, else from all votes.
 
     Args:
         system: The system.
-        place: 0 for all clips, then the bins.
+        place: 0 for all clips, 1 for the first bin ...
     """
     if system.held_out is not None:
         return system.held_out[place].model
@@ -244,7 +244,7 @@ def against_held_out(system: System, place: int) -> Estimate:
 
 
 def held_out_references(section: Section, place: int) -> dict[str, Estimate]:
-    """Return half a panel and the prior, judged by the same raters as `against_held_out`."""
+    """Return the divergence of half a panel and of the prior from the same votes as in `against_held_out`."""
     held_out = section.systems[0].held_out
     if held_out is not None:
         return {"half_panel": held_out[place].human, "prior": held_out[place].prior}
@@ -253,7 +253,7 @@ def held_out_references(section: Section, place: int) -> dict[str, Estimate]:
 
 
 def confusion(section: Section, system: System) -> Chart:
-    """Return how often each label is predicted where each label is the majority."""
+    """Return the confusion matrix of the predicted top label and the raters' majority label."""
     predicted = [*section.labels, "none valid"]
     cells: list[Row] = [
         {
@@ -300,7 +300,7 @@ def confusion(section: Section, system: System) -> Chart:
 
 
 def calibration(section: Section) -> Chart:
-    """Return confidence against the share of raters who chose the predicted label, of the best system of each model."""
+    """Return the reliability diagram of the best system of each model."""
     names = [row_name(section, system) for system in section.best]
     points = [
         {**point(name, b.confidence, b.agreement), "clips": count(b.clips)}
@@ -329,7 +329,7 @@ def calibration(section: Section) -> Chart:
 
 
 def subgroups(section: Section) -> Chart | None:
-    """Return the divergence less that of the prior for groups of speakers; None where the corpus knows of none."""
+    """Return the divergence minus that of the prior for groups of speakers; None without such groups."""
     rows = [
         {**dot(f"{group.trait}: {group.name}", group.mean, row_name(section, system)), "clips": count(group.clips)}
         for system in section.best
@@ -343,7 +343,7 @@ def subgroups(section: Section) -> Chart | None:
 
 
 def controls(section: Section) -> Chart | None:
-    """Return each control beside the same strategy on the real clips; None where no control ran."""
+    """Return each control beside the same strategy on the real clips; None if no control ran."""
     rows = []
     for control in section.controls:
         twin = counterpart(control, section.systems)

@@ -1,4 +1,4 @@
-"""How sure the ranking of a section's systems is: generalizability studies of the answers that runs left on disk."""
+"""How reliable the ranking of a section's systems is: generalizability studies of the answers in the runs' logs."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from ambi_eval.corpora.selection import Selection
 from ambi_eval.harness.results import TaskRun
 from ambi_eval.metrics import HEADLINE, METRICS
 from ambi_eval.report.content import Ranking, Wordings
-from ambi_eval.report.systems import Asked, Variant, variants, without_copies
+from ambi_eval.report.systems import ModelTask, Variant, variants, without_copies
 from ambi_eval.votes import Array, select_labels, shares
 
 
 def ranking(given: Sequence[Variant], distinct: Sequence[Variant]) -> Ranking:
-    """Return how sure the ranking of a section is.
+    """Return how reliable the ranking of a section is.
 
     Args:
-        given: The systems and controls of its runs; controls are no systems and are passed over.
-        distinct: Those of them that predict different things.
+        given: All variants of its runs; controls are left out.
+        distinct: Those that predict differently (`without_copies`).
     """
     selection = given[0].members[0][0].task.selection
     real = [variant for variant in distinct if variant.control == "none"]
     names = [variant.full_name for variant in real]
-    # Pipelines of one task share its answers, so each task stands here with its first one.
+    # The pipelines of a task share its answers, so its first pipeline stands for the task.
     alone = {id(variant.members[0][0].task): variant for variant in reversed(given) if variant.control == "none"}
     tasks = {_task_name(variant): variant for variant in reversed(alone.values())}
     studies: list[Study] = []
@@ -63,7 +63,7 @@ def ranking(given: Sequence[Variant], distinct: Sequence[Variant]) -> Ranking:
     ballots = _ballots(given[0].members[0][0].task)
     if ballots is not None and real:
         votes, raters = ballots
-        # A mean over seeds errs less than one of them, so each system stands here with its first seed.
+        # A mean over seeds has smaller errors than one seed, so only the first seed of each system counts here.
         p = np.array([variant.p[0] for variant in real])[:, :, None]
         absent = np.isnan(votes[..., 0])
         scores = np.asarray(METRICS["brier_sum"].per_clip(p, np.where(absent[..., None], 1.0, votes)))
@@ -77,11 +77,11 @@ def ranking(given: Sequence[Variant], distinct: Sequence[Variant]) -> Ranking:
     )
 
 
-def rankings(sections: Sequence[Sequence[Asked]]) -> dict[str, Ranking]:
-    """Return how sure each ranking is, by the corpus and, where several sections have one, the number of the section.
+def rankings(sections: Sequence[Sequence[ModelTask]]) -> dict[str, Ranking]:
+    """Return how reliable each ranking is, by corpus; further sections of a corpus have their number in the key.
 
     Args:
-        sections: The tasks about the same clips, as `build.by_clips` returns them.
+        sections: Tasks about the same clips, see `build.by_clips`.
     """
     found: dict[str, Ranking] = {}
     for number, asked in enumerate(sections, start=1):
@@ -95,7 +95,7 @@ def wording_scores(p: Array, selection: Selection) -> tuple[list[Estimate], floa
     """Return the divergence of each wording alone, and the standard deviation over the wordings.
 
     Args:
-        p: What the answer to each wording states, shape (clips, wordings, labels); NaN where it could not be read.
+        p: The distribution in the answer to each wording, shape (clips, wordings, labels); NaN if it could not be read.
         selection: The clips.
     """
     bounds = METRICS[HEADLINE].bounds(p.shape[-1])
@@ -116,11 +116,9 @@ def _task_name(variant: Variant) -> str:
 
 
 def _answers(tasks: Mapping[str, Variant], wanted: Callable[[TaskRun], bool]) -> dict[str, Array]:
-    """Return what each single answer of some tasks states, by name: of those of which most have equally many answers.
+    """Return the distribution in each single answer, by task, see `single_answers`.
 
-    Returns:
-        Distributions, shape (clips, answers, labels), NaN where an answer could not be read. Of likelihoods, one for
-        each order of the labels.
+    A study needs the same number of answers for all tasks, so only tasks with the most common number are returned.
     """
     runs = {name: variant.members[0][0].task for name, variant in tasks.items()}
     found = {name: single_answers(task) for name, task in runs.items() if wanted(task)}
@@ -131,7 +129,10 @@ def _answers(tasks: Mapping[str, Variant], wanted: Callable[[TaskRun], bool]) ->
 
 
 def single_answers(task: TaskRun) -> Array:
-    """Return what each answer to a task states alone, shape (clips, answers, labels); of likelihoods, each order's."""
+    """Return the distribution in each answer to a task, shape (clips, answers, labels); NaN if it could not be read.
+
+    For likelihoods there is one distribution for each order of the labels.
+    """
     labels = tuple(task.settings.labels)
     if task.settings.pool == "labels":
         logprobs = np.array([[answer.logprob for answer in answers] for answers in task.texts], dtype=float)
@@ -143,11 +144,11 @@ def single_answers(task: TaskRun) -> Array:
 
 
 def _ballots(task: TaskRun) -> tuple[Array, NDArray[np.int64] | None] | None:
-    """Return the single ballots of each clip, and who cast them where that is known; None where no ballots are known.
+    """Return the ballots on each clip and the indices of their raters.
 
     Returns:
-        Ballots, shape (clips, most raters, labels), NaN behind the last one of a clip; and the raters' numbers, shape
-        (clips, most raters), or None.
+        Ballots, shape (clips, most raters, labels), padded with NaN; and the indices, shape (clips, most raters), which
+        are None if the raters have no names. None instead of both if the ballots of some clip are unknown.
     """
     settings, selection = task.settings, task.selection
     given: list[list[tuple[str, Array]]] = []

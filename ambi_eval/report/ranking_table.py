@@ -1,4 +1,4 @@
-"""How sure a ranking is, as people read it in a terminal and on the page."""
+"""How reliable a ranking is, in sentences and tables for the terminal and the page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ambi_eval.report.content import Ranking, Wordings
 from ambi_eval.web.format import short, with_interval
 
 NAMES = {"clip": "clips", "speaker": "speakers"}
-# What varies in a study beside systems, speakers and clips.
+# The title of a study, by the factor that varies besides systems, speakers and clips.
 TITLES = {
     "": "Systems on clips",
     "seed": "Seeds of the sampling",
@@ -27,17 +27,17 @@ TITLES = {
 
 
 def in_terminal(rankings: Mapping[str, Ranking]) -> Group:
-    """Return how sure the ranking of each of several corpora is, by the corpus' name."""
+    """Return the tables and sentences on the ranking of each corpus."""
     return Group(*chain.from_iterable(_blocks(corpus, ranking) for corpus, ranking in rankings.items()))
 
 
 def effect_name(share: Share) -> str:
-    """Return what a table calls an effect."""
+    """Return the name of an effect in tables."""
     return " x ".join(share.effect)
 
 
 def sentences(study: Study) -> list[str]:
-    """Return what a study says of the ranking: its reliability, and what would make it .9; nothing of one system."""
+    """Return the reliability of the ranking and what would raise it to .9; empty for one system."""
     if math.isnan(study.generalizability.value):
         return []
     said = [
@@ -66,13 +66,13 @@ def _number(needed: Estimate) -> str:
 
 
 def wordings_sentence(wordings: Wordings) -> str:
-    """Return what the wordings of a prompt ensemble score alone."""
+    """Return the scores of the single wordings of a prompt ensemble, as a sentence."""
     scores = ", ".join(short(score.value) for score in wordings.scores)
     return f"{wordings.system}: JSD of each wording alone {scores}; standard deviation {short(wordings.spread)}."
 
 
 def position_sentences(ranking: Ranking) -> list[str]:
-    """Return what a label gains when it stands first, one sentence for each system."""
+    """Return the gain in probability of a label that the prompt names first, one sentence for each system."""
     return [
         f"{name}: a label gains {with_interval(bias.first)} of probability when it stands first in the prompt"
         f" ({_by_label(bias.by_label)})."

@@ -1,4 +1,4 @@
-"""The two shapes that the report's plots have: dots in rows, and curves."""
+"""The two kinds of plots in the report: dots in rows, and curves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PLOT_HEIGHT = 230
 
 
 def dots(title: str, x_title: str, rows: Sequence[Row]) -> Chart:
-    """Return a row for each name, with the dots of all series side by side."""
+    """Return a plot with one row per name, in which the dots of all series stand side by side."""
     names = list(dict.fromkeys(row["row"] for row in rows))
     all_series = list(dict.fromkeys(row["series"] for row in rows))
 
@@ -57,7 +57,7 @@ def curves(
     colors: Sequence[str] = COLORS,
     title: str = JSD,
 ) -> Spec:
-    """Return lines with points and intervals, over some layers that need no legend."""
+    """Return the specification of lines with points and intervals, over the layers `below`, which have no legend."""
     looks = series(names, width, colors=colors)
     place = {"x": x, "y": y_axis("value", title)}
     ends = {"x": x, "y": {"field": "low", "type": "quantitative"}, "y2": {"field": "high"}}
@@ -76,7 +76,7 @@ def curves(
 
 
 def dot(name: str, estimate: Estimate, of_series: str) -> Row:
-    """Return one dot: the row that it stands in, its value with the interval, and its series."""
+    """Return the data of one dot: the name of its row, its value with the interval, and its series."""
     return {"row": name, "series": of_series, "end": _end(estimate), **values_of(estimate)}
 
 
@@ -85,7 +85,7 @@ def _end(estimate: Estimate) -> float:
 
 
 def names_axis(width: int) -> Spec:
-    """Return the axis with the names of the rows; names longer than .42 of the width are cut."""
+    """Return the axis with the names of the rows; names wider than 42 % of the plot are cut."""
     return {"ticks": False, "domain": False, "labelLimit": 0.42 * width, "labelPadding": 8}
 
 

@@ -1,4 +1,4 @@
-"""The systems of a section: runs with other seeds are one system, and so are pipelines that predict the same."""
+"""The systems of a section: runs that differ only in the seed are one system, as are pipelines that predict alike."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ from ambi_eval.metrics.classification import expected_confusion
 from ambi_eval.report.content import System, counterpart
 from ambi_eval.votes import Array, shares
 
-# Predictions that lie less than this apart, in bits and on average, are the same for a reader.
+# Two pipelines predict alike if the mean divergence of their predictions is below this many bits.
 ALIKE_BITS = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
-    """One task of one run.
+class ModelTask:
+    """A task of a run, with the facts about the model that answered it.
 
     Attributes:
-        label: The model.
+        label: The model's name in the report.
         seed: The seed of its sampling.
-        sampling: What the model says about its sampling settings.
-        task: The task, with its answers.
-        info: What the model says about itself.
+        sampling: What is known about the server's sampling; empty if nothing.
+        task: The task with its answers.
+        info: What the model wrote into the results file.
         seconds: How long the run took.
         alone: Whether the run had no other task.
     """
@@ -60,16 +60,16 @@ class Asked:
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """One pipeline of one task under one configuration, with a member for each seed.
+    """One pipeline of one task of one model, in one or several runs that differ in the seed only.
 
     Attributes:
-        name: What a reader calls it.
-        members: The runs and what the pipeline made of their answers.
-        same_as: Names of the variants that predict the same.
+        name: Its name in the report: strategy, pipeline and settings.
+        members: Each run's task, with the predictions of the pipeline.
+        same_as: Names of other variants of the model that predict alike.
     """
 
     name: str
-    members: list[tuple[Asked, Pipeline]]
+    members: list[tuple[ModelTask, Pipeline]]
     same_as: list[str] = field(default_factory=list)
 
     @property
@@ -101,19 +101,19 @@ class Variant:
 
     @property
     def tokens(self) -> float:
-        """Generated tokens of all answers; infinite where nobody knows."""
+        """Generated tokens of all answers of the first run; infinite if unknown."""
         total = float(self.members[0][0].task.tokens.sum())
         return np.inf if np.isnan(total) else total
 
 
-def variants(asked: Sequence[Asked]) -> list[Variant]:
-    """Return the different systems among the tasks of some runs; runs that differ in the seed only are one."""
-    groups: dict[tuple[str, ...], list[tuple[Asked, Pipeline]]] = {}
+def variants(asked: Sequence[ModelTask]) -> list[Variant]:
+    """Return the variants in the tasks of some runs; runs that differ in the seed only are merged."""
+    groups: dict[tuple[str, ...], list[tuple[ModelTask, Pipeline]]] = {}
     for one in asked:
         for pipeline in one.task.pipelines.values():
             key = (one.label, one.task.name, pipeline.name, json.dumps(shown_config(one.task), sort_keys=True))
             groups.setdefault(key, []).append((one, pipeline))
-    named: dict[tuple[str, str], list[list[tuple[Asked, Pipeline]]]] = {}
+    named: dict[tuple[str, str], list[list[tuple[ModelTask, Pipeline]]]] = {}
     for members in groups.values():
         (one, pipeline), *_ = members
         named.setdefault((one.label, system_name(one.task, pipeline)), []).append(members)
@@ -125,7 +125,7 @@ def variants(asked: Sequence[Asked]) -> list[Variant]:
 
 
 def _suffixes(tasks: Sequence[TaskRun]) -> list[str]:
-    """Return for each of several tasks of one name in which settings it differs from the others."""
+    """Return a suffix for each of several tasks of one name: the settings in which they differ."""
     configs = [shown_config(task) for task in tasks]
     plain = [{key: json.dumps(value, sort_keys=True) for key, value in config.items()} for config in configs]
     keys = [key for key in keys_that("reported") if len({config.get(key) for config in plain}) > 1]
@@ -134,13 +134,13 @@ def _suffixes(tasks: Sequence[TaskRun]) -> list[str]:
 
 
 def shown_config(task: TaskRun) -> dict[str, Any]:
-    """Return what a reader wants to know of a task's configuration."""
+    """Return the reported settings of a task."""
     told = task.settings.model_dump(include=set(keys_that("reported")))
     return {key: value for key, value in told.items() if value}
 
 
 def without_copies(given: Sequence[Variant]) -> list[Variant]:
-    """Return the variants without those that predict what another one of the same model predicts; it names them."""
+    """Return one variant of each group of a model that predicts alike, the cheapest; `same_as` names the others."""
     kept: list[Variant] = []
     for variant in sorted(given, key=lambda each: (each.tokens, len(each.name))):
         same = next((other for other in kept if _alike(other, variant)), None)
@@ -162,7 +162,7 @@ def _alike(a: Variant, b: Variant) -> bool:
 
 
 def systems(given: Sequence[Variant], binned: Binned) -> tuple[list[System], list[System]]:
-    """Return the systems and the controls among some variants, the best first, with a progress bar."""
+    """Return the systems and the controls among some variants, the best first, and show a progress bar."""
     selection = given[0].members[0][0].task.selection
     scorer, held_out = SystemScorer(selection, binned), HeldOutRaters(selection, binned)
     ambiguous = ambiguity_bins(selection.votes)[-1].members
@@ -170,7 +170,10 @@ def systems(given: Sequence[Variant], binned: Binned) -> tuple[list[System], lis
     found = []
     for variant in tqdm(given, "systems", unit="system", disable=None):
         others = [asked.task for asked in everything if asked.label == variant.label]
-        of_seeds = [_system(variant, k, others, scorer, held_out, ambiguous) for k in _seeds(variant)]
+        of_seeds = [
+            _system(variant, asked, pipeline, others, scorer, held_out, ambiguous)
+            for asked, pipeline in variant.members
+        ]
         found.append(_merged(variant, of_seeds))
     order = sorted(range(len(given)), key=lambda number: (found[number].scores[HEADLINE].value, number))
     real = [number for number in order if given[number].control == "none"]
@@ -181,22 +184,18 @@ def systems(given: Sequence[Variant], binned: Binned) -> tuple[list[System], lis
     controls = []
     for number in order:
         if number not in real:
-            # No system, so it enters no correction for several systems.
+            # A control is no system, so its test is not corrected for the number of systems.
             twin = counterpart(found[number], [found[n] for n in real])
             alone = compare({"": errors[number] - heard[id(twin)]}, selection.clusters) if twin else {}
             controls.append(replace(found[number], against_best=alone.get("")))
     return [replace(found[n], against_best=against_best[n]) for n in real], controls
 
 
-def _seeds(variant: Variant) -> range:
-    return range(len(variant.members))
-
-
 def _merged(variant: Variant, of_seeds: Sequence[System]) -> System:
-    """Return one system of those that differ in the seed only.
+    """Return one system from several that differ in the seed only.
 
-    Every number is the mean over seeds. So are the ends of intervals, which makes these no narrower than the interval
-    of the mean.
+    Every number is the mean over seeds, also the ends of intervals; the result is no narrower than the interval of the
+    mean.
     """
     if len(of_seeds) == 1:
         return of_seeds[0]
@@ -216,7 +215,7 @@ def _merged(variant: Variant, of_seeds: Sequence[System]) -> System:
 
 
 def _average(values: Sequence[Any]) -> Any:
-    """Return the mean of values of one structure, number by number; what is no number comes from the first."""
+    """Return the mean of values of the same structure, number by number; other content is that of the first value."""
     first = values[0]
     if any(value is None for value in values) or isinstance(first, str):
         return first
@@ -233,13 +232,13 @@ def _average(values: Sequence[Any]) -> Any:
 
 def _system(
     variant: Variant,
-    seed: int,
+    asked: ModelTask,
+    pipeline: Pipeline,
     others: Sequence[TaskRun],
     scorer: SystemScorer,
     held_out: HeldOutRaters,
     ambiguous: NDArray[np.bool_],
 ) -> System:
-    (asked, pipeline) = variant.members[seed]
     task = asked.task
     p, votes, clusters = pipeline.p, task.votes, task.selection.clusters
     overall, binned = scorer.score(p)
@@ -285,12 +284,12 @@ def _system(
 
 
 def curves_of(task: TaskRun) -> dict[str, Curve]:
-    """Return the curves over the pool size that stand in the results file, by metric."""
+    """Return the curves over the pool size from the results file, by metric."""
     return {metric: Curve.from_json(curve) for metric, curve in task.curves.items()}
 
 
 def system_name(task: TaskRun, pipeline: Pipeline) -> str:
-    """Return strategy and pipeline (if not the only one), with language, transcript and control where there are any."""
+    """Return the name of a system: strategy, pipeline (if there are several), language, transcript and control."""
     if not pipeline.name:  # predictions from a file: the model says it all
         return ""
     strategy = Path(str(task.settings.strategy or task.name)).stem
@@ -302,7 +301,7 @@ def system_name(task: TaskRun, pipeline: Pipeline) -> str:
 
 
 def asymptotes(task: TaskRun, pipeline: Pipeline, others: Sequence[TaskRun]) -> list[str]:
-    """Return the names of the read-outs that the histogram of ever more answers to a task tends to."""
+    """Return the names of the systems that the histogram of answers to a task tends to for large N: `exact`."""
     return [
         system_name(other, exact)
         for other in others

@@ -1,7 +1,7 @@
-"""What the scores of a model mean, in two or three sentences: the same on the page, in the terminal and in a sweep.
+"""The verdict: what the scores of a model mean, in a few sentences, for the page, the terminal and a sweep.
 
-Every sentence says no more than an interval allows. Two numbers stand in one comparison only if they were judged by the
-same raters on the same clips.
+No sentence claims more than its interval shows. Two scores are compared only if they come from the same raters on the
+same clips.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from ambi_eval.report.content import Content, Section, System, counterpart
 from ambi_eval.web.format import short, with_interval
 
 SIGNIFICANT = 0.05
-# A number of raters whose interval is wider than this, highest by lowest, is told by its lower end alone.
+# If the upper end of a number of raters is more than this many times the lower end, only the lower end is stated.
 WIDE = 10
 HALF_PANEL = "half a panel of raters"
 PRIOR = "the prior, which hears nothing"
-# The plain way to ask, in order of preference: one greedy answer.
+# Strategies that count as the plain one, in order of preference.
 PLAIN = ("direct", "cot", "exact")
+# Controls, the one that tells most about listening first.
 LISTENING = (
     "shuffle",
     "shuffle_same_sentence",
@@ -37,16 +38,16 @@ LISTENING = (
 
 @dataclass(frozen=True)
 class Gain:
-    """What the answers of a sampling strategy brought beyond the first one.
+    """The gain of a sampling strategy from N answers instead of one.
 
     Attributes:
         strategy: Its name.
         size: Number of answers, N.
         first: The divergence with one answer.
         last: The divergence with N answers.
-        sampler_first: What one draw from the raters' own shares scores.
-        sampler_last: What the histogram of N such draws scores.
-        limit: Name and divergence of the read-out that the answers tend to; None where it did not run.
+        sampler_first: The divergence of one draw from the raters' own shares.
+        sampler_last: The divergence of the histogram of N such draws.
+        limit: Name and divergence of the system (`exact`) to which the answers tend; None if it did not run.
     """
 
     strategy: str
@@ -60,20 +61,20 @@ class Gain:
 
 @dataclass(frozen=True)
 class Standing:
-    """All that a verdict on one model may use.
+    """The results on which the verdict on one model is based.
 
     Attributes:
         name: Model and strategy.
         score: Its divergence from the votes.
-        worth: Of how many raters the mean is as far off; None where that is not known.
-        held_out: The system, the prior and half a panel against the same raters; None where panels cannot be halved.
-        prior: The divergence of the prior from the votes; None where it is not known.
+        worth: The number of raters that it is worth (`worth_raters`); None if unknown.
+        held_out: The system, the prior and half a panel against the same raters; None if panels cannot be halved.
+        prior: The divergence of the prior from the votes; None if unknown.
         plain: Name and divergence of the plain strategy of the same model; None if that is the system itself.
-        lead: What the plain strategy is further off, on the same clips; None as above.
-        control: What the model heard instead of the clip, and its divergence; None without such a run.
-        control_loss: What the control is further off, on the same clips; None as above.
-        control_of: The strategy that heard the control, where it is another one than `name` says; empty otherwise.
-        gain: What more answers brought; None without a sampling strategy.
+        lead: The divergence of the plain strategy minus that of the system, on the same clips; None as for `plain`.
+        control: What the model heard instead of the clip, and its divergence then; None without such a run.
+        control_loss: The divergence under the control minus that on the real clips; None as for `control`.
+        control_of: The strategy that ran under the control, if it is not that of `name`; else empty.
+        gain: The gain from more answers; None without a sampling strategy.
     """
 
     name: str
@@ -90,7 +91,7 @@ class Standing:
 
 
 def verdict(standing: Standing) -> str:
-    """Return what can be said about a model on one corpus."""
+    """Return the verdict on a model on one corpus."""
     parts = [
         f"{standing.name} is off the raters' votes by {with_interval(standing.score)} bits (JSD, 0 is perfect).",
         against_references(standing),
@@ -103,22 +104,22 @@ def verdict(standing: Standing) -> str:
 
 
 def in_terminal(lines: Sequence[str]) -> str:
-    """Return lines as a terminal of 80 columns shows them."""
+    """Return lines wrapped at 80 columns."""
     return "\n".join(textwrap.fill(line, 80) for line in lines)
 
 
 def verdicts(content: Content) -> list[str]:
-    """Return the verdict on every model of every corpus of a report, with what must be said before."""
+    """Return the warnings and verdicts of every corpus of a report."""
     return [line for section in content.sections for line in of_section(section)]
 
 
 def of_section(section: Section) -> list[str]:
-    """Return the warnings of one corpus, then the verdict on each of its models."""
+    """Return the warnings of one corpus and the verdict on each model."""
     return [*warnings(section.simulated, section.partial), *map(verdict, standings(section))]
 
 
 def warnings(simulated: bool, partial: Sequence[str]) -> list[str]:
-    """Return what must be said before any score: that raters are simulated, that clips or answers are missing."""
+    """Return the warnings that come before any score: simulated raters, missing clips or answers."""
     said = ["SIMULATED RATERS: synthetic speech, judged by a program. This says nothing about people or models."]
     return (said if simulated else []) + [f"PARTIAL: {sentence}" for sentence in partial]
 
@@ -137,7 +138,7 @@ def of_file(name: str, system: SystemScores, simulated: bool) -> list[str]:
 
 
 def standings(section: Section) -> list[Standing]:
-    """Return what is known of the best strategy of each model."""
+    """Return the results of the best strategy of each model."""
     return [_standing(section, best) for best in section.best]
 
 
@@ -161,7 +162,7 @@ def _standing(section: Section, best: System) -> Standing:
 
 
 def _control(section: Section, best: System) -> System | None:
-    """Return the control that says most about listening, of the best strategy or else of any of the model's."""
+    """Return the control of the model that tells most about listening, if possible one of the best strategy."""
     own = [system for system in section.controls if system.model == best.model and system.against_best]
     own.sort(key=lambda system: (counterpart(system, section.systems) is not best, _says(system.control)))
     return own[0] if own else None
@@ -175,7 +176,7 @@ def _gain(section: Section, own: Sequence[System]) -> Gain | None:
     people = section.samplers.get("people", {}).get("jsd_bits", {})
     for system in own:
         curve: Mapping[int, Estimate] = system.curves.get("jsd_bits", {})
-        # A histogram of answers that name one label each: the sampler draws in the same way.
+        # `sc dist` is a histogram of answers that name one label each, as that of the sampler is.
         if system.name.startswith("sc dist") and len(curve) > 1 and curve.keys() <= people.keys():
             first, last = min(curve), max(curve)
             ends = (curve[first].value, curve[last].value, people[first].value, people[last].value)
@@ -186,7 +187,7 @@ def _gain(section: Section, own: Sequence[System]) -> Gain | None:
 
 
 def against_references(standing: Standing) -> str:
-    """Return how the system stands to people and prior, judged by the same raters where that is possible."""
+    """Return the comparison with people and prior, against the same raters if possible."""
     found = standing.held_out
     if found is None:
         if standing.prior is None:
@@ -216,9 +217,9 @@ def direction(difference: Estimate) -> str:
 
 
 def worth(standing: Standing) -> str:
-    """Return of how many raters the mean is as far off: one-sided where the interval is open."""
+    """Return the sentence on how many raters the system is worth; empty if that is not surely more than one."""
     of = standing.worth
-    if of is None or not of.low > 1:  # no more than one rater, or not known
+    if of is None or not of.low > 1:  # `not` covers NaN
         return ""
     if of.high <= WIDE * of.low and of.value > 0:
         return f"It is worth about {of.value:.1f} raters [{of.low:.1f}, {of.high:.1f}]."
@@ -226,7 +227,7 @@ def worth(standing: Standing) -> str:
 
 
 def against_plain(standing: Standing) -> str:
-    """Return whether the best strategy is really better than the plain one of the same model."""
+    """Return whether the best strategy is significantly better than the plain one of the same model."""
     if standing.plain is None or standing.lead is None:
         return ""
     name, score = standing.plain
@@ -237,12 +238,12 @@ def against_plain(standing: Standing) -> str:
 
 
 def surely(comparison: Comparison) -> bool:
-    """Return whether both the interval and the corrected test exclude that there is no difference."""
+    """Return whether a difference is significant by both its interval and the corrected test."""
     return direction(comparison.difference) != "open" and comparison.p_corrected <= SIGNIFICANT
 
 
 def listening(standing: Standing) -> str:
-    """Return what the control shows; nothing where none was run."""
+    """Return the result of the control; empty if none ran."""
     if standing.control is None or standing.control_loss is None:
         return ""
     control, score = standing.control
@@ -253,7 +254,7 @@ def listening(standing: Standing) -> str:
 
 
 def sampling(gain: Gain | None) -> str:
-    """Return whether more answers brought more than a finer histogram, which every sampler gets."""
+    """Return whether more answers gain more than the finer histogram that every sampler has."""
     if gain is None or not gain.first > gain.last:
         return ""
     own, sampler = gain.first - gain.last, gain.sampler_first - gain.sampler_last
@@ -267,13 +268,13 @@ def sampling(gain: Gain | None) -> str:
 
 
 def winner(first: str, second: str, comparison: Comparison, *, higher_is_better: bool = False) -> str:
-    """Return which of two systems is better by one metric, if the difference is more than chance.
+    """Return which of two systems is better by one metric, if the difference is significant.
 
     Args:
         first: Name of the first.
         second: Name of the second.
         comparison: First minus second.
-        higher_is_better: Which way is up.
+        higher_is_better: Whether a higher value of the metric is better.
     """
     difference = with_interval(comparison.difference)
     if not surely(comparison):

@@ -1,6 +1,6 @@
-"""Plots as Vega-Lite specifications: drawn as SVG when the page is made, live where the page runs scripts.
+"""Plots as Vega-Lite specifications: drawn as SVG when the page is written, and interactive if the page runs scripts.
 
-Colors are the variables of the page's style sheet, so that a plot is right in light, dark and print. Each plot is drawn
+Colors are variables of the page's style sheet, so a plot fits light mode, dark mode and print. Each plot is drawn
 twice, for wide screens and for phones, so that its text is never scaled down.
 """
 
@@ -32,7 +32,7 @@ FULL, HALF, PHONE = 1160, 560, 350
 COLORS = tuple(f"var(--c{number})" for number in range(8))
 SHAPES = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "triangle-right", "triangle-left")
 FONT_SIZE = 12
-# Of a text among lines: an edge in the color of the page, which the style sheet paints before the letters.
+# An outline in the color of the page for text among lines; the style sheet paints it before the letters.
 HALO = {"stroke": "var(--bg)", "strokeWidth": 4}
 CONFIG: Spec = {
     "background": None,
@@ -72,17 +72,17 @@ CONFIG: Spec = {
 
 @dataclass(frozen=True)
 class Chart:
-    """A plot with its words.
+    """A plot with its title, description and table of numbers.
 
     Attributes:
-        title: What it shows.
-        description: The same for those who cannot see it: what is best, what is worst.
+        title: The title.
+        description: Its content in words, for screen readers.
         header: Columns of the table of numbers.
-        rows: Its rows.
+        rows: Rows of that table.
         wide: The SVG for wide screens and for paper.
         narrow: The SVG for phones.
         spec: The Vega-Lite specification of the wide one, as JSON.
-        css: Class of its place in the page: `full` or `half`.
+        css: The CSS class for its width: `full` or `half`.
     """
 
     title: str
@@ -104,14 +104,14 @@ def chart(
     *,
     width: int = HALF,
 ) -> Chart:
-    """Return a plot.
+    """Return a plot, drawn for wide screens and for phones.
 
     Args:
-        title: What it shows.
-        description: The same in words.
+        title: The title.
+        description: Its content in words.
         header: Columns of its table of numbers.
         rows: Rows of that table.
-        spec: Width in pixels -> specification of one view with layers.
+        spec: Function from the width in pixels to the specification of one view with layers.
         width: `FULL` or `HALF` of a wide page.
     """
     wide = whole(spec(width), width)
@@ -129,7 +129,7 @@ def chart(
 
 
 def whole(spec: Spec, width: int) -> Spec:
-    """Return a specification with look and size; axes and their labels are inside of the width."""
+    """Return a complete specification, with configuration and size; the width includes the axes and their labels."""
     fit = {"type": "fit-x", "contains": "padding"}
     return {
         "$schema": SCHEMA,
@@ -142,12 +142,12 @@ def whole(spec: Spec, width: int) -> Spec:
 
 
 def svg(spec: Spec, description: str) -> Markup:
-    """Return the SVG of a specification, one image for a screen reader."""
+    """Return the SVG of a specification; for a screen reader it is one image."""
     drawn: str = vl_convert.vegalite_to_svg(spec, vl_version=VERSION)
     start = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" version="1.1" '
     if not drawn.startswith(start):
         raise RuntimeError(f"vl-convert draws another kind of SVG: {drawn[:120]}")
-    # The image is one for a screen reader: its parts need no roles of their own.
+    # A screen reader sees one image, so its parts need no roles.
     drawn = re.sub(
         r' (?:role="graphics-[a-z]+"|aria-roledescription="[^"]*"|aria-hidden="true")', "", drawn[len(start) :]
     )
@@ -155,22 +155,22 @@ def svg(spec: Spec, description: str) -> Markup:
 
 
 def x_axis(field: str, title: str, width: int, **more: Any) -> Spec:
-    """Return the encoding of a quantity along the horizontal axis, from 0, with as many ticks as there is room for."""
+    """Return the encoding of a quantity along the horizontal axis; phones get fewer ticks."""
     ticks = {"tickCount": 3 if width == PHONE else 6}
     return {"field": field, "type": "quantitative", "title": title, "axis": ticks, **more}
 
 
 def y_axis(field: str, title: str) -> Spec:
-    """Return the encoding of a quantity along the vertical axis, from 0."""
+    """Return the encoding of a quantity along the vertical axis."""
     return {"field": field, "type": "quantitative", "title": title, "axis": {"tickCount": 5, "domain": False}}
 
 
 def tokens_axis(nothing: float, highest: float) -> Spec:
-    """Return the logarithmic axis of generated tokens per clip.
+    """Return the encoding of generated tokens per clip along a logarithmic axis.
 
     Args:
-        nothing: Where systems stand that generate no token.
-        highest: Its end.
+        nothing: The start of the axis, where systems without generated tokens stand (`none`).
+        highest: The end of the axis.
     """
     return {
         "field": "at",
@@ -188,13 +188,13 @@ def tokens_axis(nothing: float, highest: float) -> Spec:
 def series(
     names: Sequence[str], width: int = 0, *, colors: Sequence[str] = COLORS, legend: bool = True
 ) -> dict[str, Spec]:
-    """Return the color and the shape of each series, so that either is enough to know it, and one legend for both.
+    """Return the encodings of color and shape by series, with one legend for both.
 
     Args:
         names: The names of the series.
-        width: Pixels for the legend, which get as many columns as fit; 0 leaves that to Vega.
-        colors: They repeat where there are more series.
-        legend: Whether there is a legend.
+        width: Pixels for the legend, which gets as many columns as fit; 0: one column.
+        colors: The colors; they repeat if there are more series.
+        legend: Whether to show a legend.
     """
     scale = {"domain": list(names)}
     colored = [colors[number % len(colors)] for number in range(len(names))]
@@ -208,7 +208,7 @@ def series(
 
 
 def frontier(points: Sequence[Row]) -> list[Row]:
-    """Return the points that no other one beats for as little, the cheapest first."""
+    """Return the Pareto frontier: the points such that no other has a lower value at the same or lower cost `at`."""
     found: list[Row] = []
     for point in sorted(points, key=lambda each: (each["at"], each["value"])):
         if not found or point["value"] < found[-1]["value"]:
@@ -222,7 +222,7 @@ def point(of_series: str, at: Any, estimate: Estimate) -> Row:
 
 
 def values_of(estimate: Estimate) -> Row:
-    """Return an estimate as plots take it: an interval that is not defined has no length."""
+    """Return the fields of an estimate for plots; an undefined or infinite end of the interval is the value itself."""
     ends = {
         end: number if math.isfinite(number) else estimate.value
         for end, number in (("low", estimate.low), ("high", estimate.high))
@@ -238,10 +238,10 @@ def script() -> str:
 
 @cache
 def packed_script() -> str:
-    """Return the script as a page carries it: gzip in base64, a third of its size."""
+    """Return the script as pages hold it: compressed by gzip, in base64, a third of its size."""
     return base64.b64encode(gzip.compress(script().encode(), mtime=0)).decode()
 
 
 def script_hash(text: str) -> str:
-    """Return how a Content-Security-Policy names a script or a style sheet that stands in the page."""
+    """Return the source expression of a Content-Security-Policy for an inline script or style sheet."""
     return f"'sha256-{base64.b64encode(sha256(text.encode()).digest()).decode()}'"

@@ -1,4 +1,4 @@
-"""Columns of tables: each says its heading and how a row's cell is found, at one place for all pages."""
+"""Columns of tables on all pages: a column has a heading and a function that returns the cell of a row."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ class Column:
 
     Attributes:
         title: Its heading.
-        of: Row -> what stands in the cell: an estimate, shown with its interval; a number; a text; or None.
-        hint: Which way is up, or the unit: a small line below the heading.
-        show: How a number is written.
-        help: A sentence for whoever points at the heading.
+        of: Function from a row to the content of the cell: an estimate (shown with its interval), a number, text, or
+            None.
+        hint: A small line below the heading: the unit, or which values are good.
+        show: Function from a number to its text.
+        help: The tooltip of the heading.
     """
 
     title: str
@@ -34,7 +35,7 @@ class Column:
     help: str = ""
 
     def cell(self, row: Any) -> Markup:
-        """Return the cell of a row as HTML, with the number that the table is sorted by."""
+        """Return the cell of a row as HTML, with the number by which the table is sorted."""
         value = self.of(row)
         if isinstance(value, str):
             return Markup(f'<td class="left">{escape(value)}</td>')

@@ -11,7 +11,7 @@ INFINITY = "\N{INFINITY}"
 
 
 def short(value: float | None) -> str:
-    """Return a number with three decimals, fewer above 1; a dash where there is none."""
+    """Return a number with three decimals (two from 1, one from 10, none from 100); a dash for None and NaN."""
     if value is None or math.isnan(value):
         return DASH
     if math.isinf(value):
@@ -21,7 +21,7 @@ def short(value: float | None) -> str:
 
 
 def with_interval(estimate: Estimate | None) -> str:
-    """Return a value and its 95% interval in brackets, "at least" where that is open; a dash without a value."""
+    """Return a value and its 95% interval in brackets, or "at least" the lower end if the upper end is infinite."""
     if estimate is None or math.isnan(estimate.value):
         return DASH
     if estimate.high == math.inf:
@@ -32,5 +32,5 @@ def with_interval(estimate: Estimate | None) -> str:
 
 
 def count(value: float) -> str:
-    """Return a whole number with commas; a dash where there is none."""
+    """Return a number rounded to an integer, with commas; a dash for NaN and infinity."""
     return f"{value:,.0f}" if math.isfinite(value) else DASH

@@ -1,4 +1,4 @@
-"""A sentence for each word of the tables that a newcomer cannot know; names of metrics have theirs in `METRICS`."""
+"""The glossary of the pages: strategies, terms and controls in one sentence each; metrics have theirs in `METRICS`."""
 
 from __future__ import annotations
 
@@ -45,5 +45,5 @@ CONTROLS = {
 
 
 def metrics() -> dict[str, str]:
-    """Return what each metric is."""
+    """Return the description of each metric."""
     return {name: metric.description for name, metric in METRICS.items()}

@@ -1,4 +1,4 @@
-"""How pages are made from templates, and how files are written: the same for the report and the leaderboard."""
+"""What report, funnel and leaderboard share: the environment of their templates, and writing files."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ STYLE, TABLES, CHARTS = (TEMPLATES / name for name in ("page.css", "tables.js", 
 
 @cache
 def environment(*templates: Path) -> jinja2.Environment:
-    """Return the Jinja environment of one kind of page: its own templates, and the macros that all pages share.
+    """Return the Jinja environment for the templates in some folders, with the macros that all pages share.
 
-    It is the same object each time, so that a template is compiled once.
+    Repeated calls return the same object, so that a template is compiled once.
     """
     found = jinja2.Environment(
         loader=jinja2.FileSystemLoader([*templates, TEMPLATES]),
@@ -39,10 +39,10 @@ def environment(*templates: Path) -> jinja2.Environment:
 
 
 def page_parts() -> dict[str, str]:
-    """Return what a page of one file holds besides its content, by the names in the templates.
+    """Return the parts of a one-file page that do not depend on its content, by their names in the templates.
 
-    `css`, `js` and `vega` (packed) are the style sheet and the scripts. `policy` is the Content-Security-Policy: no
-    network, and no style or script but these.
+    `css`, `js` and `vega` (compressed) are the style sheet and the scripts. `policy` is the Content-Security-Policy: no
+    network, and no other style sheet or script.
     """
     style = STYLE.read_text(encoding="utf-8")
     scripts = TABLES.read_text(encoding="utf-8") + CHARTS.read_text(encoding="utf-8")
@@ -54,7 +54,7 @@ def page_parts() -> dict[str, str]:
 
 
 def write_json(content: Any, path: Path) -> None:
-    """Write dataclasses, mappings and lists as JSON; NaN and infinities become null.
+    """Write content as JSON, see `as_json`.
 
     Raises:
         AmbiError: If the file cannot be written.
@@ -63,7 +63,7 @@ def write_json(content: Any, path: Path) -> None:
 
 
 def write_text(text: str, path: Path) -> None:
-    """Write a file, and make its folder where that is missing.
+    """Write a file; its folder is created if it is missing.
 
     Raises:
         AmbiError: If the file cannot be written.

@@ -1,4 +1,4 @@
-"""How far the raters of a clip agree with each other."""
+"""How much the raters of a clip agree, and how many raters the prior is worth."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from ambi_eval.votes import TIE_TOLERANCE, Array, Panel, shares
 def krippendorff_alpha(panels: Sequence[Panel | None]) -> float:
     """Return Krippendorff's alpha for nominal labels and panels of any size.
 
-    1 - D_o / D_e. D_o is the mean disagreement of two ballots on the same clip, each clip weighing as its number of
-    raters; D_e is that of any two ballots. Two ballots a and b disagree by |a - b|^2 / 2: 1 for two different labels, 0
-    for equal ones, and less than 1 where a rater splits the vote between several labels and one of them is shared.
+    1 - D_o / D_e. D_o is the mean disagreement of two ballots on the same clip, where a clip's weight is its number of
+    raters; D_e is the mean disagreement of any two ballots. Two ballots a and b disagree by |a - b|^2 / 2: 1 for two
+    different labels, 0 for the same label, and between 0 and 1 if a rater splits the vote between several labels.
 
     Source: Krippendorff (2011), Computing Krippendorff's alpha-reliability.
 
     Args:
-        panels: The raters of each clip. None (the raters are not known), and a panel of one, show no agreement and do
-            not count.
+        panels: The raters of each clip; None (unknown raters) and panels of one rater do not count.
 
     Returns:
-        Alpha: 1 where all raters of each clip agree, 0 where they agree as chance would have it, negative below.
-        NaN where it is undefined: no clip with two raters, or one label only.
+        Alpha: 1 if all raters of each clip agree, 0 if they agree as often as by chance, negative if less often. NaN if
+        no clip has two raters, or if all ballots name the same label.
 
     >>> yes, no = (1.0, 0.0), (0.0, 1.0)
     >>> round(krippendorff_alpha([Panel((yes,), (4,)), Panel((yes, no), (1, 3)), Panel((no,), (4,))]), 4)
@@ -52,10 +51,10 @@ def krippendorff_alpha(panels: Sequence[Panel | None]) -> float:
 
 
 def prior_worth(votes: Array, noise: Array, one_rater: Array) -> float:
-    """Return how many raters the mean distribution of all clips is worth: the prior votes that shrink a panel best.
+    """Return how many raters the mean distribution of all clips (the prior) is worth.
 
-    The squared error of one rater divided by that of the mean distribution, both against infinitely many raters. The
-    mean of k raters plus so many votes of the prior has the least expected squared error of all such mixtures.
+    It is the squared error of one rater divided by that of the prior, both against infinitely many raters. If this many
+    votes of the prior are added to those of k raters, the expected squared error is the smallest of all such mixtures.
 
     Source: Buehlmann (1967), Experience rating and credibility.
 

@@ -1,4 +1,4 @@
-"""What a score is read against: trivial predictors and human references, on the same clips and by the same metrics."""
+"""The references of a score: trivial predictors and human raters, on the same clips and with the same metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ambi_eval.analysis.ambiguity import Bin, Binned
 from ambi_eval.analysis.evaluate import Scorer, Scores
 from ambi_eval.analysis.references.agreement import krippendorff_alpha, prior_worth
-from ambi_eval.analysis.references.panels import Trials, certain, dealt, redrawn, tied
+from ambi_eval.analysis.references.panels import Trials, full_panels, resampled_panels, split_panels, tied_labels
 from ambi_eval.analysis.references.prosody import listen, ridge_on_log_shares
 from ambi_eval.analysis.references.supervised import Supervised, supervised
 from ambi_eval.analysis.significance import Comparison, compare
@@ -48,7 +48,7 @@ REFERENCES = {
 }
 
 
-# References whose names begin with this are what probes of audio encoders predict (`ambi-eval probe`).
+# The names of references that are predictions of probes of audio encoders (`ambi-eval probe`) begin with this.
 PROBE = "probe:"
 
 
@@ -65,17 +65,17 @@ class Baselines:
     Attributes:
         clips: Number of clips.
         krippendorff_alpha: Agreement of the raters.
-        best_reachable_accuracy: Accuracy of the best possible prediction, 1/m where m labels tie for the majority.
+        best_reachable_accuracy: Accuracy of the best possible prediction: a clip where m labels tie adds 1/m only.
         most_frequent_label: The label that `always_majority` predicts.
-        first_label_accuracy: Accuracy of `always_majority` if the first of several tied labels counted as the majority,
-            as in papers; it hangs on the order of the labels.
+        first_label_accuracy: Accuracy of `always_majority` if the first of several tied labels counts as the majority,
+            as in papers; it depends on the order of the labels.
         bins: Bins of ambiguity.
-        overall: Scores of each reference over all clips; a reference that no clip has is not there.
+        overall: Scores of each reference over all clips, without references that exist for no clip.
         binned: The same in each bin, in the order of `bins`.
-        counts: Number of clips that each reference is scored on.
-        notes: A sentence for each reference that is missing, or is scored on some clips only.
-        against: The `jsd_bits` of a system less that of each reference, on the same clips and against the same raters;
-            empty where no system was given.
+        counts: Number of clips on which each reference is scored.
+        notes: A sentence for each reference that is missing, or is scored on some of the clips only.
+        against: The `jsd_bits` of a system minus that of each reference, on the same clips and against the same raters;
+            empty if no system was given.
     """
 
     clips: int
@@ -101,16 +101,16 @@ def baselines(
     names: Collection[str] = REFERENCES.keys(),
     metrics: Collection[str] = METRICS.keys(),
 ) -> Baselines:
-    """Return the scores of references, with a progress bar.
+    """Return the scores of references, and show a progress bar.
 
     Args:
-        selection: The clips; those without audio may be among them.
-        settings: Those that selected them (`labels`, `merge`).
+        selection: The clips; some may be without audio.
+        settings: The settings that selected them (`labels`, `merge`).
         binned: These clips in bins.
-        acoustic: Whether to listen to the clips for the acoustic reference.
-        system: Predictions of a system, shape (clips, labels), to be compared with each reference.
-        names: The references, a part of `REFERENCES`; probes of encoders that are kept for the corpus come with them.
-        metrics: The metrics that they are scored by, a part of `METRICS`.
+        acoustic: Whether to read the audio for the acoustic reference.
+        system: Predictions of a system, shape (clips, labels), to compare with each reference.
+        names: Names in `REFERENCES`; stored probes of audio encoders are always included.
+        metrics: Names in `METRICS`.
     """
     top = majority(selection.votes)
     frequent = int(top.sum(axis=0).argmax())
@@ -156,7 +156,7 @@ def baselines(
 
 
 def _difference(system: Array, trials: Trials, p: Array) -> Array:
-    """Return the error of a system less that of a reference, against the same raters; NaN where it has no trials."""
+    """Return the error of a system minus that of a reference, against the same raters; NaN for clips without trials."""
     per_clip, each = METRICS[HEADLINE].per_clip, trials.of_each_clip()
     own = each.expected(np.asarray(per_clip(system[each.clip_of_case], each.votes)))
     difference = np.full(len(system), np.nan)
@@ -169,12 +169,12 @@ def _names(reference: str) -> tuple[str, ...]:
 
 
 def mean_of_others(values: Array, clusters: Sequence[Hashable], within: Sequence[Hashable] | None = None) -> Array:
-    """Return for each clip the mean over the clips of other clusters, NaN where there is none.
+    """Return for each clip the mean over the clips of other clusters, NaN if there are none.
 
     Args:
-        values: What to average, not negative, shape (clips, C).
+        values: Non-negative values to average, shape (clips, C).
         clusters: Each clip's cluster.
-        within: Each clip's group, of which alone the mean is taken. None: all clips are one group.
+        within: Each clip's group; the mean is over clips of the same group only. None: all clips are one group.
 
     Returns:
         Means, shape (clips, C).
@@ -186,11 +186,11 @@ def mean_of_others(values: Array, clusters: Sequence[Hashable], within: Sequence
     counted = np.column_stack([values, np.ones(len(values))])
     others = _total(counted, within) - _total(counted, list(zip(within, clusters, strict=True)))
     means = others[:, :-1] / np.where(others[:, -1:] > 0, others[:, -1:], np.nan)
-    return np.maximum(means, 0.0)  # what is left of a - a may be -1e-16
+    return np.maximum(means, 0.0)  # rounding may give -1e-16
 
 
 def _total(values: Array, groups: Sequence[Hashable]) -> Array:
-    """Return for each row the sum of the rows of its group, shape as `values`."""
+    """Return for each row the sum of the rows of its group, in the shape of `values`."""
     numbers: dict[Hashable, int] = {}
     index = np.array([numbers.setdefault(group, len(numbers)) for group in groups])
     sums = np.zeros((len(numbers), values.shape[1]))
@@ -201,18 +201,18 @@ def _total(values: Array, groups: Sequence[Hashable]) -> Array:
 def _references(
     selection: Selection, sounds: Array | None, models: Sequence[Supervised], notes: list[str]
 ) -> Iterator[Reference]:
-    """Yield each reference: its name, the cases that it is scored in, and what it predicts in each of them.
+    """Yield each reference: its name, its trials, and its prediction in each case of these.
 
     Args:
         selection: The clips.
-        sounds: How each clip sounds (`prosody.listen`); None leaves out the acoustic reference.
-        models: What supervised models predict.
-        notes: Gets a sentence for each reference that some clips lack.
+        sounds: The prosodic features of each clip (`prosody.listen`); None leaves out the acoustic reference.
+        models: Predictions of supervised models.
+        notes: A list to which it adds a sentence for each reference that does not exist for all clips.
     """
     votes, human = selection.votes, shares(selection.votes)
     known = int((~np.isnan(selection.noise)).sum())
     _note("sq_debiased and worth_raters", known, len(votes), "with two single raters that the votes tell apart", notes)
-    everything, ties, prior = certain(selection), tied(selection), human.mean(axis=0)
+    everything, ties, prior = full_panels(selection), tied_labels(selection), human.mean(axis=0)
     yield "uniform", everything, np.full_like(human, 1 / human.shape[1])
     yield "prior", everything, np.broadcast_to(prior, human.shape)
     yield from _where_known(
@@ -234,18 +234,18 @@ def _references(
 
 
 def _where_known(name: str, selection: Selection, p: Array, which: str, notes: list[str]) -> Iterator[Reference]:
-    """Yield a reference on the clips where `p`, shape (clips, labels), is not NaN (`which` these are), if any."""
+    """Yield a reference on the clips where `p`, shape (clips, labels), is not NaN; `which` describes them in a note."""
     known = np.flatnonzero(~np.isnan(p).any(axis=1))
     _note(name, len(known), len(p), which, notes)
     if len(known):
-        yield name, certain(selection, known), p[known]
+        yield name, full_panels(selection, known), p[known]
 
 
 def _human_references(selection: Selection, prior: Array, notes: list[str]) -> Iterator[Reference]:
     panels = selection.panels
 
     def deal(name: str, guessers: Callable[[int], int]) -> Trials | None:
-        trials = dealt(panels, guessers)
+        trials = split_panels(panels, guessers)
         _note(name, len(trials.clips) if trials else 0, len(panels), "with enough single raters", notes)
         return trials
 
@@ -257,7 +257,7 @@ def _human_references(selection: Selection, prior: Array, notes: list[str]) -> I
         if trials := deal(f"humans_{k}", partial(_always, k)):
             yield f"humans_{k}", trials, shares(trials.given)
             yield f"prior_vs_held_out_{k}", trials, np.broadcast_to(prior, trials.votes.shape)
-    floor = redrawn(panels)
+    floor = resampled_panels(panels)
     _note("perfect_model", len(floor.clips) if floor else 0, len(panels), "with single raters", notes)
     if floor:
         yield "perfect_model", floor, shares(floor.given)
@@ -283,7 +283,7 @@ def _acoustic(selection: Selection, sounds: Array, notes: list[str]) -> Iterator
         held_out = clusters == cluster
         worth = prior_worth(votes[~held_out], noise[~held_out], one_rater[~held_out])
         p[held_out] = ridge_on_log_shares(features[~held_out], votes[~held_out], features[held_out], worth)
-    trials = certain(selection, heard)
+    trials = full_panels(selection, heard)
     yield "acoustic", trials, p
     yield "prior_vs_acoustic", trials, mean_of_others(shares(votes), clusters.tolist())
 

@@ -1,4 +1,4 @@
-"""Prior, model and people judged by the very same raters: half of each clip's panel, while the other half guesses."""
+"""Prior, model and people against the same raters: half of each clip's panel scores, and the other half predicts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from ambi_eval.analysis import estimate
 from ambi_eval.analysis.ambiguity import Bin, Binned
 from ambi_eval.analysis.estimate import Estimate
-from ambi_eval.analysis.references.panels import dealt
+from ambi_eval.analysis.references.panels import split_panels
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.metrics import METRICS
 from ambi_eval.votes import Array, shares
@@ -21,16 +21,16 @@ class HeldOut:
     """One metric of prior, model and half panel against the other half of the raters.
 
     Attributes:
-        clips: Number of clips whose panels can be halved.
+        clips: Number of clips with at least two known raters.
         prior: Score of the mean distribution of these clips.
         model: Score of the model.
         human: Score of the half panel.
         model_minus_prior: Difference on the same clips and raters.
         model_minus_human: The same.
         human_minus_prior: The same.
-        gap_closed: (model - prior) / (human - prior): 0 as good as the prior, 1 as good as the half panel. None where
-            the half panel is not better than the prior by more than chance (the 95% interval of the difference), as on
-            the most ambiguous clips: there is no gap to close.
+        gap_closed: (model - prior) / (human - prior): 0 if the model is as good as the prior, 1 if it is as good as the
+            half panel. None if the half panel is not significantly better than the prior (95% interval), as on the most
+            ambiguous clips: then there is no gap.
     """
 
     clips: int
@@ -44,18 +44,18 @@ class HeldOut:
 
 
 class HeldOutRaters:
-    """All ways to halve the panels of some clips; expectations over them are exact (but for very large panels)."""
+    """Scores against half of each panel; expectations over all halves, exact except for very large panels."""
 
     def __init__(self, selection: Selection, binned: Binned | None = None) -> None:
-        """Split the panels of the clips, and apart from that those of the clips in bins."""
+        """Split the panels of all clips, and separately the scoring raters of the clips in bins."""
         self.binned, self.in_bins = binned, None if binned is None else HeldOutRaters(binned.judged)
-        shared = dealt(selection.panels, lambda raters: raters // 2)
+        shared = split_panels(selection.panels, lambda raters: raters // 2)
         self.trials = None if shared is None else shared.of_each_clip()
         self.clusters = np.array(selection.clusters)
         self.prior = shares(selection.votes).mean(axis=0)
 
     def judge(self, p: Array, metric: str) -> list[HeldOut] | None:
-        """Return one metric over all clips and then in each bin, or None if no panel can be halved.
+        """Return one metric over all clips and then in each bin; None if no clip has two known raters.
 
         Args:
             p: Predicted distributions, shape (clips, labels); a row of NaN is an invalid one.

@@ -1,4 +1,4 @@
-"""What other raters would say: all ways to split the raters of a clip into those who predict and those who judge."""
+"""How well raters predict other raters: all ways to split a panel into raters who predict and raters who score."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from scipy.stats import multinomial
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.votes import Array, Panel, majority
 
-# Every case of every panel is weighed, exactly, as long as there are no more than so many (a gigabyte or two).
-# Otherwise panels with more than their part of that get as many random cases, the same in every run.
+# Up to this many cases in all (a gigabyte or two), every case of every panel counts with its exact probability. Above,
+# a panel with more cases than its part of that number gets random ones, the same in every run.
 MOST_CASES = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class Trials:
-    """What may happen when clips are predicted: for each clip, one case or several with their probabilities.
+    """The possible cases of each clip, with probabilities; a case has votes to predict from and votes to score with.
 
-    Clips with the same panel share their cases. D is the number of different panels, R that of their cases.
+    Clips with the same panel share their cases. D is the number of different panels, R the number of their cases.
 
     Attributes:
-        given: Votes that a prediction may be made from, shape (R, labels).
-        votes: Votes that the prediction is scored against, shape (R, labels).
-        noise: How far the shares of these votes are from those of infinitely many raters, shape (R,): `Panel.noise`.
-        probability: Probability of each case among those of its panel, shape (R,).
-        first: First case of each panel, shape (D,); its last one stands before the next panel's first.
-        clips: Which clips have cases at all: their numbers, shape (clips,).
-        panel: The panel of each of these clips, shape (clips,).
+        given: Votes from which a prediction may be made, shape (R, labels).
+        votes: Votes that score the prediction, shape (R, labels).
+        noise: The sampling noise of the shares of these votes, shape (R,): `Panel.noise`.
+        probability: Probability of each case among the cases of its panel, shape (R,).
+        first: Index of the first case of each panel, shape (D,); its cases end where those of the next panel begin.
+        clips: Indices of the clips that have cases, shape (clips,).
+        panel: Index of the panel of each of these clips, shape (clips,).
     """
 
     given: Array
@@ -57,18 +57,18 @@ class Trials:
     def draw(self, rng: np.random.Generator) -> NDArray[np.intp]:
         """Return a random case of each clip, shape (clips,)."""
         last = np.append(self.first[1:], len(self.votes)) - 1
-        # Panel d's cases fill the stretch from d to d + 1.
+        # The cumulated probabilities of panel d's cases run from d to d + 1.
         ends = np.cumsum(self.probability)
         drawn = np.searchsorted(ends, self.panel + rng.random(len(self.panel)), side="right")
         return np.clip(drawn, self.first[self.panel], last[self.panel])
 
     @property
     def clip_of_case(self) -> NDArray[np.intp]:
-        """The clip of each case, shape (R,), in trials `of_each_clip`."""
+        """The clip of each case, shape (R,); for the result of `of_each_clip` only."""
         return np.repeat(self.clips, np.diff(np.append(self.first, len(self.votes))))
 
     def of_each_clip(self) -> Trials:
-        """Return the same trials with cases of their own for every clip, which a model may predict differently."""
+        """Return the same trials where clips do not share cases, as a model predicts each clip differently."""
         lengths = np.diff(np.append(self.first, len(self.votes)))[self.panel]
         first = np.cumsum(lengths) - lengths
         cases = np.repeat(self.first[self.panel] - first, lengths) + np.arange(lengths.sum())
@@ -83,24 +83,24 @@ class Trials:
         )
 
 
-# Of one panel: votes given, votes that judge, the noise of these, probabilities.
+# The cases of one panel: votes to predict from, votes to score with, the noise of the latter, probabilities.
 Cases = tuple[Array, Array, Array, Array]
 
 
-def certain(selection: Selection, clips: NDArray[np.intp] | None = None) -> Trials:
-    """Return the trials in which nothing is left to chance: each clip is scored against all of its votes.
+def full_panels(selection: Selection, clips: NDArray[np.intp] | None = None) -> Trials:
+    """Return the trials with one case per clip: all of its votes score the prediction.
 
     Args:
         selection: All clips.
-        clips: Numbers of the clips to keep; None keeps all.
+        clips: Indices of the clips to keep; None keeps all.
     """
     clips = np.arange(len(selection.votes)) if clips is None else clips
     votes, each = selection.votes[clips], np.arange(len(clips))
     return Trials(votes, votes, selection.noise[clips], np.ones(len(clips)), each, clips, each)
 
 
-def tied(selection: Selection) -> Trials:
-    """Return the trials in which one of each clip's most frequent labels is given; all that tie are equally likely."""
+def tied_labels(selection: Selection) -> Trials:
+    """Return the trials that give one of each clip's most frequent labels; those that tie are equally likely."""
     votes = selection.votes
     top = majority(votes)
     clip, label = np.nonzero(top)
@@ -116,18 +116,19 @@ def tied(selection: Selection) -> Trials:
     )
 
 
-def dealt(panels: Sequence[Panel | None], guessers: Callable[[int], int]) -> Trials | None:
-    """Return the trials where random raters of each clip are given and the others judge.
+def split_panels(panels: Sequence[Panel | None], guessers: Callable[[int], int]) -> Trials | None:
+    """Return the trials where random raters of each clip predict and its other raters score.
 
-    The raters are dealt without replacement: the cases are all deals with their exact probabilities, those of the
-    multivariate hypergeometric distribution (or, above `MOST_CASES`, random deals).
+    The raters are drawn without replacement. The cases are all splits of a panel with their exact probabilities, those
+    of the multivariate hypergeometric distribution (above `MOST_CASES`, random splits).
 
     Args:
         panels: Each clip's raters.
-        guessers: Size of a panel -> how many of them guess. Clips with no guesser or no judge have no trials.
+        guessers: Function from the size of a panel to the number of its raters who predict. A clip is left out if
+            nobody would predict or nobody would score.
 
     Returns:
-        The trials, or None if no clip has any.
+        The trials, or None if every clip is left out.
     """
 
     def count(panel: Panel) -> int:
@@ -148,11 +149,11 @@ def dealt(panels: Sequence[Panel | None], guessers: Callable[[int], int]) -> Tri
     return _trials([p if p and 0 < guessers(p.size) < p.size else None for p in panels], count, cases)
 
 
-def redrawn(panels: Sequence[Panel | None]) -> Trials | None:
-    """Return the trials where each clip's votes are given and a new panel of the same size, drawn from them, judges.
+def resampled_panels(panels: Sequence[Panel | None]) -> Trials | None:
+    """Return the trials where each clip's votes predict and a new panel of the same size, drawn from them, scores.
 
-    As in a bootstrap, the votes' shares are taken for the truth: the cases are all panels with their exact
-    probabilities, those of the multinomial distribution (or, above `MOST_CASES`, random panels).
+    As in a bootstrap, the votes' shares stand for the true ones. The cases are all panels with their exact
+    probabilities, those of the multinomial distribution (above `MOST_CASES`, random panels).
 
     Args:
         panels: Each clip's raters.
@@ -181,7 +182,7 @@ def redrawn(panels: Sequence[Panel | None]) -> Trials | None:
 
 @lru_cache
 def _compositions(total: int, parts: int) -> NDArray[np.int64]:
-    """Return all ways to write `total` as an ordered sum of `parts` numbers from 0 up, shape (ways, parts)."""
+    """Return all ways to write `total` as an ordered sum of `parts` non-negative integers, shape (ways, parts)."""
     # Stars and bars: parts - 1 bars among total + parts - 1 places leave the parts between them.
     places = total + parts - 1
     bars = np.array(list(combinations(range(places), parts - 1)), dtype=int).reshape(comb(places, total), parts - 1)
@@ -192,12 +193,12 @@ def _compositions(total: int, parts: int) -> NDArray[np.int64]:
 def _trials(
     panels: Sequence[Panel | None], count: Callable[[Panel], int], cases: Callable[[Panel, int], Cases]
 ) -> Trials | None:
-    """Return the trials of all clips with a panel, working out the cases of each different panel once.
+    """Return the trials of all clips with a panel; the cases of each different panel are computed once.
 
     Args:
         panels: Each clip's raters, or None.
-        count: Panel -> the number of its cases, or somewhat more.
-        cases: (panel, most) -> all of its cases, or `most` random ones if there are more.
+        count: Function from a panel to the number of its cases, or an upper bound of it.
+        cases: Function of a panel and a number `most` that returns all cases, or `most` random ones if there are more.
     """
     numbers: dict[Panel, int] = {}
     clips = [clip for clip, panel in enumerate(panels) if panel]

@@ -1,4 +1,4 @@
-"""How a clip sounds in eight numbers, and the distribution of votes that a linear model predicts from them."""
+"""Eight prosodic features of a clip, and the distribution of votes that a linear model predicts from them."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ FEATURES = (
     "energy above 1 kHz against below, dB",
 )
 
-# Frames of 40 ms, two periods of the lowest pitch, every 20 ms.
+# Frames of 40 ms (two periods of the lowest pitch) every 20 ms, in samples.
 _WINDOW, _HOP, _FFT = 640, 320, 1024
 _HANN = np.hanning(_WINDOW)
 _PITCH_HZ = (60, 500)
-# A frame is active within 30 dB of the loudest ones, and voiced where it is this much like itself one period later.
+# A frame is active if its level is within 30 dB of the loudest frames, and voiced if its autocorrelation is above .5.
 _ACTIVE_DB, _VOICED = 30.0, 0.5
-# A sound is also like itself after two periods: of equally good ones the shorter is taken.
+# The autocorrelation is as high after two periods: each octave costs this much, so that the shorter period wins.
 _OCTAVE_COST = 0.05
 _PEAK_DB = 3.0
 _SILENCE = 1e-10
 
-# Strength of the ridge on standardised features, in clips.
+# Strength of the ridge penalty on standardized features.
 RIDGE = 10.0
 
 
 def prosody(samples: ArrayLike) -> Array:
-    """Return the numbers named in `FEATURES` of one clip.
+    """Return the features named in `FEATURES` of one clip.
 
-    Pitch is the highest peak of each voiced frame's autocorrelation, divided by that of the window, between 60 and
-    500 Hz. Pitch and level are medians over frames, ranges go from the 10th to the 90th percentile, and level peaks, a
-    stand-in for syllables, rise by 3 dB. Without a voiced frame pitch and its range are 0.
+    The pitch of a voiced frame is at the highest peak of its autocorrelation, divided by that of the window, between 60
+    and 500 Hz. Pitch and level are medians over frames, and ranges go from the 10th to the 90th percentile. Level peaks
+    approximate syllables and have a prominence of at least 3 dB. Without a voiced frame, pitch and its range are 0.
 
     Source: Boersma (1993), Accurate short-term analysis of the fundamental frequency.
 
@@ -58,7 +58,7 @@ def prosody(samples: ArrayLike) -> Array:
         samples: Mono samples at 16 kHz, nominally -1..1, shape (samples,), at least 40 ms of them.
 
     Returns:
-        Numbers, shape (8,), all finite; -100 dB is the level of silence.
+        Features, shape (8,), all finite; the level of digital silence is -100 dB.
 
     >>> tone = 0.1 * np.sin(2 * np.pi * 220 * np.arange(16_000) / 16_000)
     >>> round(float(prosody(tone)[1])), round(12 * np.log2(220))
@@ -105,22 +105,22 @@ def listen(clips: Sequence[Clip]) -> Array:
 
 
 def ridge_on_log_shares(features: Array, votes: Array, unheard: Array, prior_votes: float) -> Array:
-    """Return the distributions that a linear model, trained on some clips, predicts for others.
+    """Return the distributions that a linear model, trained on some clips, predicts for other clips.
 
-    Each training panel is shrunk towards the mean distribution, which leaves no share at 0 except those
-    of labels that nobody chose (`NLL_FLOOR`). The logarithms of the shares are regressed on the standardised features
-    with a ridge of strength `RIDGE`; the softmax of what that predicts is the distribution.
+    A ridge regression of strength `RIDGE` on the standardized features predicts the logarithms of the votes' shares;
+    the softmax of its output is the distribution. Before that, the votes of each training clip are shrunk towards the
+    mean distribution, so that a share is 0 only for labels that nobody chose; these count as `NLL_FLOOR`.
 
     Args:
-        features: Training clips' features, shape (clips, features).
-        votes: Training clips' votes, shape (clips, labels).
-        unheard: Other clips' features, shape (others, features).
-        prior_votes: How many votes of the mean distribution are added to each panel: `agreement.prior_worth`.
+        features: Features of the training clips, shape (clips, features).
+        votes: Votes on the training clips, shape (clips, labels).
+        unheard: Features of the other clips, shape (others, features).
+        prior_votes: How many votes of the mean distribution to add to those of each clip: `agreement.prior_worth`.
 
     Returns:
         Distributions, shape (others, labels).
     """
-    # Imported here: half a second that only this reference needs.
+    # Imported here, because it takes half a second and nothing else needs it.
     from sklearn.linear_model import Ridge
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -132,7 +132,7 @@ def ridge_on_log_shares(features: Array, votes: Array, unheard: Array, prior_vot
 
 
 def _pitch(power: Array) -> tuple[Array, Array]:
-    """Return each frame's pitch in Hz, and how much the frame is like itself one period later: 1 for a pure tone."""
+    """Return each frame's pitch in Hz and its normalized autocorrelation after one period: 1 for a pure tone."""
     shortest, longest = (SAMPLE_RATE // hz for hz in reversed(_PITCH_HZ))
     lags = np.arange(shortest, longest + 1)
     window = np.fft.irfft(np.abs(np.fft.rfft(_HANN, _FFT)) ** 2)

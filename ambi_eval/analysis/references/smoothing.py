@@ -1,4 +1,4 @@
-"""Predictions softened and drawn towards the prior as far as fits other speakers: what calibration alone buys."""
+"""Temperature and shrinkage towards the prior, fitted on other speakers: what calibration alone buys."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from ambi_eval.metrics import METRICS
 from ambi_eval.votes import Array, shares
 
 FOLDS = 10
-# 1 first: of settings that fit equally well the first is taken, and one-hot predictions have no temperature.
+# 1 comes first, since the first of equally good settings is chosen: one-hot predictions look the same at any
+# temperature.
 TEMPERATURES = (1.0, 0.7, 1.4, 0.5, 2.0, 2.8, 4.0)
 # Shares of the prior in the mixture.
 WEIGHTS = tuple(np.linspace(0, 1, 21).round(2).tolist())
@@ -20,11 +21,11 @@ CRITERION = METRICS["nll_bits"]
 
 
 def smooth_towards_prior(p: Array, votes: Array, clusters: Sequence[str]) -> tuple[Array, str]:
-    """Return predictions with a temperature, mixed with the prior; both fitted on the clips of other speakers only.
+    """Return predictions with a temperature T and a weight w of the prior, fitted on the clips of other speakers only.
 
-    (1 - w) p^(1/T) / sum p^(1/T) + w prior. The speakers (or sessions) are dealt into ten folds; for each fold T and w
-    are those of a grid, and the prior is that mean distribution, that fit best on the other folds by the likelihood
-    of their votes.
+    The new prediction is (1 - w) p^(1/T) / sum p^(1/T) + w prior. The speakers (or sessions) are split into ten folds.
+    For each fold the other nine give the prior, their mean distribution, and the T and w of a grid with the largest
+    likelihood of their votes.
 
     Args:
         p: Predicted distributions, shape (clips, labels); rows of NaN stay.
@@ -48,7 +49,7 @@ def smooth_towards_prior(p: Array, votes: Array, clusters: Sequence[str]) -> tup
     smoothed = np.empty_like(p)
     chosen = []
     for held_out in (fold == number for number in np.unique(fold)):
-        # Label by label in memory: sums over a handful of labels are then several times faster.
+        # In column-major order, sums over a few labels are several times faster.
         seen_p, seen_votes = np.asfortranarray(p[~held_out]), np.asfortranarray(votes[~held_out])
         prior = shares(seen_votes).mean(axis=0)
         losses = {

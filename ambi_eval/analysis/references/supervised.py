@@ -1,4 +1,4 @@
-"""What supervised models of the voice predict: probes of audio encoders, kept for each corpus and found again."""
+"""Supervised references: predictions of probes of audio encoders, in one file for each encoder and corpus."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Supervised:
     """The predictions of one supervised model.
 
     Attributes:
-        name: The encoder, as the reference is called.
+        name: The name of the reference, which holds that of the encoder.
         p: Predicted distributions, shape (clips, labels); NaN for clips that it does not predict.
     """
 
@@ -31,14 +31,14 @@ class Supervised:
 
 
 def save_supervised(name: str, p: Array, selection: Selection, settings: CorpusSettings) -> Path:
-    """Keep predictions as a reference of a corpus, and return their file.
+    """Store predictions as a reference of a corpus, and return the path of the file.
 
     Args:
-        name: The encoder.
-        p: Predicted distributions, shape (clips, labels), each by a fit that saw no clip of the same speaker; a row of
-            NaN where there is none.
+        name: The name of the reference.
+        p: Predicted distributions, shape (clips, labels), each by a fit without clips of the same speaker; a row of NaN
+            is no prediction.
         selection: The clips.
-        settings: Those that selected them.
+        settings: The settings that selected them.
 
     Raises:
         AmbiError: If the file cannot be written.
@@ -63,15 +63,15 @@ def save_supervised(name: str, p: Array, selection: Selection, settings: CorpusS
 
 
 def supervised(selection: Selection, settings: CorpusSettings, notes: list[str]) -> Iterator[Supervised]:
-    """Yield the kept references of a corpus that have these labels and votes.
+    """Yield the stored references of a corpus with the same labels and votes.
 
     Args:
         selection: The clips.
-        settings: Those that selected them.
-        notes: Gets a sentence for each reference of the corpus that was made on other votes.
+        settings: The settings that selected them.
+        notes: A list to which it adds a sentence for each reference that was fitted to other votes.
 
     Raises:
-        AmbiError: If a file is broken.
+        AmbiError: If a file cannot be read or holds something else.
     """
     for file in sorted(_folder().glob("*.json")):
         try:

@@ -8,7 +8,7 @@ from scipy.stats import chisquare
 from support.selections import selection_of
 
 from ambi_eval.analysis.references import panels
-from ambi_eval.analysis.references.panels import certain, dealt, redrawn, tied
+from ambi_eval.analysis.references.panels import full_panels, resampled_panels, split_panels, tied_labels
 from ambi_eval.metrics import METRICS
 from ambi_eval.votes import Panel, panel_of, shares
 
@@ -35,7 +35,7 @@ def test_expectations_over_deals_equal_the_mean_over_all_choices_of_raters(votes
     for chosen in combinations(range(len(raters)), guessers):
         given_votes = sum(raters[i] for i in chosen)
         expected.append(JSD.per_clip(shares(given_votes), np.array(votes) - given_votes))
-    trials = dealt([panel(*votes)], lambda _: guessers)
+    trials = split_panels([panel(*votes)], lambda _: guessers)
     scores = JSD.per_clip(shares(trials.given), trials.votes)
     np.testing.assert_allclose(trials.expected(scores), [np.mean(expected)])
 
@@ -44,14 +44,14 @@ def test_expectations_over_deals_equal_the_mean_over_all_choices_of_raters(votes
 def test_expectations_over_redrawn_panels_equal_the_mean_over_all_sequences_of_raters(votes):
     raters = one_by_one(votes)
     every = [sum(drawn) for drawn in product(raters, repeat=len(raters))]
-    trials = redrawn([panel(*votes)])
+    trials = resampled_panels([panel(*votes)])
     scores = JSD.per_clip(shares(trials.given), trials.votes)
     np.testing.assert_allclose(trials.expected(scores), [JSD.per_clip(shares(votes), np.array(every)).mean()])
 
 
 @given(st.lists(COUNTS, min_size=1, max_size=5), st.integers(1, 4))
 def test_deals_give_each_rater_the_same_chance_and_share_out_all_votes(votes, guessers):
-    trials = dealt([panel(*row) for row in votes], lambda _: guessers)
+    trials = split_panels([panel(*row) for row in votes], lambda _: guessers)
     enough = [clip for clip, row in enumerate(votes) if sum(row) > guessers]
     if trials is None:
         assert not enough
@@ -67,26 +67,26 @@ def test_deals_give_each_rater_the_same_chance_and_share_out_all_votes(votes, gu
 
 def test_too_many_cases_are_drawn_at_random_from_large_panels_only(monkeypatch):
     small, large = panel(2, 1, 0), panel(40, 30, 30)
-    exact = dealt([small, large], lambda n: n // 2), redrawn([small, large])
+    exact = split_panels([small, large], lambda n: n // 2), resampled_panels([small, large])
     monkeypatch.setattr(panels, "MOST_CASES", 2000)
-    drawn = dealt([small, large], lambda n: n // 2), redrawn([small, large])
+    drawn = split_panels([small, large], lambda n: n // 2), resampled_panels([small, large])
     for all_cases, some_cases in zip(exact, drawn, strict=True):
         assert len(some_cases.votes) == 1000 + all_cases.first[1]
         assert len(all_cases.votes) != len(some_cases.votes)
         wanted, got = (t.expected(JSD.per_clip(shares(t.given), t.votes)) for t in (all_cases, some_cases))
         assert got[0] == wanted[0]
         assert got[1] == pytest.approx(wanted[1], rel=0.1)
-    np.testing.assert_array_equal(dealt([small, large], lambda n: n // 2).votes, drawn[0].votes)
+    np.testing.assert_array_equal(split_panels([small, large], lambda n: n // 2).votes, drawn[0].votes)
 
 
 def test_tied_labels_are_equally_likely():
-    trials = tied(selection_of([[2.0, 2, 1], [0, 0, 3], [1, 1, 1]]))
+    trials = tied_labels(selection_of([[2.0, 2, 1], [0, 0, 3], [1, 1, 1]]))
     assert trials.given.tolist() == np.eye(3)[[0, 1, 2, 0, 1, 2]].tolist()
     np.testing.assert_allclose(trials.probability, [1 / 2, 1 / 2, 1, 1 / 3, 1 / 3, 1 / 3])
 
 
 def test_draws_follow_the_probabilities_and_stay_in_their_panel():
-    trials = dealt([panel(3, 1, 2), panel(0, 1, 1), panel(3, 1, 2)], lambda _: 1)
+    trials = split_panels([panel(3, 1, 2), panel(0, 1, 1), panel(3, 1, 2)], lambda _: 1)
     rng = np.random.default_rng(0)
     rows = np.array([trials.draw(rng) for _ in range(3000)])
     assert (np.sort(np.unique(rows[:, 1])) == np.arange(trials.first[1], trials.first[1] + 2)).all()
@@ -97,7 +97,7 @@ def test_draws_follow_the_probabilities_and_stay_in_their_panel():
 
 
 def test_certain_trials_are_the_votes_of_the_clips_kept():
-    trials = certain(selection_of([[1.0, 2], [3, 0], [0, 1]]), np.array([0, 2]))
+    trials = full_panels(selection_of([[1.0, 2], [3, 0], [0, 1]]), np.array([0, 2]))
     assert not trials.random
     assert trials.clips.tolist() == [0, 2]
     assert trials.expected(trials.votes[:, 1]).tolist() == [2, 1]
@@ -106,10 +106,10 @@ def test_certain_trials_are_the_votes_of_the_clips_kept():
 
 def test_raters_who_split_votes_are_dealt_whole():
     split = Panel(ballots=((0.5, 0.5), (1.0, 0.0)), raters=(1, 1))
-    trials = dealt([None, split], lambda _: 1)
+    trials = split_panels([None, split], lambda _: 1)
     assert trials.clips.tolist() == [1]
     assert sorted(trials.given.tolist()) == [[0.5, 0.5], [1.0, 0.0]]
 
 
 def test_without_a_panel_nothing_is_redrawn():
-    assert redrawn([None]) is None
+    assert resampled_panels([None]) is None

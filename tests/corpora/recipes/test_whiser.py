@@ -13,7 +13,7 @@ from support.references import references
 
 from ambi_eval.analysis.corpora import figures
 from ambi_eval.analysis.evaluate import Scorer
-from ambi_eval.analysis.references.panels import certain, dealt
+from ambi_eval.analysis.references.panels import full_panels, split_panels
 from ambi_eval.config.load import load_corpus
 from ambi_eval.corpora.manifest import Clip, Rating, read_manifest
 from ambi_eval.corpora.other_votes import target_votes
@@ -161,10 +161,10 @@ class TestRealLabels:
         # The ranked probability score of the prior: squared distances of cumulative shares, over 6 edges.
         steps = np.square(np.cumsum(q, axis=1) - np.cumsum(q.mean(axis=0)))[:, :-1].mean()
         scorer = Scorer(selection, metrics=["rps"])
-        everyone = certain(selection)
+        everyone = full_panels(selection)
         prior = scorer.score(everyone, np.broadcast_to(q.mean(axis=0), q.shape))[0]["rps"].value
         assert prior == pytest.approx(steps)
-        half = dealt(selection.panels, lambda raters: raters // 2)
+        half = split_panels(selection.panels, lambda raters: raters // 2)
         assert half is not None
         people = scorer.score(half, half.given / half.given.sum(axis=1, keepdims=True))[0]["rps"].value
         assert prior < people  # two people of five, against whom a constant is hard to beat
