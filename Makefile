@@ -1,5 +1,7 @@
 # Each target makes .venv and installs what it needs. torch comes first, so that nothing pulls another build of it. pip
-# compiles nothing: Python compiles what is imported, which is a small part of what is installed.
+# compiles nothing: Python compiles what is imported, which is a small part of what is installed. It keeps what it has
+# compiled, whatever the environment says: to compile torch and the harness again takes each process six seconds.
+unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --disable-pip-version-check --no-compile -c constraints.txt
