@@ -39,10 +39,8 @@ def read_label(
         if bare == label and not cut:
             return one_label(index, len(labels))
     plain = said(text)
-    if plain is None:
-        return Answer(None, "truncated" if cut else "unfinished")
-    if not plain.strip():
-        return Answer(None, "truncated" if cut else "empty")
+    if plain is None or not plain.strip():
+        return Answer(None, "truncated" if cut else "unfinished" if plain is None else "empty")
     plain, words = in_english(plain, spoken), lexicon(labels, synonyms)
     objects = find_objects(plain, words)
     stated_label: int | None = None

@@ -6,6 +6,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import groupby
 from typing import NamedTuple
 
 from ambi_eval.answers import grammar
@@ -63,7 +64,6 @@ _BEFORE_LABEL = re.compile(
     r"""|call|answer|think|feel|rate|judge|it|its|is|was|as|for|to|sounds?|probability|chance|likelihood|shares?|that|this|voice"""
     r"""|speaker|emotion|an?|remaining|[^\x00-\x7f]+)(?![a-z]))*"""
 )
-_FILLER = re.compile(r"[^\w]*(?:each|and|both|while|the other|other|about|around|roughly|another|[^\x00-\x7f]+|[^\w])*")
 _JOINED_WORD = re.compile(r"[a-z]+\s*(?:/|&|\+|\bor\b|\band\b)\s*$")
 _UNITS_WORD = re.compile(
     r"\b(?:votes?|percent|listeners?|raters?|people|of|the|each|\d)\s*(?:,\s*)?(?:and|or|/|&|\+)\s*$"
@@ -188,73 +188,55 @@ def _word_number(token: re.Match[str]) -> Number:
 
 
 def _numbers_before(sentence: str, tokens: list[_Token], each: set[int], lead: str, found: Listed) -> None:
-    """Read "60% happy and 40% sad": each number belongs to the label after it."""
-    i = 0
-    while i < len(tokens):
-        token = tokens[i]
-        group = []
-        j = i + 1
-        while j < len(tokens) and tokens[j].label is not None:
-            group.append(tokens[j])
-            j += 1
-        i_next = max(j, i + 1)
-        if not group:
-            found.unread.append(token.number.value)
-        elif len(group) > 1 and i not in each and token.number.value > 0:
+    """Read "60% happy and 40% sad": each number belongs to the labels after it."""
+    numbers = [i for i, token in enumerate(tokens) if token.label is None]
+    for i, next_number in zip(numbers, [*numbers[1:], len(tokens)], strict=True):
+        number, labels = tokens[i], tokens[i + 1 : next_number]
+        if not labels:
+            found.unread.append(number.number.value)
+        elif len(labels) > 1 and i not in each and number.number.value > 0:
             found.joined = True
-        elif i not in each and not _BEFORE_LABEL.fullmatch(sentence, token.end, group[0].start):
-            found.unread.append(token.number.value)
+        elif i not in each and not _BEFORE_LABEL.fullmatch(sentence, number.end, labels[0].start):
+            found.unread.append(number.number.value)
         else:
-            after = sentence[group[-1].end : tokens[j].start if j < len(tokens) else len(sentence)]
+            after = sentence[labels[-1].end : tokens[next_number].start if next_number < len(tokens) else None]
             found.joined |= re.match(r"\s*(?:/|&|\+|\bor\b)\s*[a-z]", after) is not None
-            for each_label in group:
-                if each_label.label is not None:
-                    found.add(each_label.label, token.number, lead)
-        i = i_next
+            for token in labels:
+                if token.label is not None:
+                    found.add(token.label, number.number, lead)
 
 
 def _numbers_after(sentence: str, tokens: list[_Token], each: set[int], lead: str, found: Listed) -> None:
-    """Read "happy: 60%, sad: 40%": each number belongs to the label before it."""
-    i = 0
+    """Read "happy: 60%, sad: 40%": each number belongs to the labels before it."""
     rows: list[tuple[int, dict[str, Number]]] = []
-    group: list[_Token] = []
-    while i < len(tokens):
-        token = tokens[i]
-        if token.label is None:
-            found.unread.append(token.number.value)
-            i += 1
-            continue
-        group.append(token)
-        i += 1
-        if i < len(tokens) and tokens[i].label is not None:
-            continue
+    runs = [list(run) for _, run in groupby(enumerate(tokens), key=lambda token: token[1].label is None)]
+    if runs[0][0][1].label is None:
+        found.unread += [number.number.value for _, number in runs.pop(0)]
+    if len(runs) % 2:
+        runs.append([])  # no number after the last labels
+    for labels, numbers in zip(runs[::2], runs[1::2], strict=True):
         cells: dict[str, Number] = {}
         has_each = False
-        end = token.end
-        while i < len(tokens) and tokens[i].label is None:
-            if _AFTER_LABEL.fullmatch(sentence, end, tokens[i].start):
-                cells[str(len(cells))] = tokens[i].number
+        end = labels[-1][1].end
+        for i, token in numbers:
+            if _AFTER_LABEL.fullmatch(sentence, end, token.start):
+                cells[str(len(cells))] = token.number
                 has_each |= i in each
-                end = tokens[i].end
+                end = token.end
             else:
-                found.unread.append(tokens[i].number.value)
-            i += 1
+                found.unread.append(token.number.value)
         if not cells:
             found.bare = True
-            group = []
             continue
-        start = sentence[: group[0].start]
+        start = sentence[: labels[0][1].start]
         if _DENIED.search(start):
             found.joined = True
-        if len(group) > 1 and not has_each and any(number.value > 0 for number in cells.values()):
-            if len({one.label for one in group}) > 1:
+        if len(labels) > 1 and not has_each and any(number.value > 0 for number in cells.values()):
+            if len({token.label for _, token in labels}) > 1:
                 found.joined = True
         elif _JOINED_WORD.search(start) and not _UNITS_WORD.search(start) and not has_each:
             found.joined = True
-        for one in group:
-            if one.label is not None:
-                rows.append((one.label, cells))
-        group = []
+        rows += [(token.label, cells) for _, token in labels if token.label is not None]
     if not rows:
         return
     width = max(len(cells) for _, cells in rows)

@@ -52,7 +52,6 @@ class Stated:
         conflict: Whether a label has two numbers.
         others: Numbers above 0 under names that are no labels.
         label: The one label that it names; None where it states numbers.
-        votes: How many of several listeners name each label; empty where there are none.
         several: Whether it holds several answers, and nothing says which one is meant.
     """
 

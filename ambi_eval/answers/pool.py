@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache, lru_cache
 from itertools import combinations
@@ -69,6 +69,16 @@ class Pool:
         """Join the pools of many clips, all of one size, into one."""
         names = [field.name for field in fields(Pool)]
         return Pool(*(np.stack([getattr(pool, name) for pool in pools]) for name in names))
+
+
+def of_equal_size(pools: Sequence[Pool], at_once: int) -> Iterator[tuple[list[int], list[int]]]:
+    """Yield the numbers of pools that have one size, at most `at_once`, with the numbers of all pools of this size."""
+    by_size: defaultdict[int, list[int]] = defaultdict(list)
+    for number, pool in enumerate(pools):
+        by_size[pool.size].append(number)
+    for numbers in by_size.values():
+        for start in range(0, len(numbers), at_once):
+            yield numbers[start : start + at_once], numbers
 
 
 class ReadPool(NamedTuple):

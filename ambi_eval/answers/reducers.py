@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ambi_eval.answers.pool import Array, Members, Pool, ReadPool, subsets
+from ambi_eval.answers.pool import Array, Members, Pool, ReadPool, of_equal_size, subsets
 from ambi_eval.answers.shares import SUM_TOLERANCE
 from ambi_eval.errors import AmbiError
 from ambi_eval.metrics.distribution import jensen_shannon_divergence_bits
@@ -92,19 +92,15 @@ class Prediction:
 
 def predict(reducer: Reducer, labels: tuple[str, ...], pools: Sequence[ReadPool]) -> list[Prediction]:
     """Return one prediction per clip; pools of one size are reduced together."""
-    by_size: dict[int, list[int]] = {}
-    for number, (pool, _) in enumerate(pools):
-        by_size.setdefault(pool.size, []).append(number)
     found: dict[int, Prediction] = {}
-    for size, numbers in by_size.items():
-        for start in range(0, len(numbers), POOLS_AT_ONCE):
-            chunk = numbers[start : start + POOLS_AT_ONCE]
-            stacked = Pool.stack([pools[number].pool for number in chunk])
-            distributions = np.ascontiguousarray(reducer.reduce(stacked, subsets(size, size))[:, 0])
-            for number, distribution in zip(chunk, distributions, strict=True):
-                pool, failed = pools[number]
-                diagnostics = reducer.diagnose(pool, distribution)
-                found[number] = Prediction(labels, distribution, pool, reducer, failed, diagnostics)
+    for chunk, _ in of_equal_size([pool for pool, _ in pools], POOLS_AT_ONCE):
+        stacked = Pool.stack([pools[number].pool for number in chunk])
+        everyone = subsets(stacked.size, stacked.size)
+        distributions = np.ascontiguousarray(reducer.reduce(stacked, everyone)[:, 0])
+        for number, distribution in zip(chunk, distributions, strict=True):
+            pool, failed = pools[number]
+            diagnostics = reducer.diagnose(pool, distribution)
+            found[number] = Prediction(labels, distribution, pool, reducer, failed, diagnostics)
     return [found[number] for number in range(len(pools))]
 
 

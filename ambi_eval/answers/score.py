@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ambi_eval.answers.pool import Pool, draws, subsets
+from ambi_eval.answers.pool import Pool, draws, of_equal_size, subsets
 from ambi_eval.answers.reducers import Prediction, Reducer
 from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.metrics import METRICS, ClipMetric
@@ -95,29 +94,22 @@ def score_clips(
     points = CURVE_SIZES if curve else ()
     n_subsets = max(LEAST_SUBSETS, -(-SUBSETS_OF_ALL_CLIPS // max(1, len(predictions))))
     states_shares = any(np.isfinite(prediction.pool.stated_sums).any() for prediction in predictions)
-    by_size: defaultdict[int, list[int]] = defaultdict(list)
-    for number, prediction in enumerate(predictions):
-        by_size[prediction.pool.size].append(number)
-    for numbers in by_size.values():
-        for start in range(0, len(numbers), CLIPS_AT_ONCE):
-            chunk = numbers[start : start + CLIPS_AT_ONCE]
-            columns = _columns(
-                [predictions[number] for number in chunk], votes[chunk], noise[chunk], metrics, points, n_subsets
+    for chunk, of_size in of_equal_size([prediction.pool for prediction in predictions], CLIPS_AT_ONCE):
+        these, their_votes = [predictions[number] for number in chunk], votes[chunk]
+        columns = _columns(these, their_votes, noise[chunk], metrics, points, n_subsets)
+        if wordings:
+            columns |= _wordings(these, their_votes, metrics, wordings)
+        if states_shares:
+            columns |= _stated(these)
+        if oracle and these[0].pool.size > 1:
+            columns["oracle_jsd_bits"] = _nearest(these, their_votes)
+            # The control uses the clip half the corpus away, of another speaker; a single clip has no other.
+            others = np.roll(of_size, len(of_size) // 2)[of_size.index(chunk[0]) :][: len(chunk)]
+            columns["oracle_control_jsd_bits"] = (
+                _nearest([predictions[number] for number in others], their_votes) if len(of_size) > 1 else [np.nan]
             )
-            if wordings:
-                columns |= _wordings([predictions[number] for number in chunk], votes[chunk], metrics, wordings)
-            if states_shares:
-                columns |= _stated([predictions[number] for number in chunk])
-            if oracle and predictions[chunk[0]].pool.size > 1:
-                columns["oracle_jsd_bits"] = _nearest([predictions[number] for number in chunk], votes[chunk])
-                # The control uses the clip half the corpus away, of another speaker; a single clip has no other.
-                others = np.roll(numbers, len(numbers) // 2)[start : start + CLIPS_AT_ONCE]
-                columns["oracle_control_jsd_bits"] = (
-                    _nearest([predictions[number] for number in others], votes[chunk]) if len(numbers) > 1 else [np.nan]
-                )
-            for row, number in enumerate(chunk):
-                prediction = predictions[number]
-                scored[number] = {name: column[row] for name, column in columns.items()} | dict(prediction.diagnostics)
+        for row, (number, prediction) in enumerate(zip(chunk, these, strict=True)):
+            scored[number] = {name: column[row] for name, column in columns.items()} | dict(prediction.diagnostics)
     return [scored[number] for number in range(len(predictions))]
 
 

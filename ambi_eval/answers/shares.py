@@ -73,10 +73,8 @@ def _usual(text: str, labels: tuple[str, ...]) -> Answer | None:
 @lru_cache(maxsize=1 << 15)
 def _read_shares(text: str, labels: tuple[str, ...], synonyms: Synonyms, cut: bool, spoken: Spoken) -> Answer:
     plain = said(text)
-    if plain is None:
-        return Answer(None, "truncated" if cut else "unfinished")
-    if not plain.strip():
-        return Answer(None, "truncated" if cut else "empty")
+    if plain is None or not plain.strip():
+        return Answer(None, "truncated" if cut else "unfinished" if plain is None else "empty")
     plain, words = in_english(plain, spoken), lexicon(labels, synonyms)
     objects = [found for found in find_objects(plain, words) if found.is_closed or not cut]
     if any(found.stated for found in objects):

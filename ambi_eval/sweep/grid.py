@@ -104,49 +104,40 @@ def read_grid(
                 if model.strategies is not None and load_task(source).strategy not in model.strategies:
                     continue
                 for override in grid.metadata:
-                    run = _Run(name, model, weights, source, seed, grid.seeds[0], override)
-                    cell = _cell(run, selections, made)
+                    cell = _cell(name, model, weights, source, seed, grid.seeds[0], override, selections, made)
                     cells.setdefault(cell.name, cell)
     return list(cells.values())
 
 
-@dataclass(frozen=True)
-class _Run:
-    """One run of the grid, before its clips are counted.
+def _cell(
+    name: str,
+    model: GridModel,
+    weights: str | None,
+    source: Path,
+    seed: int,
+    first_seed: int,
+    override: Mapping[str, Any],
+    selections: _Selections,
+    made: dict[str, int],
+) -> Cell:
+    """Return one run.
 
-    Attributes:
+    Args:
         name: The model's name in the grid.
         model: The model.
         weights: Digest of its weights, if they are in a folder.
         source: File of the task.
-        seed: The seed, where answers are sampled.
+        seed: The seed, if answers are sampled.
         first_seed: The seed of runs that do not depend on one.
-        override: The part of `--metadata` that concerns the task.
-    """
-
-    name: str
-    model: GridModel
-    weights: str | None
-    source: Path
-    seed: int
-    first_seed: int
-    override: Mapping[str, Any]
-
-
-def _cell(run: _Run, selections: _Selections, made: dict[str, int]) -> Cell:
-    """Return one run.
-
-    Args:
-        run: The run.
+        override: As after `--metadata`; the part of it that changes the task counts.
         selections: Which clips each task asks about.
         made: How many answers to each question and clip earlier cells ask the model for; updated here.
     """
-    source = run.source
     plain = load_task(source)
-    metadata = {key: value for key, value in run.override.items() if _changes(plain, load_task(source, {key: value}))}
+    metadata = {key: value for key, value in override.items() if _changes(plain, load_task(source, {key: value}))}
     settings = load_task(source, metadata)
     pool = settings.pool
-    seed = run.seed if pool == "samples" else run.first_seed
+    seed = seed if pool == "samples" else first_seed
     clips, digest, seconds, prepared = selections.of(settings)
     # Tasks share one pool if everything that answers depend on is the same.
     asked = json.dumps([digest, seed, settings.model_dump(include=set(keys_that("answers")))])
@@ -160,18 +151,18 @@ def _cell(run: _Run, selections: _Selections, made: dict[str, int]) -> Cell:
         parts.append(f"seed-{seed}")
     own = {key: value for key, value in settings.metadata.items() if key != "config_source"}
     identity = {
-        "model": run.model.model,
-        "model_args": run.model.model_args,
-        "weights": run.weights,
+        "model": model.model,
+        "model_args": model.model_args,
+        "weights": weights,
         "task": {**settings.harness, **settings.model_dump(), "metadata": own},
         "seed": seed if pool == "samples" else None,
         "limit": selections.limit,
         "clips": digest,
     }
     return Cell(
-        name=f"{run.name}/{'.'.join(parts)}",
-        model_name=run.name,
-        model=run.model,
+        name=f"{name}/{'.'.join(parts)}",
+        model_name=name,
+        model=model,
         task=settings.task,
         source=source,
         corpus=Path(settings.manifest).stem,
