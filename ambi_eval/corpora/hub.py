@@ -50,7 +50,7 @@ def read_mirror(
     Raises:
         AmbiError: If the hub cannot be reached, the mirror lacks a column, or the folder cannot be written to.
     """
-    folder, release = (Path(mirror), None) if Path(mirror).is_dir() else _download(mirror, "*.parquet")
+    folder, release = _local(mirror, "*.parquet")
     files = sorted(folder.rglob("*.parquet")) or sorted(folder.rglob("data-*.arrow"))
     if not files:
         raise AmbiError(f"{mirror} holds neither *.parquet nor data-*.arrow: give a copy of a data set.")
@@ -64,10 +64,7 @@ def read_mirror(
         clip = Clip(id=name, votes=dict(zip(labels, counts.tolist(), strict=True)), release=release, **traits)
         content = row["audio"] and row["audio"]["bytes"]
         if content and name not in unheard:
-            path = preparation.out / "audio" / file
-            with writing(path) as unfinished:
-                unfinished.write_bytes(content)
-            clip = replace(clip, audio=f"audio/{file}")
+            clip = replace(clip, audio=_write_audio(preparation.out, file, content))
         if (counts % 1).any():
             preparation.remarks["shares that fit no number of raters, kept as they are"] += 1
         preparation.add(clip, unheard.get(name, NO_AUDIO))
@@ -87,7 +84,7 @@ def mirrored_audio(mirror: str, out: Path) -> tuple[dict[str, str], Path, str | 
     Raises:
         AmbiError: If the hub cannot be reached, or the mirror has no audio, or none with a file name.
     """
-    folder, release = (Path(mirror), None) if Path(mirror).is_dir() else _download(mirror, *WAV_AND_LABELS)
+    folder, release = _local(mirror, *WAV_AND_LABELS)
     found = {path.name: str(path.absolute()) for path in folder.rglob("*.wav")}
     for file in sorted(folder.rglob("*.parquet")):
         known = pq.ParquetFile(file).schema_arrow.names
@@ -102,10 +99,7 @@ def mirrored_audio(mirror: str, out: Path) -> tuple[dict[str, str], Path, str | 
                     )
                 name = name if name.endswith(".wav") else f"{name}.wav"
                 if content := audio.get("bytes"):
-                    path = out / "audio" / name
-                    with writing(path) as unfinished:
-                        unfinished.write_bytes(content)
-                    found[name] = f"audio/{name}"
+                    found[name] = _write_audio(out, name, content)
     if not found:
         raise AmbiError(f"{mirror} holds neither *.parquet nor *.wav: give a copy of a data set with its audio.")
     return found, folder, release
@@ -141,8 +135,17 @@ def votes_from_shares(shares: NDArray[np.float64]) -> NDArray[np.float64]:
     return votes
 
 
-def _download(mirror: str, *patterns: str) -> tuple[Path, str]:
-    """Return the local folder of a mirror's files, and their revision."""
+def _write_audio(out: Path, name: str, content: bytes) -> str:
+    """Write an audio file into `audio/` in a folder, and return its path from there."""
+    with writing(out / "audio" / name) as unfinished:
+        unfinished.write_bytes(content)
+    return f"audio/{name}"
+
+
+def _local(mirror: str, *patterns: str) -> tuple[Path, str | None]:
+    """Return the folder of a mirror's files on this machine, downloaded if it is on the hub, and their revision."""
+    if Path(mirror).is_dir():
+        return Path(mirror), None
     name, _, revision = mirror.partition("@")
     try:
         folder = snapshot_download(name, repo_type="dataset", revision=revision or None, allow_patterns=list(patterns))
