@@ -58,9 +58,15 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Run slow tests last, but files with slow tests first where several workers share the files."""
+    """Run slow tests last, but files with slow tests first where several workers share the files.
+
+    A test with a browser starts processes: it is slow, but its file need not be first.
+    """
     workers = hasattr(config, "workerinput") or getattr(config.option, "dist", "no") != "no"
     slow_files = {item.path for item in items if item.get_closest_marker("slow")}
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: (item.path in slow_files) != workers if workers else "slow" in item.keywords)
 
 

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.selections import rated_selection, selection_of
 
+from ambi_eval.analysis.ambiguity import bin_clips
 from ambi_eval.analysis.estimate import UNDEFINED, as_json, of_mean
+from ambi_eval.analysis.references.baselines import baselines
 from ambi_eval.analysis.scaling import Curve, extrapolate, sampler_curve, scaling_curve
 from ambi_eval.metrics import METRICS
 from ambi_eval.votes import Panel, shares
@@ -99,11 +101,14 @@ def test_sampling_alone_fakes_a_scaling_curve_on_crema_d(crema_d_selection, list
     assert {n: e.value for n, e in points.items()} == pytest.approx(expected, abs=0.003)
 
 
-def test_a_perfect_model_is_judged_by_new_panels_and_tends_to_the_sampling_floor(crema_d_selection, crema_d_baselines):
+def test_a_perfect_model_is_judged_by_new_panels_and_tends_to_the_sampling_floor(crema_d_selection, crema_d_config):
     points = sampler_curve(
         shares(crema_d_selection.votes), crema_d_selection, "jsd_bits", [1, 20, 10_000], new_panels=True
     )
-    floor = crema_d_baselines.overall["perfect_model"]["jsd_bits"].value
+    binned = bin_clips(crema_d_selection)
+    perfect = {"names": ["perfect_model"], "metrics": ["jsd_bits"], "acoustic": False}
+    reference = baselines(crema_d_selection, crema_d_config, binned, **perfect)
+    floor = reference.overall["perfect_model"]["jsd_bits"].value
     assert points[10_000].value == pytest.approx(floor, abs=0.001)
     assert points[20].value > floor
     assert points[1].value > sampler_curve(shares(crema_d_selection.votes), crema_d_selection, "jsd_bits", [1])[1].value

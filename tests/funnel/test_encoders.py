@@ -100,6 +100,7 @@ def test_the_states_of_an_encoder_are_those_of_its_own_forward_pass(saved, name,
     assert np.allclose(states["layer 2"][:16], frames.mean(0).numpy(), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_probe_of_egemaps_hears_the_demos_raters_and_stands_among_the_references(demo, kept, monkeypatch):
     pytest.importorskip("opensmile")
     settings, selection = demo

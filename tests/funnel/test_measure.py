@@ -22,6 +22,8 @@ from ambi_eval.funnel.sentence import sentences
 from ambi_eval.harness.evaluation import predictions, strategy_task
 from ambi_eval.models.hf_audio import HFAudio
 
+pytestmark = pytest.mark.slow  # it trains probes
+
 HEARS = 0.3  # bits
 
 
