@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
+
+from ambi_eval.errors import AmbiError
 
 
 def data_dir() -> Path:
@@ -21,6 +24,23 @@ def cache_dir() -> Path:
 def manifest_path(corpus: str) -> Path:
     """Return where the manifest of a prepared corpus lies."""
     return data_dir() / corpus / "manifest.parquet"
+
+
+def check_can_write(folder: Path, fix: str) -> None:
+    """Check that files can be written into a folder, which need not be there yet; nothing is left behind.
+
+    Args:
+        folder: The folder.
+        fix: The end of the sentence: what the user can do about it.
+
+    Raises:
+        AmbiError: If not.
+    """
+    try:
+        there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        raise AmbiError(f"no file can be written into {folder} ({error.strerror}): {fix}") from error
 
 
 def tasks_dir() -> Path:

@@ -7,15 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import Any, ClassVar, Literal, get_args
-
-import torch
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.audio import AudioSpan, audio_digest
 from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.config.model_arguments import ModelArguments
 from ambi_eval.errors import AmbiError, did_you_mean
+
+if TYPE_CHECKING:
+    import torch
 
 # Each engine is registered as an entry point of this group; the harness then knows it as a model of the same name.
 ENGINES = "ambi_eval.engines"

@@ -33,6 +33,7 @@ from ambi_eval.inference.answer_cache import AnswerCache
 from ambi_eval.metrics.clustered import UNKNOWN
 from ambi_eval.models.hf_audio import HFAudio
 from ambi_eval.models.requests import shared_prompts
+from ambi_eval.paths import check_can_write
 from ambi_eval.votes import shares
 
 Array = NDArray[np.float64]
@@ -64,6 +65,7 @@ def measure(model_args: str, corpus: str, output: Path, metadata: Mapping[str, A
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise AmbiError("ambi-eval funnel runs in one process; leave out torchrun")
+    check_can_write(output, "give another --output")
     tasks = {strategy: strategy_task(corpus, strategy, metadata) for strategy in STRATEGIES}
     selection = tasks["exact"].selection
     Folds(selection.votes, selection.clusters)  # too few speakers are told before the model is loaded

@@ -99,12 +99,16 @@ def _end_in_one_line(harness: ModuleType) -> None:
     plain_execute = harness.HarnessCLI.execute
 
     def execute(self: Any, args: Any) -> None:
+        from contextlib import nullcontext
+
         from ambi_eval.errors import AmbiError
         from ambi_eval.harness import ending
+        from ambi_eval.harness.garbage import paused_until_started
 
         ending.end_at_ctrl_c(only_if=lambda: ending.is_ours() or ending.is_named())
         try:
-            plain_execute(self, args)
+            with paused_until_started() if ending.is_named() else nullcontext():
+                plain_execute(self, args)
         except AmbiError as mistake:
             sys.stderr.write(f"ambi_eval: {mistake}\n")
             sys.exit(mistake.exit_code)

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from inspect import signature
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from ambi_eval.errors import AmbiError
+from ambi_eval.engines.base import find_engine
+from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.harness.aggregation import without_errors_of_errors
+from ambi_eval.harness.garbage import started
+from ambi_eval.paths import check_can_write
+
+if TYPE_CHECKING:
+    from ambi_eval.models.audio_lm import AudioLM
 
 # Options of the harness that would change our scores, each with its effect.
 REFUSED = {
@@ -27,7 +34,9 @@ def check_before_loading(evaluator: Any) -> None:
     @wraps(plain)
     def simple_evaluate(*args: Any, **kwargs: Any) -> Any:
         run = signature(plain).bind(*args, **kwargs).arguments
-        return without_errors_of_errors(plain(**{**run, **_checked(run)}))
+        run |= _checked(run)
+        started()
+        return without_errors_of_errors(plain(**run))
 
     evaluator.simple_evaluate = simple_evaluate
 
@@ -39,8 +48,8 @@ def _checked(run: Mapping[str, Any]) -> dict[str, Any]:
     `--apply_chat_template` is given or not, so that a system instruction is the same message either way.
 
     Raises:
-        AmbiError: For every mistake in a task of ours, for audio that is missing, and for options that would change
-            scores.
+        AmbiError: For every mistake in a task of ours, for audio that is missing, for options that would change scores,
+            and for an output folder that cannot be written to.
     """
     from lm_eval.tasks import TaskManager
     from lm_eval.utils import simple_parse_args_string
@@ -62,13 +71,28 @@ def _checked(run: Mapping[str, Any]) -> dict[str, Any]:
                     f"{ours[0].config.task}: leave out --{option}: it {harm}. ambi_eval keeps every answer in a "
                     "store of its own (--model_args store=FILE)"
                 )
+        _check_output(getattr(run.get("evaluation_tracker"), "output_path", None))
     gen_kwargs = run.get("gen_kwargs") or {}
     given = simple_parse_args_string(gen_kwargs) if isinstance(gen_kwargs, str) else gen_kwargs
+    samples = run.get("samples") or {}
+    for name in samples.keys() - loaded["tasks"].keys() if ours else ():
+        raise AmbiError(f"--samples names the task '{name}', which does not run{did_you_mean(name, loaded['tasks'])}")
     for task in ours:
-        task.check(given, run.get("limit"), run.get("num_fewshot"))
+        task.check(given, run.get("limit"), run.get("num_fewshot"), samples.get(task.config.task))
     manager.load = lambda _: loaded
     changed = {"task_manager": manager}
-    return {**changed, "apply_chat_template": True} if _is_ours(run.get("model")) else changed
+    kind = _audio_model(run.get("model"))
+    if kind is None:
+        return changed
+    find_engine(kind.engine_name)  # imports it as long as the garbage collection is paused
+    return {**changed, "apply_chat_template": True}
+
+
+def _check_output(path: str | None) -> None:
+    """Check that the harness will be able to write its results: into this folder, or beside this .json file."""
+    if path:
+        folder = Path(path).parent if Path(path).suffix == ".json" else Path(path)
+        check_can_write(folder, "give another --output_path")
 
 
 def _has_a_class(spec: Any, manager: Any) -> bool:
@@ -91,10 +115,11 @@ def _members(entry: Any) -> Iterable[Any]:
     return entry.tags if entry.kind.name == "TAG" else ()
 
 
-def _is_ours(model: Any) -> bool:
+def _audio_model(model: Any) -> type[AudioLM] | None:
+    """Return the class of a model of ours; None for every other model."""
     from lm_eval.api.registry import get_model
 
     from ambi_eval.models.audio_lm import AudioLM
 
     kind: Callable[..., Any] = get_model(model) if isinstance(model, str) else type(model)
-    return isinstance(kind, type) and issubclass(kind, AudioLM)
+    return kind if isinstance(kind, type) and issubclass(kind, AudioLM) else None

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property
@@ -29,23 +27,12 @@ from ambi_eval.corpora.selection import Selection, corpus_clips, select
 from ambi_eval.errors import AmbiError
 from ambi_eval.harness.aggregation import ClipResult, PipelineScores, ScoredClip, aggregations, higher_is_better
 from ambi_eval.harness.curves import CurveScores
+from ambi_eval.harness.garbage import paused
 from ambi_eval.harness.pipelines import complete_pipelines
 from ambi_eval.harness.requests import Audio, Documents, generation_requests, heard, likelihood_requests
 from ambi_eval.inference.question import CANDIDATE_MARK
 
 logger = logging.getLogger(__name__)
-
-
-@contextmanager
-def _no_cycles_made() -> Iterator[None]:
-    """Pause Python's search for reference cycles, which is half the cost of many small objects without cycles."""
-    searching = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if searching:
-            gc.enable()
 
 
 class AmbiguousEmotionTask(ConfigurableTask):
@@ -143,24 +130,37 @@ class AmbiguousEmotionTask(ConfigurableTask):
 
     # ------------------------------------------------------------------------------------------- requests
 
-    def check(self, gen_kwargs: Mapping[str, Any], limit: float | None, num_fewshot: int | None) -> None:
+    def check(
+        self,
+        gen_kwargs: Mapping[str, Any],
+        limit: float | None,
+        num_fewshot: int | None,
+        samples: Sequence[int] | None = None,
+    ) -> None:
         """Check everything that a run of the task needs, before the model is loaded.
 
         Args:
             gen_kwargs: As after `--gen_kwargs`.
             limit: As after `--limit`.
             num_fewshot: As after `--num_fewshot`.
+            samples: The numbers of the clips to ask about, as `--samples` gives them for this task.
 
         Raises:
             AmbiError: For audio files that are missing, prompts that cannot be rendered, generation settings that are
-                impossible, and few-shot examples.
+                impossible, few-shot examples, and clips that are not there.
         """
         self._refuse_fewshot(num_fewshot)
+        if limit is not None and limit <= 0:
+            raise AmbiError(f"--limit {limit:g} leaves no clip: give a number of clips, or a share of them below 1")
+        every = range(len(self.asked))
+        if wrong := [number for number in samples or () if number not in every]:
+            raise AmbiError(f"--samples: {self.config.task} has clips 0 to {every[-1]}, and no clip {wrong[0]}")
         if self.settings.pool != "labels":
             self.settings.generation({**self.config.generation_kwargs, **gen_kwargs})
-        first = slice(int(limit) if limit and limit >= 1 else None)
-        spans = chain((audio for _, audio in self.asked[first]), chain.from_iterable(self.selection.before[first]))
-        check_files_exist(AudioSpan.from_dict(audio) for audio in spans if audio)
+        rows = samples or every[: int(limit) if limit and limit >= 1 else None]
+        before = self.selection.before
+        heard = [[self.asked[row][1], *(before[row] if row < len(before) else ())] for row in rows]
+        check_files_exist(AudioSpan.from_dict(audio) for audio in chain.from_iterable(heard) if audio)
         transcript = self.selection.clips[0].transcript
         self._prompts({"id": self.selection.clips[0].id})
         if self.settings.verifier:
@@ -208,7 +208,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
 
     # ------------------------------------------------------------------------------------------- scores
 
-    @_no_cycles_made()
+    @paused()
     def apply_filters(self) -> None:
         """Run the filter pipelines over one pool per clip, whether its answers came from repeats, prompts or labels."""
         clips: dict[int, list[Instance]] = {}

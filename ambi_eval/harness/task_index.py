@@ -8,7 +8,6 @@ cache has another key, is damaged, or cannot be written, the harness builds its 
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import os
@@ -22,6 +21,7 @@ from typing import Any
 
 from lm_eval.tasks._index import Entry, Kind
 
+from ambi_eval.harness.garbage import paused
 from ambi_eval.paths import cache_dir
 
 FORMAT = 1
@@ -79,10 +79,9 @@ def key(folder: Path) -> str:
     return digest.hexdigest()
 
 
+@paused()
 def _read(folder: Path) -> Index | None:
     """Return the index in the cache, or None if there is no valid one."""
-    collecting = gc.isenabled()
-    gc.disable()  # Its repeated search through the growing index would take half of the time.
     try:
         stored_key, body = cache_file(folder).read_bytes().split(b"\n", 1)
         if stored_key.decode() != key(folder):
@@ -93,9 +92,6 @@ def _read(folder: Path) -> Index | None:
         }
     except (*UNUSABLE, zlib.error):
         return None
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def _write(folder: Path, index: Index) -> None:

@@ -6,7 +6,6 @@ import os
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from lm_eval.api.model import LM
 
 
@@ -21,6 +20,8 @@ class DataParallelLM(LM):
         """
         self._device = device
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            from accelerate import Accelerator  # takes half a second, and a single process needs none of it
+
             self.accelerator = Accelerator(cpu=device.type == "cpu")
             self._device = self.accelerator.device
             self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes

@@ -127,12 +127,13 @@ def test_ctrl_c_in_a_run_without_a_part_of_ours_is_what_it_always_was():
 def test_results_that_cannot_be_written_are_exit_code_3_and_nothing_is_lost(lm_eval_run, tmp_path, monkeypatch):
     monkeypatch.setattr(candidate_store, "kept_here", Counter())
     prepare(tmp_path / "demo")
-    (tmp_path / "taken").write_text("a file where a folder is needed")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "ambi-tiny").write_text("a file where a folder is needed")
     words = [*TINY, "--tasks", "ambi_demo_direct", "--limit", "2", "--log_samples", "--output_path"]
     done = lm_eval_run(*words, "taken", cwd=tmp_path, AMBI_DATA=str(tmp_path))
     assert done.returncode == 3
     assert done.stderr.splitlines()[-1] == (
-        f"ambi_eval: lm_eval could not write its results to taken ([Errno 20] Not a directory: 'taken/ambi-tiny'); "
+        f"ambi_eval: lm_eval could not write its results to taken ([Errno 17] File exists: 'taken/ambi-tiny'); "
         f"2 new answers are kept in {tmp_path}/candidates.sqlite: run the same command with another --output_path"
     )
     again = lm_eval_run(*words, "free", cwd=tmp_path, AMBI_DATA=str(tmp_path))

@@ -8,6 +8,7 @@ import pytest
 import soundfile
 from lm_eval import simple_evaluate
 from lm_eval.api.model import LM
+from lm_eval.loggers import EvaluationTracker
 from lm_eval.tasks import TaskManager
 from support import commands
 
@@ -78,6 +79,10 @@ def evaluate(folder, tasks=("mine",), **run):
         ({}, {"cache_requests": True}, "leave out --cache_requests: it would give a task the prompts that were cached"),
         ({}, {"use_cache": "cache"}, "leave out --use_cache: it keeps one answer for the whole pool of a clip"),
         ({}, {"model": "hf-audio", "model_args": "pretrained=x,dtipe=y"}, "unknown key 'dtipe', did you mean 'dtype'"),
+        ({}, {"limit": 0}, "--limit 0 leaves no clip"),
+        ({}, {"limit": -0.5}, "--limit -0.5 leaves no clip"),
+        ({}, {"samples": {"mine": [0, 4]}}, "--samples: mine has clips 0 to 3, and no clip 4"),
+        ({}, {"samples": {"mime": [0]}}, "--samples names the task 'mime', which does not run, did you mean 'mine'?"),
     ],
 )
 def test_a_mistake_is_said_before_the_model_is_loaded(folder, given, run, message):
@@ -93,11 +98,22 @@ def test_audio_that_is_missing_is_said_before_the_model_is_loaded(folder):
         evaluate(folder, **NO_MODEL)
 
 
+@pytest.mark.parametrize("path", ["taken", "taken/below", "taken/results.json", "/proc/ambi"])
+def test_an_output_folder_that_cannot_be_written_to_is_said_before_the_model_is_loaded(folder, path):
+    task(folder)
+    (folder / "taken").write_text("a file where a folder is needed")
+    before = sorted(folder.iterdir())
+    with pytest.raises(AmbiError, match=r"no file can be written into .*: give another --output_path"):
+        evaluate(folder, **NO_MODEL, evaluation_tracker=EvaluationTracker(output_path=str(folder / path)))
+    assert sorted(folder.iterdir()) == before
+
+
 def test_only_the_clips_that_are_asked_about_must_be_there(folder):
     task(folder)
     clips = [*CLIPS[:2], {**CLIPS[2], "audio": "b.wav"}]
     (folder / "mine.jsonl").write_text("\n".join(map(json.dumps, clips)))
     assert evaluate(folder, model=Answering("calm", "tense"), limit=2)["results"]["mine"]
+    assert evaluate(folder, model=Answering("calm", "tense"), samples={"mine": [0, 1]})["results"]["mine"]
     with pytest.raises(AmbiError, match=r"b\.wav"):
         evaluate(folder, model=Answering("calm"))
 
