@@ -141,6 +141,15 @@ class Engine(ABC):
         self.arguments = arguments
 
     @classmethod
+    def check_arguments(cls, arguments: Any) -> None:
+        """Look for what the arguments name (checkpoint, adapter, packages, keys), before any model is loaded.
+
+        Raises:
+            AmbiError: If something is missing.
+        """
+        return
+
+    @classmethod
     def device(cls, arguments: Any) -> torch.device:
         """Return the device on which this process will compute, of an engine that is `data_parallel`."""
         raise NotImplementedError

@@ -61,20 +61,26 @@ class AudioLM(DataParallelLM):
         clipped.clear()  # what earlier models of this process heard is not this one's
         kind = find_engine(self.engine_name)
         given = kind.Arguments.read(arguments, self.engine_name)
+        wanted = {"answers": (kind, given)}
+        if given.verifier != "self":
+            wanted["ratings"] = _verifier(given)
+        # Loading may take minutes, so everything that can be missing is looked for first.
+        for each, its in wanted.values():
+            each.check_arguments(its)
+        store = None if given.store == "none" else CandidateStore(given.store or data_dir() / "candidates.sqlite")
         device = None
         if kind.data_parallel:
             self.join_other_processes(kind.device(given))
             device = self._device
-        self.engine = _open(kind, given, device)
+        # An engine that loads nothing into this process is ready, or fails, at once: it comes first.
+        order = sorted(wanted, key=lambda use: wanted[use][0].data_parallel)
+        opened = {use: _open(*wanted[use], device) for use in order}
+        self.engine = opened["answers"]
         self.seed = torch.initial_seed() if given.seed is None else given.seed
-        store = None if given.store == "none" else CandidateStore(given.store or data_dir() / "candidates.sqlite")
         self.cache = AnswerCache(store, self.engine)
         self.pools = Pools(self.engine, self.cache, self.seed)
-        if given.verifier == "self":
-            self.verifier = Verifier(self.engine, self.cache)
-        else:
-            engine = _open_verifier(given, device)
-            self.verifier = Verifier(engine, AnswerCache(store, engine))
+        rates = opened.get("ratings")
+        self.verifier = Verifier(rates, AnswerCache(store, rates)) if rates else Verifier(self.engine, self.cache)
         self.totals, self.verifier_totals = self._counts()
 
     @classmethod
@@ -258,6 +264,7 @@ def open_engine(name: str, model_args: str, **defaults: Any) -> Engine:
     """
     kind = find_engine(name)
     given = kind.Arguments.read({**defaults, **simple_parse_args_string(model_args)}, name)
+    kind.check_arguments(given)
     return _open(kind, given, None)
 
 
@@ -268,11 +275,11 @@ def _open(kind: type[Engine], arguments: ModelArguments, device: torch.device | 
     return kind(arguments, device)
 
 
-def _open_verifier(arguments: ModelArguments, device: torch.device | None) -> Engine:
-    """Return the engine that rates the answers of another one.
+def _verifier(arguments: ModelArguments) -> tuple[type[Engine], ModelArguments]:
+    """Return the engine that rates the answers of another one, and its arguments.
 
     Raises:
-        AmbiError: If it cannot be used.
+        AmbiError: If they are impossible.
     """
     name: str = "hf-audio"
     given: dict[str, Any] = {"pretrained": arguments.verifier}
@@ -284,4 +291,4 @@ def _open_verifier(arguments: ModelArguments, device: torch.device | None) -> En
             "api_key_env": arguments.verifier_api_key_env,
         }
     kind = find_engine(name)
-    return _open(kind, kind.Arguments.read(given, f"verifier={arguments.verifier}"), device)
+    return kind, kind.Arguments.read(given, f"verifier={arguments.verifier}")

@@ -85,6 +85,30 @@ def test_impossible_arguments_are_refused(load, options, sentence):
         load(**options)
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"pretrained": "/no/such"}, "/no/such cannot be loaded .there is no such folder."),
+        ({"peft": "/no/such"}, "/no/such is no adapter .*give the folder or the repository of one with peft="),
+        ({"verifier": "/no/such"}, "/no/such cannot be loaded"),
+        ({"verifier": "openai:gpt-audio-1.5"}, "needs a key; set the environment variable OPENAI_API_KEY"),
+        ({"store": "/proc/no/such"}, "cannot use the candidate store /proc/no/such"),
+        ({"store": __file__}, r"cannot use the candidate store .*test_hf_audio\.py"),
+    ],
+)
+def test_what_is_missing_is_said_before_a_model_is_loaded(load, options, sentence, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setattr("ambi_eval.engines.hf.engine.load_family", lambda *_, **__: pytest.fail("it was loaded"))
+    with pytest.raises(AmbiError, match=sentence):
+        load(**options)
+
+
+def test_an_adapter_without_peft_names_the_extra(load, monkeypatch, tmp_path):
+    monkeypatch.setattr("ambi_eval.engines.hf.loading.find_spec", lambda name: None if name == "peft" else name)
+    with pytest.raises(AmbiError, match=r"needs the package peft: pip install 'ambi_eval\[peft\]'"):
+        load(peft=str(tmp_path))
+
+
 def test_a_gpu_that_is_not_there_is_said_once(load, caplog, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with caplog.at_level(logging.INFO, logger="ambi_eval.engines.hf.loading"):

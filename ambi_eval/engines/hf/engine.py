@@ -19,7 +19,15 @@ from ambi_eval.audio import load_ahead, load_audio
 from ambi_eval.config.model_arguments import HFAudioArguments
 from ambi_eval.costs.flops import ForwardFlops
 from ambi_eval.engines.base import Capabilities, Engine, Job, Likelihood
-from ambi_eval.engines.hf.loading import checkpoint, load_family, processor_digest, torch_device, weights_digest
+from ambi_eval.engines.hf.loading import (
+    check_adapter,
+    checkpoint,
+    load_family,
+    processor_digest,
+    read_config,
+    torch_device,
+    weights_digest,
+)
 from ambi_eval.engines.hf.prefill import Continuation, Prompt
 from ambi_eval.engines.hf.sampling import row_key
 from ambi_eval.engines.hf.scheduler import Scheduler
@@ -83,6 +91,18 @@ class HFEngine(Engine):
         )
         self.truncated = 0
         self.prompts: dict[str, tuple[int, int]] = {}
+
+    @classmethod
+    def check_arguments(cls, arguments: HFAudioArguments) -> None:
+        """Look for the checkpoint, its adapter, and the packages that they need.
+
+        Raises:
+            AmbiError: If one is missing.
+        """
+        source = {"revision": arguments.revision, "trust_remote_code": arguments.trust_remote_code}
+        read_config(checkpoint(arguments.pretrained), **source)
+        if arguments.peft is not None:
+            check_adapter(arguments.peft)
 
     @classmethod
     def device(cls, arguments: HFAudioArguments) -> torch.device:

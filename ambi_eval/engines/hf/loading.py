@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -68,6 +68,63 @@ def torch_device(name: str | None) -> torch.device:
         raise AmbiError(f"device={name} is no device; give cuda, cuda:1, cpu or mps") from error
 
 
+def read_config(pretrained: str, **source: Any) -> Any:
+    """Return the configuration of a checkpoint.
+
+    Args:
+        pretrained: A folder or the name of a repository on the Hugging Face hub.
+        source: Its `revision`, and `trust_remote_code`.
+
+    Raises:
+        AmbiError: If there is no such checkpoint, or if its family needs a package that is not installed.
+    """
+    if pretrained.startswith(("/", "./", "../", "~")) and not Path(pretrained).is_dir():
+        raise AmbiError(f"{pretrained} cannot be loaded (there is no such folder); correct the path of the checkpoint")
+    with _errors_told(pretrained):
+        config = AutoConfig.from_pretrained(pretrained, **source)
+    family = FAMILIES.get(config.model_type, Family)
+    if lacking := [module for module in family.needs if find_spec(module) is None]:
+        raise AmbiError(
+            f"{pretrained} ({config.model_type}) needs {' and '.join(lacking)}: pip install 'ambi_eval[{family.extra}]'"
+        )
+    return config
+
+
+def check_adapter(adapter: str) -> None:
+    """Look for an adapter, and for the package that merges it.
+
+    Raises:
+        AmbiError: If one of them is missing.
+    """
+    if find_spec("peft") is None:
+        raise AmbiError(f"peft={adapter} needs the package peft: pip install 'ambi_eval[peft]'")
+    from peft import PeftConfig
+
+    try:
+        PeftConfig.from_pretrained(adapter)
+    except (OSError, ValueError) as error:
+        raise AmbiError(
+            f"{adapter} is no adapter ({_first_line(error)}); give the folder or the repository of one with peft="
+        ) from error
+
+
+@contextlib.contextmanager
+def _errors_told(pretrained: str) -> Iterator[None]:
+    """Turn what transformers and peft raise for a checkpoint that cannot be used into one sentence."""
+    try:
+        yield
+    except ImportError as error:
+        raise AmbiError(
+            f"{pretrained} needs a package that is not installed or does not fit torch {torch.__version__}: "
+            f"{_first_line(_cause(error))}"
+        ) from error
+    except (OSError, ValueError, SafetensorError) as error:
+        raise AmbiError(
+            f"{pretrained} cannot be loaded ({_first_line(error)}); give a folder or a repository of the Hugging Face "
+            f"hub that transformers {transformers.__version__} knows, and check the network and HF_TOKEN"
+        ) from error
+
+
 def load_family(
     pretrained: str,
     *,
@@ -96,15 +153,9 @@ def load_family(
             not installed.
     """
     source = {"revision": revision, "trust_remote_code": trust_remote_code}
-    try:
-        config = AutoConfig.from_pretrained(pretrained, **source)
-        family = FAMILIES.get(config.model_type, Family)
-        lacking = [module for module in family.needs if find_spec(module) is None]
-        if lacking:
-            raise AmbiError(
-                f"{pretrained} ({config.model_type}) needs {' and '.join(lacking)}: "
-                f"pip install 'ambi_eval[{family.extra}]'"
-            )
+    config = read_config(pretrained, **source)
+    family = FAMILIES.get(config.model_type, Family)
+    with _errors_told(pretrained):
         processor = AutoProcessor.from_pretrained(pretrained, **source)
         _check_hears_and_chats(pretrained, family, processor)
         if reason := why_not_decoded(config):
@@ -124,16 +175,6 @@ def load_family(
             model = _merged(model, pretrained, revision=revision, subfolder=family.adapter)
         if peft is not None:
             model = _merged(model, peft)
-    except ImportError as error:
-        raise AmbiError(
-            f"{pretrained} needs a package that is not installed or does not fit torch {torch.__version__}: "
-            f"{_first_line(_cause(error))}"
-        ) from error
-    except (OSError, ValueError, SafetensorError) as error:
-        raise AmbiError(
-            f"{pretrained} cannot be loaded ({_first_line(error)}); give a folder or a repository of the Hugging Face "
-            f"hub that transformers {transformers.__version__} knows, and check the network and HF_TOKEN"
-        ) from error
     if missing := sorted(report["missing_keys"]):
         # transformers would go on with random weights in their place.
         raise AmbiError(f"{pretrained} lacks {len(missing)} weights of a {type(model).__name__}, {missing[0]} first")
