@@ -40,15 +40,18 @@ class Candidate(str):
             this sample).
         number: Index of this sample (or beam, best first) in its clip's pool, from 0.
         rating: A verifier's rating of how well the answer fits the clip; None without a verifier, or if it gave none.
+        thinking_tokens: Number of tokens that the model thought before the answer, which `n_tokens` does not count.
+            None where nobody knows. If a server counts those of several answers together, each gets an equal share.
     """
 
-    __slots__ = ("logprob", "n_tokens", "finish", "number", "rating")
+    __slots__ = ("logprob", "n_tokens", "finish", "number", "rating", "thinking_tokens")
 
     logprob: float | None
     n_tokens: int | None
     finish: Finish | None
     number: int | None
     rating: float | None
+    thinking_tokens: int | None
 
     # The harness builds `type(result)(gold)` from the text alone, so all other arguments have defaults.
     def __new__(
@@ -59,16 +62,18 @@ class Candidate(str):
         finish: Finish | None = None,
         number: int | None = None,
         rating: float | None = None,
+        thinking_tokens: int | None = 0,
     ) -> Candidate:
         """Make a candidate from its text and, where known, its attributes."""
         self = super().__new__(cls, valid_unicode(text))
         self.logprob, self.n_tokens, self.finish = logprob, n_tokens, finish
-        self.number, self.rating = number, rating
+        self.number, self.rating, self.thinking_tokens = number, rating, thinking_tokens
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle with the attributes, as the harness does between processes and in its caches."""
-        return Candidate, (str(self), self.logprob, self.n_tokens, self.finish, self.number, self.rating)
+        made = self.logprob, self.n_tokens, self.finish, self.number, self.rating, self.thinking_tokens
+        return Candidate, (str(self), *made)
 
 
 def answers_digest(answers: Sequence[Any], candidates: Mapping[str, Sequence[Any]] | None = None) -> str:

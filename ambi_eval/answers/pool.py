@@ -31,7 +31,8 @@ class Pool:
     Attributes:
         shares: Each answer's distribution over the labels, shape (N, C); a row of NaN where it could not be read.
         logprobs: Each answer's summed log-likelihood, shape (N,); NaN where the model gives none.
-        lengths: Each answer's number of tokens, shape (N,); NaN where the model does not say.
+        lengths: Each answer's number of tokens, without thinking, shape (N,); NaN where the model does not say.
+        thinking: Number of tokens that the model thought before each answer, shape (N,); NaN where nobody knows.
         ratings: The verifier's rating of each answer, shape (N,); NaN where there is none.
         stated_sums: What the shares that each answer states sum to, shape (N,); NaN where it states none.
     """
@@ -39,6 +40,7 @@ class Pool:
     shares: Array
     logprobs: Array
     lengths: Array
+    thinking: Array
     ratings: Array
     stated_sums: Array
 
@@ -134,6 +136,7 @@ class Reader:
             shares=np.array([answer.shares or nothing for answer in read]).reshape(len(read), len(self.labels)),
             logprobs=_attribute(answers, "logprob"),
             lengths=_attribute(answers, "n_tokens"),
+            thinking=_attribute(answers, "thinking_tokens"),
             ratings=_attribute(answers, "rating"),
             stated_sums=np.array([answer.stated_sum for answer in read], dtype=float),
         )

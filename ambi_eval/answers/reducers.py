@@ -81,8 +81,8 @@ class Prediction:
 
     @property
     def tokens(self) -> float:
-        """Generated tokens of all answers together; NaN if the model does not say."""
-        return float(self.pool.lengths.sum())
+        """Generated tokens of all answers together, thinking included; NaN if the model does not say."""
+        return float((self.pool.lengths + self.pool.thinking).sum())
 
     def __str__(self) -> str:
         """Return the content of the log, as JSON: shares per label (null if invalid), failed answers by reason."""
@@ -320,7 +320,7 @@ class Exact(Mean):
         likelihoods = np.exp(rows - rows.max(axis=1, keepdims=True))
         shares = (likelihoods / likelihoods.sum(axis=1, keepdims=True)).mean(axis=0)
         unknown = np.full(1, np.nan)
-        pool = Pool(shares[None], unknown, unknown, unknown, unknown)
+        pool = Pool(shares[None], *[unknown] * 5)
         return Prediction(self.labels, shares, pool, self, {}, {"label_mass": float(mass.mean())})
 
 

@@ -149,5 +149,6 @@ def _rows(run: Run, task: TaskRun) -> Iterator[dict[str, Any]]:
                 "predicted": None if np.isnan(p).any() else dict(zip(labels, p.tolist(), strict=True)),
                 "answers": list(task.texts[number]),
                 "tokens": task.tokens[number],
+                **({"thinking_tokens": task.thinking[number]} if task.thinking.any() else {}),
                 **{name: values[number] for name, values in sorted(pipeline.logged.items())},
             }

@@ -207,6 +207,11 @@ class Engine(ABC):
         end = self.arguments.think_end_token
         return {} if end is None else {"think_end_token": end}
 
+    @property
+    def may_think(self) -> bool:
+        """Whether answers may come after thinking; how much is not known of answers that an older version stored."""
+        return bool(self.thinking_identity)
+
     def check(self, jobs: Sequence[Job]) -> None:
         """Look at all jobs of a run before the first is answered.
 

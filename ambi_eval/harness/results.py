@@ -49,6 +49,7 @@ class _Candidates(TypedDict):
 
     n_tokens: NotRequired[list[int | None]]
     finish: NotRequired[list[Finish | None]]
+    thinking_tokens: NotRequired[list[int | None]]
 
 
 class _Document(TypedDict):
@@ -133,8 +134,9 @@ class TaskRun:
         pipelines: The results, by pipeline.
         texts: The answers of each clip, and why each ended. For `exact`, the log-likelihood of each label, for each
             prompt (and for silence, if calibrated).
-        tokens: Generated tokens of each clip's answers together, shape (clips,): 0 where likelihoods are read out, NaN
-            where the model does not say.
+        tokens: Generated tokens of each clip's answers together, thinking included, shape (clips,): 0 where likelihoods
+            are read out, NaN where the model does not say.
+        thinking: Those of them that were thinking, shape (clips,); NaN where nobody knows.
         failed: How many answers could not be used, by reason.
     """
 
@@ -148,6 +150,7 @@ class TaskRun:
     pipelines: dict[str, Pipeline]
     texts: Sequence[Sequence[Candidate]]
     tokens: Array
+    thinking: Array
     failed: Mapping[str, int]
 
     @property
@@ -262,7 +265,8 @@ def _read_task(file: Path, name: str, config: Json, results: Json) -> TaskRun:
     try:
         pipelines = {key: _pipeline(key, of_clips, settings.labels) for key, of_clips in ordered.items()}
         texts = [_texts(sample, settings) for sample in first]
-        tokens = np.array([_tokens(sample, settings) for sample in first])
+        thinking = np.array([_thinking(sample) for sample in first])
+        tokens = np.array([_tokens(sample, settings) for sample in first]) + thinking
     except (LookupError, ValueError, TypeError, ArithmeticError) as error:
         raise AmbiError(f"{path} lacks a label or a number of a clip ({error!r:.200}): repeat the run.") from error
     _check_votes(path, settings, selection, next(iter(pipelines.values())))
@@ -277,6 +281,7 @@ def _read_task(file: Path, name: str, config: Json, results: Json) -> TaskRun:
         pipelines=pipelines,
         texts=texts,
         tokens=tokens,
+        thinking=thinking,
         failed=sum((Counter(sample["prediction"]["failed"]) for sample in first), Counter()),
     )
 
@@ -365,3 +370,8 @@ def _tokens(sample: Json, settings: TaskSettings) -> float:
     counts = (sample["doc"].get("candidates") or {}).get("n_tokens", [])
     known = [count for count in counts if count is not None]
     return float(sum(known)) if known else float("nan")
+
+
+def _thinking(sample: Json) -> float:
+    counts = (sample["doc"].get("candidates") or {}).get("thinking_tokens", [])
+    return float("nan") if None in counts else float(sum(counts))

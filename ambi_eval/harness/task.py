@@ -329,10 +329,12 @@ def _logged(answers: Sequence[Any]) -> dict[str, Any]:
     """Return the log of a clip's answers: their digest, and the attributes of the `Candidate`s."""
     if not isinstance(answers[0], Candidate):
         return {"answers_digest": answers_digest(answers)}
+    thought = [answer.thinking_tokens for answer in answers]
     candidates = {
         "logprob": [answer.logprob for answer in answers],
         "n_tokens": [answer.n_tokens for answer in answers],
         "finish": [answer.finish for answer in answers],
         **({"rating": ratings} if any(ratings := [answer.rating for answer in answers]) else {}),
+        **({"thinking_tokens": thought} if any(tokens != 0 for tokens in thought) else {}),
     }
     return {"answers_digest": answers_digest(answers, candidates), "candidates": candidates}

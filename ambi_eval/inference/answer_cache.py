@@ -74,6 +74,9 @@ class AnswerCache:
             question: dict(enumerate(sets.get(pool, []))) if question in searched else samples[pool]
             for question, pool in pools.items()
         }
+        for answer in (answer for of_pool in found.values() for answer in of_pool.values()):
+            if answer.thinking_tokens is None and not self.engine.may_think:
+                answer.thinking_tokens = 0
         self.hits += sum(map(len, found.values()))
         self._note_origins(pools.values())
         return found

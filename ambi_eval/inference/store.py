@@ -20,7 +20,7 @@ from ambi_eval.errors import AmbiError
 
 BUSY_SECONDS = 60.0  # how long to wait for another process that writes
 APPLICATION_ID = int.from_bytes(b"ambi", "big")
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 # Columns of log-likelihoods and ratings have no type, because a REAL column turns -0.0 into 0.0. Tables without a rowid
 # store their rows in the order of the keys, so a pool is read in one piece.
@@ -37,8 +37,17 @@ _SCHEMA = (
         provenance INTEGER NOT NULL, checksum INTEGER NOT NULL, PRIMARY KEY (pool, text)) WITHOUT ROWID""",
     f"PRAGMA application_id={APPLICATION_ID}",
 )
+# Makes a store of version 1 one of version 2; what its answers thought is unknown.
+_FROM_VERSION_1 = "ALTER TABLE candidates ADD COLUMN thinking_tokens INTEGER"
 _ANSWERS = ("candidates", "likelihoods", "ratings")
-_COLUMNS = {"provenances": 3, "candidates": 9, "likelihoods": 6, "ratings": 5}
+# All columns but the checksum, in the order in which it is computed. A last column that is NULL is left out of it, so
+# that the checksums of version 1 hold.
+_COLUMNS = {
+    "provenances": ("id", "json"),
+    "candidates": ("pool", "k", "set_size", "text", "logprob", "n_tokens", "finish", "provenance", "thinking_tokens"),
+    "likelihoods": ("pool", "continuation", "logprob", "is_greedy", "provenance"),
+    "ratings": ("pool", "text", "rating", "provenance"),
+}
 _POOLS_PER_QUERY = 500  # SQLite before 3.32 takes at most 999 variables
 _Row = tuple[Any, ...]
 
@@ -230,7 +239,7 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
                 query = f"SELECT provenance, count(*) FROM {table} WHERE pool IN ({_marks(len(chunk))}) GROUP BY 1"
                 with self._errors_told():
                     counts.update(dict(self._db.execute(query, chunk)))
-        texts: dict[int, str] = dict(self._rows("SELECT * FROM provenances"))
+        texts: dict[int, str] = dict(self._rows("provenances"))
         if not counts.keys() <= texts.keys():
             raise self._unusable("it is damaged")
         return {texts[origin]: count for origin, count in counts.items()}
@@ -244,10 +253,12 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
                 for query in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
             )
             if not (application or version or tables):
-                for statement in _SCHEMA:
+                for statement in (*_SCHEMA, _FROM_VERSION_1):
                     self._db.execute(statement)
             elif application != APPLICATION_ID:
                 raise self._unusable("it is the SQLite file of another program")
+            elif version == 1:
+                self._db.execute(_FROM_VERSION_1)
             elif version != SCHEMA_VERSION:
                 raise self._unusable(f"its schema version is {version}, this ambi_eval reads {SCHEMA_VERSION}")
             # Write it each time, so that a read-only file is noticed now and not after the first batch.
@@ -270,13 +281,14 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
 
     def _of_pools(self, table: str, pools: Iterable[str]) -> Iterator[_Row]:
         """Yield the rows of these pools, ordered by both keys, without provenance."""
+        place = _COLUMNS[table].index("provenance")
         for chunk in _chunks(pools):
-            query = f"SELECT * FROM {table} WHERE pool IN ({_marks(len(chunk))}) ORDER BY 1, 2"
-            for row in self._rows(query, chunk):
-                yield row[:-1]
+            for row in self._rows(table, f"WHERE pool IN ({_marks(len(chunk))}) ORDER BY 1, 2", chunk):
+                yield row[:place] + row[place + 1 :]
 
-    def _rows(self, query: str, parameters: Sequence[str] = ()) -> Iterator[_Row]:
+    def _rows(self, table: str, which: str = "", parameters: Sequence[str] = ()) -> Iterator[_Row]:
         """Yield whole rows, checked, without their checksum."""
+        query = f"SELECT {', '.join(_COLUMNS[table])}, checksum FROM {table} {which}"
         with self._errors_told():
             for stored in self._db.execute(query, parameters):
                 row, checksum = stored[:-1], stored[-1]
@@ -291,13 +303,15 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         origin = int.from_bytes(sha256(text.encode()).digest()[:7], "big")
         with self._transaction():
             self._insert("provenances", [(origin, text)])
-            added = self._insert(table, ((*row, origin) for row in rows))
+            place = _COLUMNS[table].index("provenance")
+            added = self._insert(table, ((*row[:place], origin, *row[place:]) for row in rows))
         kept_here[self.path] += added
 
     def _insert(self, table: str, rows: Iterable[_Row]) -> int:
         """Insert the rows whose keys are new and return how many these are."""
         # Not INSERT OR IGNORE, which would also ignore a missing value.
-        query = f"INSERT INTO {table} VALUES ({_marks(_COLUMNS[table])}) ON CONFLICT DO NOTHING"
+        columns = (*_COLUMNS[table], "checksum")
+        query = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({_marks(len(columns))}) ON CONFLICT DO NOTHING"
         return self._db.executemany(query, ((*row, _checksum(row)) for row in rows)).rowcount
 
     @contextmanager
@@ -362,9 +376,9 @@ def merge(paths: Iterable[str | Path], into: str | Path) -> int:
     with CandidateStore(into) as store:
         for source in sources:
             with CandidateStore(source) as worker, store._transaction():
-                store._insert("provenances", worker._rows("SELECT * FROM provenances"))
+                store._insert("provenances", worker._rows("provenances"))
                 for table in _ANSWERS:
-                    added += store._insert(table, worker._rows(f"SELECT * FROM {table}"))
+                    added += store._insert(table, worker._rows(table))
     return added
 
 
@@ -380,13 +394,20 @@ def _candidate_row(pool: str, k: int, set_size: int | None, candidate: Candidate
     if candidate.finish not in ("stop", "length", "content_filter", None):
         raise ValueError(f"a candidate that ended with '{candidate.finish}' is no answer to keep")
     logprob = None if candidate.logprob is None else _stored_float(candidate.logprob)
-    return pool, k, set_size, _stored_text(candidate), logprob, candidate.n_tokens, candidate.finish
+    made = candidate.n_tokens, candidate.finish, candidate.thinking_tokens
+    return pool, k, set_size, _stored_text(candidate), logprob, *made
 
 
 def _candidate(
-    k: int, text: str | bytes, logprob: float | str | None, n_tokens: int | None, finish: Finish | None
+    k: int,
+    text: str | bytes,
+    logprob: float | str | None,
+    n_tokens: int | None,
+    finish: Finish | None,
+    thought: int | None,
 ) -> Candidate:
-    return Candidate(_loaded_text(text), None if logprob is None else float(logprob), n_tokens, finish, number=k)
+    known = None if logprob is None else float(logprob)
+    return Candidate(_loaded_text(text), known, n_tokens, finish, k, thinking_tokens=thought)
 
 
 def _stored_text(text: str) -> str | bytes:
@@ -409,7 +430,7 @@ def _stored_float(value: float) -> float | str:
 
 def _checksum(row: _Row) -> int:
     # `ascii`, because what `repr` escapes depends on the Unicode version of Python.
-    return zlib.crc32(ascii(row).encode())
+    return zlib.crc32(ascii(row if row[-1] is not None else row[:-1]).encode())
 
 
 def _chunks(pools: Iterable[str]) -> Iterator[list[str]]:

@@ -48,7 +48,8 @@ class RankedSystem:
         status: How far the scores are confirmed.
         scores: Scores with 95% intervals by metric; no intervals if they are only claimed.
         binned: The divergence in each bin of ambiguity; empty where scores are only claimed.
-        tokens: Generated tokens per clip; NaN where the model does not say.
+        tokens: Generated tokens per clip, thinking included; NaN where the model does not say.
+        thinking: Those of them that were thinking; NaN where nobody knows.
         sampling: If the strategy samples: whether the model honors the sampling settings, as the run says.
         rank: Rank by divergence; None for controls, and where scores are only claimed.
         efficient: Whether no other system of the board is at least as good with at most as many tokens.
@@ -67,6 +68,7 @@ class RankedSystem:
     scores: Mapping[str, Estimate]
     binned: Sequence[Estimate]
     tokens: float
+    thinking: float = 0.0
     sampling: str | None = None
     rank: Rank | None = None
     efficient: bool = False
@@ -96,7 +98,7 @@ class BoardReference:
         binned: The divergence in each bin.
         rank: None: a reference has no rank.
         status: What a table shows instead of a status.
-        tokens: NaN: it costs nothing that can be compared.
+        tokens: NaN: it costs nothing that can be compared; nor is there any thinking.
     """
 
     name: str
@@ -106,6 +108,7 @@ class BoardReference:
     rank: None = None
     status: str = "reference"
     tokens: float = math.nan
+    thinking: float = math.nan
 
     @property
     def title(self) -> str:
@@ -257,6 +260,7 @@ def _row(entry: _Entry, pipeline: str, scores: Mapping[str, Estimate], binned: S
         scores=scores,
         binned=binned,
         tokens=entry.findings.tokens,
+        thinking=entry.findings.thinking,
         sampling=entry.card.backend.sampling if settings.pool == "samples" else None,
         prompt_language=settings.prompt_language,
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from ambi_eval.leaderboard.board import INVALID
+from ambi_eval.leaderboard.board import INVALID, RankedSystem
 from ambi_eval.leaderboard.verify import HEADLINE
-from ambi_eval.web.columns import Cell, Column, metric, percent, whole
+from ambi_eval.web.columns import Cell, Column, metric, percent, thinking, whole
 from ambi_eval.web.glossary import WORDS
 
 
@@ -24,16 +25,18 @@ def _invalid(row: Any) -> Cell:
     return found.value if found else None
 
 
-# Columns for systems, controls and references; references have no rank and no cost.
-BOARD = (
-    metric(HEADLINE, "JSD, bits", "0 is best", WORDS["JSD"]),
-    whole("rank", _rank),
-    Column("ranks that are possible", _ranks, "95 %"),
-    Column("status", lambda row: row.status),
-    whole("tokens per clip", lambda row: row.tokens),
-    metric("bc", "BC", "1 is best"),
-    metric("acc", "accuracy"),
-    metric("macro_f1", "macro F1"),
-    Column("invalid clips", _invalid, show=percent, help=WORDS["invalid clips"]),
-    Column("sampling", lambda row: getattr(row, "sampling", None)),
-)
+def columns(rows: Sequence[RankedSystem]) -> tuple[Column, ...]:
+    """Return the columns of a page with these systems; references, which stand among them, have no rank and no cost."""
+    return (
+        metric(HEADLINE, "JSD, bits", "0 is best", WORDS["JSD"]),
+        whole("rank", _rank),
+        Column("ranks that are possible", _ranks, "95 %"),
+        Column("status", lambda row: row.status),
+        whole("tokens per clip", lambda row: row.tokens),
+        *thinking(rows, lambda row: row.thinking),
+        metric("bc", "BC", "1 is best"),
+        metric("acc", "accuracy"),
+        metric("macro_f1", "macro F1"),
+        Column("invalid clips", _invalid, show=percent, help=WORDS["invalid clips"]),
+        Column("sampling", lambda row: getattr(row, "sampling", None)),
+    )

@@ -169,7 +169,8 @@ def _agree(submitted: Candidate, again: Candidate, tolerance: float) -> bool:
     """Return whether two answers are the same: text, tokens, likelihood and rating, as far as these were submitted."""
     if submitted != again or submitted.n_tokens != again.n_tokens:
         return False
-    pairs = ((submitted.logprob, again.logprob), (submitted.rating, again.rating))
+    names = ("logprob", "rating", "thinking_tokens")
+    pairs = [(getattr(submitted, name), getattr(again, name)) for name in names]
     return all(a is None or b is None or abs(a - b) <= tolerance for a, b in pairs)
 
 

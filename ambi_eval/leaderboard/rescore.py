@@ -77,10 +77,19 @@ def listed_clips(settings: TaskSettings) -> list[str] | None:
 
 
 def tokens_per_clip(settings: TaskSettings, pools: Pools) -> float:
-    """Return the mean number of generated tokens of a clip: 0 for likelihoods, NaN where the model does not say."""
+    """Return the mean number of generated tokens of a clip, thinking included.
+
+    It is 0 for likelihoods, and NaN where the model does not say.
+    """
     if settings.pool == "labels":
         return 0.0
     counts = [answer.n_tokens for pool in pools.values() for answer in pool if answer.finish != "not_drawn"]
+    return math.nan if None in counts else sum(count or 0 for count in counts) / len(pools) + thinking_per_clip(pools)
+
+
+def thinking_per_clip(pools: Pools) -> float:
+    """Return the mean number of a clip's tokens that were thinking; NaN where nobody knows."""
+    counts = [answer.thinking_tokens for pool in pools.values() for answer in pool]
     return math.nan if None in counts else sum(count or 0 for count in counts) / len(pools)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.config.settings import Settings, show_value
@@ -147,9 +147,10 @@ class AnswerLine(TypedDict):
         sample: Number of the answer in its clip's pool, from 0.
         answer: The whole text as the model gave it; for `exact` the label.
         finish: Why it ended: `stop`, `length`, or `not_drawn` where an adaptive strategy did not need it.
-        tokens: Number of generated tokens.
+        tokens: Number of generated tokens, without thinking.
         logprob: Summed log-likelihood of the answer.
         rating: The verifier's score.
+        thinking_tokens: Number of tokens that the model thought before; null if unknown, left out if none.
     """
 
     __pydantic_config__ = STRICT  # type: ignore[misc]
@@ -161,6 +162,7 @@ class AnswerLine(TypedDict):
     tokens: Annotated[int, Field(ge=0, le=10**6)] | None
     logprob: Annotated[float, Field(ge=-1e6, le=1e-3)] | None
     rating: Number | None
+    thinking_tokens: NotRequired[Annotated[int, Field(ge=0, le=10**6)] | None]
 
 
 ANSWER = TypeAdapter(AnswerLine)

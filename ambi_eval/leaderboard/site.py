@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from ambi_eval.errors import AmbiError
 from ambi_eval.leaderboard.board import Board, RankedSystem, boards
-from ambi_eval.leaderboard.columns import BOARD
+from ambi_eval.leaderboard.columns import columns
 from ambi_eval.leaderboard.plots import quality_against_cost
 from ambi_eval.leaderboard.published import PUBLISHED, Published, read_published
 from ambi_eval.leaderboard.record import apply_record
@@ -89,7 +89,6 @@ def _write(site: Site, out: Path, words: dict[str, Markup]) -> None:
     tabs = {board.corpus: board_page(site, board) for board in site.boards}
     templates.globals |= {
         "policy": POLICY,
-        "columns": BOARD,
         "estimate": Column("", lambda estimate: estimate).cell,
         "strategies": STRATEGIES,
         "tabs": tabs,
@@ -100,10 +99,14 @@ def _write(site: Site, out: Path, words: dict[str, Markup]) -> None:
         f"submissions/{v.name}.html": ("submission.html.j2", {"verdict": v}) for v in site.shown
     }
     for model, rows in models.items():
-        pages[model_page(model)] = ("model.html.j2", {"model": model, "rows": rows})
+        pages[model_page(model)] = (
+            "model.html.j2",
+            {"model": model, "rows": rows, "columns": columns([row for _, row in rows])},
+        )
     for board in site.boards:
         content = {
             "board": board,
+            "columns": columns([*board.systems, *board.controls, *board.implausible]),
             "plot": quality_against_cost(board),
             "published": published_beside(site, board),
             "refused": site.refused,

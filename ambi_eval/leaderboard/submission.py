@@ -151,6 +151,7 @@ def _read_answers(file: Path, budget: Budget) -> dict[str, list[Candidate]]:
                 finish=answer["finish"],
                 number=answer["sample"],
                 rating=answer["rating"],
+                thinking_tokens=answer.get("thinking_tokens", 0),
             )
         )
     return pools
@@ -167,5 +168,6 @@ def _lines(pools: Pools) -> Iterator[str]:
                 "tokens": answer.n_tokens,
                 "logprob": answer.logprob,
                 "rating": answer.rating,
+                **({} if answer.thinking_tokens == 0 else {"thinking_tokens": answer.thinking_tokens}),
             }
             yield json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"

@@ -25,6 +25,7 @@ from ambi_eval.leaderboard.rescore import (
     listed_clips,
     scoring_task,
     task_settings,
+    thinking_per_clip,
     tokens_per_clip,
     votes_are_here,
 )
@@ -68,7 +69,8 @@ class TaskFindings:
         any_order: The same without the order of a clip's answers, sorted, shape (answers,).
         clips: The ids of the clips, sorted.
         pipelines: Scores of the answers; empty if the votes are not on this machine.
-        tokens: Mean number of generated tokens of a clip; NaN where the model does not say.
+        tokens: Mean number of generated tokens of a clip, thinking included; NaN where the model does not say.
+        thinking: Mean number of those that were thinking; NaN where nobody knows.
         preview: The answers to the first clips.
     """
 
@@ -78,6 +80,7 @@ class TaskFindings:
     clips: tuple[str, ...]
     pipelines: Mapping[str, PipelineScores]
     tokens: float
+    thinking: float
     preview: Mapping[str, Sequence[str]]
 
 
@@ -191,6 +194,7 @@ def _examine_task(submission: Submission, name: str, pools: Pools, verdict: Verd
         clips=tuple(sorted(pools)),
         pipelines={},
         tokens=tokens_per_clip(settings, pools),
+        thinking=thinking_per_clip(pools),
         preview={
             clip: [f"{answer!s:.{PREVIEWED_LETTERS}}" for answer in pools[clip][:PREVIEWED_ANSWERS]]
             for clip in sorted(pools)[:PREVIEWED_CLIPS]

@@ -121,10 +121,17 @@ class AudioLM(DataParallelLM):
         done = 0
         with self._progress(len(requests), "answers", disable_tqdm) as bar:
             for (question, pool), ratings in self._rated(list(questions)):
-                rated = [
-                    Candidate(str(each), each.logprob, each.n_tokens, each.finish, number, ratings.get(str(each)))
-                    for number, each in enumerate(pool)
-                ]
+                rated = []
+                for number, each in enumerate(pool):
+                    made = (
+                        each.logprob,
+                        each.n_tokens,
+                        each.finish,
+                        number,
+                        ratings.get(str(each)),
+                        each.thinking_tokens,
+                    )
+                    rated.append(Candidate(str(each), *made))
                 for number, position in enumerate(questions[question]):
                     answers[position] = rated[min(number, question.pool_size - 1, len(rated) - 1)]
                 done += 1

@@ -125,12 +125,16 @@ class Chat:
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer, with its summed log-likelihood and number of tokens where the model gives them."""
+    """One answer, with its summed log-likelihood and number of tokens where the model gives them.
+
+    The tokens of the thinking before it are counted apart.
+    """
 
     text: str
     logprob: float | None = None
     n_tokens: int | None = None
     finish: str | None = "stop"
+    thinking_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -478,15 +482,17 @@ def _choice(index: int, answer: Answer) -> dict[str, Any]:
         "logprobs": None,
         "ambi_logprob": answer.logprob,
         "ambi_n_tokens": answer.n_tokens,
+        **({"ambi_thinking_tokens": answer.thinking_tokens} if answer.thinking_tokens else {}),
     }
 
 
-def _usage(reply: Reply) -> dict[str, int] | None:
+def _usage(reply: Reply) -> dict[str, Any] | None:
     if reply.prompt_tokens is None:
         return None
-    made = sum(answer.n_tokens or 0 for answer in reply.answers)
-    total = reply.prompt_tokens + made
-    return {"prompt_tokens": reply.prompt_tokens, "completion_tokens": made, "total_tokens": total}
+    thought = sum(answer.thinking_tokens for answer in reply.answers)
+    made = thought + sum(answer.n_tokens or 0 for answer in reply.answers)
+    used = {"prompt_tokens": reply.prompt_tokens, "completion_tokens": made, "total_tokens": reply.prompt_tokens + made}
+    return {**used, **({"completion_tokens_details": {"reasoning_tokens": thought}} if thought else {})}
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -50,7 +50,10 @@ class BridgedEngine:
                 found[job] |= made
                 if len(found[job]) == len(job.numbers):
                     candidates = [found[job][number] for number in job.numbers]
-                    answers = [Answer(str(each), each.logprob, each.n_tokens, each.finish) for each in candidates]
+                    answers = [
+                        Answer(str(each), each.logprob, each.n_tokens, each.finish, each.thinking_tokens or 0)
+                        for each in candidates
+                    ]
                     # All greedy answers are one.
                     yield asked[job], Reply(answers * (asked[job].n // len(answers)), (), job.prompt_tokens)
         except AmbiError as error:

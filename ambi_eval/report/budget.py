@@ -56,20 +56,21 @@ def _ten_times(variant: Variant) -> TenTimes | None:
 def _cost(asked: ModelTask, others: Sequence[ModelTask]) -> Cost:
     task, settings = asked.task, asked.task.settings
     clips = len(task.selection.clips)
-    tokens = float(task.tokens.mean())
+    tokens, thinking = float(task.tokens.mean()), float(task.thinking.mean())
     audios = 1 + (settings.shots.clips if settings.shots else 0) + (settings.pairs is not None)
     seconds = np.array([_seconds(clip) for clip in task.selection.clips])
     flops = asked.info.get("flops")
-    unknown = Cost(tokens, audios * float(seconds.mean()), math.nan, math.nan, math.nan, math.nan)
+    heard = audios * float(seconds.mean())
     alone = asked.seconds / clips if asked.alone and not asked.info.get("store_hits") else math.nan
     model = ForwardFlops.from_json(flops) if flops else None
     prompt = _prompt_tokens(asked, others)
     if model is None or settings.verifier is not None or np.isnan(seconds).any():
-        return Cost(tokens, unknown.audio_seconds, math.nan, math.nan, math.nan, alone)
+        return Cost(tokens, thinking, heard, math.nan, math.nan, math.nan, alone)
     answers = max(task.pool_size, 1)
     return Cost(
         tokens=tokens,
-        audio_seconds=unknown.audio_seconds,
+        thinking=thinking,
+        audio_seconds=heard,
         encoder=audios * float(np.mean([model.encoder(each) for each in seconds])),
         prefill=settings.prompts_per_clip * model.prefill(prompt),
         decode=answers * model.decode(tokens / answers, prompt),
@@ -103,13 +104,16 @@ def _seconds(clip: Clip) -> float:
 
 def in_terminal(corpus: str, found: Budget) -> Group:
     """Return the table of costs, the cheapest system first, and the gains from ten times the answers."""
-    table = Table("system", "JSD", "tokens", "audio s", "GFLOPs", "s", "less than the best as cheap", box=None)
+    without = ["without thinking"] if found.thinks else []
+    headings = ["system", "JSD", "tokens", *without, "audio s", "GFLOPs", "s", "less than the best as cheap"]
+    table = Table(*headings, box=None)
     for name in found.order:
         cost, place = found.costs[name], found.places.get(name)
         table.add_row(
             f"{'* ' if place and place.on_frontier else '  '}{name}",
             short(found.scores[name]),
-            *(_cell(value) for value in (cost.tokens, cost.audio_seconds, cost.flops / 1e9, cost.seconds)),
+            *map(_cell, (cost.tokens, *([cost.tokens - cost.thinking] if without else []))),
+            *map(_cell, (cost.audio_seconds, cost.flops / 1e9, cost.seconds)),
             with_interval(place.less_than_rival) if place and place.rival else "",
         )
     lines: list[Table | str] = [

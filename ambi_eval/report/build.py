@@ -145,6 +145,7 @@ def _add_predictions(path: Path, sections: Sequence[list[ModelTask]]) -> None:
             pipelines={"": Pipeline("", found.p, {})},
             texts=[()] * len(found.p),
             tokens=np.full(len(found.p), np.nan),
+            thinking=np.zeros(len(found.p)),
             failed={},
         )
         asked.append(ModelTask(path.stem, 0, "", system))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from ambi_eval.report.content import System
 from ambi_eval.report.verdict import HALF_PANEL
-from ambi_eval.web.columns import Cell, Column, metric, percent, whole
+from ambi_eval.web.columns import Cell, Column, metric, percent, thinking, whole
 from ambi_eval.web.format import with_interval
 from ambi_eval.web.glossary import WORDS
 
@@ -42,13 +43,19 @@ SCORES = (
     metric("worth_raters", "worth raters", "more is better", WORDS["worth raters"]),
     Column("pairs told apart", _pairs, "0.5 is chance", help=WORDS["pairs told apart"]),
 )
-# For systems and controls.
-COSTS = (
-    Column("invalid clips", lambda row: row.invalid_rate.value, show=percent, help=WORDS["invalid clips"]),
-    whole("tokens per clip", lambda row: row.tokens.value),
-    Column("spread", _seeds, help=WORDS["spread"]),
-    Column("sampling", lambda row: row.sampling or None),
-)
+
+
+def costs(rows: Sequence[System]) -> tuple[Column, ...]:
+    """Return the columns for systems and controls; with that of thinking if one of them thinks."""
+    return (
+        Column("invalid clips", lambda row: row.invalid_rate.value, show=percent, help=WORDS["invalid clips"]),
+        whole("tokens per clip", lambda row: row.tokens.value),
+        *thinking(rows, lambda row: row.thinking.value),
+        Column("spread", _seeds, help=WORDS["spread"]),
+        Column("sampling", lambda row: row.sampling or None),
+    )
+
+
 SAME_RATERS = (
     Column("JSD, bits", lambda row: row.held_out[0].model),
     Column("minus prior's", lambda row: row.held_out[0].model_minus_prior),

@@ -106,7 +106,8 @@ class System:
         binned: The same in each bin of ambiguity.
         invalid_rate: Share of clips without a valid prediction.
         failed: How many answers could not be used, by reason.
-        tokens: Generated tokens per clip.
+        tokens: Generated tokens per clip, thinking included.
+        thinking: Those of them that were thinking.
         two_alternatives: The matched-pair forced choice.
         held_out: Prior, system and half panel against the same raters, over all clips and then in each bin.
         curves: By metric, the score at each pool size; empty if a part of the pool is no valid smaller pool (beams).
@@ -139,6 +140,7 @@ class System:
     invalid_rate: Estimate
     failed: Mapping[str, int]
     tokens: Estimate
+    thinking: Estimate
     two_alternatives: Discrimination | None
     held_out: list[HeldOut] | None
     curves: Mapping[str, Mapping[int, Estimate]]
@@ -229,7 +231,8 @@ class Cost:
     """The cost of a system per clip if it runs alone; NaN means unknown.
 
     Attributes:
-        tokens: Generated tokens, with thinking if the model counts it; 0 if only likelihoods are computed.
+        tokens: Generated tokens, thinking included; 0 if only likelihoods are computed.
+        thinking: Those of them that were thinking.
         audio_seconds: Seconds of audio that are encoded, with examples, each once.
         encoder: FLOPs of the audio encoder.
         prefill: FLOPs of the prompts, each computed once for all its answers.
@@ -238,6 +241,7 @@ class Cost:
     """
 
     tokens: float
+    thinking: float
     audio_seconds: float
     encoder: float
     prefill: float
@@ -267,6 +271,11 @@ class Budget:
     by: str
     places: Mapping[str, Place]
     ten_times: Mapping[str, TenTimes]
+
+    @property
+    def thinks(self) -> bool:
+        """Whether a system thinks before its answers, or may do so uncounted."""
+        return any(cost.thinking != 0 for cost in self.costs.values())
 
     @property
     def order(self) -> list[str]:

@@ -264,6 +264,7 @@ def _system(
         invalid_rate=intervals.of_mean(np.isnan(p).any(axis=1).astype(float), clusters, (0, 1)),
         failed=task.failed,
         tokens=intervals.of_mean(task.tokens, clusters),
+        thinking=intervals.of_mean(task.thinking, clusters),
         two_alternatives=two_alternatives(p, votes, task.selection.clips, clusters),
         held_out=held_out.judge(p, HEADLINE),
         curves={metric: c.pipelines[name] for metric, c in curves.items()},

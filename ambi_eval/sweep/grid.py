@@ -40,7 +40,7 @@ class Cell:
         limit: As after `--limit`; None for all clips.
         clips: Number of clips that are asked about.
         answers: Number of answers to generate for all clips: 0 if an earlier cell of the grid makes the same ones.
-        max_tokens: Largest number of tokens of one answer.
+        max_tokens: Largest number of tokens of one answer, with its thinking.
         audio_seconds: Total length of the audio, each clip heard once; NaN where it is not known.
         prepared: Whether its corpus is prepared; the numbers of one that is not are those published.
         identity: Everything that the results depend on, as plain JSON.
@@ -172,7 +172,7 @@ def _cell(
         limit=selections.limit,
         clips=clips,
         answers=answers,
-        max_tokens=0 if pool == "labels" else settings.generation().max_gen_toks,
+        max_tokens=0 if pool == "labels" else settings.generation().most_tokens,
         audio_seconds=seconds,
         prepared=prepared,
         identity=json.loads(json.dumps(identity, default=str)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,3 +63,8 @@ def percent(value: float) -> str:
 def whole(title: str, of: Callable[[Any], Cell], hint: str = "") -> Column:
     """Return a column of whole numbers."""
     return Column(title, of, hint, show=count)
+
+
+def thinking(rows: Sequence[Any], of: Callable[[Any], float]) -> tuple[Column, ...]:
+    """Return the column of the tokens that were thinking, if any row has some or does not know them; else nothing."""
+    return (whole("of these thinking", of),) if any(of(row) != 0 for row in rows) else ()

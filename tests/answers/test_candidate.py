@@ -19,7 +19,9 @@ def test_one_argument_makes_a_candidate_as_the_harness_does():
 
 def test_pickling_keeps_what_the_text_cannot_carry():
     again = pickle.loads(
-        pickle.dumps(Candidate("sad", logprob=-2.0, n_tokens=1, finish="length", number=7, rating=4.5))
+        pickle.dumps(
+            Candidate("sad", logprob=-2.0, n_tokens=1, finish="length", number=7, rating=4.5, thinking_tokens=9)
+        )
     )
     assert (again, again.logprob, again.n_tokens, again.finish) == ("sad", -2.0, 1, "length")
     assert (again.number, again.rating) == (7, 4.5)

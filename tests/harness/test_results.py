@@ -36,14 +36,17 @@ class Scripted(LM):
 
     MULTIMODAL = True
 
+    def __init__(self, thinking=(0, 0, 0, 0)):
+        super().__init__()
+        self.thinking = thinking
+
     def generate_until(self, requests, disable_tqdm=False):
         seen = {}
         out = []
         for request in requests:
             k = seen[request.doc_id] = seen.get(request.doc_id, -1) + 1
-            out.append(
-                Candidate(ANSWERS[request.doc["id"].removeprefix("h")][k % 4], logprob=-1.0, n_tokens=2, finish="stop")
-            )
+            text, thought = ANSWERS[request.doc["id"].removeprefix("h")][k % 4], self.thinking[k % 4]
+            out.append(Candidate(text, logprob=-1.0, n_tokens=2, finish="stop", thinking_tokens=thought))
         return out
 
     def loglikelihood(self, requests, disable_tqdm=False):
@@ -53,13 +56,13 @@ class Scripted(LM):
         raise NotImplementedError
 
 
-def run(folder, out, **kwargs):
+def run(folder, out, thinking=(0, 0, 0, 0), **kwargs):
     """Do what `lm_eval --log_samples --output_path OUT` does."""
     tracker = EvaluationTracker(output_path=str(out))
     kwargs = {"tasks": list(TASKS), **kwargs}
     metadata = {"repeats": 4}
     results = simple_evaluate(
-        model=Scripted(),
+        model=Scripted(thinking),
         model_args={"pretrained": "scripted"},
         task_manager=TaskManager(include_path=str(folder), include_defaults=False, metadata=metadata),
         metadata=metadata,
@@ -117,6 +120,23 @@ def test_predictions_votes_and_answers_come_back_joined_by_clip(corpus):
     assert task.tokens.tolist() == [8, 8, 8]
     assert sum(task.failed.values()) == 5
     assert (task.pool_size, task.simulated) == (4, False)
+
+
+@pytest.mark.parametrize(
+    ("thinking", "thought", "tokens"),
+    [((5, 0, 7, 1), 13, 21), ((5, 0, None, 1), np.nan, np.nan), ((None,) * 4, np.nan, np.nan)],
+)
+def test_thinking_comes_back_by_clip_and_what_is_unknown_is_not_nothing(corpus, tmp_path, thinking, thought, tokens):
+    run(corpus, tmp_path, thinking, tasks=["mine_sc"])
+    (found,) = read_runs(tmp_path)
+    np.testing.assert_array_equal(found.tasks["mine_sc"].thinking, [thought] * 3)
+    np.testing.assert_array_equal(found.tasks["mine_sc"].tokens, [tokens] * 3)
+
+
+def test_a_run_without_thinking_says_nothing_of_it(corpus):
+    (found,) = read_runs(corpus / "out")
+    assert found.tasks["mine_sc"].thinking.tolist() == [0, 0, 0]
+    assert not any("thinking_tokens" in file.read_text() for file in (corpus / "out").rglob("samples_*.jsonl"))
 
 
 def test_numbers_of_the_harness_come_back_by_clip(corpus):

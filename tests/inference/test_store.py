@@ -18,7 +18,7 @@ GPU_JSON = '{"device":"cuda","torch":"2.13"}'
 
 
 def answer(k):
-    return Candidate(f"answer {k}", logprob=-k / 7, n_tokens=k, finish="stop")
+    return Candidate(f"answer {k}", logprob=-k / 7, n_tokens=k, finish="stop", thinking_tokens=[k, 0, None][k % 3])
 
 
 def answers(n):
@@ -32,7 +32,7 @@ def exact(value):
     if isinstance(value, list):
         return [exact(item) for item in value]
     if isinstance(value, Candidate):
-        return ascii((str(value), value.logprob, value.n_tokens, value.finish))
+        return ascii((str(value), value.logprob, value.n_tokens, value.finish, value.thinking_tokens))
     return ascii(value)
 
 
@@ -160,9 +160,8 @@ class TestRoundTrip:
     def test_half_a_character_that_an_older_version_kept_is_mended_when_it_is_read(self, store):
         """It kept such a text as bytes; the harness could not write it to the log of the samples."""
         kept = "happy \ud83d".encode("utf-8", "surrogatepass")
-        store._add(
-            "candidates", [("pool", 0, None, kept, None, 3, "stop"), ("beams", 0, 1, kept, None, 3, "stop")], CPU
-        )
+        rows = [("pool", 0, None), ("beams", 0, 1)]
+        store._add("candidates", [(*row, kept, None, 3, "stop", 0) for row in rows], CPU)
         assert store.samples({"pool": [0]})["pool"][0] == "happy \ufffd"
         assert store.beams(["beams"])["beams"][0] == "happy \ufffd"
 

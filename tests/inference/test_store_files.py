@@ -102,8 +102,8 @@ class TestFiles:
             (lambda path: run_sql(path, "CREATE TABLE candidates (pool)"), "it is the SQLite file of another program"),
             (lambda path: run_sql(path, "PRAGMA application_id=1"), "it is the SQLite file of another program"),
             (
-                lambda path: (CandidateStore(path).close(), run_sql(path, "PRAGMA user_version=2")),
-                "its schema version is 2, this ambi_eval reads 1",
+                lambda path: (CandidateStore(path).close(), run_sql(path, "PRAGMA user_version=3")),
+                "its schema version is 3, this ambi_eval reads 2",
             ),
         ],
     )

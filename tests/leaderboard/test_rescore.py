@@ -15,6 +15,7 @@ from ambi_eval.leaderboard.rescore import (
     scoring_task,
     task_files,
     task_settings,
+    thinking_per_clip,
     tokens_per_clip,
 )
 from ambi_eval.leaderboard.submission import read_submission
@@ -91,6 +92,10 @@ def test_tokens_are_those_that_were_drawn():
     drawn = [Candidate("sad", n_tokens=2, finish="stop")] * 4
     pools = {"a": [*drawn, Candidate(finish="not_drawn")], "b": drawn}
     assert tokens_per_clip(config, pools) == 8
+    thought = {"a": [Candidate("sad", n_tokens=2, thinking_tokens=6), Candidate("sad", n_tokens=2)]}
+    assert (tokens_per_clip(config, thought), thinking_per_clip(thought)) == (10, 6)
+    unknown = {"a": [Candidate("sad", n_tokens=2, thinking_tokens=None)]}
+    assert np.isnan([tokens_per_clip(config, unknown), thinking_per_clip(unknown)]).all()
     assert np.isnan(tokens_per_clip(config, {"a": [Candidate("sad")]}))
     assert tokens_per_clip(task_settings("ambi_demo_exact"), {"a": [Candidate("sad")]}) == 0
 

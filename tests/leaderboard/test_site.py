@@ -84,6 +84,18 @@ def test_ranks_scores_references_and_bins_stand_in_the_first_page(built):
     assert (names[0], names[1], names[-1]) == ("perfect model", "ambi-tiny with exact likelihood", "prior")
 
 
+def test_thinking_has_a_column_if_a_system_thinks(built, copy, edit, tmp_path):
+    assert "thinking" not in Page(built[1] / "index.html").text
+    folder = copy("sc")
+    edit.answers(folder, lambda lines: [{**line, "thinking_tokens": 3} for line in lines])
+    site = build(folder.parent, tmp_path / "site", tmp_path / "none.json")
+    before = next(row.tokens for row in built[0].boards[0].systems if row.method == "sc dist")
+    assert {row.thinking for row in site.boards[0].systems} == {60}
+    assert {row.tokens for row in site.boards[0].systems} == {before + 60}
+    for page in (tmp_path / "site" / "index.html", *(tmp_path / "site" / "models").iterdir()):
+        assert "of these thinking" in Page(page).text
+
+
 def test_a_model_has_a_page_over_all_corpora_and_published_numbers_stand_apart(copy, tmp_path):
     folder = copy("sc").parent
     theirs = {"system": "theirs", "metric": "JS", "split": "all", "source": "a paper", "checked": "second-hand"}

@@ -32,6 +32,19 @@ def test_attributes_of_answers_come_back(copy):
     assert {(answer.n_tokens, answer.finish) for answer in first} == {(2, "stop")}
 
 
+def test_thinking_comes_back_and_is_left_out_where_there_is_none(copy, edit, tmp_path):
+    folder = copy("sc")
+    assert {answer.thinking_tokens for answer in read_submission(folder).pools["ambi_demo_sc"]["test_01_001"]} == {0}
+    edit.answers(folder, lambda lines: [{**line, "thinking_tokens": n or None} for n, line in enumerate(lines)])
+    submission = read_submission(folder)
+    thought = [answer.thinking_tokens for answer in submission.pools["ambi_demo_sc"]["test_01_001"]]
+    assert thought == [None, *range(1, 20)]
+    again = tmp_path / "again" / folder.name
+    write_submission(again, submission.card, submission.claims, submission.pools)
+    assert read_submission(again).pools == submission.pools
+    assert [each.thinking_tokens for each in read_submission(again).pools["ambi_demo_sc"]["test_01_001"]] == thought
+
+
 def test_the_digest_is_that_of_all_files(copy, edit):
     folder = copy("sc")
     before = read_submission(folder).digest

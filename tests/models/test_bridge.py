@@ -423,6 +423,18 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=6,
 )
+
+
+def test_thinking_is_told_apart_and_only_where_there_is_some():
+    thought = module.Answer("sad", None, 2, "stop", 7)
+    assert module._choice(0, thought)["ambi_thinking_tokens"] == 7
+    used = module._usage(module.Reply([thought, module.Answer("sad", None, 2)], (), 5))
+    assert (used["completion_tokens"], used["completion_tokens_details"]) == (11, {"reasoning_tokens": 7})
+    plain = module.Answer("sad", None, 2)
+    assert "ambi_thinking_tokens" not in module._choice(0, plain)
+    assert module._usage(module.Reply([plain], (), 5)).keys() == {"prompt_tokens", "completion_tokens", "total_tokens"}
+
+
 NAMES = [*module.NUMBERS, *module.LISTS, *module.OTHER_FIELDS, "stream", "max_completion_tokens"]
 PARTS = st.fixed_dictionaries(
     {"type": st.sampled_from(["text", "input_audio"]) | JSON},

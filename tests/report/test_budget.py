@@ -2,16 +2,20 @@
 
 import json
 import math
+import re
 from dataclasses import replace
+from io import StringIO
 
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from ambi_eval.cli import app
 from ambi_eval.costs.flops import ForwardFlops
 from ambi_eval.report.budget import budget, in_terminal
-from ambi_eval.report.build import by_clips
+from ambi_eval.report.build import build, by_clips
+from ambi_eval.report.page import render
 from ambi_eval.report.systems import variants, without_copies
 
 LENGTHS = {"seconds": [1.0, 30.0], "audio": [1000.0, 9000.0], "longest": None}
@@ -82,6 +86,43 @@ def test_ten_times_the_answers_are_read_against_a_perfect_sampler(counted, runs)
     assert ten.of_sampling == pytest.approx(curve["1"]["value"] - curve["10"]["value"])
     assert ten.beyond_sampling.value == pytest.approx(ten.gain.value - ten.of_sampling)
     assert math.isnan(counted.ten_times["good/model: sc vote"].of_sampling), "a majority vote is no histogram"
+
+
+@pytest.fixture(scope="module")
+def thinking(runs):
+    """The runs, as if the good model had thought 30 tokens before the answers of each clip of a task."""
+    good, weak = runs
+    task = good.tasks["mine_direct"]
+    thought = replace(task, tokens=task.tokens + 30, thinking=np.full(len(task.tokens), 30.0))
+    return [replace(good, tasks={**good.tasks, task.name: thought}), weak]
+
+
+def shown(found):
+    console = Console(width=200, file=StringIO())
+    console.print(in_terminal("mine", found))
+    return console.file.getvalue()
+
+
+def test_tokens_are_shown_with_thinking_and_without(runs, thinking):
+    before, found = (budget_of(each).costs["good/model: direct"] for each in (runs, thinking))
+    assert (found.tokens - before.tokens, found.thinking) == (pytest.approx(30), 30)
+    heading, row = re.search(r"\n( *system .*)[\s\S]*\n(.*good/model: direct .*)", shown(budget_of(thinking))).groups()
+    assert re.split("  +", heading.strip())[2:4] == ["tokens", "without thinking"]
+    assert re.split("  +", row.strip())[2:4] == [f"{found.tokens:.1f}", f"{before.tokens:.1f}"]
+    assert "thinking" not in shown(budget_of(runs))
+
+
+def test_the_report_has_a_column_of_thinking_if_a_system_thinks(runs, thinking, content):
+    assert "thinking</th>" not in render(content)
+    page = render(build(thinking))
+    assert (page.count(">without thinking</th>"), page.count("of these thinking")) == (1, 1)
+
+
+def test_thinking_costs_flops_as_any_token_does(thinking, counted):
+    prompts = {"mine_direct": 40.0, "mine_exact": 30.0, "mine_sc": 30.0}
+    name, model = "good/model: direct", ForwardFlops(**FLOPS)
+    found = budget_of(with_info(thinking, flops=FLOPS, prompt_tokens_by_task=prompts)).costs[name]
+    assert found.decode == pytest.approx(model.decode(counted.costs[name].tokens + 30, 40))
 
 
 def test_the_command_prints_the_table_and_writes_json(folders, tmp_path):

@@ -219,12 +219,15 @@ class Decoder:
 
     def _answer(self, row: Row, number: int) -> Candidate:
         """Return the answer of a finished row, without its thinking."""
-        length, logprob = row.thought
-        if length or not (length := self.thinking.length(row.tokens)):
-            return self._candidate(row.answer, row.logprob - logprob, number, row.settings)
-        # It spent tokens of its answer on thinking, so the log-likelihood of the answer alone is not known.
-        self.counts["thinking_tokens"] += length
-        return self._candidate(row.tokens[length:], None, number, row.settings)
+        length, thought_logprob = row.thought
+        logprob: float | None = row.logprob - thought_logprob
+        if not length and (length := self.thinking.length(row.tokens)):
+            # It spent tokens of its answer on thinking, so the log-likelihood of the answer alone is not known.
+            self.counts["thinking_tokens"] += length
+            logprob = None
+        answer = self._candidate(row.tokens[length:], logprob, number, row.settings)
+        answer.thinking_tokens = length
+        return answer
 
     def _ended(self, tokens: Sequence[int], settings: GenerationSettings) -> bool:
         """Whether the newest token ends the turn or completes a stop string."""

@@ -8,12 +8,34 @@ from itertools import accumulate
 from ambi_eval.answers.candidate import Candidate, Finish
 from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.engines.base import Job, Token, TokenizedAnswer
-from ambi_eval.engines.openai.replies import Choice, GeneratedToken
+from ambi_eval.engines.openai.replies import Choice, GeneratedToken, Reply, Usage
 
 FINISHES: dict[str | None, Finish] = {"stop": "stop", "length": "length", "content_filter": "content_filter"}
 
 
-def candidate_of(choice: Choice, job: Job, tokens: int | None, think_end: str | None = None) -> Candidate:
+def candidates_of(reply: Reply, job: Job, think_end: str | None = None) -> list[Candidate | None]:
+    """Return the answers of a reply; None for those that the server could not finish.
+
+    Args:
+        reply: The reply.
+        job: The job that was asked.
+        think_end: What the model writes at the end of its thinking.
+    """
+    usage, answers = reply.usage or Usage(), len(reply.choices)
+    tokens = usage.answer_tokens if answers == 1 else None
+    thought = usage.thinking_tokens
+    return [
+        None
+        if choice.failed
+        # The server counts the thinking of all answers together.
+        else candidate_of(choice, job, tokens, think_end, thought and thought // answers + (place < thought % answers))
+        for place, choice in enumerate(reply.choices)
+    ]
+
+
+def candidate_of(
+    choice: Choice, job: Job, tokens: int | None, think_end: str | None = None, thought: int | None = None
+) -> Candidate:
     """Return an answer without the thinking before it, cut at the first stop string.
 
     Args:
@@ -21,17 +43,21 @@ def candidate_of(choice: Choice, job: Job, tokens: int | None, think_end: str | 
         job: The job, with its stop strings.
         tokens: Number of tokens without thinking; used if the choice itself does not tell its number.
         think_end: What the model writes at the end of its thinking.
+        thought: Number of tokens of thinking, as the server counts them; None if it does not.
     """
     whole, listed = after_thinking(choice, think_end, job.settings)
     text, logprob, n_tokens = cut(whole, listed, job.settings.until)
+    apart = choice.thought_apart or whole != choice.text
     if choice.ambi_n_tokens is not None:
-        logprob, n_tokens = choice.ambi_logprob, choice.ambi_n_tokens
-    if n_tokens is None:
+        logprob, n_tokens, thought = choice.ambi_logprob, choice.ambi_n_tokens, choice.ambi_thinking_tokens or 0
+    elif thought is None:
+        thought = (thinking_length(choice, think_end) or None) if apart else 0
+    if n_tokens is None and thought is not None:
         n_tokens = tokens
     finish = FINISHES.get(choice.finish_reason)
     if not job.alternatives:
-        return Candidate(text, logprob, n_tokens, finish)
-    answer = TokenizedAnswer(text, logprob, n_tokens, finish)
+        return Candidate(text, logprob, n_tokens, finish, thinking_tokens=thought)
+    answer = TokenizedAnswer(text, logprob, n_tokens, finish, thinking_tokens=thought)
     answer.tokens = [
         Token(
             token.token,

@@ -191,6 +191,11 @@ class ChatServer:
         return self.kind == "bridge"
 
     @property
+    def budgets_thinking(self) -> bool:
+        """Whether the server takes a limit of the tokens of thinking (`thinking_token_budget`)."""
+        return self.is_vllm
+
+    @property
     def is_vllm(self) -> bool:
         """Whether the server is vLLM, which has beam search and likelihoods (`engines.openai.vllm`)."""
         return self.kind == "vllm"

@@ -24,7 +24,7 @@ from ambi_eval.engines.base import (
 )
 from ambi_eval.engines.hf.sampling import row_key
 from ambi_eval.engines.openai.batches import MANY, Part, in_batches
-from ambi_eval.engines.openai.choices import candidate_of
+from ambi_eval.engines.openai.choices import candidates_of
 from ambi_eval.engines.openai.client import ChatServer, RequestFailedError
 from ambi_eval.engines.openai.concurrency import concurrently
 from ambi_eval.engines.openai.known_servers import known, note
@@ -129,6 +129,11 @@ class OpenAIEngine(Engine):
     def _known_as(self) -> str:
         """The server's name in these notes."""
         return self.server.base_url
+
+    @property
+    def may_think(self) -> bool:
+        """Whether answers may come after thinking: a server's model may think without being told to."""
+        return True
 
     def check(self, jobs: Sequence[Job]) -> None:
         """Refuse beams that the server does not have; without beams, the server is not asked.
@@ -277,7 +282,7 @@ class OpenAIEngine(Engine):
             **self._question(job),
             "temperature": settings.temperature,
             "max_tokens": settings.most_tokens,
-            "thinking_token_budget": (settings.max_thinking_toks or None) if self.server.is_vllm else None,
+            "thinking_token_budget": (settings.max_thinking_toks or None) if self.server.budgets_thinking else None,
             "stop": list(settings.until) or None,
             "logprobs": True,
             "top_logprobs": job.alternatives or None,
@@ -300,12 +305,7 @@ class OpenAIEngine(Engine):
     def _read(self, part: Part, reply: Reply) -> list[Candidate | None]:
         """Return the answers that a reply holds, and None for those that failed."""
         job, numbers, settings = part.job, part.numbers, part.job.settings
-        tokens = reply.usage.answer_tokens if reply.usage and len(reply.choices) == 1 else None
-        end = self.arguments.think_end_token
-        answers = [
-            None if choice.failed else candidate_of(choice, job, tokens, end)
-            for choice in reply.choices[: len(numbers)]
-        ]
+        answers = candidates_of(reply, job, self.arguments.think_end_token)[: len(numbers)]
         ranked = len(answers) == len(numbers) and all(each and each.logprob is not None for each in answers)
         searched = self.server.is_vllm or reply.ambi_beams == settings.num_beams
         if settings.num_beams > 1 and not (ranked and searched):

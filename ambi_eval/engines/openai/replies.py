@@ -65,7 +65,7 @@ class Message(_Reply):
 
 
 class Choice(_Reply):
-    """One answer; `ambi_logprob` and `ambi_n_tokens` are our bridge's, `token_ids` is vLLM's."""
+    """One answer; the fields with `ambi_` are our bridge's, `token_ids` is vLLM's."""
 
     index: int | None = None
     message: Message
@@ -74,6 +74,7 @@ class Choice(_Reply):
     token_ids: list[int] | None = None
     ambi_logprob: FiniteFloat | None = None
     ambi_n_tokens: Count = None
+    ambi_thinking_tokens: Count = None
 
     @property
     def text(self) -> str:

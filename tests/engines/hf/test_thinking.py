@@ -49,7 +49,9 @@ def counted(engine, job):
     """Return the answer, and how many tokens were generated and how many of them were thinking."""
     before = engine.counts()
     (answer,) = answers(engine, job)
-    return answer, *(engine.counts()[name] - before[name] for name in ("generated_tokens", "thinking_tokens"))
+    made, thought = (engine.counts()[name] - before[name] for name in ("generated_tokens", "thinking_tokens"))
+    assert (answer.n_tokens + answer.thinking_tokens, answer.thinking_tokens) == (made, thought)
+    return answer, made, thought
 
 
 def generated(engine, job, before, tokens):

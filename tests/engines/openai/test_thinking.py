@@ -5,9 +5,9 @@ import pytest
 from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.config.model_arguments import OpenAIAudioArguments
 from ambi_eval.engines.base import Job
-from ambi_eval.engines.openai.choices import after_thinking, thinking_length
+from ambi_eval.engines.openai.choices import after_thinking, candidates_of, thinking_length
 from ambi_eval.engines.openai.engine import OpenAIEngine
-from ambi_eval.engines.openai.replies import Choice
+from ambi_eval.engines.openai.replies import Choice, Reply
 
 END = "</think>"
 
@@ -58,7 +58,7 @@ def ask(chat_server):
 def test_what_the_server_counts_as_reasoning_is_counted_apart(ask):
     usage = {"prompt_tokens": 5, "completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 7}}
     answer, counts, body = ask({**choice("sad"), "logprobs": None}, usage, max_gen_toks=4, max_thinking_toks=20)
-    assert (str(answer), answer.n_tokens, answer.logprob) == ("sad", 2, None)
+    assert (str(answer), answer.n_tokens, answer.thinking_tokens, answer.logprob) == ("sad", 2, 7, None)
     assert (counts["generated_tokens"], counts["thinking_tokens"]) == (9, 7)
     assert (body["max_tokens"], "thinking_token_budget" in body) == (24, False)
 
@@ -66,8 +66,27 @@ def test_what_the_server_counts_as_reasoning_is_counted_apart(ask):
 def test_thinking_in_the_text_is_counted_by_its_tokens(ask):
     reply = choice("hm</think>sad", ["hm", END, "sad"])
     answer, counts, _ = ask(reply, {"completion_tokens": 3}, end=END)
-    assert (str(answer), answer.n_tokens, answer.logprob) == ("sad", 1, -3.0)
+    assert (str(answer), answer.n_tokens, answer.thinking_tokens, answer.logprob) == ("sad", 1, 2, -3.0)
     assert (counts["generated_tokens"], counts["thinking_tokens"]) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("choices", "reasoning", "end", "found"),
+    [
+        ([choice("sad")], 0, None, [(4, 0)]),
+        ([choice("sad")], None, None, [(4, 0)]),
+        ([choice("sad")] * 3, 8, None, [(None, 3), (None, 3), (None, 2)]),  # counted together
+        ([choice("sad", reasoning="hm")], None, None, [(None, None)]),
+        ([choice("hm</think>sad")], None, END, [(None, None)]),
+        ([choice("hm</think>sad", ["hm", END, "sad"])] * 2, None, END, [(1, 2), (1, 2)]),
+        ([{**choice("sad"), "ambi_n_tokens": 2, "ambi_thinking_tokens": 9}], 9, None, [(2, 9)]),
+    ],
+)
+def test_thinking_is_counted_for_each_answer_and_what_nobody_counts_is_unknown(choices, reasoning, end, found):
+    details = {} if reasoning is None else {"completion_tokens_details": {"reasoning_tokens": reasoning}}
+    reply = Reply.model_validate({"choices": choices, "usage": {"completion_tokens": 4 + (reasoning or 0), **details}})
+    answers = candidates_of(reply, Job("Which?"), end)
+    assert [(answer.n_tokens, answer.thinking_tokens) for answer in answers] == found
 
 
 def test_vllm_is_told_how_long_to_think(ask):
