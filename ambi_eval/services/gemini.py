@@ -38,6 +38,7 @@ class GeminiServer(ChatServer):
 
     served: ClassVar[dict[str, ServedModel]] = {}
     kind = "chat"
+    budgets_thinking = True
 
     def _address(self, base_url: str | None) -> str:
         return server_address(base_url or GOOGLE)

@@ -28,6 +28,7 @@ REFUSALS = {
     "seed": "seed",
     "stop.?sequence": "stop",
     "temperature": "temperature",
+    "thinking": "thinking_token_budget",
     "top.?p": "top_p",
 }
 FINISHES = {"STOP": "stop", "MAX_TOKENS": "length"}
@@ -48,6 +49,8 @@ def in_geminis_words(
     config = {FIELDS.get(name, name): value for name, value in body.items() if name not in ("model", "messages")}
     if "response_logprobs" not in config:
         config.pop("logprobs", None)
+    if budget := config.pop("thinking_token_budget", None):
+        config["thinking_config"] = {"thinking_budget": budget, **config.get("thinking_config", {})}
     for message in body["messages"]:
         content = message["content"]
         parts = [{"text": content}] if isinstance(content, str) else [_part(each, uri) for each in content]

@@ -86,6 +86,20 @@ def test_tokens_of_audio_and_of_thinking_are_counted(load, asked):
     assert "cost" not in info, "this server is not Google's"
 
 
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_budget_of_thinking_is_asked_for_and_what_was_thought_is_counted_and_paid(load, asked, gemini, batch):
+    lm = load(batch=batch, input_price=1, output_price=1e6)
+    answers = lm.generate_until(asked(clips=1, repeats=1, max_thinking_toks=3))
+    config = gemini.requests[0][1]["generationConfig"]
+    assert (list(config["thinkingConfig"].values()), config["maxOutputTokens"]) == ([3], 16 + 3)
+    assert [(each.n_tokens, each.thinking_tokens) for each in answers] == [(2, 3)]
+    info = lm.get_model_info()["ambi"]
+    assert (info["generated_tokens"], info["thinking_tokens"], round(info["cost"])) == (5, 3, 5)
+    answers = lm.generate_until(asked(clips=1))
+    assert "thinkingConfig" not in gemini.requests[-1][1]["generationConfig"]
+    assert [(each.n_tokens, each.thinking_tokens) for each in answers] == [(2, 5)] * 4
+
+
 def test_a_file_that_expires_soon_is_uploaded_anew(load, asked, gemini):
     gemini.lifetime = 600
     load().generate_until(asked(clips=1))
@@ -107,6 +121,7 @@ def test_a_file_that_is_gone_is_uploaded_anew(load, asked, gemini):
         ("responseLogprobs", "Logprobs is not enabled for models/gemini-3.8-flash"),
         ("seed", "seed is not supported"),
         ("temperature", "temperature cannot be set for this model"),
+        ("thinkingConfig", "Thinking budget is not supported for this model"),
     ],
 )
 def test_what_a_model_lacks_is_left_out(load, asked, gemini, field, words):
@@ -115,7 +130,7 @@ def test_what_a_model_lacks_is_left_out(load, asked, gemini, field, words):
 
     gemini.faults = [refuse]
     lm = load()
-    assert len(lm.generate_until(asked(clips=1))) == 4
+    assert len(lm.generate_until(asked(clips=1, max_thinking_toks=3))) == 4
     assert field not in gemini.requests[-1][1]["generationConfig"]
     if field == "temperature":
         assert lm.engine.capabilities.sampling_is == "fixed by the provider"

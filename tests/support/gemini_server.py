@@ -115,6 +115,8 @@ class GeminiTestServer:
             else:
                 heard.append(part["text"])
         config = body.get("generationConfig", {})
+        # google-genai sends the inner names as they are given.
+        budget = next(iter(config.get("thinkingConfig", {}).values()), 5)
         candidates = []
         for number in range(config.get("candidateCount", 1)):
             drawn = f"{heard}{config.get('seed', 0) + number if config.get('temperature', 1) else ''}"
@@ -133,7 +135,7 @@ class GeminiTestServer:
             "promptTokenCount": 100,
             "promptTokensDetails": details,
             "candidatesTokenCount": 2 * len(candidates),
-            "thoughtsTokenCount": 5 * len(candidates),
+            "thoughtsTokenCount": min(5, budget) * len(candidates),
         }
         return 200, {"candidates": candidates, "usageMetadata": usage, "modelVersion": f"{model}-001"}
 
