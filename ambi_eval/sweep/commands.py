@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ambi_eval.errors import AmbiError
+from ambi_eval.errors import AmbiError, NotYetError
 from ambi_eval.harness.ending import end_at_ctrl_c
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ambi_eval.sweep.grid import Cell
+    from ambi_eval.sweep.progress import Progress
     from ambi_eval.sweep.scheduler import Engine
 
 
@@ -60,7 +61,7 @@ def sweep(
             tokens = probed_tokens(probes, out / "probe")
         console.print(cost_table(cells, out, tokens))
         return
-    failures = _run(cells, out, _engine(engine, address, cells), console, replicas)
+    progress = _run(cells, out, _engine(engine, address, cells), console, replicas)
     if runs := finished_runs(cells, out):
         from ambi_eval.report import page, verdict
         from ambi_eval.report.build import build
@@ -71,10 +72,14 @@ def sweep(
             console.print(scores_table(section))
         typer.echo("\n" + verdict.in_terminal(verdict.verdicts(content)))
         typer.echo(f"wrote {out / 'report.html'}")
-    for name, reason in failures.items():
+    for name, reason in progress.failures.items():
         typer.echo(f"{name} failed twice: {reason}; its log: {out / name / 'log.txt'}", err=True)
-    if failures:
+    for name, reason in progress.waiting.items():
+        typer.echo(f"{name} is not ready: {reason}", err=True)
+    if progress.failures:
         raise typer.Exit(1)
+    if progress.waiting:
+        raise typer.Exit(NotYetError.exit_code)
 
 
 def _check_options(engine: str, address: str | None, replicas: int, dry_run: bool, probe: int | None) -> None:
@@ -92,8 +97,8 @@ def _engine(name: str, address: str | None, cells: Sequence[Cell]) -> Engine:
     return RayEngine(models, address) if name == "ray" else LocalEngine()
 
 
-def _run(cells: Sequence[Cell], out: Path, engine: Engine, console: Console, replicas: int) -> dict[str, str]:
-    """Run the cells and return the reason of each failure."""
+def _run(cells: Sequence[Cell], out: Path, engine: Engine, console: Console, replicas: int) -> Progress:
+    """Run the cells and return what became of them."""
     from ambi_eval.sweep.jobs import is_done
     from ambi_eval.sweep.progress import Progress
     from ambi_eval.sweep.scheduler import run_cells
@@ -105,4 +110,4 @@ def _run(cells: Sequence[Cell], out: Path, engine: Engine, console: Console, rep
             run_cells(cells, out, engine, progress, replicas)
     finally:
         engine.close()
-    return progress.failures
+    return progress

@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from ambi_eval.errors import AmbiError
+from ambi_eval.errors import AmbiError, NotYetError
 from ambi_eval.sweep.grid import Cell, model_class, our_arguments
 
 HEARTBEAT_SECONDS = 1.0
@@ -61,16 +61,17 @@ class Event:
 
     Attributes:
         job: Name of the job.
-        kind: A cell was `started`, makes `progress`, is `done` or has `failed`; or the job has `ended`.
+        kind: A cell was `started`, makes `progress`, is `done`, `waits` for a service or has `failed`; or the job has
+            `ended`.
         cell: Name of the cell; empty for `ended`.
         fraction: Share of the cell's clips that is done, 0 to 1.
         answers_per_second: Mean rate since the cell began to answer.
-        reason: Reason of a failure; for `ended`, reason of the loss of the process; else empty.
+        reason: Why a cell failed or waits; for `ended`, why the process was lost; else empty.
         jsd: For `done`: the `jsd_bits` of each pipeline, by name; empty for a share of the clips.
     """
 
     job: str
-    kind: Literal["started", "progress", "done", "failed", "ended"]
+    kind: Literal["started", "progress", "done", "waits", "failed", "ended"]
     cell: str = ""
     fraction: float = 0.0
     answers_per_second: float = 0.0
@@ -101,7 +102,7 @@ def _digest(file: Path) -> str:
 
 
 def run_job(job: Job, report: Report) -> None:
-    """Run the cells of a job; one that fails is reported, and the others go on."""
+    """Run the cells of a job; one that fails or must wait is reported, and the others go on."""
     worker = _Worker(job)
     for cell in job.cells:
         folder = job.folder / cell.name
@@ -109,24 +110,24 @@ def run_job(job: Job, report: Report) -> None:
         with _output_to(folder / job.log):
             report(Event(job.name, "started", cell.name))
             with _heartbeat(job, cell, report):
-                reason = failure(worker, cell)
-        if reason:
-            report(Event(job.name, "failed", cell.name, reason=reason))
-        else:
-            report(Event(job.name, "done", cell.name, fraction=1.0, jsd=worker.jsd))
+                kind, reason = outcome(worker, cell)
+        fraction, jsd = (1.0, worker.jsd) if kind == "done" else (0.0, {})
+        report(Event(job.name, kind, cell.name, fraction, reason=reason, jsd=jsd))
     del worker
     gc.collect()  # closes the store, which another process opens after the job
 
 
-def failure(worker: _Worker, cell: Cell) -> str:
-    """Run a cell and return the reason if it fails: no error may stop the other cells."""
+def outcome(worker: _Worker, cell: Cell) -> tuple[Literal["done", "waits", "failed"], str]:
+    """Run a cell and return how it ended, and why: no error may stop the other cells."""
     try:
         worker.run(cell)
+    except NotYetError as error:
+        return "waits", str(error)
     except Exception as error:
         with suppress(OSError):  # the log may be on a full disk, the cause of the failure
             traceback.print_exc()
-        return str(error) if isinstance(error, AmbiError) else f"{type(error).__name__}: {error}"
-    return ""
+        return "failed", str(error) if isinstance(error, AmbiError) else f"{type(error).__name__}: {error}"
+    return "done", ""
 
 
 class _Worker:

@@ -24,6 +24,7 @@ class Progress(AbstractContextManager["Progress"]):
 
     Attributes:
         failures: Reason why the last try of a cell failed, by name; without cells that succeeded later.
+        waiting: What a cell waits for, by name: a service has not answered its batch yet.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Progress(AbstractContextManager["Progress"]):
         self.skipped = {cell.name for cell in skipped}
         self.done = set(self.skipped)
         self.failures: dict[str, str] = {}
+        self.waiting: dict[str, str] = {}
         self.parts: dict[str, dict[str, float]] = {name: {} for name in self.cells}
         self.running: dict[str, tuple[str, float]] = {}
         self.console = console
@@ -73,15 +75,19 @@ class Progress(AbstractContextManager["Progress"]):
             return
         self.parts[event.cell][event.job] = event.fraction * weight
         self.running[event.job] = (event.cell, event.answers_per_second)
-        if event.kind in ("done", "failed"):
+        if event.kind in ("done", "waits", "failed"):
             del self.running[event.job]
         whole = event.job == self.cells[event.cell].group
         if event.kind == "failed":
             self._line(f"{event.cell} failed: {event.reason}" + ("" if whole else f" ({event.job})"))
             self.failures[event.cell] = event.reason
+        elif event.kind == "waits":
+            self._line(f"{event.cell} waits: {event.reason}")
+            self.waiting[event.cell] = event.reason
         elif event.kind == "done" and whole:
             self.done.add(event.cell)
             self.failures.pop(event.cell, None)
+            self.waiting.pop(event.cell, None)
             scores = ", ".join(f"{pipeline} {short(score)}" for pipeline, score in event.jsd.items())
             clips = f"{self.cells[event.cell].clips} clips"
             self._line(f"{len(self.done)}/{len(self.cells)} {event.cell}: {clips}" + f"; JSD: {scores}" * bool(scores))

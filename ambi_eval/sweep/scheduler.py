@@ -95,7 +95,7 @@ class _Group:
         """Record the state of a cell."""
         if event.kind == "started":
             self.tries[event.job, event.cell] += 1
-        if event.kind == "done":
+        if event.kind in ("done", "waits"):  # the next sweep asks again; to ask at once is of no use
             self.done.add((event.job, event.cell))
 
     def after(self, job: Job) -> list[Job]:

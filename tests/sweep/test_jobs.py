@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ambi_eval.errors import AmbiError
-from ambi_eval.sweep.jobs import failure
+from ambi_eval.errors import AmbiError, NotYetError
+from ambi_eval.sweep.jobs import outcome
 
 
 class Failing:
@@ -28,9 +28,13 @@ class Failing:
     ],
 )
 def test_the_reason_is_told_even_where_the_log_lies_on_a_full_disk(error, reason, monkeypatch):
-    found = ""
+    found = None
     with suppress(OSError), Path("/dev/full").open("w", encoding="utf-8", buffering=1) as log:  # closing it fails too
         monkeypatch.setattr("sys.stderr", log)
-        found = failure(Failing(error), None)
+        found = outcome(Failing(error), None)
         monkeypatch.undo()
-    assert found == reason
+    assert found == ("failed", reason)
+
+
+def test_what_is_not_there_yet_has_not_failed():
+    assert outcome(Failing(NotYetError("run it later")), None) == ("waits", "run it later")

@@ -61,6 +61,13 @@ def test_a_run_that_fails_and_then_succeeds_has_not_failed(shown):
     ]
 
 
+def test_a_run_that_waits_has_not_failed(shown):
+    cells, progress, _, written = shown()
+    progress.show(Event(cells[1].group, "waits", cells[1].name, reason="its batch is under way"), 1.0)
+    assert (progress.failures, progress.waiting) == ({}, {cells[1].name: "its batch is under way"})
+    assert written.getvalue() == "tiny/ambi_demo_sc.seed-0 waits: its batch is under way\n"
+
+
 def test_a_lost_process_fails_the_run_it_was_at(shown):
     cells, progress, _, written = shown()
     progress.show(Event(cells[1].group, "started", cells[1].name), 1.0)
