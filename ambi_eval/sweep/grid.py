@@ -101,7 +101,7 @@ def read_grid(
         made: dict[str, int] = {}
         for seed in grid.seeds:
             for source in sources:
-                if model.strategies is not None and load_task(source).strategy not in model.strategies:
+                if model.strategies is not None and selections.task(source).strategy not in model.strategies:
                     continue
                 for override in grid.metadata:
                     cell = _cell(name, model, weights, source, seed, grid.seeds[0], override, selections, made)
@@ -133,9 +133,9 @@ def _cell(
         selections: Which clips each task asks about.
         made: How many answers to each question and clip earlier cells ask the model for; updated here.
     """
-    plain = load_task(source)
-    metadata = {key: value for key, value in override.items() if _changes(plain, load_task(source, {key: value}))}
-    settings = load_task(source, metadata)
+    plain, changed = selections.task(source), override.items()
+    metadata = {key: value for key, value in changed if _changes(plain, selections.task(source, {key: value}))}
+    settings = selections.task(source, metadata)
     pool = settings.pool
     seed = seed if pool == "samples" else first_seed
     clips, digest, seconds, prepared = selections.of(settings)
@@ -185,13 +185,21 @@ def _changes(plain: TaskSettings, overridden: TaskSettings) -> bool:
 
 
 class _Selections:
-    """Which clips each task asks about; tasks with the same clips are read once."""
+    """The tasks and which clips each asks about; every task is read once, and so are tasks with the same clips."""
 
     def __init__(self, limit: int | None, published: bool) -> None:
         self.limit = limit
         self.published = published
         self.manifests: dict[str, list[Clip]] = {}
         self.known: dict[str, tuple[int, str, float, bool]] = {}
+        self.tasks: dict[str, TaskSettings] = {}
+
+    def task(self, source: Path, metadata: Mapping[str, Any] | None = None) -> TaskSettings:
+        """Return the settings of a task file, with an override."""
+        key = f"{source} {json.dumps(metadata or {})}"
+        if key not in self.tasks:
+            self.tasks[key] = load_task(source, metadata or {})
+        return self.tasks[key]
 
     def of(self, settings: TaskSettings) -> tuple[int, str, float, bool]:
         """Return the number of clips, a digest of their ids, votes, clusters and sounds, and the seconds of audio.

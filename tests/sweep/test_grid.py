@@ -4,9 +4,11 @@ import soundfile
 from support import ROOT
 
 from ambi_eval import paths
-from ambi_eval.config.load import load_corpus
+from ambi_eval.config.known_models import known_models
+from ambi_eval.config.load import load_corpus, read_yaml
 from ambi_eval.corpora.manifest import Clip, write_manifest
 from ambi_eval.errors import AmbiError
+from ambi_eval.paths import tasks_dir
 from ambi_eval.sweep import cluster
 from ambi_eval.sweep.grid import by_group, read_grid
 from ambi_eval.sweep.overview import cost_table
@@ -249,18 +251,40 @@ def test_a_mistake_is_one_sentence_before_anything_runs(grid, given, message):
         grid(**given)
 
 
-def test_the_grids_that_are_shipped_are_right(monkeypatch, tmp_path):
+@pytest.fixture
+def shipped(monkeypatch, tmp_path):
+    """Read a grid that is shipped, with corpora of two clips each."""
     monkeypatch.setenv("AMBI_DATA", str(tmp_path))
-    for corpus in ("iemocap", "msp_podcast", "crema_d"):
+    for corpus in ("iemocap", "msp_podcast", "crema_d", "whiser"):
         labels = load_corpus(corpus).labels
-        clips = [Clip(id="1", audio="1.wav", votes=dict.fromkeys(labels, 1.0), speaker="a", session="1")]
+        votes = dict.fromkeys(labels, 1.0)
+        clips = [Clip(id=each, audio="1.wav", votes=votes, speaker=each, session="1") for each in "ab"]
         write_manifest(tmp_path / corpus / "manifest.parquet", clips)
         soundfile.write(tmp_path / corpus / "1.wav", np.zeros(1600), 16000)
-    grids = ROOT / "grids"
-    paper = read_grid(grids / "paper.yaml")
+    return lambda name, **more: read_grid(ROOT / "grids" / f"{name}.yaml", **more)
+
+
+def test_the_grids_that_are_shipped_are_right(shipped):
+    paper = shipped("paper")
     assert len({cell.model_name for cell in paper}) == 8
     assert len(paper) == 3 * (2 * 6 + 6 * 2)
-    assert {cell.corpus for cell in read_grid(grids / "demo.yaml")} == {"demo"}
+    assert {cell.corpus for cell in shipped("demo")} == {"demo"}
+
+
+def test_the_grid_of_2026_runs_every_current_model_on_every_open_corpus(shipped):
+    corpora = read_yaml(ROOT / "grids" / "2026.yaml")["corpora"]
+    assert [f"ambi_{corpus}" for corpus in corpora] == read_yaml(tasks_dir() / "ambi_open.yaml")["task"]
+    cells = shipped("2026", corpora=["whiser"])
+    assert len({cell.task for cell in cells if cell.model_name == "qwen3-omni"}) == 11
+    asked = {value for cell in cells for value in (cell.model_name, *cell.model.model_args.values())}
+    found = [each for each in known_models() if {each.checkpoint, each.model, each.name.lower().split(" v")[0]} & asked]
+    assert {each.state for each in found} == {"current"}, "nothing that is shut down"
+    others = [each for each in known_models() if each not in found]
+    assert [each.name for each in others if not each.successor] == ["Qwen2-Audio-7B-Instruct"], (
+        "its runs are the paper's"
+    )
+    paid = {cell.model_name: cell.model.model_args for cell in cells if "base_url" not in cell.model.model_args}
+    assert all("max_cost" in args for args in paid.values() if "model" in args)
 
 
 def test_a_folder_whose_path_is_too_long_for_the_sockets_of_ray_is_refused_at_once(monkeypatch):
