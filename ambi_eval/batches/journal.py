@@ -1,4 +1,4 @@
-"""What was sent in batches and not collected yet: a small file for each batch, written before the batch is sent."""
+"""Notes of the batches whose results are not collected yet: a small file for each, written before it is sent."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Journal:
                 batch = Batch(**json.loads(file.read_text(encoding="utf-8")))
             except (OSError, ValueError, TypeError) as error:
                 raise AmbiError(
-                    f"{file} is no note of a batch ({error}); mend it, or delete it to send again"
+                    f"{file} is no note of a batch ({error}); repair it, or delete it to send the batch again"
                 ) from error
             if batch.address == self.address:
                 found.append(batch)
@@ -74,15 +74,15 @@ class Journal:
         part.replace(self.path(batch))
 
     def remove(self, batch: Batch) -> None:
-        """Forget a batch: all of it is collected."""
+        """Delete the note of a batch whose results are all collected."""
         self.path(batch).unlink(missing_ok=True)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep other processes from the batches of this service meanwhile.
+        """Lock the batches of this service, so that no other process uses them meanwhile.
 
         Raises:
-            AmbiError: If another process has them.
+            AmbiError: If another process holds the lock.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         name = hashlib.sha256(self.address.encode()).hexdigest()[:16]

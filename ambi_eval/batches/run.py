@@ -15,19 +15,19 @@ from ambi_eval.errors import AmbiError, NotYetError
 logger = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds between two questions whether a batch is done
-# So often in a row a service may say that it does not know a batch: some learn of a new one late.
+# A batch is lost if the service does not know it so often in a row: some services know a new batch only after a while.
 UNKNOWN_IN_A_ROW = 5
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one request.
+    """The result of one request.
 
     Attributes:
         key: The key of the request.
         reply: The service's reply, as JSON; None if there is none.
-        failure: Why there is none.
-        refused: The field of the request that the service refuses by name, where that is why.
+        failure: Why there is no reply.
+        refused: The field of the request that the service refuses, if that is why.
     """
 
     key: str
@@ -38,11 +38,11 @@ class Result:
 
 @dataclass(frozen=True)
 class State:
-    """How far a batch is.
+    """The state of a batch.
 
     Attributes:
-        ended: Whether nothing more will come of it.
-        told: What the service calls that.
+        ended: Whether no more results will come.
+        told: The service's name for the state.
     """
 
     ended: bool
@@ -50,7 +50,7 @@ class State:
 
 
 class Service(Protocol):
-    """What takes batches."""
+    """A service that takes batches."""
 
     address: str
     most_requests: int
@@ -69,28 +69,28 @@ class Service(Protocol):
         """Return how far a batch is; None if the service does not know it."""
 
     def results(self, batch: str) -> Iterator[Result]:
-        """Yield what came of each request of a batch that has ended, in any order; some may be missing."""
+        """Yield the results of a batch that has ended, in any order; some may be missing."""
 
 
 def answers_of(
     service: Service, folder: Path, lines: Mapping[str, Callable[[], bytes]], wait: float, pay: Callable[[str], None]
 ) -> Iterator[Result]:
-    """Yield what comes of each request once.
+    """Send requests in batches, wait for them, and yield the result of each request once.
 
-    Requests that lie in a batch of an earlier run are not sent again: that batch is waited for. A batch is written down
-    before it is sent, so that one whose sending was interrupted is found at the service, or sent if it never arrived.
-    After a result was yielded, it is the caller's; a batch is forgotten when all of it was.
+    A request that an earlier run has sent is not sent again: its batch is waited for. A batch is noted before it is
+    sent. If the sending was interrupted, the service is asked whether the batch arrived, and it is sent again only if
+    not. The note is deleted when all results of a batch were yielded, so the caller must keep each result at once.
 
     Args:
-        service: What takes batches.
-        folder: Where open batches are written down.
-        lines: The line of each request, by a key that says everything that its answer depends on.
+        service: Where they are sent.
+        folder: Where the notes of batches are.
+        lines: Gives the line of each request, by a key of everything that its answer depends on.
         wait: Seconds to wait for batches.
         pay: Called with the key of each request before it is sent; an error stops the sending.
 
     Raises:
-        NotYetError: If batches are still under way when the time is over.
-        AmbiError: If a batch is lost, or if another run has the batches.
+        NotYetError: If the service still works on a batch when the time is over.
+        AmbiError: If the service has lost a batch, or if another run waits for batches of this service.
     """
     journal = Journal(folder, service.address)
     with journal.alone():
@@ -117,8 +117,8 @@ def answers_of(
             if waiting and left <= 0:
                 requests = sum(len(batch.keys) for batch in waiting)
                 raise NotYetError(
-                    f"{service.address} still works on {len(waiting)} batches ({requests} requests); what is answered "
-                    f"is kept: run the same command later"
+                    f"{service.address} still works on {len(waiting)} batches ({requests} requests); all answers so "
+                    f"far are kept: run the same command later"
                 )
             if waiting:
                 time.sleep(min(pause, left))
@@ -126,7 +126,7 @@ def answers_of(
 
 
 def _settle(service: Service, journal: Journal, batch: Batch) -> None:
-    """Find out whether a batch whose sending was interrupted has arrived; forget it if not."""
+    """Find out whether a batch whose sending was interrupted has arrived; delete its note if not."""
     if batch.id:
         return
     if found := service.find(batch.file, batch.name):
@@ -174,7 +174,7 @@ def _send(
 def _collect(
     service: Service, journal: Journal, batch: Batch, wanted: Container[str], state: State
 ) -> Iterator[Result]:
-    """Yield the results of a batch that are wanted; others stay there for those who ask for them."""
+    """Yield the results that are wanted; the others stay with the service until a run asks for them."""
     mine = {key for key in batch.keys if key in wanted}
     missing = set(mine)
     for result in service.results(batch.id):

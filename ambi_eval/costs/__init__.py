@@ -1,1 +1,1 @@
-"""What requests to a paid service have cost, and a budget that they must not pass."""
+"""What answers cost: money at a paid service, with a limit, and floating-point operations."""

@@ -1,4 +1,4 @@
-"""What the requests of a run have cost, and a budget that stops them before it is passed."""
+"""Counts the money that the requests of a run cost, and refuses the request that could exceed a limit."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Request:
 
 
 class Budget:
-    """Counts the money of a run, from the tokens that replies say they took.
+    """Counts what a run costs, from the numbers of tokens in the replies.
 
-    Any number of threads may spend at once. A request is admitted if the money that is spent, the most that the
-    requests under way can cost, and the most that it can cost itself stay within `max_cost` together. A request that
-    brought no reply may be paid all the same, so the most that it can cost counts as spent.
+    Any number of threads may use it at once. A request is admitted if three sums together stay within `max_cost`: what
+    is spent, the most that the requests under way can cost, and the most that this request can cost. A request without
+    a reply may be billed all the same, so the most that it can cost counts as spent.
 
     Attributes:
         price: The price of the model's tokens; None if it is not known.
@@ -44,7 +44,7 @@ class Budget:
         Args:
             name: What messages call the model.
             price: The price of its tokens; None if it is not known.
-            tokens: What has been used so far, brought up to date with each reply: `prompt_tokens`, `audio_tokens` (some
+            tokens: Tokens used so far, which the caller keeps up to date: `prompt_tokens`, `audio_tokens` (some
                 of these) and `generated_tokens`.
             max_cost: The most that the run may cost; None is any amount.
             batch: Whether requests are made in batch mode, which may cost less.
@@ -75,15 +75,15 @@ class Budget:
 
     @contextmanager
     def spending(self, text: str, audio_seconds: float, generated_tokens: int) -> Iterator[Request]:
-        """Admit a request for as long as it is under way; its `cost` is to be set when its reply is there.
+        """Admit a request for as long as it is under way; the caller sets its `cost` when the reply is there.
 
         Args:
             text: All text of the request.
             audio_seconds: Length of its audio.
-            generated_tokens: The most tokens that all of its answers can have together.
+            generated_tokens: The most tokens that all of its answers can have together, thinking included.
 
         Raises:
-            AmbiError: If it could take the run past `max_cost`.
+            AmbiError: If the run could cost more than `max_cost` by it.
         """
         most = self.most(text, audio_seconds, generated_tokens)
         self.reserve(most)
@@ -117,20 +117,20 @@ class Budget:
         """Admit requests that cost no more than this together.
 
         Raises:
-            AmbiError: If they could take the run past `max_cost`.
+            AmbiError: If the run could cost more than `max_cost` by them.
         """
         with self._lock:
             taken = self.spent + self.unanswered + self._under_way
             if self._max_cost is not None and taken + most > self._max_cost:
                 raise AmbiError(
-                    f"{self.name}: stopped before max_cost={self._max_cost:g}: {self.spent:.4g} are spent, "
-                    f"{taken - self.spent:.4g} may be under way and the next request may cost {most:.4g}; all answers "
-                    f"are kept: run the same command with a larger max_cost to go on"
+                    f"{self.name}: stopped before max_cost={self._max_cost:g}: {self.spent:.4g} are spent, requests "
+                    f"without a reply may cost {taken - self.spent:.4g}, the next one {most:.4g}; all answers are "
+                    f"kept: run the same command with a larger max_cost to go on"
                 )
             self._under_way += most
 
     def info(self) -> dict[str, Any]:
-        """Return the length of the audio, what it all cost and after which prices, for the results; plain JSON."""
+        """Return the length of the audio, the cost and the prices, for the results; plain JSON."""
         heard = {"audio_seconds": round(self.audio_seconds, 3)}
         if self.price is None:
             return heard

@@ -34,7 +34,7 @@ MOST_CANDIDATES = 8  # what one request may ask for
 
 
 class GeminiServer(ChatServer):
-    """One model of the Gemini API, asked in the words of a chat server and translated into its own."""
+    """One model of the Gemini API; requests and replies are those of a chat server, translated here."""
 
     served: ClassVar[dict[str, ServedModel]] = {}
     kind = "chat"
@@ -64,13 +64,13 @@ class GeminiServer(ChatServer):
         )
         client = genai.Client(api_key=self._key, vertexai=False, http_options=options)
         account = f"{self.base_url} {hashlib.sha256(self._key.encode()).hexdigest()[:16]}"
-        # A batch may take a day until it is worked on.
+        # A batch may wait a day before Google reads its files.
         self.uploads = Uploads(client, account, seconds_left=BATCH_SECONDS if self.given.batch else 3600.0)
         return client
 
     @cached_property
     def batches(self) -> GeminiBatches:
-        """What takes batches."""
+        """The batch mode of the API."""
         return GeminiBatches(self)
 
     def question(self, job: Job, audios: Sequence[Samples]) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class GeminiServer(ChatServer):
         try:
             return self._generate(body)
         except self._sdk.APIStatusError as error:
-            # A file that was deleted, or has expired, is said to be forbidden or not found.
+            # So the API answers where a file was deleted or has expired.
             if error.status_code not in (403, 404) or not self.uploads.forget(str(error)):
                 raise
         return self._generate(body)
@@ -130,7 +130,7 @@ class GeminiEngine(OpenAIEngine):
         """Set up; nothing is asked before the first job.
 
         Raises:
-            AmbiError: If the address is none, the key is missing, or google-genai is not installed.
+            AmbiError: If `base_url` is no address, the key is missing, or google-genai is not installed.
         """
         super().__init__(arguments, device)
         self.per_request = min(self.per_request, MOST_CANDIDATES)

@@ -42,11 +42,11 @@ class GeminiBatches:
         return str(self._batches.create(model=self.server.model, src=file, config={"display_name": name}).name)
 
     def find(self, file: str, name: str) -> str | None:
-        """Look for it among the batches of the account."""
+        """Look for the batch among all of the account."""
         return next((str(each.name) for each in self._batches.list() if each.display_name == name), None)
 
     def state(self, batch: str) -> State | None:
-        """Ask for it."""
+        """Ask how far it is."""
         from google.genai import errors
 
         try:

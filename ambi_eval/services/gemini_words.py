@@ -1,4 +1,4 @@
-"""The words of the Gemini API for what a chat server is asked, and those of a chat server for what it replies."""
+"""Translates requests of a chat server into those of the Gemini API, and its replies into those of a chat server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FIELDS = {
     "logprobs": "response_logprobs",
     "top_logprobs": "logprobs",
 }
-# What a refusal says -> the field of a chat request that it is about.
+# Words of a refusal -> the field of a chat request that is refused.
 REFUSALS = {
     "candidate": "n",
     "logprob": "logprobs",
@@ -32,17 +32,17 @@ REFUSALS = {
     "top.?p": "top_p",
 }
 FINISHES = {"STOP": "stop", "MAX_TOKENS": "length"}
-# Answers that were withheld. Other reasons are accidents: such an answer is asked for again.
+# Reasons why an answer was withheld. All others, but for the two above, are failures: the answer is asked for again.
 WITHHELD = ("SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII")
 
 
 def in_geminis_words(
     body: Mapping[str, Any], uri: Callable[[bytes], str]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return the contents and the configuration of a request in the words of google-genai.
+    """Return the contents and the configuration of a request, as google-genai takes them.
 
     Args:
-        body: The request in the words of a chat server, its audios as `{"wav": bytes}`.
+        body: The request to a chat server, with audios as `{"wav": bytes}`.
         uri: Gives the address of an uploaded audio.
     """
     contents = []
@@ -68,7 +68,7 @@ def _part(part: Mapping[str, Any], uri: Callable[[bytes], str]) -> dict[str, Any
 
 
 def as_line(contents: Any, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a request as a line of a batch holds it: in the names of the protocol itself."""
+    """Return a request as the line of a batch, with the field names of the HTTP API."""
     own = ("system_instruction", "safety_settings")
     generation = {name: value for name, value in config.items() if name not in own}
     beside = {name: config[name] for name in own if name in config}

@@ -36,10 +36,10 @@ def library() -> Any:
 
 
 class LiteLLMServer(ChatServer):
-    """One model of any provider, asked in the words of a chat server.
+    """One model of any provider.
 
-    litellm translates requests and replies, and raises the errors of the OpenAI SDK, so retries and failures are those
-    of `ChatServer`. A field that a provider lacks is refused by litellm itself, by its name.
+    litellm translates the requests and replies of a chat server, and raises the errors of the OpenAI SDK, so retries
+    and failures are those of `ChatServer`. litellm itself refuses a field that a provider lacks, and names it.
     """
 
     served: ClassVar[dict[str, ServedModel]] = {}

@@ -1,4 +1,4 @@
-"""Which audio lies with Google already: each clip is uploaded once, whatever asks about it, until its file expires."""
+"""Uploads each clip to Google's Files API once, and finds it there for all prompts and later runs until it expires."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Uploads:
 
         Args:
             client: The client of google-genai.
-            account: What tells one account at one address from others; it holds no key.
+            account: Names the account and its address, without the key.
             seconds_left: A file that expires sooner is uploaded anew.
         """
         self._client = client

@@ -1,1 +1,1 @@
-"""Servers of models that are started here, in an environment of their own, and stopped with this process."""
+"""Starts servers of models, each in an environment of its own, and stops them with this process."""

@@ -30,7 +30,7 @@ class VLLMEngine(OpenAIEngine):
         """Return where the server is, or will be.
 
         Raises:
-            AmbiError: If vLLM or the checkpoint is not to be had, or if a shared server has not started.
+            AmbiError: If there is no vLLM, the checkpoint cannot be read, or a shared server has not started.
         """
         self.arguments: VLLMAudioArguments = pinned(self.arguments)
         self._weights = weights_of(self.arguments)
@@ -62,19 +62,19 @@ class VLLMEngine(OpenAIEngine):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The weights, their precision, and what else vLLM and its requests were told."""
+        """The weights, their precision, and the other arguments that change answers."""
         told = self.arguments.model_dump(
             include={"dtype", "max_model_len", "serve_args", "extra_body", "max_audio_seconds"}, exclude_defaults=True
         )
         return {"kind": "vllm", **self._weights, "model": self.address.model, **told, **self.thinking_identity}
 
     def generate(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, dict[int, Candidate]]]:
-        """Start the server where that is still to be done, and yield its answers."""
+        """Start the server if it does not run yet, and yield its answers."""
         self._start()
         yield from super().generate(jobs)
 
     def loglikelihoods(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, list[Likelihood]]]:
-        """Start the server where that is still to be done, and yield the likelihoods that it gives."""
+        """Start the server if it does not run yet, and yield the likelihoods that it gives."""
         self._start()
         yield from super().loglikelihoods(jobs)
 
@@ -83,23 +83,23 @@ class VLLMEngine(OpenAIEngine):
             self._own.start()
 
     def _note_failure(self, failure: Exception) -> None:
-        """Raise the reason if our server has ended, since all later failures follow from it; else note this failure."""
+        """Note a failure; if our server has ended, raise the reason, since every later request would fail too."""
         process = self._own and self._own.process
         if process and not process.runs:
             raise process.ended() from failure
         super()._note_failure(failure)
 
     def _window_seconds(self) -> float | None:
-        """Return the longest audio that the model hears: as the arguments say, or the checkpoint."""
+        """Return the longest audio that the model hears, from the arguments or else from the checkpoint."""
         given = self.arguments
         return given.max_audio_seconds or window_of(checkpoint(given.pretrained), given.revision)
 
     @property
     def _known_as(self) -> str:
-        """The name under which `doctor` notes what it found: the next server has another port."""
+        """The name under which `doctor` notes what it found; the address will not do, since its port changes."""
         return f"vllm-audio:{self.name}"
 
     def info(self) -> dict[str, Any]:
-        """Return which weights, and where the server's log is."""
+        """Return which weights the server has, how it was started, and where its log is."""
         told = super().info()
         return {**told, "base_url": "vllm serve", "serve": self.address.serves, "serve_log": self.address.log}

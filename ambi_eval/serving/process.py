@@ -1,4 +1,4 @@
-"""`ServerProcess`: a server that is started, waited for, and stopped however this process ends."""
+"""`ServerProcess`: starts a server, waits for it, and stops it however this process ends."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from ambi_eval.errors import AmbiError
 
-SECONDS_BETWEEN_KNOCKS = 0.25
-LOG_TAIL = 200_000  # bytes at the end of a log, among which the reason of a failure is looked for
+SECONDS_BETWEEN_TRIES = 0.25
+LOG_TAIL = 200_000  # the reason of a failure is looked for in so many bytes at the end of a log
 LONGEST_REASON = 300
 # What vLLM puts in front of a line: "(EngineCore pid=17) ERROR 11-26 04:10:37 [core.py:1]".
 _LOG_PREFIX = re.compile(r"^(\(\w+[^)]*\)\s*)?((DEBUG|INFO|WARNING|ERROR|CRITICAL)\s+[\d:. -]+\[[^\]]*\]\s*)?")
@@ -30,12 +30,12 @@ _ERROR = re.compile(r"^(?:[\w.]*(?:Error|Exception|Interrupt)|[\w.-]+: error): "
 class ServerProcess:
     """A server that another program runs, on this machine.
 
-    The program runs below `serving.supervise`, which ends it with all of its children when this process ends, however
-    it does.
+    The program is a child of `serving.supervise`, which ends it with all of its own children when this process ends,
+    also after a crash or a kill.
 
     Attributes:
         name: What messages call it.
-        log: The file that holds everything that it prints; it is kept.
+        log: The file with everything that it prints; it is kept.
         seconds_to_leave: How long it may take to end by itself before it is killed.
     """
 
@@ -79,7 +79,7 @@ class ServerProcess:
         return self._process.poll() is None
 
     def wait_until_ready(self, url: str, headers: Mapping[str, str], seconds: float) -> None:
-        """Wait until an address answers with status 200, behind a line that shows for how long.
+        """Wait until an address answers with status 200, and show a line with the time so far.
 
         Args:
             url: The address.
@@ -87,7 +87,7 @@ class ServerProcess:
             seconds: How long to wait at most.
 
         Raises:
-            AmbiError: If the server ends before that, or does not answer in time; it is stopped then.
+            AmbiError: If the server ends before that; or if it does not answer in time, and so is stopped.
         """
         begun = time.monotonic()
         shown_every = 0.5 if sys.stderr.isatty() else 15.0
@@ -98,10 +98,10 @@ class ServerProcess:
                 if time.monotonic() - begun > seconds:
                     self.stop()
                     raise AmbiError(
-                        f"{self.name} did not answer within {seconds:g} s; look into its log ({self.log}), or give it "
-                        f"more time with start_timeout="
+                        f"{self.name} did not answer within {seconds:g} s; look into its log ({self.log}), or give a "
+                        f"longer start_timeout="
                     )
-                time.sleep(SECONDS_BETWEEN_KNOCKS)
+                time.sleep(SECONDS_BETWEEN_TRIES)
                 line.update()
 
     def ended(self) -> AmbiError:
@@ -111,14 +111,14 @@ class ServerProcess:
         )
 
     def reason(self) -> str:
-        """Return the last error in the log in one line; where there is none, the last line."""
+        """Return the last error in the log in one line; if there is none, the last line of the log."""
         with self.log.open("rb") as file:
             file.seek(max(0, self.log.stat().st_size - LOG_TAIL))
             lines = [_LOG_PREFIX.sub("", line).strip() for line in file.read().decode("utf-8", "replace").splitlines()]
-        # "RuntimeError: Engine core initialization failed. See root cause above." is not the reason.
+        # vLLM ends with "RuntimeError: ... See root cause above.", which is not the reason.
         places = [place for place, line in enumerate(lines) if _ERROR.match(line) and "root cause" not in line]
         told = lines[places[-1]] if places else ([line for line in lines if line] or ["it printed nothing"])[-1]
-        if "validation error" in told:  # pydantic says on the next line which
+        if "validation error" in told:  # pydantic names the argument on the next line
             told = ": ".join(lines[places[-1] : places[-1] + 2])
         return told[:LONGEST_REASON].rstrip(".")
 

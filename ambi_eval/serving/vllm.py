@@ -1,4 +1,4 @@
-"""`vllm serve` as a server of ours: which program runs, with which arguments, and where it answers."""
+"""Starts `vllm serve`: which program runs, with which arguments, and at which address it answers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OPTIONS = {
     "data_parallel_backend": "--data-parallel-backend",
     "gpu_memory_utilization": "--gpu-memory-utilization",
 }
-# These are ours: an argument of the user's that changes one of them would let us ask a server that is not there.
+# We set these ourselves. If the user changed one, we would ask at an address where no server is.
 OURS = ("--host", "--port", "--api-key", "--served-model-name", "--uds")
 
 
@@ -59,7 +59,7 @@ class Address:
 
 
 class VLLMServer:
-    """A `vllm serve`, which listens on 127.0.0.1 only, and answers those only who know its random key.
+    """A `vllm serve` that listens on 127.0.0.1 only, and answers only requests that carry its random key.
 
     Attributes:
         address: Where it answers once it is started.
@@ -92,8 +92,8 @@ class VLLMServer:
             AmbiError: If it does not start, or does not answer in time.
         """
         address = self.address
-        # In the environment, other users of this machine cannot read the key as they could on the command line. What
-        # this Python is told about its own packages is not vLLM's.
+        # The key goes through the environment: other users of this machine can read command lines. PYTHONPATH and
+        # PYTHONHOME are about the packages of this Python, not those of vLLM's.
         environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
         environment = {"VLLM_NO_USAGE_STATS": "1", **environment, "VLLM_API_KEY": address.key}
         port = str(urlsplit(address.base_url).port)
@@ -104,7 +104,7 @@ class VLLMServer:
         )
 
     def stop(self) -> None:
-        """End it with all of its child processes; where it does not run, nothing happens."""
+        """End it with all of its child processes, if it runs."""
         if self.process is not None:
             self.process.stop()
 
@@ -113,7 +113,7 @@ def serve_arguments(arguments: VLLMAudioArguments) -> list[str]:
     """Return what follows `vllm` on its command line, without address.
 
     Raises:
-        AmbiError: If `serve_args` holds what is ours to say.
+        AmbiError: If `serve_args` holds an option that we set ourselves.
     """
     more = _words(arguments.serve_args)
     if taken := [word for word in more if word.partition("=")[0] in OURS]:
@@ -124,7 +124,7 @@ def serve_arguments(arguments: VLLMAudioArguments) -> list[str]:
         checkpoint(arguments.pretrained),
         "--served-model-name",
         served_name(arguments),
-        # Otherwise the checkpoint's own recipe (Qwen2-Audio: top-p 0.5, repetition penalty 1.1) is laid under requests.
+        # Otherwise the checkpoint's own settings (Qwen2-Audio: top-p 0.5, repetition penalty 1.1) hold, too.
         "--generation-config",
         "vllm",
         *(str(word) for option, value in given.items() if value is not None for word in (option, value)),
@@ -136,16 +136,16 @@ def serve_arguments(arguments: VLLMAudioArguments) -> list[str]:
 def served_name(arguments: VLLMAudioArguments) -> str:
     """Return the name under which the server knows the model: the repository, or the name of the folder.
 
-    The seeds of samples depend on it, and so not on where the folder lies.
+    The seeds of samples depend on this name, so that they do not change if the folder is moved.
     """
     folder = Path(arguments.pretrained)
     return folder.resolve().name if folder.is_dir() else arguments.pretrained
 
 
 def executable(given: str | None) -> str:
-    """Return the program `vllm` that `vllm=` names: itself, its environment, or the Python of that environment.
+    """Return the program `vllm` that the argument `vllm=` names: the program, its environment, or that one's Python.
 
-    Without one it is that of this environment, else the first on PATH.
+    Without the argument it is the program of this environment, else the first on PATH.
 
     Raises:
         AmbiError: If there is none.
@@ -168,9 +168,9 @@ def executable(given: str | None) -> str:
 
 @contextmanager
 def shared_server(arguments: VLLMAudioArguments) -> Iterator[dict[str, str]]:
-    """Give the environment variables by which other processes find one server, which runs as long as this lasts.
+    """Run a server during this context, and yield the environment variables by which other processes find it.
 
-    A server that does not start is not tried again by each of them: they get the reason.
+    If it does not start, the other processes do not try again: each raises the same error.
     """
     server = None
     try:
@@ -187,7 +187,7 @@ def shared_server(arguments: VLLMAudioArguments) -> Iterator[dict[str, str]]:
 
 
 def shared_address(arguments: VLLMAudioArguments) -> Address | None:
-    """Return where a server answers that another process has started for these arguments; None if there is none.
+    """Return the address of the server that another process has started for these arguments; None without one.
 
     Raises:
         AmbiError: If it did not start.

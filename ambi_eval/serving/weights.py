@@ -1,4 +1,4 @@
-"""Which weights a server is given: those of a folder by their digest, those of a repository by its commit."""
+"""Which weights a server loads: a folder is known by its digest, a repository by its commit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ambi_eval.errors import AmbiError
 
 
 def pinned(arguments: VLLMAudioArguments) -> VLLMAudioArguments:
-    """Return the arguments with the commit in the place of a branch or tag, so that a run cannot mix two of them.
+    """Return the arguments with a commit in the place of a branch or tag, so that no run mixes two commits.
 
     Raises:
         AmbiError: If `pretrained` is neither a folder nor a repository that can be read.
@@ -26,14 +26,14 @@ def pinned(arguments: VLLMAudioArguments) -> VLLMAudioArguments:
     except (HfHubHTTPError, OSError, ValueError) as error:
         told = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
         raise AmbiError(
-            f"{arguments.pretrained} cannot be had ({told}); give a folder or a repository of the Hugging Face hub, "
+            f"{arguments.pretrained} cannot be read ({told}); give a folder or a repository of the Hugging Face hub, "
             f"and check the network and HF_TOKEN"
         ) from error
     return arguments.model_copy(update={"revision": Path(config).parent.name})
 
 
 def weights_of(arguments: VLLMAudioArguments) -> dict[str, str]:
-    """Return what names the weights, and all other files that answers depend on."""
+    """Return what identifies the weights and all other files that answers depend on."""
     source = checkpoint(arguments.pretrained)
     if Path(source).is_dir():
         return {"digest": weights_digest(source), "processor": processor_digest(source)}
