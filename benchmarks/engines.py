@@ -1,7 +1,9 @@
 """hf-audio and a vLLM server on the same questions, in turns: wall time, processor time and tokens a second.
 
     python benchmarks/engines.py --vllm VENV                    all rows, on two threads in float32
-    python benchmarks/engines.py --vllm VENV --rows sampled/8 exact --repetitions 1
+    python benchmarks/engines.py --vllm VENV --rows sampled/8 exact --repetitions 1 --json engines.json
+
+The table is Markdown. With `--json`, a run that was stopped goes on: rows that the file holds are not measured again.
 
 The model has Qwen2-Audio's architecture and random weights (`decoding.py`, size mid), which cost what trained ones do.
 Both engines answer the same jobs through the same interface, with answers exactly as long as the row says. Each round
@@ -11,10 +13,12 @@ asks about clips that neither has heard. Processor time is that of all processes
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -56,6 +60,10 @@ def exact(span: AudioSpan) -> Job:
     return Job(f"<audio>{QUESTION}", (span,), continuations=[(label, True) for label in LABELS])
 
 
+HEAD = (
+    "| row | hf-audio, wall (CPU) s | vLLM, wall (CPU) s | wall ratio | CPU ratio | hf-audio, tokens/s | vLLM |",
+    "|---|---|---|---|---|---|---|",
+)
 # Name of a row -> what is asked about a clip, tokens of all its answers, and clips in a round.
 ROWS: dict[str, tuple[Callable[[AudioSpan], Job], int, int]] = {
     "sampled/8": (sampled(8), SAMPLES * 8, 4),
@@ -113,56 +121,59 @@ def clips(folder: Path, round_: int, number: int, seconds: float) -> list[AudioS
     return spans
 
 
+def measured(row: str, engines: Mapping[str, Engine], given: argparse.Namespace, folder: Path) -> str:
+    """Measure a row in rounds, each engine in turn, and return it as a line of the table."""
+    ask, tokens, number = ROWS[row]
+    found: dict[str, list[tuple[float, float]]] = {each: [] for each in engines}
+    for repetition in range(-1, given.repetitions):  # the first round starts the server and warms both up
+        spans = clips(folder, 100 * list(ROWS).index(row) + repetition + 1, number, given.seconds)
+        for each, engine in engines.items():
+            seconds = measure(engine, [ask(span) for span in spans])
+            if repetition >= 0:
+                found[each].append(seconds)
+    wall, cpu = ({each: median(values[i] for values in found[each]) for each in engines} for i in (0, 1))
+    pairs = list(zip(found["hf-audio"], found["vLLM"], strict=True))
+    wall_ratio, cpu_ratio = (median(theirs[i] / ours[i] for ours, theirs in pairs) for i in (0, 1))
+    speed = [f"{tokens * number / wall[each]:.0f}" if tokens else "-" for each in engines]
+    cells = [row, *(f"{wall[each]:.2f} ({cpu[each]:.2f})" for each in engines), f"{wall_ratio:.2f}", f"{cpu_ratio:.2f}"]
+    return f"| {' | '.join([*cells, *speed])} |"
+
+
 def main() -> None:
-    """Measure and print a table."""
+    """Measure what is not measured yet, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vllm", help="environment with vLLM; by default the one on PATH")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=10.0, help="length of a clip")
+    parser.add_argument("--json", type=Path, help="file of the rows so far: those of the same settings are kept")
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    cpu = {"VLLM_CPU_OMP_THREADS_BIND": f"0-{given.threads - 1}", "VLLM_CPU_KVCACHE_SPACE": "2"}
-    os.environ.update({**cpu, "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"})
-    with tempfile.TemporaryDirectory(prefix="ambi_eval_engines_") as name:
-        folder = Path(name)
-        pretrained = str(write_checkpoint(folder / "mid"))
-        common = {"pretrained": pretrained, "dtype": "float32", "store": "none"}
-        # A clip's answers at a time, as by default; all clips of a round at a time.
-        local = HFEngine(HFAudioArguments.read({**common, "device": "cpu"}, "hf-audio"))
-        local.family.end_ids = []
-        local.family.model.generation_config.eos_token_id = None
-        more = {"vllm": given.vllm, "serve_args": SERVE_ARGS, "max_model_len": 2048, "timeout": 900.0}
-        served_args = {**common, **more, "extra_body": {"ignore_eos": True}}
-        served = VLLMEngine(VLLMAudioArguments.read(served_args, "vllm-audio"))
-        engines = {"hf-audio": local, "vLLM": served}
-        print(
-            f"{given.threads} threads, float32, {given.seconds:g} s clips, {given.repetitions} rounds in turns, medians"
-        )
-        print("| row | hf-audio wall (CPU) s | vLLM wall (CPU) s | wall ratio | CPU ratio | vLLM tokens/s (hf) |")
-        print("|---|---|---|---|---|---|")
-        for row_number, row in enumerate(given.rows):
-            ask, tokens, number = ROWS[row]
-            found: dict[str, list[tuple[float, float]]] = {each: [] for each in engines}
-            for repetition in range(-1, given.repetitions):  # the first round starts the server and warms both up
-                spans = clips(folder, 100 * row_number + repetition + 1, number, given.seconds)
-                for each, engine in engines.items():
-                    seconds = measure(engine, [ask(span) for span in spans])
-                    if repetition >= 0:
-                        found[each].append(seconds)
-            wall, cpu_time = ({each: median(values[i] for values in found[each]) for each in engines} for i in (0, 1))
-            ratios = [
-                median(theirs[i] / ours[i] for ours, theirs in zip(found["hf-audio"], found["vLLM"], strict=True))
-                for i in (0, 1)
-            ]
-            speed = {each: tokens * number / wall[each] for each in engines}
-            told = f"{speed['vLLM']:.0f} ({speed['hf-audio']:.0f})" if tokens else "-"
-            print(
-                f"| {row} | {wall['hf-audio']:.2f} ({cpu_time['hf-audio']:.2f}) | {wall['vLLM']:.2f} "
-                f"({cpu_time['vLLM']:.2f}) | {ratios[0]:.2f} | {ratios[1]:.2f} | {told} |",
-                flush=True,
-            )
+    settings = (
+        f"{given.threads} threads, float32, {given.seconds:g} s clips, {given.repetitions} rounds in turns, medians"
+    )
+    known = json.loads(given.json.read_text()) if given.json and given.json.exists() else {}
+    rows = known.get(settings, {})
+    if missing := [row for row in given.rows if row not in rows]:
+        torch.set_num_threads(given.threads)
+        cpu = {"VLLM_CPU_OMP_THREADS_BIND": f"0-{given.threads - 1}", "VLLM_CPU_KVCACHE_SPACE": "2"}
+        os.environ.update({**cpu, "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"})
+        with tempfile.TemporaryDirectory(prefix="ambi_eval_engines_") as name:
+            folder = Path(name)
+            common = {"pretrained": str(write_checkpoint(folder / "mid")), "dtype": "float32", "store": "none"}
+            # A clip's answers at a time, as by default; all clips of a round at a time.
+            local = HFEngine(HFAudioArguments.read({**common, "device": "cpu"}, "hf-audio"))
+            local.family.end_ids = []
+            local.family.model.generation_config.eos_token_id = None
+            more = {"vllm": given.vllm, "serve_args": SERVE_ARGS, "max_model_len": 2048, "timeout": 900.0}
+            served_args = {**common, **more, "extra_body": {"ignore_eos": True}}
+            served = VLLMEngine(VLLMAudioArguments.read(served_args, "vllm-audio"))
+            for row in missing:
+                rows[row] = measured(row, {"hf-audio": local, "vLLM": served}, given, folder)
+                print(rows[row], file=sys.stderr, flush=True)
+                if given.json:
+                    given.json.write_text(json.dumps({**known, settings: rows}, indent=1))
+    print(settings, "", *HEAD, *(rows[row] for row in given.rows), sep="\n")
 
 
 if __name__ == "__main__":
