@@ -2,7 +2,12 @@
 
 import json
 import os
+import signal
+import sqlite3
+import subprocess
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -114,6 +119,48 @@ def test_another_clips_voice_gives_worse_likelihoods(run, runs):
 def test_samples_do_not_depend_on_how_many_requests_there_are_at_once(run):
     alone, together = (run(tasks=["ambi_demo_sc"], limit=3, num_concurrent=number) for number in (1, 8))
     assert answers(alone, "ambi_demo_sc") == answers(together, "ambi_demo_sc")
+
+
+def answers_in(store):
+    """How many answers a store holds, which another process may be about to make."""
+    if not store.with_name(f"{store.name}-wal").exists():
+        return 0
+    with closing(sqlite3.connect(store)) as opened:
+        return opened.execute("SELECT count(*) FROM candidates").fetchone()[0]
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL], ids=str)
+def test_a_run_that_is_stopped_leaves_no_process_and_another_server_draws_its_samples_again(
+    end, run, runs, arguments, tmp_path
+):
+    store, words = tmp_path / "store.sqlite", {**arguments, "serve_log": tmp_path / "log.txt"}
+    words = ",".join(f"{name}={value}" for name, value in {**words, "store": store}.items())
+    command = ["-m", "lm_eval", "--model", "vllm-audio", "--model_args", words, "--tasks", "ambi_demo_sc"]
+    environment = {name: value for name, value in os.environ.items() if name != SHARED}
+    with (tmp_path / "said.txt").open("w+") as said:
+        process = subprocess.Popen(
+            [sys.executable, *command, "--limit", str(CLIPS)],
+            env=environment,
+            cwd=tmp_path,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 300
+        while not answers_in(store):
+            assert process.poll() is None, (tmp_path / "said.txt").read_text()[-3000:]
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        started = psutil.Process(process.pid).children(recursive=True)
+        assert any("VLLM::" in each.name() for each in started)
+        os.killpg(process.pid, end)  # as a terminal does
+        assert process.wait(30) == (130 if end == signal.SIGINT else -signal.SIGKILL)
+    _, left = psutil.wait_procs(started, timeout=30)
+    assert [each for each in left if each.status() != psutil.STATUS_ZOMBIE] == []
+    kept = answers_in(store)
+    again = run(tasks=["ambi_demo_sc"], store=str(store))
+    assert 0 < kept == again["config"]["ambi"]["store_hits"] < CLIPS * 20
+    assert answers(again, "ambi_demo_sc") == answers(runs[0], "ambi_demo_sc")
 
 
 def test_doctor_finds_the_model_healthy(server, arguments):
