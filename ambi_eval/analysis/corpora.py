@@ -1,4 +1,4 @@
-"""All corpora at a glance: what is prepared, how much its raters disagree, and how to get the others."""
+"""An overview of all corpora: which are prepared, how much their raters disagree, and how to get the others."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from ambi_eval.votes import entropy_bits, shares
 
 @dataclass(frozen=True)
 class Figures:
-    """What the votes on a corpus are like, over the labels of its tasks.
+    """Statistics of the votes on a corpus, over the labels of its tasks.
 
     Attributes:
-        clips: Number of clips that the tasks ask about, those without audio among them.
+        clips: Number of clips that the tasks ask about, including those without audio.
         labels: Number of labels.
-        raters: Raters per clip, on average; None where the votes do not tell them apart.
-        people: Raters in all; None where their names are not known beyond a clip.
-        entropy_bits: Entropy of the votes on a clip, on average.
-        krippendorff_alpha: Agreement of the raters: 1 complete, 0 as by chance; None where single raters are not known.
-        prior: Divergence (`jsd_bits`) of the mean of all votes from those on each clip.
-        half_panel: The same of one half of each panel from the other half; None where single raters are not known.
+        raters: Mean number of raters per clip; None if the votes do not distinguish them.
+        people: Number of raters in all; None if raters are not known across clips.
+        entropy_bits: Mean entropy of the votes on a clip.
+        krippendorff_alpha: Agreement of the raters: 1 is complete, 0 is chance; None if single raters are unknown.
+        prior: Mean divergence (`jsd_bits`) of the mean of all votes from the votes on each clip.
+        half_panel: Mean divergence of one half of each panel from the other half; None if single raters are unknown.
     """
 
     clips: int
@@ -49,15 +49,15 @@ class Figures:
 
 @dataclass(frozen=True)
 class Overview:
-    """A corpus, with figures where it is prepared.
+    """A corpus, with statistics if it is prepared.
 
     Attributes:
-        name: As in the names of its tasks.
-        language: What is spoken.
+        name: Its name, as in the names of its tasks.
+        language: The spoken language.
         license: The license in a few words.
-        homepage: Where the release can be had.
-        command: How to prepare it.
-        figures: None where it is not prepared.
+        homepage: Where to get the release.
+        command: The command that prepares it.
+        figures: The statistics; None if it is not prepared.
     """
 
     name: str
@@ -69,10 +69,10 @@ class Overview:
 
 
 def overview() -> Iterator[Overview]:
-    """Yield every corpus that there are tasks for, sorted; the demo is made if it is not there."""
+    """Yield every corpus that has tasks, sorted; the demo is prepared if it is missing."""
     for name in corpus_files():
         settings = load_corpus(name)
-        # Of one corpus there may be tasks with several sets of labels.
+        # One corpus may have tasks with different sets of labels.
         recipe = settings.manifest if settings.manifest in corpus_names() else name
         if not needs_release(recipe):
             ensure_manifest(recipe)
@@ -89,7 +89,7 @@ def overview() -> Iterator[Overview]:
 
 
 def figures(selection: Selection, settings: CorpusSettings) -> Figures:
-    """Return what the votes on some clips are like."""
+    """Return the statistics of the votes on some clips."""
     q = shares(selection.votes)
     scorer = Scorer(selection, metrics=[HEADLINE])
     prior = scorer.score(full_panels(selection), np.broadcast_to(q.mean(axis=0), q.shape))[0][HEADLINE].value
@@ -109,7 +109,7 @@ def figures(selection: Selection, settings: CorpusSettings) -> Figures:
 
 
 def overview_tables(corpora: list[Overview]) -> Group:
-    """Return what a terminal shows."""
+    """Return the tables for the terminal."""
     votes = Table("", "clips", "labels", "raters", "a clip", "entropy", "alpha", "prior", "half panel", box=None)
     sources = Table("", "language", "license", Column("how to get it", overflow="fold"), box=None)
     for each in corpora:

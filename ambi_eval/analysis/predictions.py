@@ -23,12 +23,12 @@ SUM_TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a file predicts.
+    """The content of a file of predictions.
 
     Attributes:
-        clips: Numbers of the clips that it has a line for, rising, shape (predicted,).
-        p: Predicted distributions of these clips, shape (predicted, labels); NaN where the line says null.
-        notes: A sentence for each thing that a reader of the scores must know.
+        clips: Indices of the clips that it predicts, ascending, shape (predicted,).
+        p: Predicted distributions of these clips, shape (predicted, labels); NaN if the file says null.
+        notes: Notes for readers of the scores, one sentence each.
     """
 
     clips: NDArray[np.intp]
@@ -37,11 +37,11 @@ class Predictions:
 
 
 class _LineError(Exception):
-    """What is wrong with one line.
+    """A mistake in one line.
 
     Attributes:
-        kind: The kind of mistake, the same for all lines that make it, and how to mend it.
-        value: What this line holds.
+        kind: The kind of mistake, equal for all lines that make it, and how to correct it.
+        value: The wrong content of this line.
     """
 
     def __init__(self, kind: tuple[str, str], value: str) -> None:
@@ -54,18 +54,18 @@ def read_predictions(
 ) -> Predictions:
     """Read lines of `{"id": ..., "distribution": {label: share}}`.
 
-    Labels that a distribution does not mention get 0. `"distribution": null` says that the model gave no valid answer,
-    which scores the worst value there is. A file is complete if it has all clips, or all clips with audio.
+    Labels that a distribution does not mention get 0. `"distribution": null` means that the model gave no valid answer;
+    such a clip gets the worst score. A file is complete if it has all clips, or all clips with audio.
 
     Args:
-        path: The file, or its content: by id, a distribution or None.
+        path: The file, or its content as a mapping from ids to distributions or None.
         clips: The clips of the corpus.
         labels: Its labels.
-        allow_partial: Whether to go on with the clips that are in both, noting how many are not.
+        allow_partial: Whether to ignore missing and unknown clips; notes then count them.
 
     Raises:
-        AmbiError: For invalid lines, doubled or unknown ids, unknown labels, shares that are no distribution, and
-            missing clips. It counts the lines that make the first mistake found, and shows some.
+        AmbiError: For invalid lines, repeated or unknown ids, unknown labels, shares that are no distribution, and
+            missing clips. The message counts the lines with the first kind of mistake, and shows some.
     """
     if isinstance(path, Mapping):
         lines = [json.dumps({"id": name, "distribution": stated}) for name, stated in path.items()]
@@ -93,7 +93,7 @@ def read_predictions(
 
 
 def _parse(line: str, labels: Sequence[str]) -> tuple[str, Array]:
-    """Return the id and the distribution of a line, shape (labels,); NaN for null."""
+    """Return the id in a line and its distribution, shape (labels,); NaN for null."""
     try:
         record = json.loads(line, object_pairs_hook=_object, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
@@ -136,7 +136,7 @@ def _no_constant(constant: str) -> NoReturn:
 
 
 def _matched(path: Path, rows: dict[str, Array], clips: Sequence[Clip], allow_partial: bool) -> Predictions:
-    """Return the lines in the order of the clips, or raise if they are not of the same clips."""
+    """Return the predictions in the order of the clips; raise for missing or unknown clips."""
     known = {clip.id for clip in clips}
     unknown = [name for name in rows if name not in known]
     missing = [clip.id for clip in clips if clip.id not in rows]

@@ -1,4 +1,4 @@
-"""The scores of one system's predictions, with the references beside them."""
+"""Scores a file of predictions, with the references beside it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from ambi_eval.corpora.selection import Selection
 
 @dataclass(frozen=True)
 class SystemScores:
-    """What a file of predictions scores.
+    """The scores of a file of predictions.
 
     Attributes:
-        overall: Scores over all clips that are predicted.
+        overall: Scores over all predicted clips.
         binned: Scores in each bin of ambiguity, in the order of `baselines.bins`.
         baselines: The references on the same clips.
-        held_out: Prior, system and half panel against the same raters, over all clips and in each bin; None where
-            panels cannot be halved.
-        calibration: What scaling that is fitted on other speakers would bring; None with fewer than three speakers.
-        notes: What a reader of the scores must know: missing clips, invalid answers, smoothing.
+        held_out: Prior, system and half panel against the same raters, over all clips and in each bin; None if panels
+            cannot be halved.
+        calibration: The effect of scaling that is fitted on other speakers; None for fewer than three speakers.
+        notes: Notes for readers of the scores: missing clips, invalid answers, smoothing.
     """
 
     overall: Scores
@@ -53,16 +53,16 @@ def score_file(
     """Score the predictions of a `.jsonl` file.
 
     Args:
-        path: The file, or its content, as `read_predictions` reads it.
+        path: The file, or its content, see `read_predictions`.
         selection: The clips of the corpus, with the votes to score against.
-        settings: Those that selected them.
-        edges: Edges of the bins of ambiguity, as `ambiguity_bins` takes them.
-        allow_partial: Whether to score what is there if clips are missing or unknown.
-        smooth: Whether to fit a temperature and shrink towards the prior first, on other speakers.
-        acoustic: Whether to listen to the clips for the acoustic reference.
+        settings: The settings that selected them.
+        edges: Edges of the bins of ambiguity, see `ambiguity_bins`.
+        allow_partial: Whether to ignore missing and unknown clips.
+        smooth: Whether to apply `smooth_towards_prior` first.
+        acoustic: Whether to read the audio for the acoustic reference.
 
     Raises:
-        AmbiError: If the file, the edges or the smoothing cannot be.
+        AmbiError: If the file or the edges are invalid, or smoothing is impossible.
     """
     predictions = read_predictions(path, selection.clips, settings.labels, allow_partial=allow_partial)
     p, notes, clips = predictions.p, list(predictions.notes), predictions.clips

@@ -1,4 +1,4 @@
-"""References and scores as people read them in a terminal, and as JSON."""
+"""References and scores as tables for the terminal, and as JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ambi_eval.analysis.significance import Comparison
 from ambi_eval.analysis.systems import SystemScores
 from ambi_eval.metrics import HEADLINE
 
-# What fits a terminal of 80 columns, and what is shown if all is asked for.
+# The metrics that fit a terminal of 80 columns, and those of `--all`.
 COLUMNS = ("jsd_bits", "bc", "acc", WORTH)
 ALL_COLUMNS = ("jsd_bits", "bc", "r2_pearson", "acc", "macro_f1", "sq_debiased", WORTH)
 SHOWN = ("perfect_model", "half_panel", "one_human", "prior", "uniform")
@@ -26,7 +26,7 @@ NOT_SHOWN = "humans_1"
 
 
 def baselines_json(baselines: Baselines) -> dict[str, Any]:
-    """Return the references as JSON takes them, over all clips and by bin."""
+    """Return the scores of the references as JSON values, over all clips and by bin."""
     content: dict[str, Any] = as_json(
         {
             "clips": baselines.clips,
@@ -47,7 +47,7 @@ def baselines_json(baselines: Baselines) -> dict[str, Any]:
 
 
 def system_json(system: SystemScores) -> dict[str, Any]:
-    """Return a system's scores and the references beside them as JSON takes them, over all clips and by bin."""
+    """Return the scores of a system and of the references as JSON values, over all clips and by bin."""
     content = baselines_json(system.baselines)
     bins = zip(content["bins"], system.binned, strict=True)
     against = {
@@ -64,7 +64,7 @@ def system_json(system: SystemScores) -> dict[str, Any]:
 
 
 def _calibration(found: Calibration) -> Table:
-    """Return the table of what a system tells, in bits per vote, and of what it loses by its scale alone."""
+    """Return the table of a system's information in bits per vote, and of the parts that scaling would recover."""
     title = "THIS SYSTEM calibrated on other speakers (no score: it has seen votes)"
     table = Table("", "bits per vote", title=title, title_justify="left", box=None)
     table.add_row("over the prior, as it is", cell(found.raw))
@@ -75,12 +75,12 @@ def _calibration(found: Calibration) -> Table:
 
 
 def tables(title: str, baselines: Baselines, system: SystemScores | None = None, *, everything: bool = False) -> Group:
-    """Return what a terminal shows: all clips, the system against each reference, bins, and what to know about them.
+    """Return the tables for the terminal: scores over all clips, differences from each reference, bins, and notes.
 
     Args:
-        title: Above the first table.
+        title: The title of the first table.
         baselines: The references.
-        system: A system to show on top, and to compare with each of them.
+        system: A system to show in the first row, and to compare with each reference.
         everything: Whether to show all references and metrics; otherwise those that fit 80 columns.
     """
     names = [
@@ -122,7 +122,7 @@ def tables(title: str, baselines: Baselines, system: SystemScores | None = None,
 
 
 def _against(comparisons: Mapping[str, Comparison], names: Sequence[str]) -> Table:
-    """Return the table of a system's differences from the references on the same clips, against the same raters."""
+    """Return the table of differences between a system and each reference, on the same clips and raters."""
     title = f"{HEADLINE}, THIS SYSTEM minus (below 0 is better)"
     table = Table("", "difference [95 % interval]", "p", "p corrected", title=title, title_justify="left", box=None)
     for name in names:
@@ -134,13 +134,11 @@ def _against(comparisons: Mapping[str, Comparison], names: Sequence[str]) -> Tab
 
 
 def cell(estimate: Estimate) -> str:
-    """Return a value and half of its 95% interval; "≥" and the low end where there is no upper end worth the name."""
+    """Return a value ± half of its 95% interval, or "≥" and the lower end if the upper end is (nearly) unbounded."""
     if math.isnan(estimate.value):
         return "-"
     half = (estimate.high - estimate.low) / 2
-    if (
-        estimate.high == math.inf or half > abs(estimate.value) > 1
-    ):  # a number of raters whose upper end is open, or as good as open
+    if estimate.high == math.inf or half > abs(estimate.value) > 1:  # a number of raters such as 40 [10.7, inf]
         return f"≥{_short(estimate.low)}" if math.isfinite(estimate.low) else "-"
     margin = "" if math.isnan(half) else f" ±{_short(half)}"
     return _short(estimate.value) + margin

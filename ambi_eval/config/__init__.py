@@ -1,1 +1,1 @@
-"""What a task, a model, a run may be told: every key, its type, its default."""
+"""The settings of tasks, models and sweeps: every key with its type, default and description."""

@@ -1,4 +1,4 @@
-"""`CorpusSettings`: the keys by which a corpus says what its clips and their votes are; and what a key may do."""
+"""`CorpusSettings`: the keys of a corpus, which select clips and votes; and `Key`, the properties of a key."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ Place = Literal["everywhere", "samples", "beams", "labels", "verifier"]
 
 @dataclass(frozen=True)
 class Key:
-    """What the program does with a key of a task, beside reading it.
+    """The properties of a key of a task.
 
     Attributes:
-        overrides: The keys of `--metadata` that set it, each with the tasks that it reaches: all (`everywhere`), those
-            of one pool, or those with a verifier.
-        merged: Whether the value in an upper file is laid over the lower one key by key; other values replace it.
-        clips: Whether it decides which clips a task asks about, or what is heard of them.
-        answers: Whether the answers of a model depend on it, beside model, seed and clips.
-        task_wide: Whether it is one for all filters of a task, so that no step of a pipeline may state it.
-        reported: Whether a reader of the scores wants to know it.
+        overrides: The keys of `--metadata` that set it, with the tasks that each applies to: all (`everywhere`), those
+            with one pool, or those with a verifier.
+        merged: Whether a mapping in an upper file is merged with the lower one key by key; other values replace it.
+        clips: Whether it decides which clips a task asks about, or what the model hears of them.
+        answers: Whether the model's answers depend on it, besides model, seed and clips.
+        task_wide: Whether all filters of a task share it, so that no step of a pipeline may set it.
+        reported: Whether the report shows it.
     """
 
     overrides: Mapping[str, Place] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Key:
 
 
 def _no_booleans(labels: Any) -> Any:
-    """Name the cause of a mistake that nobody sees: YAML reads `yes`, `no`, `on` and `off` as true and false."""
+    """Check a list of labels; YAML reads unquoted `yes`, `no`, `on` and `off` as booleans, which is hard to notice."""
     if not isinstance(labels, list) or len(labels) < 2:
         raise ValueError("a list of at least two words")
     if any(isinstance(label, bool) for label in labels):
@@ -87,7 +87,7 @@ def _partition_and_part(fold: Any) -> Any:
 
 
 class CorpusSettings(Settings):
-    """What a corpus says about its clips and their votes."""
+    """The settings of a corpus: its clips and their votes."""
 
     task: Annotated[str, Field(min_length=1, max_length=200, description="The task's name, as after `--tasks`.")]
     manifest: Annotated[
@@ -214,12 +214,12 @@ class CorpusSettings(Settings):
 
     @property
     def source(self) -> str:
-        """The file of the task; `inline` for a task that Python code made."""
+        """The path of the task's file; `inline` for a task made in Python."""
         return str(self.metadata.get("config_source", "inline"))
 
     @property
     def where(self) -> str:
-        """What error messages call the task: its name and its file."""
+        """Name and file of the task, for error messages."""
         return f"{self.task} ({self.source})"
 
     @property
@@ -229,7 +229,7 @@ class CorpusSettings(Settings):
 
     @property
     def clips_name(self) -> str:
-        """The corpus's name, and behind it the part that is asked about: `msp_podcast:split=test1`."""
+        """The corpus's name with the part that the task asks about: `msp_podcast:split=test1`."""
         parts = ((key, getattr(self, key)) for key in PART_KEYS)
         name = self.corpus + "".join(f":{key}={value}" for key, value in parts if value is not None)
         name += "" if self.items == "all" else f":items={self.items}"
@@ -237,16 +237,16 @@ class CorpusSettings(Settings):
 
     @property
     def vote_labels(self) -> list[str]:
-        """The labels that the raters of the corpus chose from: those of the task, unless it is about pairs."""
+        """The labels that the raters chose from: those of the task, or `pairs.among` if it is about pairs."""
         return self.labels if self.pairs is None else self.pairs.among
 
     @property
     def reads_transcript(self) -> bool:
-        """Whether the words of a clip stand in the prompt."""
+        """Whether the prompt holds the words of the clip."""
         return self.transcript == "given" or self.control == "transcript"
 
     def label_of(self, number: float) -> str:
-        """Return the label that a number of a rating counts for; an edge belongs to the label above it."""
+        """Return the label for a number in a rating; a number on an edge gets the label above it."""
         if self.bins is not None:
             return self.labels[bisect_right(self.bins, number)]
         return min(self.labels, key=lambda label: abs(float(label) - number))

@@ -63,7 +63,7 @@ def tables() -> dict[str, str]:
 
 
 def written(page: str) -> str:
-    """Return a page with every table of it as the settings say."""
+    """Return a page with its tables replaced by the current ones."""
     known = tables()
     return re.sub(
         r"(<!-- table: (\S+) -->\n).*?(?=<!-- end -->)", lambda found: found[1] + known[found[2]], page, flags=re.DOTALL
@@ -80,7 +80,7 @@ def _keys(kind: type[Settings], names: Iterable[str]) -> str:
 
 
 def _own_keys(kind: type[ModelArguments], beyond: type[ModelArguments] = ModelArguments) -> str:
-    """Return the table of the arguments that a model takes beyond those of others."""
+    """Return the table of a model's arguments without those of its base class `beyond`."""
     return _keys(kind, [name for name in kind.model_fields if name not in beyond.model_fields])
 
 

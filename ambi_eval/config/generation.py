@@ -1,4 +1,4 @@
-"""`GenerationSettings`: how answers are generated, as a task's `generation_kwargs` and `--gen_kwargs` say it."""
+"""`GenerationSettings`: how answers are generated, from a task's `generation_kwargs` and `--gen_kwargs`."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ Text = Annotated[str, Field(min_length=1, max_length=100)]
 
 
 def _one_or_several(value: Any) -> Any:
-    """Accept one string in the place of a list of one, as the harness does."""
+    """Accept a string instead of a list with one string, as the harness does."""
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
 class GenerationSettings(Settings):
     """How answers are generated.
 
-    Without `do_sample` a temperature above 0 means sampling; `do_sample: true` alone samples at temperature 1. With
-    `do_sample: false`, or at temperature 0, the answer is greedy (or the result of a beam search), and every sampling
-    key returns to its default, so that equal settings mean equal answers.
+    Without `do_sample` a temperature above 0 means sampling; `do_sample: true` alone means temperature 1. With
+    `do_sample: false`, or at temperature 0, the answer is greedy (or from a beam search). Every sampling key then gets
+    its default value, so that settings are equal if and only if the answers are.
     """
 
     do_sample: Annotated[bool, Field(description="Whether answers are drawn at random.")] = False
-    temperature: Annotated[float, Field(ge=0, le=100, description="Of the softmax; 0 is greedy.")] = 0.0
+    temperature: Annotated[float, Field(ge=0, le=100, description="Temperature of the softmax; 0 is greedy.")] = 0.0
     top_k: Annotated[int, Field(ge=0, le=10**9, description="Sample from the k most likely tokens; 0 is all.")] = 0
     top_p: Annotated[
         float,
@@ -55,17 +55,17 @@ class GenerationSettings(Settings):
 
     @classmethod
     def from_kwargs(cls, kwargs: Mapping[str, Any], where: str = "generation_kwargs") -> GenerationSettings:
-        """Return the settings that a task's `generation_kwargs` mean.
+        """Return the settings in a task's `generation_kwargs`.
 
         Raises:
-            AmbiError: If a key is unknown, a value is impossible, or beams are to be sampled.
+            AmbiError: If a key is unknown, a value is impossible, or beams would be sampled.
         """
         return cls.read(kwargs, where)
 
     @model_validator(mode="before")
     @classmethod
     def _one_form(cls, given: Any) -> Any:
-        """Drop what is None or without effect, and let `do_sample` and `temperature` say the same."""
+        """Drop keys that are None or without effect, and make `do_sample` and `temperature` consistent."""
         if not isinstance(given, Mapping):
             return given
         if "num_return_sequences" in given:
@@ -87,7 +87,7 @@ class GenerationSettings(Settings):
 
     @property
     def most_tokens(self) -> int:
-        """Tokens of thinking and answer together, at most."""
+        """The most tokens of thinking and answer together."""
         return self.max_thinking_toks + self.max_gen_toks
 
     @property

@@ -1,4 +1,4 @@
-"""`Grid`: what the YAML of a sweep may say."""
+"""`Grid`: the keys of the YAML of a sweep."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ambi_eval.config.settings import Settings
 from ambi_eval.config.task_settings import OVERRIDES
 from ambi_eval.errors import did_you_mean
 
-# The sweep sets these itself: one store for each model and corpus, and the seeds of the grid.
+# Model arguments that the sweep sets itself: one store for each model and corpus, and the seeds of the grid.
 SET_BY_THE_SWEEP = ("store", "seed")
-# Folders that the sweep makes for itself beside those of the models.
+# Folders of the sweep's own files, beside those of the models.
 OWN_FOLDERS = ("stores", "probe")
 
 

@@ -1,4 +1,4 @@
-"""Models that people ask about, and the table of what each engine and each of these models can do."""
+"""A list of well-known models, and the table in docs/models.md of what each engine and model can do."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ambi_eval.paths import tasks_dir
 
 OURS = Path(__file__).with_name("models.yaml")
 Honored = Literal["honored", "ignored"]
-# An engine whose abilities depend on what its server is -> the kinds of servers.
+# Engines whose capabilities depend on the server, with the kinds of servers.
 SERVERS = {"openai-audio": ("vllm", "bridge", "chat")}
 
 
 class KnownModel(Settings):
-    """A model: how it is reached, and what is known of it."""
+    """A model: the engine that runs it, and what is known about it."""
 
     name: Annotated[str, Field(description="What people call it.")]
     engine: Annotated[str, Field(description="The engine that reaches it.")]
@@ -89,7 +89,7 @@ def _price(model: KnownModel) -> str:
 
 
 def _strategies(engine: Any, server: str) -> str:
-    """Return the strategies that an engine can run: all of them, or all but some."""
+    """Return the strategies that an engine can run, in words: all, or all but some."""
     pools: Iterable[str] = engine.pools(server)
     lacks = [f"`{name}`" for name in strategy_names() if _pool(name) not in pools]
     return f"all but {', '.join(lacks)}" if lacks else "all"

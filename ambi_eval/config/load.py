@@ -1,4 +1,4 @@
-"""From the YAML of a task to its settings: the strategy laid below, every key known, `--metadata` on top."""
+"""Reads a task's YAML into its settings: the strategy's keys, then the task's over them, then `--metadata`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HARNESS_KEYS = (
 )
 # fmt: on
 OUR_KEYS = [key for key in TaskSettings.model_fields if key != "harness"]
-# `--metadata` also brings what other tasks and models read, so only what looks like one of ours is refused.
+# `--metadata` may hold keys for other tasks and models. An unknown key is refused only if it is this similar to ours.
 NEARLY = 0.8
 
 
@@ -40,13 +40,13 @@ def strategy_names() -> list[str]:
 
 
 def lay_over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> Config:
-    """Return `upper` laid over `lower`: upper keys win, and those that are `merged` are laid over key by key."""
+    """Return both mappings in one: `upper` has precedence, and values of `merged` keys are merged key by key."""
     both = [key for key in keys_that("merged") if isinstance(lower.get(key), dict) and isinstance(upper.get(key), dict)]
     return {**lower, **upper, **{key: {**lower[key], **upper[key]} for key in both}}
 
 
 def read_yaml(path: Path, _above: tuple[Path, ...] = ()) -> Config:
-    """Return the content of a task or strategy file, laid over what it includes.
+    """Return the content of a task or strategy file, laid over the files that it includes.
 
     Raises:
         AmbiError: If the file is missing, is not a YAML mapping, or includes itself.
@@ -76,9 +76,9 @@ def read_yaml(path: Path, _above: tuple[Path, ...] = ()) -> Config:
 
 
 def refuse_broken_yaml(folders: Iterable[str | Path]) -> None:
-    """Raise for a task file of ours that the harness could not read and would pass over in silence.
+    """Raise for a broken task file of ours, which the harness would skip silently.
 
-    Only files that name `ambi_eval` are looked at, so nobody else's YAML is judged.
+    Only files that contain `ambi_eval` are checked.
 
     Raises:
         AmbiError: For the first such file that is broken, with the reason.
@@ -94,16 +94,16 @@ def load_task(path: Path, metadata: Mapping[str, Any] | None = None) -> TaskSett
 
     Args:
         path: The file.
-        metadata: As after `--metadata`.
+        metadata: The keys of `--metadata`.
     """
     return resolve(with_metadata(read_yaml(path), path, metadata or {}))
 
 
 def with_metadata(config: Mapping[str, Any], source: Path, metadata: Mapping[str, Any]) -> Config:
-    """Return what a task file says with what the harness adds to it: where it lies, and what `--metadata` says.
+    """Return a task's configuration with the `metadata` that the harness adds: the file's path, and `--metadata`.
 
     Raises:
-        AmbiError: If its own `metadata` are no mapping.
+        AmbiError: If the file's own `metadata` is no mapping.
     """
     own = config.get("metadata") or {}
     if not isinstance(own, dict):
@@ -112,11 +112,11 @@ def with_metadata(config: Mapping[str, Any], source: Path, metadata: Mapping[str
 
 
 def load_corpus(name: str, metadata: str = "") -> CorpusSettings:
-    """Return what the YAML of a corpus says about its votes: labels, merge, outside, cluster, manifest; no strategy.
+    """Return the settings of a corpus, without a strategy.
 
     Args:
-        name: A corpus of ours (`crema_d` for `tasks/crema_d/_crema_d.yaml`), or the path of a YAML of one's own.
-        metadata: A part of it, as after `--metadata` of lm_eval: `split=test1,session=5`.
+        name: A corpus of ours (`crema_d` for `tasks/crema_d/_crema_d.yaml`), or the path of a user's YAML.
+        metadata: A part of the corpus, in the form of lm_eval's `--metadata`: `split=test1,session=5`.
 
     Raises:
         AmbiError: If there is no such corpus, its YAML is wrong, or `metadata` sets anything else.
@@ -143,7 +143,7 @@ def corpus_overrides(metadata: str) -> Config:
 
 
 def corpus_path(name: str) -> Path:
-    """Return the YAML of a corpus: of one of ours, by its name, or the path that is given.
+    """Return the path of the YAML of a corpus of ours, by its name; a path is returned as it is.
 
     Raises:
         AmbiError: If there is no such corpus.
@@ -157,37 +157,37 @@ def corpus_path(name: str) -> Path:
 
 
 def corpus_files() -> dict[str, Path]:
-    """Return the YAML of each corpus of ours, by its name."""
+    """Return the path of the YAML of each corpus of ours, by name."""
     return {path.stem.removeprefix("_"): path for path in sorted(tasks_dir().glob("[!_]*/_*.yaml"))}
 
 
 def resolve(config: Mapping[str, Any]) -> TaskSettings:
-    """Return a task's settings: its strategy laid below, and the user's overrides on top.
+    """Return a task's settings: the strategy's keys, then the task's over them, then `--metadata`.
 
     Args:
-        config: What the harness read from the task's YAML and its include. `metadata` holds `config_source` (the task
-            file, or `inline`), and what the user gave with `--metadata` and `--model_args`.
+        config: The task's YAML laid over its include, as the harness read them. `metadata` holds `config_source` (the
+            path of the task file, or `inline`) and the keys of `--metadata` and `--model_args`.
 
     Raises:
-        AmbiError: For unknown keys and values, missing keys, and overrides that cannot be.
+        AmbiError: For unknown keys and values, missing keys, and impossible overrides.
     """
     config = _given(config)
     source = config["metadata"]["config_source"]
     where = f"{str(config['task'])[:100]} ({source})" if "task" in config else str(source)
-    language, told = _prompt_language(config, where), "prompt_language" in config["metadata"]
+    language = _prompt_language(config, where)
     if "strategy" in config:
         path = _strategy_path(config["strategy"], source)
         config = lay_over(lay_over(_given(read_yaml(path)), _wording(path, language)), config)
     if language != "en":
         config |= {"prompt_language": language, "label_words": _label_words(config, language, where)}
-        # In --metadata, `corpus` is meant as what it stands for.
-        config["metadata"] = {**config["metadata"], **({"prompt_language": language} if told else {})}
+        if "prompt_language" in config["metadata"]:  # `corpus` there becomes the language, too
+            config["metadata"] = {**config["metadata"], "prompt_language": language}
     _check_keys(config, where)
     if "pool" not in config and "strategy" not in config:
         raise AmbiError(f"{where}: the key 'pool' is missing (and so is 'strategy')")
     _apply_overrides(config, where)
     _labels_of_pairs(config)
-    if config.get("pool") == "labels":  # likelihoods: there is nothing to generate or to repeat
+    if config.get("pool") == "labels":  # only likelihoods are computed
         config |= {"generation_kwargs": None, "repeats": 1}
     theirs = _only(config, set(HARNESS_KEYS) - set(OUR_KEYS))
     settings = TaskSettings.read({**_given(_only(config, OUR_KEYS)), "harness": theirs}, where)
@@ -196,10 +196,10 @@ def resolve(config: Mapping[str, Any]) -> TaskSettings:
 
 
 def _prompt_language(config: Config, where: str) -> str:
-    """Return the language of a task's prompts: `corpus` becomes the language of the corpus.
+    """Return the language of a task's prompts; `corpus` becomes the language of the corpus.
 
     Raises:
-        AmbiError: If it is not known which one that is, or there are no prompts in it.
+        AmbiError: If the language of the corpus is unknown, or has no prompts.
     """
     asked = str(config["metadata"].get("prompt_language", config.get("prompt_language", "en")))
     if asked != "corpus":
@@ -213,17 +213,17 @@ def _prompt_language(config: Config, where: str) -> str:
 
 
 def prompt_languages() -> list[str]:
-    """Return the languages that our prompts are translated to, sorted."""
+    """Return the languages besides English that have prompts, sorted."""
     return sorted(path.name for path in (tasks_dir() / "_languages").iterdir() if path.is_dir())
 
 
 def _wording(strategy: Path, language: str) -> Config:
-    """Return the prompts of a strategy of ours in another language; nothing in English, or for a strategy of one's own.
+    """Return the prompts of a strategy of ours in another language; empty for English, and for a user's strategy.
 
-    A strategy that includes another one has the prompts of that one, where it has none of its own.
+    A strategy without prompts of its own has those of the strategy that it includes.
 
     Raises:
-        AmbiError: If a strategy with prompts of its own has them in English only.
+        AmbiError: If the strategy's own prompts are in English only.
     """
     if language == "en" or strategy.parent != tasks_dir() / "_strategies":
         return {}
@@ -238,10 +238,10 @@ def _wording(strategy: Path, language: str) -> Config:
 
 
 def _label_words(config: Config, language: str, where: str) -> dict[str, str]:
-    """Return what the prompts call each label in another language; a label that is a number stays as it is.
+    """Return the word for each label in another language; labels that are numbers have none.
 
     Raises:
-        AmbiError: If there is no word for one.
+        AmbiError: If there is no word for a label.
     """
     if language not in prompt_languages():
         known = ", ".join(["en", "corpus", *prompt_languages()])
@@ -257,26 +257,26 @@ def _label_words(config: Config, language: str, where: str) -> dict[str, str]:
 
 
 def read_back(logged: Mapping[str, Any], where: str) -> TaskSettings:
-    """Return the settings of a task from the configuration that the harness wrote into a results file.
+    """Return the settings of a task from its configuration in a results file.
 
     Raises:
-        AmbiError: If the file was changed, so that it is no such configuration.
+        AmbiError: If that is no valid configuration, because the file was changed.
     """
     return TaskSettings.read(_given(_only(logged, OUR_KEYS)), where)
 
 
 def for_harness(settings: TaskSettings) -> Config:
-    """Return the configuration of a task as the harness takes it: its own keys only."""
+    """Return the configuration of a task for the harness, without keys that it does not know."""
     return deepcopy({**settings.harness, **settings.model_dump(include=set(HARNESS_KEYS))})
 
 
 def for_results(settings: TaskSettings) -> Config:
-    """Return our own keys of a task, as they stand in a results file beside the harness's."""
+    """Return the keys of a task that the harness does not know, for the results file."""
     return settings.model_dump(exclude=set(HARNESS_KEYS), exclude_none=True)
 
 
 def beside(source: str, name: str) -> Path:
-    """Return the path of a file that a task's YAML names: relative to that YAML, or to here for an inline task."""
+    """Return the path of a file that a task names: relative to its YAML, or to the working directory if inline."""
     return (Path.cwd() if source == "inline" else Path(source).parent) / name
 
 
@@ -292,7 +292,7 @@ def _strategy_path(name: str, source: str) -> Path:
 
 
 def _given(config: Mapping[str, Any]) -> Config:
-    """Return a copy of what a YAML says; a key without a value is not given. `class:` is the harness's alone."""
+    """Return a deep copy of a configuration without keys that have no value, and without the harness's `class`."""
     given = {key: value for key, value in config.items() if value is not None and key != "class"}
     return {key: value if callable(value) else deepcopy(value) for key, value in given.items()}
 
@@ -310,7 +310,7 @@ def _check_keys(config: Config, where: str) -> None:
 
 
 def _apply_overrides(config: Config, where: str) -> None:
-    """Let `--metadata` set what makes sense for this task, and only that."""
+    """Set the keys of `--metadata` that apply to this task."""
     given = config["metadata"]
     for key in given.keys() - OVERRIDES.keys():
         if near := get_close_matches(str(key), OVERRIDES, n=1, cutoff=NEARLY):
@@ -318,7 +318,7 @@ def _apply_overrides(config: Config, where: str) -> None:
     places = ["everywhere", config.get("pool"), "verifier" if config.get("verifier") else None]
     for key in OVERRIDES.keys() & given.keys():
         if OVERRIDES[key] not in places:
-            continue  # `repeats=5` for a group must not make its greedy tasks draw five
+            continue  # `repeats=5` for a group of tasks must not change its greedy tasks
         if key == "beams":
             config["generation_kwargs"] = _plus(config.get("generation_kwargs"), num_beams=given[key])
             config["repeats"] = given[key]
@@ -329,12 +329,12 @@ def _apply_overrides(config: Config, where: str) -> None:
 
 
 def _labels_of_pairs(config: Config) -> None:
-    """Let `first` and `second` take the place of a corpus' labels in a task about pairs."""
+    """Replace the labels by `first` and `second` in a task about pairs; `pairs.among` keeps those of the corpus."""
     pairs = config.get("pairs")
     if isinstance(pairs, dict) and "among" not in pairs and "labels" in config:
         config |= {"pairs": {**pairs, "among": config["labels"]}, "labels": list(FIRST_OR_SECOND), "synonyms": {}}
 
 
 def _plus(settings: Any, **more: Any) -> Any:
-    """Return a mapping with another key; what is no mapping stays as it is, to be refused with the other mistakes."""
+    """Return a mapping with further keys; anything else is returned as it is, and refused later."""
     return {**settings, **more} if isinstance(settings, dict) else more if settings is None else settings

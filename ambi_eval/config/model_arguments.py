@@ -1,4 +1,4 @@
-"""The arguments of our harness models (`--model_args`): every one with its type, default and meaning."""
+"""The arguments of our harness models (`--model_args`), with type, default and description."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pydantic.config import JsonDict
 from ambi_eval.config.prices import Price, read_prices
 from ambi_eval.config.settings import Settings
 
-# Arguments that go into a submission to the leaderboard: those that an answer depends on. Paths, devices, batch sizes
-# and kernels stay at home. None of these runs the submitter's code or contacts a server, so a re-run is safe with them.
+# Arguments that a submission to the leaderboard contains: those that an answer depends on, without paths, devices,
+# batch sizes and kernels. None of them runs the submitter's code or contacts a server, so a re-run with them is safe.
 PUBLISHED: JsonDict = {"published": True}
 
 
 class ModelArguments(Settings):
-    """What every model takes."""
+    """The arguments of every model."""
 
-    # The command line knows no types: the harness reads `seed=7` as a number, `seed=-7` as a fraction.
+    # The command line has no types: the harness reads `seed=7` as an integer and `seed=-7` as a float.
     model_config = ConfigDict(strict=False, coerce_numbers_to_str=True)
     # The argument that names the model, with an example; an error message shows it.
     example: ClassVar[tuple[str, str]] = ("pretrained", "Qwen/Qwen2-Audio-7B-Instruct")
@@ -91,7 +91,7 @@ class ModelArguments(Settings):
 
 
 class HFAudioArguments(ModelArguments):
-    """What `hf-audio` takes."""
+    """The arguments of `hf-audio`."""
 
     pretrained: str = Field(
         description="A folder, a repository on the Hugging Face hub, or `ambi-tiny`, the model that comes along.",
@@ -123,7 +123,7 @@ class HFAudioArguments(ModelArguments):
 
 
 class ServerArguments(ModelArguments):
-    """What every model takes that is asked over a network."""
+    """The arguments of every model behind a network."""
 
     num_concurrent: PositiveInt = Field(8, description="Requests at the same time.")
     samples_per_request: PositiveInt | None = Field(
@@ -136,7 +136,7 @@ class ServerArguments(ModelArguments):
 
 
 class ServiceArguments(ServerArguments):
-    """What every model takes that is asked over a network, and may be paid by the token."""
+    """The arguments of every model behind a network that may have a price per token."""
 
     example = ("model", "gpt-audio-1.5")
 
@@ -193,7 +193,7 @@ class ServiceArguments(ServerArguments):
 
 
 class ChatServerArguments(ServerArguments):
-    """What every model takes that is asked in OpenAI's chat protocol."""
+    """The arguments of every model that speaks OpenAI's chat protocol."""
 
     max_audio_seconds: float | None = Field(
         None,
@@ -221,7 +221,7 @@ class ChatServerArguments(ServerArguments):
 
 
 class OpenAIAudioArguments(ServiceArguments, ChatServerArguments):
-    """What `openai-audio` takes."""
+    """The arguments of `openai-audio`."""
 
     base_url: str | None = Field(
         None, description="Where the server is, up to and with `/v1`; by default OPENAI_BASE_URL, else OpenAI's own."
@@ -229,7 +229,7 @@ class OpenAIAudioArguments(ServiceArguments, ChatServerArguments):
 
 
 class LiteLLMAudioArguments(ServiceArguments, ChatServerArguments):
-    """What `litellm-audio` takes."""
+    """The arguments of `litellm-audio`."""
 
     example = ("model", "gemini/gemini-3.8-flash")
 
@@ -246,7 +246,7 @@ class LiteLLMAudioArguments(ServiceArguments, ChatServerArguments):
 
 
 class GeminiAudioArguments(ServiceArguments, ChatServerArguments):
-    """What `gemini-audio` takes."""
+    """The arguments of `gemini-audio`."""
 
     example = ("model", "gemini-3.8-flash")
 
@@ -254,7 +254,7 @@ class GeminiAudioArguments(ServiceArguments, ChatServerArguments):
 
 
 class VLLMAudioArguments(ChatServerArguments):
-    """What `vllm-audio` takes."""
+    """The arguments of `vllm-audio`."""
 
     pretrained: str = Field(
         description="A folder, or a repository on the Hugging Face hub, that vLLM can serve.",

@@ -1,4 +1,4 @@
-"""What the tokens of a model behind a paid service cost: a dated file that a user can replace by another one."""
+"""The prices of paid services: read from a dated file, which a user can replace by another file."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ambi_eval.errors import AmbiError
 
 OURS = Path(__file__).with_name("prices.yaml")
 MILLION = 1_000_000
-# The most tokens that a second of audio becomes where nobody says it: audio encoders give at most 50 frames a second.
+# An upper bound of the tokens per second of audio if the service states none: encoders give at most 50 frames a second.
 MOST_AUDIO_TOKENS_PER_SECOND = 50.0
-# What a service may put around a prompt: the marks of its chat template, a system message of its own.
+# An upper bound of the tokens that a service adds to a prompt: its chat template, and a system message of its own.
 TEMPLATE_TOKENS = 256
 
 
@@ -40,22 +40,23 @@ class Price(Settings):
     )
 
     def of(self, prompt_tokens: float, audio_tokens: float, generated_tokens: float, *, batch: bool = False) -> float:
-        """Return what tokens cost.
+        """Return the price of some tokens.
 
         Args:
             prompt_tokens: Tokens of prompts, those of audio included.
             audio_tokens: Those of them that were audio.
             generated_tokens: Tokens of answers, thinking included.
-            batch: Whether batch mode was used. Without a known discount it costs as much as any other request.
+            batch: Whether batch mode was used. Without a known discount it has the usual price.
         """
         audio = self.input if self.audio is None else self.audio
         tokens = (prompt_tokens - audio_tokens) * self.input + audio_tokens * audio + generated_tokens * self.output
         return tokens / MILLION * (self.batch if batch and self.batch is not None else 1.0)
 
     def most(self, text: str, audio_seconds: float, generated_tokens: int, *, batch: bool = False) -> float:
-        """Return the most that a request can cost: each byte of its text is a token, and no answer ends early.
+        """Return an upper bound of the price of a request.
 
-        A service may put up to 256 tokens of its own around the prompt.
+        It assumes that each byte of the text is a token, that the service adds 256 tokens, and that no answer ends
+        early.
         """
         rate = self.audio_tokens_per_second or MOST_AUDIO_TOKENS_PER_SECOND
         audio_tokens = audio_seconds * rate
@@ -82,14 +83,14 @@ class PriceList(Settings):
 
 
 def _is_version(name: str, model: str) -> bool:
-    """Return whether a name is a model's, or that of its version of some day (`-2025-08-28`, `-001`)."""
+    """Return whether a name is that of a model, or of a dated version of it (`-2025-08-28`, `-001`)."""
     rest = name.removeprefix(model)
     return name.startswith(model) and (not rest or (rest[0] == "-" and rest[1:].replace("-", "").isdigit()))
 
 
 @lru_cache
 def read_prices(path: str | None = None) -> PriceList:
-    """Return the prices of a file; without a path, those that come along.
+    """Return the prices in a file; without a path, those in the package.
 
     Raises:
         AmbiError: If the file cannot be read, or for the first mistake in it.

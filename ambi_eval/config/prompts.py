@@ -1,4 +1,4 @@
-"""The prompts of a task: Jinja templates of its YAML, compiled once and rendered for each clip."""
+"""The prompts of a task: the Jinja templates in its YAML, compiled once and rendered for each clip."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Prompts:
         """Compile the templates of a task.
 
         Raises:
-            AmbiError: If one is no Jinja template.
+            AmbiError: If one is not a valid Jinja template.
         """
         self.settings = settings
         self.templates = [self._compiled(text) for text in settings.templates]
@@ -31,11 +31,11 @@ class Prompts:
         """Return the prompts about one clip: for each wording, one for each order of the labels.
 
         Args:
-            transcript: The words of the clip; they stand in the prompt only where the task says so.
-            shown: The votes of each example that stands before the clip, in the order of the task's labels.
+            transcript: The words of the clip; the prompt holds them only if the task says so.
+            shown: The votes on each example before the clip, in the order of the task's labels.
 
         Raises:
-            AmbiError: If a template names something that there is not.
+            AmbiError: If a template uses an unknown variable.
         """
         examples = "".join(self._example(votes) for votes in shown)
         labels, turns = self.settings.asked_labels, range(self.settings.rotations)
@@ -46,7 +46,7 @@ class Prompts:
         ]
 
     def _example(self, votes: Sequence[float]) -> str:
-        """Return how the prompt shows an example: in a line, with its shares or the label that most raters chose."""
+        """Return the line of an example: with the shares of its votes, or the label that most raters chose."""
         assert self.example is not None
         labels = self.settings.asked_labels
         answer = labels[max(range(len(labels)), key=lambda number: votes[number])]
@@ -56,10 +56,10 @@ class Prompts:
         return self._render(self.example, None, answer=answer) + "\n"
 
     def rating(self, transcript: str | None, candidate: str) -> str:
-        """Return the prompt in which the verifier rates a candidate answer about one clip.
+        """Return the prompt that asks the verifier to rate a candidate answer about one clip.
 
         Raises:
-            AmbiError: If the template names something that there is not.
+            AmbiError: If the template uses an unknown variable.
         """
         assert self.verifier is not None and self.settings.verifier is not None  # noqa: PT018 - asked of such tasks only
         return self._render(self.verifier, transcript, candidate=candidate, ratings=self.settings.verifier.ratings)

@@ -1,4 +1,4 @@
-"""Settings: every key that a user may write, its type, its default and its meaning; a mistake ends in one sentence."""
+"""`Settings`: the base of all sets of keys that a user may write; a mistake gives one clear sentence."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing_extensions import Self
 
 from ambi_eval.errors import AmbiError, did_you_mean
 
-# What pydantic calls a type -> what a user calls it; of other errors pydantic's own words are kept.
+# pydantic's names of errors -> how a message continues after "it must be"; other errors keep pydantic's own words.
 PLAIN_WORDS = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -40,10 +40,9 @@ LONGEST_VALUE, LONGEST_KEY = 80, 200
 
 
 class Settings(BaseModel):
-    """A set of keys with their types, defaults and meanings; keys that are not in it are refused.
+    """A set of keys with types, defaults and descriptions; other keys are refused.
 
-    Types are strict: `"5"` and `true` are no numbers. Settings cannot be changed once they are made; `model_copy` makes
-    others.
+    Types are strict: `"5"` and `true` are no numbers. Settings are immutable; `model_copy` returns changed ones.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
@@ -54,10 +53,10 @@ class Settings(BaseModel):
 
         Args:
             given: The mapping, as read from YAML, JSON or the command line.
-            where: What the user calls the place of the mapping: the path of a file, `--model_args` ...
+            where: The place of the mapping in error messages: the path of a file, `--model_args` ...
 
         Raises:
-            AmbiError: For the first mistake in it; the sentence names the place, the key, the value and the fix.
+            AmbiError: For the first mistake; the sentence names the place, the key, the value and the fix.
         """
         try:
             return cls.model_validate(given)
@@ -83,7 +82,7 @@ def problems(kind: type[BaseModel], error: ValidationError, given: Any) -> list[
 
 
 def show_value(value: Any) -> str:
-    """Return how an error message shows a value that a user gave: in one line and never long."""
+    """Return a user's value for an error message: one line of at most 80 characters."""
     try:
         text = repr(value)
     except ValueError:  # Python does not write integers of more than 4,300 digits
@@ -92,7 +91,7 @@ def show_value(value: Any) -> str:
 
 
 def _path_in(given: Any, error: ErrorDetails) -> tuple[Any, ...]:
-    """Return the place of an error within the mapping, without the names that pydantic adds for members of a union."""
+    """Return the path of an error in the mapping, without the names that pydantic adds for members of a union."""
     path: list[Any] = []
     for step in error["loc"]:
         try:
@@ -104,7 +103,7 @@ def _path_in(given: Any, error: ErrorDetails) -> tuple[Any, ...]:
 
 
 def _clause(kind: type[BaseModel], path: tuple[Any, ...], errors: list[ErrorDetails]) -> str:
-    """Return what is wrong with one key; `errors` holds several where the key may have one of several types."""
+    """Return what is wrong with one key; there are several `errors` if the key may have one of several types."""
     first, key = errors[0], ".".join(map(str, path))[:LONGEST_KEY]
     if first["type"] == "extra_forbidden":
         known = _known_keys(kind, path[:-1])
@@ -136,12 +135,12 @@ def _must_be(error: ErrorDetails) -> str:
 
 
 def _names(error: ErrorDetails) -> list[str]:
-    """Return the names that a key may have as its value: pydantic gives them as `'a', 'b' or 'c'`."""
+    """Return the allowed values of a key from pydantic's text `'a', 'b' or 'c'`."""
     return re.findall(r"'([^']*)'", error["ctx"]["expected"])
 
 
 def _known_keys(kind: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
-    """Return the keys of the settings that stand at a path within `kind`."""
+    """Return the keys of the settings at a path within `kind`."""
     for step in path:
         if step in kind.model_fields:
             kind = next(_models_in(kind.model_fields[step].annotation), kind)

@@ -1,4 +1,4 @@
-"""`TaskSettings`: every key of a task's YAML that is ours, or that we read of the harness's."""
+"""`TaskSettings`: every key of a task's YAML that we read, our own keys and some of the harness's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ambi_eval.config.generation import SAMPLING_KEYS, GenerationSettings
 from ambi_eval.config.settings import Settings
 from ambi_eval.errors import did_you_mean
 
-# What decides how an answer is read.
+# Keys that decide how an answer is parsed.
 READING_KEYS = ("labels", "synonyms", "prompt_language", "label_words")
 
 
@@ -24,7 +24,7 @@ def _names_a_filter(step: dict[str, Any]) -> dict[str, Any]:
 
 
 class FilterPipeline(TypedDict):
-    """One way to make a prediction of a pool of answers: filters of the harness, one after another."""
+    """A pipeline of the harness's filters, which turns a pool of answers into a prediction."""
 
     name: str
     filter: Annotated[list[Annotated[dict[str, Any], AfterValidator(_names_a_filter)]], Field(min_length=1)]
@@ -44,7 +44,7 @@ class VerifierSettings(Settings):
 
 
 class StopRuleSettings(Settings):
-    """When enough answers about a clip are drawn."""
+    """When to stop drawing answers about a clip."""
 
     confidence: Annotated[
         float, Field(ge=0.5, lt=1, description="How certain the most frequent label must be the majority's.")
@@ -53,7 +53,7 @@ class StopRuleSettings(Settings):
 
 
 class TaskSettings(CorpusSettings):
-    """What a task says: its corpus's settings, and how a clip's answers are asked for and reduced to a prediction."""
+    """The settings of a task: those of its corpus, and how answers are generated and reduced to a prediction."""
 
     strategy: Annotated[
         str | None,
@@ -171,7 +171,7 @@ class TaskSettings(CorpusSettings):
 
     @property
     def asked_labels(self) -> list[str]:
-        """What the prompts call the labels, in their order."""
+        """The words for the labels in the prompts, in the order of the labels."""
         return [self.label_words.get(label, label) for label in self.labels]
 
     @property
@@ -186,26 +186,26 @@ class TaskSettings(CorpusSettings):
 
     @property
     def wordings(self) -> int:
-        """Number of wordings of the prompt, where each has one answer of the pool; 0 for other pools."""
+        """Number of wordings of the prompt if each gives one answer of the pool (`pool: prompts`), else 0."""
         return len(self.templates) if self.pool == "prompts" else 0
 
     @property
     def answers_per_clip(self) -> int:
-        """Number of answers that a whole run has of each clip; of `pool: labels` the number of likelihoods."""
+        """Number of answers per clip in a whole run; for `pool: labels` the number of likelihoods."""
         if self.pool == "labels":
             return self.prompts_per_clip * len(self.labels) * (1 if self.calibration == "none" else 2)
         return self.prompts_per_clip * self.repeats
 
     @property
     def has_curve(self) -> bool:
-        """Whether a part of a clip's pool is a smaller pool: not of beams, which fewer beams would not have found."""
+        """Whether a part of a clip's pool is a valid smaller pool; it is not for beams, as fewer beams find others."""
         return self.pool in ("samples", "prompts") and not self.stop_rule
 
     def generation(self, kwargs: Mapping[str, Any] | None = None) -> GenerationSettings:
-        """Return how answers are generated; only pools of samples are sampled.
+        """Return how answers are generated; only `pool: samples` is sampled.
 
         Args:
-            kwargs: `generation_kwargs` after the user's `--gen_kwargs`; None for those of the YAML.
+            kwargs: `generation_kwargs` with the user's `--gen_kwargs`; None for those of the YAML.
 
         Raises:
             AmbiError: If a key is unknown or a value impossible.
@@ -214,7 +214,7 @@ class TaskSettings(CorpusSettings):
         return GenerationSettings.from_kwargs(given, f"{self.where}: generation_kwargs")
 
     def for_pool(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return `generation_kwargs` without what means nothing for this pool: only samples are sampled."""
+        """Return `generation_kwargs` without keys of no effect: sampling keys, if the pool is not `samples`."""
         if self.pool == "samples":
             return dict(kwargs)
         return {key: value for key, value in kwargs.items() if key not in SAMPLING_KEYS} | {"do_sample": False}
@@ -243,17 +243,17 @@ class TaskSettings(CorpusSettings):
 
 
 def key_of(name: str, kind: type[Settings] = TaskSettings) -> Key:
-    """Return what the program does with a key of a task's YAML."""
+    """Return the properties of a key of a task's YAML."""
     marks = [mark for mark in kind.model_fields[name].metadata if isinstance(mark, Key)]
     return marks[0] if marks else Key()
 
 
 def keys_that(are: Literal["merged", "clips", "answers", "task_wide", "reported"]) -> tuple[str, ...]:
-    """Return the keys of a task of which an attribute of `Key` is true, in their order."""
+    """Return the keys of a task that have a property, in their order."""
     return tuple(name for name in TaskSettings.model_fields if getattr(key_of(name), are))
 
 
-# What `--metadata KEY=VALUE` may set, and which tasks each key reaches.
+# The keys of `--metadata KEY=VALUE`, with the tasks that each one applies to.
 OVERRIDES: dict[str, Place] = {
     key: place
     for kind in (TaskSettings, VerifierSettings)

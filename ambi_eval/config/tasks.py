@@ -1,7 +1,7 @@
-"""Writes the task files in which each corpus meets each strategy, and the groups: `python -m ambi_eval.config.tasks`.
+"""Writes the file of each task (a corpus and a strategy), and the groups: `python -m ambi_eval.config.tasks`.
 
 A new corpus is one `tasks/<corpus>/_<corpus>.yaml`, a new strategy is one `tasks/_strategies/<strategy>.yaml`; this
-command writes the rest.
+command writes the other files.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from ambi_eval.paths import tasks_dir
 HEADER = "# Written by `python -m ambi_eval.config.tasks`."
 PAPER_CORPORA = ("crema_d", "iemocap", "msp_podcast")
 PAPER_STRATEGIES = ("direct", "cot", "bon", "wbon", "almv", "walmv")
-# Strategies that stand in no group: protocols of other papers, and those for models that take several audios.
+# Strategies that are in no group: protocols of other papers, and those for models that take several audios.
 APART = ("aer_llm", "few_shot", "pairs", "voxemo")
-# Corpora whose raters are no people; they stand in no group but their own.
+# Corpora with simulated raters, which are in no group but their own.
 SIMULATED = ("demo",)
 
 
@@ -52,7 +52,7 @@ def generated_files() -> dict[Path, str]:
 
 
 def stale_files() -> list[Path]:
-    """Return the task and group files that are missing, not as they should be, or of no corpus and strategy."""
+    """Return the task and group files that are missing, outdated, or belong to no corpus and strategy."""
     files = generated_files()
     wrong = [path for path, text in files.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     left = [path for path in tasks_dir().rglob("ambi*.yaml") if path not in files]
@@ -65,12 +65,12 @@ def _group(name: str, members: Iterable[str], about: str = "") -> str:
 
 
 def _is_open(base: Path) -> bool:
-    """Return whether the YAML of a corpus says `metadata: {open: true}`: nobody has to sign anything for it."""
+    """Return whether the YAML of a corpus says `metadata: {open: true}`: it can be used without a signature."""
     return bool(read_yaml(base).get("metadata", {}).get("open"))
 
 
 def write() -> None:
-    """Write every file that is not as it should be, and remove those of no corpus and strategy."""
+    """Write every file that is missing or outdated, and remove those that belong to no corpus and strategy."""
     files = generated_files()
     for path in stale_files():
         if path in files:

@@ -1,4 +1,4 @@
-"""Reads YAML in two degrees of trust: a user's own task files, and files that anyone may have written."""
+"""Reads YAML: a user's own files with all features, and files from other people with plain ones only."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ambi_eval.errors import AmbiError
 DEPTH = 20
 
 
-# The parser in C, some times as fast, where PyYAML was built with it. It may overflow its stack on text that is nested
-# very deeply, so it reads only what `_refuse_all_but_plain_yaml` has let pass.
+# The parser in C is several times faster, if PyYAML was built with it. Very deeply nested text may overflow its stack,
+# so it reads only text that `_refuse_all_but_plain_yaml` has accepted.
 _FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _UniqueKeys:
-    """What YAML's safe loaders lack: they let the last one of equal keys win; with this they refuse them."""
+    """A mixin for PyYAML's loaders that refuses repeated keys; they take the last one silently."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         keys = [str(key.value) for key, _ in node.value]
@@ -43,12 +43,12 @@ def parse_yaml(text: str, where: str, *, trusted: bool) -> Any:
 
     Args:
         text: The text.
-        where: What error messages call it.
-        trusted: Whether it is the user's own: such a text may use anchors and `!function`. In others, everything is
-            written out, at most 20 levels deep.
+        where: Its name in error messages.
+        trusted: Whether it is the user's own, and so may use anchors and `!function`. Other texts may not, and have at
+            most 20 levels.
 
     Raises:
-        AmbiError: If it is no YAML, has a key twice, or uses what it may not.
+        AmbiError: If it is not valid YAML, has a key twice, or uses a feature that it may not.
     """
     try:
         if not trusted:
@@ -62,7 +62,7 @@ def parse_yaml(text: str, where: str, *, trusted: bool) -> Any:
 
 
 def _refuse_all_but_plain_yaml(text: str, where: str) -> None:
-    """Look through the text without recursion: only what passes here is built, and building is recursive."""
+    """Raise for anchors, tags and deep nesting; this parses without recursion, as the loader itself does not."""
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)

@@ -37,7 +37,7 @@ COUNTING = "one vote a SIMULATED rater"
 
 @dataclass(frozen=True)
 class Utterance:
-    """A clip of the corpus, and the hidden values from which it was made."""
+    """A clip of the corpus, with the delivery that it was synthesized from and its samples."""
 
     clip: Clip
     delivery: Delivery
@@ -45,7 +45,7 @@ class Utterance:
 
 
 def deliver(mood: Array, rng: np.random.Generator) -> Delivery:
-    """Return how a mood sounds: arousal raises pitch, pace and loudness, valence brightens the tone.
+    """Return the delivery of a mood: arousal raises pitch, pace and loudness, valence brightens the tone.
 
     Args:
         mood: Arousal (0 calm to 1 excited) and valence (-1 unpleasant to 1 pleasant), shape (2,).
@@ -69,9 +69,9 @@ def draw_mood(rng: np.random.Generator) -> Array:
 
 
 def utterances(speakers: Sequence[Speaker], clips_per_speaker: int) -> Iterator[Utterance]:
-    """Yield the clips of each speaker, every one with the votes of five to ten simulated raters.
+    """Yield the clips of each speaker, each with the votes of five to ten simulated raters.
 
-    A clip depends on its speaker's id and its own number only, so asking for more clips does not change the first.
+    A clip depends on its speaker's id and its own number only, so more clips do not change the first ones.
     """
     for speaker in speakers:
         for number in range(1, clips_per_speaker + 1):
@@ -96,8 +96,8 @@ def utterances(speakers: Sequence[Speaker], clips_per_speaker: int) -> Iterator[
 def prepare(out: Path) -> Preparation:
     """Make the demo corpus: synthetic speech, simulated raters.
 
-    The files are the same every time. Each file is written completely or not at all, and the manifest comes last. So a
-    folder with a manifest is complete, and several processes may prepare it at once.
+    The files are the same every time. Each file is written completely or not at all, and the manifest is written last.
+    So a folder with a manifest is complete, and several processes may prepare it at the same time.
 
     Raises:
         AmbiError: If the files cannot be written.

@@ -1,4 +1,4 @@
-"""SIMULATED raters: each hears the same mood in a voice, and each names an emotion in a slightly different way."""
+"""SIMULATED raters: all perceive the same mood in a voice, and each one turns it into a label slightly differently."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ SPREAD = np.array([0.32, 0.50])  # width of a label along each axis
 
 @dataclass(frozen=True)
 class Rater:
-    """How one simulated rater turns a mood into a label.
+    """One simulated rater: a noisy function from moods to labels.
 
     Attributes:
         id: The rater's name.
-        keenness: Factor on the differences between labels: below 1, the rater hears them less clearly than the average
-            rater.
+        keenness: Factor on the differences between labels; below 1 the rater distinguishes them less than average.
         bias: Log-odds that the rater adds to each label for every clip, shape (labels,).
-        lapse: Share of clips at which the rater does not listen and picks any label.
+        lapse: Share of clips for which the rater chooses a label at random.
     """
 
     id: str
@@ -52,7 +51,7 @@ class Rater:
 
 
 def draw_raters(count: int, seed: int) -> list[Rater]:
-    """Return a pool of raters, named `simulated_01` and so on; a function of its arguments only."""
+    """Return raters named `simulated_01` and so on; the same arguments give the same raters."""
     rng = np.random.default_rng(seed)
     return [
         Rater(

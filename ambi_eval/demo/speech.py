@@ -56,7 +56,7 @@ class Delivery:
 
 
 def draw_speakers(prefix: str, count: int, seed: int) -> list[Speaker]:
-    """Return `count` voices, every other one male, named `<prefix>_01` and so on; a function of its arguments only."""
+    """Return voices named `<prefix>_01` and so on, female and male in turn; the same arguments give the same voices."""
     rng = np.random.default_rng(seed)
     voices = []
     for number in range(1, count + 1):
@@ -70,8 +70,10 @@ def draw_speakers(prefix: str, count: int, seed: int) -> list[Speaker]:
 def synthesize(speaker: Speaker, delivery: Delivery, rng: np.random.Generator) -> NDArray[np.float32]:
     """Return an utterance of five to eight syllables: mono, 16 kHz, within -1..1.
 
-    A train of glottal pulses follows the pitch contour, gets the spectral tilt, and passes through the formants of a
-    vowel per syllable (a source-filter model, Fant 1960).
+    A source-filter model: glottal pulses follow the pitch contour, get the spectral tilt, and pass through the formants
+    of one vowel per syllable.
+
+    Source: Fant (1960), Acoustic theory of speech production.
 
     Args:
         speaker: Who speaks.
@@ -79,7 +81,7 @@ def synthesize(speaker: Speaker, delivery: Delivery, rng: np.random.Generator) -
         rng: Chooses the number of syllables, their vowels and the size of the accents.
 
     Returns:
-        Samples, shape (seconds * 16000,): the syllables at the asked rate, with a tenth of a second of silence around.
+        Samples, shape (seconds * 16000,): the syllables at the given rate, between two margins of 0.1 s of silence.
     """
     syllables = int(rng.integers(5, 9))
     length = round(SAMPLE_RATE / delivery.rate)  # samples per syllable

@@ -23,8 +23,8 @@ from transformers import (
 )
 
 from ambi_eval.demo.corpus import TRAINING_SPEAKERS, Utterance, utterances
-from ambi_eval.demo.lessons import Kind, Prompt, demo_prompts, lesson
 from ambi_eval.demo.speech import SAMPLE_RATE
+from ambi_eval.demo.training_examples import Kind, Prompt, demo_prompts, training_example
 
 CHECKPOINT = Path(__file__).parent / "ambi-tiny"
 PROMPTS_FILE = "prompts.json"  # beside the weights: the prompts that the checkpoint was trained on
@@ -37,8 +37,8 @@ MUTED_EVERY = 10
 QUESTIONS_PER_STEP = 32
 QUESTIONS_PER_PASS = 8  # similar lengths go together, which saves padding
 PEAK_LEARNING_RATE = 2e-3
-# How often each kind of question is asked; all wordings of a kind are asked equally often.
-LESSON_SHARES: dict[Kind, float] = {"label": 0.3, "shares": 0.35, "reasons": 0.25, "rating": 0.1}
+# The share of each kind of prompt in the training; all prompts of a kind are equally frequent.
+KIND_SHARES: dict[Kind, float] = {"label": 0.3, "shares": 0.35, "reasons": 0.25, "rating": 0.1}
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>")
 END, _, END_OF_TURN, AUDIO, _, _ = SPECIAL_TOKENS
@@ -73,7 +73,7 @@ def build_processor(texts: Sequence[str]) -> Qwen2AudioProcessor:
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast, seconds: int) -> Qwen2AudioForConditionalGeneration:
-    """Return the model, untrained, with 1.1 million weights; it hears the first `seconds` of a clip."""
+    """Return the untrained model with 1.1 million weights; its window is the first `seconds` of a clip."""
     vocabulary = tokenizer.get_vocab()
     ids = {role: vocabulary[token] for role, token in TOKEN_ROLES.items()}
     config = Qwen2AudioConfig(
@@ -110,8 +110,8 @@ def widen(
 ) -> Qwen2AudioForConditionalGeneration:
     """Return the same model with a longer window.
 
-    Only the table of positions depends on the window. It is not learned, and padding is masked, so the model hears
-    shorter clips as before.
+    Only the table of position embeddings depends on the window. It is not learned, and padding is masked, so the
+    outputs for shorter clips do not change.
     """
     wider = build_model(tokenizer, seconds)
     learned = {name: weight for name, weight in model.state_dict().items() if "embed_positions" not in name}
@@ -127,17 +127,17 @@ def sinusoids(length: int, width: int) -> Tensor:
 
 
 def mute(utterance: Utterance, rng: np.random.Generator) -> Utterance:
-    """Return an utterance with silence, or white noise as loud, in place of its voice, and with the same votes.
+    """Return an utterance with the same votes, but with silence or white noise of the same level instead of the voice.
 
-    From this a model can learn only how people vote in general, which it should predict under the controls.
+    From these a model learns the mean of all votes, which it should predict under the controls.
     """
     level = np.sqrt(np.mean(utterance.samples**2)) * rng.integers(2)
     noise = level * rng.standard_normal(len(utterance.samples))
     return replace(utterance, samples=noise.astype(np.float32))
 
 
-class Classroom:
-    """Draws new questions about utterances for every step; the features of the audio are computed once."""
+class TrainingBatches:
+    """Draws new training examples for every step; the audio features are computed once."""
 
     def __init__(
         self,
@@ -149,7 +149,7 @@ class Classroom:
         """Compute the features of all utterances and keep them in memory, in half precision."""
         self.spoken, self.prompts, self.processor, self.rng = spoken, prompts, processor, rng
         kinds = [prompt.kind for prompt in prompts]
-        self.weights = [LESSON_SHARES[kind] / kinds.count(kind) for kind in kinds]
+        self.weights = [KIND_SHARES[kind] / kinds.count(kind) for kind in kinds]
         heard = [
             processor.feature_extractor(
                 utterance.samples,
@@ -164,9 +164,9 @@ class Classroom:
         self.masks = torch.cat([one["attention_mask"] for one in heard])
 
     def questions(self, count: int) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-        """Yield the model's inputs for `count` questions in parts, with the number of tokens of each answer.
+        """Yield the model's inputs for `count` examples in parts, with the number of tokens of each answer.
 
-        In each part the rows are padded on the left, so that every row ends with its answer.
+        Rows are padded on the left, so every row ends with its answer.
         """
         rows = [self._row(clip) for clip in self.rng.integers(len(self.spoken), size=count)]
         rows.sort(key=lambda row: len(row[1]))
@@ -177,9 +177,9 @@ class Classroom:
             yield {**padded, **heard}, torch.tensor(answer_lengths)
 
     def _row(self, clip: int) -> tuple[int, list[int], int]:
-        """Return the clip, the tokens of a question and of the answer, and the number of the answer's tokens."""
+        """Return the clip, the tokens of a prompt and its answer, and the number of tokens of the answer."""
         prompt = self.prompts[self.rng.choice(len(self.prompts), p=self.weights)]
-        question, answer = lesson(prompt, self.spoken[clip], self.spoken, self.rng)
+        question, answer = training_example(prompt, self.spoken[clip], self.spoken, self.rng)
         message: dict[str, Any] = {"role": "user", "content": [{"type": "audio"}, {"type": "text", "text": question}]}
         asked = self.processor.apply_chat_template([message], add_generation_prompt=True)
         frames = int(self.masks[clip].sum())
@@ -201,7 +201,7 @@ def answer_loss(model: Qwen2AudioForConditionalGeneration, inputs: dict[str, Ten
     ids = inputs["input_ids"]
     answered = torch.arange(ids.shape[1], 0, -1) <= lengths[:, None]
     hidden = model.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
-    # The output layer computes the answers only: its results for the prompts' tokens are not needed.
+    # The output layer is applied to the answers only, since the loss does not use the prompts' tokens.
     logits = model.lm_head(hidden[answered[:, 1:]])
     return torch.nn.functional.cross_entropy(logits, ids[answered], reduction="sum")
 
@@ -211,8 +211,8 @@ def train(out: Path = CHECKPOINT, steps: int = 1000, seed: int = 0) -> None:
 
     Args:
         out: Folder of the checkpoint.
-        steps: Steps of 32 questions.
-        seed: Seed of the weights and of the questions.
+        steps: Number of steps, with 32 examples each.
+        seed: Seed of the weights and of the examples.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -221,17 +221,17 @@ def train(out: Path = CHECKPOINT, steps: int = 1000, seed: int = 0) -> None:
     spoken += [mute(one, rng) for one in spoken[::MUTED_EVERY]]
     prompts = demo_prompts()
 
-    examples = [text for prompt in prompts for one in spoken[:100] for text in lesson(prompt, one, spoken, rng)]
-    processor = build_processor(examples)
+    texts = [text for prompt in prompts for one in spoken[:100] for text in training_example(prompt, one, spoken, rng)]
+    processor = build_processor(texts)
     model = build_model(processor.tokenizer, TRAINING_WINDOW_SECONDS).train()
-    classroom = Classroom(spoken, prompts, processor, rng)
+    batches = TrainingBatches(spoken, prompts, processor, rng)
 
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LEARNING_RATE, total_steps=steps, pct_start=0.1)
     with tqdm(range(steps), "training", unit="step") as progress:
         for _ in progress:
             loss = 0.0
-            for inputs, lengths in classroom.questions(QUESTIONS_PER_STEP):
+            for inputs, lengths in batches.questions(QUESTIONS_PER_STEP):
                 part = answer_loss(model, inputs, lengths) / QUESTIONS_PER_STEP
                 part.backward()
                 loss += part.item()

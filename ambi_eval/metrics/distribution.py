@@ -7,9 +7,11 @@ from numpy.typing import ArrayLike
 
 from ambi_eval.votes import TIE_TOLERANCE, Array, entropy_bits, noise_of_whole_votes, shares
 
-# Every function here takes `p`, predicted distributions, and `votes`, counts per label, both of shape (..., labels) and
-# broadcast against each other, and returns one number per clip, shape (...). q denotes the human shares, votes /
-# sum(votes). A row of `p` that holds NaN is a clip without a valid prediction and gives NaN.
+# Every function takes `p` (predicted distributions) and `votes` (counts per label), both of shape (..., labels) and
+# broadcast against each other, and returns one number per clip, shape (...). In formulas q = votes / sum(votes) are the
+# human shares. A row of `p` that holds NaN (a clip without a valid prediction) gives NaN.
+
+# Predicted shares below this count as this in logarithms.
 
 NLL_FLOOR = 1e-4
 
@@ -17,8 +19,8 @@ NLL_FLOOR = 1e-4
 def jensen_shannon_divergence_bits(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return the Jensen-Shannon divergence H((p + q) / 2) - (H(p) + H(q)) / 2 in bits.
 
-    0 where the distributions are equal, 1 where they share no label. Symmetric in p and q. It is not a proper score for
-    a finite panel: the prediction with the least expected divergence is sharper than the true shares.
+    It is 0 if the distributions are equal and 1 if they share no label, and it is symmetric in p and q. It is not a
+    proper score for a finite panel: the prediction with the least expected divergence is sharper than the true shares.
 
     Source: Lin (1991), Divergence measures based on the Shannon entropy.
 
@@ -40,7 +42,7 @@ def jensen_shannon_divergence_bits(p: ArrayLike, votes: ArrayLike) -> Array:
 def jensen_shannon_distance_nats(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return the Jensen-Shannon distance: the square root of the divergence taken with natural logarithms.
 
-    A metric in the mathematical sense. AER-LLM (arXiv 2409.18339) reports it, and
+    It is a metric in the mathematical sense. AER-LLM (arXiv 2409.18339) reports it, and
     `scipy.spatial.distance.jensenshannon` computes it.
 
     Source: Endres and Schindelin (2003), A new metric for probability distributions.
@@ -61,8 +63,8 @@ def jensen_shannon_distance_nats(p: ArrayLike, votes: ArrayLike) -> Array:
 def bhattacharyya_coefficient(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return the Bhattacharyya coefficient, the sum over labels of sqrt(p q).
 
-    1 where the distributions are equal, 0 where they share no label. It bounds the divergence: 1 - BC <= JSD in bits <=
-    (1 - BC) / ln 2. Like it, it is not a proper score for a finite panel.
+    It is 1 if the distributions are equal and 0 if they share no label. It bounds the Jensen-Shannon divergence: 1 - BC
+    <= JSD in bits <= (1 - BC) / ln 2. Like that, it is not a proper score for a finite panel.
 
     Source: Bhattacharyya (1943), On a measure of divergence between two statistical populations.
 
@@ -82,8 +84,8 @@ def bhattacharyya_coefficient(p: ArrayLike, votes: ArrayLike) -> Array:
 def pearson_r(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return Pearson's correlation between p and q across the labels of each clip.
 
-    Where either is constant over the labels (the uniform distribution) the correlation is undefined and 0 by
-    convention: a constant prediction says nothing about the order of the labels.
+    If p or q is constant over the labels (the uniform distribution), the correlation is undefined; it is 0 by
+    convention, because a constant prediction does not order the labels.
 
     Args:
         p: Predicted distributions, shape (..., labels).
@@ -108,8 +110,8 @@ def pearson_r(p: ArrayLike, votes: ArrayLike) -> Array:
 def pearson_r_squared(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return the square of `pearson_r`, the "R2" of AER-LLM (arXiv 2409.18339).
 
-    Blind to sign: (0, 1/3, 1/3, 1/3) against votes (1, 0, 0, 0) scores 1. Two unrelated vectors over C labels score
-    1 / (C - 1) on average, so that value is chance, not 0.
+    It ignores the sign: (0, 1/3, 1/3, 1/3) against votes (1, 0, 0, 0) scores 1. Chance is not 0: two unrelated vectors
+    over C labels score 1 / (C - 1) on average.
 
     Args:
         p: Predicted distributions, shape (..., labels).
@@ -127,10 +129,10 @@ def pearson_r_squared(p: ArrayLike, votes: ArrayLike) -> Array:
 def negative_log_likelihood_bits(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return the negative log-likelihood per vote, -sum q log2 max(p, NLL_FLOOR), in bits.
 
-    Predicted shares below NLL_FLOOR = 0.0001 count as that floor, so that one vote for a label given 0 costs 13.29 bits
-    and not infinitely many. The distribution is not renormalized afterwards: a prediction whose shares all reach the
-    floor is scored exactly. For every size of the panel, the true shares have the least expected value (a proper
-    score), except that a true share below 0.0003 may be stated as 0.
+    Predicted shares below NLL_FLOOR = 0.0001 count as that, so a vote for a label with share 0 costs 13.29 bits instead
+    of infinitely many. Shares are not renormalized afterwards, so a prediction without such shares is scored exactly.
+    It is a proper score for panels of any size: the true shares have the least expected value. (Exception: to state a
+    true share below 0.0003 as 0 may score better.)
 
     Source: Good (1952), Rational decisions (the logarithmic score).
 
@@ -151,9 +153,9 @@ def negative_log_likelihood_bits(p: ArrayLike, votes: ArrayLike) -> Array:
 def kullback_leibler_bits(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return the Kullback-Leibler divergence of the predicted from the human shares, sum q log2(q / max(p, NLL_FLOOR)).
 
-    `negative_log_likelihood_bits` minus the entropy of the human shares, with the same floor under the predicted
-    shares: without it one vote for a label given 0 would make the divergence infinite. Papers use other floors or
-    smooth the votes instead, so compare only figures with the same floor.
+    It is `negative_log_likelihood_bits` minus the entropy of the human shares, with the same floor for predicted
+    shares; without a floor, a vote for a label with share 0 makes it infinite. Papers use other floors or smooth the
+    votes instead, so compare only figures with the same floor.
 
     Source: Kullback and Leibler (1951), On information and sufficiency.
 
@@ -188,7 +190,7 @@ def manhattan_distance(p: ArrayLike, votes: ArrayLike) -> Array:
 
 
 def total_variation_distance(p: ArrayLike, votes: ArrayLike) -> Array:
-    """Return the total variation distance, half of `manhattan_distance`: the share of votes that is misplaced.
+    """Return the total variation distance, half of `manhattan_distance`: the share of votes on wrong labels.
 
     Args:
         p: Predicted distributions, shape (..., labels).
@@ -243,9 +245,9 @@ def brier_sum(p: ArrayLike, votes: ArrayLike) -> Array:
 def ranked_probability_score(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return the ranked probability score against the human shares, for ordered labels.
 
-    The mean over the C - 1 boundaries between neighboring labels of (P - Q)^2, where P and Q are the shares below the
-    boundary. A share on a label far from the raters' costs more than one beside it. The mean score against single votes
-    differs from it by a term that depends on the votes alone.
+    It is the mean of (P - Q)^2 over the C - 1 boundaries between neighboring labels, where P and Q are the predicted
+    and human shares below the boundary. So a share far from the raters' labels costs more than one next to them. The
+    mean score against single votes differs from it by a term that depends on the votes alone.
 
     Source: Epstein (1969), A scoring system for probability forecasts of ranked categories.
 
@@ -284,10 +286,11 @@ def brier_mean(p: ArrayLike, votes: ArrayLike) -> Array:
 def squared_error_debiased(p: ArrayLike, votes: ArrayLike, noise: ArrayLike | None = None) -> Array:
     """Return sum (p - q)^2 minus the noise of the panel: the squared error against infinitely many raters.
 
-    The shares of a finite panel differ from the true shares t, so E sum (p - q)^2 exceeds sum (p - t)^2.
-    `votes.Panel.noise` estimates that excess without bias from the single ballots: the result is the mean of (p - e_i)
-    . (p - e_j) over all pairs of different ballots e_i and e_j. So the mean over clips does not depend on the size of
-    the panels, and a perfect prediction scores 0 on average. Single clips may be negative.
+    The shares of a finite panel differ from the true shares t, so the expectation of sum (p - q)^2 is larger than
+    sum (p - t)^2. `votes.Panel.noise` is an unbiased estimate of the difference from the single ballots. If each
+    ballot is one vote, the result is the mean of (p - e_i) . (p - e_j) over all pairs of ballots e_i and e_j. The mean
+    over clips does not depend on the size of the panels, and a perfect prediction scores 0 on average. Single clips may
+    be negative.
 
     Args:
         p: Predicted distributions, shape (..., labels).
@@ -295,8 +298,8 @@ def squared_error_debiased(p: ArrayLike, votes: ArrayLike, noise: ArrayLike | No
         noise: The noise of each panel, shape (...). None: each vote is one rater's.
 
     Returns:
-        Squared errors, shape (...), -0.5 to 2 for whole votes. NaN where the noise is unknown: for a clip with one
-        rater, and for votes that are not whole and come without single ballots.
+        Squared errors, shape (...), -0.5 to 2 for whole votes. NaN if the noise is unknown: for a clip with one rater,
+        and for votes that are not whole and without single ballots.
 
     >>> round(float(squared_error_debiased([0.5, 0.5], [3, 1])), 4)
     0.0
@@ -311,8 +314,7 @@ def r2_of_classes(p: ArrayLike, votes: ArrayLike) -> float:
     a label whose human share never varies counts 1 if it is predicted exactly, else 0. The prior scores 0, worse
     predictions score less, without a lower bound.
 
-    Failing never pays: a clip without a prediction (a row of `p` that holds NaN) counts with the largest possible
-    error.
+    A clip without a prediction (a row of `p` that holds NaN) counts with the largest possible error.
 
     Source: Wright (1921), Correlation and causation; the R2 of "Scaling Ambiguity" (arXiv 2601.14620).
 

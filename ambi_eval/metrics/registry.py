@@ -1,4 +1,4 @@
-"""Every metric in one table, `METRICS`: what it measures, its best and its worst value, and the function behind it."""
+"""The table of all metrics, `METRICS`: description, best and worst score, and the function of each."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ambi_eval.votes import Array
 
 @dataclass(frozen=True, kw_only=True)
 class Metric(ABC):
-    """A score of predictions `p` against `votes`, both of shape (clips, labels).
+    """A measure of how well predictions `p` fit `votes`, both of shape (clips, labels).
 
-    `noise`, shape (clips,), is the expected squared distance of each panel's shares from those of infinitely many
-    raters (`votes.Panel`). None: each vote is one rater's. Only `sq_debiased` uses it.
+    `noise`, shape (clips,), is the sampling noise of each panel (`votes.Panel.noise`), which only `sq_debiased` uses;
+    None means that each vote comes from one rater.
 
-    A row of `p` that holds NaN is an invalid clip: the model gave no valid prediction. It is never left out.
+    A row of `p` that holds NaN is an invalid clip: the model gave no valid prediction. Such a clip is never left out.
 
     Attributes:
         name: The name in results and tables, with the unit if there is one.
@@ -46,11 +46,11 @@ class Metric(ABC):
         return self.best > self.worst_score
 
     def worst(self, n_labels: int) -> float:
-        """Return the worst score of a task with this many labels. An invalid clip scores this."""
+        """Return the worst score for this number of labels, which an invalid clip gets."""
         return self.worst_score / (n_labels if self.worst_is_per_label else 1)
 
     def bounds(self, n_labels: int) -> tuple[float, float]:
-        """Return the least and the greatest score of a task with this many labels; infinite if there is none."""
+        """Return the lowest and the highest score for this number of labels; infinite if there is none."""
         low, high = sorted((self.best, self.worst(n_labels)))
         return low, high
 
@@ -74,11 +74,11 @@ class Metric(ABC):
 class ClipMetric(Metric):
     """A metric that scores every clip. Its value is the mean over clips.
 
-    If a clip's votes leave the score undefined, it is NaN for every prediction, and the mean leaves it out. So all
-    models are scored on the same clips.
+    Some votes make the score of a clip undefined. It is then NaN for every prediction, and the mean leaves the clip
+    out, so all models are scored on the same clips.
 
     Attributes:
-        of_clip: (p, votes), each of shape (..., labels) -> scores, shape (...).
+        of_clip: Function of p and votes, shape (..., labels), that returns scores, shape (...).
         needs_noise: Whether `of_clip` also takes the noise of the panels, shape (...).
     """
 
@@ -86,14 +86,14 @@ class ClipMetric(Metric):
     needs_noise: bool = False
 
     def bounds(self, n_labels: int) -> tuple[float, float]:
-        """Return the range of the score. An unbiased estimate has no bounds: it may be better than a perfect score."""
+        """Return the range of the score; an unbiased estimate (`sq_debiased`) has no bounds."""
         return (-math.inf, math.inf) if self.needs_noise else super().bounds(n_labels)
 
     def per_clip(self, p: ArrayLike, votes: ArrayLike, noise: ArrayLike | None = None) -> Array:
         """Return the score of each clip, shape (...) for inputs of shape (..., labels)."""
         p = np.asarray(p, dtype=float)
         invalid = np.isnan(p).any(axis=-1)
-        given = np.where(invalid[..., None], 0.0, p)  # so that NaN can come from the votes only
+        given = np.where(invalid[..., None], 0.0, p)  # NaN in the scores can then come from the votes only
         scores = self.of_clip(given, votes, noise) if self.needs_noise else self.of_clip(given, votes)
         return np.where(invalid & ~np.isnan(scores), self.worst(p.shape[-1]), scores)
 
@@ -111,9 +111,10 @@ class SetMetric(Metric):
     """A metric that scores a set of clips, such as F1. A single clip has no score.
 
     Attributes:
-        of_set: (p, votes), each of shape (clips, labels) -> the score. Its docstring says what an invalid clip costs.
-        influence_of_set: (p, votes) -> each clip's influence, shape (clips,). None: there is no closed form; `of_set`
-            then takes `weights` as well, see `resampled`.
+        of_set: Function of p and votes, shape (clips, labels), that returns the score. Its docstring says how an
+            invalid clip counts.
+        influence_of_set: Function of p and votes that returns each clip's influence, shape (clips,). None: there is no
+            closed form, and `of_set` also takes `weights`, see `resampled`.
     """
 
     of_set: Callable[..., Any]
@@ -123,11 +124,11 @@ class SetMetric(Metric):
         """Return None: a single clip has no score."""
 
     def value(self, p: ArrayLike, votes: ArrayLike, noise: ArrayLike | None = None) -> float:
-        """Return the score of the set; NaN if the set is empty or leaves the score undefined."""
+        """Return the score of the set; NaN if it is empty or the score is undefined."""
         return self.of_set(p, votes) if len(np.asarray(p)) else float("nan")
 
     def resampled(self, p: ArrayLike, votes: ArrayLike, weights: ArrayLike) -> Array:
-        """Return the score of every resample of the clips, shape (resamples,), of a metric without a closed form.
+        """Return the score of each resample of the clips, shape (resamples,); for metrics without a closed form only.
 
         Args:
             p: Predicted distributions, shape (clips, labels).

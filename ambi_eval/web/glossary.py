@@ -24,11 +24,11 @@ STRATEGIES = {
 }
 WORDS = {
     "JSD": "Jensen-Shannon divergence in bits between prediction and votes: 0 is perfect, 1 the worst.",
-    "half a panel": "Half of a clip's raters predict the other half: what people know of each other.",
-    "prior": "The mean of all clips' votes, predicted for every clip: what can be had without listening.",
+    "half a panel": "Half of a clip's raters predict the other half: how well people predict people.",
+    "prior": "The mean of all clips' votes, predicted for every clip: a prediction without listening.",
     "perfect model": "The votes' own shares, judged by new panels of the same size: no model can expect to do better.",
-    "worth raters": "How many raters' mean is as far off as the prediction.",
-    "pairs told apart": "Of two clips by one speaker, how often predictions go to the right clips; 0.5 is chance.",
+    "worth raters": "The number of raters whose mean is expected to be as close to the truth as the prediction.",
+    "pairs told apart": "How often the predictions for two clips by one speaker fit the right clips; 0.5 is chance.",
     "gap closed": "0 is as good as the prior, 1 as good as half a panel of raters, judged by the same raters.",
     "invalid clips": "Clips without any usable answer. They score the worst value and are never left out.",
     "spread": "Standard deviation of the divergence over runs with different seeds.",

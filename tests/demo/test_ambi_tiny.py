@@ -14,9 +14,9 @@ from transformers import AutoConfig, AutoProcessor, Qwen2AudioForConditionalGene
 
 from ambi_eval.answers.shares import read_shares
 from ambi_eval.demo.corpus import TEST_CLIPS_PER_SPEAKER, TEST_SPEAKERS, TRAINING_SPEAKERS, Utterance, utterances
-from ambi_eval.demo.lessons import Prompt, as_json, demo_prompts, describe, in_tenths, votes_of
 from ambi_eval.demo.raters import LABELS
 from ambi_eval.demo.train import CHECKPOINT, PROMPTS_FILE
+from ambi_eval.demo.training_examples import Prompt, as_json, demo_prompts, describe, in_tenths, votes_of
 from ambi_eval.metrics.clustered import clustered_standard_error, influence_on_mean
 from ambi_eval.metrics.distribution import jensen_shannon_divergence_bits
 from ambi_eval.votes import shares

@@ -10,12 +10,11 @@ from transformers import Qwen2AudioForConditionalGeneration
 
 from ambi_eval.demo import train as training
 from ambi_eval.demo.corpus import TRAINING_SPEAKERS, Utterance, utterances
-from ambi_eval.demo.lessons import Prompt, demo_prompts, lesson
 from ambi_eval.demo.train import (
     END_OF_TURN,
     TRAINING_WINDOW_SECONDS,
     WINDOW_SECONDS,
-    Classroom,
+    TrainingBatches,
     answer_loss,
     build_model,
     build_processor,
@@ -24,6 +23,7 @@ from ambi_eval.demo.train import (
     train,
     widen,
 )
+from ambi_eval.demo.training_examples import Prompt, demo_prompts, training_example
 
 
 @pytest.fixture(scope="module")
@@ -32,30 +32,30 @@ def spoken() -> list[Utterance]:
 
 
 @pytest.fixture(scope="module")
-def classroom(spoken: Sequence[Utterance]) -> Classroom:
+def batches(spoken: Sequence[Utterance]) -> TrainingBatches:
     rng = np.random.default_rng(0)
     prompts = demo_prompts()
-    texts = [text for prompt in prompts for one in spoken for text in lesson(prompt, one, spoken, rng)]
-    return Classroom(spoken, prompts, build_processor(texts), rng)
+    texts = [text for prompt in prompts for one in spoken for text in training_example(prompt, one, spoken, rng)]
+    return TrainingBatches(spoken, prompts, build_processor(texts), rng)
 
 
 @pytest.fixture(scope="module")
-def model(classroom: Classroom) -> Qwen2AudioForConditionalGeneration:
+def model(batches: TrainingBatches) -> Qwen2AudioForConditionalGeneration:
     torch.manual_seed(0)
-    return build_model(classroom.processor.tokenizer, TRAINING_WINDOW_SECONDS).eval()
+    return build_model(batches.processor.tokenizer, TRAINING_WINDOW_SECONDS).eval()
 
 
 def test_a_question_reads_and_sounds_as_it_does_to_the_saved_model(
     spoken: list[Utterance], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(training, "LESSON_SHARES", {"shares": 1.0})
+    monkeypatch.setattr(training, "KIND_SHARES", {"shares": 1.0})
     prompt = Prompt("shares", "How likely is each of angry, happy, neutral, sad?")
     processor = build_processor([prompt.text])
     torch.manual_seed(0)
     model = build_model(processor.tokenizer, TRAINING_WINDOW_SECONDS).eval()
     saved = widen(model, processor.tokenizer, WINDOW_SECONDS).eval()
     for one in spoken:
-        ((inputs, lengths),) = Classroom([one], [prompt], processor, np.random.default_rng(0)).questions(1)
+        ((inputs, lengths),) = TrainingBatches([one], [prompt], processor, np.random.default_rng(0)).questions(1)
         content = [{"type": "audio", "audio": one.samples}, {"type": "text", "text": prompt.text}]
         asked = processor.apply_chat_template(
             [{"role": "user", "content": content}],
@@ -72,10 +72,10 @@ def test_a_question_reads_and_sounds_as_it_does_to_the_saved_model(
             )
 
 
-def test_every_row_ends_with_its_answer_and_the_end_of_turn(classroom: Classroom):
-    tokenizer = classroom.processor.tokenizer
+def test_every_row_ends_with_its_answer_and_the_end_of_turn(batches: TrainingBatches):
+    tokenizer = batches.processor.tokenizer
     seen = 0
-    for inputs, lengths in classroom.questions(20):
+    for inputs, lengths in batches.questions(20):
         for ids, mask, length in zip(inputs["input_ids"], inputs["attention_mask"], lengths, strict=True):
             seen += 1
             assert ids[-1] == tokenizer.convert_tokens_to_ids(END_OF_TURN)
@@ -85,9 +85,9 @@ def test_every_row_ends_with_its_answer_and_the_end_of_turn(classroom: Classroom
 
 
 def test_the_loss_is_the_models_own_summed_over_the_answers(
-    classroom: Classroom, model: Qwen2AudioForConditionalGeneration
+    batches: TrainingBatches, model: Qwen2AudioForConditionalGeneration
 ):
-    inputs, lengths = next(classroom.questions(8))
+    inputs, lengths = next(batches.questions(8))
     labels = inputs["input_ids"].clone()
     for row, length in zip(labels, lengths, strict=True):
         row[:-length] = -100

@@ -9,7 +9,7 @@ import torch
 from ambi_eval.audio import AudioSpan
 from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.config.model_arguments import HFAudioArguments
-from ambi_eval.demo.lessons import demo_prompts
+from ambi_eval.demo.training_examples import demo_prompts
 from ambi_eval.engines.base import Job
 from ambi_eval.engines.hf.engine import HFEngine
 from ambi_eval.errors import AmbiError

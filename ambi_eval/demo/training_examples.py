@@ -1,4 +1,4 @@
-"""The training questions of `ambi-tiny`: every prompt of the demo's strategies, each with a good answer."""
+"""Training examples of `ambi-tiny`: every prompt of the demo's strategies, with a good answer to it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ambi_eval.metrics.distribution import jensen_shannon_divergence_bits
 from ambi_eval.paths import tasks_dir
 from ambi_eval.votes import Array, shares
 
-# Largest JSD in bits between an estimate and the votes for a rating of 5, 4, 3 and 2; above the last: 1.
+# The largest JSD in bits between an estimate and the votes for a rating of 5, 4, 3 and 2; above the last one it is 1.
 RATING_LIMITS = (0.05, 0.12, 0.25, 0.45)
 
 Kind = Literal["label", "shares", "reasons", "rating"]
@@ -29,11 +29,11 @@ Kind = Literal["label", "shares", "reasons", "rating"]
 
 @dataclass(frozen=True)
 class Prompt:
-    """One question of the demo.
+    """One prompt of the demo.
 
     Attributes:
         kind: Kind of answer: one label, the shares, reasons and then the shares, or a rating of an estimate.
-        text: The question as the task renders it, without its `<audio>` mark; a template over `candidate` for a rating.
+        text: The prompt as the task renders it, without `<audio>`; for a rating, a template over `candidate`.
     """
 
     kind: Kind
@@ -66,7 +66,7 @@ def _settings(strategy: str) -> TaskSettings:
 
 
 def _heard(prompt: str) -> str:
-    """Return a prompt without its mark: the processor puts the audio where it belongs."""
+    """Return a prompt without `<audio>`, because the processor inserts the audio itself."""
     return prompt.replace(AUDIO_MARK, "")
 
 
@@ -75,19 +75,19 @@ def votes_of(utterance: Utterance) -> Array:
     return np.array([utterance.clip.votes.get(label, 0) for label in LABELS], float)
 
 
-def lesson(
+def training_example(
     prompt: Prompt, utterance: Utterance, others: Sequence[Utterance], rng: np.random.Generator
 ) -> tuple[str, str]:
-    """Return one question about an utterance and a good answer.
+    """Return a prompt about an utterance, and a good answer to it.
 
     Args:
-        prompt: The question.
-        utterance: The clip that it is about.
+        prompt: The prompt.
+        utterance: The clip.
         others: Utterances whose votes serve as wrong estimates.
-        rng: Chooses the rater whose vote is the label, and the estimate to be rated.
+        rng: Chooses the rater whose vote is the label, and the estimate to rate.
 
     Returns:
-        The question, and the answer without the end-of-turn token.
+        The text of the prompt, and the answer without the end-of-turn token.
     """
     votes = votes_of(utterance)
     share = shares(votes)
@@ -125,7 +125,7 @@ def as_json(share: Array) -> str:
 
 
 def describe(delivery: Delivery, share: Array) -> str:
-    """Return two plain sentences: how the voice sounds, and the emotions that a fifth of the raters or more named."""
+    """Return two sentences: the properties of the voice, and the emotions that at least a fifth of the raters named."""
     pitch = _word(delivery.pitch, -1.0, 1.8, "low", "medium", "high")
     loudness = _word(delivery.level, -36.0, -30.0, "quiet", "medium", "loud")
     pace = _word(delivery.rate, 3.9, 4.9, "slow", "medium", "fast")
@@ -142,7 +142,7 @@ def _word(value: float, low: float, high: float, below: str, between: str, above
 
 
 def draw_estimate(share: Array, others: Sequence[Utterance], rng: np.random.Generator) -> Array:
-    """Return an estimate to be rated: the true votes, these with noise, another clip's votes, or uniform."""
+    """Return an estimate to rate: the true shares, these with noise, those of another clip, or uniform ones."""
     kind = rng.choice(["truth", "noisy", "other", "uniform"], p=[0.25, 0.25, 0.4, 0.1])
     if kind == "truth":
         return share
@@ -154,6 +154,6 @@ def draw_estimate(share: Array, others: Sequence[Utterance], rng: np.random.Gene
 
 
 def rate(estimate: Array, votes: Array) -> str:
-    """Return how well an estimate fits the votes, from "1" to "5": a step function of their JSD (`RATING_LIMITS`)."""
+    """Return the rating of an estimate, "1" to "5": a step function of its JSD from the votes (`RATING_LIMITS`)."""
     jsd = jensen_shannon_divergence_bits(estimate, votes)
     return str(5 - int(np.searchsorted(RATING_LIMITS, jsd)))

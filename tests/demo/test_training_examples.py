@@ -10,8 +10,17 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from ambi_eval.demo.corpus import TRAINING_SPEAKERS, Utterance, deliver, utterances
-from ambi_eval.demo.lessons import Prompt, as_json, demo_prompts, describe, in_tenths, lesson, rate, votes_of
 from ambi_eval.demo.raters import LABELS, PROTOTYPES
+from ambi_eval.demo.training_examples import (
+    Prompt,
+    as_json,
+    demo_prompts,
+    describe,
+    in_tenths,
+    rate,
+    training_example,
+    votes_of,
+)
 from ambi_eval.votes import shares
 
 panels = st.lists(st.integers(0, 10), min_size=4, max_size=4).filter(any)
@@ -52,7 +61,7 @@ def test_stated_shares_sum_to_exactly_one_and_are_a_tenth_off_at_most(votes: lis
 
 def test_label_answers_are_the_votes_of_raters_drawn_at_random(contested: Utterance):
     rng = np.random.default_rng(0)
-    answers = Counter(lesson(Prompt("label", "?"), contested, [contested], rng)[1] for _ in range(2000))
+    answers = Counter(training_example(Prompt("label", "?"), contested, [contested], rng)[1] for _ in range(2000))
     named = votes_of(contested) > 0
     assert set(answers) == set(np.array(LABELS)[named])
     expected = 2000 * shares(votes_of(contested))[named]
@@ -62,7 +71,7 @@ def test_label_answers_are_the_votes_of_raters_drawn_at_random(contested: Uttera
 @pytest.mark.parametrize("kind", ["shares", "reasons"])
 def test_answers_with_shares_state_the_votes(kind: str, spoken: list[Utterance]):
     for one in spoken:
-        _, answer = lesson(Prompt(kind, "?"), one, spoken, np.random.default_rng(0))
+        _, answer = training_example(Prompt(kind, "?"), one, spoken, np.random.default_rng(0))
         np.testing.assert_allclose(stated(answer), shares(votes_of(one)), atol=0.1)
 
 
@@ -71,7 +80,7 @@ def test_a_question_for_a_rating_holds_the_estimate_that_the_answer_rates(spoken
     votes = votes_of(spoken[0])
     ratings = set()
     for _ in range(200):
-        question, answer = lesson(Prompt("rating", "{{ candidate }}"), spoken[0], spoken, rng)
+        question, answer = training_example(Prompt("rating", "{{ candidate }}"), spoken[0], spoken, rng)
         assert answer == rate(np.array(stated(question)), votes)
         ratings.add(answer)
     assert {"1", "5"} < ratings <= set("12345")
