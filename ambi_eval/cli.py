@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,7 +15,9 @@ from ambi_eval.config.load import corpus_overrides
 from ambi_eval.corpora.registry import corpus_names
 from ambi_eval.errors import AmbiError
 from ambi_eval.leaderboard.commands import leaderboard
+from ambi_eval.report.commands import budget, generalizability, report
 from ambi_eval.sweep.commands import sweep
+from ambi_eval.web.terminal import print_tables
 
 
 class Commands(TyperGroup):
@@ -110,7 +111,7 @@ def corpora(as_json: Annotated[bool, typer.Option("--json", help="Print JSON ins
     if as_json:
         _print_json({"corpora": found})
     else:
-        _print_tables(of_corpora.overview_tables(found))
+        print_tables(of_corpora.overview_tables(found))
 
 
 @app.command(epilog="Example: ambi-eval baselines crema_d")
@@ -136,7 +137,7 @@ def baselines(
     if as_json:
         _print_json({"corpus": settings.clips_name, **tables.baselines_json(result)})
     else:
-        _print_tables(tables.tables(f"{settings.clips_name}: {selection.summary()}", result, everything=everything))
+        print_tables(tables.tables(f"{settings.clips_name}: {selection.summary()}", result, everything=everything))
 
 
 @app.command(epilog="Example: ambi-eval raters emozionalmente")
@@ -169,7 +170,7 @@ def raters(
     if as_json:
         _print_json({"corpus": settings.clips_name, **vars(study)})
     else:
-        _print_tables(tables.tables(f"{settings.clips_name}: {selection.summary()}", study))
+        print_tables(tables.tables(f"{settings.clips_name}: {selection.summary()}", study))
 
 
 @app.command(epilog="Example: ambi-eval score predictions.jsonl --corpus crema_d")
@@ -217,72 +218,13 @@ def score(
         _print_json({"corpus": settings.clips_name, "against": against, **tables.system_json(system)})
     else:
         title = f"{predictions.name} against {settings.clips_name} ({against}): {selection.summary()}"
-        _print_tables(tables.tables(title, system.baselines, system, everything=everything))
+        print_tables(tables.tables(title, system.baselines, system, everything=everything))
         simulated = any(clip.release == "simulated" for clip in selection.clips)
         typer.echo("\n" + verdict.in_terminal(verdict.of_file(predictions.stem, system, simulated)))
 
 
-@app.command("report", epilog="Example: ambi-eval report runs/demo -o report.html")
-def report_on_runs(
-    runs: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Folders that lm_eval --log_samples --output_path wrote.", metavar="RUN..."),
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The page.")] = Path("report.html"),
-    json_file: Annotated[Path | None, typer.Option("--json", help="Every number of it, as JSON.")] = None,
-    compare: Annotated[
-        tuple[str, str] | None,
-        typer.Option(help="Print the differences of two systems instead: each RUN, RUN:TASK or RUN:TASK:PIPELINE."),
-    ] = None,
-    beside: Annotated[
-        list[Path] | None,
-        typer.Option("--with", help="Predictions, as `score` reads them, to show beside the runs; once a file."),
-    ] = None,
-) -> None:
-    """Show what runs of lm_eval mean: a verdict, and one page of scores, references, curves and clips."""
-    from ambi_eval.funnel.content import funnels_in
-    from ambi_eval.harness.results import read_runs
-    from ambi_eval.report import comparison, page, verdict
-    from ambi_eval.report.build import build
-    from ambi_eval.web.pages import write_json
-
-    if (compare is None) == (not runs):
-        raise AmbiError("ambi-eval report: name the folders of runs, or two systems with --compare A B.")
-    if compare is not None:
-        sides = [comparison.find(named) for named in compare]
-        pairs = comparison.compare_found(*sides)
-        _print_tables(comparison.table(pairs))
-        both = {side.run.file.resolve(): side.run for side in sides}
-        typer.echo(verdict.in_terminal(verdict.verdicts(build(list(both.values())))))
-        if json_file is not None:
-            write_json(pairs, json_file)
-        return
-    funnels = [each for path in runs or () for each in funnels_in(path)]
-    content = build([run for path in runs or () for run in read_runs(path)], beside or (), funnels)
-    page.write_page(content, out)
-    typer.echo(verdict.in_terminal(verdict.verdicts(content)))
-    typer.echo(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
-    if json_file is not None:
-        write_json(content, json_file)
-
-
-@app.command(epilog="Example: ambi-eval generalizability runs/demo")
-def generalizability(
-    runs: Annotated[
-        list[Path], typer.Argument(help="Folders that lm_eval --log_samples --output_path wrote.", metavar="RUN...")
-    ],
-    json_file: Annotated[Path | None, typer.Option("--json", help="Every number of it, as JSON.")] = None,
-) -> None:
-    """Show how sure a ranking is: what scores vary with, and how many clips, wordings or seeds would make it sure."""
-    from ambi_eval.harness.results import read_runs
-    from ambi_eval.report import ranking, ranking_table
-    from ambi_eval.report.build import by_clips
-    from ambi_eval.web.pages import write_json
-
-    found = ranking.rankings(by_clips([run for path in runs for run in read_runs(path)]))
-    _print_tables(ranking_table.in_terminal(found))
-    if json_file is not None:
-        write_json(found, json_file)
+app.command(epilog="Example: ambi-eval report runs/demo -o report.html")(report)
+app.command(epilog="Example: ambi-eval generalizability runs/demo")(generalizability)
 
 
 @app.command(epilog="Example: ambi-eval funnel --model_args pretrained=ambi-tiny --corpus demo")
@@ -309,32 +251,12 @@ def funnel(
     if as_json:
         _print_json(found)
         return
-    _print_tables(table(found))
+    print_tables(table(found))
     typer.echo("\n" + in_terminal(sentences(found)))
     typer.echo(f"wrote {output / 'funnel.html'} and {output / FILE}")
 
 
-@app.command(epilog="Example: ambi-eval budget runs/demo")
-def budget(
-    runs: Annotated[
-        list[Path], typer.Argument(help="Folders that lm_eval --log_samples --output_path wrote.", metavar="RUN...")
-    ],
-    json_file: Annotated[Path | None, typer.Option("--json", help="Every number of it, as JSON.")] = None,
-) -> None:
-    """Show what quality costs (tokens, audio, FLOPs, time), which systems are best at it, and what more answers buy."""
-    from ambi_eval.harness.results import read_runs
-    from ambi_eval.report import budget as of_budget
-    from ambi_eval.report.build import by_clips
-    from ambi_eval.report.systems import variants, without_copies
-    from ambi_eval.web.pages import write_json
-
-    found = {}
-    for asked in by_clips([run for path in runs for run in read_runs(path)]):
-        corpus = asked[0].task.settings.clips_name
-        found[corpus] = of_budget.budget(without_copies(variants(asked)))
-        _print_tables(of_budget.in_terminal(corpus, found[corpus]))
-    if json_file is not None:
-        write_json(found, json_file)
+app.command(epilog="Example: ambi-eval budget runs/demo")(budget)
 
 
 @app.command("probe", epilog="Example: ambi-eval probe --encoder microsoft/wavlm-large --corpus crema_d")
@@ -387,7 +309,7 @@ def doctor(
     from ambi_eval.doctor import checks
 
     outcomes = checks.examine(model, model_args)
-    _print_tables(checks.table(outcomes))
+    print_tables(checks.table(outcomes))
     typer.echo(checks.verdict(outcomes))
     raise typer.Exit(int(any(outcome.status == "failed" for outcome in outcomes)))
 
@@ -415,10 +337,3 @@ def _print_json(content: Any) -> None:
     from ambi_eval.analysis.estimate import as_json
 
     typer.echo(json.dumps(as_json(content), allow_nan=False, indent=2))
-
-
-def _print_tables(content: Any) -> None:
-    from rich.console import Console
-
-    # Into a file or a pipe goes the whole width of the tables.
-    Console(width=None if sys.stdout.isatty() else 130, markup=False, highlight=False).print(content)

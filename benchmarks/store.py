@@ -20,7 +20,8 @@ from time import perf_counter
 from typing import Any
 
 from ambi_eval.answers.candidate import Candidate
-from ambi_eval.inference.store import CandidateStore, pool_key
+from ambi_eval.inference.rows import pool_key
+from ambi_eval.inference.store import CandidateStore
 
 POOL = {k: Candidate("neutral", logprob=-0.3 - k / 7, n_tokens=3, finish="stop") for k in range(20)}
 PROVENANCE = {"device": "cpu"}

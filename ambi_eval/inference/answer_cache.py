@@ -10,7 +10,8 @@ from ambi_eval.answers.candidate import Candidate
 from ambi_eval.audio import AudioSpan, audio_digest
 from ambi_eval.engines.base import Continuation, Engine, Likelihood
 from ambi_eval.inference.question import Question
-from ambi_eval.inference.store import CandidateStore, pool_key
+from ambi_eval.inference.rows import pool_key
+from ambi_eval.inference.store import CandidateStore
 
 logger = logging.getLogger(__name__)
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import math
 import sqlite3
 import tempfile
 import time
-import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -15,8 +12,18 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ambi_eval.answers.candidate import Candidate, Finish
+from ambi_eval.answers.candidate import Candidate
 from ambi_eval.errors import AmbiError
+from ambi_eval.inference.rows import (
+    Row,
+    candidate_row,
+    canonical_json,
+    loaded_text,
+    row_checksum,
+    stored_candidate,
+    stored_float,
+    stored_text,
+)
 
 BUSY_SECONDS = 60.0  # how long to wait for another process that writes
 APPLICATION_ID = int.from_bytes(b"ambi", "big")
@@ -49,26 +56,6 @@ _COLUMNS = {
     "ratings": ("pool", "text", "rating", "provenance"),
 }
 _POOLS_PER_QUERY = 500  # SQLite before 3.32 takes at most 999 variables
-_Row = tuple[Any, ...]
-
-
-def pool_key(**parts: Any) -> str:
-    """Return the key of a pool: the SHA-256 of everything that its answers depend on, in hexadecimal.
-
-    The key is the same in every process and Python version and does not depend on the order of the parts.
-
-    Args:
-        parts: What the answers depend on, by name. Plain JSON: strings, integers, finite floats, booleans, None, lists,
-            and dicts with string keys. The integer 1 and the float 1.0 are different values.
-
-    Raises:
-        TypeError: If a part is not plain JSON, such as a tuple, which would read back as a list.
-        ValueError: If a float is NaN or infinite.
-
-    >>> pool_key(prompt="Which emotion?", seed=0) == pool_key(seed=0, prompt="Which emotion?")
-    True
-    """
-    return sha256(_canonical_json(parts).encode()).hexdigest()
 
 
 kept_here: Counter[Path] = Counter()  # answers that this process has added, by store
@@ -133,7 +120,7 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         found: dict[str, dict[int, Candidate]] = {pool: {} for pool in wanted}
         for pool, k, set_size, *answer in self._of_pools("candidates", wanted):
             if set_size is None and k in wanted[pool]:
-                found[pool][k] = _candidate(k, *answer)
+                found[pool][k] = stored_candidate(k, *answer)
         return found
 
     def add_samples(self, samples: Mapping[str, Mapping[int, Candidate]], provenance: Mapping[str, Any]) -> None:
@@ -147,7 +134,7 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         Raises:
             ValueError: If a candidate is not an answer of the model, such as one that is `not_drawn`.
         """
-        rows = [_candidate_row(pool, k, None, one) for pool, by_k in samples.items() for k, one in by_k.items()]
+        rows = [candidate_row(pool, k, None, one) for pool, by_k in samples.items() for k, one in by_k.items()]
         self._add("candidates", rows, provenance)
 
     def beams(self, pools: Iterable[str]) -> dict[str, list[Candidate]]:
@@ -162,7 +149,7 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         sets: dict[str, list[Candidate]] = {}
         sizes: dict[str, set[int | None]] = {}
         for pool, k, set_size, *answer in self._of_pools("candidates", pools):
-            sets.setdefault(pool, []).append(_candidate(k, *answer))
+            sets.setdefault(pool, []).append(stored_candidate(k, *answer))
             sizes.setdefault(pool, set()).add(set_size)
         return {pool: beams for pool, beams in sets.items() if sizes[pool] == {len(beams)}}
 
@@ -176,7 +163,7 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         Raises:
             ValueError: If a candidate is not an answer of the model, such as one that is `not_drawn`.
         """
-        rows = [_candidate_row(pool, k, len(beams), one) for pool, beams in sets.items() for k, one in enumerate(beams)]
+        rows = [candidate_row(pool, k, len(beams), one) for pool, beams in sets.items() for k, one in enumerate(beams)]
         self._add("candidates", rows, provenance)
 
     def likelihoods(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, tuple[float, bool]]]:
@@ -191,7 +178,7 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         """
         found: dict[str, dict[str, tuple[float, bool]]] = {pool: {} for pool in wanted}
         for pool, continuation, logprob, is_greedy in self._of_pools("likelihoods", wanted):
-            if (text := _loaded_text(continuation)) in wanted[pool]:
+            if (text := loaded_text(continuation)) in wanted[pool]:
                 found[pool][text] = (float(logprob), bool(is_greedy))
         return found
 
@@ -200,7 +187,7 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
     ) -> None:
         """Keep likelihoods of continuations, in the form in which `likelihoods` returns them."""
         rows = [
-            (pool, _stored_text(continuation), _stored_float(logprob), int(is_greedy))
+            (pool, stored_text(continuation), stored_float(logprob), int(is_greedy))
             for pool, by_text in likelihoods.items()
             for continuation, (logprob, is_greedy) in by_text.items()
         ]
@@ -218,14 +205,14 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         """
         found: dict[str, dict[str, float]] = {pool: {} for pool in wanted}
         for pool, text, rating in self._of_pools("ratings", wanted):
-            if (rated := _loaded_text(text)) in wanted[pool]:
+            if (rated := loaded_text(text)) in wanted[pool]:
                 found[pool][rated] = float(rating)
         return found
 
     def add_ratings(self, ratings: Mapping[str, Mapping[str, float]], provenance: Mapping[str, Any]) -> None:
         """Keep verifier ratings, in the form in which `ratings` returns them."""
         rows = [
-            (pool, _stored_text(text), _stored_float(rating))
+            (pool, stored_text(text), stored_float(rating))
             for pool, by_text in ratings.items()
             for text, rating in by_text.items()
         ]
@@ -279,26 +266,26 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
                     raise
                 time.sleep(0.01)
 
-    def _of_pools(self, table: str, pools: Iterable[str]) -> Iterator[_Row]:
+    def _of_pools(self, table: str, pools: Iterable[str]) -> Iterator[Row]:
         """Yield the rows of these pools, ordered by both keys, without provenance."""
         place = _COLUMNS[table].index("provenance")
         for chunk in _chunks(pools):
             for row in self._rows(table, f"WHERE pool IN ({_marks(len(chunk))}) ORDER BY 1, 2", chunk):
                 yield row[:place] + row[place + 1 :]
 
-    def _rows(self, table: str, which: str = "", parameters: Sequence[str] = ()) -> Iterator[_Row]:
+    def _rows(self, table: str, which: str = "", parameters: Sequence[str] = ()) -> Iterator[Row]:
         """Yield whole rows, checked, without their checksum."""
         query = f"SELECT {', '.join(_COLUMNS[table])}, checksum FROM {table} {which}"
         with self._errors_told():
             for stored in self._db.execute(query, parameters):
                 row, checksum = stored[:-1], stored[-1]
                 # SQLite notices damage to its own structure, but not to the values.
-                if checksum != _checksum(row):
+                if checksum != row_checksum(row):
                     raise self._unusable("it is damaged")
                 yield row
 
-    def _add(self, table: str, rows: Sequence[_Row], provenance: Mapping[str, Any]) -> None:
-        text = _canonical_json(provenance)
+    def _add(self, table: str, rows: Sequence[Row], provenance: Mapping[str, Any]) -> None:
+        text = canonical_json(provenance)
         # The id depends on the text alone, so a provenance has the same id in all stores.
         origin = int.from_bytes(sha256(text.encode()).digest()[:7], "big")
         with self._transaction():
@@ -307,12 +294,12 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
             added = self._insert(table, ((*row[:place], origin, *row[place:]) for row in rows))
         kept_here[self.path] += added
 
-    def _insert(self, table: str, rows: Iterable[_Row]) -> int:
+    def _insert(self, table: str, rows: Iterable[Row]) -> int:
         """Insert the rows whose keys are new and return how many these are."""
         # Not INSERT OR IGNORE, which would also ignore a missing value.
         columns = (*_COLUMNS[table], "checksum")
         query = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({_marks(len(columns))}) ON CONFLICT DO NOTHING"
-        return self._db.executemany(query, ((*row, _checksum(row)) for row in rows)).rowcount
+        return self._db.executemany(query, ((*row, row_checksum(row)) for row in rows)).rowcount
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -380,57 +367,6 @@ def merge(paths: Iterable[str | Path], into: str | Path) -> int:
                 for table in _ANSWERS:
                     added += store._insert(table, worker._rows(table))
     return added
-
-
-def _canonical_json(parts: Mapping[str, Any]) -> str:
-    """Return the same text for equal parts, in every process and Python version."""
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    if json.loads(text) != parts:
-        raise TypeError(f"{parts!r} is not plain JSON: reading it back gives {text}")
-    return text
-
-
-def _candidate_row(pool: str, k: int, set_size: int | None, candidate: Candidate) -> _Row:
-    if candidate.finish not in ("stop", "length", "content_filter", None):
-        raise ValueError(f"a candidate that ended with '{candidate.finish}' is no answer to keep")
-    logprob = None if candidate.logprob is None else _stored_float(candidate.logprob)
-    made = candidate.n_tokens, candidate.finish, candidate.thinking_tokens
-    return pool, k, set_size, _stored_text(candidate), logprob, *made
-
-
-def _candidate(
-    k: int,
-    text: str | bytes,
-    logprob: float | str | None,
-    n_tokens: int | None,
-    finish: Finish | None,
-    thought: int | None,
-) -> Candidate:
-    known = None if logprob is None else float(logprob)
-    return Candidate(_loaded_text(text), known, n_tokens, finish, k, thinking_tokens=thought)
-
-
-def _stored_text(text: str) -> str | bytes:
-    """Return the text in a form that SQLite takes: as it is, or as bytes if a lone surrogate keeps it out of UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass")
-    return str(text)
-
-
-def _loaded_text(text: str | bytes) -> str:
-    return text if isinstance(text, str) else text.decode("utf-8", "surrogatepass")
-
-
-def _stored_float(value: float) -> float | str:
-    """Return the number in a form that SQLite keeps: it would turn NaN into NULL, so NaN becomes the text `nan`."""
-    return "nan" if math.isnan(value) else float(value)
-
-
-def _checksum(row: _Row) -> int:
-    # `ascii`, because what `repr` escapes depends on the Unicode version of Python.
-    return zlib.crc32(ascii(row if row[-1] is not None else row[:-1]).encode())
 
 
 def _chunks(pools: Iterable[str]) -> Iterator[list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,6 +9,7 @@ import typer
 
 from ambi_eval.errors import AmbiError, NotYetError
 from ambi_eval.harness.ending import end_at_ctrl_c
+from ambi_eval.web import terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,8 +42,6 @@ def sweep(
     ] = None,
 ) -> None:
     """Run a grid of models, corpora, strategies and seeds; what is done already is skipped."""
-    from rich.console import Console
-
     from ambi_eval.sweep.grid import read_grid
     from ambi_eval.sweep.overview import cost_table, finished_runs, probed_tokens, scores_table
 
@@ -52,7 +50,7 @@ def sweep(
     end_at_ctrl_c(lambda: f"every answer so far is kept in {out / 'stores'}")
     chosen = [name.strip() for name in corpora.split(",")] if corpora is not None else None
     cells = read_grid(grid, corpora=chosen, published=dry_run)
-    console = Console(width=None if sys.stdout.isatty() else 130, markup=False, highlight=False)
+    console = terminal.console()
     if dry_run:
         tokens = None
         if probe is not None:

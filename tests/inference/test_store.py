@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ambi_eval.answers.candidate import Candidate
-from ambi_eval.inference.store import CandidateStore, pool_key
+from ambi_eval.inference.rows import pool_key
+from ambi_eval.inference.store import CandidateStore
 
 CPU = {"device": "cpu", "torch": "2.13"}
 GPU = {"torch": "2.13", "device": "cuda"}

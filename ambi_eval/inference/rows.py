@@ -1,0 +1,92 @@
+"""The values in the rows of a store: keys of pools, texts and numbers that SQLite keeps as they are, checksums."""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+from ambi_eval.answers.candidate import Candidate, Finish
+
+Row = tuple[Any, ...]
+
+
+def pool_key(**parts: Any) -> str:
+    """Return the key of a pool: the SHA-256 of everything that its answers depend on, in hexadecimal.
+
+    The key is the same in every process and Python version and does not depend on the order of the parts.
+
+    Args:
+        parts: What the answers depend on, by name. Plain JSON: strings, integers, finite floats, booleans, None, lists,
+            and dicts with string keys. The integer 1 and the float 1.0 are different values.
+
+    Raises:
+        TypeError: If a part is not plain JSON, such as a tuple, which would read back as a list.
+        ValueError: If a float is NaN or infinite.
+
+    >>> pool_key(prompt="Which emotion?", seed=0) == pool_key(seed=0, prompt="Which emotion?")
+    True
+    """
+    return sha256(canonical_json(parts).encode()).hexdigest()
+
+
+def canonical_json(parts: Mapping[str, Any]) -> str:
+    """Return the same text for equal parts, in every process and Python version."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    if json.loads(text) != parts:
+        raise TypeError(f"{parts!r} is not plain JSON: reading it back gives {text}")
+    return text
+
+
+def candidate_row(pool: str, k: int, set_size: int | None, candidate: Candidate) -> Row:
+    """Return the row of answer `k` of a pool, without provenance; `set_size` is the number of beams of a beam set.
+
+    Raises:
+        ValueError: If the candidate is not an answer of the model, such as one that is `not_drawn`.
+    """
+    if candidate.finish not in ("stop", "length", "content_filter", None):
+        raise ValueError(f"a candidate that ended with '{candidate.finish}' is no answer to keep")
+    logprob = None if candidate.logprob is None else stored_float(candidate.logprob)
+    made = candidate.n_tokens, candidate.finish, candidate.thinking_tokens
+    return pool, k, set_size, stored_text(candidate), logprob, *made
+
+
+def stored_candidate(
+    k: int,
+    text: str | bytes,
+    logprob: float | str | None,
+    n_tokens: int | None,
+    finish: Finish | None,
+    thought: int | None,
+) -> Candidate:
+    """Return the answer that a row holds."""
+    known = None if logprob is None else float(logprob)
+    return Candidate(loaded_text(text), known, n_tokens, finish, k, thinking_tokens=thought)
+
+
+def stored_text(text: str) -> str | bytes:
+    """Return the text in a form that SQLite takes: as it is, or as bytes if a lone surrogate keeps it out of UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+    return str(text)
+
+
+def loaded_text(text: str | bytes) -> str:
+    """Return the text that `stored_text` was given."""
+    return text if isinstance(text, str) else text.decode("utf-8", "surrogatepass")
+
+
+def stored_float(value: float) -> float | str:
+    """Return the number in a form that SQLite keeps: it would turn NaN into NULL, so NaN becomes the text `nan`."""
+    return "nan" if math.isnan(value) else float(value)
+
+
+def row_checksum(row: Row) -> int:
+    """Return the checksum that is stored with a row; a last value that is None is left out, as in version 1."""
+    # `ascii`, because what `repr` escapes depends on the Unicode version of Python.
+    return zlib.crc32(ascii(row if row[-1] is not None else row[:-1]).encode())

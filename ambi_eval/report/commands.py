@@ -1,0 +1,91 @@
+"""The commands `ambi-eval report`, `generalizability` and `budget`, which read runs of `lm_eval`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ambi_eval.errors import AmbiError
+from ambi_eval.web.terminal import print_tables
+
+FOLDERS = "Folders that lm_eval --log_samples --output_path wrote."
+Runs = Annotated[list[Path], typer.Argument(help=FOLDERS, metavar="RUN...")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Every number of it, as JSON.")]
+
+
+def report(
+    runs: Annotated[list[Path] | None, typer.Argument(help=FOLDERS, metavar="RUN...")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page.")] = Path("report.html"),
+    json_file: JsonFile = None,
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="Print the differences of two systems instead: each RUN, RUN:TASK or RUN:TASK:PIPELINE."),
+    ] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option("--with", help="Predictions, as `score` reads them, to show beside the runs; once a file."),
+    ] = None,
+) -> None:
+    """Show what runs of lm_eval mean: a verdict, and one page of scores, references, curves and clips."""
+    from ambi_eval.funnel.content import funnels_in
+    from ambi_eval.harness.results import read_runs
+    from ambi_eval.report import comparison, page, verdict
+    from ambi_eval.report.build import build
+    from ambi_eval.web.pages import write_json
+
+    if (compare is None) == (not runs):
+        raise AmbiError("ambi-eval report: name the folders of runs, or two systems with --compare A B.")
+    if compare is not None:
+        sides = [comparison.find(named) for named in compare]
+        pairs = comparison.compare_found(*sides)
+        print_tables(comparison.table(pairs))
+        both = {side.run.file.resolve(): side.run for side in sides}
+        typer.echo(verdict.in_terminal(verdict.verdicts(build(list(both.values())))))
+        if json_file is not None:
+            write_json(pairs, json_file)
+        return
+    funnels = [each for path in runs or () for each in funnels_in(path)]
+    content = build([run for path in runs or () for run in read_runs(path)], beside or (), funnels)
+    page.write_page(content, out)
+    typer.echo(verdict.in_terminal(verdict.verdicts(content)))
+    typer.echo(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
+    if json_file is not None:
+        write_json(content, json_file)
+
+
+def generalizability(
+    runs: Runs,
+    json_file: JsonFile = None,
+) -> None:
+    """Show how sure a ranking is: what scores vary with, and how many clips, wordings or seeds would make it sure."""
+    from ambi_eval.harness.results import read_runs
+    from ambi_eval.report import ranking, ranking_table
+    from ambi_eval.report.build import by_clips
+    from ambi_eval.web.pages import write_json
+
+    found = ranking.rankings(by_clips([run for path in runs for run in read_runs(path)]))
+    print_tables(ranking_table.in_terminal(found))
+    if json_file is not None:
+        write_json(found, json_file)
+
+
+def budget(
+    runs: Runs,
+    json_file: JsonFile = None,
+) -> None:
+    """Show what quality costs (tokens, audio, FLOPs, time), which systems are best at it, and what more answers buy."""
+    from ambi_eval.harness.results import read_runs
+    from ambi_eval.report import budget as of_budget
+    from ambi_eval.report.build import by_clips
+    from ambi_eval.report.systems import variants, without_copies
+    from ambi_eval.web.pages import write_json
+
+    found = {}
+    for asked in by_clips([run for path in runs for run in read_runs(path)]):
+        corpus = asked[0].task.settings.clips_name
+        found[corpus] = of_budget.budget(without_copies(variants(asked)))
+        print_tables(of_budget.in_terminal(corpus, found[corpus]))
+    if json_file is not None:
+        write_json(found, json_file)
