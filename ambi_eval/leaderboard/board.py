@@ -221,7 +221,7 @@ def _board(corpus: str, entries: Sequence[_Entry]) -> Board:
                 errors[len(rows) - 1] = np.asarray(METRICS[HEADLINE].per_clip(p, own.votes))
     references = _references(selection, settings, binned)
     floor = next(each.scores[HEADLINE].low for each in references if each.name == "perfect model")
-    # Answers that are the votes or their shares: with the votes, nobody needs a model.
+    # A system nearer to the votes than a perfect model can expect has used the votes.
     implausible = [row for row in rows if row.control == "none" and row.scores[HEADLINE].high < floor]
     errors = {number: error for number, error in errors.items() if rows[number] not in implausible}
     if selection and errors:

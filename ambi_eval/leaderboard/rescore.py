@@ -51,7 +51,7 @@ def task_settings(name: str, overrides: Overrides = ()) -> TaskSettings:
 
 @cache
 def scoring_task(name: str, overrides: Overrides = ()) -> ScoringTask:
-    """Return `new_scoring_task`, made once; nobody may change it."""
+    """Return what `new_scoring_task` returns, from a cache: callers must not change it."""
     return new_scoring_task(name, overrides)
 
 

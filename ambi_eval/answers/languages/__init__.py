@@ -20,13 +20,13 @@ LANGUAGES = ("it", "ru", "th")
 # Stands for a word that is not known, in a script in which no English word can be meant.
 UNKNOWN_WORD = "unknownword"
 
-# Thai writes no blanks between words. A word does not begin behind a vowel that is written before its consonant, and
-# does not end before a vowel or tone that is written above or below its last consonant.
+# Thai writes no blanks between words. A word cannot begin after a vowel that is written before its consonant, and it
+# cannot end before a vowel or tone that is written above or below its last consonant.
 _THAI_FORM = "(?<![\u0e40-\u0e44]){}(?![\u0e31\u0e34-\u0e3a\u0e47-\u0e4e])"
 _LETTERS = {"ru": re.compile("[\u0400-\u04ff]+"), "th": re.compile("[\u0e00-\u0e7f]+")}
-# The Russian yo is often written as ye; an accent marks the stress; Thai has digits of its own.
-# "I cannot say, that ...": this comma parts no statements.
+# "I cannot say, that ...": this comma does not separate two statements.
 _RUSSIAN_COMMA = re.compile(",(?= (?:что|чтобы|будто|как)\\b)")
+# The Russian yo is often written as ye; an accent marks the stress; Thai has digits of its own.
 _SPELLINGS = str.maketrans(
     {"\u0451": "\u0435", "\u0301": None, **{chr(0x0E50 + digit): str(digit) for digit in range(10)}}
 )
@@ -72,7 +72,7 @@ def _words(spoken: Spoken) -> _Words:
 def _form(form: str, language: str) -> str:
     if language == "th":
         return _THAI_FORM.format(form)
-    # What ends with an apostrophe stands right before the next word: l'emozione.
+    # A word that ends with an apostrophe is joined to the next word: l'emozione.
     return rf"(?<![^\W_]){form}" + ("" if form.endswith("'") else r"(?![^\W_])")
 
 

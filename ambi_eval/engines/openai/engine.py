@@ -351,7 +351,9 @@ class OpenAIEngine(Engine):
 
     def _from_bridge(self, job: Job) -> list[Likelihood]:
         if not all(ends for _, ends in job.continuations):
-            raise AmbiError(f"{job.task}: the bridge scores whole answers only; give the requests end_of_turn: true")
+            raise AmbiError(
+                f"{job.task}: the bridge gives likelihoods of whole answers only; set end_of_turn: true in the requests"
+            )
         texts = [text for text, _ in job.continuations]
         # A server that does not know the field generates an answer instead; this keeps it short.
         short = {"temperature": 0, "max_tokens": 1}
