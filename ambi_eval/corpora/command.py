@@ -30,8 +30,9 @@ AllowMissingAudio = Annotated[
 def command_of(name: str) -> Callable[..., None]:
     """Return the command `ambi-eval prepare NAME`, whose options are the parameters of the recipe's `prepare`.
 
-    `--source` is required where no mirror is given. The votes of raters who saw the face (`--modality`) get a folder of
-    their own.
+    Each parameter is documented by its type: `Annotated[..., typer.Option(help=...)]`. `source` and `out` are the same
+    everywhere: the folder of the release (`CORPUS.source` says what it holds), required where no mirror is given, and
+    the folder for `manifest.parquet`. The votes of raters who saw the face (`modality`) get a folder of their own.
     """
     prepare = recipe(name).prepare
 

@@ -9,25 +9,16 @@ from typing import Any
 
 from ambi_eval.errors import did_you_mean
 
-# Other common names for the columns of a manifest.
-OTHER_NAMES = {
-    "gender": "sex",
-    "speaker_id": "speaker",
-    "spk": "speaker",
-    "wav": "audio",
-    "path": "audio",
-    "file": "audio",
-    "filename": "audio",
-    "audio_path": "audio",
-    "text": "transcript",
-    "transcription": "transcript",
-    "label": "votes",
-    "labels": "votes",
-    "counts": "votes",
-    "emotion": "votes",
-    "name": "id",
-    "clip": "id",
+_OTHER_NAMES = {
+    "sex": "gender",
+    "speaker": "speaker_id spk",
+    "audio": "wav path file filename audio_path",
+    "transcript": "text transcription",
+    "votes": "label labels counts emotion",
+    "id": "name clip",
 }
+# Other common names for the columns of a manifest.
+OTHER_NAMES = {other: name for name, others in _OTHER_NAMES.items() for other in others.split()}
 EXAMPLE = {"calm": 3, "tense": 2}
 TABLE = (
     "a manifest is a .parquet or .jsonl file, not '{suffix}': write one JSON object a line, "

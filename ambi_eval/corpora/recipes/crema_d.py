@@ -99,14 +99,7 @@ def prepare(
     click came after more than 10 seconds. Where the release has the single ratings and they add up to these votes, the
     clip gets them, with each rater's intensity of the emotion (0 to 100). The corpus has no official split.
 
-    Args:
-        source: A checkout of the official repository, with its audio.
-        out: Folder for `manifest.parquet`.
-        from_hub: A mirror with the shares of the votes to read instead (see `read_mirror`).
-        from_audb: audb's `crema-d` to read instead, which has the published votes and splits of its own.
-        modality: Whose votes: of raters who only heard the `voice`, only saw the `face`, or had both (`av`).
-        leave_out_differing: Leave out the three clips whose WAV differs from the MP3 that the raters heard.
-        allow_missing_audio: Keep clips without audio, for work on the votes alone.
+    A mirror or audb's `crema-d` may replace the release; audb has the published votes, and splits of its own.
 
     Raises:
         AmbiError: If the release is not complete, or no clip is left.

@@ -35,11 +35,6 @@ def prepare(source: Path, out: Path, *, allow_missing_audio: options.AllowMissin
 
     A row with a `golden_emo` is a control question for the workers: it is no vote.
 
-    Args:
-        source: The folder that holds `crowd_train/` and `crowd_test/`.
-        out: Folder for `manifest.parquet`.
-        allow_missing_audio: Keep clips without audio, for work on the votes alone.
-
     Raises:
         AmbiError: If the release is not complete, a label is not one of the corpus, or no clip is left.
     """

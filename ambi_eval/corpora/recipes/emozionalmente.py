@@ -54,13 +54,6 @@ def prepare(
 
     The corpus has no official split; audb's is by speaker.
 
-    Args:
-        source: The folder that holds `metadata/` and `audio/`.
-        out: Folder for `manifest.parquet`.
-        from_audb: A database of audb to read instead.
-        splits: The file of the splits of audb's database: it lists the actors of `train`, `dev` and `test`.
-        allow_missing_audio: Keep clips without audio, for work on the votes alone.
-
     Raises:
         AmbiError: If the release is not complete, `splits` is another file, or no clip is left.
     """

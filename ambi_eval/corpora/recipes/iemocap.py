@@ -70,14 +70,6 @@ def prepare(
 ) -> Preparation:
     """Prepare IEMOCAP from its release, or from a mirror (which lacks the single ratings and the label `other`).
 
-    Args:
-        source: The unpacked release, which holds `Session1/` to `Session5/`.
-        out: Folder for `manifest.parquet`.
-        from_hub: A mirror to read instead (see `read_mirror`).
-        count_each: Count every label of a rater who chose several as a whole vote; by default k labels of one rater
-            are 1/k votes each, so that every rater weighs the same.
-        allow_missing_audio: Keep turns without audio, for work on the votes alone.
-
     Raises:
         AmbiError: If the folder is no release of IEMOCAP, or no turn is left.
     """

@@ -53,13 +53,7 @@ def prepare(
     `arousal` is 6 minus the published activation, which is lower for a more active voice. `folds` holds the six folds
     of EMO-SUPERB, by session.
 
-    Args:
-        source: The unpacked release: `Evaluation.txt` (or `Evalution.txt`, as some releases spell it) and, anywhere
-            below it, the audio.
-        out: Folder for `manifest.parquet`.
-        labels: Whether a rater's vote is the one `primary` emotion, or all emotions that the rater named.
-        count_each: With secondary emotions, count each of a rater's k labels as a whole vote instead of 1/k.
-        allow_missing_audio: Keep turns without audio, for work on the votes alone.
+    The audio may lie anywhere below the folder of the release.
 
     Raises:
         AmbiError: If the folder is no release of MSP-IMPROV, no turn is left, or `count_each` is given with primary

@@ -42,15 +42,6 @@ def prepare(
 ) -> Preparation:
     """Prepare MSP-Podcast, any release from 1.6 to 2.0.
 
-    Args:
-        source: The unpacked release, which holds the folders of audio and of labels.
-        out: Folder for `manifest.parquet`.
-        labels: Whether a rater's vote is the one `primary` emotion, or all emotions that the rater named, `secondary`
-            ones included.
-        count_each: With secondary emotions, count each of a rater's k labels as a whole vote instead of 1/k.
-        release: The number of the release, which its files do not state.
-        allow_missing_audio: Keep clips without audio, for work on the votes alone.
-
     Raises:
         AmbiError: If the folder is no release of MSP-Podcast, no clip is left, or `count_each` is given with primary
             emotions.

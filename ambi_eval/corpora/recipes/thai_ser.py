@@ -40,11 +40,7 @@ def prepare(
     Emotions beyond the five are `other`. Two actors play each session; `folds` holds the eight partitions by studio
     that the authors' experiments use.
 
-    Args:
-        source: The folder that holds the label files and, anywhere below it, the audio.
-        out: Folder for `manifest.parquet`.
-        count_each: Count each of a rater's k labels as a whole vote instead of 1/k.
-        allow_missing_audio: Keep turns without audio, for work on the votes alone.
+    The audio may lie anywhere below the folder of the label files.
 
     Raises:
         AmbiError: If a file is missing or not as released, or no turn is left.

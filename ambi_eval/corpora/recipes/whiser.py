@@ -43,14 +43,7 @@ def prepare(
 
     Speakers are not published. Clips of one tape depend on each other: `dialogue` holds the tape.
 
-    Args:
-        source: The folder that holds `Labels/`, `Annotation_wav_files/` and `Annotation_wav_files_ref.txt`. A mirror
-            without label files needs the labels beside it; None: the mirror has everything.
-        out: Folder for `manifest.parquet`.
-        from_hub: Another source of the audio: a data set on the hub, or the folder of a copy.
-        labels: Whether a rater's vote is the one `primary` emotion, or all emotions that the rater named.
-        count_each: With secondary emotions, count each of a rater's k labels as a whole vote instead of 1/k.
-        allow_missing_audio: Keep clips without audio, for work on the votes alone.
+    A mirror without label files needs the labels beside it, in `source`.
 
     Raises:
         AmbiError: If the folder is no release of WHiSER, no clip is left, or `count_each` is given with primary
