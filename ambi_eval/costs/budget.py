@@ -90,16 +90,10 @@ class Budget:
         request = Request()
         try:
             yield request
-            with self._lock:
-                self.audio_seconds += audio_seconds
-                self._excess = max(self._excess, self._excess * request.cost / most if most else 1.0)
         except BaseException:
-            with self._lock:
-                self.unanswered += most
+            self.release(most)
             raise
-        finally:
-            with self._lock:
-                self._under_way -= most
+        self.release(most, audio_seconds, request.cost)
 
     def most(self, text: str, audio_seconds: float, generated_tokens: int) -> float:
         """Return the most that such a request can cost."""
@@ -128,6 +122,22 @@ class Budget:
                     f"kept: run the same command with a larger max_cost to go on"
                 )
             self._under_way += most
+
+    def release(self, most: float, audio_seconds: float = 0.0, cost: float | None = None) -> None:
+        """Note that a request which `reserve` admitted is no longer under way.
+
+        Args:
+            most: What was reserved for it; 0 if an earlier run has sent it.
+            audio_seconds: Length of its audio.
+            cost: What its reply cost; None if it brought none.
+        """
+        with self._lock:
+            self._under_way -= most
+            if cost is None:
+                self.unanswered += most
+            else:
+                self.audio_seconds += audio_seconds
+                self._excess = max(self._excess, self._excess * cost / most if most else 1.0)
 
     def info(self) -> dict[str, Any]:
         """Return the length of the audio, the cost and the prices, for the results; plain JSON."""

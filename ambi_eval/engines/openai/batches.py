@@ -141,6 +141,7 @@ def in_batches(
                 if result.reply is None and result.refused and result.refused not in server.refused:
                     server.refuse(result.refused, result.failure)
                 if result.reply is None and result.refused:
+                    server.budget.release(bodies.reserved.pop(result.key, 0.0), cost=0.0)
                     again.append(part)
                     continue
                 yield part, _outcome(server, bodies, result)
@@ -152,25 +153,32 @@ def in_batches(
 
 
 def _outcome(server: Any, bodies: _Bodies, result: Result) -> Reply | RequestFailedError:
+    most = bodies.reserved.pop(result.key, 0.0)
     if result.reply is None:
+        server.budget.release(most)
         return RequestFailedError(result.failure)
     try:
         reply: Reply = server.read(result.reply)
     except ValueError as error:
+        server.budget.release(most)
         return RequestFailedError(f"a reply that is no chat completion: {why_unreadable(error)}")
-    server.budget.audio_seconds += bodies.seconds(result.key)
-    server.count(reply)
+    server.budget.release(most, bodies.seconds(result.key), server.count(reply))
     return reply
 
 
 class _Bodies:
-    """The requests of parts, each made when it is needed, because all audio together does not fit into memory."""
+    """The requests of parts, each made when it is needed, because all audio together does not fit into memory.
+
+    Attributes:
+        reserved: The most that each request can cost which this run has sent and whose result is not there yet, by key.
+    """
 
     def __init__(
         self, server: Any, service: Any, parts: Mapping[str, Part], body_of: Callable[[Part], dict[str, Any]]
     ) -> None:
         self.server, self.service, self.parts, self.body_of = server, service, parts, body_of
         self._last: tuple[str, dict[str, Any]] = ("", {})
+        self.reserved: dict[str, float] = {}
 
     def body(self, key: str) -> dict[str, Any]:
         if self._last[0] != key:
@@ -189,7 +197,9 @@ class _Bodies:
     def pay(self, key: str) -> None:
         body = self.body(key)
         seconds = body.get(AUDIO_SECONDS, 0.0)
-        self.server.budget.reserve(self.server.budget.most(text_of(body["messages"]), seconds, most_tokens(body)))
+        most = self.server.budget.most(text_of(body["messages"]), seconds, most_tokens(body))
+        self.server.budget.reserve(most)
+        self.reserved[key] = most
 
     def seconds(self, key: str) -> float:
         return float(self.body(key).get(AUDIO_SECONDS, 0.0))

@@ -200,6 +200,16 @@ def test_what_max_cost_does_not_allow_is_not_sent(load, asked, server):
     assert len(server.answered) == 3
 
 
+def test_what_a_batch_cost_counts_and_no_longer_what_it_could_have_cost(load, asked, server):
+    lm = load(max_cost=0.6, input_price=1000.0, output_price=1000.0)
+    for first in range(3):
+        lm.generate_until(asked(clips=1, first=first))
+    budget = lm.engine.server.budget
+    assert len(server.answered) == 3, "each may cost up to 0.348"
+    assert (budget._under_way, budget.unanswered) == (0, 0)
+    assert 0 < budget.spent < 0.6
+
+
 def test_a_server_without_batches_is_one_sentence(load, asked, server):
     with pytest.raises(AmbiError, match=r"took no batch .* without batch=true if it has no batch mode"):
         load(base_url=server.chat.url.replace("/v1", "/none")).generate_until(asked())
