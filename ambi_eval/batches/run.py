@@ -117,8 +117,8 @@ def answers_of(
             if waiting and left <= 0:
                 requests = sum(len(batch.keys) for batch in waiting)
                 raise NotYetError(
-                    f"{service.address} still works on {len(waiting)} batches ({requests} requests); all answers so "
-                    f"far are kept: run the same command later"
+                    f"{service.address} still works on {requests} requests; all answers so far are kept: run the same "
+                    f"command later"
                 )
             if waiting:
                 time.sleep(min(pause, left))

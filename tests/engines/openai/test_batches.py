@@ -68,7 +68,7 @@ def test_a_slow_batch_is_picked_up_by_the_same_command_later(load, asked, server
     server.polls = 2
     requests = asked()
     for _ in range(2):
-        with pytest.raises(NotYetError, match=r"still works on 1 batches \(3 requests\).*run the same command later"):
+        with pytest.raises(NotYetError, match=r"still works on 3 requests.*run the same command later"):
             load(batch_wait=0).generate_until(requests)
     assert len(open_batches()) == 1
     assert len(load(batch_wait=0).generate_until(requests)) == 12
