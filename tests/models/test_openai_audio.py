@@ -1,8 +1,7 @@
 import json
 import math
+import signal
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -473,26 +472,23 @@ def test_a_system_message_and_a_question_are_the_context(load):
 
 
 @pytest.fixture(scope="module")
-def transformers_serve(tmp_path_factory):
+def transformers_serve():
     """Start `transformers serve` with ambi-tiny; give its address and the model's name."""
     checkpoint = Path(ambi_eval.__file__).parent / "demo" / "ambi-tiny"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [Path(sys.executable).with_name("transformers"), "serve", checkpoint, "--device", "cpu"]
-    log = tmp_path_factory.mktemp("serve") / "log"
-    with log.open("w") as out:
-        options = ["--dtype", "float32", "--host", "127.0.0.1", "--port", str(port)]
-        server = subprocess.Popen([*map(str, command), *options], stdout=out, stderr=out)
+    options = ["--device", "cpu", "--dtype", "float32", "--host", "127.0.0.1", "--port", port]
+    server = Script("transformers", "serve", checkpoint, *options)
     for _ in range(1200):
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
                 break
         except OSError:
-            assert server.poll() is None, log.read_text()
+            assert server.poll() is None, server.error
             time.sleep(0.1)
     yield f"http://127.0.0.1:{port}/v1", str(checkpoint)
-    server.terminate()
+    server.send_signal(signal.SIGTERM)
     server.wait()
 
 

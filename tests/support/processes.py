@@ -128,7 +128,7 @@ class Script:
         """Start a script.
 
         Args:
-            script: Its file, or `lm_eval` or `ambi-eval`.
+            script: Its file, or the name of a program of this environment, such as `lm_eval`.
             words: The words of its command.
             cwd: Its working directory.
             environment: What its environment has besides this process's.
