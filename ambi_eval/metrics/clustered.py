@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,8 +43,15 @@ def cluster_numbers(clusters: Sequence[Hashable]) -> NDArray[np.intp]:
     >>> cluster_numbers(["ben", "unknown", "anna", "ben"]).tolist()
     [0, -1, 1, 0]
     """
+    return _numbers(tuple(clusters))
+
+
+@lru_cache(maxsize=32)  # every metric of a prediction asks for those of the same clips
+def _numbers(clusters: tuple[Hashable, ...]) -> NDArray[np.intp]:
     numbers: dict[Hashable, int] = {}
-    return np.array([-1 if c == UNKNOWN else numbers.setdefault(c, len(numbers)) for c in clusters], dtype=np.intp)
+    found = np.array([-1 if c == UNKNOWN else numbers.setdefault(c, len(numbers)) for c in clusters], dtype=np.intp)
+    found.flags.writeable = False
+    return found
 
 
 def cluster_sums(values: ArrayLike, clusters: Sequence[Hashable]) -> tuple[Array, Array]:
@@ -62,7 +70,9 @@ def cluster_sums(values: ArrayLike, clusters: Sequence[Hashable]) -> tuple[Array
     if len(values) != len(clusters):
         raise ValueError(f"values and clusters must have the same length, they have {len(values)} and {len(clusters)}")
     defined = ~np.isnan(values).any(axis=tuple(range(1, values.ndim)))
-    numbers = cluster_numbers([c if known else UNKNOWN for c, known in zip(clusters, defined.tolist(), strict=True)])
+    if not defined.all():
+        clusters = [c if known else UNKNOWN for c, known in zip(clusters, defined.tolist(), strict=True)]
+    numbers = cluster_numbers(clusters)
     used = numbers >= 0
     sums = np.zeros((numbers.max(initial=-1) + 1, *values.shape[1:]))
     np.add.at(sums, numbers[used], values[used])
