@@ -14,6 +14,9 @@ from ambi_eval.analysis import estimate
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.votes import TIE_TOLERANCE, Array, entropy_bits, majority, shares
 
+# Equal-width bins of confidence, as in `ece_votes`.
+BINS = 10
+
 
 @dataclass(frozen=True)
 class ConfidenceBin:
@@ -34,8 +37,8 @@ class ConfidenceBin:
     agreement: Estimate
 
 
-def reliability_curve(p: Array, votes: Array, clusters: Sequence[str], bins: int = 10) -> list[ConfidenceBin]:
-    """Return mean confidence and agreement in each bin of `ece_votes` that has clips.
+def reliability_curve(p: Array, votes: Array, clusters: Sequence[str]) -> list[ConfidenceBin]:
+    """Return mean confidence and agreement in each of the ten bins of `ece_votes` that has clips.
 
     The sum over bins of clips * |confidence - agreement|, divided by the number of clips, is the `ece_votes` of the
     valid predictions.
@@ -44,19 +47,18 @@ def reliability_curve(p: Array, votes: Array, clusters: Sequence[str], bins: int
         p: Predicted distributions, shape (clips, labels); a row of NaN (an invalid prediction) is in no bin.
         votes: Votes, shape (clips, labels).
         clusters: Whom each clip depends on.
-        bins: Number of equal-width bins from 0 to 1.
     """
     confidence = p.max(axis=1)
     agreement = (majority(p) * shares(votes)).sum(axis=1)
-    number = np.ceil(confidence * bins - TIE_TOLERANCE)  # NaN is in no bin
+    number = np.ceil(confidence * BINS - TIE_TOLERANCE)  # NaN is in no bin
     curve = []
-    for upper in range(1, bins + 1):
+    for upper in range(1, BINS + 1):
         here = number == upper
         if here.any():
             curve.append(
                 ConfidenceBin(
-                    low=(upper - 1) / bins,
-                    high=upper / bins,
+                    low=(upper - 1) / BINS,
+                    high=upper / BINS,
                     clips=int(here.sum()),
                     confidence=float(confidence[here].mean()),
                     agreement=estimate.of_mean(agreement[here], list(compress(clusters, here)), (0, 1)),

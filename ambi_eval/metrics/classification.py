@@ -1,4 +1,10 @@
-"""Classification metrics: how often the predicted top label is the raters' majority label, over a set of clips."""
+"""Classification metrics: how often the predicted top label is the raters' majority label, over a set of clips.
+
+Every function takes `p` (predicted distributions) and `votes` (counts per label), both of shape (clips, labels). Ties
+in the prediction and in the votes count by expectation: a clip whose raters chose two labels equally often counts as
+half a clip of each label. A clip without a valid prediction (a row of `p` that holds NaN) counts for its true label and for
+no predicted label.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +12,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ambi_eval.votes import TIE_TOLERANCE, Array, majority, shares
-
-# Ties in the prediction and in the votes count by expectation: a clip whose raters chose two labels equally often
-# counts as half a clip of each label. A clip without a valid prediction (a row of `p` that holds NaN) counts for its
-# true label and for no predicted label.
 
 
 def expected_accuracy(p: ArrayLike, votes: ArrayLike) -> Array:
@@ -31,10 +33,6 @@ def expected_accuracy(p: ArrayLike, votes: ArrayLike) -> Array:
 def expected_confusion(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return the confusion matrix of majority labels, ties broken at random on both sides.
 
-    Args:
-        p: Predicted distributions, shape (clips, labels).
-        votes: Votes, shape (clips, labels).
-
     Returns:
         Expected number of clips, shape (labels, labels + 1): a row per true label, a column per predicted label, and a
         last column for the clips without a prediction. Sums to the number of clips.
@@ -51,10 +49,6 @@ def macro_f1(p: ArrayLike, votes: ArrayLike) -> float:
 
     The mean leaves out a label that no clip has as its true or predicted label, as scikit-learn does. A clip without a
     prediction lowers the recall of its label and no label's precision, so it costs less than a wrong prediction.
-
-    Args:
-        p: Predicted distributions, shape (clips, labels).
-        votes: Votes, shape (clips, labels).
 
     Returns:
         Macro F1, 0 to 1.
@@ -78,10 +72,6 @@ def macro_f1_influence(p: ArrayLike, votes: ArrayLike) -> Array:
 
 def weighted_f1(p: ArrayLike, votes: ArrayLike) -> float:
     """Return the mean over labels of F1, weighted by how often each label is the true one; otherwise as `macro_f1`.
-
-    Args:
-        p: Predicted distributions, shape (clips, labels).
-        votes: Votes, shape (clips, labels).
 
     Returns:
         Weighted F1, 0 to 1.
@@ -111,10 +101,6 @@ def unweighted_average_recall(p: ArrayLike, votes: ArrayLike) -> float:
     The mean leaves out a label that is never the true one, since it has no recall. A clip without a prediction costs as
     much as a wrong prediction.
 
-    Args:
-        p: Predicted distributions, shape (clips, labels).
-        votes: Votes, shape (clips, labels).
-
     Returns:
         Unweighted average recall, 0 to 1.
 
@@ -142,10 +128,6 @@ def macro_f1_multilabel(p: ArrayLike, votes: ArrayLike) -> float:
     counts 0, as in scikit-learn. A clip without a prediction lowers recall and no label's precision.
 
     Source: EMO-SUPERB (Wu et al. 2024, arXiv 2402.13018).
-
-    Args:
-        p: Predicted distributions, shape (clips, labels).
-        votes: Votes, shape (clips, labels).
 
     Returns:
         Macro F1, 0 to 1.

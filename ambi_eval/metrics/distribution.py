@@ -1,4 +1,9 @@
-"""Metrics of the distance between a predicted distribution and the votes on one clip."""
+"""Metrics of the distance between a predicted distribution and the votes on one clip.
+
+Every function takes `p` (predicted distributions) and `votes` (counts per label), both of shape (..., labels) and
+broadcast against each other, and returns one number per clip, shape (...). In formulas q = votes / sum(votes) are the
+human shares. A row of `p` that holds NaN (a clip without a valid prediction) gives NaN.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ambi_eval.votes import TIE_TOLERANCE, Array, entropy_bits, noise_of_whole_votes, shares
-
-# Every function takes `p` (predicted distributions) and `votes` (counts per label), both of shape (..., labels) and
-# broadcast against each other, and returns one number per clip, shape (...). In formulas q = votes / sum(votes) are the
-# human shares. A row of `p` that holds NaN (a clip without a valid prediction) gives NaN.
 
 # Predicted shares below this count as this in logarithms.
 
@@ -23,10 +24,6 @@ def jensen_shannon_divergence_bits(p: ArrayLike, votes: ArrayLike) -> Array:
     proper score for a finite panel: the prediction with the least expected divergence is sharper than the true shares.
 
     Source: Lin (1991), Divergence measures based on the Shannon entropy.
-
-    Args:
-        p: Predicted distributions, shape (..., labels).
-        votes: Votes, shape (..., labels).
 
     Returns:
         Divergences, shape (...), 0 to 1 bit.
@@ -47,10 +44,6 @@ def jensen_shannon_distance_nats(p: ArrayLike, votes: ArrayLike) -> Array:
 
     Source: Endres and Schindelin (2003), A new metric for probability distributions.
 
-    Args:
-        p: Predicted distributions, shape (..., labels).
-        votes: Votes, shape (..., labels).
-
     Returns:
         Distances, shape (...), 0 (equal) to sqrt(ln 2) = 0.8326 (no label shared).
 
@@ -68,10 +61,6 @@ def bhattacharyya_coefficient(p: ArrayLike, votes: ArrayLike) -> Array:
 
     Source: Bhattacharyya (1943), On a measure of divergence between two statistical populations.
 
-    Args:
-        p: Predicted distributions, shape (..., labels).
-        votes: Votes, shape (..., labels).
-
     Returns:
         Coefficients, shape (...), 0 to 1.
 
@@ -86,10 +75,6 @@ def pearson_r(p: ArrayLike, votes: ArrayLike) -> Array:
 
     If p or q is constant over the labels (the uniform distribution), the correlation is undefined; it is 0 by
     convention, because a constant prediction does not order the labels.
-
-    Args:
-        p: Predicted distributions, shape (..., labels).
-        votes: Votes, shape (..., labels).
 
     Returns:
         Correlations, shape (...), -1 to 1.
@@ -113,10 +98,6 @@ def pearson_r_squared(p: ArrayLike, votes: ArrayLike) -> Array:
     It ignores the sign: (0, 1/3, 1/3, 1/3) against votes (1, 0, 0, 0) scores 1. Chance is not 0: two unrelated vectors
     over C labels score 1 / (C - 1) on average.
 
-    Args:
-        p: Predicted distributions, shape (..., labels).
-        votes: Votes, shape (..., labels).
-
     Returns:
         Squared correlations, shape (...), 0 to 1; 0 where either distribution is constant.
 
@@ -135,10 +116,6 @@ def negative_log_likelihood_bits(p: ArrayLike, votes: ArrayLike) -> Array:
     true share below 0.0003 as 0 may score better.)
 
     Source: Good (1952), Rational decisions (the logarithmic score).
-
-    Args:
-        p: Predicted distributions, shape (..., labels).
-        votes: Votes, shape (..., labels).
 
     Returns:
         Bits per vote, shape (...), 0 to 13.29.
@@ -159,10 +136,6 @@ def kullback_leibler_bits(p: ArrayLike, votes: ArrayLike) -> Array:
 
     Source: Kullback and Leibler (1951), On information and sufficiency.
 
-    Args:
-        p: Predicted distributions, shape (..., labels).
-        votes: Votes, shape (..., labels).
-
     Returns:
         Divergences in bits, shape (...), 0 (equal) to 13.29.
 
@@ -176,10 +149,6 @@ def kullback_leibler_bits(p: ArrayLike, votes: ArrayLike) -> Array:
 def manhattan_distance(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return the Manhattan distance, the sum over labels of |p - q|: the measure of the LeWiDi 2025 task.
 
-    Args:
-        p: Predicted distributions, shape (..., labels).
-        votes: Votes, shape (..., labels).
-
     Returns:
         Distances, shape (...), 0 (equal) to 2 (no label shared).
 
@@ -191,10 +160,6 @@ def manhattan_distance(p: ArrayLike, votes: ArrayLike) -> Array:
 
 def total_variation_distance(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return the total variation distance, half of `manhattan_distance`: the share of votes on wrong labels.
-
-    Args:
-        p: Predicted distributions, shape (..., labels).
-        votes: Votes, shape (..., labels).
 
     Returns:
         Distances, shape (...), 0 (equal) to 1 (no label shared).
@@ -208,12 +173,8 @@ def total_variation_distance(p: ArrayLike, votes: ArrayLike) -> Array:
 def cosine_similarity(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return the cosine of the angle between p and q, sum p q / (|p| |q|).
 
-    Args:
-        p: Predicted distributions, shape (..., labels); a row of zeros gives 0.
-        votes: Votes, shape (..., labels).
-
     Returns:
-        Similarities, shape (...), 0 (no label shared) to 1 (equal).
+        Similarities, shape (...), 0 (no label shared) to 1 (equal); 0 if all shares are 0.
 
     >>> round(float(cosine_similarity([0.5, 0.5, 0, 0], [4, 0, 0, 0])), 4)
     0.7071
@@ -228,10 +189,6 @@ def brier_sum(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return the Brier score against the human shares, the sum over labels of (p - q)^2.
 
     Source: Brier (1950), Verification of forecasts expressed in terms of probability.
-
-    Args:
-        p: Predicted distributions, shape (..., labels).
-        votes: Votes, shape (..., labels).
 
     Returns:
         Scores, shape (...), 0 (equal) to 2 (all on one label, all votes on another).
@@ -251,10 +208,6 @@ def ranked_probability_score(p: ArrayLike, votes: ArrayLike) -> Array:
 
     Source: Epstein (1969), A scoring system for probability forecasts of ranked categories.
 
-    Args:
-        p: Predicted distributions, shape (..., labels).
-        votes: Votes, shape (..., labels).
-
     Returns:
         Scores, shape (...), 0 (equal) to 1 (all on the first label, all votes on the last).
 
@@ -269,10 +222,6 @@ def brier_mean(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return the mean over labels of (p - q)^2: `brier_sum` divided by the number of labels.
 
     Some papers call this the Brier score; it shrinks as labels are added.
-
-    Args:
-        p: Predicted distributions, shape (..., labels).
-        votes: Votes, shape (..., labels).
 
     Returns:
         Scores, shape (...), 0 to 2 / labels.

@@ -39,7 +39,7 @@ def report(
         raise AmbiError("ambi-eval report: name the folders of runs, or two systems with --compare A B.")
     if compare is not None:
         sides = [comparison.find(named) for named in compare]
-        pairs = comparison.compare_found(*sides)
+        pairs = comparison.compare_runs(*sides)
         print_tables(comparison.table(pairs))
         both = {side.run.file.resolve(): side.run for side in sides}
         typer.echo(verdict.in_terminal(verdict.verdicts(build(list(both.values())))))

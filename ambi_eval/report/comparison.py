@@ -58,22 +58,15 @@ class Found:
     systems: Mapping[str, Side]
 
 
-def compare_runs(first: str, second: str) -> list[Pair]:
+def compare_runs(first: Found, second: Found) -> list[Pair]:
     """Return the comparison of two systems, or of all systems that two runs have in common.
 
-    Args:
-        first: A run or a part of it, see `find`.
-        second: The same. If each names exactly one system, these two are compared, whatever their names are; otherwise
-            systems of the same task and pipeline.
+    If each argument names exactly one system, these two are compared, whatever their names are; otherwise systems of
+    the same task and pipeline.
 
     Raises:
-        AmbiError: If a run cannot be read, or there is nothing to compare.
+        AmbiError: If there is nothing to compare.
     """
-    return compare_found(find(first), find(second))
-
-
-def compare_found(first: Found, second: Found) -> list[Pair]:
-    """Return the comparison of two resolved arguments, see `compare_runs`."""
     a, b = first.systems, second.systems
     if len(a) == len(b) == 1:
         return [_pair(*a.values(), *b.values())]

@@ -15,6 +15,7 @@ from ambi_eval.funnel.sentence import sentences
 from ambi_eval.report import budget, columns, plots, ranking_table, verdict
 from ambi_eval.report.build import BEST_CLIPS, FAILED_CLIPS, WORST_CLIPS
 from ambi_eval.report.content import ClipPrediction, Content, Section, ShownClip, System
+from ambi_eval.votes import shares
 from ambi_eval.web.columns import Column
 from ambi_eval.web.glossary import CONTROLS, STRATEGIES, WORDS, metrics
 from ambi_eval.web.pages import environment, page_parts, write_text
@@ -56,7 +57,7 @@ def render(content: Content) -> str:
             estimate=Column("", lambda estimate: estimate).cell,
             held_out=plots.against_held_out,
             predictions=_predictions,
-            shares=_shares,
+            shares=shares,
             ten_times_sentences=budget.ten_times_sentences,
             of_ranking=ranking_table,
             max_entropy=lambda section: math.log2(len(section.labels)),
@@ -91,10 +92,6 @@ def _predictions(clip: ShownClip, systems: Sequence[System]) -> list[ClipPredict
     """Return the predictions of some systems for a clip."""
     by_name = {prediction.system: prediction for prediction in clip.predictions}
     return [by_name[system.full_name] for system in systems]
-
-
-def _shares(votes: Sequence[float]) -> list[float]:
-    return [vote / sum(votes) for vote in votes]
 
 
 def _glossary(content: Content) -> dict[str, str]:

@@ -267,18 +267,16 @@ def sampling(gain: Gain | None) -> str:
     return f"{told}; draws from the raters' own votes gain {short(sampler)}."
 
 
-def winner(first: str, second: str, comparison: Comparison, *, higher_is_better: bool = False) -> str:
-    """Return which of two systems is better by one metric, if the difference is significant.
+def winner(first: str, second: str, comparison: Comparison) -> str:
+    """Return which of two systems is better, if the difference is significant.
 
     Args:
         first: Name of the first.
         second: Name of the second.
-        comparison: First minus second.
-        higher_is_better: Whether a higher value of the metric is better.
+        comparison: The divergence of the first minus that of the second.
     """
     difference = with_interval(comparison.difference)
     if not surely(comparison):
         return f"Neither {first} nor {second} is shown to be better: the difference is {difference}."
-    up = (comparison.difference.value > 0) == higher_is_better
-    better, worse = (first, second) if up else (second, first)
+    better, worse = (first, second) if comparison.difference.value < 0 else (second, first)
     return f"{better} is better than {worse}: the difference is {difference}."

@@ -60,9 +60,9 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
-def whole(title: str, of: Callable[[Any], Cell], hint: str = "") -> Column:
+def whole(title: str, of: Callable[[Any], Cell]) -> Column:
     """Return a column of whole numbers."""
-    return Column(title, of, hint, show=count)
+    return Column(title, of, show=count)
 
 
 def thinking(rows: Sequence[Any], of: Callable[[Any], float]) -> tuple[Column, ...]:

@@ -15,7 +15,11 @@ from ambi_eval.harness.results import read_runs
 from ambi_eval.metrics import METRICS
 from ambi_eval.report import verdict
 from ambi_eval.report.build import build
-from ambi_eval.report.comparison import compare_runs, table
+from ambi_eval.report.comparison import compare_runs, find, table
+
+
+def compared(*named):
+    return compare_runs(*map(find, named))
 
 
 def shown(pairs):
@@ -25,7 +29,7 @@ def shown(pairs):
 
 
 def test_two_runs_are_compared_task_by_task(folders, runs):
-    pairs = compare_runs(*map(str, folders))
+    pairs = compared(*map(str, folders))
     assert [pair.first for pair in pairs] == [
         f"good/model {name} ({runs[0].file.parent})"
         for name in ("mine_direct:answer", "mine_exact:likelihood", "mine_sc:dist", "mine_sc:vote")
@@ -42,7 +46,7 @@ def test_two_runs_are_compared_task_by_task(folders, runs):
 
 
 def test_p_values_agree_with_scipy_on_the_speakers_sums(folders, runs):
-    comparison = compare_runs(*(f"{folder}:mine_exact" for folder in folders))[0].metrics["jsd_bits"]
+    comparison = compared(*(f"{folder}:mine_exact" for folder in folders))[0].metrics["jsd_bits"]
     a, b = (run.tasks["mine_exact"] for run in runs)
     jsd = METRICS["jsd_bits"].per_clip
     difference = jsd(a.pipelines["likelihood"].p, a.votes) - jsd(b.pipelines["likelihood"].p, b.votes)
@@ -55,7 +59,7 @@ def test_p_values_agree_with_scipy_on_the_speakers_sums(folders, runs):
 
 
 def test_two_strategies_of_one_run_are_compared(folders):
-    (pair,) = compare_runs(f"{folders[0]}:mine_sc:dist", f"{folders[0]}:mine_exact")
+    (pair,) = compared(f"{folders[0]}:mine_sc:dist", f"{folders[0]}:mine_exact")
     assert pair.first.startswith("good/model mine_sc:dist (")
     assert pair.second.startswith("good/model mine_exact:likelihood (")
     assert pair.verdict.startswith(("A is better than B", "B is better than A", "Neither A nor B"))
@@ -63,7 +67,7 @@ def test_two_strategies_of_one_run_are_compared(folders):
 
 def test_a_control_shows_in_the_name_of_its_side(folders, lm_eval, tmp_path):
     silent = lm_eval(tmp_path, 0.1, "m", tasks=["mine_exact"], metadata={"control": "silence"})
-    (pair,) = compare_runs(f"{folders[0]}:mine_exact", str(silent))
+    (pair,) = compared(f"{folders[0]}:mine_exact", str(silent))
     assert "mine_exact:likelihood [silence] (" in pair.second
     assert "[silence]" not in pair.first
     assert pair.verdict.startswith("A is better than B: the difference is -0.")
@@ -72,20 +76,20 @@ def test_a_control_shows_in_the_name_of_its_side(folders, lm_eval, tmp_path):
 
 
 def test_a_system_against_itself_differs_in_nothing(folders):
-    (pair,) = compare_runs(f"{folders[0]}:mine_direct", f"{folders[0]}:mine_direct")
+    (pair,) = compared(f"{folders[0]}:mine_direct", f"{folders[0]}:mine_direct")
     for comparison in pair.metrics.values():
         assert (comparison.difference.value, comparison.p, comparison.p_corrected) == (0, 1, 1)
 
 
 def test_clips_that_only_one_has_are_left_out_and_counted(folders, lm_eval, tmp_path):
     part = lm_eval(tmp_path, 0.5, "part", tasks=["mine_direct"], limit=12)
-    (pair,) = compare_runs(f"{folders[0]}:mine_direct", str(part))
+    (pair,) = compared(f"{folders[0]}:mine_direct", str(part))
     assert (pair.clips, pair.left_out) == (12, 36)
     assert "PARTIAL: 36 clips that only one of the two has are left out" in shown([pair])
 
 
 def test_the_table_says_which_way_is_up_and_how_far_p_can_go(folders):
-    text = shown(compare_runs(*(f"{folder}:mine_direct" for folder in folders)))
+    text = shown(compared(*(f"{folder}:mine_direct" for folder in folders)))
     assert "jsd_bits (lower is better)" in text
     assert "bc (higher is better)" in text
     assert "8 clusters (least possible p: 0.0078)" in text
@@ -105,7 +109,7 @@ def test_mistakes_are_one_sentence(folders, first, second, message):
     good, weak = folders
     names = {"good": good, "weak": weak, "both": good.parent}
     with pytest.raises(AmbiError, match=message) as error:
-        compare_runs(first.format(**names), second.format(**names))
+        compared(first.format(**names), second.format(**names))
     assert "\n" not in str(error.value)
 
 
@@ -115,7 +119,7 @@ def test_other_votes_cannot_be_compared(folders, lm_eval, corpus, tmp_path):
     (corpus / "other_direct.yaml").write_text(task.replace("mine.jsonl", "other.jsonl"))
     other = lm_eval(tmp_path, 0.5, "other", tasks=["other_direct"], limit=6)
     with pytest.raises(AmbiError, match=r"cannot be compared: they share 6 clips, and the labels .* must be the same"):
-        compare_runs(f"{folders[0]}:mine_direct", str(other))
+        compared(f"{folders[0]}:mine_direct", str(other))
 
 
 def test_the_command_writes_the_page_and_its_numbers(folders, tmp_path):

@@ -146,21 +146,16 @@ def test_warnings_come_before_any_score():
 
 
 @pytest.mark.parametrize(
-    ("compared", "up", "said"),
+    ("compared", "said"),
     [
-        (difference(-0.1), False, "A is better than B: the difference is -0.100 [-0.110, -0.090]."),
-        (difference(-0.1), True, "B is better than A: the difference is -0.100 [-0.110, -0.090]."),
-        (difference(0.1), False, "B is better than A: the difference is 0.100 [0.090, 0.110]."),
-        (
-            difference(0.1, p=0.051),
-            False,
-            "Neither A nor B is shown to be better: the difference is 0.100 [",
-        ),
-        (difference(0.001), False, "Neither A nor B is shown to be better: the difference is 0.001 ["),
+        (difference(-0.1), "A is better than B: the difference is -0.100 [-0.110, -0.090]."),
+        (difference(0.1), "B is better than A: the difference is 0.100 [0.090, 0.110]."),
+        (difference(0.1, p=0.051), "Neither A nor B is shown to be better: the difference is 0.100 ["),
+        (difference(0.001), "Neither A nor B is shown to be better: the difference is 0.001 ["),
     ],
 )
-def test_who_wins_is_said_only_beyond_chance(compared, up, said):
-    assert winner("A", "B", compared, higher_is_better=up).startswith(said)
+def test_who_wins_is_said_only_beyond_chance(compared, said):
+    assert winner("A", "B", compared).startswith(said)
 
 
 def test_a_report_has_a_verdict_for_each_model_from_its_own_numbers(content):
