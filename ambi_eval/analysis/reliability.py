@@ -46,7 +46,7 @@ def reliability_curve(p: Array, votes: Array, clusters: Sequence[str]) -> list[C
     Args:
         p: Predicted distributions, shape (clips, labels); a row of NaN (an invalid prediction) is in no bin.
         votes: Votes, shape (clips, labels).
-        clusters: Whom each clip depends on.
+        clusters: The cluster of each clip.
     """
     confidence = p.max(axis=1)
     agreement = (majority(p) * shares(votes)).sum(axis=1)
@@ -79,7 +79,7 @@ def ambiguity_auroc(p: Array, ambiguous: NDArray[np.bool_], clusters: Sequence[s
     Args:
         p: Predicted distributions, shape (clips, labels).
         ambiguous: Which clips are ambiguous, shape (clips,).
-        clusters: Whom each clip depends on.
+        clusters: The cluster of each clip.
 
     Returns:
         The area, 0 to 1; 0.5 for a constant prediction. Undefined unless there are clips of both kinds.

@@ -94,9 +94,9 @@ class Grid(Settings):
         list[Override],
         Field(min_length=1, description="As after `--metadata`; one run for each that has an effect."),
     ] = [{}]
-    limit: Annotated[int | None, Field(ge=1, description="The first clips of each task, so many; by default all.")] = (
-        None
-    )
+    limit: Annotated[
+        int | None, Field(ge=1, description="Number of clips of each task, the first ones; by default all.")
+    ] = None
 
     @model_validator(mode="after")
     def _runs_something(self) -> Grid:

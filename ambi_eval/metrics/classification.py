@@ -2,8 +2,8 @@
 
 Every function takes `p` (predicted distributions) and `votes` (counts per label), both of shape (clips, labels). Ties
 in the prediction and in the votes count by expectation: a clip whose raters chose two labels equally often counts as
-half a clip of each label. A clip without a valid prediction (a row of `p` that holds NaN) counts for its true label and for
-no predicted label.
+half a clip of each label. A clip without a valid prediction (a row of `p` that holds NaN) counts for its true label
+and for no predicted label.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ from ambi_eval.votes import entropy_bits, majority, shares
 
 CURVES = ("jsd_bits", "bc")
 SAMPLERS = ("people", "prior")
-# The references that stand beside the systems.
+# The references that the report shows.
 SHOWN_REFERENCES = ("perfect_model", "half_panel", "prior", "one_human", "uniform")
 HUMAN_REFERENCES = {"half_panel": lambda raters: raters // 2, "one_human": lambda raters: 1}
 CONSTANTS = ("prior", "uniform")

@@ -249,7 +249,7 @@ def listening(standing: Standing) -> str:
     control, score = standing.control
     said = f"Under the control '{control}' {standing.control_of or 'it'} is off by {short(score.value)}"
     if surely(standing.control_loss) and standing.control_loss.difference.value > 0:
-        return f"{said}: what it predicts hangs on the voice."
+        return f"{said}: its predictions depend on the voice."
     return f"{said}: nothing shows that it needs the voice."
 
 

@@ -99,7 +99,7 @@ def test_a_lead_over_the_plain_strategy_needs_the_interval_and_the_corrected_tes
 @pytest.mark.parametrize(
     ("loss", "said"),
     [
-        (difference(0.3), "what it predicts hangs on the voice."),
+        (difference(0.3), "its predictions depend on the voice."),
         (difference(0.3, p=0.06), "nothing shows that it needs the voice."),
         (difference(-0.3), "nothing shows that it needs the voice."),
     ],
@@ -111,7 +111,7 @@ def test_that_it_listens_is_said_only_where_a_control_shows_it(loss, said):
 
 def test_a_control_of_another_strategy_is_told_by_its_name():
     told = verdict(replace(GOOD, control=("shuffle", around(0.4)), control_loss=difference(0.3), control_of="sc dist"))
-    assert "Under the control 'shuffle' sc dist is off by 0.400: what it predicts" in told
+    assert "Under the control 'shuffle' sc dist is off by 0.400: its predictions depend" in told
 
 
 def test_without_a_control_no_word_is_said_about_listening():

@@ -25,7 +25,7 @@ Reference = tuple[str, Trials, Array]
 
 REFERENCES = {
     "uniform": "the same share for every label",
-    "prior": "the mean distribution of these very clips, for every clip",
+    "prior": "the mean distribution of all these clips, for every clip",
     "prior_loso": "the mean distribution of all other speakers (where they talk to each other: sessions)",
     "always_majority": "all on the label that is most often the majority",
     "majority_oracle": "all on the clip's majority label; of several that tie, one at random (expectation)",
@@ -37,10 +37,10 @@ REFERENCES = {
     "humans_2": "two raters against the others",
     "humans_3": "three raters against the others",
     "humans_4": "four raters against the others",
-    "prior_vs_held_out_1": "the prior against the very targets of humans_1",
-    "prior_vs_held_out_2": "the prior against the very targets of humans_2",
-    "prior_vs_held_out_3": "the prior against the very targets of humans_3",
-    "prior_vs_held_out_4": "the prior against the very targets of humans_4",
+    "prior_vs_held_out_1": "the prior against the same raters as humans_1",
+    "prior_vs_held_out_2": "the prior against the same raters as humans_2",
+    "prior_vs_held_out_3": "the prior against the same raters as humans_3",
+    "prior_vs_held_out_4": "the prior against the same raters as humans_4",
     "perfect_model": "the votes' shares against new panels of the same size drawn from them: the sampling floor",
     "sentence_prior": "the mean distribution of all other speakers of the same sentence",
     "acoustic": "ridge regression on eight prosodic numbers, trained on all other speakers; clips with audio only",
