@@ -32,7 +32,7 @@ test test-quick: export OMP_NUM_THREADS ?= 1
 test: .venv/develop
 	$(PYTEST)
 
-# All but the tests that start processes or train.
+# All but the tests that start processes, train or take long.
 test-quick: .venv/develop
 	$(PYTEST) -m "not slow"
 

@@ -54,18 +54,18 @@ from support.checkpoints import build_qwen2_audio, sharpen  # noqa: E402 - it im
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "slow: starts processes or trains; `make test-quick` leaves it out")
+    config.addinivalue_line("markers", "slow: starts processes, trains or takes long; `make test-quick` leaves it out")
 
 
 def pytest_collection_modifyitems(config, items):
     """Run slow tests last, but files with slow tests first where several workers share the files.
 
-    A test with a browser starts processes: it is slow, but its file need not be first.
+    What takes a browser, or all references of the real votes, is slow wherever it is; its file need not be first.
     """
     workers = hasattr(config, "workerinput") or getattr(config.option, "dist", "no") != "no"
     slow_files = {item.path for item in items if item.get_closest_marker("slow")}
     for item in items:
-        if "browser" in getattr(item, "fixturenames", ()):
+        if {"browser", "crema_d_baselines"} & {*getattr(item, "fixturenames", ())}:
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: (item.path in slow_files) != workers if workers else "slow" in item.keywords)
 

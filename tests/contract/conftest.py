@@ -41,7 +41,11 @@ def checkpoint_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
     return build
 
 
-@pytest.fixture(scope="session", params=BUILDERS)
+# `make test-quick` takes the family of most tests alone.
+@pytest.fixture(
+    scope="session",
+    params=[pytest.param(name, marks=[pytest.mark.slow] * (name != "qwen2_audio")) for name in BUILDERS],
+)
 def checkpoint(request: pytest.FixtureRequest, checkpoint_of: Callable[[str], Path]) -> Path:
     """A folder with a random checkpoint of each family in turn."""
     return checkpoint_of(request.param)

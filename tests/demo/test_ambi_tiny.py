@@ -21,6 +21,8 @@ from ambi_eval.metrics.clustered import clustered_standard_error, influence_on_m
 from ambi_eval.metrics.distribution import jensen_shannon_divergence_bits
 from ambi_eval.votes import shares
 
+pytestmark = pytest.mark.slow  # what is in the checkpoint changes by training alone
+
 PROMPTS = demo_prompts()
 Array = NDArray[np.float64]
 
