@@ -369,7 +369,7 @@ def test_the_bridge_gives_likelihoods_which_are_kept(load, ask, voice, bridge):
 def test_a_bridge_without_likelihoods_is_refused(load, ask, voice, bridge):
     with pytest.raises(AmbiError, match="gives no likelihoods of given answers; use sc"):
         load().loglikelihood([ask(WHICH, voice(0.3), continuation="happy", end_of_turn=True)])
-    with pytest.raises(AmbiError, match="whole answers only; give the requests end_of_turn"):
+    with pytest.raises(AmbiError, match="whole answers only; set end_of_turn: true in the requests"):
         load().loglikelihood([ask(WHICH, voice(0.3), continuation="happy")])
 
 
