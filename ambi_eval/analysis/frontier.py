@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,33 +57,34 @@ class TenTimes:
     Attributes:
         few: The smaller number of answers; the larger is ten times that.
         gain: The error of the smaller pool minus that of the larger one, on the same clips.
-        of_sampling: The same gain for a perfect model, whose answers are drawn from the votes of the clip's own raters:
-            the effect of a finer histogram alone. NaN if the prediction is no histogram of labels.
-        beyond_sampling: `gain` minus `of_sampling`; undefined if that is NaN. The interval is that of `gain`.
+        of_sampling: The same gain of a perfect model, which answers as further raters would: the effect of a finer
+            histogram alone. Undefined if the prediction is no histogram of labels.
+        beyond_sampling: `gain` minus `of_sampling`, clip by clip; undefined like that. Both kinds of answers are drawn
+            anew for each clip, so the differences between clips, and with them the interval, hold the chance of
+            sampling.
     """
 
     few: int
     gain: Estimate
-    of_sampling: float
+    of_sampling: Estimate
     beyond_sampling: Estimate
 
 
 def ten_times(
-    scores: Mapping[int, Array], clusters: Sequence[str], people: Mapping[int, Estimate] | None = None
+    scores: Mapping[int, Array], clusters: Sequence[str], people: Callable[[int], Array] | None = None
 ) -> TenTimes | None:
     """Return the gain at the largest pool that is ten times another pool; None if there is none.
 
     Args:
         scores: By pool size, the error of each clip.
         clusters: The cluster of each clip.
-        people: By pool size, the error of draws from the raters' own shares (`scaling.Curve.people`); None if the
-            predictions are no histograms of labels.
+        people: Gives the error of each clip for so many answers of a perfect model (`scaling.perfect_sampler`); None if
+            the predictions are no histograms of labels.
     """
     pairs = [few for few in scores if 10 * few in scores]
     if not pairs:
         return None
     few = max(pairs)
-    gain = estimate.of_mean(scores[few] - scores[10 * few], clusters)
-    sampling = people[few].value - people[10 * few].value if people else math.nan
-    beyond = Estimate(*(end - sampling for end in (gain.value, gain.low, gain.high)))
-    return TenTimes(few, gain, sampling, beyond)
+    gain = scores[few] - scores[10 * few]
+    sampling = people(few) - people(10 * few) if people else np.full(len(gain), np.nan)
+    return TenTimes(few, *(estimate.of_mean(each, clusters) for each in (gain, sampling, gain - sampling)))

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from ambi_eval.analysis import estimate
 from ambi_eval.analysis.estimate import Estimate
+from ambi_eval.analysis.references.agreement import prior_worth
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.metrics import METRICS
 from ambi_eval.votes import Array, shares
@@ -117,6 +118,34 @@ def sampler_curve(
         scores[known] = np.mean(np.asarray(per_clip(drawn[:, known], judges[:, known])), axis=0)
         points[size] = estimate.of_mean(scores, selection.clusters, bounds)
     return points
+
+
+def perfect_sampler(selection: Selection, metric: str, size: int) -> Array:
+    """Return the expected score of each clip for `size` answers of a perfect model, shape (clips,).
+
+    A perfect model answers as further raters of the clip would. Their distribution is not known, so it is drawn from
+    what the clip's votes leave open: a Dirichlet distribution of the votes and as many votes of the prior as it is
+    worth (`prior_worth`). The votes judge, as they judge a model. Draws from the votes' own shares would be wrong: with
+    panels of six raters, a model that draws from the truth would seem to gain .03 bits more than they do from ten times
+    the answers.
+
+    Args:
+        selection: The clips.
+        metric: Name of a metric that single clips have.
+        size: Number of answers.
+
+    Returns:
+        The scores; NaN if no clip has two known raters.
+    """
+    votes = selection.votes
+    worth = prior_worth(votes, selection.noise, selection.one_rater)
+    if math.isnan(worth):
+        return np.full(len(votes), np.nan)
+    rng = np.random.default_rng(estimate.SEED)
+    draws = min(DRAWS, max(1, MOST_POOLS // len(votes)))
+    weights = rng.standard_gamma(votes + worth * shares(votes).mean(axis=0), size=(draws, *votes.shape))
+    drawn = shares(rng.multinomial(size, shares(weights)))
+    return np.asarray(METRICS[metric].per_clip(drawn, np.broadcast_to(votes, drawn.shape))).mean(axis=0)
 
 
 def _new_panels(selection: Selection, draws: int, rng: np.random.Generator) -> Array:

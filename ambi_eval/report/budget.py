@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from rich.console import Group
 from rich.table import Table
 
 from ambi_eval.analysis.frontier import TenTimes, frontier, ten_times
-from ambi_eval.analysis.scaling import Curve
+from ambi_eval.analysis.scaling import Curve, perfect_sampler
 from ambi_eval.corpora.manifest import Clip
 from ambi_eval.costs.flops import ForwardFlops
 from ambi_eval.harness.results import TaskRun
@@ -50,7 +51,9 @@ def _ten_times(variant: Variant) -> TenTimes | None:
     logged = {n: pipeline.logged.get(f"{HEADLINE}@{n}", pipeline.logged[HEADLINE]) for n in sizes.people}
     (steps,) = (each["filter"] for each in task.settings.filter_list if each["name"] == pipeline.name)
     histogram = task.settings.readout == "label" and steps[-1]["function"] == "ambi_mean"
-    return ten_times(logged, task.selection.clusters, sizes.people if histogram else None)
+    selection = task.selection
+    people = partial(perfect_sampler, selection, HEADLINE) if histogram else None
+    return ten_times(logged, selection.clusters, people)
 
 
 def _cost(asked: ModelTask, others: Sequence[ModelTask]) -> Cost:
@@ -130,11 +133,11 @@ def ten_times_sentences(found: Budget) -> list[str]:
     said = []
     for name, ten in found.ten_times.items():
         gain = f"{name}: {10 * ten.few} answers instead of {ten.few} gain {with_interval(ten.gain)} bits"
-        if math.isnan(ten.of_sampling):
+        if math.isnan(ten.of_sampling.value):
             said.append(f"{gain}.")
         else:
             beyond = f"{with_interval(ten.beyond_sampling)} beyond sampling"
-            said.append(f"{gain}; a perfect sampler gains {short(ten.of_sampling)}, so {beyond}.")
+            said.append(f"{gain}; a perfect sampler gains {short(ten.of_sampling.value)}, so {beyond}.")
     return said
 
 

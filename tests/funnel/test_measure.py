@@ -40,7 +40,7 @@ def _small_probes():
 
 @pytest.fixture(scope="module")
 def tasks_of(tmp_path_factory):
-    """Give `exact` and `direct` on the first clips of each of the demo's twelve speakers, each up to so many seconds."""
+    """Give `exact` and `direct` on the first clips of each of the demo's speakers, each up to so many seconds."""
     whole = strategy_task("demo", "exact", {}).selection.clips
 
     def part(clips_per_speaker, seconds=None):

@@ -13,6 +13,7 @@ from scipy.special import log_softmax, softmax
 
 from ambi_eval.analysis.estimate import Estimate, of_mean
 from ambi_eval.analysis.information.folds import SEED, Array, Folds, Rows
+from ambi_eval.errors import AmbiError
 from ambi_eval.metrics.distribution import NLL_FLOOR
 from ambi_eval.votes import shares
 
@@ -78,7 +79,15 @@ class Probes:
         Args:
             place: Its name.
             states: Its states, shape (clips, numbers).
+
+        Raises:
+            AmbiError: If a state is NaN or infinite.
         """
+        if broken := int((~np.isfinite(states)).any(axis=1).sum()):
+            raise AmbiError(
+                f"{place}: the states of {broken} of {len(states)} clips hold NaN or infinity, so no probe can read "
+                "them; load the model with dtype=bfloat16 or dtype=float32, and name another --output"
+            )
         self._losses[place], self._predicted[place] = [], []
         for number, (seen, unseen) in enumerate(self.folds.splits):
             q = shares(self.folds.votes)

@@ -5,6 +5,7 @@ from sklearn.linear_model import LogisticRegression
 
 from ambi_eval.analysis.information.folds import Folds, bits_gained
 from ambi_eval.analysis.information.probes import Probes, of_another_clip, read, softmax_regression
+from ambi_eval.errors import AmbiError
 from ambi_eval.votes import shares
 
 CLIPS, SPEAKERS, LABELS, WIDTH = 360, 12, 4, 24
@@ -111,6 +112,28 @@ def test_wide_states_are_read_in_some_directions(world, monkeypatch):
 def test_states_that_never_change_are_read_as_the_prior(world):
     _, folds, *_ = world
     assert read({"layer": np.ones((CLIPS, 5))}, folds).gain.value == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_states_that_are_not_finite_are_refused_and_not_read_as_the_prior(broken):
+    states = np.zeros((5, 2))
+    states[3, 1] = broken
+    with pytest.raises(AmbiError, match=r"layer 4: the states of 1 of 5 clips hold NaN or infinity.*dtype=bfloat16"):
+        read({"layer 4": states}, Folds(np.ones((5, 2)), list("aabbc")))
+
+
+@pytest.mark.parametrize(
+    ("votes", "speakers"),
+    [
+        ([[5, 0], [4, 1], [0, 5], [1, 4], [3, 2]], "aabbc"),  # five clips of three speakers
+        ([[5, 0]] * 12, "aaaabbbbcccc"),  # all raters always agree
+        ([[5, 0, 0], [0, 5, 0]] * 6, "aaaaaaaaaabc"),  # nearly all clips of one speaker, a label without votes
+    ],
+)
+def test_from_noise_no_bit_is_shown_on_few_or_strange_clips(votes, speakers):
+    folds = Folds(np.array(votes, dtype=float), list(speakers))
+    states = np.random.default_rng(0).normal(size=(len(votes), 6))
+    assert read({"layer": states}, folds).gain.low < 1e-6
 
 
 def test_a_label_without_votes_in_a_fold_gets_next_to_no_share():
