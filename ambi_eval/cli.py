@@ -305,7 +305,7 @@ def doctor(
     model_args: Annotated[str, typer.Option("--model_args", help="As for lm_eval: pretrained=..., for example.")],
     model: Annotated[str, typer.Option(help="As for lm_eval: hf-audio or openai-audio.")] = "hf-audio",
 ) -> None:
-    """Check that a model hears, repeats itself and tells true likelihoods; exit code 1 if not."""
+    """Check that a model hears, repeats its answers and gives consistent likelihoods; exit code 1 if not."""
     from ambi_eval.doctor import checks
 
     outcomes = checks.examine(model, model_args)

@@ -1,4 +1,4 @@
-"""Checks that any engine can be put through: whether it hears, repeats its answers, and gives true likelihoods."""
+"""Checks for any engine: whether it hears the audio, repeats its answers, and gives consistent likelihoods."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ Status = Literal["passed", "remark", "refused", "failed"]
 
 
 class CheckError(Exception):
-    """What a model does wrong, in one sentence."""
+    """A fault of the model, in one sentence."""
 
 
 class RemarkError(AmbiError):
-    """What a user should know of a model, though the model does nothing wrong, in one sentence."""
+    """A property of the model that a user should know but that is no fault, in one sentence."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one check.
+    """The outcome of one check.
 
     Attributes:
         name: The check.
         status: `remark` where a user should know something, `refused` where the model says that it cannot do what the
             check asks for.
         sentence: What was seen.
-        seconds: How long it took.
+        seconds: Its wall time.
     """
 
     name: str
@@ -83,7 +83,7 @@ def hears(subject: Subject) -> str:
 
 
 def hears_to_the_end(subject: Subject) -> str:
-    """What a long clip ends with changes the likelihoods."""
+    """The end of a long clip changes the likelihoods."""
     seconds = subject.long_seconds
     same, changed = (subject.likelihoods(subject.voice(seconds, *[0] * 7, last)) for last in (0, 1))
     change = float(np.abs(same - changed).max())
@@ -92,7 +92,7 @@ def hears_to_the_end(subject: Subject) -> str:
 
 
 def repeats_greedy_answers(subject: Subject) -> str:
-    """Asked again, a model answers the same."""
+    """The same question gets the same greedy answer twice."""
     asked = [(OPEN_QUESTION, subject.voice(3.0, 0))]
     ((one,),), ((other,),) = subject.answers(asked, GREEDY), subject.answers(asked, GREEDY)
     changes = f"answers {str(one)!r}, and {str(other)!r} when it is asked again"
@@ -124,7 +124,7 @@ def draws_different_samples(subject: Subject) -> str:
 
 
 def repeats_samples(subject: Subject) -> str:
-    """With the same seed, samples come out the same; fewer of them are the first ones."""
+    """The same seed gives the same samples; a smaller pool is the beginning of a larger one."""
     exact, asked = subject.runs_here and subject.exact, [(OPEN_QUESTION, subject.voice(3.0, 0))]
     (eight,), (four,) = subject.answers(asked, SAMPLED, count=8), subject.answers(asked, SAMPLED, count=4)
     same = sum(str(one) == str(other) for one, other in zip(eight, four, strict=False))
@@ -353,7 +353,7 @@ def table(outcomes: Sequence[Outcome]) -> Any:
 
 
 def verdict(outcomes: Sequence[Outcome]) -> str:
-    """Return in one line how the model is."""
+    """Return one line that sums up all outcomes."""
     by_status = {status: [each for each in outcomes if each.status == status] for status in get_args(Status)}
     counts = (
         f"{len(by_status['passed'])} of {len(outcomes)} checks passed, {len(by_status['refused'])} do not apply to it"

@@ -1,4 +1,4 @@
-"""What a check looks at: an engine, and synthetic voices to ask it about."""
+"""The subject of a check: an engine, and synthetic voices to ask it about."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Subject:
 
     @property
     def runs_here(self) -> bool:
-        """Whether the model runs in this process, where nothing but us has a say in its answers."""
+        """Whether the model runs in this process, so that its answers depend on this package alone."""
         return hasattr(self.engine, "family")
 
     @property
@@ -103,7 +103,7 @@ class Subject:
         """The longest audio that the model hears whole; None where there is no limit.
 
         Raises:
-            AmbiError: If the model runs elsewhere and nobody has said.
+            AmbiError: If the model runs elsewhere and its limit is unknown.
         """
         if self.runs_here:
             window: float | None = self.family.window_seconds
@@ -121,7 +121,7 @@ class Subject:
 
 @cache
 def _speech(number: int, samples: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Return so many samples of a voice that goes on talking."""
+    """Return speech of one voice, as long as this number of samples."""
     rng, spoken = np.random.default_rng(number), [np.zeros(0, np.float32)]
     while sum(map(len, spoken)) < samples:
         spoken.append(synthesize(*VOICES[number], rng))

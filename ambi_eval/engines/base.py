@@ -88,7 +88,7 @@ SAMPLING: dict[str | None, Sampling] = {name: name for name in get_args(Sampling
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What an engine can do with its model; everybody can answer greedily.
+    """What an engine can do with its model, besides greedy answers, which every engine gives.
 
     Attributes:
         sampling: Whether it draws samples.
@@ -136,7 +136,7 @@ class Engine(ABC):
             device: Where to compute, for engines that compute in this process; None: as the arguments say.
 
         Raises:
-            AmbiError: If the model cannot be had.
+            AmbiError: If the model cannot be loaded or reached.
         """
         self.arguments = arguments
 
@@ -239,7 +239,7 @@ class Engine(ABC):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What answers should not depend on, but may in the last digit: device, versions ...; plain JSON."""
+        """What should not change an answer, but may change its last digit: device, versions ...; plain JSON."""
         return {}
 
     def counts(self) -> dict[str, int]:

@@ -95,7 +95,7 @@ _NO_RATING = re.compile(
     r"^[ \t]*\d+[.)][ \t]+(?=\S)|(?<=\d)\s*(?:/|out of|of)\s*\d+|(?:from|between)?\s*\d+\s*(?:to|and|[-\u2013])\s*\d+",
     re.MULTILINE | re.IGNORECASE,
 )
-# Words after which a rating follows.
+# Words that announce a rating.
 _ANNOUNCED = re.compile(
     r"\b(?:rating|score|rate[sd]?|grade|answer|give)\b(?:(?!\d|\n\n|[.!?]\s).){0,60}?(?=(?<![\w.,\-+])[-+]?\d)",
     re.DOTALL | re.IGNORECASE,

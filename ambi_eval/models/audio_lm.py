@@ -1,4 +1,4 @@
-"""What the harness sees of an engine: its requests become questions, which get answers and ratings."""
+"""The harness model of any engine: it turns the harness's requests into questions, and returns answers and ratings."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AnyAudioLM = TypeVar("AnyAudioLM", bound="AudioLM")
 
 
 class AudioLM(DataParallelLM):
-    """A harness model that answers questions about audio: an engine, what it has answered before, and a verifier.
+    """A harness model that answers questions about audio, made of an engine, its answer cache, and a verifier.
 
     A request's arguments are `(context, generation_kwargs, {"audio": [...]})` for `generate_until` and
     `(context, continuation, {"audio": [...], "end_of_turn": bool})` for `loglikelihood`; an audio is a dict of path,
@@ -40,8 +40,8 @@ class AudioLM(DataParallelLM):
 
     Attributes:
         engine_name: The name of the engine, which is also the harness's name for the model.
-        engine: What answers.
-        cache: What the engine has answered before.
+        engine: The engine that answers.
+        cache: Its earlier answers.
         seed: Seed of the sampling.
         verifier: Rates answers.
         totals: What has been computed, in all processes together.
@@ -52,13 +52,13 @@ class AudioLM(DataParallelLM):
     engine_name: ClassVar[str]
 
     def __init__(self, **arguments: Any) -> None:
-        """Set up from `--model_args`, of which the engine's `Arguments` says what they mean.
+        """Set up from `--model_args`; the engine's `Arguments` describes them.
 
         Raises:
             AmbiError: If an argument is unknown or impossible, or if the engine cannot be used.
         """
         super().__init__()
-        clipped.clear()  # what earlier models of this process heard is not this one's
+        clipped.clear()  # the clips that an earlier model of this process heard do not count
         kind = find_engine(self.engine_name)
         given = kind.Arguments.read(arguments, self.engine_name)
         wanted = {"answers": (kind, given)}
@@ -224,7 +224,7 @@ class AudioLM(DataParallelLM):
     # ------------------------------------------------------------------------------------------- results
 
     def get_model_info(self) -> dict[str, Any]:
-        """Return what is written with the results: what was computed, what was found in the store, and who rated."""
+        """Return the part of the results about the model: counts of what was computed and found, and the verifier."""
         other: Any = "self"
         if self.verifier.engine is not self.engine:
             other = {"name": self.verifier.engine.name, **_info(self.verifier, self.verifier_totals)}
@@ -238,7 +238,7 @@ class AudioLM(DataParallelLM):
         return {**own, "clipped_audio": len(clipped)}, verifier
 
     def _add_up_counts(self) -> None:
-        """Add up what all processes have computed: the first one is asked for it when the others are gone."""
+        """Add up the counts of all processes, as the first one writes the results when the others have ended."""
         if gathered := self.gather_object(self._counts()):
             self.totals, self.verifier_totals = (
                 {name: sum(counts[name] for counts in of_all) for name in of_all[0]}

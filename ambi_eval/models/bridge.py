@@ -114,7 +114,7 @@ class Chat:
     ambi_beams: int | None  # the width of a beam search
     length_penalty: float  # beams are ranked by log-likelihood / tokens ** length_penalty
     ambi_continuations: list[str] | None  # texts whose likelihoods are wanted instead of answers
-    gone: Callable[[], bool] = lambda: False  # whether the client has left
+    gone: Callable[[], bool] = lambda: False  # whether the client has closed its connection
     reply: Future[Reply] = field(default_factory=Future)
 
     @property
@@ -147,7 +147,7 @@ class Reply:
 
 
 class Model(Protocol):
-    """The served model: its name for clients, and a fingerprint of its weights (or None)."""
+    """What a bridge can serve: a model with its name for clients, and a fingerprint of its weights (or None)."""
 
     served_name: str
     fingerprint: str | None
