@@ -30,13 +30,13 @@ def paused() -> Iterator[None]:
 def paused_until_started() -> Iterator[None]:
     """Run a command inside this context: nothing is collected before it calls `started`."""
     global _starting
+    gc.unfreeze()  # what an earlier command of this process has left; at the end of a process this would cost time
     _starting = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         started()
-        gc.unfreeze()
 
 
 def started() -> None:

@@ -10,9 +10,10 @@ from ambi_eval.harness.garbage import paused, paused_until_started, started
 @pytest.fixture(autouse=True)
 def collecting():
     assert gc.isenabled()
+    gc.unfreeze()
     yield
     assert gc.isenabled()
-    assert gc.get_freeze_count() == 0
+    gc.unfreeze()
 
 
 def test_nothing_is_collected_inside_the_pause_and_everything_after_it():
@@ -29,6 +30,13 @@ def test_a_command_that_has_started_collects_again_and_leaves_out_what_was_there
         started()
         assert gc.isenabled()
         assert gc.get_freeze_count() > 10_000
+
+
+def test_a_second_command_of_a_process_frees_what_the_first_one_left():
+    with paused_until_started():
+        started()
+    with paused_until_started():
+        assert gc.get_freeze_count() == 0
 
 
 def test_a_command_that_ends_before_it_has_started_leaves_the_collection_on():
