@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
@@ -97,3 +98,33 @@ def test_the_scaling_is_the_regression_of_scikit_learn_where_weights_are_equal()
     expected = theirs.predict_proba(odds[unseen, None])[:, ::-1]
     assert np.allclose(calibrate(p, folds).p[unseen], expected, atol=0.01)
     assert np.isfinite(bits_gained(p, folds.prior, votes)).all()
+
+
+def test_one_temperature_is_that_of_a_scalar_search_on_other_speakers():
+    rng = np.random.default_rng(1)
+    votes = np.array([rng.multinomial(6, q) for q in rng.dirichlet([0.6] * 3, 40)], dtype=float)
+    p = rng.dirichlet([0.4] * 3, 40) * 0.5 + shares(votes) * 0.45 + 0.05 / 3
+    speakers = [number % 8 for number in range(40)]
+    folds = Folds(votes, speakers)
+    bits = np.zeros(40)
+    for seen, unseen in folds.splits:
+        assert not {speakers[clip] for clip in seen} & {speakers[clip] for clip in unseen}
+
+        def loss(sharpness, seen=seen):
+            return -(shares(votes[seen]) * np.log(softmax(sharpness * np.log(p[seen]), axis=1))).sum()
+
+        best = minimize_scalar(loss, bounds=(0, 10), method="bounded", options={"xatol": 1e-8}).x
+        prior = shares(votes[seen]).mean(axis=0)
+        tempered = softmax(best * np.log(p[unseen]), axis=1)
+        bits[unseen] = (shares(votes[unseen]) * np.log2(tempered / prior)).sum(axis=1)
+    found = calibrate(p, folds).numbers
+    assert found.raw.value + found.sharpness.value == pytest.approx(bits.mean(), abs=1e-4)
+
+
+def test_predictions_that_are_dealt_to_other_clips_tell_nothing(world):
+    truth, folds = world
+    dealt = truth[np.random.default_rng(2).permutation(CLIPS)]
+    found = calibrate(dealt, folds).numbers
+    assert found.raw.value < -0.5
+    assert found.information.low < 0.003
+    assert found.information.value == pytest.approx(0, abs=0.02)
