@@ -117,11 +117,13 @@ class Decoder:
             -1, self.placeholder_ids.to(logits.device), -torch.inf
         )  # audio placeholder tokens are never chosen
         if batch.by_settings is None:
-            chosen = choose_tokens(logits, batch.rows[0].settings, batch.keys, batch.steps)
+            chosen = choose_tokens(logits, batch.rows[0].settings, batch.keys, batch.steps, normalizers)
         else:
             chosen = torch.empty_like(batch.steps)
             for settings, rows in batch.by_settings.items():
-                chosen[rows] = choose_tokens(logits[rows], settings, batch.keys[rows], batch.steps[rows])
+                chosen[rows] = choose_tokens(
+                    logits[rows], settings, batch.keys[rows], batch.steps[rows], normalizers[rows]
+                )
         self.thinking.end_where_due(batch.rows, chosen)
         batch.logprobs += logits.gather(-1, chosen[:, None]).squeeze(-1) - normalizers
         return chosen

@@ -10,7 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +30,9 @@ def row_key(*parts: object) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
 
 
-def choose_tokens(logits: Tensor, settings: GenerationSettings, keys: Tensor, steps: Tensor) -> Tensor:
+def choose_tokens(
+    logits: Tensor, settings: GenerationSettings, keys: Tensor, steps: Tensor, normalizers: Tensor | None = None
+) -> Tensor:
     """Choose the next token of every row.
 
     Args:
@@ -34,6 +40,8 @@ def choose_tokens(logits: Tensor, settings: GenerationSettings, keys: Tensor, st
         settings: Greedy, or temperature, top_k and top_p of the sampling.
         keys: `row_key` of every row, int64, shape (rows,).
         steps: How many tokens every row has already, int64, shape (rows,).
+        normalizers: `log_normalizers` of the logits, or of logits some of which are now -inf. It saves time to give
+            them, and changes nothing.
 
     Returns:
         Token ids, int64, shape (rows,).
@@ -45,26 +53,17 @@ def choose_tokens(logits: Tensor, settings: GenerationSettings, keys: Tensor, st
     if settings.top_k or settings.top_p < 1:
         return _draw_from_the_top(logits, settings, hashed_rows, hashed_tokens)
     if logits.device.type == "cpu":
-        return _draw_from_candidates(logits, settings.temperature, hashed_rows, hashed_tokens)
+        if normalizers is None or settings.temperature != 1:
+            normalizers = log_normalizers(logits / settings.temperature)
+        return _draw_from_candidates(logits, settings.temperature, hashed_rows, hashed_tokens, normalizers)
     return _draw_from_all(logits, settings.temperature, hashed_rows, hashed_tokens)
 
 
 def log_normalizers(logits: Tensor) -> Tensor:
     """Return the logarithm of the sum of exponentials of every row, shape (rows,)."""
-    return torch.cat([some.logsumexp(-1) for some in logits.split(_rows_at_once(logits))])
-
-
-def _rows_at_once(logits: Tensor) -> int:
-    """Return the number of rows to compute at a time: on a CPU few enough for the processor's cache."""
-    return max(1, 2**16 // logits.shape[-1] if logits.device.type == "cpu" else len(logits))
-
-
-def _normalized(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the softmax of every row, and the logarithm of its normalizer, shape (rows,)."""
-    highest = scores.amax(-1, keepdim=True)
-    shares = scores.sub(highest).exp_()
-    total = shares.sum(-1, keepdim=True)
-    return shares.div_(total), (highest + total.log()).squeeze(-1)
+    # On a CPU so few rows at a time that they stay in the cache of the processor.
+    at_once = max(1, 2**18 // logits.shape[-1]) if logits.device.type == "cpu" else len(logits)
+    return torch.cat([some.logsumexp(-1) for some in logits.split(at_once)])
 
 
 def _draw_from_all(logits: Tensor, temperature: float, hashed_rows: Tensor, hashed_tokens: Tensor) -> Tensor:
@@ -83,23 +82,26 @@ def _draw_from_the_top(
     return token_ids.gather(-1, winners).squeeze(-1)
 
 
-def _draw_from_candidates(logits: Tensor, temperature: float, hashed_rows: Tensor, hashed_tokens: Tensor) -> Tensor:
+# A row is drawn from its candidates if the highest score is at most this far below the logarithm of the normalizer.
+MARGIN = 2.5
+# Softmax from which on a token is a candidate whatever its noise.
+SHARE = 2.0**-13
+
+
+def _draw_from_candidates(
+    logits: Tensor, temperature: float, hashed_rows: Tensor, hashed_tokens: Tensor, normalizers: Tensor
+) -> Tensor:
     """Draw the same tokens as `_draw_from_all`, but from the few that can win; only on a CPU, because it counts them.
 
     The highest score of a row is the logarithm of its normalizer plus standard Gumbel noise: it falls below that
-    logarithm minus `MARGIN` with probability exp(-exp(MARGIN)). A token exceeds this bound only if its uniform number
-    is below 1 - exp(-x) <= x, where x = softmax * exp(MARGIN). So the noise, two logarithms of the uniform number, is
-    computed for these tokens only. If none exceeds the bound, the row is drawn from all tokens.
+    logarithm minus `MARGIN` with probability exp(-exp(MARGIN)). A token whose softmax is below `SHARE` exceeds this
+    bound only if its uniform number is below 1 - exp(-x) <= x, where x = SHARE * exp(MARGIN). So the noise, two
+    logarithms of the uniform number, is computed for those tokens and for all with a larger softmax. If none exceeds
+    the bound, the row is drawn from all tokens. Larger normalizers than those of the logits only raise the bound.
     """
-    at_once = _rows_at_once(logits)
-    room = np.empty((2, at_once, logits.shape[-1]), np.uint64)
-    parts = [
-        _candidates(some if temperature == 1 else some / temperature, hashed, hashed_tokens, room[:, : len(some)])
-        for some, hashed in zip(logits.split(at_once), hashed_rows.split(at_once), strict=True)
-    ]
-    places, normalizers = torch.cat([part for part, _ in parts]), torch.cat([part for _, part in parts])
-    offsets = torch.arange(0, len(logits), at_once).repeat_interleave(torch.tensor([len(part) for part, _ in parts]))
-    rows, token_ids = places // logits.shape[-1] + offsets, places % logits.shape[-1]
+    least = temperature * (normalizers + math.log(SHARE))
+    places = torch.from_numpy(_candidates(*(each.numpy() for each in (logits, least, hashed_rows, hashed_tokens))))
+    rows, token_ids = places // logits.shape[-1], places % logits.shape[-1]
     scores = logits[rows, token_ids] / temperature + _noise(hashed_rows[rows] ^ hashed_tokens[token_ids])
     best = torch.full_like(normalizers, -torch.inf).scatter_reduce(0, rows, scores, "amax")
     token_ids = torch.where(scores == best[rows], token_ids, len(hashed_tokens))
@@ -110,30 +112,52 @@ def _draw_from_candidates(logits: Tensor, temperature: float, hashed_rows: Tenso
     return chosen
 
 
-MARGIN = 2.5
-
-
 def _candidates(
-    scores: Tensor, hashed_rows: Tensor, hashed_tokens: Tensor, room: NDArray[np.uint64]
-) -> tuple[Tensor, Tensor]:
-    """Return the positions of the candidates in the flattened scores, and the logarithm of every row's normalizer.
+    logits: NDArray[np.float32], least: NDArray[np.float32], hashed_rows: NDArray[Any], hashed_tokens: NDArray[Any]
+) -> NDArray[np.int64]:
+    """Return the positions, in the flattened logits, of all tokens that `_draw_from_candidates` looks at.
 
-    `room` holds two arrays of their shape for intermediate results. numpy has unsigned integers, and vector
-    instructions for products of 64 bits.
+    Rows are shared out among as many threads as torch has. numpy has unsigned integers, and vector instructions for
+    products of 64 bits; few rows at a time stay in the cache of the processor.
+
+    Args:
+        logits: Shape (rows, vocabulary).
+        least: Logits from which on a token is a candidate whatever its noise, shape (rows,).
+        hashed_rows: Hash of every row, int64, shape (rows,).
+        hashed_tokens: Hash of every token, int64, shape (vocabulary,).
     """
-    x, shifted = room
-    np.bitwise_xor(hashed_rows.numpy().view(np.uint64)[:, None], hashed_tokens.numpy().view(np.uint64), out=x)
-    x -= np.uint64(INCREMENT)
-    for bits, factor in FACTORS:
-        np.right_shift(x, np.uint64(bits), out=shifted)
-        x ^= shifted
-        x *= np.uint64(factor % 2**64)
-    x >>= np.uint64(1)  # signed integers become floats much faster than unsigned ones
-    most, normalizers = _normalized(scores)
-    most *= 2 * math.exp(MARGIN) * 2.0**63  # twice x of `_draw_from_candidates`, because uniform numbers are rounded
-    return torch.from_numpy(
-        np.flatnonzero(torch.from_numpy(x.view(np.int64)).float().numpy() <= most.numpy())
-    ), normalizers
+    rows, size = logits.shape
+    of_rows, of_tokens = hashed_rows.view(np.uint64)[:, None], hashed_tokens.view(np.uint64)
+    most = np.uint64(min(2 * SHARE * math.exp(MARGIN), 1) * (2**64 - 2**11))  # twice, because numbers are rounded
+    at_once = max(1, 2**15 // size)
+
+    def some(firsts: Sequence[int]) -> list[NDArray[np.int64]]:
+        room, is_candidate = np.empty((2, at_once, size), np.uint64), np.empty((2, at_once, size), bool)
+        found = []
+        for first in firsts:
+            now = slice(first, first + at_once)
+            (x, shifted), (wins, is_likely) = room[:, : rows - first], is_candidate[:, : rows - first]
+            np.bitwise_xor(of_rows[now], of_tokens, out=x)
+            x -= np.uint64(INCREMENT)
+            for bits, factor in FACTORS:
+                np.right_shift(x, np.uint64(bits), out=shifted)
+                x ^= shifted
+                x *= np.uint64(factor % 2**64)
+            np.less_equal(x, most, out=wins)
+            np.greater_equal(logits[now], least[now, None], out=is_likely)
+            wins |= is_likely
+            found.append(np.flatnonzero(wins) + first * size)
+        return found
+
+    firsts, threads = range(0, rows, at_once), torch.get_num_threads()
+    if threads == 1 or len(firsts) == 1:
+        return np.concatenate(some(firsts))
+    return np.concatenate([*chain(*_threads(threads).map(some, (firsts[k::threads] for k in range(threads))))])
+
+
+@lru_cache(maxsize=1)
+def _threads(number: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(number, thread_name_prefix="sampling")
 
 
 def gumbel_noise(keys: Tensor, steps: Tensor, token_ids: Tensor) -> Tensor:

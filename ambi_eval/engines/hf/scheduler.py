@@ -214,6 +214,8 @@ class Pace:
         self._start()
 
 
+# Answers that are decoded together at first: a step reads all weights, so fewer answers take nearly as long.
+FIRST_ROWS = 96
 # Least time and steps for which each number of answers is tried, and the speed-up that twice as many must give.
 PACE_SECONDS = 2.0
 PACE_STEPS = 16
@@ -241,7 +243,7 @@ class _Generation:
         self._begin(iter(prompts))
         if self.ahead is not None:
             room.begin(self.ahead)
-        self.pace = Pace(room.widest or 1) if room.batch_size is None else None
+        self.pace = Pace(max(room.widest or 1, FIRST_ROWS)) if room.batch_size is None else None
 
     def _begin(self, coming: Iterator[Prompt]) -> None:
         self.coming = coming

@@ -9,7 +9,7 @@ from scipy import stats
 
 from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.engines.hf import sampling
-from ambi_eval.engines.hf.sampling import choose_tokens, gumbel_noise, row_key
+from ambi_eval.engines.hf.sampling import choose_tokens, gumbel_noise, log_normalizers, row_key
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 
@@ -62,6 +62,7 @@ def test_top_k_and_top_p_cut_the_tail_and_keep_the_proportions(options, kept):
 def test_candidates_give_the_draws_of_the_whole_vocabulary(scale, margin, monkeypatch):
     """Also where the best candidate is below the margin, which is seldom as it is."""
     monkeypatch.setattr(sampling, "MARGIN", margin)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     whole = mock.Mock(wraps=sampling._draw_from_all)
     monkeypatch.setattr(sampling, "_draw_from_all", whole)
     generator = torch.Generator().manual_seed(0)
@@ -69,9 +70,12 @@ def test_candidates_give_the_draws_of_the_whole_vocabulary(scale, margin, monkey
         logits = scale * torch.randn(60, size, generator=generator)
         logits[:, size // 2 + 1 :: 5] = -torch.inf
         rows, steps = keys(60, scale, size), torch.randint(300, (60,), generator=generator)
-        drawn = choose_tokens(logits, GenerationSettings(temperature=0.8), rows, steps)
-        expected = (logits / 0.8 + gumbel_noise(rows, steps, torch.arange(size))).argmax(-1)
-        assert torch.equal(drawn, expected)
+        for temperature in (0.8, 1.0):
+            settings = GenerationSettings(temperature=temperature)
+            expected = (logits / temperature + gumbel_noise(rows, steps, torch.arange(size))).argmax(-1)
+            assert torch.equal(choose_tokens(logits, settings, rows, steps), expected)
+            larger = log_normalizers(logits) + 0.05  # as before some tokens were suppressed
+            assert torch.equal(choose_tokens(logits, settings, rows, steps, larger), expected)
     assert whole.called is (margin < 0)
 
 
