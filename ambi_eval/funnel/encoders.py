@@ -114,7 +114,10 @@ def _transformers(encoder: str, device: str | None) -> tuple[Mapping[str, Any], 
 
     def open_listener() -> Listener:
         where = torch_device(device)
-        model = AutoModel.from_pretrained(encoder, dtype=torch.float32)
+        try:
+            model = AutoModel.from_pretrained(encoder, dtype=torch.float32)
+        except (OSError, ValueError) as error:
+            raise AmbiError(f"--encoder {encoder}: transformers loads no {config.model_type} as an encoder") from error
         model = (model.get_encoder() if config.is_encoder_decoder else model).eval().to(where)
         name = model.main_input_name if model.main_input_name in extractor.model_input_names else None
         name = name or extractor.model_input_names[0]
@@ -128,7 +131,13 @@ def _transformers(encoder: str, device: str | None) -> tuple[Mapping[str, Any], 
                 )
                 samples = samples[:window]
             features = extractor(samples, sampling_rate=SAMPLE_RATE, return_tensors="pt")[name].to(where)
-            hidden = model(features, output_hidden_states=True).hidden_states
+            try:
+                hidden = model(features, output_hidden_states=True).hidden_states
+            except (RuntimeError, TypeError, ValueError) as error:
+                raise AmbiError(
+                    f"--encoder {encoder}: the encoder of {config.model_type} takes no audio features; give an audio "
+                    "encoder such as microsoft/wavlm-large"
+                ) from error
             share = 1.0 if window is None else len(samples) / window
             return {
                 f"layer {number}": pooled(_heard(hidden[number][0], share)).cpu().numpy()

@@ -26,6 +26,11 @@ def wav2vec2(kind):
     return getattr(hf, f"{kind}Model")(config), hf.Wav2Vec2FeatureExtractor()
 
 
+def of_spectra(kind, extractor):
+    torch.manual_seed(0)
+    return getattr(hf, f"{kind}Model")(getattr(hf, f"{kind}Config")(**SIZES)), extractor
+
+
 def whisper():
     torch.manual_seed(0)
     config = hf.WhisperConfig(
@@ -50,6 +55,10 @@ BUILDERS = {
     "wav2vec2": lambda: wav2vec2("Wav2Vec2"),
     "hubert": lambda: wav2vec2("Hubert"),
     "wavlm": lambda: wav2vec2("WavLM"),
+    "data2vec": lambda: wav2vec2("Data2VecAudio"),
+    "unispeech-sat": lambda: wav2vec2("UniSpeechSat"),
+    "ast": lambda: of_spectra("AST", hf.ASTFeatureExtractor()),
+    "w2v-bert": lambda: of_spectra("Wav2Vec2Bert", hf.SeamlessM4TFeatureExtractor()),
     "whisper": whisper,
 }
 
@@ -83,6 +92,15 @@ def saved(tmp_path):
         return folder
 
     return save
+
+
+def test_an_encoder_of_text_beside_an_audio_extractor_is_refused_in_one_sentence(tmp_path):
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2, "vocab_size": 20}
+    hf.T5Model(hf.T5Config(**sizes)).save_pretrained(tmp_path)
+    hf.Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
+    _, open_listener = encoders._transformers(str(tmp_path), "cpu")
+    with pytest.raises(AmbiError, match="the encoder of t5 takes no audio features; give an audio encoder"):
+        open_listener()(np.zeros(1600, dtype=np.float32))
 
 
 @pytest.mark.parametrize("name", BUILDERS)
