@@ -49,7 +49,7 @@ from ambi_eval.engines.hf.batch import Batch, Row
 from ambi_eval.engines.hf.decoding import Decoder
 from ambi_eval.engines.hf.families import FAMILIES, OneWindow
 from ambi_eval.engines.hf.layout import lay_out_for_cpu
-from ambi_eval.engines.hf.prefill import Prompt
+from ambi_eval.engines.hf.prompts import Prompt
 from ambi_eval.engines.hf.scheduler import Scheduler
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>"]

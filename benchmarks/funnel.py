@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from decoding import build, make_inputs
 
-from ambi_eval.engines.hf.prefill import Continuation, Prompt
+from ambi_eval.engines.hf.prompts import Continuation, Prompt
 from ambi_eval.engines.hf.scheduler import Scheduler
 from ambi_eval.funnel.recorder import StateRecorder
 from ambi_eval.funnel.states import StateFolder

@@ -25,7 +25,7 @@ from support.processes import no_packages
 from ambi_eval.config.load import load_corpus
 from ambi_eval.corpora.manifest import read_manifest
 from ambi_eval.corpora.recipes import crema_d as crema_d_recipe
-from ambi_eval.corpora.selection import select
+from ambi_eval.corpora.select import select
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -55,10 +55,13 @@ MODULES = modules()
 
 @cache
 def imports(module: str) -> set[str]:
-    """Return the modules that a module imports, anywhere in it but for type checking."""
+    """Return the modules that a module imports, anywhere in it, those for type checking included.
+
+    Only the package itself, which hands on names of the api, may name modules for type checking that import it.
+    """
     found, tree = set(), ast.parse(MODULES[module].read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+        if module == "ambi_eval" and isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
             node.body = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

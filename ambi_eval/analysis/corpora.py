@@ -16,7 +16,8 @@ from ambi_eval.analysis.references.panels import full_panels, split_panels
 from ambi_eval.config.corpus_settings import CorpusSettings
 from ambi_eval.config.load import corpus_files, load_corpus
 from ambi_eval.corpora.registry import corpus, corpus_names, ensure_manifest, needs_release, prepare_command
-from ambi_eval.corpora.selection import Selection, corpus_clips, select
+from ambi_eval.corpora.select import corpus_clips, select
+from ambi_eval.corpora.selection import Selection
 from ambi_eval.metrics import HEADLINE
 from ambi_eval.paths import manifest_path
 from ambi_eval.votes import entropy_bits, shares

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ambi_eval.config.corpus_settings import CorpusSettings
+from ambi_eval.corpora.selection import Selection
 from ambi_eval.errors import AmbiError
 from ambi_eval.metrics.clustered import UNKNOWN
-
-if TYPE_CHECKING:
-    from ambi_eval.corpora.selection import Selection
 
 
 def with_examples(settings: CorpusSettings, selection: Selection) -> Selection:

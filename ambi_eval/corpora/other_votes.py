@@ -7,7 +7,8 @@ from typing import Literal
 
 from ambi_eval.config.corpus_settings import CorpusSettings
 from ambi_eval.corpora.manifest import Manifest, read_manifest
-from ambi_eval.corpora.selection import Selection, corpus_clips, select
+from ambi_eval.corpora.select import corpus_clips, select
+from ambi_eval.corpora.selection import Selection
 from ambi_eval.errors import AmbiError
 from ambi_eval.paths import manifest_path
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ambi_eval.config.corpus_settings import FIRST_OR_SECOND, CorpusSettings
 from ambi_eval.corpora.manifest import Clip
+from ambi_eval.corpora.selection import Selection
 from ambi_eval.errors import AmbiError
 from ambi_eval.votes import TIE_TOLERANCE, shares
-
-if TYPE_CHECKING:
-    from ambi_eval.corpora.selection import Selection
 
 
 def matched_pairs(settings: CorpusSettings, selection: Selection) -> Selection:

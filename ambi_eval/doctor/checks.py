@@ -18,7 +18,7 @@ from ambi_eval.answers.label import read_label
 from ambi_eval.audio import AudioSpan, load_audio
 from ambi_eval.config.prompts import AUDIO_MARK
 from ambi_eval.doctor.subject import LABELS, LONG_SECONDS, QUESTION, Subject
-from ambi_eval.engines.hf.prefill import Continuation, Prompt
+from ambi_eval.engines.hf.prompts import Continuation, Prompt
 from ambi_eval.engines.prompt import as_messages
 from ambi_eval.errors import AmbiError
 from ambi_eval.models.audio_lm import open_engine

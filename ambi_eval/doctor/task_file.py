@@ -16,7 +16,8 @@ from ambi_eval.audio import AudioSpan, load_audio
 from ambi_eval.config.load import load_task, read_yaml
 from ambi_eval.config.prompts import Prompts
 from ambi_eval.config.task_settings import TaskSettings
-from ambi_eval.corpora.selection import Selection, corpus_clips, select
+from ambi_eval.corpora.select import corpus_clips, select
+from ambi_eval.corpora.selection import Selection
 from ambi_eval.errors import AmbiError
 from ambi_eval.metrics.clustered import UNKNOWN
 

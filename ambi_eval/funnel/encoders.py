@@ -18,7 +18,8 @@ from ambi_eval.analysis.information.probes import Probes, Reading
 from ambi_eval.analysis.references.supervised import save_supervised
 from ambi_eval.audio import AudioSpan, Samples, audio_digest, load_ahead, load_audio
 from ambi_eval.config.load import load_corpus
-from ambi_eval.corpora.selection import Selection, corpus_clips, select
+from ambi_eval.corpora.select import corpus_clips, select
+from ambi_eval.corpora.selection import Selection
 from ambi_eval.engines.hf.loading import processor_digest, torch_device, weights_digest
 from ambi_eval.errors import AmbiError
 from ambi_eval.funnel.recorder import States, listened_layers, pooled

@@ -20,7 +20,8 @@ from typing_extensions import NotRequired, TypedDict
 from ambi_eval.answers.candidate import Candidate, Finish, answers_digest
 from ambi_eval.config.load import read_back
 from ambi_eval.config.task_settings import TaskSettings
-from ambi_eval.corpora.selection import Selection, corpus_clips, select
+from ambi_eval.corpora.select import corpus_clips, select
+from ambi_eval.corpora.selection import Selection
 from ambi_eval.errors import AmbiError
 from ambi_eval.harness.repeat import command, our_configs
 from ambi_eval.metrics import METRICS

@@ -23,7 +23,8 @@ from ambi_eval.audio import AudioSpan, check_files_exist
 from ambi_eval.config.load import for_harness, for_results, resolve
 from ambi_eval.config.prompts import Prompts
 from ambi_eval.corpora.manifest import Clip, Manifest
-from ambi_eval.corpora.selection import Selection, corpus_clips, select
+from ambi_eval.corpora.select import corpus_clips, select
+from ambi_eval.corpora.selection import Selection
 from ambi_eval.errors import AmbiError
 from ambi_eval.harness.aggregation import ClipResult, PipelineScores, ScoredClip, aggregations, higher_is_better
 from ambi_eval.harness.curves import CurveScores

@@ -13,7 +13,7 @@ from ambi_eval.config.load import read_yaml, resolve, with_metadata
 from ambi_eval.config.task_settings import TaskSettings
 from ambi_eval.corpora.manifest import Manifest
 from ambi_eval.corpora.registry import needs_release
-from ambi_eval.corpora.selection import corpus_clips
+from ambi_eval.corpora.select import corpus_clips
 from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.harness.requests import Documents
 from ambi_eval.harness.task import AmbiguousEmotionTask

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ambi_eval.corpora.manifest import Clip, Manifest, read_manifest, write_manifest, writing
-from ambi_eval.corpora.selection import corpus_clips
+from ambi_eval.corpora.select import corpus_clips
 from ambi_eval.errors import AmbiError
 from ambi_eval.leaderboard.rescore import Overrides, new_scoring_task
 from ambi_eval.leaderboard.submission import Pools

@@ -17,7 +17,7 @@ from ambi_eval.config.model_arguments import ModelArguments
 from ambi_eval.config.task_settings import TaskSettings, keys_that
 from ambi_eval.corpora.manifest import Clip
 from ambi_eval.corpora.registry import published_size
-from ambi_eval.corpora.selection import corpus_clips, select
+from ambi_eval.corpora.select import corpus_clips, select
 from ambi_eval.engines.base import Engine, find_engine
 from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.paths import tasks_dir

@@ -5,7 +5,7 @@ import pytest
 
 from ambi_eval.corpora.conflict import conflicting
 from ambi_eval.corpora.manifest import Clip
-from ambi_eval.corpora.selection import select
+from ambi_eval.corpora.select import select
 from ambi_eval.votes import shares
 
 LABELS = ["angry", "neutral"]

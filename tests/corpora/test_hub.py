@@ -17,7 +17,7 @@ from ambi_eval.config.load import load_corpus
 from ambi_eval.corpora import hub
 from ambi_eval.corpora.manifest import Clip, read_manifest
 from ambi_eval.corpora.recipes import crema_d, iemocap
-from ambi_eval.corpora.selection import select
+from ambi_eval.corpora.select import select
 from ambi_eval.errors import AmbiError
 
 

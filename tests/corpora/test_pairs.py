@@ -5,7 +5,7 @@ import pytest
 
 from ambi_eval.config.load import resolve
 from ambi_eval.corpora.manifest import Clip
-from ambi_eval.corpora.selection import select
+from ambi_eval.corpora.select import select
 from ambi_eval.errors import AmbiError
 from ambi_eval.metrics import METRICS
 

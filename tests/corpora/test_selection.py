@@ -8,7 +8,7 @@ from support import ROOT
 from ambi_eval.config.corpus_settings import CorpusSettings
 from ambi_eval.config.load import load_corpus
 from ambi_eval.corpora.manifest import Clip, Manifest, Rating
-from ambi_eval.corpora.selection import select
+from ambi_eval.corpora.select import select
 from ambi_eval.errors import AmbiError
 
 LABELS = ["angry", "happy", "sad"]

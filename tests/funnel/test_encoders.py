@@ -12,7 +12,7 @@ from ambi_eval.analysis.information import probes
 from ambi_eval.analysis.references.baselines import baselines, description
 from ambi_eval.analysis.references.supervised import save_supervised, supervised
 from ambi_eval.config.load import load_corpus
-from ambi_eval.corpora.selection import corpus_clips, select
+from ambi_eval.corpora.select import corpus_clips, select
 from ambi_eval.errors import AmbiError
 from ambi_eval.funnel import encoders
 

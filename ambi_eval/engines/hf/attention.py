@@ -12,17 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import AttentionInterface, DynamicCache, DynamicLayer, PreTrainedModel
 from transformers.cache_utils import DynamicSlidingWindowLayer
 
-if TYPE_CHECKING:
-    from ambi_eval.engines.hf.prefill import Prefilled
-
-KeysAndValues = tuple[Tensor, Tensor]
+from ambi_eval.engines.hf.prompts import KeysAndValues, Prefilled
 
 NAME = "ambi_shared_prefix"
 

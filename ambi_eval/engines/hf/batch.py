@@ -15,7 +15,7 @@ from ambi_eval.answers.candidate import Finish
 from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.engines.hf.attention import Prefixes
 from ambi_eval.engines.hf.cache import ROOM, GrowingLayer, attending, joined, keys_and_values
-from ambi_eval.engines.hf.prefill import Prefilled
+from ambi_eval.engines.hf.prompts import Prefilled
 
 
 @dataclass(eq=False)

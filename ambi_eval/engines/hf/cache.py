@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, DynamicLayer
 from transformers.cache_utils import DynamicIndexedLayer, LinearAttentionCacheLayerMixin
 
-from ambi_eval.engines.hf.attention import KeysAndValues, Prefixes, shared_attention
-
-if TYPE_CHECKING:
-    from ambi_eval.engines.hf.prefill import Prefilled
+from ambi_eval.engines.hf.attention import Prefixes, shared_attention
+from ambi_eval.engines.hf.prompts import KeysAndValues, Prefilled
 
 # Free columns to allocate at a time; when they are used up, the cache is copied. More columns take more memory.
 ROOM = 32

@@ -28,7 +28,8 @@ from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.engines.hf.batch import Batch, Row, precise
 from ambi_eval.engines.hf.cache import SharedCache, joined
 from ambi_eval.engines.hf.families import Family
-from ambi_eval.engines.hf.prefill import Prefilled, Prefiller, Prompt
+from ambi_eval.engines.hf.prefill import Prefiller
+from ambi_eval.engines.hf.prompts import Prefilled, Prompt
 from ambi_eval.engines.hf.sampling import choose_tokens, log_normalizers
 from ambi_eval.engines.hf.thinking import Thinking
 

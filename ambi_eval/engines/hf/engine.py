@@ -28,7 +28,7 @@ from ambi_eval.engines.hf.loading import (
     torch_device,
     weights_digest,
 )
-from ambi_eval.engines.hf.prefill import Continuation, Prompt
+from ambi_eval.engines.hf.prompts import Continuation, Prompt
 from ambi_eval.engines.hf.sampling import row_key
 from ambi_eval.engines.hf.scheduler import Scheduler
 from ambi_eval.engines.prompt import as_messages

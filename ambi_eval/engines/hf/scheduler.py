@@ -22,7 +22,7 @@ from ambi_eval.engines.hf.batch import Batch, Row
 from ambi_eval.engines.hf.cache import ROOM
 from ambi_eval.engines.hf.decoding import Decoder
 from ambi_eval.engines.hf.families import Family
-from ambi_eval.engines.hf.prefill import Prefilled, Prompt
+from ambi_eval.engines.hf.prompts import Prefilled, Prompt
 from ambi_eval.errors import AmbiError
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ambi_eval.batches.run import Result, State, answers_of
 from ambi_eval.engines.base import Job
@@ -18,9 +18,6 @@ from ambi_eval.engines.openai.questions import AUDIO_SECONDS, most_tokens, text_
 from ambi_eval.engines.openai.replies import WITHHELD, Reply, why_unreadable, withheld_reply
 from ambi_eval.errors import AmbiError
 from ambi_eval.paths import data_dir
-
-if TYPE_CHECKING:
-    from ambi_eval.engines.openai.engine import OpenAIEngine
 
 ENDPOINT = "/v1/chat/completions"
 ENDED = ("completed", "failed", "expired", "cancelled")
@@ -114,19 +111,28 @@ def _result(line: bytes) -> Result:
 
 
 def in_batches(
-    engine: OpenAIEngine, take: Callable[[], Part | None], body_of: Callable[[Part], dict[str, Any]]
+    server: Any,
+    identity: Mapping[str, Any],
+    take: Callable[[], Part | None],
+    body_of: Callable[[Part], dict[str, Any]],
 ) -> Iterator[tuple[Part, Reply | RequestFailedError]]:
     """Yield the reply to each part, or why it failed; all parts are sent in batches.
 
     Parts that the engine adds later, and those with a field that the server refused, are sent in further batches.
 
+    Args:
+        server: The client of the service.
+        identity: What identifies the engine's answers.
+        take: Gives the next part; None if there is no other one now.
+        body_of: Makes the body of a part's request.
+
     Raises:
         NotYetError: If the service has not answered in time.
         AmbiError: If the service takes no batches, or `answers_of` raises it.
     """
-    server, again = engine.server, list[Part]()
+    again = list[Part]()
     service = server.batches if hasattr(server, "batches") else ChatBatches(server)
-    while parts := {_key(engine.identity, part): part for part in (*again, *iter(take, None))}:
+    while parts := {_key(identity, part): part for part in (*again, *iter(take, None))}:
         again = []
         bodies = _Bodies(server, service, parts, body_of)
         try:
@@ -134,7 +140,7 @@ def in_batches(
                 service,
                 data_dir() / "batches",
                 {key: bodies.line(key) for key in parts},
-                engine.arguments.batch_wait,
+                server.given.batch_wait,
                 bodies.pay,
             ):
                 part = parts[result.key]

@@ -191,7 +191,7 @@ class OpenAIEngine(Engine):
         if not self.server.given.batch:
             yield from self._ask_all(self._answers, take)
             return
-        for part, outcome in in_batches(self, take, self._body):
+        for part, outcome in in_batches(self.server, self.identity, take, self._body):
             if isinstance(outcome, Reply):
                 yield part, self._read(part, outcome)
             else:

@@ -4,7 +4,7 @@ import pytest
 from ambi_eval.analysis.raters.ballots import Ballots, ballots_of
 from ambi_eval.config.corpus_settings import CorpusSettings
 from ambi_eval.corpora.manifest import Clip, Manifest, Rating
-from ambi_eval.corpora.selection import select
+from ambi_eval.corpora.select import select
 
 SETTINGS = CorpusSettings(task="mine", manifest="mine", labels=["calm", "tense"], outside="renormalise")
 

@@ -12,7 +12,7 @@ from ambi_eval.config.load import load_corpus
 from ambi_eval.corpora.manifest import Clip, Manifest, Rating, write_manifest
 from ambi_eval.corpora.other_votes import target_votes
 from ambi_eval.corpora.recipes import emozionalmente, whiser
-from ambi_eval.corpora.selection import select
+from ambi_eval.corpora.select import select
 from ambi_eval.paths import manifest_path
 
 LABELS = ["angry", "happy", "sad", "neutral"]

@@ -9,7 +9,7 @@ from ambi_eval.analysis.references.baselines import REFERENCES, baselines, mean_
 from ambi_eval.config.load import load_corpus
 from ambi_eval.corpora.manifest import Clip, Rating, write_manifest
 from ambi_eval.corpora.other_votes import target_votes
-from ambi_eval.corpora.selection import select
+from ambi_eval.corpora.select import select
 from ambi_eval.metrics import METRICS
 from ambi_eval.votes import shares
 

@@ -19,7 +19,7 @@ from ambi_eval.corpora.manifest import Clip, Rating, read_manifest
 from ambi_eval.corpora.other_votes import target_votes
 from ambi_eval.corpora.preparation import summarize
 from ambi_eval.corpora.recipes import whiser
-from ambi_eval.corpora.selection import select
+from ambi_eval.corpora.select import select
 from ambi_eval.errors import AmbiError
 from ambi_eval.paths import tasks_dir
 

@@ -9,7 +9,7 @@ from transformers import Gemma3nTextConfig, Qwen2Config, Qwen2ForCausalLM
 
 from ambi_eval.engines.hf.attention import NAME, Prefixes, attend, shared_attention, why_not_shared
 from ambi_eval.engines.hf.cache import SharedCache, attending, keys_and_values
-from ambi_eval.engines.hf.prefill import Prefilled
+from ambi_eval.engines.hf.prompts import Prefilled
 
 KEY_HEADS, SIZE, LAYERS = 2, 4, 2
 

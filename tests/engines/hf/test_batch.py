@@ -4,7 +4,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from ambi_eval.engines.hf.batch import Batch, Row
 from ambi_eval.engines.hf.cache import keys_and_values
-from ambi_eval.engines.hf.prefill import Prefilled
+from ambi_eval.engines.hf.prompts import Prefilled
 
 TOKENS = [[5, 9, 3, 7, 2, 8, 1], [4, 4, 6], [9, 1, 2, 3, 4]]
 

@@ -5,7 +5,7 @@ from ambi_eval.audio import AudioSpan, load_audio
 from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.engines.hf.decoding import Decoder
 from ambi_eval.engines.hf.loading import load_family
-from ambi_eval.engines.hf.prefill import Continuation, Prompt
+from ambi_eval.engines.hf.prompts import Continuation, Prompt
 from ambi_eval.engines.prompt import as_messages
 from ambi_eval.errors import AmbiError
 

@@ -16,7 +16,7 @@ from ambi_eval.engines.hf import scheduler as scheduling
 from ambi_eval.engines.hf.batch import Batch, Row
 from ambi_eval.engines.hf.decoding import Decoder
 from ambi_eval.engines.hf.loading import load_family
-from ambi_eval.engines.hf.prefill import Continuation, Prefilled, Prompt
+from ambi_eval.engines.hf.prompts import Continuation, Prefilled, Prompt
 from ambi_eval.engines.hf.sampling import choose_tokens, row_key
 from ambi_eval.engines.hf.scheduler import Scheduler
 from ambi_eval.engines.prompt import as_messages
