@@ -7,7 +7,8 @@ The table is Markdown. With `--json`, a run that was stopped goes on: rows that 
 
 The model has Qwen2-Audio's architecture and random weights (`decoding.py`, size mid), which cost what trained ones do.
 Both engines answer the same jobs through the same interface, with answers exactly as long as the row says. Each round
-asks about clips that neither has heard. Processor time is that of all processes of an engine.
+asks about clips that neither has heard, and both may decode all of a round's answers together (`--batch_size auto`).
+Processor time is that of all processes of an engine.
 """
 
 from __future__ import annotations
@@ -161,8 +162,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="ambi_eval_engines_") as name:
             folder = Path(name)
             common = {"pretrained": str(write_checkpoint(folder / "mid")), "dtype": "float32", "store": "none"}
-            # A clip's answers at a time, as by default; all clips of a round at a time.
-            local = HFEngine(HFAudioArguments.read({**common, "device": "cpu"}, "hf-audio"))
+            # Each engine chooses how many answers it decodes together.
+            local_args = {**common, "device": "cpu", "batch_size": "auto"}
+            local = HFEngine(HFAudioArguments.read(local_args, "hf-audio"))
             local.family.end_ids = []
             local.family.model.generation_config.eos_token_id = None
             more = {"vllm": given.vllm, "serve_args": SERVE_ARGS, "max_model_len": 2048, "timeout": 900.0}
