@@ -92,6 +92,24 @@ def _add_tasks(manager: ModuleType) -> None:
         self.include_path = include_path
 
     manager.TaskManager.__init__ = init
+    plain_match = manager.TaskManager.match_tasks
+
+    def match_tasks(self: Any, task_list: list[str]) -> Any:
+        found = plain_match(self, task_list)
+        if not found and len(task_list) == 1:
+            _refuse_unknown_task(task_list[0], self.all_tasks)
+        return found
+
+    manager.TaskManager.match_tasks = match_tasks
+
+
+def _refuse_unknown_task(name: str, known: Sequence[str]) -> None:
+    """Raise one sentence for a task that nobody knows, if the command names us; else the harness says it."""
+    from ambi_eval.errors import AmbiError, did_you_mean
+    from ambi_eval.harness import ending
+
+    if ending.is_named() and not os.path.isdir(name):  # noqa: PTH112 - pathlib would slow every start; a folder of tasks
+        raise AmbiError(f"--tasks: there is no task '{name}'{did_you_mean(name, known)}; `lm_eval ls tasks` lists all")
 
 
 def _end_in_one_line(harness: ModuleType) -> None:

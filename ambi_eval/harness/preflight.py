@@ -116,10 +116,16 @@ def _members(entry: Any) -> Iterable[Any]:
 
 
 def _audio_model(model: Any) -> type[AudioLM] | None:
-    """Return the class of a model of ours; None for every other model."""
-    from lm_eval.api.registry import get_model
+    """Return the class of a model of ours; None for every other model.
+
+    Raises:
+        AmbiError: If there is no model of this name.
+    """
+    from lm_eval.api.registry import get_model, model_registry
 
     from ambi_eval.models.audio_lm import AudioLM
 
+    if isinstance(model, str) and model not in model_registry:
+        raise AmbiError(f"--model: there is no model '{model}'{did_you_mean(model, model_registry.keys())}")
     kind: Callable[..., Any] = get_model(model) if isinstance(model, str) else type(model)
     return kind if isinstance(kind, type) and issubclass(kind, AudioLM) else None

@@ -182,3 +182,20 @@ def test_the_stock_command_refuses_the_caches_of_the_harness(folder, option):
     done = commands.lm_eval(*words, "--include_path", folder, *option, cwd=folder)
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith(f"ambi_eval: mine: leave out {option[0]}: it ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "name", "sentence"),
+    [
+        ("hf-audio", "ambi_demo_scc", "--tasks: there is no task 'ambi_demo_scc', did you mean 'ambi_demo_sc'?; "),
+        ("hf_audio", "mine", "--model: there is no model 'hf_audio', did you mean 'hf-audio'?"),
+        ("dummy", "ambi_nothing*", "--tasks: there is no task 'ambi_nothing*'; "),
+    ],
+)
+def test_a_name_that_nobody_knows_is_one_sentence(folder, model, name, sentence):
+    task(folder)
+    done = commands.lm_eval("--model", model, "--tasks", name, "--include_path", folder, cwd=folder)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith(f"ambi_eval: {sentence}")
+    assert "Traceback" not in done.stderr
