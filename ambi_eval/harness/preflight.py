@@ -121,6 +121,7 @@ def _audio_model(model: Any) -> type[AudioLM] | None:
     Raises:
         AmbiError: If there is no model of this name.
     """
+    import lm_eval.models  # noqa: F401 - fills the registry
     from lm_eval.api.registry import get_model, model_registry
 
     from ambi_eval.models.audio_lm import AudioLM
