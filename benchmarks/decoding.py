@@ -78,6 +78,8 @@ def build(size: str, device: torch.device, dtype: torch.dtype, as_loaded: bool =
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.add_special_tokens(SPECIAL)
     tokenizer.add_tokens(sorted(pre_tokenizers.ByteLevel.alphabet()))
+    # Every token that the model may draw has a text of its own.
+    tokenizer.add_tokens([f"<{n}>" for n in range(tokenizer.get_vocab_size(), SIZES[size]["text"]["vocab_size"])])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token=SPECIAL[2], pad_token=SPECIAL[0], padding_side="left"
     )
