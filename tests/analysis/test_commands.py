@@ -1,6 +1,9 @@
 import json
 
+import numpy as np
 import pytest
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, rel_entr, softmax
 from typer.testing import CliRunner
 
 from ambi_eval.cli import app
@@ -43,6 +46,32 @@ def test_score_prints_tables_or_json(own_corpus, predictions):
     assert content["metrics"]["jsd_bits"]["value"] == 0
     assert set(content["bins"][0]) == {"low", "high", "clips", "metrics", "baselines"}
     assert "prior" in content["baselines"]
+
+
+def test_score_shows_what_a_temperature_fitted_on_other_speakers_recovers(own_corpus, tmp_path):
+    """Predictions that know the votes, but are too sure of them."""
+    found = target_votes(load_corpus(str(own_corpus)))
+    labels, speakers = list(found.clips[0].votes), np.array([clip.speaker for clip in found.clips])
+    votes = np.array([[clip.votes[label] for label in labels] for clip in found.clips], dtype=float)
+    q = votes / votes.sum(axis=1, keepdims=True)
+    p = softmax(4 * np.log(votes + 0.5), axis=1)
+    lines = (
+        {"id": clip.id, "distribution": dict(zip(labels, row, strict=True))}
+        for clip, row in zip(found.clips, p, strict=True)
+    )
+    path = tmp_path / "sure.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    calibration = json.loads(run("score", path, "--corpus", own_corpus, "--json").stdout)["calibration"]
+    prior = np.array([q[speakers != speaker].mean(axis=0) for speaker in speakers])
+    raw = float((rel_entr(q, prior) - rel_entr(q, p)).sum(axis=1).mean() / np.log(2))
+    assert calibration["raw"]["value"] == pytest.approx(raw, abs=0.005), "but for the speakers of the same fold"
+    assert calibration["sharpness"]["value"] > 0.1
+    of_all = minimize_scalar(lambda t: -(q * log_softmax(np.log(p) / t, axis=1)).sum(), (0.1, 10)).x
+    assert calibration["temperature"] == pytest.approx(of_all, rel=0.1)
+    parts = [calibration[part]["value"] for part in ("raw", "sharpness", "offsets")]
+    assert sum(parts) == pytest.approx(calibration["information"]["value"])
+    line = next(line for line in run("score", path, "--corpus", own_corpus).stdout.splitlines() if "as it is" in line)
+    assert f"{calibration['raw']['value']:.3f}".lstrip("0") in line
 
 
 def test_a_partial_file_is_scored_only_if_that_is_wanted(own_corpus, predictions):
