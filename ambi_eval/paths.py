@@ -27,7 +27,7 @@ def manifest_path(corpus: str) -> Path:
 
 
 def check_can_write(folder: Path, fix: str) -> None:
-    """Check that files can be written into a folder, which need not be there yet; nothing is left behind.
+    """Check that files can be written into a folder. The folder need not exist yet, and the check leaves no file.
 
     Args:
         folder: The folder.

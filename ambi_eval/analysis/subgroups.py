@@ -39,7 +39,7 @@ class Subgroup:
 
 
 def subgroups(scores: Array, selection: Selection) -> list[Subgroup]:
-    """Return the groups of speakers by sex and by age; a trait that has one group only is left out.
+    """Return the groups of speakers by sex and by age. If all speakers have the same sex (or age), it is left out.
 
     A group's mean score depends on how ambiguous its clips are. To see whether a model serves a group worse, give the
     differences from the prior's scores on the same clips.

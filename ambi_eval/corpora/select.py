@@ -134,7 +134,7 @@ def _part(settings: CorpusSettings, clips: Manifest) -> list[Clip]:
 
 
 def _rated(settings: CorpusSettings, clips: Iterable[Clip]) -> list[Clip]:
-    """Return the clips with the labels of a rated number instead of emotions.
+    """Return the clips with votes for levels of a rated number, such as arousal, instead of votes for emotions.
 
     Raises:
         AmbiError: If no rating states the number.

@@ -78,7 +78,7 @@ def ranking(given: Sequence[Variant], distinct: Sequence[Variant]) -> Ranking:
 
 
 def rankings(sections: Sequence[Sequence[ModelTask]]) -> dict[str, Ranking]:
-    """Return how reliable each ranking is, by corpus; further sections of a corpus have their number in the key.
+    """Return how reliable each ranking is, by corpus. If a corpus has several sections, the key names the section.
 
     Args:
         sections: Tasks about the same clips, see `build.by_clips`.

@@ -156,7 +156,13 @@ def baselines(
 
 
 def _difference(system: Array, trials: Trials, p: Array) -> Array:
-    """Return the error of a system minus that of a reference, against the same raters; NaN for clips without trials."""
+    """Return a system's error minus a reference's, against the same raters, shape (clips,); NaN without trials.
+
+    Args:
+        system: The system's predictions, shape (clips, labels).
+        trials: The cases in which the reference is judged.
+        p: What the reference predicts in each case, shape (cases, labels).
+    """
     per_clip, each = METRICS[HEADLINE].per_clip, trials.of_each_clip()
     own = each.expected(np.asarray(per_clip(system[each.clip_of_case], each.votes)))
     difference = np.full(len(system), np.nan)

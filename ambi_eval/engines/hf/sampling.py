@@ -160,22 +160,11 @@ def _threads(number: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(number, thread_name_prefix="sampling")
 
 
-def gumbel_noise(keys: Tensor, steps: Tensor, token_ids: Tensor) -> Tensor:
-    """Return standard Gumbel noise that is a pure function of (key, step, token).
-
-    Args:
-        keys: int64, shape (rows,).
-        steps: int64, shape (rows,).
-        token_ids: int64, shape (tokens,) or (rows, tokens).
-
-    Returns:
-        float32, shape (rows, tokens).
-    """
-    return _noise(_hash(keys ^ _hash(steps))[:, None] ^ _hash(token_ids))
-
-
 def _noise(x: Tensor) -> Tensor:
-    """Return the noise of integers, of the same shape; each step works in place, which takes a quarter of the time."""
+    """Return standard Gumbel noise, a pure function of each integer, float32, of the same shape.
+
+    Each step works in place, which takes a quarter of the time.
+    """
     high_bits = _hash(x)
     high_bits >>= 32
     high_bits &= 0xFFFFFFFF
