@@ -159,6 +159,18 @@ def test_help_waits_for_no_heavy_library() -> None:
     assert result.stdout == "[]\n", result.stderr
 
 
+def test_a_dry_run_of_a_sweep_loads_no_engine(tmp_path) -> None:
+    words = ["sweep", str(ROOT / "grids" / "demo.yaml"), "-o", str(tmp_path / "out"), "--dry-run"]
+    heavy = "{'torch', 'transformers', 'lm_eval', 'ray', 'openai'}"
+    result = run(
+        "-c",
+        "import sys; from ambi_eval.cli import app; import typer\n"
+        f"typer.main.get_command(app).main({words!r}, standalone_mode=False)\n"
+        f"print(sorted({heavy} & sys.modules.keys()))",
+    )
+    assert result.stdout.endswith("\n[]\n"), result.stderr
+
+
 def commands_below(group, *words):
     """Yield every command with the words that name it."""
     for name in group.list_commands(None):

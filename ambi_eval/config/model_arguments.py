@@ -293,3 +293,13 @@ class VLLMAudioArguments(ChatServerArguments):
         None, description="File for what the server prints; by default a new one in the cache directory."
     )
     start_timeout: float = Field(1800.0, gt=0, description="Seconds that the server may take until it answers.")
+
+
+# The arguments of the engines of this package, by the engine's name; to read them imports no engine.
+ARGUMENTS: dict[str, type[ModelArguments]] = {
+    "hf-audio": HFAudioArguments,
+    "openai-audio": OpenAIAudioArguments,
+    "vllm-audio": VLLMAudioArguments,
+    "litellm-audio": LiteLLMAudioArguments,
+    "gemini-audio": GeminiAudioArguments,
+}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.audio import AudioSpan, audio_digest
 from ambi_eval.config.generation import GenerationSettings
-from ambi_eval.config.model_arguments import ModelArguments
+from ambi_eval.config.model_arguments import ARGUMENTS, ModelArguments
 from ambi_eval.errors import AmbiError, did_you_mean
 
 if TYPE_CHECKING:
@@ -258,6 +258,13 @@ class Engine(ABC):
     def chat_template(self) -> str | None:
         """The chat template that the engine applies, for the log; None where a server applies its own."""
         return None
+
+
+def arguments_of(name: str) -> type[ModelArguments] | None:
+    """Return the arguments of an engine, None if there is no such engine; imports no engine of this package."""
+    if name in ARGUMENTS:
+        return ARGUMENTS[name]
+    return find_engine(name).Arguments if entry_points(group=ENGINES, name=name) else None
 
 
 def find_engine(name: str) -> type[Engine]:

@@ -13,12 +13,11 @@ from typing import Any
 from ambi_eval.audio import AudioSpan, audio_digest, span_seconds
 from ambi_eval.config.grid import Grid, GridModel
 from ambi_eval.config.load import load_task, read_yaml
-from ambi_eval.config.model_arguments import ModelArguments
 from ambi_eval.config.task_settings import TaskSettings, keys_that
 from ambi_eval.corpora.manifest import Clip
 from ambi_eval.corpora.registry import published_size
 from ambi_eval.corpora.select import corpus_clips, select
-from ambi_eval.engines.base import Engine, find_engine
+from ambi_eval.engines.base import arguments_of
 from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.paths import tasks_dir
 
@@ -229,39 +228,17 @@ class _Selections:
         return self.known[key]
 
 
-def model_class(model: GridModel) -> Any:
-    """Return the harness's class of a model."""
-    import lm_eval.models  # noqa: F401 - fills the registry
-    from lm_eval.api.registry import get_model
-
-    return get_model(model.model)
-
-
-def our_engine(model: GridModel) -> type[Engine] | None:
-    """Return the engine of one of our models; None for another model."""
-    from ambi_eval.models.audio_lm import AudioLM
-
-    kind = model_class(model)
-    return find_engine(kind.engine_name) if issubclass(kind, AudioLM) else None
-
-
-def our_arguments(model: GridModel) -> type[ModelArguments] | None:
-    """Return the arguments of one of our models; None for another model."""
-    kind = our_engine(model)
-    return kind.Arguments if kind else None
-
-
 def _check_model(where: str, model: GridModel) -> None:
     """Raise an error if the harness does not know the model, or if it is one of ours and its arguments are wrong."""
+    if arguments := arguments_of(model.model):
+        arguments.read(model.model_args, f"{where}: model_args")
+        return
+    import lm_eval.models  # noqa: F401 - fills the registry
     from lm_eval.api.registry import model_registry
 
-    try:
-        arguments = our_arguments(model)
-    except (KeyError, ValueError) as error:
+    if model.model not in model_registry:
         hint = did_you_mean(model.model, model_registry.keys())
-        raise AmbiError(f"{where}: lm_eval has no model '{model.model}'{hint}") from error
-    if arguments:
-        arguments.read(model.model_args, f"{where}: model_args")
+        raise AmbiError(f"{where}: lm_eval has no model '{model.model}'{hint}")
 
 
 def _weights(model: GridModel) -> str | None:
@@ -270,7 +247,7 @@ def _weights(model: GridModel) -> str | None:
     A checkpoint on the hub needs none: the arguments hold its repository and revision.
     """
     folders = [str(value) for value in model.model_args.values() if isinstance(value, str) and Path(value).is_dir()]
-    if not folders or our_arguments(model) is None:
+    if not folders or arguments_of(model.model) is None:
         return None
     from ambi_eval.engines.hf.loading import processor_digest, weights_digest
 

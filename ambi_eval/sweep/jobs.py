@@ -19,8 +19,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from ambi_eval.engines.base import arguments_of
 from ambi_eval.errors import AmbiError, NotYetError
-from ambi_eval.sweep.grid import Cell, model_class, our_arguments
+from ambi_eval.sweep.grid import Cell
 
 HEARTBEAT_SECONDS = 1.0
 # Written last into the folder of a cell: if it exists, the results are complete.
@@ -141,15 +142,17 @@ class _Worker:
 
     @cached_property
     def model_args(self) -> dict[str, Any]:
-        store = {"store": str(self.job.store)} if our_arguments(self.model) else {}
+        store = {"store": str(self.job.store)} if arguments_of(self.model.model) else {}
         return {**self.model.model_args, **store}
 
     @cached_property
     def lm(self) -> Any:
+        import lm_eval.models  # noqa: F401 - fills the registry
+        from lm_eval.api.registry import get_model
         from lm_eval.utils import set_torch_seed
 
         set_torch_seed(self.seed)  # as the harness does before it loads a model
-        return model_class(self.model).create_from_arg_obj(self.model_args, {"batch_size": self.model.batch_size})
+        return get_model(self.model.model).create_from_arg_obj(self.model_args, {"batch_size": self.model.batch_size})
 
     def run(self, cell: Cell) -> None:
         from lm_eval import simple_evaluate

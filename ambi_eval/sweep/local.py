@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 from ambi_eval.config.grid import GridModel
-from ambi_eval.sweep.grid import our_engine
+from ambi_eval.engines.base import arguments_of, find_engine
 from ambi_eval.sweep.jobs import Event, Job, run_job
 
 
@@ -59,9 +59,9 @@ class LocalEngine:
             return
         self.shared.close()
         self.model = model
-        if kind := our_engine(model):
-            arguments = kind.Arguments.read(model.model_args, model.model)
-            found = self.shared.enter_context(kind.shared(arguments))
+        if arguments := arguments_of(model.model):
+            given = arguments.read(model.model_args, model.model)
+            found = self.shared.enter_context(find_engine(model.model).shared(given))
             os.environ.update(found)  # a process inherits it
             self.shared.callback(lambda: [os.environ.pop(name) for name in found])
 

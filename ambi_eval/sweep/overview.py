@@ -12,17 +12,12 @@ import numpy as np
 from rich.table import Table
 
 from ambi_eval.config.model_arguments import ServiceArguments
-from ambi_eval.engines.openai.client import OPENAI
+from ambi_eval.engines.base import arguments_of
 from ambi_eval.harness.results import Run, read_runs
 from ambi_eval.report.content import Section
-from ambi_eval.services.gemini import GOOGLE, MOST_CANDIDATES
-from ambi_eval.services.litellm import listed_price
-from ambi_eval.sweep.grid import Cell, our_arguments
+from ambi_eval.sweep.grid import Cell
 from ambi_eval.sweep.jobs import SPENT, is_done, results_file
 from ambi_eval.web.format import count, short, with_interval
-
-# Addresses of the services whose engine needs no `base_url`.
-SERVICES = {"openai-audio": OPENAI, "gemini-audio": GOOGLE}
 
 
 def probed_tokens(cells: Sequence[Cell], folder: Path) -> dict[str, float]:
@@ -74,12 +69,17 @@ def _money(cell: Cell, answers: int, tokens: float) -> float | str:
 
     A request returns as many answers as the model's arguments and its service allow.
     """
-    kind = our_arguments(cell.model)
-    if kind is None or not issubclass(kind, ServiceArguments):
+    engine = cell.model.model
+    arguments = arguments_of(engine)
+    if arguments is None or not issubclass(arguments, ServiceArguments):
         return ""
-    given: Any = kind.read(cell.model.model_args, cell.name)
-    price = given.price(given.base_url or SERVICES.get(cell.model.model, ""))
-    if price is None and cell.model.model == "litellm-audio":
+    from ambi_eval.engines.openai.client import OPENAI
+    from ambi_eval.services.gemini import GOOGLE, MOST_CANDIDATES
+    from ambi_eval.services.litellm import listed_price
+
+    given: Any = arguments.read(cell.model.model_args, cell.name)
+    price = given.price(given.base_url or {"openai-audio": OPENAI, "gemini-audio": GOOGLE}.get(engine, ""))
+    if price is None and engine == "litellm-audio":
         price = listed_price(given.model)
     if price is None:
         return "no price known"
@@ -88,9 +88,7 @@ def _money(cell: Cell, answers: int, tokens: float) -> float | str:
     if math.isnan(cell.audio_seconds):
         return "length of audio unknown"
     each = answers / cell.clips
-    together = min(
-        each, given.samples_per_request or each, MOST_CANDIDATES if cell.model.model == "gemini-audio" else each
-    )
+    together = min(each, given.samples_per_request or each, MOST_CANDIDATES if engine == "gemini-audio" else each)
     requests = cell.clips * math.ceil(each / together) if cell.pool == "samples" else answers
     text = str(cell.identity["task"].get("doc_to_text") or "") + str(cell.identity["task"].get("labels") or "")
     one = price.most(text, cell.audio_seconds / cell.clips, math.ceil(answers / requests * tokens), batch=given.batch)

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from ambi_eval.engines.base import arguments_of
 from ambi_eval.errors import AmbiError
 from ambi_eval.inference.store import merge
-from ambi_eval.sweep.grid import Cell, by_group, our_arguments
+from ambi_eval.sweep.grid import Cell, by_group
 from ambi_eval.sweep.jobs import Event, Job, is_done
 from ambi_eval.sweep.progress import Progress
 
@@ -48,7 +49,7 @@ def run_cells(cells: Sequence[Cell], folder: Path, engine: Engine, progress: Pro
         AmbiError: If a model that is to be replicated keeps no store.
     """
     for name, model in {cell.model_name: cell.model for cell in cells}.items():
-        if replicas > 1 and our_arguments(model) is None:
+        if replicas > 1 and arguments_of(model.model) is None:
             raise AmbiError(
                 f"the model {name} ({model.model}) keeps no candidate store, through which replicas share their "
                 "answers: leave out --replicas"

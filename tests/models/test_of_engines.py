@@ -9,10 +9,10 @@ from lm_eval.tasks import TaskManager
 from pydantic import Field
 
 from ambi_eval.answers.candidate import Candidate
-from ambi_eval.config.model_arguments import ModelArguments
+from ambi_eval.config.model_arguments import ARGUMENTS, ModelArguments
 from ambi_eval.demo.corpus import prepare
 from ambi_eval.doctor.checks import examine
-from ambi_eval.engines.base import ENGINES, Capabilities, Engine, find_engine
+from ambi_eval.engines.base import ENGINES, Capabilities, Engine, arguments_of, find_engine
 from ambi_eval.errors import AmbiError
 from ambi_eval.harness.plugin import AFTER_IMPORT
 from ambi_eval.models import of_engines
@@ -111,3 +111,13 @@ def test_an_unknown_engine_is_said(toy):
 def test_a_name_that_is_no_engine_is_no_model():
     with pytest.raises(AttributeError, match="there is no engine 'pytest_plugins'"):
         of_engines.pytest_plugins  # noqa: B018 - pytest asks each module for it
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_the_arguments_that_are_known_without_an_engine_are_those_of_the_engine(name):
+    assert arguments_of(name) is find_engine(name).Arguments
+
+
+def test_the_arguments_of_an_engine_of_another_package_are_found(toy):
+    assert arguments_of("toy-audio") is find_engine("toy-audio").Arguments
+    assert arguments_of("hf") is None
