@@ -285,16 +285,18 @@ def bridge(
     port: Annotated[int, typer.Option(help="0 for any that is free.")] = 8000,
 ) -> None:
     """Serve hf-audio as an OpenAI-compatible server, for `openai-audio` and any other client."""
-    from ambi_eval.models.audio_lm import open_engine
-    from ambi_eval.models.bridge import BridgeError, serve
-    from ambi_eval.models.bridge_hf_audio import BridgedEngine
+    from ambi_eval.models.bridge import BridgeError, check_address, serve
 
-    engine = open_engine("hf-audio", model_args)
-    if engine.arguments.store is not None:
-        raise AmbiError("a bridge keeps no answers: give store= to openai-audio, not to the bridge")
-    model = BridgedEngine(engine, name)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # the server finishes what it was asked
     try:
+        check_address(host, port)
+        from ambi_eval.models.audio_lm import open_engine
+        from ambi_eval.models.bridge_hf_audio import BridgedEngine
+
+        engine = open_engine("hf-audio", model_args)
+        if engine.arguments.store is not None:
+            raise AmbiError("a bridge keeps no answers: give store= to openai-audio, not to the bridge")
+        model = BridgedEngine(engine, name)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # the server finishes what it was asked
         serve(model, host, port)
     except BridgeError as error:
         raise AmbiError(str(error)) from error

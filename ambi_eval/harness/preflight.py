@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from inspect import signature
@@ -39,6 +40,19 @@ def check_before_loading(evaluator: Any) -> None:
         return without_errors_of_errors(plain(**run))
 
     evaluator.simple_evaluate = simple_evaluate
+    evaluator.get_git_commit_hash = git_commit_hash
+
+
+def git_commit_hash() -> str | None:
+    """Return what the harness's function of this name returns, without the error messages that git would print."""
+    from lm_eval.loggers.utils import get_commit_from_path
+
+    try:
+        asked = subprocess.run(["git", "describe", "--always"], capture_output=True, text=True, check=True)
+    except (subprocess.CalledProcessError, OSError):
+        found: str | None = get_commit_from_path(Path.cwd())
+        return found
+    return asked.stdout.strip()
 
 
 def _checked(run: Mapping[str, Any]) -> dict[str, Any]:

@@ -158,6 +158,8 @@ class AmbiguousEmotionTask(ConfigurableTask):
             raise AmbiError(f"--samples: {self.config.task} has clips 0 to {every[-1]}, and no clip {wrong[0]}")
         if self.settings.pool != "labels":
             self.settings.generation({**self.config.generation_kwargs, **gen_kwargs})
+        elif gen_kwargs:
+            self._warn("--gen_kwargs has no effect: the task generates no answers, it reads the labels' likelihoods")
         rows = samples or every[: int(limit) if limit and limit >= 1 else None]
         before = self.selection.before
         heard = [[self.asked[row][1], *(before[row] if row < len(before) else ())] for row in rows]

@@ -26,6 +26,7 @@ from ambi_eval.inference.rows import (
 )
 
 BUSY_SECONDS = 60.0  # how long to wait for another process that writes
+_HEADER = b"SQLite format 3\0"
 APPLICATION_ID = int.from_bytes(b"ambi", "big")
 SCHEMA_VERSION = 2
 
@@ -85,6 +86,11 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self.path.is_dir():
                 raise self._unusable("it is a folder")
+            if self.path.is_file():
+                with self.path.open("rb") as file:
+                    # SQLite takes a file that is shorter than its header for an empty one, and would write over it.
+                    if file.read(len(_HEADER)) not in (b"", _HEADER):
+                        raise self._unusable("it is no SQLite file")
             if not _has_locks(self.path.parent):
                 raise self._unusable("its file system has no locks")
         except OSError as error:

@@ -323,12 +323,8 @@ class Bridge(ThreadingHTTPServer):
         self.waiting: queue.SimpleQueue[Chat] = queue.SimpleQueue()
         self.connections = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self.failure: BaseException | None = None  # of the thread in which the model answers
-        try:
+        with _listening(host, port):
             super().__init__((host, port), Handler)
-        except (OSError, OverflowError) as error:
-            raise BridgeError(
-                f"cannot listen on {host}, port {port} ({error}): give another --host or --port"
-            ) from error
         self.url = f"http://{host}:{self.server_port}/v1"
         if hasattr(os, "register_at_fork"):  # a process that the model's code forks must not keep the port
             os.register_at_fork(after_in_child=self.socket.close)
@@ -458,6 +454,24 @@ class Bridge(ThreadingHTTPServer):
         finally:
             for path in files:
                 path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _listening(host: str, port: int) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, OverflowError) as error:
+        raise BridgeError(f"cannot listen on {host}, port {port} ({error}): give another --host or --port") from error
+
+
+def check_address(host: str, port: int) -> None:
+    """Check that a server can listen at an address, before a model is loaded for it.
+
+    Raises:
+        BridgeError: If the address is taken, or not one of this machine's.
+    """
+    with _listening(host, port):
+        socket.create_server((host, port)).close()
 
 
 def _remove_left_folders() -> None:
@@ -686,6 +700,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000, help="%(default)s; 0 for any that is free")
     given = parser.parse_args()
     try:
+        check_address(given.host, given.port)
         model = Function(load_function(given.function), given.name or given.function.partition(":")[0])
         serve(model, given.host, given.port)
     except BridgeError as error:

@@ -174,6 +174,27 @@ def test_twenty_equal_answers_are_said(folder, caplog, answers, gen_kwargs, warn
         assert any(said[0] in record.message for record in caplog.records)
 
 
+class Scoring(Answering):
+    def loglikelihood(self, requests, disable_tqdm=False):
+        return [(-1.0, False)] * len(requests)
+
+
+def test_generation_settings_that_no_answer_is_generated_with_are_said(folder, caplog):
+    task(folder, strategy="exact")
+    with caplog.at_level("WARNING", logger="ambi_eval"):
+        results = evaluate(folder, model=Scoring(), gen_kwargs="temperature=0.5")
+    sentence = "--gen_kwargs has no effect: the task generates no answers, it reads the labels' likelihoods"
+    assert results["configs"]["mine"]["warnings"] == [sentence]
+    assert f"mine: {sentence}" in caplog.text
+
+
+def test_git_says_nothing_outside_of_a_checkout(folder, monkeypatch, capfd):
+    monkeypatch.chdir(folder)
+    task(folder)
+    assert evaluate(folder, model=Answering("calm", "tense"))["git_hash"] is None
+    assert "git" not in capfd.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("option", [("--cache_requests", "true"), ("--use_cache", "cache")])
 def test_the_stock_command_refuses_the_caches_of_the_harness(folder, option):

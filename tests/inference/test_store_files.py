@@ -97,8 +97,9 @@ class TestFiles:
         ("make", "reason"),
         [
             (Path.mkdir, "it is a folder"),
-            (lambda path: path.write_text("happy"), "file is not a database"),
-            (lambda path: path.write_text("id,text\n" * 1_000), "file is not a database"),
+            (lambda path: path.write_text("x"), "it is no SQLite file"),
+            (lambda path: path.write_text("id,text\n" * 1_000), "it is no SQLite file"),
+            (lambda path: path.write_bytes(b"SQLite format 3\0" + bytes(1_000)), "file is not a database"),
             (lambda path: run_sql(path, "CREATE TABLE candidates (pool)"), "it is the SQLite file of another program"),
             (lambda path: run_sql(path, "PRAGMA application_id=1"), "it is the SQLite file of another program"),
             (
@@ -117,6 +118,12 @@ class TestFiles:
             "with store=none."
         )
         assert (path.is_file() and path.read_bytes()) == before
+
+    def test_an_empty_file_becomes_a_store(self, path):
+        path.touch()
+        with CandidateStore(path) as store:
+            store.add_samples({"pool": pool(1)}, CPU)
+        assert path.stat().st_size > 0
 
     @pytest.mark.parametrize("kept", [0.02, 0.5, 0.9])
     def test_a_truncated_file_is_refused(self, path, filled, kept):

@@ -614,12 +614,12 @@ def test_the_file_alone_serves_a_function_where_there_are_no_packages(folder, py
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["nothing:generate"], "there is no module 'nothing' in "),
-        ([":generate"], "the module '' has no function 'generate'"),
-        (["toy:generat"], "the module 'toy' has no function 'generat'"),
-        (["toy"], "the module 'toy' has no function ''"),
+        (["nothing:generate", "--port", "0"], "there is no module 'nothing' in "),
+        ([":generate", "--port", "0"], "the module '' has no function 'generate'"),
+        (["toy:generat", "--port", "0"], "the module 'toy' has no function 'generat'"),
+        (["toy", "--port", "0"], "the module 'toy' has no function ''"),
         (["toy:generate", "--host", "192.0.2.1"], "cannot listen on 192.0.2.1, port 8000"),
-        (["toy:generate", "--port", "99999"], "cannot listen on 127.0.0.1, port 99999"),
+        (["nothing:generate", "--port", "99999"], "cannot listen on 127.0.0.1, port 99999"),
     ],
 )
 def test_a_program_that_cannot_start_says_why_in_one_sentence(folder, arguments, sentence):

@@ -243,8 +243,8 @@ def test_scores_through_the_bridge_are_those_of_hf_audio(program):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--model_args", "pretrained=ambi-tiny,store=x.sqlite"], "a bridge keeps no answers"),
-        (["--model_args", "pretrained=ambi-tiny", "--port", "99999"], "cannot listen on 127.0.0.1, port 99999"),
+        (["--model_args", "pretrained=ambi-tiny,store=x.sqlite", "--port", "0"], "a bridge keeps no answers"),
+        (["--model_args", "pretrained=no/such-model", "--port", "99999"], "cannot listen on 127.0.0.1, port 99999"),
     ],
 )
 def test_a_command_that_cannot_start_says_why_in_one_line(arguments, sentence):
