@@ -78,6 +78,8 @@ def verify(
     single = (path / CARD_FILE).is_file()
     if not single and (rerun or record):
         raise AmbiError("--rerun and --record are about one submission: name its folder.")
+    if seed is not None and not rerun:
+        raise AmbiError("--seed chooses the answers of a re-run: it goes with --rerun.")
     verdicts = [verify_one(path)] if single else verify_all(path)
     if not verdicts:
         raise AmbiError(f"{path} holds no submissions: name the folder of one, or of several.")

@@ -174,11 +174,17 @@ def _words(submissions: Path) -> dict[str, Markup]:
 
 
 def _forget(out: Path, pages: Collection[str]) -> None:
-    """Delete pages of an earlier build that this one lacks, such as those of removed submissions."""
+    """Delete pages of an earlier build that this one lacks, such as those of removed submissions.
+
+    Raises:
+        AmbiError: If the folder holds another site.
+    """
     try:
         earlier = json.loads((out / RESULTS).read_text(encoding="utf-8"))["pages"]
         stale = {name for name in earlier if PAGE.fullmatch(name)} - set(pages)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if (out / "index.html").exists():
+            raise AmbiError(f"{out} holds a site that is no leaderboard: name another folder, or delete it.") from error
         return
     for name in stale:
         (out / name).unlink(missing_ok=True)

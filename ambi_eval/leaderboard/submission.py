@@ -86,7 +86,8 @@ def write_submission(folder: Path, card: Card, claims: Claims, pools: Mapping[st
         AmbiError: If the folder exists already, or cannot be written.
     """
     try:
-        (folder / SAMPLES).mkdir(parents=True)
+        folder.mkdir(parents=True)
+        (folder / SAMPLES).mkdir()
         # Leave out what is optional and not set: `--metadata` and `--gen_kwargs`.
         said = card.model_dump(exclude_defaults=True)
         text = yaml.safe_dump(said, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None)

@@ -57,8 +57,12 @@ def withhold(path: Path, out: Path, seed: int) -> tuple[int, int]:
         The numbers of clips with votes and without.
 
     Raises:
-        AmbiError: If the manifest cannot be read, withholds votes already, or has one speaker.
+        AmbiError: If the manifest cannot be read, withholds votes already, or has one speaker, or if one of the two
+            files is there already.
     """
+    for file in (out / PUBLIC, out / PRIVATE):
+        if file.exists():
+            raise AmbiError(f"{file} is there already: name another folder, or delete it first.")
     clips = read_manifest(path)
     if any(clip.votes_hash for clip in clips):
         raise AmbiError(f"{path} withholds votes already: give the whole manifest.")

@@ -38,6 +38,8 @@ def report(
     if (compare is None) == (not runs):
         raise AmbiError("ambi-eval report: name the folders of runs, or two systems with --compare A B.")
     if compare is not None:
+        if beside:
+            raise AmbiError("ambi-eval report: --with goes with the folders of runs, not with --compare.")
         sides = [comparison.find(named) for named in compare]
         pairs = comparison.compare_runs(*sides)
         print_tables(comparison.table(pairs))

@@ -9,6 +9,7 @@ import typer
 
 from ambi_eval.errors import AmbiError, NotYetError
 from ambi_eval.harness.ending import end_at_ctrl_c
+from ambi_eval.paths import check_can_write
 from ambi_eval.web import terminal
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def sweep(
     _check_options(engine, address, replicas, dry_run, probe)
     out = out.absolute()
     end_at_ctrl_c(lambda: f"every answer so far is kept in {out / 'stores'}")
+    check_can_write(out, "give another --out")
     chosen = [name.strip() for name in corpora.split(",")] if corpora is not None else None
     cells = read_grid(grid, corpora=chosen, published=dry_run)
     console = terminal.console()

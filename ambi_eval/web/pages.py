@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +18,11 @@ from ambi_eval.web.charts import packed_script, script, script_hash
 from ambi_eval.web.format import count, short, with_interval
 
 TEMPLATES = Path(__file__).parent / "templates"
+# The beginnings of our pages and of our JSON; a file that begins otherwise is another program's.
+OURS = (
+    re.compile(r'\s*<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta http-equiv='),
+    re.compile(r"[{\[](\n [^ ]|[}\]])"),
+)
 STYLE, TABLES, CHARTS = (TEMPLATES / name for name in ("page.css", "tables.js", "charts.js"))
 
 
@@ -63,12 +69,17 @@ def write_json(content: Any, path: Path) -> None:
 
 
 def write_text(text: str, path: Path) -> None:
-    """Write a file; its folder is created if it is missing.
+    """Write a page or JSON; its folder is created if it is missing, and an earlier file of the same kind is replaced.
 
     Raises:
-        AmbiError: If the file cannot be written.
+        AmbiError: If the file cannot be written, or if a file of another program lies there.
     """
     try:
+        if path.is_file():
+            with path.open(encoding="utf-8", errors="replace") as earlier:
+                head = earlier.read(1000)
+            if head and not any(begins.match(text) and begins.match(head) for begins in OURS):
+                raise AmbiError(f"{path} holds something else already: name another file, or delete it first.")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:

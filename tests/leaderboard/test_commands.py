@@ -57,6 +57,7 @@ def test_a_record_is_written_of_one_accepted_submission(copy, edit, tmp_path):
         (("verify", "{empty}"), "holds no submissions: name the folder of one, or of several"),
         (("verify", "{missing}"), "is no folder"),
         (("verify", "{empty}", "--rerun", "3"), "--rerun and --record are about one submission"),
+        (("verify", "{empty}", "--seed", "3"), "--seed chooses the answers of a re-run: it goes with --rerun"),
         (("build", "--submissions", "{empty}"), "holds no submissions: make one with `ambi-eval leaderboard pack`"),
         (("card", "{missing}", "--dataset", "a/b"), "did not pass: the folder 'missing' must be named"),
     ],

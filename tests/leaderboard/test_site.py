@@ -246,6 +246,13 @@ def test_nothing_to_show_and_nowhere_to_write_are_said(copy, tmp_path):
         build(copy("sc").parent, tmp_path / "file" / "site", tmp_path / "none.json")
 
 
+def test_another_site_is_not_written_over(copy, tmp_path):
+    (tmp_path / "index.html").write_text("my site")
+    with pytest.raises(AmbiError, match="holds a site that is no leaderboard: name another folder"):
+        build(copy("exact").parent, tmp_path, tmp_path / "none.json")
+    assert (tmp_path / "index.html").read_text() == "my site"
+
+
 def test_a_corpus_whose_votes_are_elsewhere_has_a_board_of_claims(copy, edit, tmp_path, monkeypatch):
     monkeypatch.setenv("AMBI_DATA", str(tmp_path / "data"))
     folder = copy("sc")

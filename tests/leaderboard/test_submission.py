@@ -129,6 +129,11 @@ def test_nothing_is_written_over_and_no_folder_where_none_can_be(copy, tmp_path)
     content = submission.card, submission.claims, submission.pools
     with pytest.raises(AmbiError, match="is there already: name another folder"):
         write_submission(folder, *content)
+    (tmp_path / "2026-01-01_notes").mkdir()
+    (tmp_path / "2026-01-01_notes" / "submission.yaml").write_text("my notes")
+    with pytest.raises(AmbiError, match="is there already: name another folder"):
+        write_submission(tmp_path / "2026-01-01_notes", *content)
+    assert (tmp_path / "2026-01-01_notes" / "submission.yaml").read_text() == "my notes"
     (tmp_path / "file").touch()
     with pytest.raises(AmbiError, match="cannot write"):
         write_submission(tmp_path / "file" / "2026-01-01_x", *content)

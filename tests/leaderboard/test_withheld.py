@@ -49,6 +49,18 @@ def test_half_of_the_speakers_are_published_without_anything_that_tells_their_vo
     assert (folder / "private.jsonl").stat().st_mode & 0o077 == 0
 
 
+def test_neither_the_whole_manifest_nor_earlier_votes_are_written_over(split):
+    folder, _ = split
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    whole = ensure_manifest("demo")
+    for file in ("manifest.parquet", "private.jsonl"):
+        with pytest.raises(AmbiError, match=rf"{file} is there already: name another folder, or delete it first"):
+            withhold(whole, folder, seed=4)
+        (folder / file).unlink()
+        before.pop(folder / file)
+        assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
 def only_labels(lines):
     for line in lines:
         if line["answer"] not in LABELS:

@@ -219,6 +219,7 @@ class TestCommand:
         [
             (["--replicas", "2"], "--address and --replicas go with --engine ray"),
             (["--probe", "2"], "--probe goes with --dry-run"),
+            (["--out", "/proc/no"], "no file can be written into /proc/no"),
             (["--engine", "ray", "--address", "127.0.0.1:1"], "no Ray cluster at '127.0.0.1:1'"),
         ],
     )
