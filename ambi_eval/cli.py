@@ -219,8 +219,7 @@ def score(
     else:
         title = f"{predictions.name} against {settings.clips_name} ({against}): {selection.summary()}"
         print_tables(tables.tables(title, system.baselines, system, everything=everything))
-        simulated = any(clip.release == "simulated" for clip in selection.clips)
-        typer.echo("\n" + verdict.in_terminal(verdict.of_file(predictions.stem, system, simulated)))
+        typer.echo("\n" + verdict.in_terminal(verdict.of_file(predictions.stem, system, selection.simulated)))
 
 
 app.command(epilog="Example: ambi-eval report runs/demo -o report.html")(report)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ambi_eval.errors import AmbiError
@@ -41,6 +43,29 @@ def check_can_write(folder: Path, fix: str) -> None:
         tempfile.TemporaryFile(dir=there).close()
     except OSError as error:
         raise AmbiError(f"no file can be written into {folder} ({error.strerror}): {fix}") from error
+
+
+@contextmanager
+def writing(path: Path, fix: str) -> Iterator[Path]:
+    """Yield a temporary path beside a file, which gets the file's name at the end: it is written whole or not at all.
+
+    Args:
+        path: The file; its folder is made if it is missing.
+        fix: The end of the error message: what the user can do about it.
+
+    Raises:
+        AmbiError: If the folder cannot be made, or the file not written.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield unfinished
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise AmbiError(f"cannot write {path} ({error.strerror or error}): {fix}") from error
 
 
 def tasks_dir() -> Path:

@@ -1,9 +1,9 @@
-"""From votes to a distribution over labels: shares, entropy, ties, single raters, and labels outside the task."""
+"""From votes to distributions over labels: shares, entropy, ties, single raters, and labels outside the task."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 Outside = Literal["drop_clip", "renormalise"]
 
-# Shares that differ by less than this are equal: sums of thirds in different orders must tie.
+# Shares that differ by less than this are equal, because sums in different orders differ by rounding.
 TIE_TOLERANCE = 1e-9
 
 
@@ -81,8 +81,8 @@ class Panel:
     """The raters of one clip. Raters with the same ballot form one kind.
 
     Attributes:
-        ballots: The ballot of each kind of rater, shape (kinds, labels): one vote for a label, or a part of a vote (or
-            a vote) for each of several labels.
+        ballots: The ballot of each kind of rater, shape (kinds, labels): one vote for one label, or a whole vote or an
+            equal part of a vote for each of several labels.
         raters: The number of raters of each kind.
     """
 
@@ -145,9 +145,9 @@ def panel_of(
 ) -> Panel | None:
     """Return the raters of a clip, or None if its votes do not show who gave which.
 
-    If every rating names one label (or there are no ratings), each vote is one rater; votes that are not whole give
-    None. If some rating names k > 1 labels, each of its labels gets 1/k of a vote, or a whole vote: the reading whose
-    sum equals the votes. If neither does, the result is None.
+    If every rating names one label (or there are no ratings), each vote is one rater; the result is None if a count is
+    not whole. If some rating names k > 1 labels, either each label got 1/k of a vote or each got a whole vote: the one
+    whose sum equals the votes is taken. If neither does, the result is None.
 
     Args:
         votes: Votes over the task's labels, shape (labels,).
@@ -193,8 +193,8 @@ def noise_of_whole_votes(votes: ArrayLike) -> Array:
         votes: Votes, shape (..., labels).
 
     Returns:
-        Squared distances, shape (...). NaN for fewer than two votes. NaN where a count is not whole, because its raters
-        are unknown.
+        Squared distances, shape (...). NaN for fewer than two votes, and if a count is not whole, because then the
+        raters are unknown.
 
     >>> noise_of_whole_votes([[3, 1], [2.5, 1.5]]).tolist()
     [0.125, nan]
@@ -232,3 +232,33 @@ def select_labels(
             return None
     inside = np.array(list(counts.values()))
     return inside if inside.sum() > 0 else None
+
+
+def mean_of_others(values: Array, clusters: Sequence[Hashable], within: Sequence[Hashable] | None = None) -> Array:
+    """Return for each clip the mean over the clips of other clusters, NaN if there are none.
+
+    Args:
+        values: Non-negative values to average, shape (clips, C).
+        clusters: Each clip's cluster.
+        within: Each clip's group; the mean is over clips of the same group only. None: all clips are one group.
+
+    Returns:
+        Means, shape (clips, C).
+
+    >>> mean_of_others(np.array([[1.0], [2.0], [6.0]]), ["anna", "ben", "ben"]).tolist()
+    [[4.0], [1.0], [1.0]]
+    """
+    within = [None] * len(values) if within is None else within
+    counted = np.column_stack([values, np.ones(len(values))])
+    others = _total(counted, within) - _total(counted, list(zip(within, clusters, strict=True)))
+    means = others[:, :-1] / np.where(others[:, -1:] > 0, others[:, -1:], np.nan)
+    return np.maximum(means, 0.0)  # rounding may give -1e-16
+
+
+def _total(values: Array, groups: Sequence[Hashable]) -> Array:
+    """Return for each row the sum of the rows of its group, in the shape of `values`."""
+    numbers: dict[Hashable, int] = {}
+    index = np.array([numbers.setdefault(group, len(numbers)) for group in groups])
+    sums = np.zeros((len(numbers), values.shape[1]))
+    np.add.at(sums, index, values)
+    return sums[index]

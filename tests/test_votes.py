@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import entropy
 
-from ambi_eval.votes import Panel, entropy_bits, majority, noise_of_whole_votes, panel_of, select_labels, shares
+from ambi_eval.votes import (
+    Panel,
+    entropy_bits,
+    majority,
+    mean_of_others,
+    noise_of_whole_votes,
+    panel_of,
+    select_labels,
+    shares,
+)
 
 COUNTS = arrays(float, st.tuples(st.integers(1, 5), st.integers(2, 6)), elements=st.integers(0, 12).map(float))
 
@@ -139,3 +148,21 @@ def test_the_noise_is_the_expected_squared_distance_of_a_panel_from_infinitely_m
 @pytest.mark.parametrize("hands", [[0, 0], [1, 0]])
 def test_fewer_than_two_raters_do_not_show_how_much_raters_differ(hands):
     assert np.isnan(Panel(((1.0, 0.0), (0.0, 1.0)), (2, 2)).noise(hands))
+
+
+@pytest.mark.parametrize("within", [None, ["s", "s", "t", "t", "s", "t"]])
+def test_the_mean_of_others_leaves_out_the_clip_s_own_cluster(within):
+    values = np.random.default_rng(0).dirichlet([1, 1], 6)
+    clusters = ["a", "a", "a", "b", "b", "c"]
+    means = mean_of_others(values, clusters, within)
+    for clip in range(6):
+        others = [
+            values[other]
+            for other in range(6)
+            if clusters[other] != clusters[clip] and (within is None or within[other] == within[clip])
+        ]
+        np.testing.assert_allclose(means[clip], np.mean(others, axis=0))
+
+
+def test_the_mean_of_no_others_is_undefined():
+    assert np.isnan(mean_of_others(np.ones((2, 3)), ["a", "a"])).all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,6 +23,7 @@ from ambi_eval.votes import Array
 RESAMPLES = 100
 SEED = 0
 UNBOUNDED = (-math.inf, math.inf)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,30 @@ def as_json(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def from_json(kind: type[T], content: Any) -> T:
+    """Return the dataclass that `as_json` wrote; the value or end of an `Estimate` that is null becomes NaN.
+
+    Raises:
+        ValueError: If the content does not fit the dataclass.
+
+    >>> from_json(Estimate, {"value": 0.5, "low": None, "high": None})
+    Estimate(value=0.5, low=nan, high=nan)
+    """
+    from pydantic import TypeAdapter
+
+    found: T = TypeAdapter(kind).validate_python(_with_nan(content))
+    return found
+
+
+def _with_nan(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_with_nan(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    is_estimate = value.keys() == {"value", "low", "high"}
+    return {name: math.nan if is_estimate and each is None else _with_nan(each) for name, each in value.items()}
 
 
 def interval(value: float, standard_error: float, clusters: int, bounds: tuple[float, float] = UNBOUNDED) -> Estimate:

@@ -111,7 +111,7 @@ def study(
     found = variance_components(values[~np.isnan(values)], factors, effects)
     # By effect, the variance that a unit of its variance contributes to the mean score of a system.
     kept = np.array([_kept([factors[name][system == 0] for name in effect if name != "system"]) for effect in effects])
-    rows = np.vstack([found.positive, found.positive_draws])
+    rows = np.maximum(np.vstack([found.variances, found.draws]), 0.0)
     relative = np.array([len(effect) > 1 and "system" in effect for effect in effects])
     numbers = {"clip": float(len(known))}
     if any("speaker" in effect for effect in effects):

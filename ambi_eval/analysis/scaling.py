@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -40,24 +39,6 @@ class Curve:
     prior: Points
     pipelines: Mapping[str, Points]
     extrapolated: Mapping[str, Estimate]
-
-    @classmethod
-    def from_json(cls, given: Mapping[str, Any]) -> Curve:
-        """Return the curve that `estimate.as_json` wrote into a results file."""
-
-        def points(of: Mapping[str, Any]) -> Points:
-            return {int(size): _estimate(values) for size, values in of.items()}
-
-        return cls(
-            people=points(given["people"]),
-            prior=points(given["prior"]),
-            pipelines={name: points(of) for name, of in given["pipelines"].items()},
-            extrapolated={name: _estimate(values) for name, values in given["extrapolated"].items()},
-        )
-
-
-def _estimate(values: Mapping[str, float | None]) -> Estimate:
-    return Estimate(**{name: math.nan if number is None else number for name, number in values.items()})
 
 
 def scaling_curve(

@@ -55,7 +55,7 @@ def subgroups(scores: Array, selection: Selection) -> list[Subgroup]:
     }
     for trait, names in traits.items():
         known = np.array([name is not None for name in names])
-        groups = sorted({name for name in names if name is not None}, key=_order)
+        groups = sorted({name for name in names if name is not None}, key=group_order)
         for name in groups if len(groups) > 1 else ():
             here = np.array([other == name for other in names])
             found.append(
@@ -91,6 +91,6 @@ def age_band(age: float) -> str:
     return f"{AGE_BANDS[band - 1]}-{AGE_BANDS[band] - 1}" if band < len(AGE_BANDS) else f"{AGE_BANDS[-1]} and over"
 
 
-def _order(name: str) -> tuple[bool, str]:
+def group_order(name: str) -> tuple[bool, str]:
     """Return the sort key of a group's name: the youngest band, `under 30`, comes first."""
     return not name.startswith("under"), name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,28 +24,13 @@ class Components:
     """The variance components of some scores.
 
     Attributes:
-        effects: The random effects: single factors, or several factors together (an interaction). The last one includes
-            the residual.
         variances: The variance of each effect, shape (effects,). The estimates are unbiased, so they may be below 0 if
             the true variance is near 0.
         draws: Draws from the fiducial distribution of the variances, shape (draws, effects).
-        degrees: Degrees of freedom of each effect, shape (effects,).
     """
 
-    effects: Sequence[Effect]
     variances: Array
     draws: Array
-    degrees: Array
-
-    @cached_property
-    def positive(self) -> Array:
-        """The variances with negative ones set to 0, shape (effects,)."""
-        return np.maximum(self.variances, 0.0)
-
-    @cached_property
-    def positive_draws(self) -> Array:
-        """The draws with negative ones set to 0, shape (draws, effects)."""
-        return np.maximum(self.draws, 0.0)
 
 
 def variance_components(scores: ArrayLike, factors: Mapping[str, ArrayLike], effects: Iterable[Effect]) -> Components:
@@ -69,8 +53,9 @@ def variance_components(scores: ArrayLike, factors: Mapping[str, ArrayLike], eff
         scores: Shape (n,).
         factors: By name, the level of each score, shape (n,): anything that can be sorted. Levels of a nested factor
             must have different names: clip 3 of one speaker is not clip 3 of another speaker.
-        effects: The effects, each a tuple of factors. An effect with as many levels as scores is the residual; if there
-            is none, the interaction of all factors is added.
+        effects: The random effects, each a tuple of factors: a single factor, or several together (an interaction). An
+            effect with as many levels as scores is the residual; if there is none, the interaction of all factors is
+            added.
 
     Raises:
         ValueError: If two effects group the scores in the same way, so that their variances cannot be separated.
@@ -108,10 +93,7 @@ def variance_components(scores: ArrayLike, factors: Mapping[str, ArrayLike], eff
     chances = np.random.default_rng(SEED).chisquare(degrees, size=(DRAWS, len(named))) / degrees
     back = np.argsort(order)
     return Components(
-        effects=[named[number] for number in back],
-        variances=(unmix @ mean_squares)[back],
-        draws=((np.maximum(mean_squares, 0.0) / chances) @ unmix.T)[:, back],
-        degrees=degrees[back],
+        variances=(unmix @ mean_squares)[back], draws=((np.maximum(mean_squares, 0.0) / chances) @ unmix.T)[:, back]
     )
 
 

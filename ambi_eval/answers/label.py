@@ -96,7 +96,6 @@ def _concluded(sentences: list[Sentence]) -> int | None:
         later = {label for sentence in rest for label, state in sentence.mentions if state == "asserted"}
         if later - {cues[-1].label} or any(sentence.is_other for sentence in rest):
             return None
-    if cues:
         named = {sentence.label for sentence in cues}
         if len(named) == 1:
             return cues[0].label

@@ -203,14 +203,11 @@ def said(text: str) -> str | None:
         except (ValueError, RecursionError):
             pass
     if "<" in text or "[" in text:
-        position, open_ = 0, False
+        position, thinks = 0, False
         for tag in _THINKING.finditer(text):
-            closes = tag["close"] != ""
-            if closes:
-                position, open_ = tag.end(), False
-            else:
-                open_ = True
-        if open_:
+            thinks = tag["close"] == ""  # None: the tag of another form, after which the answer begins
+            position = position if thinks else tag.end()
+        if thinks:
             return None
         text = text[position:]
         text = _ANSWER_TAGS.sub(lambda tag: "\n" if tag[1] else "\nanswer: ", _TOKENS.sub("", text))

@@ -17,8 +17,8 @@ from ambi_eval.answers.label import read_label
 from ambi_eval.answers.languages import ENGLISH, Spoken
 from ambi_eval.answers.lexicon import Answer, Synonyms
 from ambi_eval.answers.shares import read_shares
+from ambi_eval.votes import Array
 
-Array = NDArray[np.float64]
 Members = NDArray[np.bool_]
 
 READERS: dict[str, Callable[..., Answer]] = {"shares": read_shares, "label": read_label}

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ambi_eval.answers.pool import Array, Members, Pool, ReadPool, of_equal_size, subsets
+from ambi_eval.answers.pool import Members, Pool, ReadPool, of_equal_size, subsets
 from ambi_eval.answers.shares import SUM_TOLERANCE
 from ambi_eval.errors import AmbiError
 from ambi_eval.metrics.distribution import jensen_shannon_divergence_bits
-from ambi_eval.votes import majority
+from ambi_eval.votes import Array, majority
 
 MERITS = ("logprob", "mean_logprob", "rating")
 # If the effective pool size is above this share of the pool's size, the weights count as uniform.

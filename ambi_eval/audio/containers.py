@@ -1,4 +1,4 @@
-"""Opens audio files and checks their headers: a file that is cut off or is no speech is found before it is decoded."""
+"""Opens audio files and checks their headers, so that cut-off files and wrong formats are found before decoding."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from ambi_eval.errors import AmbiError
 RATES = (4_000, 192_000)
 MOST_SECONDS = 2 * 60 * 60
 MOST_CHANNELS = 8
-# What `soundfile` gives as the length of a stream whose header does not state one.
+# The length that `soundfile` returns for a stream whose header does not state one.
 _UNKNOWN_FRAMES = 1 << 62
 _BLOCK_FRAMES = 1 << 20
 # The size that programs write into a WAV header before they know it.
 _UNKNOWN_BYTES = 0x7FFF_0000
-# Some programs miscount the bytes of the last chunk: up to this many missing bytes (0.01 s of 16 kHz) are no loss.
+# Some programs count the bytes of the last chunk wrongly: up to this many missing bytes (0.01 s at 16 kHz) are ignored.
 _TAIL_BYTES = 320
 # The frame at the beginning of an mp3 that states its length (the flag 1 says that it does).
 _MP3_LENGTH = re.compile(rb"(?:Xing|Info)\0\0\0[\x01\x03\x05\x07\x09\x0b\x0d\x0f]|VBRI")
 
 
 def check_audio_file(path: Path) -> None:
-    """Check that a model can hear a file, as far as its header tells; the samples are not decoded.
+    """Check the header of an audio file; the samples are not decoded.
 
     Raises:
         AmbiError: If the file is missing, empty, of no known format or cut off, or if its header states a rate outside
@@ -46,15 +46,15 @@ def check_audio_file(path: Path) -> None:
 
 
 class Stream(soundfile.SoundFile):
-    """A file that is read from its beginning on, however many frames its header states."""
+    """An audio file that is read from the beginning to the end, whatever length its header states."""
 
     def seekable(self) -> bool:
-        """Return False, or `soundfile` seeks after each read, which fails at the end of a FLAC of unknown length."""
+        """Return False: else `soundfile` seeks after each read, which fails at the end of a FLAC of unknown length."""
         return False
 
 
 def stated_frames(files: Sequence[Stream]) -> int | None:
-    """Return the number of frames that the headers state, or None if one does not."""
+    """Return the number of frames that the headers state, or None if a header does not state it."""
     frames = [file.frames for file in files]
     return None if max(frames) >= _UNKNOWN_FRAMES else sum(frames)
 
@@ -108,7 +108,7 @@ def _check_header(path: Path, file: Stream) -> None:
 
 @contextmanager
 def _piped(path: Path) -> Iterator[Stream]:
-    """Open an mp3 through a pipe: libsndfile then reads it to its end, not to a length guessed from its size."""
+    """Open an mp3 through a pipe, so that libsndfile reads it to the end, not to a length guessed from its size."""
     read_end, write_end = os.pipe()
 
     def feed() -> None:
@@ -136,7 +136,7 @@ def _mp3_states_length(path: Path) -> bool:
 
 
 def _check_chunks(path: Path, file: Any) -> None:
-    """Raise if the samples of a WAV or AIFF file are fewer bytes than its header states."""
+    """Raise an error if a WAV or AIFF file has fewer bytes of samples than its header states."""
     file.seek(0)
     order = ">" if file.read(12)[:4] in (b"RIFX", b"FORM") else "<"
     stated = None  # by the chunk `ds64` of a file of more than 4 GB

@@ -31,29 +31,29 @@ Loaded = TypeVar("Loaded")
 
 # Several encoders crash on an audio of less than two of their frames.
 SHORTEST_SECONDS = 0.1
-# Time stamps of corpora are rounded: a span may end this long after its file does.
+# Time stamps of corpora are rounded: a span may end this much after the end of its file.
 END_TOLERANCE_SECONDS = 0.01
 # The length of `silence_fixed`, whatever the clip.
 FIXED_SECONDS = 5.0
 LOADER_THREADS = 4
 
-# Samples lie in -1..1. A lossy format goes a little beyond; floats as large as this are integers of another scale.
+# Samples lie in -1..1, in lossy formats a little beyond. Floats beyond this limit are integers that were not scaled.
 FULL_SCALE_LIMIT = 16.0
 
-# Number of clipped samples of each file of which some were beyond -1..1, of all files that this process has heard.
+# By file, the number of samples beyond -1..1, for each file with any that this process has read.
 clipped: dict[str, int] = {}
 
 
 @dataclass(frozen=True)
 class AudioSpan:
-    """Which part of which file is heard, or what is heard instead of it.
+    """A part of an audio file, or a control that replaces it.
 
     Attributes:
         path: The audio file.
-        start: First second that is heard; None is the beginning of the file.
-        end: Second at which it ends; None is the end of the file.
-        control: What is heard instead: `silence` (zeros, as long as the clip), `noise` (white noise, as long and as
-            loud as the clip) or `silence_fixed` (five seconds of zeros for every clip). None: the clip itself.
+        start: Start in seconds; None is the beginning of the file.
+        end: End in seconds; None is the end of the file.
+        control: What the model hears instead: `silence` (zeros, as long as the clip), `noise` (white noise, as long and
+            as loud as the clip) or `silence_fixed` (five seconds of zeros for every clip). None: the clip itself.
 
     Raises:
         AmbiError: If the span is empty or negative, or the control unknown.
@@ -91,7 +91,7 @@ class AudioSpan:
 
 
 def check_files_exist(spans: Iterable[AudioSpan]) -> None:
-    """Check that every file exists, before a run spends hours on the first ones.
+    """Check that every file exists, before a run begins.
 
     Raises:
         AmbiError: If a file is missing; names the first one and counts the others.
@@ -109,16 +109,16 @@ def load_audio(span: AudioSpan, sample_rate: int) -> Samples:
     A clip shorter than 0.1 s is padded with zeros to 0.1 s. Samples beyond -1..1 are clipped, and counted in `clipped`.
 
     Args:
-        span: What to hear.
+        span: The part of a file.
         sample_rate: Rate of the returned samples in Hz.
 
     Returns:
         Mono samples, float32, shape (samples,), in -1..1.
 
     Raises:
-        AmbiError: If the file is missing, empty, not decodable or shorter than its header says; if its header states
-            values that no clip of speech has (see `check_audio_file`); if it holds no samples, values that are not
-            finite, or integers in the form of floats; or if the span lies outside the file.
+        AmbiError: If the file is missing, empty, not decodable or shorter than its header states; if its header states
+            impossible values (see `check_audio_file`); if it has no samples, samples that are not finite, or integers
+            stored as floats; or if the span lies outside the file.
     """
     if span.control == "silence_fixed":
         return np.zeros(round(FIXED_SECONDS * sample_rate), np.float32)
@@ -138,7 +138,7 @@ def load_audio(span: AudioSpan, sample_rate: int) -> Samples:
 
 
 def span_seconds(span: AudioSpan) -> float:
-    """Return the length of a span in seconds, as the header of its file states it; 0 where it states none.
+    """Return the length of a span in seconds, from the header of its file; 0 if the header cannot be read.
 
     Raises:
         AmbiError: If the file is missing.
@@ -173,7 +173,7 @@ def _decode(span: AudioSpan) -> tuple[Samples, int]:
             rate = files[0].samplerate
             stated = stated_frames(files)
             first, last = (0, MOST_SECONDS * rate) if stated is None else _frames(span, stated, rate)
-            # From the beginning, since seeking in an mp3 is not exact.
+            # Read from the beginning, because seeking in an mp3 is not exact.
             channels = np.concatenate(list(read_blocks(files, last)))
     except soundfile.LibsndfileError as error:
         raise undecodable(path, error) from error
@@ -188,7 +188,7 @@ def _decode(span: AudioSpan) -> tuple[Samples, int]:
         raise AmbiError(
             f"{path}: its samples are floats up to {peak:,.0f}, as of integers; divide them so that they lie in -1..1"
         )
-    # The mean; FFmpeg's down-mix is sqrt(2) louder for a signal that both channels share.
+    # The mean of the channels; for equal channels, FFmpeg's down-mix is louder by sqrt(2).
     return channels.mean(axis=1), rate
 
 
@@ -205,19 +205,17 @@ def _frames(span: AudioSpan, frames: int, rate: int) -> tuple[int, int]:
 
 
 def audio_digest(span: AudioSpan) -> str:
-    """Return the sha256 (hex) of what is heard: the file's bytes, the span and the control, whatever the path.
+    """Return the sha256 (hex) of what the model hears: the file's bytes, the span and the control, but not the path.
 
-    A control that sounds the same for every clip (`silence_fixed`) has one digest for all clips.
+    `silence_fixed`, which sounds the same for every clip, has one digest for all clips.
 
     Raises:
         AmbiError: If the file is missing.
     """
     if span.control == "silence_fixed":
         return hashlib.sha256(f"{span.control}|{FIXED_SECONDS}".encode()).hexdigest()
-    try:
-        stat = Path(span.path).stat()
-    except FileNotFoundError as error:
-        raise AmbiError(f"{span.path}: there is no such audio file; correct the path") from error
+    check_files_exist([span])
+    stat = Path(span.path).stat()
     content = _file_digest(span.path, stat.st_mtime_ns, stat.st_size)
     start, end = (None if second is None else float(second) for second in (span.start, span.end))
     return hashlib.sha256(f"{content}|{start}|{end}|{span.control}".encode()).hexdigest()
@@ -234,9 +232,9 @@ def _file_digest(path: str, modified_ns: int, size: int) -> str:
 
 
 def load_ahead(load: Callable[[Item], Loaded], items: Iterable[Item], ahead: int) -> Iterator[Loaded]:
-    """Yield `load(item)` for each item in order, while threads already load at most `ahead` items more.
+    """Yield `load(item)` for each item in order, while threads load up to `ahead` further items.
 
-    An error is raised when it is its item's turn.
+    An error of `load` is raised when its item is due.
     """
     with ThreadPoolExecutor(LOADER_THREADS, thread_name_prefix="audio") as pool:
         loading: deque[Future[Loaded]] = deque()

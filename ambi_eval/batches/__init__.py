@@ -1,1 +1,1 @@
-"""Batch mode: requests that a service answers within a day, at a lower price; what was sent is never sent twice."""
+"""Batch mode: a service answers requests within a day, at a lower price; no request is sent twice."""

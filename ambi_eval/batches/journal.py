@@ -1,4 +1,4 @@
-"""Notes of the batches whose results are not collected yet: a small file for each, written before it is sent."""
+"""Notes about open batches: a small file for each, written before it is sent and deleted when it is collected."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ambi_eval.errors import AmbiError
+from ambi_eval.paths import writing
 
 
 @dataclass
@@ -20,12 +21,12 @@ class Batch:
     """A batch of requests.
 
     Attributes:
-        address: The service that it was sent to.
-        keys: The keys of its requests whose results are still wanted.
-        name: What the service keeps beside it, so that it can be found there.
-        file: The service's name for the uploaded requests; empty until they are uploaded.
-        id: The service's name for the batch; empty until it is known that the service has it.
-        sent: When it was sent.
+        address: The address of the service.
+        keys: The keys of its requests whose results are not collected yet.
+        name: Our name for the batch, which the service stores with it, so that it can be found there.
+        file: The service's id of the uploaded requests; empty until they are uploaded.
+        id: The service's id of the batch; empty until the service has confirmed it.
+        sent: The time of sending.
     """
 
     address: str
@@ -40,7 +41,7 @@ class Journal:
     """The open batches of one service, as files of a folder."""
 
     def __init__(self, folder: Path, address: str) -> None:
-        """Set up; the folder is made when something is written."""
+        """Set up; the first note makes the folder."""
         self.folder = folder
         self.address = address
 
@@ -67,11 +68,9 @@ class Journal:
         return found
 
     def write(self, batch: Batch) -> None:
-        """Write down a batch as it is now."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        part = self.path(batch).with_suffix(".part")
-        part.write_text(json.dumps(asdict(batch)), encoding="utf-8")
-        part.replace(self.path(batch))
+        """Write the note of a batch in its present state."""
+        with writing(self.path(batch), "set AMBI_DATA to another folder") as unfinished:
+            unfinished.write_text(json.dumps(asdict(batch)), encoding="utf-8")
 
     def remove(self, batch: Batch) -> None:
         """Delete the note of a batch whose results are all collected."""
@@ -79,7 +78,7 @@ class Journal:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Lock the batches of this service, so that no other process uses them meanwhile.
+        """Lock the batches of this service against other processes.
 
         Raises:
             AmbiError: If another process holds the lock.

@@ -1,4 +1,4 @@
-"""Sends requests in batches, waits for them, and collects what comes; an interrupted run goes on where it stood."""
+"""Sends requests in batches, waits for them, and collects the results; an interrupted run can be continued."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ambi_eval.errors import AmbiError, NotYetError
 
 logger = logging.getLogger(__name__)
 
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds between two questions whether a batch is done
-# A batch is lost if the service does not know it so often in a row: some services know a new batch only after a while.
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds between two queries for the state of a batch
+# A batch is lost if the service does not know it this many times in a row; some services know a new batch only later.
 UNKNOWN_IN_A_ROW = 5
 
 
@@ -27,7 +27,7 @@ class Result:
         key: The key of the request.
         reply: The service's reply, as JSON; None if there is none.
         failure: Why there is no reply.
-        refused: The field of the request that the service refuses, if that is why.
+        refused: The field of the request that the service refuses, if this is the reason.
     """
 
     key: str
@@ -41,7 +41,7 @@ class State:
     """The state of a batch.
 
     Attributes:
-        ended: Whether no more results will come.
+        ended: Whether the service has ended the batch.
         told: The service's name for the state.
     """
 
@@ -57,16 +57,16 @@ class Service(Protocol):
     most_bytes: int
 
     def upload(self, file: Path, name: str) -> str:
-        """Upload the lines of a batch, and return the service's name for them."""
+        """Upload the file of a batch, one request a line, and return the service's id of it."""
 
     def create(self, file: str, name: str) -> str:
-        """Send a batch, and return the service's name for it."""
+        """Start a batch, and return the service's id of it."""
 
     def find(self, file: str, name: str) -> str | None:
-        """Return the batch that was sent under this name, or of this file; None if there is none."""
+        """Return the id of the batch with this name or this file; None if there is none."""
 
     def state(self, batch: str) -> State | None:
-        """Return how far a batch is; None if the service does not know it."""
+        """Return the state of a batch; None if the service does not know it."""
 
     def results(self, batch: str) -> Iterator[Result]:
         """Yield the results of a batch that has ended, in any order; some may be missing."""
@@ -77,19 +77,21 @@ def answers_of(
 ) -> Iterator[Result]:
     """Send requests in batches, wait for them, and yield the result of each request once.
 
-    A request that an earlier run has sent is not sent again: its batch is waited for. A batch is noted before it is
-    sent. If the sending was interrupted, the service is asked whether the batch arrived, and it is sent again only if
-    not. The note is deleted when all results of a batch were yielded, so the caller must keep each result at once.
+    A request that an earlier run has sent is not sent again; this run waits for its batch. Each batch has a note, which
+    is written before the batch is sent. If sending was interrupted, the service is asked whether the batch arrived, and
+    it is sent again only if not. The note is deleted after the last result of the batch, so the caller must store each
+    result at once.
 
     Args:
-        service: Where they are sent.
-        folder: Where the notes of batches are.
-        lines: Gives the line of each request, by a key of everything that its answer depends on.
+        service: The service.
+        folder: The folder of the notes.
+        lines: By key, a function that returns the line of a request. The key is made of everything that the answer
+            depends on.
         wait: Seconds to wait for batches.
-        pay: Called with the key of each request before it is sent; an error stops the sending.
+        pay: Called with the key of each request before it is sent; its error stops the sending.
 
     Raises:
-        NotYetError: If the service still works on a batch when the time is over.
+        NotYetError: If the service still works on a batch after `wait` seconds.
         AmbiError: If the service has lost a batch, or if another run waits for batches of this service.
     """
     journal = Journal(folder, service.address)
@@ -126,7 +128,7 @@ def answers_of(
 
 
 def _settle(service: Service, journal: Journal, batch: Batch) -> None:
-    """Find out whether a batch whose sending was interrupted has arrived; delete its note if not."""
+    """Ask the service for a batch whose sending was interrupted; delete its note if the service does not have it."""
     if batch.id:
         return
     if found := service.find(batch.file, batch.name):
@@ -139,7 +141,7 @@ def _settle(service: Service, journal: Journal, batch: Batch) -> None:
 def _send(
     service: Service, journal: Journal, lines: Mapping[str, Callable[[], bytes]], pay: Callable[[str], None]
 ) -> None:
-    """Send requests in as few batches as the service takes."""
+    """Send requests in as few batches as the service allows."""
     left = list(lines)
     while left:
         batch = Batch(service.address, [])
@@ -174,7 +176,7 @@ def _send(
 def _collect(
     service: Service, journal: Journal, batch: Batch, wanted: Container[str], state: State
 ) -> Iterator[Result]:
-    """Yield the results that are wanted; the others stay with the service until a run asks for them."""
+    """Yield the wanted results; the service keeps the others until a run asks for them."""
     mine = {key for key in batch.keys if key in wanted}
     missing = set(mine)
     for result in service.results(batch.id):

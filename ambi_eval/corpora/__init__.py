@@ -1,1 +1,1 @@
-"""Corpora: releases on disk become manifests, and manifests become the clips that a task asks about."""
+"""Corpora: from a release on disk to a manifest, and from a manifest to the clips of a task."""

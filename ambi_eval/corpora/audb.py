@@ -1,4 +1,4 @@
-"""Databases of audb that have tables with a column of votes for each label: a source of audio without Git LFS."""
+"""Reads databases of audb whose tables have a column of votes for each label."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ambi_eval.corpora.preparation import NO_AUDIO, Preparation
 from ambi_eval.corpora.registry import Corpus
 from ambi_eval.errors import AmbiError
 
-# The tables of votes that audb's corpora of emotion have; the group is the split.
+# The names of the tables of votes in audb's emotion corpora; the group is the split.
 VOTES = r"emotion\.categories\.(train|dev|test)\.votes"
 _SPLITS = {"dev": "development"}
 _SPEAKER_TRAITS = {"sex": "sex", "gender": "sex", "age": "age"}
@@ -53,7 +53,7 @@ def command(
 
 
 def load(name: str, tables: str) -> Any:
-    """Return a database with the tables that a manifest is made from, and its audio.
+    """Return a database with the tables that a manifest needs, and its audio.
 
     Args:
         name: The name of a database that audb serves, `name@version`, or a folder that holds one.
@@ -73,7 +73,7 @@ def load(name: str, tables: str) -> Any:
         database, _, version = name.partition("@")
         wanted = [each for each in audb.info.header(database, version=version or None).tables if _is_used(each, tables)]
         return audb.load(database, version=version or None, tables=wanted, full_path=False)
-    # audb passes on any error of its servers, files and YAML.
+    # audb raises errors of any type, from its servers, files and YAML.
     except Exception as error:
         reason = str(error).split("\n")[0].rstrip(".")
         raise AmbiError(
@@ -95,12 +95,13 @@ def read_audb(
         preparation: A preparation without clips.
         database: What `load` returned.
         tables: Regular expression of the names of its tables of votes; a group in it is the split.
-        labels: A label of the database -> ours; a label that is not in it stays as it is.
-        describe: A clip's name -> the attributes of `Clip` that the name tells; they replace those of the database.
-        unheard: Clips without usable audio, with the reason.
+        labels: Label of the database -> label of the manifest; other labels stay as they are.
+        describe: Function from a clip's name to the attributes of `Clip` that follow from it; they replace those of the
+            database.
+        unheard: By name, the clips without usable audio, and the reason.
 
     Raises:
-        AmbiError: If the database has no such table, or a table that holds something else than numbers.
+        AmbiError: If the database has no such table, or if a table holds something else than numbers.
     """
     names = [name for name in database.tables if re.fullmatch(tables, name)]
     if not names:
@@ -140,9 +141,9 @@ def _is_used(table: str, votes: str) -> bool:
 
 
 def _acted(database: Any, votes_table: str, labels: Mapping[str, str]) -> dict[str, str]:
-    """Return the emotion that was acted in each file, from the table of desired emotions beside a table of votes.
+    """Return the acted emotion of each file, from the table of desired emotions that belongs to a table of votes.
 
-    Of `emotion.categories.train.votes` that is `emotion.categories.desired.train`, as audeering names it, or
+    For `emotion.categories.train.votes` that table is `emotion.categories.desired.train`, as audeering names it, or
     `emotion.categories.train.desired`.
     """
     whole, _, split = votes_table.removesuffix(".votes").rpartition(".")
@@ -155,7 +156,7 @@ def _acted(database: Any, votes_table: str, labels: Mapping[str, str]) -> dict[s
 
 
 def _traits(database: Any) -> dict[str, dict[str, Any]]:
-    """Return what the table `files` says about each file: speaker with sex and age, sentence and transcript."""
+    """Return the facts about each file in the table `files`: speaker with sex and age, sentence and transcript."""
     if "files" not in database.tables:
         return {}
     files = database["files"]
@@ -178,7 +179,7 @@ def _traits(database: Any) -> dict[str, dict[str, Any]]:
 
 
 def _known_traits(database: Any, speaker: Any) -> list[str]:
-    """Return which traits of a speaker the database knows: in a table of speakers, or in the labels of the scheme."""
+    """Return the traits of speakers that the database has, in a table of speakers or in the labels of the scheme."""
     labels = database.schemes[speaker.scheme_id].labels
     if isinstance(labels, str):
         return [trait for trait in _SPEAKER_TRAITS if trait in database[labels].columns]

@@ -1,4 +1,4 @@
-"""The commands `ambi-eval prepare CORPUS`: the options of each recipe's `prepare`, and the figures that it prints."""
+"""The commands `ambi-eval prepare CORPUS`: their options, and the figures that they print."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ AllowMissingAudio = Annotated[
 def command_of(name: str) -> Callable[..., None]:
     """Return the command `ambi-eval prepare NAME`, whose options are the parameters of the recipe's `prepare`.
 
-    Each parameter is documented by its type: `Annotated[..., typer.Option(help=...)]`. `source` and `out` are the same
-    everywhere: the folder of the release (`CORPUS.source` says what it holds), required where no mirror is given, and
-    the folder for `manifest.parquet`. The votes of raters who saw the face (`modality`) get a folder of their own.
+    The type of a parameter documents it: `Annotated[..., typer.Option(help=...)]`. Every recipe has `out`, the folder
+    for `manifest.parquet`, and may have `source`, the folder of the release (`CORPUS.source` names its content), which
+    is required unless a mirror is given. Votes of raters who saw the face (`modality`) go into a separate folder.
     """
     prepare = recipe(name).prepare
 
@@ -62,7 +62,7 @@ def out_folder(out: Path | None, name: str) -> Path:
 
 
 def refuse_together(route: str, **given: object) -> None:
-    """Raise an error if an option was given that does not fit the source of the corpus, such as `--from-hub`."""
+    """Raise an error if a given option does not go with the source of the corpus (`route`), such as `--from-hub`."""
     for name, value in given.items():
         if value:
             option = "--" + name.replace("_", "-")

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ambi_eval.corpora.manifest import Clip
-from ambi_eval.votes import majority, shares
-
-Array = NDArray[np.float64]
+from ambi_eval.votes import Array, majority, mean_of_others, shares
 
 
 def conflicting(clips: Sequence[Clip], votes: Array) -> tuple[list[int], Counter[str]]:
@@ -28,22 +23,14 @@ def conflicting(clips: Sequence[Clip], votes: Array) -> tuple[list[int], Counter
         clips: The clips.
         votes: Their votes, shape (clips, labels).
     """
-    q, top = shares(votes), majority(votes)
-    of_sentence: defaultdict[str, Array] = defaultdict(lambda: np.zeros(votes.shape[1]))
-    of_speaker: defaultdict[tuple[str, str | None], Array] = defaultdict(lambda: np.zeros(votes.shape[1]))
-    for clip, row in zip(clips, q, strict=True):
-        if clip.sentence is not None:
-            of_sentence[clip.sentence] += row
-            of_speaker[clip.sentence, clip.speaker] += row
+    speakers, sentences = [clip.speaker for clip in clips], [clip.sentence for clip in clips]
+    suggested = majority(mean_of_others(shares(votes), speakers, within=sentences))  # zeros: nobody else says it
+    agree = (suggested * majority(votes)).sum(axis=1) > 0
     found, left_out = [], Counter[str]()
     for number, clip in enumerate(clips):
-        if clip.sentence is None or clip.speaker is None:
+        if clip.sentence is None or clip.speaker is None or not suggested[number].any():
             left_out["no sentence that others say, too"] += 1
-            continue
-        others = of_sentence[clip.sentence] - of_speaker[clip.sentence, clip.speaker]
-        if others.sum() < 1e-9:
-            left_out["no sentence that others say, too"] += 1
-        elif (majority(others) * top[number]).any():
+        elif agree[number]:
             left_out["voice and words agree"] += 1
         else:
             found.append(number)

@@ -50,4 +50,4 @@ def load_corpus(name: str, *, decode: bool = False) -> datasets.Dataset:
         **dict.fromkeys(_TEXTS, text),
     }
     corpus = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
-    return corpus.cast_column("audio", datasets.Audio(decode=decode))  # built from the paths: no audio is encoded
+    return corpus.cast_column("audio", datasets.Audio(decode=decode))  # casting paths encodes no audio

@@ -1,4 +1,4 @@
-"""Few-shot examples: clips of other speakers, which the model hears with people's votes before the clip in question."""
+"""Few-shot examples: clips of other speakers with their votes, which the model hears before the clip in question."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ambi_eval.metrics.clustered import UNKNOWN
 def with_examples(settings: CorpusSettings, selection: Selection) -> Selection:
     """Return the clips, each with the examples in its prompt.
 
-    The clips of one speaker (or session, as `cluster` says) share their examples, so that a model may reuse its KV
-    cache of them. The seed draws them from the clips of all other speakers, one speaker each if there are enough. Clips
-    of unknown speakers are left out: they might be of the same speaker.
+    All clips of one speaker (or session, see `cluster`) have the same examples, so that a model can reuse its KV cache.
+    They are drawn with a seed from the clips of all other speakers, each of a different speaker if there are enough.
+    Clips of unknown speakers are left out, because they might be of the same speaker.
 
     Args:
-        settings: The task's, with `shots`.
+        settings: The settings of the task, with `shots`.
         selection: The clips.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Mirrors on the Hugging Face hub that carry the shares of the votes: an easier way to some corpora."""
+"""Reads mirrors of corpora on the Hugging Face hub, which have the audio and the shares of the votes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ambi_eval.corpora.manifest import Clip, writing
+from ambi_eval.corpora.manifest import ANOTHER_FOLDER, Clip
 from ambi_eval.corpora.preparation import NO_AUDIO, Preparation, require_columns
 from ambi_eval.errors import AmbiError
+from ambi_eval.paths import writing
 
-# The mirrors have the shares of EMO-SUPERB (Wu et al., arXiv 2402.13018), which were smoothed with this.
+# EMO-SUPERB (Wu et al., arXiv 2402.13018), from which the mirrors have their shares, smoothed them with this.
 EPSILON = 0.05
-# The tolerance covers rounding only: with up to 24 raters no other fraction comes within 1/24 of a whole vote.
+# The largest panel that is tried, and the tolerance of a whole vote. It covers rounding, and is less than 1 / 24.
 MOST_RATERS = 24
 TOLERANCE = 0.02
 # Files to take from a mirror with its own label files.
@@ -43,9 +44,9 @@ def read_mirror(
         preparation: A preparation without clips.
         mirror: Hugging Face id such as `AbstractTTS/CREMA-D`, `id@revision` for a fixed revision, or a folder that
             holds its parquet files or what `datasets` wrote with `save_to_disk`.
-        labels: The labels that the mirror has columns for.
-        describe: A clip's name -> the attributes of `Clip` that the name tells.
-        unheard: Clips without usable audio, with the reason.
+        labels: The labels, each a column of the mirror.
+        describe: Function from a clip's name to the attributes of `Clip` that follow from it.
+        unheard: By name, the clips without usable audio, and the reason.
 
     Raises:
         AmbiError: If the hub cannot be reached, the mirror lacks a column, or the folder cannot be written to.
@@ -71,15 +72,15 @@ def read_mirror(
 
 
 def mirrored_audio(mirror: str, out: Path) -> tuple[dict[str, str], Path, str | None]:
-    """Write the audio of a mirror that is parquet, or find its WAV files; its labels are read from their own files.
+    """Find the audio of a mirror whose labels are in files of their own: WAV files, or audio in parquet files.
 
     Args:
         mirror: As for `read_mirror`.
         out: The folder of the manifest; the audio of parquet files goes into `audio/` in it.
 
     Returns:
-        The path of each WAV file by its name, the mirror's folder on this machine, and the state of the mirror (None
-        for a folder).
+        The path of each WAV file by its name, the mirror's folder on this machine, and its revision (None for a
+        folder).
 
     Raises:
         AmbiError: If the hub cannot be reached, or the mirror has no audio, or none with a file name.
@@ -108,16 +109,16 @@ def mirrored_audio(mirror: str, out: Path) -> tuple[dict[str, str], Path, str | 
 def votes_from_shares(shares: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the votes behind shares that may have been smoothed.
 
-    EMO-SUPERB writes a share p over K labels as `a + (1 - K a) p`, `a = EPSILON / (K - 1)`. If the smallest share of
-    all is `a`, this is undone; else the shares are only normalized to sum 1.
+    EMO-SUPERB writes a share p over K labels as `a + (1 - K a) p` with `a = EPSILON / (K - 1)`. If the smallest of all
+    shares is `a`, the smoothing is inverted; otherwise the shares are only normalized to sum 1.
 
     Args:
         shares: Shares, shape (clips, K); a row of NaN or zeros has no votes.
 
     Returns:
-        Counts of the same shape: p times the smallest number of raters that makes every count whole. A common factor
-        of the counts is lost in shares (2 of 4 looks like 1 of 2), so the panel may have been larger, never smaller.
-        A row that fits no panel of up to `MOST_RATERS` stays as shares.
+        Counts of the same shape: p times the smallest number of raters that makes every count whole. The true panel may
+        have been a multiple of it, because 2 of 4 and 1 of 2 are the same share. A row that fits no panel of up to
+        `MOST_RATERS` raters stays as shares.
     """
     n_labels = shares.shape[1]
     floor = EPSILON / (n_labels - 1)
@@ -137,13 +138,13 @@ def votes_from_shares(shares: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _write_audio(out: Path, name: str, content: bytes) -> str:
     """Write an audio file into `audio/` in a folder, and return its path from there."""
-    with writing(out / "audio" / name) as unfinished:
+    with writing(out / "audio" / name, ANOTHER_FOLDER) as unfinished:
         unfinished.write_bytes(content)
     return f"audio/{name}"
 
 
 def _local(mirror: str, *patterns: str) -> tuple[Path, str | None]:
-    """Return the folder of a mirror's files on this machine, downloaded if it is on the hub, and their revision."""
+    """Return the local folder of a mirror, which is downloaded from the hub if it is no folder, and its revision."""
     if Path(mirror).is_dir():
         return Path(mirror), None
     name, _, revision = mirror.partition("@")
@@ -159,7 +160,7 @@ def _local(mirror: str, *patterns: str) -> tuple[Path, str | None]:
 
 
 def _batches(files: Iterable[Path], *columns: str) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of parquet or Arrow files as they are stored, the audio not decoded."""
+    """Yield batches of rows of parquet or Arrow files; audio stays encoded."""
     for file in files:
         parquet = file.suffix == ".parquet"
         reader = pq.ParquetFile(file) if parquet else pa.ipc.open_stream(pa.memory_map(str(file)))

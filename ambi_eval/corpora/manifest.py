@@ -1,12 +1,11 @@
-"""The manifest: one table per corpus that says for each clip where its audio is and how people voted on it."""
+"""The manifest: a table of the clips of a corpus, with the audio file and the votes of each clip."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from itertools import islice
@@ -20,13 +19,14 @@ import pyarrow.parquet as pq
 
 from ambi_eval.corpora import mistakes
 from ambi_eval.errors import AmbiError, did_you_mean
+from ambi_eval.paths import writing
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Rating:
-    """What one rater said about one clip.
+    """The rating of one clip by one rater.
 
     Attributes:
         rater: The rater's name in the corpus.
@@ -51,11 +51,11 @@ class Clip:
 
     Attributes:
         id: Name of the clip, unique in its manifest.
-        votes: Votes per label, not negative, at least one above zero. A rater of several labels may split a vote. Empty
-            where they are withheld.
+        votes: Votes per label, not negative, at least one above zero. A rater who chose several labels may split a
+            vote. Empty if the votes are withheld.
         audio: Path of the audio file, or None if the clip has no audio here.
-        start: Where the clip starts in its audio file, in seconds; None means at its beginning.
-        end: Where the clip ends in its audio file, in seconds; None means at its end.
+        start: Start of the clip in its audio file, in seconds; None: the beginning of the file.
+        end: End of the clip in its audio file, in seconds; None: the end of the file.
         speaker: Who speaks; clips of one speaker are not independent. None: unknown.
         sex: `female` or `male`, as the corpus states it.
         dialogue: The conversation, podcast or tape that the clip was cut from.
@@ -74,7 +74,7 @@ class Clip:
         dominance: The same of how dominant.
         folds: Named partitions of the corpus -> the part that the clip is in, such as `train`.
         ratings: The single ratings behind the votes, where the corpus publishes them.
-        votes_hash: For withheld votes: a hash that they can be checked against once they are published.
+        votes_hash: For withheld votes: a hash with which they can be checked when they are published.
     """
 
     id: str
@@ -107,8 +107,8 @@ class Manifest(list[Clip]):
     """The clips of a manifest, in the order of the file.
 
     Attributes:
-        about: What the manifest says about its corpus: title, license, citation, how votes were counted, the numbers of
-            clips that were skipped when it was prepared, by reason. Empty for a manifest that another program wrote.
+        about: Facts about the corpus: title, license, citation, how votes were counted, and by reason the number of
+            clips that were skipped in its preparation. Empty for a manifest that another program wrote.
     """
 
     def __init__(self, clips: Iterable[Clip], about: Mapping[str, Any] | None = None) -> None:
@@ -119,7 +119,7 @@ class Manifest(list[Clip]):
 
 COLUMNS = tuple(field.name for field in fields(Clip))
 NUMBERS = ("start", "end", "age", "arousal", "valence", "dominance")
-# Columns that hold a value for each of several names, which differ from corpus to corpus; null: not mentioned.
+# Columns with a value for each of several names, which differ between corpora; null: the name is not mentioned.
 _STRUCTS = {"votes": pa.float64(), "folds": pa.string()}
 RATED_NUMBERS = tuple(field.name for field in fields(Rating)[2:])
 _RATING = {"rater": pa.string(), "labels": pa.list_(pa.string()), **dict.fromkeys(RATED_NUMBERS, pa.float64())}
@@ -128,18 +128,19 @@ _TYPES = dict.fromkeys(COLUMNS, pa.string()) | dict.fromkeys(NUMBERS, pa.float64
 
 # The key of the parquet file's metadata that holds `Manifest.about`, as JSON.
 _ABOUT = b"ambi_eval"
+ANOTHER_FOLDER = "choose another folder with --out, or for all corpora with the environment variable AMBI_DATA."
 
 
 def write_manifest(path: Path, clips: Iterable[Clip], about: Mapping[str, Any] | None = None) -> None:
     """Write clips as a parquet file, sorted by id; the file is written completely or not at all.
 
     The same clips give the same bytes. Labels that a clip does not mention are null in the struct column `votes`. Audio
-    paths are written unchanged: relative ones start at the manifest's folder.
+    paths are written unchanged; relative paths are relative to the manifest's folder.
 
     Args:
         path: The file.
         clips: The clips.
-        about: Facts about the corpus (see `Manifest`), which JSON can hold.
+        about: Facts about the corpus (see `Manifest`), JSON values.
 
     Raises:
         AmbiError: If the clips would not pass the checks of `read_manifest`, or the folder cannot be written to.
@@ -156,30 +157,8 @@ def write_manifest(path: Path, clips: Iterable[Clip], about: Mapping[str, Any] |
         table = table.drop_columns(["votes_hash"])  # no votes of this corpus are withheld
     if about:
         table = table.replace_schema_metadata({_ABOUT: json.dumps(about, ensure_ascii=False)})
-    with writing(path) as unfinished:
+    with writing(path, ANOTHER_FOLDER) as unfinished:
         pq.write_table(table, unfinished)
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[Path]:
-    """Make the folder of a file, and yield a temporary path; at the end the file gets its name, complete or not at all.
-
-    Raises:
-        AmbiError: If the folder cannot be made, or the file not written.
-    """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield unfinished
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    except OSError as error:
-        raise AmbiError(
-            f"cannot write {path} ({error.strerror or error}): choose another folder with --out, or for all corpora "
-            f"with the environment variable AMBI_DATA."
-        ) from error
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -194,9 +173,9 @@ def read_manifest(path: Path) -> Manifest:
         The clips, a list with an attribute `about`; relative audio paths are resolved against the manifest's folder.
 
     Raises:
-        AmbiError: If the file is missing, unreadable or empty, has unknown or doubled columns or lacks required ones,
-            or holds doubled ids, clips without a vote, labels that stand twice in the votes of a clip, votes that are
-            negative or not finite, or spans that end before they start.
+        AmbiError: If the file is missing, unreadable or empty; if a column is unknown, missing or repeated; if an id is
+            repeated, or a label in the votes of a clip; if a clip has no vote, or a vote that is negative or not
+            finite; or if a span ends before it starts.
     """
     readers = {".parquet": _read_parquet, ".jsonl": _read_jsonl}
     if path.suffix in (".csv", ".tsv", ".xlsx", ".json") or (path.is_file() and path.suffix not in readers):
@@ -209,7 +188,7 @@ def read_manifest(path: Path) -> Manifest:
 
 def _read_parquet(path: Path) -> tuple[dict[str, pa.ChunkedArray], dict[str, Any]]:
     try:
-        # Not `read_table`: it would take a folder named `release=2.0` for a column.
+        # Not `read_table`, which would read a folder named `release=2.0` as a column.
         table = pq.ParquetFile(path).read()
     except (pa.ArrowInvalid, OSError) as error:
         raise AmbiError(f"{path} cannot be read as a parquet file ({error}): prepare it again.") from error
@@ -250,7 +229,7 @@ def _object(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _checked(path: Path, columns: Mapping[str, pa.ChunkedArray | list[Any]]) -> pa.Table:
-    """Return the columns as a table of all `COLUMNS` in their types, or raise an error that says what is wrong."""
+    """Return the columns as a table of all `COLUMNS` with their types, or raise an error that says what is wrong."""
     if not columns or not len(next(iter(columns.values()))):
         raise AmbiError(f"{path} holds no clip: a manifest needs at least one.")
     for name in columns:
@@ -340,7 +319,7 @@ def _check_votes(path: Path, table: pa.Table) -> None:
 def _check_spans(path: Path, table: pa.Table) -> None:
     start = pc.fill_null(table["start"], 0.0).to_numpy()
     end = pc.fill_null(table["end"], np.inf).to_numpy()
-    bad = ~((start >= 0) & (start < end))  # so that NaN is bad, too
+    bad = ~((start >= 0) & (start < end))  # also True for NaN
     if bad.any():
         row = int(bad.argmax())
         raise AmbiError(
@@ -353,7 +332,7 @@ def _clips(table: pa.Table, folder: Path) -> list[Clip]:
     columns: dict[str, Sequence[Any]] = {
         name: table[name].to_pylist() for name in COLUMNS if name not in (*_STRUCTS, "ratings")
     }
-    # Not `folder / audio`: a quarter of a million Path objects take longer than reading the file.
+    # Not `folder / audio`: for 250,000 clips, Path objects take longer than reading the file.
     columns["audio"] = [audio and os.path.join(folder, audio) for audio in columns["audio"]]  # noqa: PTH118
     columns |= {name: _mappings(table[name].combine_chunks()) for name in _STRUCTS}
     columns["ratings"] = _ratings(table["ratings"].combine_chunks())
@@ -370,7 +349,7 @@ def _mappings(column: pa.StructArray) -> list[dict[str, Any]]:
 
 
 def _ratings(column: pa.ListArray) -> list[tuple[Rating, ...]]:
-    # Cut flat arrays into tuples here: this takes a tenth of Arrow's time for nested Python objects.
+    # Cutting flat arrays into tuples takes a tenth of the time that Arrow needs for nested Python objects.
     values = dict(zip(_RATING, column.flatten().flatten(), strict=True))
     labels = _cut(values["labels"].flatten().to_pylist(), values["labels"])
     attributes = [labels if name == "labels" else array.to_pylist() for name, array in values.items()]

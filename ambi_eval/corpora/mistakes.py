@@ -1,4 +1,4 @@
-"""Sentences that say what is wrong with a value of a manifest."""
+"""Error messages for wrong columns and values of a manifest."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TABLE = (
 
 
 def unknown_column(name: str, known: Sequence[str]) -> str:
-    """Return what is wrong with a column that manifests do not know."""
+    """Return the end of the error message for an unknown column."""
     if other := OTHER_NAMES.get(name.lower()):
         return f"has the column '{name}', which a manifest calls '{other}': rename it."
     hint = did_you_mean(name.lower()[:100], known)
@@ -38,7 +38,7 @@ def unknown_column(name: str, known: Sequence[str]) -> str:
 
 
 def wrong_value(column: str, values: Iterable[Any], ids: Sequence[Any], *, number: bool) -> str | None:
-    """Return what is wrong with the first invalid value of a column, or None if all values are valid.
+    """Return the error message for the first invalid value of a column, or None if all values are valid.
 
     Args:
         column: The column's name.

@@ -34,20 +34,20 @@ SECONDARY_LABELS = (
 _CONSENSUS = dict(zip("ACDFHNOSU", LABELS, strict=True))  # X: no label got the most votes
 _MISSPELT = {"dissapointed": "disappointed"}
 
-# `WORKER00000020; Neutral; Neutral,Concerned; A:4.000000; V:4.000000; D:4.000000;`; the list of secondary emotions may
-# be empty or missing, and the free text of `Other-...` may hold anything, even semicolons.
+# `WORKER00000020; Neutral; Neutral,Concerned; A:4.000000; V:4.000000; D:4.000000;`. The list of secondary emotions may
+# be empty or missing, and the rater's own words after `Other-` may contain semicolons.
 _DETAIL = re.compile(r"(WORKER\d+);\s*(.*?)\s*;\s*A:([^;]*);\s*V:([^;]*);\s*D:([^;]*);?\s*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """One line of the detailed labels: what one worker said about one file, in the worker's words."""
+    """One line of the detailed labels: the rating of one file by one worker, in the worker's words."""
 
     file: str
     worker: str
     primary: str
     secondary: str
-    attributes: tuple[float | None, float | None, float | None]
+    attributes: tuple[float | None, ...]
 
 
 def read_ratings(folder: Path, choice: Choice, remarks: Counter[str]) -> dict[str, list[Rating]]:
@@ -55,8 +55,8 @@ def read_ratings(folder: Path, choice: Choice, remarks: Counter[str]) -> dict[st
 
     Args:
         folder: The folder of the labels.
-        choice: Whether a rating holds the one `primary` emotion, or all that the worker named, `secondary` ones too.
-        remarks: Counts labels and lines that were read in another way or not at all.
+        choice: Whether a rating has the one `primary` emotion, or all emotions that the worker named (`secondary`).
+        remarks: A counter of labels and lines that were not read, or were read as something else.
     """
     ratings: dict[str, list[Rating]] = {}
     for each in _annotations(folder, remarks):
@@ -71,13 +71,13 @@ def read_ratings(folder: Path, choice: Choice, remarks: Counter[str]) -> dict[st
 
 
 def refuse_count_each(count_each: bool, choice: Choice) -> None:
-    """Raise an error if each of a rater's labels should count as a vote, but only one of them is read."""
+    """Raise an error if `count_each` is given, but only one label of each rater is read."""
     if count_each and choice == "primary":
         raise AmbiError("--count-each goes with --labels secondary only: a rater has one primary emotion.")
 
 
 def read_consensus(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the consensus on each audio file: attributes of `Clip`, and the split in the release's words."""
+    """Return the consensus on each audio file, as attributes of `Clip`; the split is named as in the release."""
     # Releases up to 1.9 misspell the file name.
     spellings = ("labels_consensus", "labels_concensus")
     path = present(*(folder / f"{name}.{suffix}" for suffix in ("csv", "json") for name in spellings))
@@ -94,9 +94,7 @@ def _settled(row: dict[str, str]) -> dict[str, Any]:
         "sex": _known(row.get("Gender", "").lower()),
         "split": _known(row.get("Split_Set", "").lower()),
         "consensus": _CONSENSUS.get(row.get("EmoClass", "").strip()),
-        "arousal": number_of(row.get("EmoAct")),
-        "valence": number_of(row.get("EmoVal")),
-        "dominance": number_of(row.get("EmoDom")),
+        **dict(zip(("arousal", "valence", "dominance"), _attributes(row), strict=True)),
     }
 
 
@@ -110,7 +108,7 @@ def _label(word: str, known: tuple[str, ...], remarks: Counter[str]) -> str:
 
 
 def _annotations(folder: Path, remarks: Counter[str]) -> Iterator[Annotation]:
-    """Yield all ratings of a release. A rating names its secondary emotions separated by commas."""
+    """Yield all ratings of a release; secondary emotions are separated by commas."""
     path = present(folder / "labels_detailed.csv", folder / "labels_detailed.json")
     if path.suffix == ".json":
         for file, workers in read_json(path).items():
@@ -124,8 +122,9 @@ def _annotations(folder: Path, remarks: Counter[str]) -> Iterator[Annotation]:
                 remarks["ratings that could not be read"] += 1
             else:
                 primary, secondary = _primary_and_secondary(match[2])
-                attributes = (number_of(match[3]), number_of(match[4]), number_of(match[5]))
-                yield Annotation(row["FileName"], match[1], primary, secondary, attributes)
+                yield Annotation(
+                    row["FileName"], match[1], primary, secondary, tuple(map(number_of, match.groups()[2:]))
+                )
         elif worker and "EmoClass_Major" in row:
             yield _of_columns(row["FileName"], worker, row)
         else:
@@ -136,8 +135,12 @@ def _annotations(folder: Path, remarks: Counter[str]) -> Iterator[Annotation]:
 
 
 def _of_columns(file: str, worker: str, row: dict[str, Any]) -> Annotation:
-    attributes = (number_of(row.get("EmoAct")), number_of(row.get("EmoVal")), number_of(row.get("EmoDom")))
-    return Annotation(file, worker, row["EmoClass_Major"], row.get("EmoClass_Second", ""), attributes)
+    return Annotation(file, worker, row["EmoClass_Major"], row.get("EmoClass_Second", ""), _attributes(row))
+
+
+def _attributes(row: dict[str, Any]) -> tuple[float | None, ...]:
+    """Return arousal, valence and dominance."""
+    return tuple(number_of(row.get(column)) for column in ("EmoAct", "EmoVal", "EmoDom"))
 
 
 def _primary_and_secondary(detail: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The votes that predictions are scored against: of the corpus, of raters who saw the face, or the acted emotion."""
+"""Chooses the votes that score predictions: those of the corpus, of raters who saw the face, or the acted emotion."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def target_votes(settings: CorpusSettings, against: Against = "voice") -> Select
 
     Args:
         settings: The settings of the corpus, as `load_corpus` gives them.
-        against: `voice`: the votes of the corpus' own manifest. `face`, `av`: those of raters who saw the face, or saw
-            and heard, from the manifest CORPUS_face or CORPUS_av. `acted`: one vote for the emotion that was acted.
+        against: `voice`: the votes in the corpus' own manifest. `face`, `av`: the votes of raters who only saw, or saw
+            and heard the speaker, from the manifest CORPUS_face or CORPUS_av. `acted`: one vote for the acted emotion.
 
     Raises:
         AmbiError: If there are no such votes.

@@ -1,4 +1,4 @@
-"""Matched pairs: two clips of one speaker, and the question which of them got a label from more people."""
+"""Matched pairs: two clips of one speaker, and the question which of them more people gave a label."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ambi_eval.votes import TIE_TOLERANCE, shares
 def matched_pairs(settings: CorpusSettings, selection: Selection) -> Selection:
     """Return the pairs of a task's clips as new clips with the labels first and second, each pair in both orders.
 
-    The clips of a speaker and a sentence (of a speaker alone, where no sentence is known) are paired in an order that
-    depends on their ids alone; each is in one pair. A pair is left out if the label has the same share in both clips.
-    Each other pair has one vote, for the clip with the larger share. Both orders are asked, so a constant answer is
-    right in exactly half of the cases.
+    The clips of one speaker with the same sentence (or of one speaker, if no sentence is known) are paired in an order
+    that depends on their ids alone; each clip is in one pair. A pair is left out if the label has the same share in
+    both clips. Otherwise it has one vote, for the clip with the larger share. The model is asked in both orders, so a
+    constant answer is right in exactly half of the cases.
 
     Args:
-        settings: The task's, with `pairs`.
+        settings: The settings of the task, with `pairs`.
         selection: The single clips, with votes over the labels of the corpus.
 
     Raises:

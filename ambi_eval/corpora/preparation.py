@@ -1,4 +1,4 @@
-"""The common part of all recipes: collects clips, counts those left out, and saves the manifest."""
+"""The common part of all recipes: collects clips, counts skipped ones, and writes the manifest."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ NO_AUDIO = "no audio file"
 
 @dataclass(slots=True)
 class Preparation:
-    """The clips found so far, and the number of others by reason.
+    """A manifest in preparation: the clips so far, and the number of skipped ones by reason.
 
     Attributes:
         out: Folder for `manifest.parquet`.
-        corpus: What the manifest says about its corpus.
-        allow_missing_audio: Whether a clip without audio is kept, for work on the votes alone.
+        corpus: Facts about the corpus, for the manifest.
+        allow_missing_audio: Whether clips without audio are kept, for work on the votes alone.
         counting: How ratings became votes, in one sentence.
-        count_each: Whether each of a rater's k labels is a whole vote, or 1/k of one.
-        raters: Facts about each rater, such as sex and age; empty if none are known.
-        single_raters: Whether a whole vote is one rater's, for clips without ratings.
-        clips: Clips that go into the manifest.
-        skipped: Number of clips left out, by reason.
-        remarks: Number of other facts that a user should know, by fact.
+        count_each: Whether each of a rater's k labels is a whole vote, or 1/k of a vote.
+        raters: By name, facts about each rater, such as sex and age; empty if none are known.
+        single_raters: For clips without ratings: whether each whole vote comes from one rater.
+        clips: Clips for the manifest.
+        skipped: Number of skipped clips, by reason.
+        remarks: Other facts that a user should know, and how often each occurred.
     """
 
     out: Path
@@ -86,7 +86,7 @@ class Preparation:
         return self.out / "manifest.parquet"
 
     def save(self) -> Preparation:
-        """Write the manifest, with the SHA-256 of each audio file; files that no model can hear count as missing.
+        """Write the manifest, with the SHA-256 of each audio file; unusable audio files count as missing.
 
         Raises:
             AmbiError: If no clip is left, or the folder cannot be written to.
@@ -122,11 +122,11 @@ class Summary:
 
     Attributes:
         clips: Number of clips.
-        votes: Number of votes; a rater of several labels may split one.
+        votes: Number of votes; a rater who chose several labels may split one.
         raters: Raters per clip: the fewest, the mean, the most.
         ambiguity_bits: Mean entropy of the clips' vote distributions over all labels of the corpus, in bits.
         unanimous: Number of clips whose votes all went to one label.
-        tied: Number of clips whose highest number of votes is shared by several labels.
+        tied: Number of clips on which several labels have the most votes.
         splits: Number of clips by split; empty where the corpus has none.
     """
 
@@ -157,10 +157,10 @@ def summarize(clips: Sequence[Clip]) -> Summary:
 
 
 def label_choices(corpus: str, clips: Sequence[Clip]) -> list[tuple[str, int, float]]:
-    """Return what each choice of labels keeps of a corpus: its description, number of clips, and share of all votes.
+    """Return how much of a corpus each choice of labels keeps: a description, the number of clips, the share of votes.
 
-    The choices are the label sets of the tasks on this corpus, each with and without its merged labels, and with clips
-    that have a vote outside the labels dropped or renormalized.
+    The choices are the label sets of the tasks on this corpus, with and without merged labels. Clips with votes outside
+    the labels are either dropped, or their other votes are renormalized.
     """
     total = sum(sum(clip.votes.values()) for clip in clips)
     found = []
@@ -194,9 +194,9 @@ def count_votes(ratings: Iterable[Rating], count_each: bool) -> dict[str, float]
 
 
 def merge_ratings(ratings: Sequence[Rating]) -> tuple[Rating, ...]:
-    """Return one rating for each rater: all labels that the rater chose, and the mean of the given numbers.
+    """Return one rating for each rater: all labels that the rater chose, and the mean of the rated numbers.
 
-    So a rater who rated a clip twice has the same weight as the others, whatever the order of the ratings.
+    So a rater who rated a clip twice has the same weight as the others.
     """
     by_rater: defaultdict[str, list[Rating]] = defaultdict(list)
     for rating in ratings:
@@ -219,7 +219,7 @@ def how_counted(count_each: bool) -> str:
 
 
 def hash_audio(paths: Iterable[Path]) -> dict[Path, str | AmbiError]:
-    """Return the SHA-256 (hexadecimal) of each file, or why no model can hear it, judged by its header."""
+    """Return the SHA-256 (hexadecimal) of each file, or the error that `check_audio_file` finds in its header."""
     files = list(dict.fromkeys(paths))
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         hashes = tqdm(pool.map(_sha256, files), "audio", len(files), unit="file", disable=None)
@@ -247,12 +247,12 @@ def find_folder(source: Path, *names: str) -> Path:
 def find_files(source: Path, suffix: str, *names: str, optional: bool) -> dict[str, str]:
     """Return the paths of the files in the first of several folders that exists, by file name.
 
-    The folder is listed once: to look for each of a quarter of a million files takes minutes.
+    The folder is listed once, because looking up 250,000 single files takes minutes.
 
     Args:
-        source: The release.
-        suffix: How the files end, `.wav`.
-        names: The names that the folder may have.
+        source: The folder of the release.
+        suffix: The end of the file names, such as `.wav`.
+        names: Possible names of the folder.
         optional: Whether the folder may be missing.
     """
     if optional and not any((source / name).is_dir() for name in names):
@@ -264,7 +264,7 @@ def parts_of(pattern: re.Pattern[str], name: str, what: str) -> tuple[str, ...]:
     """Return the groups of a pattern in the name of a clip.
 
     Raises:
-        AmbiError: If the whole name does not fit the pattern; `what` says what it should be, with an example.
+        AmbiError: If the name does not fit the pattern; the message says that it is no name of `what`.
     """
     match = pattern.fullmatch(name)
     if match is None:
@@ -321,7 +321,7 @@ def read_rows(path: Path, *columns: str) -> Iterator[dict[str, str]]:
     Raises:
         AmbiError: If the file is missing or lacks a column.
     """
-    # Raters type free text in every encoding; none of it is used, so invalid UTF-8 is no error.
+    # Raters' free text may have any encoding. It is not used, so invalid UTF-8 is no error.
     with present(path).open(encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.DictReader(file, restval="")
         require_columns(path, columns, reader.fieldnames or ())

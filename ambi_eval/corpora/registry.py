@@ -25,9 +25,9 @@ class Corpus:
         license: Its license in a few words, and what the license forbids.
         citation: The paper to cite.
         homepage: Where to get the release.
-        source: What the folder given as `--source` holds; None for a corpus that its recipe makes without a release.
-        clips: Number of clips, as published; None where several releases differ or nobody says.
-        hours: Length of their audio, as published, at most; None where nobody says.
+        source: Content of the folder that `--source` names; None for a corpus that needs no release.
+        clips: Published number of clips; None if it is unknown or differs between releases.
+        hours: Published length of the audio (an upper bound) in hours; None if it is unknown.
     """
 
     title: str
@@ -57,14 +57,14 @@ def corpus(name: str) -> Corpus:
 
 
 def needs_release(name: str) -> bool:
-    """Return whether a manifest of that name needs files that the user must get; the demo needs none."""
+    """Return whether the user must get files to prepare this corpus; the demo needs none."""
     return name not in corpus_names() or corpus(name).source is not None
 
 
 def published_size(name: str) -> tuple[int, float] | None:
-    """Return the published number of clips of a known corpus that is not prepared, and their seconds of audio.
+    """Return the published number of clips of a known corpus that is not prepared, and their length in seconds.
 
-    The seconds are NaN where nobody says. None for a corpus that is prepared, or of which no number is known.
+    The length is NaN if it is unknown. None for a corpus that is prepared, or whose number of clips is unknown.
     """
     if name not in corpus_names() or not needs_release(name) or manifest_path(name).is_file():
         return None

@@ -1,4 +1,4 @@
-"""Selects the clips of a task from a manifest: votes over its labels, what the model hears, and clips left out."""
+"""Selects the clips of a task from a manifest, with their votes over the task's labels and what the model hears."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def select(settings: CorpusSettings, clips: Iterable[Clip], *, hear: bool = True
     """Return the clips that a task asks about.
 
     Args:
-        settings: The task's (`labels`, `merge`, `outside`, `cluster`, `control`, `transcript`).
+        settings: The settings of the task (`labels`, `merge`, `outside`, `cluster`, `control`, `transcript` ...).
         clips: The clips of its manifest.
-        hear: Whether a model is to hear them; False keeps clips without audio, for work on the votes alone.
+        hear: Whether a model will hear them; False keeps clips without audio, for work on the votes alone.
 
     Raises:
         AmbiError: If no clip is left, or the control needs a column that the manifest does not fill.
@@ -61,7 +61,7 @@ def select(settings: CorpusSettings, clips: Iterable[Clip], *, hear: bool = True
         votes = select_labels(clip.votes, settings.vote_labels, settings.merge, settings.outside)
         if votes is None and clip.votes_hash is None:
             left_out["votes outside the labels"] += 1
-        elif votes is None and (settings.pairs or settings.shots):  # which need the votes to ask
+        elif votes is None and (settings.pairs or settings.shots):  # their prompts depend on the votes
             left_out["votes are withheld"] += 1
         elif hear and clip.audio is None and settings.control != "transcript":
             left_out["no audio"] += 1
@@ -99,7 +99,7 @@ def select(settings: CorpusSettings, clips: Iterable[Clip], *, hear: bool = True
             else None
             for clip, votes in scored
         ],
-        # It is not known to which part a skipped clip belongs.
+        # The part to which a skipped clip belongs is unknown.
         corpus_size=len(clips) + (sum(whole.about.get("skipped", {}).values()) if is_whole else 0),
         lost_votes=_lost_votes(settings, clips),
         raters=whole.about.get("raters", {}),
@@ -134,7 +134,7 @@ def _part(settings: CorpusSettings, clips: Manifest) -> list[Clip]:
 
 
 def _rated(settings: CorpusSettings, clips: Iterable[Clip]) -> list[Clip]:
-    """Return the clips with votes for levels of a rated number, such as arousal, instead of votes for emotions.
+    """Return the clips with votes for the levels of a rated number, such as arousal, instead of votes for emotions.
 
     Raises:
         AmbiError: If no rating states the number.
@@ -174,7 +174,7 @@ def _having(settings: CorpusSettings, key: str, wanted: object, values: Sequence
 
 
 def _lost_votes(settings: CorpusSettings, clips: Iterable[Clip]) -> list[str]:
-    """Return what `Selection.lost_votes` says about the votes of a manifest under a task's labels."""
+    """Return the sentences of `Selection.lost_votes` for the clips of a manifest."""
     labels, merge = settings.vote_labels, settings.merge
     votes: Counter[str] = Counter()
     for clip in clips:
@@ -196,14 +196,14 @@ def _lost_votes(settings: CorpusSettings, clips: Iterable[Clip]) -> list[str]:
 
 
 def _same_word(label: str, known: Iterable[str]) -> str:
-    """Return a did-you-mean if another spelling of the label is among the known ones, else an empty string."""
+    """Return a did-you-mean if a known label is another spelling of this one, else an empty string."""
     plain = {other.strip().lower(): other for other in known if other != label}
     near = get_close_matches(label.strip().lower(), plain, n=1, cutoff=SAME_WORD)
     return f", did you mean '{plain[near[0]]}'?" if near else ""
 
 
 def _shared_key(settings: CorpusSettings, clips: Iterable[Clip]) -> str | None:
-    """Return the attribute that a clip and its substitute under a control must share, if the control demands one.
+    """Return the attribute that a clip and its substitute under the task's control must share; None if there is none.
 
     Raises:
         AmbiError: If no clip has this attribute.
@@ -223,9 +223,9 @@ def _shared_key(settings: CorpusSettings, clips: Iterable[Clip]) -> str | None:
 def _clusters(clips: Sequence[Clip], key: str) -> list[str]:
     """Return the cluster of each clip: a value that clips share if they depend on each other.
 
-    This is the speaker or session, as the task says; if the corpus does not know it, the dialogue, or the audio file if
-    several clips are cut from it. Other clips are `UNKNOWN`: they may depend on any clip, so error bars ignore them. If
-    nothing is known about any clip, each is its own cluster.
+    This is the speaker or session, as the task says. If it is unknown, it is the dialogue, or the audio file if several
+    clips are cut from it. Other clips are `UNKNOWN`: they may depend on any clip, so error bars ignore them. If nothing
+    is known about any clip, each clip is its own cluster.
     """
     uses = Counter(clip.audio for clip in clips if clip.audio)
     clusters = []
@@ -237,7 +237,7 @@ def _clusters(clips: Sequence[Clip], key: str) -> list[str]:
 
 
 def _heard(clips: Sequence[Clip], control: str) -> dict[str, Heard | None]:
-    """Return what the model hears of each clip, by clip id; a clip without a possible partner is missing."""
+    """Return what the model hears of each clip, by clip id; clips without a possible substitute are missing."""
     if control == "transcript":
         return dict.fromkeys((clip.id for clip in clips), None)
     if control.startswith("shuffle"):
@@ -251,9 +251,9 @@ def _span(clip: Clip, control: str | None = None) -> Heard:
 
 
 def _others(clips: Sequence[Clip], control: str) -> dict[str, Clip]:
-    """Return for each clip another one of its group: the next in one random circle through the group.
+    """Return for each clip another clip of its group: the next one in a random circle through the group.
 
-    The circle depends on the ids alone, so it is the same in every run. In a group of one, there is no other clip.
+    The circle depends on the ids alone, so it is the same in every run. A group of one clip is left out.
     """
     groups: defaultdict[Any, list[Clip]] = defaultdict(list)
     key = control.removeprefix("shuffle").removeprefix("_same_")

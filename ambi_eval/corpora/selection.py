@@ -1,4 +1,4 @@
-"""The clips that a task asks about, with their votes and what the model hears of them."""
+"""The clips that a task asks about, with their votes and what the model hears."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ambi_eval.votes import Panel, majority
 
 Heard = dict[str, Any]
 
-# If a task asks about less than this share of a corpus, a warning says that the scores describe a part only.
+# If a task asks about less than this share of a corpus, a warning says that the scores describe only a part.
 PARTIAL_BELOW = 0.5
-# Above this share of clips of unknown clusters a warning says what the error bars leave out.
+# If more than this share of the clips have unknown clusters, a warning says that error bars ignore them.
 MANY_UNKNOWN = 0.05
 
 
@@ -29,19 +29,18 @@ class Selection:
     Attributes:
         clips: The clips, in the order of the manifest.
         votes: Votes over the task's labels, shape (clips, C).
-        clusters: Clips with the same value depend on each other: speaker or session of each clip, or a substitute
-            (`_clusters`).
-        heard: What the model hears of each clip: path, start, end and control; None if it only reads.
+        clusters: The speaker or session of each clip, or a substitute; clips with the same value depend on each other.
+        heard: What the model hears of each clip: path, start, end and control; None if the model only reads.
         left_out: Number of clips of the manifest that are not asked about, by reason.
         panels: The single raters of each clip; None if the votes do not distinguish them.
         before: What the model hears before each clip: examples, or the first clip of a pair; empty for other tasks.
         shown: The votes of each clip's examples, shape (examples, C); empty for tasks without examples.
         unchanged: The clips' own audio, if a control changes what is heard; else empty.
         corpus_size: Number of clips of the corpus, including those that its preparation skipped; 0: unknown.
-        lost_votes: One sentence for each way in which votes may be lost unnoticed: a label that nobody voted for, votes
-            for a label that differs from one of the task's by its spelling only, a merge of no votes.
+        lost_votes: Warnings about votes that may be lost by mistake, one sentence each: a label without votes, votes
+            for another spelling of a label, a merge without votes.
         raters: Facts about the single raters, such as sex and age, by the rater's name.
-        withheld: Further clips whose votes are withheld: the model answers them, too, but nothing here scores them.
+        withheld: Further clips whose votes are withheld: the model answers them, too, but they are not scored.
     """
 
     clips: Sequence[Clip]
@@ -58,16 +57,21 @@ class Selection:
     raters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     withheld: Sequence[tuple[Clip, Heard | None]] = ()
 
+    @property
+    def simulated(self) -> bool:
+        """Whether the raters are simulated, as those of the demo."""
+        return any(clip.release == "simulated" for clip in self.clips)
+
     @cached_property
     def noise(self) -> NDArray[np.float64]:
-        """How far each clip's shares are from those of infinitely many raters, shape (clips,): see `Panel.noise`."""
+        """The sampling noise of each clip's shares (`Panel.noise`), shape (clips,); NaN for unknown raters."""
         return np.array([np.nan if panel is None else panel.noise(panel.raters) for panel in self.panels], dtype=float)
 
     @cached_property
     def one_rater(self) -> NDArray[np.float64]:
-        """The `sq_debiased` that one random rater of each panel gets on average, shape (clips,).
+        """The expected `sq_debiased` of one random rater of each panel, shape (clips,); NaN for unknown raters.
 
-        The noise of the mean of n raters is 1/n of that of one rater. Where each rater gives one whole vote, this is
+        The noise of the mean of n raters is 1/n of that of one rater. If each rater gives one whole vote, this is
         n / (n - 1) sum q (1 - q).
         """
         return self.noise * [np.nan if panel is None else panel.size for panel in self.panels]

@@ -1,1 +1,1 @@
-"""What answers cost: money at a paid service, with a limit, and floating-point operations."""
+"""The cost of answers: money at a paid service, with a limit, and floating-point operations."""

@@ -1,4 +1,4 @@
-"""Counts the money that the requests of a run cost, and refuses the request that could exceed a limit."""
+"""Counts what the requests of a run cost, and refuses a request that could exceed the limit."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from ambi_eval.errors import AmbiError
 
 
 class Request:
-    """A request that is under way; `cost` is set to what its reply took."""
+    """A request that is under way; the caller sets `cost` to the cost of its reply."""
 
     cost = 0.0
 
 
 class Budget:
-    """Counts what a run costs, from the numbers of tokens in the replies.
+    """Counts the cost of a run from the numbers of tokens in the replies.
 
-    Any number of threads may use it at once. A request is admitted if three sums together stay within `max_cost`: what
-    is spent, the most that the requests under way can cost, and the most that this request can cost. A request without
-    a reply may be billed all the same, so the most that it can cost counts as spent.
+    Any number of threads may use it at once. A request is admitted if the sum of three amounts stays within `max_cost`:
+    what is spent, the most that the requests under way can cost, and the most that this request can cost. A request
+    without a reply may be billed, too, so the most that it can cost counts as spent.
 
     Attributes:
         price: The price of the model's tokens; None if it is not known.
-        audio_seconds: Length of the audio of all requests that brought a reply.
+        audio_seconds: Length of the audio of all requests that got a reply, in seconds.
         unanswered: The most that requests without a reply can have cost.
     """
 
@@ -42,7 +42,7 @@ class Budget:
         """Set up.
 
         Args:
-            name: What messages call the model.
+            name: The name of the model in messages.
             price: The price of its tokens; None if it is not known.
             tokens: Tokens used so far, which the caller keeps up to date: `prompt_tokens`, `audio_tokens` (some
                 of these) and `generated_tokens`.
@@ -65,7 +65,7 @@ class Budget:
         self._max_cost = max_cost
         self._batch = batch
         self._under_way = 0.0
-        self._excess = 1.0  # the largest cost of a reply, as a multiple of what was expected at most
+        self._excess = 1.0  # the largest ratio of a reply's cost to the most that was expected
         self._lock = Lock()
 
     @property
@@ -83,7 +83,7 @@ class Budget:
             generated_tokens: The most tokens that all of its answers can have together, thinking included.
 
         Raises:
-            AmbiError: If the run could cost more than `max_cost` by it.
+            AmbiError: If the run could then cost more than `max_cost`.
         """
         most = self.most(text, audio_seconds, generated_tokens)
         self.reserve(most)
@@ -102,7 +102,7 @@ class Budget:
         return self._excess * self.price.most(text, audio_seconds, generated_tokens, batch=self._batch)
 
     def cost(self, prompt_tokens: int, audio_tokens: int, generated_tokens: int) -> float:
-        """Return what so many tokens cost; 0 if there is no price."""
+        """Return the cost of these numbers of tokens; 0 if there is no price."""
         if self.price is None:
             return 0.0
         return self.price.of(prompt_tokens, audio_tokens, generated_tokens, batch=self._batch)
@@ -111,7 +111,7 @@ class Budget:
         """Admit requests that cost no more than this together.
 
         Raises:
-            AmbiError: If the run could cost more than `max_cost` by them.
+            AmbiError: If the run could then cost more than `max_cost`.
         """
         with self._lock:
             taken = self.spent + self.unanswered + self._under_way
@@ -129,7 +129,7 @@ class Budget:
         Args:
             most: What was reserved for it; 0 if an earlier run has sent it.
             audio_seconds: Length of its audio.
-            cost: What its reply cost; None if it brought none.
+            cost: The cost of its reply; None if it got none.
         """
         with self._lock:
             self._under_way -= most
@@ -140,7 +140,7 @@ class Budget:
                 self._excess = max(self._excess, self._excess * cost / most if most else 1.0)
 
     def info(self) -> dict[str, Any]:
-        """Return the length of the audio, the cost and the prices, for the results; plain JSON."""
+        """Return the length of the audio, the cost and the prices as JSON values, for the results."""
         heard = {"audio_seconds": round(self.audio_seconds, 3)}
         if self.price is None:
             return heard

@@ -1,11 +1,10 @@
-"""Counts the forward FLOPs of a transformers model: a forward pass of shapes, without weights or computing."""
+"""Counts the forward FLOPs of a transformers model, by a forward pass of tensors that have shapes but no values."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -18,7 +17,8 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import flop_registry
 
 from ambi_eval.costs.flops import ForwardFlops
-from ambi_eval.paths import cache_dir
+from ambi_eval.errors import AmbiError
+from ambi_eval.paths import cache_dir, writing
 
 # Lengths of audio, in seconds, at which an encoder is counted.
 SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
@@ -27,13 +27,13 @@ TOKENS = (8, 16)
 
 
 class Shape(Tensor):
-    """A tensor of floats that has a shape and no values: what is computed of it has a shape, too.
+    """A tensor of floats that has a shape but no values; so has every result computed from it.
 
-    It says that it is on the CPU, so that a model makes its integers and masks there, with values: a forward pass may
-    depend on them (lengths, places of audio), but not on floats.
+    It reports the CPU as its device, so that the model makes integers and masks there, with values. A forward pass may
+    depend on these values (lengths, positions of audio), but not on values of floats.
 
     Attributes:
-        meta: The same on torch's meta device.
+        meta: The tensor on torch's meta device.
     """
 
     meta: Tensor
@@ -50,7 +50,7 @@ class Shape(Tensor):
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         """Let torch find the shape of an operation's result, and count the operation."""
         if func.overloadpacket in (torch.ops.aten.index, torch.ops.aten.index_put, torch.ops.aten.index_put_):
-            # What a mask selects has a shape only where the mask has values.
+            # The shape of a masked selection depends on the values of the mask.
             args = args[0], [part for index in args[1] for part in _numbers(index)], *args[2:]
         args, kwargs = tree_map_only(Tensor, _on_meta, (args, kwargs or {}))
         if "device" in kwargs:
@@ -62,7 +62,7 @@ class Shape(Tensor):
 
 
 def _numbers(index: Tensor | None) -> tuple[Tensor | None, ...]:
-    """Return the numbers that a mask selects, one tensor for each of its axes; any other index as it is."""
+    """Return the indices that a mask selects, one tensor for each of its axes; any other index as it is."""
     is_mask = index is not None and index.dtype == torch.bool and not isinstance(index, Shape)
     return index.nonzero(as_tuple=True) if index is not None and is_mask else (index,)
 
@@ -83,8 +83,8 @@ def without_weights(model: Any) -> Any:
             ._from_config(
                 copy.deepcopy(model.config),
                 dtype=torch.float32,
-                attn_implementation="eager",  # torch does not count all fused kernels
-                experts_implementation="batched_mm",  # the others look at which experts were chosen
+                attn_implementation="eager",  # torch cannot count all fused kernels
+                experts_implementation="batched_mm",  # the others depend on the choice of experts
             )
             .eval()
         )
@@ -103,15 +103,15 @@ def without_weights(model: Any) -> Any:
 def forward_flops(
     shapes: Any, inputs_of: Callable[[float], Mapping[str, Tensor]], longest: float | None
 ) -> ForwardFlops:
-    """Return what a model's forward passes cost, mixture-of-experts layers with the experts that a token is sent to.
+    """Return the cost of a model's forward passes; a mixture-of-experts layer counts the experts that a token uses.
 
     Args:
-        shapes: The model, `without_weights`.
-        inputs_of: Gives what the model reads for a prompt with one audio of so many seconds.
-        longest: Longest audio that the model hears, in seconds; None where there is no such limit.
+        shapes: The model, as `without_weights` returns it.
+        inputs_of: Function from the length of an audio in seconds to the inputs of a prompt with that audio.
+        longest: Longest audio that the model hears, in seconds; None if there is no limit.
 
     Raises:
-        Exception: Anything that a model raises whose forward pass depends on values of floats.
+        Exception: Of any kind, if the model's forward pass depends on values of floats.
     """
     rows, width = shapes.get_output_embeddings().weight.shape
     head = 2.0 * rows * width
@@ -128,16 +128,13 @@ def forward_flops(
 
 
 def kept(count: Callable[[], ForwardFlops], *key: Any) -> ForwardFlops:
-    """Return what was counted for this key, by any run on this machine, or count it and keep it."""
+    """Return the cost from the cache of this machine, by key, or count it and store it there."""
     file = cache_dir() / "flops" / f"{hashlib.sha256(repr(key).encode()).hexdigest()}.json"
     with suppress(OSError, ValueError, TypeError):
         return ForwardFlops(**json.loads(file.read_text()))
     found = count()
-    with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        written = file.with_suffix(f".{os.getpid()}")
-        written.write_text(json.dumps(asdict(found)))
-        written.replace(file)
+    with suppress(AmbiError), writing(file, "the next run counts again") as unfinished:
+        unfinished.write_text(json.dumps(asdict(found)))
     return found
 
 

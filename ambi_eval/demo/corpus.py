@@ -13,11 +13,12 @@ import soundfile
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ambi_eval.corpora.manifest import Clip, Rating, write_manifest, writing
+from ambi_eval.corpora.manifest import ANOTHER_FOLDER, Clip, Rating, write_manifest
 from ambi_eval.corpora.preparation import Preparation
 from ambi_eval.corpora.registry import Corpus
 from ambi_eval.demo.raters import PROTOTYPES, draw_raters
 from ambi_eval.demo.speech import SAMPLE_RATE, Delivery, Speaker, draw_speakers, synthesize
+from ambi_eval.paths import writing
 from ambi_eval.votes import Array
 
 CORPUS = Corpus(
@@ -117,5 +118,5 @@ def prepare(out: Path) -> Preparation:
 def _write_wav(path: Path, samples: NDArray[np.float32]) -> None:
     content = io.BytesIO()
     soundfile.write(content, samples, SAMPLE_RATE, subtype="PCM_16", format="WAV")
-    with writing(path) as unfinished:
+    with writing(path, ANOTHER_FOLDER) as unfinished:
         unfinished.write_bytes(content.getvalue())

@@ -1,1 +1,1 @@
-"""Where along the way from the microphone to the answer a model loses what it heard."""
+"""Where a model loses information about the emotion: in the encoder, the language model, or the answer."""

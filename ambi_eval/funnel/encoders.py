@@ -1,4 +1,4 @@
-"""Supervised references: what a probe of any audio encoder, or of eGeMAPS, reads from the same clips."""
+"""Supervised references: predictions by probes of an audio encoder of transformers, or of eGeMAPS features."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ EGEMAPS = "egemaps"
 SAMPLE_RATE = 16_000
 CLIPS_AHEAD = 16
 
-# Of samples at 16 kHz, the states of each place.
+# A function from samples at 16 kHz to the pooled states of each place.
 Listener = Callable[[Samples], States]
 
 
 def probe(encoder: str, corpus: str, metadata: str, device: str | None = None) -> tuple[str, Reading, Selection, Path]:
-    """Read a corpus' votes from an encoder, and keep the predictions as a reference of that corpus.
+    """Fit probes of an encoder to the votes of a corpus, and store the predictions as a reference of that corpus.
 
-    The layer is chosen inside the folds, as the funnel chooses that of a language model.
+    Inner folds choose the layer, as in the funnel.
 
     Args:
         encoder: `egemaps`, or a checkpoint of transformers with an audio encoder: a folder or a repository.
-        corpus: A corpus of ours, or the path of a YAML of one's own.
-        metadata: A part of the corpus.
-        device: Where to compute.
+        corpus: The name of a corpus, or the path of a YAML file.
+        metadata: Settings that choose a part of the corpus, as for `--metadata`.
+        device: The torch device; None: a GPU if there is one.
 
     Returns:
-        The reference's name, what the probe reads, the clips, and the file of the predictions.
+        The reference's name, the probe's predictions, the clips, and the file of the predictions.
 
     Raises:
         AmbiError: If the encoder cannot be used, or the corpus has no audio or too few speakers.
@@ -79,7 +79,9 @@ def probe(encoder: str, corpus: str, metadata: str, device: str | None = None) -
 
 
 def _egemaps() -> tuple[Mapping[str, Any], Callable[[], Listener]]:
-    """Return the 88 functionals of eGeMAPS v02, by openSMILE, which is free for research and not for products.
+    """Return the identity of, and a function that opens, the 88 functionals of eGeMAPS v02 by openSMILE.
+
+    The license of openSMILE allows research, but no commercial products.
 
     Source: Eyben et al. (2016), The Geneva minimalistic acoustic parameter set.
     """
@@ -102,7 +104,7 @@ def _egemaps() -> tuple[Mapping[str, Any], Callable[[], Listener]]:
 
 
 def _transformers(encoder: str, device: str | None) -> tuple[Mapping[str, Any], Callable[[], Listener]]:
-    """Return the layers of an audio encoder of transformers, or of the encoder of a model like Whisper."""
+    """Return the identity of, and a function that opens, an audio encoder (or the encoder of a model like Whisper)."""
     try:
         config = AutoConfig.from_pretrained(encoder)
         extractor = AutoFeatureExtractor.from_pretrained(encoder)

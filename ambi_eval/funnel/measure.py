@@ -1,4 +1,4 @@
-"""From a model and a corpus to a funnel: states, predictions, and how many bits per vote each of them tells."""
+"""From a model and a corpus to a funnel: records states, predicts, and measures the bits per vote of each stage."""
 
 from __future__ import annotations
 
@@ -34,31 +34,29 @@ from ambi_eval.metrics.clustered import UNKNOWN
 from ambi_eval.models.hf_audio import HFAudio
 from ambi_eval.models.requests import shared_prompts
 from ambi_eval.paths import check_can_write
-from ambi_eval.votes import shares
-
-Array = NDArray[np.float64]
+from ambi_eval.votes import Array, shares
 
 logger = logging.getLogger(__name__)
 
 STRATEGIES = {"exact": "label likelihoods", "direct": "stated shares", "cot": "stated shares, reasons first"}
 LAYERS = "layers"
-# So often votes are dealt at random for the control.
+# Number of random orders of the votes for the control.
 SHUFFLES = 3
-# Along these stages a bit can be lost; `cot` is another way to answer.
+# Losses are measured along these stages; `cot` is another way to answer and no part of the chain.
 CHAIN = (ENCODER, PROJECTED, LAYERS, "exact", "direct")
 
 
 def measure(model_args: str, corpus: str, output: Path, metadata: Mapping[str, Any]) -> Funnel:
     """Return the funnel of a model on a corpus.
 
-    States are recorded while the model reads the prompts of `exact`; the likelihoods of that pass are kept in the
-    store, where the run of `exact` finds them. States that are in `output` already are not recorded again.
+    States are recorded while the model reads the prompts of `exact`. The likelihoods of that pass go into the store,
+    where the run of `exact` finds them. States that are already in `output` are not recorded again.
 
     Args:
-        model_args: As `--model_args` of `hf-audio`.
-        corpus: A corpus of ours, or the path of a YAML of one's own.
+        model_args: As for `--model_args` of `hf-audio`.
+        corpus: The name of a corpus, or the path of a YAML file.
         output: The folder for the states.
-        metadata: A part of the corpus, as `--metadata`.
+        metadata: Settings that choose a part of the corpus, as for `--metadata`.
 
     Raises:
         AmbiError: If the model or the corpus cannot be used, or there are too few speakers.
@@ -68,7 +66,7 @@ def measure(model_args: str, corpus: str, output: Path, metadata: Mapping[str, A
     check_can_write(output, "give another --output")
     tasks = {strategy: strategy_task(corpus, strategy, metadata) for strategy in STRATEGIES}
     selection = tasks["exact"].selection
-    Folds(selection.votes, selection.clusters)  # too few speakers are told before the model is loaded
+    Folds(selection.votes, selection.clusters)  # raises for too few speakers before the model is loaded
     lm = HFAudio.create_from_arg_string(model_args)
     engine = cast(HFEngine, lm.engine)
     states, keys = record(engine, lm.cache, tasks["exact"], output / "states")
@@ -83,12 +81,12 @@ def record(
 
     Args:
         engine: The model.
-        cache: What it has answered before; it gets the likelihoods.
+        cache: The model's answer cache, which gets the likelihoods.
         task: The task.
-        folder: Where the states are kept.
+        folder: The folder of the states.
 
     Returns:
-        The states, and the key of each clip in them, clips as in the task's selection.
+        The states, and the key of each clip in them, in the order of the task's selection.
 
     Raises:
         AmbiError: If the folder holds states of another model.
@@ -122,7 +120,7 @@ def funnel_of(
     keys: Sequence[str],
     p: Mapping[str, Array],
 ) -> Funnel:
-    """Return the funnel of states and predictions.
+    """Return the funnel from states and predictions.
 
     Args:
         model: The model's name.
@@ -130,7 +128,7 @@ def funnel_of(
         task: The task `exact`.
         states: The states of its clips.
         keys: The key of each clip in them.
-        p: What each strategy predicts, shape (clips, labels); a row of NaN is an invalid prediction.
+        p: By strategy, its predictions, shape (clips, labels); a row of NaN is an invalid prediction.
     """
     selection, settings = task.selection, task.settings
     folds = Folds(selection.votes, selection.clusters)
@@ -161,7 +159,7 @@ def funnel_of(
         model=model,
         digest=digest,
         corpus=settings.clips_name,
-        simulated=any(clip.release == "simulated" for clip in selection.clips),
+        simulated=selection.simulated,
         labels=list(settings.labels),
         clips=len(clusters),
         clusters=len(set(clusters) - {UNKNOWN}),
@@ -185,7 +183,7 @@ def funnel_of(
 
 
 def _references(task: AmbiguousEmotionTask, folds: Folds, notes: list[str]) -> list[Beside]:
-    """Return what people, and models that only listen, tell about the same clips."""
+    """Return the references on the same clips: half a panel, prosody, and stored supervised models."""
     selection = task.selection
     found = []
     if (gain := half_panel(selection, folds)) is not None:
@@ -200,11 +198,10 @@ def _references(task: AmbiguousEmotionTask, folds: Folds, notes: list[str]) -> l
 
 
 def half_panel(selection: Selection, folds: Folds) -> tuple[Estimate, int] | None:
-    """Return the bits per vote that half of a clip's raters tell about the other half, and on how many clips.
+    """Return the bits per vote that half of a clip's raters gain on the other half, and the number of clips.
 
-    Their votes and as many of the prior as it is worth raters are the prediction. The half that judges is smaller than
-    the panel that judges a model, which makes it noisier but not harder to tell bits about. None where no panel can be
-    halved.
+    The prediction is the shares of their votes and `prior_worth` votes of the prior together. The half that scores is
+    smaller than the whole panel that scores a model; this adds noise, but no bias. None if no panel can be halved.
     """
     trials = split_panels(selection.panels, lambda raters: raters // 2)
     if trials is None:
@@ -217,7 +214,7 @@ def half_panel(selection: Selection, folds: Folds) -> tuple[Estimate, int] | Non
 
 
 def _controls(place: str, states: NDArray[np.float32], folds: Folds) -> list[Beside]:
-    """Return what a probe of the place that tells most reads from votes dealt at random, and from who speaks alone."""
+    """Return the gains of a probe of one place that is fitted to shuffled votes, and of one that reads other clips."""
     shuffled = np.mean([read({place: states}, folds, shuffle=seed).bits for seed in range(SHUFFLES)], axis=0)
     speaker = read({place: of_another_clip(states, folds)}, folds).gain
     return [

@@ -1,4 +1,4 @@
-"""A funnel as people see it: a table in the terminal, and one page with the picture."""
+"""A funnel as a table for the terminal, and as an HTML page with plots."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROW_HEIGHT = 24
 
 
 def table(funnel: Funnel) -> Table:
-    """Return the table of the terminal, 80 columns wide."""
+    """Return the table for a terminal of 80 columns."""
     shown = Table("", "bits per vote", "lost here", "raw", box=None)
     shown.title = f"{funnel.model} on {funnel.corpus}: {funnel.clips} clips, {funnel.clusters} {funnel.cluster}s"
     shown.title_justify = "left"
@@ -36,7 +36,7 @@ def table(funnel: Funnel) -> Table:
 
 
 def write_page(funnel: Funnel, path: Path) -> None:
-    """Write the page: one file that asks the network for nothing.
+    """Write the page: one file that needs no network.
 
     Raises:
         AmbiError: If the file cannot be written.
@@ -93,7 +93,7 @@ def way(funnel: Funnel) -> Chart:
 
 
 def depth(funnel: Funnel) -> Chart | None:
-    """Return the bits at each layer of the language model; None where only one was listened to."""
+    """Return the plot of the bits per vote at each layer of the language model; None if there is only one layer."""
     if len(funnel.depth) < 2:
         return None
     rows = [{"at": int(each.name.split()[-1]), **values_of(each.gain)} for each in funnel.depth]

@@ -1,13 +1,13 @@
-"""States of a model while it reads a prompt, pooled over the audio at once: hooks that change nothing.
+"""Records states of a model while it reads a prompt, by forward hooks that do not change the computation.
 
-The places, in the order in which sound passes them:
+The places, in the order of the computation:
 
-- `encoder`: the output of the audio encoder's last layer, over the frames that hold audio;
-- `projected`: what the language model reads in place of the audio, over these tokens;
-- `layer N`: the output of layer N of the language model, over the audio and all that follows in the prompt, and at the
-  last token, from which the answer goes on.
+- `encoder`: the output of the audio encoder's last layer, for the frames that hold audio;
+- `projected`: the embeddings that the language model reads in place of the audio;
+- `layer N`: the output of layer N of the language model, from the first audio token to the end of the prompt.
 
-Pooled are mean and standard deviation; of layers also the last token.
+Mean and standard deviation over these frames or tokens are kept; for layers also the state of the last token, from
+which the answer is generated.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 from ambi_eval.engines.hf.families import Family
 from ambi_eval.errors import AmbiError
 
-# Models with more layers than this are listened to at every fourth, and at the last.
+# Of a model with more than MOST_LAYERS layers, every fourth layer and the last one are recorded.
 MOST_LAYERS, EVERY = 8, 4
 ENCODER, PROJECTED = "encoder", "projected"
 
@@ -31,7 +31,7 @@ States = dict[str, NDArray[np.float32]]
 
 
 class StateRecorder:
-    """Listens to a model of transformers; use it as a context manager.
+    """Records the states of a transformers model; use it as a context manager.
 
     Attributes:
         places: The names of the places, in order.
@@ -58,14 +58,14 @@ class StateRecorder:
                 ) from error
         heard = [] if self.encoder is None else [ENCODER]
         self.places = [*heard, PROJECTED, *(f"layer {number}" for number in self.layers)]
-        self._audio: Tensor | None = None  # which tokens of the prompt stand for audio, while one is read
+        self._audio: Tensor | None = None  # mask of the audio tokens of the prompt that is being read
         self._masks: list[Tensor] = []
         self._tokens = self._start = 0
         self._pooled: dict[str, Tensor] = {}
         self._handles: list[Any] = []
 
     def __enter__(self) -> StateRecorder:
-        """Start to listen."""
+        """Register the hooks."""
         self._handles = [
             self.family.model.register_forward_pre_hook(self._begins, with_kwargs=True),
             self.first_layer.register_forward_pre_hook(self._reads, with_kwargs=True),
@@ -79,18 +79,18 @@ class StateRecorder:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Stop listening."""
+        """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
 
     def take(self, tokens: int | None) -> States:
-        """Return the states of the prompt that was read last, by place, float32, and forget them.
+        """Return the states of the last prompt by place, float32, shape (numbers,), and forget them.
 
         Args:
-            tokens: Number of tokens of the prompt that the caller thinks it was.
+            tokens: The expected number of tokens of the prompt, as a check; None: no check.
 
         Raises:
-            RuntimeError: If it was another prompt, or if none was read with its audio.
+            RuntimeError: If the prompt has another number of tokens, or if no prompt with audio was read.
         """
         if set(self._pooled) != set(self.places) or tokens not in (None, self._tokens):
             raise RuntimeError(
@@ -98,7 +98,7 @@ class StateRecorder:
                 f"{self.places} and {tokens} tokens"
             )
         widths = [len(self._pooled[place]) for place in self.places]
-        # One wait for the device for all places.
+        # One transfer from the device for all places.
         everything = torch.cat([self._pooled[place].to(self._pooled[PROJECTED].device) for place in self.places]).cpu()
         self._pooled = {}
         return {
@@ -106,7 +106,7 @@ class StateRecorder:
         }  # views of one array
 
     def _begins(self, _: Any, __: Any, inputs: Mapping[str, Any]) -> None:
-        """Look whether a forward pass reads a prompt with audio; passes over answers and later prompts do not."""
+        """Start recording if the forward pass reads a prompt with audio; passes over answers do not."""
         ids = inputs.get("input_ids")
         self._audio = None
         if ids is None or not (audio := ids == self.family.audio_token_id).any():
@@ -144,7 +144,7 @@ class StateRecorder:
 
 
 def listened_layers(depth: int) -> list[int]:
-    """Return the numbers of the layers to listen to, from 1 on: all of a few, every fourth of many, always the last.
+    """Return the numbers of the layers to record, from 1: all up to `MOST_LAYERS`, else every fourth and the last.
 
     >>> listened_layers(3), listened_layers(14)
     ([1, 2, 3], [4, 8, 12, 14])
@@ -154,13 +154,13 @@ def listened_layers(depth: int) -> list[int]:
 
 
 def _tensor(output: Any) -> Tensor:
-    """Return the states among what a layer gives."""
+    """Return the states in the output of a layer."""
     found: Tensor = output[0] if isinstance(output, tuple) else output
     return found
 
 
 def _of_prompt(hidden: Tensor) -> Tensor:
-    """Return the states of one prompt, shape (tokens, numbers); of Gemma 3n's four streams the first."""
+    """Return the states of one prompt, shape (tokens, numbers); the first of Gemma 3n's four streams."""
     return hidden[0, 0] if hidden.dim() == 4 else hidden[0]
 
 
@@ -171,10 +171,10 @@ def pooled(states: Tensor) -> Tensor:
 
 
 def _valid(masks: list[Tensor], frames: Tensor) -> Tensor:
-    """Return which frames of an encoder hold audio, shape (windows, frames).
+    """Return the mask of the encoder's frames that hold audio, shape (windows, frames).
 
-    The encoder has fewer frames than the features that it is given, for which the processor says which are padding.
-    Without such a mask for these windows, all frames do.
+    The processor masks the padding of the input features. The encoder has fewer frames than there are features, so each
+    frame takes the mask at its middle. Without such a mask for these windows, all frames count as audio.
     """
     windows, count = frames.shape[:2]
     mask = next((each for each in masks if len(each) == windows and each.shape[1] >= count), None)

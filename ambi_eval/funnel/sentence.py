@@ -1,11 +1,11 @@
-"""What a funnel says in words: no more than its intervals allow."""
+"""The conclusions of a funnel in sentences, which claim no more than the intervals support."""
 
 from __future__ import annotations
 
 from ambi_eval.analysis.estimate import Estimate
-from ambi_eval.funnel.content import RANDOM, Funnel, Step
+from ambi_eval.funnel.content import RANDOM, Funnel
 
-# So much may be read by chance on few clips: all clips of a fold share one fit, which intervals do not know.
+# A probe may gain this many bits by chance on few clips: all clips of a fold share one fit, which the intervals ignore.
 CHANCE = 0.05
 LOST = {
     "projected": "in passing it on to the language model",
@@ -14,7 +14,7 @@ LOST = {
     "direct": "in saying it",
 }
 HOLDERS = {
-    "encoder": "the encoder holds",
+    "encoder": "the encoder",
     "projected": "the projected audio tokens",
     "exact": "the label likelihoods",
     "direct": "the stated shares",
@@ -22,29 +22,28 @@ HOLDERS = {
 
 
 def sentences(funnel: Funnel) -> list[str]:
-    """Return what can be said about where a model loses what it heard."""
+    """Return the sentences about where the model loses information."""
     said = [_holds(funnel), _loss(funnel), _reasons(funnel), _controls(funnel)]
     warning = "SIMULATED RATERS: synthetic speech, judged by a program. This says nothing about people or models."
     return ([warning] if funnel.simulated else []) + [" ".join(part for part in said if part)]
 
 
 def _holds(funnel: Funnel) -> str:
-    """Return how many bits each stage of the chain holds."""
-    parts: list[str] = []
-    for key in (_first(funnel), *(step.key for step in funnel.steps)):
-        stage = funnel.stage(key)
-        holder = HOLDERS.get(key) or f"the {stage.name.replace('language model,', 'language model at')}"
-        parts.append(f"{holder} {_bits(stage.gain)}" + (" bits per vote" if not parts else ""))
-    text = ", ".join(parts[:-1]) + f" and {parts[-1]}"
-    if "holds" not in parts[0]:
-        text = text.replace(parts[0], parts[0].replace("tokens ", "tokens hold "), 1)
-    return text[0].upper() + text[1:] + "."
+    """Return the sentence with the bits of each stage of the chain."""
+    first = funnel.stages[0]
+    verb = "holds" if first.key == "encoder" else "hold"
+    text = f"{HOLDERS[first.key]} {verb} {_short(first.gain.value)} bits per vote"
+    for step in funnel.steps:
+        stage = funnel.stage(step.key)
+        holder = HOLDERS.get(stage.key) or f"the {stage.name.replace('language model,', 'language model at')}"
+        text += f"{' and' if step is funnel.steps[-1] else ','} {holder} {_short(stage.gain.value)}"
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _loss(funnel: Funnel) -> str:
-    """Return where most is lost, as far as the intervals tell."""
-    start = funnel.stage(_first(funnel))
-    if not start.gain.low > 1e-6:  # rounding is no bit
+    """Return the sentence about the step with the largest loss, as far as the intervals support it."""
+    start = funnel.stages[0]
+    if not start.gain.low > 1e-6:  # more than rounding
         later = [stage for stage in funnel.stages if stage.key != start.key and stage.gain.low > 0]
         if later:
             return (
@@ -58,18 +57,14 @@ def _loss(funnel: Funnel) -> str:
     if not step.lost.low > 0:
         return f"{_interval(funnel.total)} are lost in all, but no single step can be shown to lose any."
     if rivals := [key for key, beyond in step.beyond_others.items() if not beyond.low > 0]:
-        alike = " or ".join(LOST[key] for key in (step.key, *_by_loss(funnel, rivals)))
+        lost = {each.key: each.lost.value for each in funnel.steps}
+        alike = " or ".join(LOST[key] for key in sorted([step.key, *rivals], key=lambda key: -lost[key]))
         return f"{_interval(funnel.total)} are lost in all; whether most of it is lost {alike} cannot be told."
-    return f"Most is lost {LOST[step.key]}: {_interval(step.lost)} of {_bits(funnel.total)} in all."
-
-
-def _by_loss(funnel: Funnel, keys: list[str]) -> list[str]:
-    steps: dict[str, Step] = {step.key: step for step in funnel.steps}
-    return sorted(keys, key=lambda key: -steps[key].lost.value)
+    return f"Most is lost {LOST[step.key]}: {_interval(step.lost)} of {_short(funnel.total.value)} in all."
 
 
 def _reasons(funnel: Funnel) -> str:
-    """Return whether reasons before the answer change what it tells."""
+    """Return the sentence about reasons before the answer; empty if they make no clear difference."""
     more = funnel.reasons
     if more.low > 0 or more.high < 0:
         return f"With reasons first the answers tell {'more' if more.value > 0 else 'less'} ({_interval(more)})."
@@ -77,19 +72,11 @@ def _reasons(funnel: Funnel) -> str:
 
 
 def _controls(funnel: Funnel) -> str:
-    """Return a warning if a probe reads something where there is nothing to read."""
+    """Return a warning if the probe of shuffled votes gains more than chance allows; else an empty string."""
     wrong = [
         each for each in funnel.controls if each.name == RANDOM and min(each.gain.low, each.gain.value - CHANCE) > 0
     ]
     return " ".join(f"WARNING: {RANDOM} should tell 0 bits, and tell {_interval(each.gain)}." for each in wrong)
-
-
-def _first(funnel: Funnel) -> str:
-    return funnel.stages[0].key
-
-
-def _bits(estimate: Estimate) -> str:
-    return _short(estimate.value)
 
 
 def _interval(estimate: Estimate) -> str:

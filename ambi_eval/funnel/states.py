@@ -1,4 +1,4 @@
-"""A folder of pooled states: written clip by clip, found again by a later analysis, read one place at a time."""
+"""A folder of pooled states, to which clips are added and from which one place at a time is read."""
 
 from __future__ import annotations
 
@@ -13,40 +13,41 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from ambi_eval.errors import AmbiError
+from ambi_eval.paths import writing
 
 States = NDArray[np.float32]
 
-# A shard is written when it holds so much; what a killed run has not yet written is recorded again.
+# A shard is written when it holds this much. States that a killed run has not written are recorded again.
 SHARD_BYTES = 64 << 20
-# Of a place no more than this is read at once. Where all of its numbers are more, some of them are drawn: the same ones
-# for all clips, whatever the states are, so that nothing is fitted.
+# The most that is read at once. If the states of a place are larger, a random part of its numbers is read: the same
+# part for all clips, chosen independently of the states.
 PLACE_BYTES = 384 << 20
 HEADER = "ambi_eval"
 SEED = 0
 
 
 class StateFolder:
-    """Pooled states of clips in safetensors shards, each with the model that they are states of.
+    """Pooled states of clips in safetensors shards; each shard names the model.
 
     Attributes:
-        folder: Where the shards lie.
-        model: What states depend on besides clip and prompt (`Engine.identity`).
-        places: The names of the places, in order; empty before the first clip is there.
+        folder: The folder of the shards.
+        model: The identity of the model (`Engine.identity`), on which states depend besides clip and prompt.
+        places: The names of the places, in order; empty before the first clip is added.
     """
 
     def __init__(self, folder: Path, model: Mapping[str, Any]) -> None:
-        """Look at what is there.
+        """Read the headers of the shards.
 
         Args:
             folder: The folder; it need not exist.
-            model: Plain JSON.
+            model: The identity of the model, JSON values.
 
         Raises:
             AmbiError: If a shard is broken, or holds states of another model.
         """
         self.folder, self.model = folder, json.loads(json.dumps(dict(model)))
         self.places: list[str] = []
-        self._rows: dict[str, tuple[Path, int]] = {}  # of each key its shard and place in it
+        self._rows: dict[str, tuple[Path, int]] = {}  # by key, the shard and the row in it
         self._waiting: dict[str, Mapping[str, States]] = {}
         self._bytes = 0
         self._shards = sorted(folder.glob("*.safetensors"))
@@ -58,11 +59,11 @@ class StateFolder:
         return key in self._rows or key in self._waiting
 
     def add(self, key: str, states: Mapping[str, States]) -> None:
-        """Keep the states of one clip.
+        """Add the states of one clip.
 
         Args:
-            key: What tells the clip, and what was asked about it, from others.
-            states: Of each place, shape (numbers,); the same places in the same order for every clip.
+            key: The key of the clip and the prompt.
+            states: By place, shape (numbers,); the same places in the same order for every clip.
 
         Raises:
             AmbiError: If a shard cannot be written.
@@ -74,7 +75,7 @@ class StateFolder:
             self.flush()
 
     def flush(self) -> None:
-        """Write what has not been written yet.
+        """Write the clips that are not written yet.
 
         Raises:
             AmbiError: If it cannot be written.
@@ -84,15 +85,9 @@ class StateFolder:
         keys, rows = list(self._waiting), list(self._waiting.values())
         shard = self.folder / f"{len(self._shards):05}.safetensors"
         header = json.dumps({"model": self.model, "places": self.places, "keys": keys})
-        unfinished = shard.with_suffix(".unfinished")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            save_file(
-                {place: np.stack([row[place] for row in rows]) for place in self.places}, unfinished, {HEADER: header}
-            )
-            unfinished.replace(shard)
-        except OSError as error:
-            raise AmbiError(f"cannot write {shard} ({error.strerror or error}): name another --output") from error
+        columns = {place: np.stack([row[place] for row in rows]) for place in self.places}
+        with writing(shard, "name another --output") as unfinished:
+            save_file(columns, unfinished, {HEADER: header})
         self._shards.append(shard)
         self._rows |= {key: (shard, row) for row, key in enumerate(keys)}
         self._waiting, self._bytes = {}, 0
@@ -106,7 +101,7 @@ class StateFolder:
     def read(self, place: str, keys: Sequence[str]) -> States:
         """Return the states of some clips at one place, shape (clips, numbers).
 
-        At most `PLACE_BYTES`: of wider places numbers are drawn, the same in every run.
+        If that is more than `PLACE_BYTES`, it is a random part of the numbers, the same in every run.
         """
         self.flush()
         width = self.width(place)

@@ -164,11 +164,6 @@ class TaskRun:
         """Number of answers of a clip, N; 0 where likelihoods are read out."""
         return 0 if self.settings.pool == "labels" else max(map(len, self.texts))
 
-    @property
-    def simulated(self) -> bool:
-        """Whether the raters are simulated, as in the demo."""
-        return any(clip.release == "simulated" for clip in self.selection.clips)
-
 
 @dataclass(frozen=True, eq=False)
 class Run:

@@ -21,8 +21,9 @@ from typing import Any
 
 from lm_eval.tasks._index import Entry, Kind
 
+from ambi_eval.errors import AmbiError
 from ambi_eval.harness.garbage import paused
-from ambi_eval.paths import cache_dir
+from ambi_eval.paths import cache_dir, writing
 
 FORMAT = 1
 # A file that is missing, damaged, or without permission; RuntimeError: a user without a home directory.
@@ -100,15 +101,9 @@ def _write(folder: Path, index: Index) -> None:
         [name, entry.kind.name, entry.yaml_path and str(entry.yaml_path), entry.cfg, sorted(entry.tags)]
         for name, entry in index.items()
     ]
-    with suppress(*UNUSABLE):
+    with suppress(*UNUSABLE, AmbiError):
         text = json.dumps(entries)
         if json.loads(text) != entries:  # a YAML value that JSON changes, such as a key that is a number
             return
-        file = cache_file(folder)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f"{file.name}.{os.getpid()}")
-        try:
-            part.write_bytes(f"{key(folder)}\n".encode() + zlib.compress(text.encode(), 1))
-            part.replace(file)
-        finally:
-            part.unlink(missing_ok=True)
+        with writing(cache_file(folder), "the next start builds the index again") as unfinished:
+            unfinished.write_bytes(f"{key(folder)}\n".encode() + zlib.compress(text.encode(), 1))

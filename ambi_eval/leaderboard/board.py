@@ -232,7 +232,7 @@ def _board(corpus: str, entries: Sequence[_Entry]) -> Board:
     rows.sort(key=lambda row: (row.rank is None, row.scores[HEADLINE].value, row.submission, row.task, row.pipeline))
     return Board(
         corpus=corpus,
-        simulated=selection is not None and any(clip.release == "simulated" for clip in selection.clips),
+        simulated=selection is not None and selection.simulated,
         labels=settings.labels,
         clips=len(selection.clips) if selection else 0,
         clusters=len(set(selection.clusters)) if selection else 0,

@@ -15,12 +15,13 @@ from typing import Annotated
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ambi_eval.corpora.manifest import Clip, Manifest, read_manifest, write_manifest, writing
+from ambi_eval.corpora.manifest import ANOTHER_FOLDER, Clip, Manifest, read_manifest, write_manifest
 from ambi_eval.corpora.select import corpus_clips
 from ambi_eval.errors import AmbiError
 from ambi_eval.leaderboard.rescore import Overrides, new_scoring_task
 from ambi_eval.leaderboard.submission import Pools
 from ambi_eval.leaderboard.verify import HEADLINE
+from ambi_eval.paths import writing
 
 PUBLIC, PRIVATE = "manifest.parquet", "private.jsonl"
 # A difference of this many standard errors between the two halves is no chance.
@@ -78,7 +79,7 @@ def withhold(path: Path, out: Path, seed: int) -> tuple[int, int]:
     public = [_without_votes(clip, private[clip.id]) if clip.id in private else clip for clip in clips]
     folder = path.absolute().parent
     public = [replace(clip, audio=clip.audio and os.path.relpath(clip.audio, folder)) for clip in public]
-    with writing(out / PRIVATE) as unfinished:
+    with writing(out / PRIVATE, ANOTHER_FOLDER) as unfinished:
         unfinished.touch(mode=0o600)
         unfinished.write_text("".join(f"{each.model_dump_json()}\n" for each in private.values()), encoding="utf-8")
     write_manifest(out / PUBLIC, public, clips.about)

@@ -12,6 +12,7 @@ import soundfile
 from rich.console import Group
 from rich.table import Table
 
+from ambi_eval.analysis.estimate import from_json
 from ambi_eval.analysis.frontier import TenTimes, frontier, ten_times
 from ambi_eval.analysis.scaling import Curve, perfect_sampler
 from ambi_eval.corpora.manifest import Clip
@@ -47,7 +48,7 @@ def _ten_times(variant: Variant) -> TenTimes | None:
     task = asked.task
     if HEADLINE not in task.curves or task.settings.pool != "samples":
         return None
-    sizes = Curve.from_json(task.curves[HEADLINE])
+    sizes = from_json(Curve, task.curves[HEADLINE])
     logged = {n: pipeline.logged.get(f"{HEADLINE}@{n}", pipeline.logged[HEADLINE]) for n in sizes.people}
     (steps,) = (each["filter"] for each in task.settings.filter_list if each["name"] == pipeline.name)
     histogram = task.settings.readout == "label" and steps[-1]["function"] == "ambi_mean"

@@ -189,7 +189,7 @@ def _section(asked: Sequence[ModelTask]) -> Section:
         left_out["not asked in this run"] = task.clips_of_task - len(votes)
     section = Section(
         corpus=settings.clips_name,
-        simulated=task.simulated,
+        simulated=task.selection.simulated,
         labels=settings.labels,
         clips=len(votes),
         left_out=left_out,

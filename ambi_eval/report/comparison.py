@@ -162,6 +162,6 @@ def _pair(first: Side, second: Side) -> Pair:
         verdict=verdict.winner("A", "B", headline),
         clips=len(common),
         left_out=len(rows_a) + len(rows_b) - 2 * len(common),
-        simulated=a.simulated,
+        simulated=a.selection.simulated,
         metrics=compare(differences, clusters),
     )

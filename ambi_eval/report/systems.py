@@ -286,7 +286,7 @@ def _system(
 
 def curves_of(task: TaskRun) -> dict[str, Curve]:
     """Return the curves over the pool size from the results file, by metric."""
-    return {metric: Curve.from_json(curve) for metric, curve in task.curves.items()}
+    return {metric: intervals.from_json(Curve, curve) for metric, curve in task.curves.items()}
 
 
 def system_name(task: TaskRun, pipeline: Pipeline) -> str:

@@ -1,1 +1,1 @@
-"""The engines of services that are reached through a library of their own: litellm and google-genai."""
+"""Engines for services that have their own client library: litellm and google-genai."""

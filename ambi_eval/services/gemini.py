@@ -24,17 +24,17 @@ from ambi_eval.engines.openai.replies import ServedModel
 from ambi_eval.engines.prompt import as_messages
 from ambi_eval.errors import AmbiError
 from ambi_eval.services.gemini_batches import GeminiBatches
-from ambi_eval.services.gemini_words import REFUSALS, in_chat_words, in_geminis_words
+from ambi_eval.services.gemini_words import in_chat_words, in_geminis_words, refused_field
 from ambi_eval.services.uploads import Uploads
 
 GOOGLE = "https://generativelanguage.googleapis.com"
 KEYS = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
 BATCH_SECONDS = 36 * 3600.0
-MOST_CANDIDATES = 8  # what one request may ask for
+MOST_CANDIDATES = 8  # the most answers that one request may ask for
 
 
 class GeminiServer(ChatServer):
-    """One model of the Gemini API; requests and replies are those of a chat server, translated here."""
+    """One model of the Gemini API; requests and replies are translated from and to those of a chat server."""
 
     served: ClassVar[dict[str, ServedModel]] = {}
     kind = "chat"
@@ -74,7 +74,7 @@ class GeminiServer(ChatServer):
         return GeminiBatches(self)
 
     def question(self, job: Job, audios: Sequence[Samples]) -> dict[str, Any]:
-        """Return the part of a request that holds the question about these audios, which are not uploaded yet."""
+        """Return the part of a request with the messages and the audio, which is uploaded later."""
         parts = [{"type": "audio", "wav": wav_file(samples, "PCM_16")} for samples in audios]
         seconds = {AUDIO_SECONDS: sum(map(len, audios)) / SAMPLE_RATE} if audios else {}
         return {"messages": as_messages(job.prompt, parts), **seconds}
@@ -83,7 +83,7 @@ class GeminiServer(ChatServer):
         try:
             return self._generate(body)
         except self._sdk.APIStatusError as error:
-            # So the API answers where a file was deleted or has expired.
+            # The API answers so if a file was deleted or has expired.
             if error.status_code not in (403, 404) or not self.uploads.forget(str(error)):
                 raise
         return self._generate(body)
@@ -95,7 +95,7 @@ class GeminiServer(ChatServer):
             contents, config = in_geminis_words(body, self.uploads.uri)
             reply = self.client.models.generate_content(model=self.model, contents=contents, config=config)
         except errors.APIError as error:
-            raise self._as_the_sdk_says(error) from None  # its words are in the message
+            raise self._as_the_sdk_says(error) from None  # the message repeats its text
         except Exception as error:
             if type(error).__module__.partition(".")[0] in ("httpx", "httpx2"):
                 raise ConnectionError(str(error)) from error
@@ -103,7 +103,7 @@ class GeminiServer(ChatServer):
         return in_chat_words(reply.model_dump(mode="json", exclude_none=True, exclude={"sdk_http_response", "parsed"}))
 
     def _as_the_sdk_says(self, error: Any) -> Exception:
-        """Return an error of google-genai as the one of the OpenAI SDK that has the same status."""
+        """Return the error of the OpenAI SDK with the same status as an error of google-genai."""
         told, sdk = str(error.message or error), self._sdk
         if not hasattr(error.response, "headers"):
             return ConnectionError(told)
@@ -115,8 +115,8 @@ class GeminiServer(ChatServer):
             kind = sdk.AuthenticationError
         if delay := re.search(r"'retryDelay': '([\d.]+)s'", details):
             error.response.headers["retry-after"] = delay[1]
-        about = next((field for words, field in REFUSALS.items() if re.search(words, told, re.IGNORECASE)), None)
-        translated: Exception = kind(told, response=error.response, body={"message": told, "param": about})
+        body = {"message": told, "param": refused_field(told)}
+        translated: Exception = kind(told, response=error.response, body=body)
         return translated
 
 
@@ -127,7 +127,7 @@ class GeminiEngine(OpenAIEngine):
     Server = GeminiServer
 
     def __init__(self, arguments: GeminiAudioArguments, device: torch.device | None = None) -> None:
-        """Set up; nothing is asked before the first job.
+        """Set up; the first request is sent with the first job.
 
         Raises:
             AmbiError: If `base_url` is no address, the key is missing, or google-genai is not installed.
@@ -136,12 +136,12 @@ class GeminiEngine(OpenAIEngine):
         self.per_request = min(self.per_request, MOST_CANDIDATES)
 
     def counts(self) -> dict[str, int]:
-        """Return what was asked and paid for, and how many files were uploaded."""
+        """Return the counts of requests and tokens, and the number of uploaded files."""
         server = self.server
         assert isinstance(server, GeminiServer)
         return {**super().counts(), "uploads": server.uploads.count}
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Versions on this side; Google's are not known."""
+        """Versions of the local packages; those of the service are not known."""
         return {"versions": {name: metadata.version(name) for name in ("ambi-eval", "google-genai")}}

@@ -1,21 +1,20 @@
-"""Batch mode of the Gemini API, at half of the price."""
+"""The batch mode of the Gemini API, at half of the price."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ambi_eval.batches.run import Result, State
-from ambi_eval.services.gemini_words import REFUSALS, as_line, in_chat_words, in_geminis_words
+from ambi_eval.services.gemini_words import as_line, in_chat_words, in_geminis_words, refused_field
 
 ENDED = ("SUCCEEDED", "PARTIALLY_SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED")
 
 
 class GeminiBatches:
-    """Takes batches of requests to one model; `batches.run.Service` says what each method does."""
+    """The batch mode of one model; `batches.run.Service` documents each method."""
 
     most_requests = 50_000
     most_bytes = 1_900_000_000  # of 2 GB
@@ -30,7 +29,7 @@ class GeminiBatches:
         self._batches, self._files = server.client.batches, server.client.files
 
     def line(self, key: str, body: Mapping[str, Any]) -> bytes:
-        """Return a request as a line of the file that is uploaded; its audio is uploaded before."""
+        """Upload the audio of a request, and return the request as a line of the batch's file."""
         return json.dumps({"key": key, "request": as_line(*in_geminis_words(body, self.server.uploads.uri))}).encode()
 
     def upload(self, file: Path, name: str) -> str:
@@ -42,16 +41,14 @@ class GeminiBatches:
         return str(self._batches.create(model=self.server.model, src=file, config={"display_name": name}).name)
 
     def find(self, file: str, name: str) -> str | None:
-        """Look for the batch among all of the account."""
+        """Search all batches of the account."""
         return next((str(each.name) for each in self._batches.list() if each.display_name == name), None)
 
     def state(self, batch: str) -> State | None:
-        """Ask how far it is."""
-        from google.genai import errors
-
+        """Return the state."""
         try:
             found = self._batches.get(name=batch)
-        except errors.ClientError as error:
+        except self.errors as error:
             if error.code == 404:
                 return None
             raise
@@ -59,7 +56,7 @@ class GeminiBatches:
         return State(state in ENDED, "; ".join(filter(None, [state, found.error and str(found.error.message)])))
 
     def results(self, batch: str) -> Iterator[Result]:
-        """Read the file of answers, where there is one."""
+        """Read the file of answers, if there is one."""
         found = self._batches.get(name=batch)
         if found.dest and found.dest.file_name:
             yield from map(_result, self._files.download(file=found.dest.file_name).splitlines())
@@ -73,5 +70,4 @@ def _result(line: bytes) -> Result:
         reply = types.GenerateContentResponse.model_validate(content["response"])
         return Result(content["key"], in_chat_words(reply.model_dump(mode="json", exclude_none=True)))
     told = str(content.get("error", {}).get("message") or content)
-    about = next((field for words, field in REFUSALS.items() if re.search(words, told, re.IGNORECASE)), None)
-    return Result(content["key"], failure=told, refused=about)
+    return Result(content["key"], failure=told, refused=refused_field(told))

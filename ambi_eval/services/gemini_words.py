@@ -31,8 +31,15 @@ REFUSALS = {
     "thinking": "thinking_token_budget",
     "top.?p": "top_p",
 }
+
+
+def refused_field(told: str) -> str | None:
+    """Return the field of a chat request that an error message of Gemini is about; None if it names none."""
+    return next((field for words, field in REFUSALS.items() if re.search(words, told, re.IGNORECASE)), None)
+
+
 FINISHES = {"STOP": "stop", "MAX_TOKENS": "length"}
-# Reasons why an answer was withheld. All others, but for the two above, are failures: the answer is asked for again.
+# Finish reasons of withheld answers. Any other reason, except the two above, is a failure: the request is repeated.
 WITHHELD = ("SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII")
 
 
@@ -43,7 +50,7 @@ def in_geminis_words(
 
     Args:
         body: The request to a chat server, with audios as `{"wav": bytes}`.
-        uri: Gives the address of an uploaded audio.
+        uri: Function that uploads the bytes of an audio and returns its address.
     """
     contents = []
     config = {FIELDS.get(name, name): value for name, value in body.items() if name not in ("model", "messages")}
@@ -83,10 +90,10 @@ def _camel(value: Any) -> Any:
 
 
 def in_chat_words(reply: Mapping[str, Any]) -> bytes:
-    """Return a reply as a chat server would give it.
+    """Return a reply in the format of a chat server.
 
     Args:
-        reply: As google-genai reads it, as plain JSON.
+        reply: The reply of google-genai as JSON values.
     """
     blocked = (reply.get("prompt_feedback") or {}).get("block_reason")
     candidates = reply.get("candidates") or ([{"finish_reason": "SAFETY"}] if blocked else [])

@@ -16,11 +16,11 @@ from ambi_eval.engines.openai.engine import OpenAIEngine
 from ambi_eval.engines.openai.replies import ServedModel
 from ambi_eval.errors import AmbiError
 
-LITELLM = "litellm"  # the address of a provider that only litellm knows
+LITELLM = "litellm"  # stands for the address of a provider, which only litellm knows
 
 
 def library() -> Any:
-    """Return litellm, which neither fetches prices at its import nor prints advice.
+    """Return the litellm package, set up to neither download prices nor print advice.
 
     Raises:
         AmbiError: If it is not installed.
@@ -97,15 +97,15 @@ class LiteLLMEngine(OpenAIEngine):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Versions on this side; the provider's are not known."""
+        """Versions of the local packages; those of the provider are not known."""
         return {"versions": {name: metadata.version(name) for name in ("ambi-eval", "litellm")}}
 
 
 def listed_price(model: str) -> Price | None:
-    """Return the price in the table that litellm brings along; None if it lists none."""
+    """Return the price in litellm's own table; None if it has none."""
     try:
         listed = library().get_model_info(model)
-    except Exception:  # litellm raises a bare one for a model that it does not list
+    except Exception:  # litellm raises a plain Exception for an unknown model
         return None
     names = {"input": "input_cost_per_token", "output": "output_cost_per_token", "audio": "input_cost_per_audio_token"}
     prices = {name: listed[key] * MILLION for name, key in names.items() if listed.get(key)}

@@ -1,4 +1,4 @@
-"""Uploads each clip to Google's Files API once, and finds it there for all prompts and later runs until it expires."""
+"""Uploads each clip to Google's Files API once; all prompts and later runs use this file until it expires."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ MIME = "audio/wav"
 class Uploads:
     """The files of one account of the Files API, by the digest of their content.
 
-    What was uploaded is noted in `uploads.sqlite` of the data directory, so that later runs find it. Any number of
-    threads may ask; two that ask for the same audio upload it once.
+    `uploads.sqlite` in the data directory lists the files, so that later runs find them. Any number of threads may use
+    an object; two threads with the same audio upload it once.
 
     Attributes:
         count: How many files this process has uploaded.
@@ -33,8 +33,8 @@ class Uploads:
 
         Args:
             client: The client of google-genai.
-            account: Names the account and its address, without the key.
-            seconds_left: A file that expires sooner is uploaded anew.
+            account: A name of the account and the address, without the API key.
+            seconds_left: A file that expires in less time is uploaded again.
         """
         self._client = client
         self._account = account
@@ -46,7 +46,7 @@ class Uploads:
         self._read()
 
     def uri(self, wav: bytes) -> str:
-        """Return the address of a file with this content, and upload it if there is none."""
+        """Return the address of the file with this content; upload it if there is none."""
         digest = hashlib.sha256(wav).hexdigest()
         with self._lock:
             lock = self._locks[digest]
@@ -57,9 +57,9 @@ class Uploads:
                 self._note(digest, uri, expires)
             return uri
 
-    def forget(self, uris: str) -> bool:
-        """Forget the files whose name stands in a text, and return whether there were any."""
-        gone = [digest for digest, (uri, _) in self._known.items() if uri.rpartition("/")[2] in uris]
+    def forget(self, text: str) -> bool:
+        """Forget the files that a text names, and return whether there were any."""
+        gone = [digest for digest, (uri, _) in self._known.items() if uri.rpartition("/")[2] in text]
         for digest in gone:
             del self._known[digest]
         with closing(self._open()) as database, database:

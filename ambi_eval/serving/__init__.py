@@ -1,1 +1,1 @@
-"""Starts servers of models, each in an environment of its own, and stops them with this process."""
+"""Starts model servers, each in its own Python environment, and stops them when this process ends."""

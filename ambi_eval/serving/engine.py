@@ -1,4 +1,4 @@
-"""The engine `vllm-audio`: a checkpoint behind a vLLM server of its own."""
+"""The engine `vllm-audio`: starts a vLLM server for a checkpoint, and sends requests to it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class VLLMEngine(OpenAIEngine):
     Arguments: ClassVar[type[ModelArguments]] = VLLMAudioArguments
 
     def _connect(self) -> ChatServer:
-        """Return where the server is, or will be.
+        """Return the client of the server, which need not run yet.
 
         Raises:
             AmbiError: If there is no vLLM, the checkpoint cannot be read, or a shared server has not started.
@@ -47,7 +47,7 @@ class VLLMEngine(OpenAIEngine):
 
     @classmethod
     def shared(cls, arguments: Any) -> AbstractContextManager[dict[str, str]]:
-        """Start one server for all processes of this machine that use it one after another."""
+        """Start one server that several processes of this machine use one after another."""
         return shared_server(arguments)
 
     @classmethod
@@ -96,7 +96,7 @@ class VLLMEngine(OpenAIEngine):
 
     @property
     def _known_as(self) -> str:
-        """The name under which `doctor` notes what it found; the address will not do, since its port changes."""
+        """The name under which `doctor` stores its findings; not the address, because its port changes."""
         return f"vllm-audio:{self.name}"
 
     def info(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ambi_eval.errors import AmbiError
 
 SECONDS_BETWEEN_TRIES = 0.25
-LOG_TAIL = 200_000  # the reason of a failure is looked for in so many bytes at the end of a log
+LOG_TAIL = 200_000  # the reason of a failure is searched in this many bytes at the end of the log
 LONGEST_REASON = 300
 # What vLLM puts in front of a line: "(EngineCore pid=17) ERROR 11-26 04:10:37 [core.py:1]".
 _LOG_PREFIX = re.compile(r"^(\(\w+[^)]*\)\s*)?((DEBUG|INFO|WARNING|ERROR|CRITICAL)\s+[\d:. -]+\[[^\]]*\]\s*)?")
@@ -28,27 +28,27 @@ _ERROR = re.compile(r"^(?:[\w.]*(?:Error|Exception|Interrupt)|[\w.-]+: error): "
 
 
 class ServerProcess:
-    """A server that another program runs, on this machine.
+    """A server program on this machine.
 
-    The program is a child of `serving.supervise`, which ends it with all of its own children when this process ends,
-    also after a crash or a kill.
+    The program is a child of `serving.supervise`, which ends it and all of its children when this process ends, even
+    after a crash or a kill.
 
     Attributes:
-        name: What messages call it.
-        log: The file with everything that it prints; it is kept.
-        seconds_to_leave: How long it may take to end by itself before it is killed.
+        name: Its name in messages.
+        log: The file of its output; it is not deleted.
+        seconds_to_leave: How many seconds it has to end by itself before it is killed.
     """
 
     seconds_to_leave: ClassVar[float] = 15.0
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
-        """Start it.
+        """Start the program.
 
         Args:
-            name: What messages call it.
+            name: Its name in messages.
             command: The program with its arguments.
             environment: All of its environment variables.
-            log: Where to write what it prints.
+            log: The file for its output.
 
         Raises:
             AmbiError: If the log cannot be written.
@@ -79,15 +79,15 @@ class ServerProcess:
         return self._process.poll() is None
 
     def wait_until_ready(self, url: str, headers: Mapping[str, str], seconds: float) -> None:
-        """Wait until an address answers with status 200, and show a line with the time so far.
+        """Wait until a URL answers with status 200, and show the time so far.
 
         Args:
-            url: The address.
-            headers: What is sent with the request.
-            seconds: How long to wait at most.
+            url: The URL.
+            headers: Headers of the request.
+            seconds: The longest time to wait, in seconds.
 
         Raises:
-            AmbiError: If the server ends before that; or if it does not answer in time, and so is stopped.
+            AmbiError: If the server ends first, or if it does not answer in time; then it is stopped.
         """
         begun = time.monotonic()
         shown_every = 0.5 if sys.stderr.isatty() else 15.0
@@ -111,7 +111,7 @@ class ServerProcess:
         )
 
     def reason(self) -> str:
-        """Return the last error in the log in one line; if there is none, the last line of the log."""
+        """Return the last error in the log as one line; without an error, the last line of the log."""
         with self.log.open("rb") as file:
             file.seek(max(0, self.log.stat().st_size - LOG_TAIL))
             lines = [_LOG_PREFIX.sub("", line).strip() for line in file.read().decode("utf-8", "replace").splitlines()]
@@ -124,7 +124,7 @@ class ServerProcess:
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 at which nobody listens."""
+    """Return a free port of 127.0.0.1."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Starts `vllm serve`: which program runs, with which arguments, and at which address it answers."""
+"""Starts `vllm serve`: chooses the program, its arguments and its address."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,20 +35,20 @@ OPTIONS = {
     "data_parallel_backend": "--data-parallel-backend",
     "gpu_memory_utilization": "--gpu-memory-utilization",
 }
-# We set these ourselves. If the user changed one, we would ask at an address where no server is.
+# Only we set these: if a user changed one, requests would go to an address without a server.
 OURS = ("--host", "--port", "--api-key", "--served-model-name", "--uds")
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server answers, and how.
+    """The address of a server, and what a client must know.
 
     Attributes:
-        base_url: Up to and with `/v1`.
-        key: What clients must send.
-        model: The name under which it knows the model.
-        log: The file with everything that it prints.
-        serves: The arguments that it was started with, without address and log.
+        base_url: The URL, which ends with `/v1`.
+        key: The API key that clients must send.
+        model: The name of the model on the server.
+        log: The file of the server's output.
+        serves: The arguments of `vllm`, without address and log.
     """
 
     base_url: str
@@ -62,7 +62,7 @@ class VLLMServer:
     """A `vllm serve` that listens on 127.0.0.1 only, and answers only requests that carry its random key.
 
     Attributes:
-        address: Where it answers once it is started.
+        address: Its address, known before it is started.
         process: The process, once it is started.
     """
 
@@ -86,14 +86,14 @@ class VLLMServer:
         )
 
     def start(self) -> None:
-        """Start it, and wait until it answers.
+        """Start the server, and wait until it answers.
 
         Raises:
             AmbiError: If it does not start, or does not answer in time.
         """
         address = self.address
-        # The key goes through the environment: other users of this machine can read command lines. PYTHONPATH and
-        # PYTHONHOME are about the packages of this Python, not those of vLLM's.
+        # The key is an environment variable, because other users of this machine can read command lines. PYTHONPATH and
+        # PYTHONHOME are left out: they name the packages of this Python, not those of vLLM's Python.
         environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
         environment = {"VLLM_NO_USAGE_STATS": "1", **environment, "VLLM_API_KEY": address.key}
         port = str(urlsplit(address.base_url).port)
@@ -110,12 +110,13 @@ class VLLMServer:
 
 
 def serve_arguments(arguments: VLLMAudioArguments) -> list[str]:
-    """Return what follows `vllm` on its command line, without address.
+    """Return the arguments of `vllm`, without those of the address.
 
     Raises:
         AmbiError: If `serve_args` holds an option that we set ourselves.
     """
-    more = _words(arguments.serve_args)
+    more = arguments.serve_args or []
+    more = shlex.split(more) if isinstance(more, str) else list(more)
     if taken := [word for word in more if word.partition("=")[0] in OURS]:
         raise AmbiError(f"serve_args holds {taken[0]}, which vllm-audio sets itself; leave it out")
     given = {option: getattr(arguments, name) for name, option in OPTIONS.items()}
@@ -124,7 +125,7 @@ def serve_arguments(arguments: VLLMAudioArguments) -> list[str]:
         checkpoint(arguments.pretrained),
         "--served-model-name",
         served_name(arguments),
-        # Otherwise the checkpoint's own settings (Qwen2-Audio: top-p 0.5, repetition penalty 1.1) hold, too.
+        # Otherwise the checkpoint's own settings (Qwen2-Audio: top-p 0.5, repetition penalty 1.1) would apply.
         "--generation-config",
         "vllm",
         *(str(word) for option, value in given.items() if value is not None for word in (option, value)),
@@ -134,18 +135,18 @@ def serve_arguments(arguments: VLLMAudioArguments) -> list[str]:
 
 
 def served_name(arguments: VLLMAudioArguments) -> str:
-    """Return the name under which the server knows the model: the repository, or the name of the folder.
+    """Return the name of the model on the server: the repository, or the name of the folder.
 
-    The seeds of samples depend on this name, so that they do not change if the folder is moved.
+    The seeds of samples depend on this name; they do not change if the folder is moved.
     """
     folder = Path(arguments.pretrained)
     return folder.resolve().name if folder.is_dir() else arguments.pretrained
 
 
 def executable(given: str | None) -> str:
-    """Return the program `vllm` that the argument `vllm=` names: the program, its environment, or that one's Python.
+    """Return the program `vllm`. The argument `vllm=` names the program, its environment, or the environment's Python.
 
-    Without the argument it is the program of this environment, else the first on PATH.
+    Without the argument it is the program in this environment, else the first one on PATH.
 
     Raises:
         AmbiError: If there is none.
@@ -168,9 +169,9 @@ def executable(given: str | None) -> str:
 
 @contextmanager
 def shared_server(arguments: VLLMAudioArguments) -> Iterator[dict[str, str]]:
-    """Run a server during this context, and yield the environment variables by which other processes find it.
+    """Run a server during this context, and yield the environment variables with which other processes find it.
 
-    If it does not start, the other processes do not try again: each raises the same error.
+    If it does not start, the other processes do not try again; each raises the same error.
     """
     server = None
     try:
@@ -187,19 +188,15 @@ def shared_server(arguments: VLLMAudioArguments) -> Iterator[dict[str, str]]:
 
 
 def shared_address(arguments: VLLMAudioArguments) -> Address | None:
-    """Return the address of the server that another process has started for these arguments; None without one.
+    """Return the address of the server that another process started for these arguments; None if there is none.
 
     Raises:
-        AmbiError: If it did not start.
+        AmbiError: If that server did not start.
     """
     found = json.loads(os.environ.get(SHARED, "{}"))
     if "error" in found:
         raise AmbiError(found["error"])
     return Address(**found) if found and found["serves"] == serve_arguments(arguments) else None
-
-
-def _words(serve_args: str | Sequence[str] | None) -> list[str]:
-    return shlex.split(serve_args) if isinstance(serve_args, str) else list(serve_args or ())
 
 
 def _new_log(model: str) -> Path:

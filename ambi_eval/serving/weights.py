@@ -1,4 +1,4 @@
-"""Which weights a server loads: a folder is known by its digest, a repository by its commit."""
+"""Identifies the weights that a server loads: a folder by its digest, a repository by its commit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ambi_eval.errors import AmbiError
 
 
 def pinned(arguments: VLLMAudioArguments) -> VLLMAudioArguments:
-    """Return the arguments with a commit in the place of a branch or tag, so that no run mixes two commits.
+    """Return the arguments with a commit instead of a branch or tag, so that no run mixes two commits.
 
     Raises:
         AmbiError: If `pretrained` is neither a folder nor a repository that can be read.
@@ -33,7 +33,7 @@ def pinned(arguments: VLLMAudioArguments) -> VLLMAudioArguments:
 
 
 def weights_of(arguments: VLLMAudioArguments) -> dict[str, str]:
-    """Return what identifies the weights and all other files that answers depend on."""
+    """Return the identity of the weights and of the processor's files."""
     source = checkpoint(arguments.pretrained)
     if Path(source).is_dir():
         return {"digest": weights_digest(source), "processor": processor_digest(source)}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.selections import rated_selection, selection_of
 
 from ambi_eval.analysis.ambiguity import bin_clips
-from ambi_eval.analysis.estimate import UNDEFINED, as_json, of_mean
+from ambi_eval.analysis.estimate import UNDEFINED, as_json, from_json, of_mean
 from ambi_eval.analysis.references.baselines import baselines
 from ambi_eval.analysis.scaling import Curve, extrapolate, sampler_curve, scaling_curve
 from ambi_eval.metrics import METRICS
@@ -57,7 +57,7 @@ def test_each_pipeline_has_its_points_and_only_a_mean_has_a_limit():
 def test_a_curve_survives_json(clusters):
     curve = scaling_curve({"dist": scores_of(1, 2)}, "bc", selection_of(VOTES, clusters), means=["dist"])
     written = json.loads(json.dumps(as_json(curve), allow_nan=False))
-    assert repr(Curve.from_json(written)) == repr(curve)  # NaN equals nothing, not even itself
+    assert repr(from_json(Curve, written)) == repr(curve)  # NaN equals nothing, not even itself
 
 
 @given(st.floats(0, 1), st.floats(-1, 1), st.lists(st.integers(1, 40), min_size=2, max_size=6, unique=True).map(sorted))

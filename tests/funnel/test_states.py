@@ -38,7 +38,7 @@ def test_a_second_analysis_finds_the_states_of_the_first(filled):
 
 def test_a_killed_run_loses_what_was_not_written_and_nothing_else(filled):
     filled.add("clip 8", clip(8))
-    (filled.folder / "00002.unfinished").write_bytes(b"half a shard")
+    (filled.folder / ".00002.safetensors.17").write_bytes(b"half a shard")
     again = StateFolder(filled.folder, MODEL)
     assert "clip 6" in again
     assert "clip 8" not in again

@@ -119,7 +119,7 @@ def test_predictions_votes_and_answers_come_back_joined_by_clip(corpus):
     assert task.texts == [ANSWERS["c3"], ANSWERS["c1"], ANSWERS["c2"]]
     assert task.tokens.tolist() == [8, 8, 8]
     assert sum(task.failed.values()) == 5
-    assert (task.pool_size, task.simulated) == (4, False)
+    assert (task.pool_size, task.selection.simulated) == (4, False)
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""How much predictions and states tell about the votes, in bits per vote, on speakers that no fit has seen."""
+"""How much information predictions and states of a model hold about the votes: bits per vote, on held-out speakers."""

@@ -1,4 +1,4 @@
-"""How much of a system's error is sharpness and how much is a lack of information: scaling fitted on other speakers."""
+"""Splits a system's error into wrong calibration and missing information, by scaling fitted on other speakers."""
 
 from __future__ import annotations
 
@@ -10,30 +10,32 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from ambi_eval.analysis.estimate import Estimate, of_mean
-from ambi_eval.analysis.information.folds import LEAST_CLUSTERS, Array, Folds
+from ambi_eval.analysis.information.folds import LEAST_CLUSTERS, Folds
 from ambi_eval.metrics.clustered import UNKNOWN
 from ambi_eval.metrics.distribution import NLL_FLOOR
-from ambi_eval.votes import shares
+from ambi_eval.votes import Array, shares
 
-# Strength of the penalty that draws the weights of labels towards each other and the offsets towards 0, in clips.
+# Strength of the penalty that pulls the labels' weights towards their mean and the offsets towards 0, in clips.
 RIDGE = 1.0
-# No weight may turn a system's preference around.
+# Bounds of the fitted numbers. A negative weight would reverse what the system prefers.
 WEIGHTS, OFFSETS = (0.0, 10.0), (-10.0, 10.0)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a system's predictions tell before and after scaling that was fitted on other speakers.
+    """The information of a system's predictions, before and after scaling that was fitted on other speakers.
 
-    Bits are bits per vote. An invalid prediction tells nothing: it counts as the prior of the other speakers, 0 bits.
-    The four numbers add up: `raw` + `sharpness` + `offsets` = `information`.
+    All numbers but the temperature are bits per vote, gained over the prior of the other speakers. An invalid
+    prediction is replaced by that prior, so it gains 0 bits. The numbers add up: `raw` + `sharpness` + `offsets` =
+    `information`.
 
     Attributes:
-        raw: What the predictions gain over the prior of the other speakers as they are.
-        sharpness: What one temperature brings: the error of being too sure, or not sure enough.
-        offsets: What a weight and an offset for each label bring beyond: the error of naming some labels too often.
-        information: What is gained over the prior after all that. 0: the system tells nothing about a clip.
-        temperature: The temperature, the mean over folds: above 1 the system is too sure. NaN without a valid
+        raw: The gain of the predictions as they are.
+        sharpness: The further gain by one temperature, which corrects a system that is too sure or not sure enough.
+        offsets: The further gain by a weight and an offset for each label, which correct labels that are named too
+            often or too rarely.
+        information: The gain after all corrections. 0: the predictions hold no information about the clips.
+        temperature: The fitted temperature, the mean over folds; above 1 the system is too sure. NaN without a valid
             prediction.
     """
 
@@ -50,8 +52,8 @@ class Calibrated:
 
     Attributes:
         p: Distributions, shape (clips, labels); NaN for clips of unknown speakers.
-        bits: What they gain over the prior of the other speakers, shape (clips,).
-        numbers: What the scaling brought.
+        bits: Bits per vote gained over the prior of the other speakers, shape (clips,).
+        numbers: The gains by each step of the scaling.
     """
 
     p: Array
@@ -60,10 +62,11 @@ class Calibrated:
 
 
 def calibrate(p: Array, folds: Folds) -> Calibrated:
-    """Return what predictions are worth after temperature scaling and after vector scaling.
+    """Return predictions after vector scaling, and how much temperature and vector scaling gain.
 
-    softmax(log p / T), and softmax(w log p + b) with a weight and an offset for each label. Both are fitted by the
-    likelihood of the votes of other speakers (or sessions). Shares below `NLL_FLOOR` count as that.
+    Temperature scaling is softmax(log p / T). Vector scaling is softmax(w log p + b) with a weight and an offset for
+    each label. Both maximize the likelihood of the votes of other speakers (or sessions). Shares below `NLL_FLOOR` are
+    raised to it.
 
     Source: Guo et al. (2017), On calibration of modern neural networks.
 
@@ -79,7 +82,7 @@ def calibrate(p: Array, folds: Folds) -> Calibrated:
     temperatures = []
     for seen, unseen in folds.splits:
         fit_on, apply_to = seen[valid[seen]], unseen[valid[unseen]]
-        if not len(fit_on):  # nothing to fit, so nothing to tell
+        if not len(fit_on):  # no valid prediction to fit to, so use the prior
             tempered[apply_to] = scaled[apply_to] = folds.prior[apply_to]
             continue
         sharpness, weights, offsets = _fit(log_p[fit_on], q[fit_on])
@@ -98,14 +101,14 @@ def calibrate(p: Array, folds: Folds) -> Calibrated:
 
 
 def calibration(p: Array, votes: Array, clusters: Sequence[Hashable]) -> Calibration | None:
-    """Return what scaling brings to predictions, or None where there are too few speakers to fit it on others."""
+    """Return the gains of scaling by `calibrate`, or None if there are too few speakers to fit on others."""
     if len(set(clusters) - {UNKNOWN}) < LEAST_CLUSTERS:
         return None
     return calibrate(p, Folds(votes, clusters)).numbers
 
 
 def _fit(log_p: Array, q: Array) -> tuple[float, Array, Array]:
-    """Return 1 / temperature, and the weights and offsets of vector scaling, of least cross-entropy."""
+    """Return 1 / temperature, weights and offsets of least cross-entropy; the last two are penalized by `RIDGE`."""
     labels = q.shape[1]
 
     def of_temperature(sharpness: Array) -> tuple[float, Array]:

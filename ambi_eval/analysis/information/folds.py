@@ -1,4 +1,4 @@
-"""Clips dealt into folds by speaker, and the one unit of all that is fitted on them: bits per vote over the prior."""
+"""Cross-validation folds by speaker, and the unit of all scores in them: bits per vote gained over the prior."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from ambi_eval.errors import AmbiError
 from ambi_eval.metrics.clustered import UNKNOWN
 from ambi_eval.metrics.distribution import NLL_FLOOR
-from ambi_eval.votes import shares
+from ambi_eval.votes import Array, shares
 
-Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
 OUTER_FOLDS, INNER_FOLDS = 5, 3
@@ -21,20 +20,21 @@ SEED = 0
 
 
 class Folds:
-    """The clips of a corpus in folds: every fit sees other speakers (or sessions) than those that it is tested on.
+    """Cross-validation folds of a corpus: no speaker (or session) is in both the training and the test clips of a fold.
 
     Clips of unknown speakers are in no fold, because they may be of any speaker.
 
     Attributes:
         votes: Votes, shape (clips, labels).
         clusters: Each clip's speaker or session.
-        splits: Of each fold, the numbers of the clips to fit on and of those to test on.
-        prior: The mean distribution of the clips to fit on, of the fold in which a clip is tested, shape
+        groups: The number of each clip's speaker, shape (clips,); -1 if unknown.
+        splits: For each fold, the indices of its training clips and of its test clips.
+        prior: For each clip, the mean distribution of the training clips of the fold that tests it, shape
             (clips, labels); NaN for clips of unknown speakers.
     """
 
     def __init__(self, votes: Array, clusters: Sequence[Hashable]) -> None:
-        """Deal the clips.
+        """Make the folds.
 
         Args:
             votes: Votes, shape (clips, labels); each clip has at least one.
@@ -58,7 +58,7 @@ class Folds:
             self.prior[unseen] = shares(votes[seen]).mean(axis=0)
 
     def inner(self, seen: Rows) -> list[tuple[Rows, Rows]]:
-        """Return the folds within the clips of one fit, as numbers of clips: to fit on, and to choose settings on."""
+        """Return inner folds of training clips, to choose settings: indices of clips to fit on, and to score on."""
         return split_by_group(self.groups, seen, INNER_FOLDS)
 
     def bits(self, p: Array) -> Array:
@@ -67,15 +67,15 @@ class Folds:
 
 
 def split_by_group(groups: NDArray[np.intp], clips: Rows, folds: int) -> list[tuple[Rows, Rows]]:
-    """Return so many pairs (or one for each group) of clips to fit on and clips to test on.
+    """Return the training and the test clips of each fold, as indices.
 
-    The groups come in a seeded random order, and each goes to the fold that has the fewest clips. All clips of a group
-    stand on the same side of each pair, and every clip is tested once.
+    Each group is in one fold: in a seeded random order, each goes to the fold that has the fewest clips so far. So
+    every clip is tested once, and never by a fit on clips of its own group.
 
     Args:
-        groups: The group of every clip of the corpus.
-        clips: The clips to split, by number.
-        folds: The most pairs.
+        groups: The group of every clip of the corpus, shape (clips,).
+        clips: The indices of the clips to split.
+        folds: Number of folds; if there are fewer groups, each group is a fold.
     """
     numbers, sizes = np.unique(groups[clips], return_counts=True)
     members = np.zeros(min(folds, len(numbers)), dtype=int)
@@ -91,13 +91,13 @@ def split_by_group(groups: NDArray[np.intp], clips: Rows, folds: int) -> list[tu
 def bits_gained(p: Array, prior: Array, votes: Array) -> Array:
     """Return the bits per vote gained over a prior, the sum over labels of q log2(p / prior), shape (clips,).
 
-    Below 0 where the prediction is worse than the prior. This is the difference of two log-likelihoods.
+    This is the difference of two mean log-likelihoods of the votes; it is below 0 where p is worse than the prior.
 
     Source: Xu et al. (2020), A theory of usable information under computational constraints.
 
     Args:
-        p: Predicted distributions, shape (clips, labels); shares below `NLL_FLOOR` count as that.
-        prior: What is known without listening, shape (clips, labels) or (labels,).
+        p: Predicted distributions, shape (clips, labels); shares below `NLL_FLOOR` are raised to it.
+        prior: The prediction without listening, shape (clips, labels) or (labels,).
         votes: Votes, shape (clips, labels); q are their shares.
 
     >>> bits_gained(np.array([[1.0, 0.0]]), np.array([0.5, 0.5]), np.array([[4, 0]])).tolist()

@@ -1,4 +1,4 @@
-"""How much about the votes a linear probe reads from states of a model, on speakers that it has never seen."""
+"""Linear probes: how well the votes can be predicted from states of a model, on held-out speakers."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from ambi_eval.analysis.estimate import Estimate, of_mean
-from ambi_eval.analysis.information.folds import SEED, Array, Folds, Rows
+from ambi_eval.analysis.information.folds import SEED, Folds, Rows
 from ambi_eval.errors import AmbiError
 from ambi_eval.metrics.distribution import NLL_FLOOR
-from ambi_eval.votes import shares
+from ambi_eval.votes import Array, shares
 
 States = NDArray[np.floating]
 
-# Strengths of the L2 penalty among which the inner folds choose, in clips, the strongest first: each fit begins where
-# the one before has ended.
+# The inner folds choose one of these strengths of the L2 penalty, in clips. The strongest comes first: each fit starts
+# from the weights of the one before it.
 STRENGTHS = (1e5, 1e4, 1e3, 1e2, 1e1, 1.0)
-# A probe sees the states in so many directions at most: a 7B model has 12,288 numbers a place.
+# States with more numbers are reduced to this many principal components; a 7B model has 12,288 numbers at each place.
 MOST_DIRECTIONS = 128
 MOST_STEPS, TOLERANCE = 100, 1e-6
 
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What a probe reads on clips of speakers that it was not fitted on.
+    """The predictions of a probe on the clips of held-out speakers.
 
     Attributes:
         p: Predicted distributions, shape (clips, labels); NaN for clips of unknown speakers.
-        bits: Of each clip, the bits per vote gained over the prior of the other speakers, shape (clips,).
-        gain: Their mean with its 95 % interval, clustered.
-        places: The place that was chosen for each fold.
+        bits: Bits per vote gained over the prior of the other speakers, shape (clips,).
+        gain: The mean of `bits` with its 95 % interval, clustered.
+        places: The place in the model that was chosen for each fold.
     """
 
     p: Array
@@ -50,12 +50,12 @@ class Reading:
 
 
 class Probes:
-    """The best probe of each of several places, fold by fold.
+    """Probes of several places in a model, and the best place for each fold.
 
-    A multinomial logistic regression with an L2 penalty on standardized states (their first `MOST_DIRECTIONS` principal
-    components where there are more) predicts the vote shares; its loss is the cross-entropy. Of each fold, the inner
-    folds among the speakers to fit on choose the strength of the penalty, and the place where there are several. No
-    step, the standardization included, sees a speaker that is tested.
+    A probe is a multinomial logistic regression with an L2 penalty. It predicts the vote shares from the standardized
+    states (from their first `MOST_DIRECTIONS` principal components, if there are more numbers); its loss is the
+    cross-entropy. Inner folds of a fold's training speakers choose the strength of the penalty and, among several
+    places, the place. No step uses the test speakers, not even the standardization.
 
     Source: Hewitt and Liang (2019), Designing and interpreting probes with control tasks.
     """
@@ -65,8 +65,8 @@ class Probes:
 
         Args:
             folds: The clips.
-            shuffle: Seed with which the votes of the clips that a fold may see are dealt at random among them: a
-                control that must read nothing. None: they are not.
+            shuffle: Seed of a control, whose gain must be 0: the votes of each fold's training clips are shuffled among
+                these clips. None: no shuffling.
         """
         self.folds = folds
         self.shuffle = shuffle
@@ -74,11 +74,11 @@ class Probes:
         self._predicted: dict[str, list[Array]] = {}
 
     def fit(self, place: str, states: States) -> Reading:
-        """Fit the probes of one place, which `best` may then choose, and return what they read.
+        """Fit the probes of one place, which `best` may then choose, and return their predictions.
 
         Args:
-            place: Its name.
-            states: Its states, shape (clips, numbers).
+            place: The name of the place.
+            states: The states there, shape (clips, numbers).
 
         Raises:
             AmbiError: If a state is NaN or infinite.
@@ -91,7 +91,7 @@ class Probes:
         self._losses[place], self._predicted[place] = [], []
         for number, (seen, unseen) in enumerate(self.folds.splits):
             q = shares(self.folds.votes)
-            if self.shuffle is not None:  # in another way for each fold, so that chance averages out
+            if self.shuffle is not None:  # differently in each fold, so that chance averages out
                 q[seen] = q[np.random.default_rng([self.shuffle, number]).permutation(seen)]
             losses = np.zeros(len(STRENGTHS))
             for fit_on, choose_on in self.folds.inner(seen):
@@ -104,7 +104,7 @@ class Probes:
         return self.best([place])
 
     def best(self, places: Sequence[str]) -> Reading:
-        """Return what is read where each fold takes the place that its inner folds choose."""
+        """Return the predictions if each fold uses the place that its inner folds choose."""
         p = np.full(self.folds.votes.shape, np.nan)
         chosen = []
         for number, (_, unseen) in enumerate(self.folds.splits):
@@ -116,12 +116,12 @@ class Probes:
 
 
 def read(states: Mapping[str, States], folds: Folds, *, shuffle: int | None = None) -> Reading:
-    """Return what probes read from states of one place or several, of which each fold takes the best.
+    """Return the predictions of probes of one or several places; each fold uses the place that its inner folds choose.
 
     Args:
-        states: Of each place (a layer, for example), states, shape (clips, numbers).
+        states: By place (a layer, for example), the states, shape (clips, numbers).
         folds: The clips.
-        shuffle: Seed with which votes are dealt to the clips at random (`Probes`); None: they are not.
+        shuffle: As for `Probes`.
     """
     probes = Probes(folds, shuffle=shuffle)
     for place, of_place in states.items():
@@ -130,10 +130,10 @@ def read(states: Mapping[str, States], folds: Folds, *, shuffle: int | None = No
 
 
 def of_another_clip(states: States, folds: Folds) -> States:
-    """Return for each clip the state of another clip of the same speaker: what states tell of who speaks alone.
+    """Return for each clip the state of another clip of its speaker: a control that keeps nothing but who speaks.
 
-    The next one in a random circle through the speaker's clips, the same in every run. Where a speaker has one clip
-    only, it is the mean state of all clips.
+    The other clip is the next one in a random circle through the speaker's clips, the same in every run. If a speaker
+    has only one clip, the mean state of all clips takes its place.
 
     Args:
         states: States, shape (clips, numbers).
@@ -147,15 +147,15 @@ def of_another_clip(states: States, folds: Folds) -> States:
 
 
 def softmax_regression(x: Array, q: Array, strength: float, start: Array) -> Array:
-    """Return the weights of the softmax regression with the least penalized cross-entropy.
+    """Return the weights of a softmax regression with an L2 penalty.
 
-    -sum q log softmax(x W + b) + strength / 2 |W|^2, over all clips.
+    They minimize the sum over clips of -q log softmax(x W + b), plus strength / 2 |W|^2.
 
     Args:
         x: Inputs, shape (clips, numbers).
         q: Distributions to predict, shape (clips, labels).
-        strength: Of the penalty; the intercept b has none.
-        start: The weights to begin with, shape (numbers + 1, labels); the last row is b.
+        strength: Strength of the penalty; the intercept b has none.
+        start: Initial weights, shape (numbers + 1, labels); the last row is b.
 
     Returns:
         Weights, shape (numbers + 1, labels).
@@ -176,7 +176,7 @@ def softmax_regression(x: Array, q: Array, strength: float, start: Array) -> Arr
 
 
 def _path(states: States, q: Array, fit_on: Rows, test_on: Rows, strengths: Sequence[float]) -> Iterator[Array]:
-    """Yield what probes of these strengths predict for some clips when they are fitted on others."""
+    """Yield the predictions for the test clips by probes of these strengths."""
     seen, unseen = _reduced(states[fit_on], states[test_on])
     weights = np.zeros((seen.shape[1] + 1, q.shape[1]))
     weights[-1] = np.log(np.maximum(q[fit_on].mean(axis=0), NLL_FLOOR))
@@ -186,13 +186,13 @@ def _path(states: States, q: Array, fit_on: Rows, test_on: Rows, strengths: Sequ
 
 
 def _reduced(seen: States, unseen: States) -> tuple[Array, Array]:
-    """Return states in standard units and at most `MOST_DIRECTIONS` directions, as the first ones alone define them."""
+    """Return standardized states in at most `MOST_DIRECTIONS` dimensions; both steps are fitted to `seen` alone."""
     middle, spread = seen.mean(axis=0), seen.std(axis=0)
-    varying = spread > 1e-6 * (1 + np.abs(middle))  # what never changes tells nothing
+    varying = spread > 1e-6 * (1 + np.abs(middle))  # numbers that do not vary hold no information
     seen, unseen = ((each[:, varying] - middle[varying]) / spread[varying] for each in (seen, unseen))
-    most = min(MOST_DIRECTIONS, len(seen))  # so many clips lie in no more directions than that
+    most = min(MOST_DIRECTIONS, len(seen))  # n clips span at most n dimensions
     if seen.shape[1] > most:
-        from sklearn.decomposition import PCA  # half a second that only wide states need
+        from sklearn.decomposition import PCA  # the import takes half a second, and only wide states need it
 
         directions = PCA(most, random_state=SEED).fit(seen)
         seen, unseen = directions.transform(seen), directions.transform(unseen)

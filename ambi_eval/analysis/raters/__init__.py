@@ -1,1 +1,1 @@
-"""What single raters make possible: single votes as targets, a second clustering, latent truth, groups, reliability."""
+"""Analyses of single raters: scores of single ballots, two-way intervals, true-label models, groups, reliability."""

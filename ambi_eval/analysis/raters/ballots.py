@@ -1,4 +1,4 @@
-"""The single votes of a corpus, one by one: who voted what on which clip, and how well a prediction foresaw it."""
+"""The single ballots of a corpus: which rater chose which label for which clip, and scores of predictions of them."""
 
 from __future__ import annotations
 
@@ -15,21 +15,19 @@ from ambi_eval.config.corpus_settings import CorpusSettings
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.metrics import METRICS
 from ambi_eval.metrics.clustered import two_way_standard_error
-from ambi_eval.votes import select_labels
-
-Array = NDArray[np.float64]
+from ambi_eval.votes import Array, select_labels
 
 
 @dataclass(frozen=True, eq=False)
 class Ballots:
-    """The ballots on all clips that at least two raters judged. B is their number.
+    """The ballots on all clips with at least two raters. B is the number of ballots.
 
     Attributes:
-        clip: The number of each ballot's clip in the selection, ascending, shape (B,).
-        rater: The number of its rater, shape (B,).
-        votes: What it says, shape (B, labels): 1 for one label, or equal parts that sum to 1 for several.
-        names: The raters' names, by their numbers.
-        clusters: Whom each ballot's clip depends on, as in the selection.
+        clip: The index of each ballot's clip in the selection, ascending, shape (B,).
+        rater: The index of each ballot's rater in `names`, shape (B,).
+        votes: The ballots, shape (B, labels): 1 for one label, or equal parts that sum to 1 for several labels.
+        names: The raters' names.
+        clusters: The cluster of each ballot's clip (its speaker, for example), as in the selection.
     """
 
     clip: NDArray[np.intp]
@@ -66,13 +64,13 @@ class Ballots:
         return bool((np.bincount(self.rater) > 1).any())
 
     def scores(self, p: Array, metric: str) -> Array:
-        """Return how well each ballot was foreseen, shape (B,).
+        """Return the score of the prediction of each ballot, shape (B,).
 
         Args:
-            p: Predicted distributions, shape (B, labels), or (seeds, B, labels): the mean score over seeds. A row of
-                NaN is an invalid prediction and scores the worst.
-            metric: Name of a metric that single clips have. `nll_bits` is then the log score of the ballot, `brier_sum`
-                its quadratic score: both are proper, so that the true shares score best in expectation.
+            p: Predicted distributions, shape (B, labels), or (seeds, B, labels) for the mean score over seeds. A row of
+                NaN is an invalid prediction and gets the worst score.
+            metric: Name of a metric that single clips have. `nll_bits` is the log score of a ballot and `brier_sum` its
+                quadratic score. Both are proper scores: in expectation, the true shares score best.
         """
         of_seeds = np.asarray(METRICS[metric].per_clip(p, self.votes), dtype=float)
         return of_seeds.reshape(-1, len(self.clip)).mean(axis=0)
@@ -101,7 +99,7 @@ class Ballots:
             scores: Shape (B,).
             weights: Shape (B,); a ballot of weight 0 does not count.
             bounds: The least and the greatest value that the sum can have.
-            expected: What the scores would be without chance, shape (B,); None: the weighted sum itself.
+            expected: The expected score of each ballot, shape (B,); None: the weighted sum, for every ballot.
         """
         value = float((weights * scores).sum())
         used = np.flatnonzero(weights)
@@ -115,11 +113,11 @@ class Ballots:
 def ballots_of(selection: Selection, settings: CorpusSettings) -> Ballots | None:
     """Return the ballots on the clips of a selection, over the task's labels.
 
-    A rater of several labels gives each an equal part. Labels outside the task's are forgotten, as in the votes.
+    A rater who chose several labels gives each an equal part. Labels outside the task's are left out, as in the votes.
 
     Args:
         selection: The clips.
-        settings: Those that selected them (`labels`, `merge`).
+        settings: The settings that selected the clips (`labels`, `merge`).
 
     Returns:
         The ballots; None if no clip has two raters whose names the corpus publishes.

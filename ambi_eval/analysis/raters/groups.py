@@ -1,4 +1,4 @@
-"""Whether a prediction fits one group of raters better than the others, such as women or the old."""
+"""Whether predictions fit one group of raters, such as women or old people, better than the other raters."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.analysis.raters.ballots import Ballots
-from ambi_eval.analysis.subgroups import age_band
-
-Array = NDArray[np.float64]
+from ambi_eval.analysis.subgroups import age_band, group_order
+from ambi_eval.votes import Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,9 +22,9 @@ class RaterGroup:
         trait: `sex` or `age`.
         name: `female`, `30-44` ...
         raters: Number of raters.
-        clips: Number of clips that raters of this kind and raters of another known kind judged.
-        weights: What weighs each ballot in the paired difference, shape (B,): within each such clip the ballots of the
-            group sum to 1 / clips, those of the others to -1 / clips.
+        clips: Number of clips with raters of this group and raters of another known group.
+        weights: The weight of each ballot in the paired difference, shape (B,). On each such clip, the weights of the
+            group's ballots sum to 1 / clips, and those of the other ballots to -1 / clips.
     """
 
     trait: str
@@ -38,33 +36,33 @@ class RaterGroup:
     def difference(self, ballots: Ballots, scores: Array) -> Estimate:
         """Return the mean score of the group's ballots minus that of the others on the same clips.
 
-        The clip is the pair, so that it does not matter which clips a group happened to judge. The interval knows that
+        The difference is paired by clip, so it does not depend on which clips a group judged. The interval is two-way:
         ballots depend on each other by speaker and by rater.
 
         Args:
-            ballots: The ballots that the group was formed of.
-            scores: Shape (B,).
+            ballots: The ballots from which `rater_groups` formed the group.
+            scores: The score of each ballot, shape (B,).
         """
         value = (self.weights * scores).sum()
-        # Without chance, the two sides of a clip are half of the difference above and below the clip's middle.
+        # Expected score: the two sides of a clip lie half of the difference above and below the middle of the clip.
         middle = np.bincount(ballots.clip, weights=np.abs(self.weights) * scores * self.clips)[ballots.clip] / 2
         expected = middle + np.sign(self.weights) * value / 2
         return ballots.weighted(scores, self.weights, expected=expected)
 
 
 def rater_groups(ballots: Ballots, traits: Mapping[str, Mapping[str, Any]]) -> list[RaterGroup]:
-    """Return the groups by sex and by band of age that can be compared with the other raters of the same clips.
+    """Return the groups of raters by sex and by age band that have clips in common with other raters.
 
     Args:
         ballots: The ballots.
-        traits: What is known about each rater, by name: `sex`, `age`.
+        traits: By the rater's name, what is known of `sex` and `age`.
     """
     found = []
     for trait in ("sex", "age"):
         values = [traits.get(name, {}).get(trait) for name in ballots.names]
-        kinds = [None if value is None else age_band(value) if trait == "age" else str(value) for value in values]
-        kind_of = np.array([kind or "" for kind in kinds])[ballots.rater]
-        for name in sorted(set(kinds) - {None}, key=lambda kind: (not str(kind).startswith("under"), str(kind))):
+        kinds = ["" if value is None else age_band(value) if trait == "age" else str(value) for value in values]
+        kind_of = np.array(kinds)[ballots.rater]
+        for name in sorted({*kinds} - {""}, key=group_order):
             inside, outside = kind_of == name, (kind_of != name) & (kind_of != "")
             n_inside, n_outside = (np.bincount(ballots.clip, weights=side)[ballots.clip] for side in (inside, outside))
             paired = (n_inside > 0) & (n_outside > 0)
@@ -74,5 +72,5 @@ def rater_groups(ballots: Ballots, traits: Mapping[str, Mapping[str, Any]]) -> l
             weights = np.where(inside, 1 / np.maximum(n_inside, 1), -1 / np.maximum(n_outside, 1))
             weights *= paired & (inside | outside)
             raters = len(np.unique(ballots.rater[inside & paired]))
-            found.append(RaterGroup(trait, str(name), raters, clips, weights / clips))
+            found.append(RaterGroup(trait, name, raters, clips, weights / clips))
     return found

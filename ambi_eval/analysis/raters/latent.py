@@ -1,4 +1,4 @@
-"""Models of one hidden true label a clip (Dawid-Skene, MACE) as references: how well they foresee held-out ballots."""
+"""Models that assume one true label for each clip (Dawid-Skene, MACE), as predictors of held-out ballots."""
 
 from __future__ import annotations
 
@@ -10,30 +10,29 @@ from tqdm import tqdm
 
 from ambi_eval.analysis.raters.ballots import Ballots
 from ambi_eval.errors import AmbiError
-
-Array = NDArray[np.float64]
+from ambi_eval.votes import Array
 
 FOLDS = 5
 SEED = 0
-# With a fixed seed crowd-kit starts every restart at the same point, so one is as good as many.
+# With a fixed seed, crowd-kit starts every restart at the same point, so one is enough.
 MACE_RESTARTS = 1
 MACE_ITERATIONS = 50
 
 
 def latent_truth(ballots: Ballots) -> dict[str, Array]:
-    """Return what models of a hidden true label predict for each ballot, each fitted without that ballot.
+    """Return the predictions of each ballot by models of a true label, each fitted without that ballot.
 
-    The ballots of each clip are dealt into five folds; for each fold a model is fitted on all other ballots. So a clip
-    of five raters is predicted from four of them, as one human is judged by the other four.
+    The ballots of each clip are split into five folds. For each fold, a model is fitted on all other ballots. So the
+    ballot of one of five raters is predicted from the other four, as for the reference `one_human`.
 
-    - `dawid_skene`: the probability that each label is the clip's true one. A rater's confusion matrix says how often
-      the rater says each label, given the true one.
-    - `dawid_skene_rater`: what the very rater would say, by the same model: the confusion matrix of the rater (of all
-      raters together, where the rater has no other ballot), averaged over the true label.
-    - `mace`: the probability of each true label where each rater knows it with a probability of the rater's own, and
-      otherwise says something that does not depend on the clip.
+    - `dawid_skene`: the probability that each label is the clip's true label. Each rater has a confusion matrix, the
+      probability of each answer given the true label.
+    - `dawid_skene_rater`: the ballot of this rater, by the same model: the rater's confusion matrix, averaged over the
+      true label. For a rater without another ballot it is the confusion matrix of all raters together.
+    - `mace`: the probability of each true label, if each rater knows it with a probability of his or her own, and
+      otherwise answers independently of the clip.
 
-    The probability of a true label is no estimate of the shares of the votes: it goes to 0 or 1 as raters are added.
+    The probability of a true label does not estimate the shares of the votes: with more raters it goes to 0 or 1.
 
     Sources: Dawid and Skene (1979), Maximum likelihood estimation of observer error-rates using the EM algorithm; Hovy,
     Berg-Kirkpatrick, Vaswani and Hovy (2013), Learning whom to trust with MACE. Fitted by crowd-kit.
@@ -72,7 +71,7 @@ def latent_truth(ballots: Ballots) -> dict[str, Array]:
 
 
 def _folds(ballots: Ballots) -> NDArray[np.intp]:
-    """Return the fold of each ballot: those of one clip are dealt to the folds in turn, in random order."""
+    """Return the fold of each ballot, shape (B,): the ballots of one clip go to the folds in turn, in random order."""
     rng = np.random.default_rng(SEED)
     order = np.lexsort((rng.random(len(ballots.clip)), ballots.clip))
     first = np.searchsorted(ballots.clip, ballots.clip)  # where each ballot's clip begins
@@ -90,15 +89,15 @@ def _table(ballots: Ballots, rows: NDArray[np.intp]) -> Any:
 
 
 def _of_clips(probabilities: Any, clips: NDArray[np.intp], n_labels: int) -> Array:
-    """Return the distribution of each clip's true label, shape (len(clips), labels); unseen labels have none of it."""
+    """Return the distribution of each clip's true label, shape (len(clips), labels); 0 for labels without a ballot."""
     p = probabilities.reindex(index=clips, columns=range(n_labels), fill_value=0.0).to_numpy(dtype=float)
     return np.asarray(p / p.sum(axis=1, keepdims=True))
 
 
 def _confusions(errors: Any, n_raters: int, n_labels: int) -> Array:
-    """Return how often each rater says each label given the true one, shape (raters, said, true).
+    """Return the probability of each answer of each rater given the true label, shape (raters, answers, true labels).
 
-    Where nothing is known of a rater and a true label, all raters together stand in.
+    Where a rater has no ballot for a true label, it is that of all raters together.
     """
     known = np.zeros((n_raters, n_labels, n_labels))
     places = errors.index.get_level_values("worker"), errors.index.get_level_values("label")

@@ -1,4 +1,4 @@
-"""How reliable each rater is: agreement with the other raters of the same clips, drawn towards that of all raters."""
+"""How reliable each rater is: the agreement with the other raters of the same clips, shrunk towards the mean."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from ambi_eval.analysis.raters.ballots import Ballots
 
 @dataclass(frozen=True)
 class Reliability:
-    """Each rater's agreement with others, and how much raters truly differ.
+    """Each rater's agreement with the other raters, and how much raters differ beyond chance.
 
     Attributes:
         names: The raters.
-        ballots: How many ballots of each count.
-        agreement: Share of the other raters of the same clips who said the same, the mean over the rater's ballots,
-            less what the clips owe to being easy or hard.
-        shrunk: The same, drawn towards the mean of all raters by as much as chance explains.
-        mean: Agreement of all raters, 0 to 1.
-        spread: Standard deviation of the raters' true agreement; 0 where chance alone explains the differences.
-        reliability: Share of the variance between single ballots that the raters explain, 0 to 1 (intraclass
-            correlation): near 0 means that it hardly matters who rated.
+        ballots: Number of ballots of each rater.
+        agreement: Mean share of the clip's other raters who chose the same label, for each rater; the clips' own
+            difficulty is taken out.
+        shrunk: The same after shrinkage towards the mean of all raters.
+        mean: Mean agreement of all raters, 0 to 1.
+        spread: Standard deviation of the raters' true agreement; 0 if chance explains the differences.
+        reliability: Share of the variance of single ballots that the raters explain, 0 to 1 (intraclass correlation).
+            Near 0, it hardly matters who rated.
     """
 
     names: tuple[str, ...]
@@ -35,21 +35,22 @@ class Reliability:
 
 
 def rater_reliability(ballots: Ballots) -> Reliability | None:
-    """Return how far each rater agrees with the others, with shrinkage.
+    """Return how much each rater agrees with the others, with shrinkage.
 
-    A ballot b agrees with the shares q of the clip's other ballots by b . q. From this the mean of the clip's ballots
-    is subtracted, since some clips are easier, and the mean of all clips added back. The agreement of rater r is the
-    mean a_r over n_r ballots. Of raters whose true agreements have the variance t, with the variance s within a rater,
-    the best guess is m + t / (t + s / n_r) (a_r - m). s and t come from the analysis of variance (method of moments).
+    The agreement of a ballot b with the shares q of the clip's other ballots is b . q. Some clips are easier than
+    others, so the mean of the clip's ballots is subtracted, and the mean of all clips is added. The agreement of rater
+    r is the mean a_r over n_r ballots. Let t be the variance of the true agreement between raters, s the variance of
+    ballots within a rater, and m the mean of all ballots. Then the shrunk agreement is m + t / (t + s / n_r) (a_r - m).
+    s and t come from the analysis of variance (method of moments).
 
-    The clip's mean holds the ballot itself, so differences are too small by a factor of about 1 - 1/n for n raters a
-    clip; that of raters to each other is not touched.
+    The mean of a clip includes the ballot itself, so all differences are too small by a factor of about 1 - 1/n for n
+    raters per clip; the order of the raters is not affected.
 
     Sources: Efron and Morris (1975), Data analysis using Stein's estimator; Searle, Casella and McCulloch (1992),
     Variance components, chapter 3 (unbalanced one-way classification).
 
     Returns:
-        The reliability; None where raters are known within a clip only, or there is one rater.
+        The reliability; None if raters are known within a clip only, or if there is only one rater.
     """
     if not ballots.raters_are_known or len(ballots.names) < 2:
         return None

@@ -1,4 +1,4 @@
-"""What the single raters of a corpus show: people, priors, latent truth and systems, judged ballot by ballot."""
+"""The rater study of a corpus: people, priors, models of a true label and systems, scored on single ballots."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ambi_eval.analysis import estimate
 from ambi_eval.analysis.estimate import Estimate
@@ -15,13 +14,11 @@ from ambi_eval.analysis.raters.groups import rater_groups
 from ambi_eval.analysis.raters.latent import latent_truth
 from ambi_eval.analysis.raters.reliability import Reliability, rater_reliability
 from ambi_eval.analysis.references.agreement import prior_worth
-from ambi_eval.analysis.references.baselines import mean_of_others
+from ambi_eval.analysis.references.baselines import SIMULATED
 from ambi_eval.config.corpus_settings import CorpusSettings
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.metrics import METRICS
-from ambi_eval.votes import shares
-
-Array = NDArray[np.float64]
+from ambi_eval.votes import Array, mean_of_others, shares
 
 # Proper scores of one ballot: the log score and the quadratic score.
 SCORES = ("nll_bits", "brier_sum")
@@ -31,23 +28,23 @@ REFERENCES = {
     "others": "the shares of the clip's other raters",
     "others_shrunk": "the same, with as many votes of the prior added as the prior is worth raters",
     "dawid_skene": "probability of each label being the true one (Dawid and Skene), without the ballot",
-    "dawid_skene_rater": "what this very rater would say, by the same model",
+    "dawid_skene_rater": "the ballot of this rater, by the same model",
     "mace": "probability of each label being the true one (MACE), without the ballot",
 }
 
 
 @dataclass(frozen=True)
 class GroupScores:
-    """How much worse one group of raters is foreseen than the other raters of the same clips.
+    """How much worse the ballots of one group of raters are predicted than those of other raters of the same clips.
 
     Attributes:
         trait: `sex` or `age`.
         name: `female`, `30-44` ...
         raters: Number of raters.
-        clips: Number of clips that raters of this and of another known kind judged.
-        gaps: By reference or system, then by score: the group's mean less that of the others.
-        beyond_prior: By system, then by score: its gap less that of the prior. This is the question of fairness: a
-            group may simply vote less predictably.
+        clips: Number of clips with raters of this group and raters of another known group.
+        gaps: By reference or system, then by score: the group's mean minus that of the others.
+        beyond_prior: By system, then by score: its gap minus the gap of the prior. This is the question of fairness,
+            because a group's votes may be less predictable for every system.
     """
 
     trait: str
@@ -60,20 +57,20 @@ class GroupScores:
 
 @dataclass(frozen=True)
 class RaterStudy:
-    """What the single raters of some clips show.
+    """The results of a rater study.
 
     Attributes:
         clips: Number of clips with at least two raters.
         ballots: Number of ballots.
-        raters: Number of raters; None where raters are known within a clip only.
+        raters: Number of raters; None if raters are known within a clip only.
         one_human: `jsd_bits` of one rater against the others, each rater left out once; the interval is two-way, by the
             clip's speaker and by the rater.
         one_human_by_speaker: The same with the usual interval, by speaker alone.
-        scores: By reference or system, then by score, over single ballots that the prediction has not seen.
-        minus_prior: By system, then by score: its mean less that of the prior, on the same ballots.
-        groups: Groups of raters; empty where the corpus tells nothing about them.
-        reliability: How reliable each rater is; None where raters are known within a clip only.
-        notes: What a reader must know.
+        scores: By reference or system, then by score: the mean over ballots that the prediction was not made from.
+        minus_prior: By system, then by score: its mean minus that of the prior, on the same ballots.
+        groups: Groups of raters; empty if nothing is known about the raters.
+        reliability: How reliable each rater is; None if raters are known within a clip only.
+        notes: Notes for readers, one sentence each.
     """
 
     clips: int
@@ -95,27 +92,27 @@ def study_raters(
     *,
     latent: bool = False,
 ) -> RaterStudy | None:
-    """Return what the single raters of some clips show.
+    """Return the rater study of some clips.
 
     Args:
         selection: The clips.
-        settings: Those that selected them.
-        systems: By name, predictions of shape (clips, labels), or (seeds, clips, labels): the mean score over seeds.
-        latent: Whether to fit Dawid-Skene and MACE as well, which takes a minute for some thousand clips.
+        settings: The settings that selected them.
+        systems: By name, predictions, shape (clips, labels), or (seeds, clips, labels) for the mean score over seeds.
+        latent: Whether to fit Dawid-Skene and MACE, too; this takes a minute for some thousand clips.
 
     Returns:
-        The study, or None where no clip has two raters whose names are published.
+        The study, or None if no clip has two raters whose names are published.
 
     Raises:
-        AmbiError: If `latent` is asked for and crowd-kit is not installed.
+        AmbiError: If `latent` is true and crowd-kit is not installed.
     """
     ballots = ballots_of(selection, settings)
     if ballots is None:
         return None
     systems, notes = systems or {}, []
     predictions = _references(ballots, selection)
-    if any(clip.release == "simulated" for clip in selection.clips):
-        notes.append("SIMULATED raters: these figures show that the machinery works and nothing else")
+    if selection.simulated:
+        notes.append(SIMULATED)
     if not ballots.raters_are_known:
         notes.append("raters are known within a clip only: each ballot counts as a rater of its own")
     elif latent:
@@ -151,10 +148,10 @@ def study_raters(
 
 
 def _references(ballots: Ballots, selection: Selection) -> dict[str, Array]:
-    """Return what each reference predicts for each ballot, shape (B, labels)."""
+    """Return the prediction of each ballot by each reference, shape (B, labels)."""
     human, n_labels = shares(selection.votes), ballots.votes.shape[1]
     prior = mean_of_others(human, selection.clusters)
-    prior[np.isnan(prior).any(axis=1)] = human.mean(axis=0)  # where there is no other speaker
+    prior[np.isnan(prior).any(axis=1)] = human.mean(axis=0)  # there is no other speaker
     prior = prior[ballots.clip]
     worth = prior_worth(selection.votes, selection.noise, selection.one_rater)
     return {

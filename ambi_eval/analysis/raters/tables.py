@@ -1,4 +1,4 @@
-"""A study of raters as a terminal shows it."""
+"""A rater study as tables for the terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def tables(title: str, study: RaterStudy) -> Group:
-    """Return what a terminal shows of a study."""
+    """Return the tables and notes of a rater study."""
     scores = Table("", *SCORES, "", title=title, title_justify="left", box=None)
     for name, of_metrics in study.scores.items():
         is_system = name not in REFERENCES
@@ -24,11 +24,8 @@ def tables(title: str, study: RaterStudy) -> Group:
     if study.groups:
         shown = [name for name in study.scores if name not in REFERENCES] or ["prior", "others_shrunk"]
         headings = [f"{name}{', less the prior' if name not in REFERENCES else ''}" for name in shown]
-        groups = Table("", "raters", "clips", *headings, box=None)
-        groups.title, groups.title_justify = (
-            "nll_bits of a group's ballots minus that of others on the same clips",
-            "left",
-        )
+        about = "nll_bits of a group's ballots minus that of others on the same clips"
+        groups = Table("", "raters", "clips", *headings, title=about, title_justify="left", box=None)
         for group in study.groups:
             gaps = (group.beyond_prior.get(name, group.gaps[name])["nll_bits"] for name in shown)
             groups.add_row(f"{group.trait}: {group.name}", str(group.raters), f"{group.clips:,}", *map(cell, gaps))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -19,9 +19,11 @@ from ambi_eval.analysis.significance import Comparison, compare
 from ambi_eval.config.corpus_settings import CorpusSettings
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.metrics import HEADLINE, METRICS
-from ambi_eval.votes import Array, majority, shares
+from ambi_eval.votes import Array, majority, mean_of_others, shares
 
 Reference = tuple[str, Trials, Array]
+
+SIMULATED = "SIMULATED raters: these figures show that the machinery works and nothing else"
 
 REFERENCES = {
     "uniform": "the same share for every label",
@@ -123,8 +125,8 @@ def baselines(
         bins=binned.bins,
         binned=[{} for _ in binned.bins],
     )
-    if any(clip.release == "simulated" for clip in selection.clips):
-        result.notes.append("SIMULATED raters: these figures show that the machinery works and nothing else")
+    if selection.simulated:
+        result.notes.append(SIMULATED)
     sounds = listen(selection.clips) if acoustic else None
     models = list(supervised(selection, settings, result.notes))
     differences: dict[str, Array] = {}
@@ -172,36 +174,6 @@ def _difference(system: Array, trials: Trials, p: Array) -> Array:
 
 def _names(reference: str) -> tuple[str, ...]:
     return ("humans_1", "one_human") if reference == "humans_1" else (reference,)
-
-
-def mean_of_others(values: Array, clusters: Sequence[Hashable], within: Sequence[Hashable] | None = None) -> Array:
-    """Return for each clip the mean over the clips of other clusters, NaN if there are none.
-
-    Args:
-        values: Non-negative values to average, shape (clips, C).
-        clusters: Each clip's cluster.
-        within: Each clip's group; the mean is over clips of the same group only. None: all clips are one group.
-
-    Returns:
-        Means, shape (clips, C).
-
-    >>> mean_of_others(np.array([[1.0], [2.0], [6.0]]), ["anna", "ben", "ben"]).tolist()
-    [[4.0], [1.0], [1.0]]
-    """
-    within = [None] * len(values) if within is None else within
-    counted = np.column_stack([values, np.ones(len(values))])
-    others = _total(counted, within) - _total(counted, list(zip(within, clusters, strict=True)))
-    means = others[:, :-1] / np.where(others[:, -1:] > 0, others[:, -1:], np.nan)
-    return np.maximum(means, 0.0)  # rounding may give -1e-16
-
-
-def _total(values: Array, groups: Sequence[Hashable]) -> Array:
-    """Return for each row the sum of the rows of its group, in the shape of `values`."""
-    numbers: dict[Hashable, int] = {}
-    index = np.array([numbers.setdefault(group, len(numbers)) for group in groups])
-    sums = np.zeros((len(numbers), values.shape[1]))
-    np.add.at(sums, index, values)
-    return sums[index]
 
 
 def _references(

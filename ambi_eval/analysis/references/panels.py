@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
 from math import comb, prod
@@ -72,15 +72,8 @@ class Trials:
         lengths = np.diff(np.append(self.first, len(self.votes)))[self.panel]
         first = np.cumsum(lengths) - lengths
         cases = np.repeat(self.first[self.panel] - first, lengths) + np.arange(lengths.sum())
-        return Trials(
-            given=self.given[cases],
-            votes=self.votes[cases],
-            noise=self.noise[cases],
-            probability=self.probability[cases],
-            first=first,
-            clips=self.clips,
-            panel=np.arange(len(self.clips)),
-        )
+        of_case = {name: getattr(self, name)[cases] for name in ("given", "votes", "noise", "probability")}
+        return replace(self, **of_case, first=first, panel=np.arange(len(self.clips)))
 
 
 # The cases of one panel: votes to predict from, votes to score with, the noise of the latter, probabilities.

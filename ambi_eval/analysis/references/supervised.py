@@ -13,7 +13,7 @@ import numpy as np
 from ambi_eval.config.corpus_settings import CorpusSettings
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.errors import AmbiError
-from ambi_eval.paths import data_dir
+from ambi_eval.paths import data_dir, writing
 from ambi_eval.votes import Array
 
 
@@ -54,11 +54,8 @@ def save_supervised(name: str, p: Array, selection: Selection, settings: CorpusS
         },
     }
     file = _folder() / f"{re.sub('[^A-Za-z0-9.-]+', '_', f'{Path(settings.manifest).stem}__{name}')}.json"
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(content), encoding="utf-8")
-    except OSError as error:
-        raise AmbiError(f"cannot write {file} ({error.strerror or error}); set AMBI_DATA to another folder") from error
+    with writing(file, "set AMBI_DATA to another folder") as unfinished:
+        unfinished.write_text(json.dumps(content), encoding="utf-8")
     return file
 
 

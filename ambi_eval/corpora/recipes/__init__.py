@@ -1,1 +1,1 @@
-"""One recipe a corpus: what the corpus is (`CORPUS`), and the command that prepares it (`command`)."""
+"""A module for each corpus: facts about it (`CORPUS`), and the function that prepares it (`prepare`)."""

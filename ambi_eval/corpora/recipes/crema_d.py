@@ -56,10 +56,10 @@ SENTENCES = {
     "TSI": "The surface is slick.",
     "WSI": "We'll stop in a couple of minutes.",
 }
-# Its file is valid, but silent.
+# A clip whose file is valid, but silent.
 SILENT = "1076_MTI_SAD_XX"
 IS_SILENT = "the recording is silent"
-# Their WAV, which a model hears, differs from the MP3 that the raters heard (README of the corpus).
+# Clips whose WAV, which a model hears, differs from the MP3 that the raters heard (README of the corpus).
 DIFFERING = ("1064_IEO_DIS_MD", "1064_TIE_SAD_XX", "1076_MTI_NEU_XX")
 DIFFERS = "the WAV differs from the MP3 that the raters heard"
 
@@ -93,13 +93,13 @@ def prepare(
     ] = False,
     allow_missing_audio: options.AllowMissingAudio = False,
 ) -> Preparation:
-    """Prepare CREMA-D from a checkout of its repository, or from a mirror; faces and both go into their own folders.
+    """Prepare CREMA-D from a checkout of its repository, or from a mirror; each modality has its own folder.
 
     The votes are those of `processedResults/tabulatedVotes.csv`, from which the authors left out answers whose first
-    click came after more than 10 seconds. Where the release has the single ratings and they add up to these votes, the
+    click came after more than 10 seconds. If the release has the single ratings and they add up to these votes, the
     clip gets them, with each rater's intensity of the emotion (0 to 100). The corpus has no official split.
 
-    A mirror or audb's `crema-d` may replace the release; audb has the published votes, and splits of its own.
+    Instead of the release, a mirror or audb's `crema-d` may be used; audb has the published votes, and its own splits.
 
     Raises:
         AmbiError: If the release is not complete, or no clip is left.
@@ -162,10 +162,10 @@ def _read_release(preparation: Preparation, source: Path, modality: str) -> None
 
 
 def _single_ratings(source: Path, modality: str) -> dict[str, list[Rating]] | None:
-    """Return the ratings of each clip that the published table counts, or None where the release does not have them.
+    """Return the ratings of each clip that the published table counts, or None if the release does not have them.
 
-    The table leaves out each rating whose first click, in `finishedEmoResponses.csv`, came after 10 seconds. The two
-    files are matched by the number that the authors' script computes from session, modality and question.
+    The table leaves out each rating whose first click, in `finishedEmoResponses.csv`, came after 10 seconds. The rows
+    of the two files are matched as in the authors' script, by a number from session, modality and question.
     """
     finished, first_clicks = source / "finishedResponses.csv", source / "finishedEmoResponses.csv"
     if not (finished.is_file() and first_clicks.is_file()):
@@ -196,7 +196,7 @@ def _number(text: str) -> float:
 
 
 def _panel(preparation: Preparation, votes: dict[str, float], ratings: list[Rating] | None) -> dict[str, Any]:
-    """Return the votes of a clip and the ratings behind them; none where they do not add up to the published votes."""
+    """Return the votes of a clip, and its ratings if they add up to the published votes."""
     if ratings is None or not _add_up(ratings, votes):
         return {"votes": votes}
     panel = preparation.panel(ratings)
@@ -208,7 +208,7 @@ def _add_up(ratings: Iterable[Rating], votes: dict[str, float]) -> bool:
 
 
 def _compare_with_table(preparation: Preparation, unlike: Sequence[str]) -> None:
-    """Note whether the single ratings add up to the published votes, and for which clips they do not."""
+    """Add remarks about the clips whose single ratings add up to the published votes, and those whose do not."""
     if unlike:
         names = ", ".join(unlike[:5]) + (", ..." if len(unlike) > 5 else "")
         told = f"single ratings that do not add up to tabulatedVotes.csv, whose votes count: {names}"
@@ -218,7 +218,7 @@ def _compare_with_table(preparation: Preparation, unlike: Sequence[str]) -> None
 
 
 def _settle_differing(preparation: Preparation, leave_out: bool) -> None:
-    """Leave out the clips whose WAV differs from what the raters heard, or note which they are."""
+    """Leave out the clips whose WAV differs from what the raters heard, or add a remark that names them."""
     differing = sorted(clip.id for clip in preparation.clips if clip.id in DIFFERING and clip.audio)
     if leave_out:
         preparation.clips = [clip for clip in preparation.clips if clip.id not in differing]
@@ -229,7 +229,7 @@ def _settle_differing(preparation: Preparation, leave_out: bool) -> None:
 
 
 def describe(name: str) -> dict[str, Any]:
-    """Return what the name of a clip says: speaker, sentence, transcript, acted emotion and folds.
+    """Return the facts in the name of a clip: speaker, sentence, transcript, acted emotion and folds.
 
     Raises:
         AmbiError: If this is no name of a CREMA-D clip.
@@ -250,7 +250,7 @@ def describe(name: str) -> dict[str, Any]:
 
 
 def _audio_files(source: Path, may_lack_folder: bool) -> dict[str, str | None]:
-    """Return the path of each clip's WAV file, or None where there is only a Git LFS pointer to it."""
+    """Return the path of each clip's WAV file, or None for a file that is only a Git LFS pointer."""
     if may_lack_folder and not (source / "AudioWAV").is_dir():
         return {}
     files: dict[str, str | None] = {}

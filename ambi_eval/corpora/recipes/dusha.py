@@ -79,7 +79,7 @@ def _rows(stem: Path) -> Iterator[dict[str, str]]:
         rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if is_tsv else _json_lines(path, file)
         for row in rows:
             require_columns(path, (*_COLUMNS, "annotator_id"), row)
-            # A missing value is null, empty, or NaN, which differs from itself.
+            # A missing value is null, empty, or NaN, the only value that is not equal to itself.
             yield {name: "" if value is None or value != value else str(value) for name, value in row.items()}
 
 

@@ -29,7 +29,7 @@ CORPUS = Corpus(
 LABELS = ("angry", "disgust", "excited", "fear", "frustrated", "happy", "neutral", "other", "sad", "surprise")
 SESSIONS = ("Session1", "Session2", "Session3", "Session4", "Session5")
 
-# The raters' words: their two tools spell some of them differently.
+# The raters' words, which two annotation tools spell differently.
 _WORDS = {
     "anger": "angry",
     "disgust": "disgust",
@@ -54,8 +54,8 @@ _CONSENSUS = dict(zip(("ang", "dis", "exc", "fea", "fru", "hap", "neu", "oth", "
 _ATTRIBUTES = re.compile(r"A-(E\d+):\s*([^(]*)")
 _ATTRIBUTE = re.compile(r"(val|act|dom)\s+(\d(?:\.\d+)?)")
 _ATTRIBUTE_WORDS = {"val": "valence", "act": "arousal", "dom": "dominance"}
-# E1 to E6 are the outside raters. F1 and M1 are the actors' self-reports, no votes of listeners. The comment in
-# brackets may hold anything, even a semicolon; no label has a bracket.
+# E1 to E6 are the outside raters; F1 and M1, the actors' self-reports, are not read. The comment in brackets may
+# contain a semicolon; no label has a bracket.
 _CATEGORY = re.compile(r"C-(E\d+):\s*([^(]*)")
 _UTTERANCE = re.compile(r"(\w+) \[[\d.]+-[\d.]+\]:(.*)")
 
@@ -113,7 +113,7 @@ def prepare(
 
 
 def describe(name: str) -> dict[str, Any]:
-    """Return what the name of a turn says: session, dialogue, style, speaker, sex and folds.
+    """Return the facts in the name of a turn: session, dialogue, style, speaker, sex and folds.
 
     Raises:
         AmbiError: If this is no name of an IEMOCAP turn.
@@ -167,5 +167,5 @@ def _transcripts(path: Path) -> dict[str, str]:
 
 
 def _lines(path: Path) -> list[str]:
-    # The words are ASCII; latin-1 also takes whatever a rater typed into a comment.
+    # The words are ASCII. Raters' comments may have any encoding, and latin-1 reads them all.
     return path.read_text(encoding="latin-1").split("\n")

@@ -72,7 +72,7 @@ def prepare(
 
 
 def describe(name: str) -> dict[str, Any]:
-    """Return what the name of a turn says: speaker, sex, session, sentence, style, folds and the scenario's emotion.
+    """Return the facts in the name of a turn: speaker, sex, session, sentence, style, folds and the scenario's emotion.
 
     Raises:
         AmbiError: If this is no name of an MSP-IMPROV turn.

@@ -79,7 +79,7 @@ def prepare(
 
 
 def describe(name: str) -> dict[str, Any]:
-    """Return what the name of a turn says: session, style, speaker and the folds of its studio.
+    """Return the facts in the name of a turn: session, style, speaker and the folds of its studio.
 
     Raises:
         AmbiError: If this is no name of a THAI-SER turn.
@@ -97,7 +97,7 @@ def describe(name: str) -> dict[str, Any]:
 
 
 def studio_folds(studio: int) -> dict[str, str]:
-    """Return the part (train, development or test) to which a studio belongs in each of the eight folds.
+    """Return the part (train, development or test) of a studio in each of the eight folds.
 
     Fold 0 tests on studios 76 to 80 and develops on 71 to 75, fold 1 does so with the ten studios before, and so on.
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from typing import Any
 
-from ambi_eval.paths import data_dir
+from ambi_eval.errors import AmbiError
+from ambi_eval.paths import data_dir, writing
 
 
 def known(base_url: str) -> dict[str, Any]:
@@ -22,11 +22,8 @@ def note(base_url: str, **what: Any) -> None:
     content = _all()
     content[base_url] = {**content.get(base_url, {}), **what}
     file = data_dir() / "servers.json"
-    with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        new = file.with_name(f"{file.name}.{os.getpid()}")
-        new.write_text(json.dumps(content, indent=1))
-        new.replace(file)
+    with contextlib.suppress(AmbiError), writing(file, "the next run finds it out again") as unfinished:
+        unfinished.write_text(json.dumps(content, indent=1))
 
 
 def _all() -> dict[str, dict[str, Any]]:

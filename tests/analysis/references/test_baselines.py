@@ -5,7 +5,7 @@ from support import ROOT
 
 from ambi_eval.analysis.ambiguity import bin_clips
 from ambi_eval.analysis.evaluate import WORTH
-from ambi_eval.analysis.references.baselines import REFERENCES, baselines, mean_of_others
+from ambi_eval.analysis.references.baselines import REFERENCES, baselines
 from ambi_eval.config.load import load_corpus
 from ambi_eval.corpora.manifest import Clip, Rating, write_manifest
 from ambi_eval.corpora.other_votes import target_votes
@@ -97,24 +97,6 @@ def test_eight_prosodic_numbers_beat_the_prior_on_the_real_clips(crema_d_baselin
     assert crema_d_baselines.counts["acoustic"] < crema_d_baselines.clips
     assert heard.high < prior.low
     assert f"acoustic: {crema_d_baselines.counts['acoustic']} of 7442 clips" in "\n".join(crema_d_baselines.notes)
-
-
-@pytest.mark.parametrize("within", [None, ["s", "s", "t", "t", "s", "t"]])
-def test_the_mean_of_others_leaves_out_the_clip_s_own_cluster(within):
-    values = np.random.default_rng(0).dirichlet([1, 1], 6)
-    clusters = ["a", "a", "a", "b", "b", "c"]
-    means = mean_of_others(values, clusters, within)
-    for clip in range(6):
-        others = [
-            values[other]
-            for other in range(6)
-            if clusters[other] != clusters[clip] and (within is None or within[other] == within[clip])
-        ]
-        np.testing.assert_allclose(means[clip], np.mean(others, axis=0))
-
-
-def test_the_mean_of_no_others_is_undefined():
-    assert np.isnan(mean_of_others(np.ones((2, 3)), ["a", "a"])).all()
 
 
 def small(clips, **config):
