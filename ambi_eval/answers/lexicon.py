@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Literal, NamedTuple
+from unicodedata import normalize
 
 from ambi_eval.errors import AmbiError, did_you_mean
 
@@ -158,7 +159,7 @@ _PLAIN = str.maketrans(
 
 
 def _fold(text: str) -> str:
-    return (text if text.isascii() else text.translate(_PLAIN)).casefold()
+    return (text if text.isascii() else normalize("NFC", text).translate(_PLAIN)).casefold()
 
 
 _THINKING = re.compile(

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from unicodedata import normalize
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from typing_extensions import Self
 
 from ambi_eval.config.settings import Settings
@@ -41,6 +42,20 @@ class Key:
     answers: bool = False
     task_wide: bool = False
     reported: bool = False
+
+
+def _file_name(task: str) -> str:
+    if "/" in task or not task.isprintable():
+        raise ValueError("a name without / and line breaks, since lm_eval names the file of answers after it")
+    return task
+
+
+def _composed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_composed(key): _composed(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_composed(each) for each in value]
+    return normalize("NFC", value) if isinstance(value, str) else value
 
 
 def _no_booleans(labels: Any) -> Any:
@@ -89,7 +104,11 @@ def _partition_and_part(fold: Any) -> Any:
 class CorpusSettings(Settings):
     """The settings of a corpus: its clips and their votes."""
 
-    task: Annotated[str, Field(min_length=1, max_length=200, description="The task's name, as after `--tasks`.")]
+    task: Annotated[
+        str,
+        AfterValidator(_file_name),
+        Field(min_length=1, max_length=200, description="The task's name, as after `--tasks`."),
+    ]
     manifest: Annotated[
         str,
         Field(
@@ -250,6 +269,13 @@ class CorpusSettings(Settings):
         if self.bins is not None:
             return self.labels[bisect_right(self.bins, number)]
         return min(self.labels, key=lambda label: abs(float(label) - number))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _labels_in_one_spelling(cls, given: Any) -> Any:
+        """Write all labels in Unicode's NFC, as in the manifest: macOS writes an umlaut as two characters."""
+        named = ("labels", "merge", "synonyms", "label_words", "pairs")
+        return {key: _composed(value) if key in named else value for key, value in dict(given).items()}
 
     @model_validator(mode="after")
     def _labels_of_numbers(self) -> Self:

@@ -11,6 +11,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
+from unicodedata import normalize
 
 import numpy as np
 import pyarrow as pa
@@ -248,14 +249,29 @@ def _checked(path: Path, columns: Mapping[str, pa.ChunkedArray | list[Any]]) -> 
 
 def _typed(path: Path, name: str, values: pa.ChunkedArray | list[Any], ids: pa.ChunkedArray | list[Any]) -> pa.Array:
     try:
-        array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else pa.array(values)
+        array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else _array(name, values)
         if name == "ratings":
             return _typed_ratings(path, array)
-        return _typed_struct(path, name, array) if name in _STRUCTS else array.cast(_TYPES[name])
+        if name in _STRUCTS:
+            return _typed_struct(path, name, array)
+        return array.cast(_TYPES[name]) if name in NUMBERS else _typed_text(name, array)
     except (pa.ArrowException, OverflowError, TypeError, AttributeError) as error:
         given, of = (column.to_pylist() if isinstance(column, pa.ChunkedArray) else column for column in (values, ids))
         wrong = mistakes.wrong_value(name, given, of, number=name in NUMBERS)
         raise AmbiError(f"{path}: {wrong}" if wrong else f"{path}, column '{name}': {error!s:.300}.") from error
+
+
+def _array(name: str, values: list[Any]) -> pa.Array:
+    return pa.array(values, from_pandas=_TYPES[name] == pa.string() and name not in (*_STRUCTS, "ratings"))
+
+
+def _typed_text(name: str, array: pa.Array) -> pa.Array:
+    """Return texts, null where a table had an empty cell, which other programs write as NaN or as a blank text."""
+    if pa.types.is_floating(array.type):
+        array = pc.if_else(pc.is_nan(array), None, array)
+    text = array.cast(pa.string())
+    text = pc.if_else(pc.equal(pc.utf8_trim_whitespace(text), ""), None, text)
+    return pc.utf8_normalize(text, form="NFC") if name in ("acted", "consensus") else text
 
 
 def _typed_struct(path: Path, name: str, array: pa.Array) -> pa.Array:
@@ -263,10 +279,10 @@ def _typed_struct(path: Path, name: str, array: pa.Array) -> pa.Array:
         array = array.cast(pa.struct([]))
     if not pa.types.is_struct(array.type):
         raise TypeError(f"{array.type} is no struct")
-    names = sorted(field.name for field in array.type)
+    names = [normalize("NFC", field.name) for field in array.type]  # macOS writes an umlaut as two characters
     _refuse_doubled(path, "label" if name == "votes" else "partition", names)
-    values = [array.flatten()[array.type.get_field_index(each)].cast(_STRUCTS[name]) for each in names]
-    return pa.StructArray.from_arrays(values, names) if names else array
+    values = dict(sorted(zip(names, (values.cast(_STRUCTS[name]) for values in array.flatten()), strict=True)))
+    return pa.StructArray.from_arrays([*values.values()], [*values]) if names else array
 
 
 def _typed_ratings(path: Path, array: pa.Array) -> pa.Array:
@@ -351,7 +367,7 @@ def _mappings(column: pa.StructArray) -> list[dict[str, Any]]:
 def _ratings(column: pa.ListArray) -> list[tuple[Rating, ...]]:
     # Cutting flat arrays into tuples takes a tenth of the time that Arrow needs for nested Python objects.
     values = dict(zip(_RATING, column.flatten().flatten(), strict=True))
-    labels = _cut(values["labels"].flatten().to_pylist(), values["labels"])
+    labels = _cut(pc.utf8_normalize(values["labels"].flatten(), form="NFC").to_pylist(), values["labels"])
     attributes = [labels if name == "labels" else array.to_pylist() for name, array in values.items()]
     return _cut(map(Rating, *attributes), column)
 

@@ -20,6 +20,7 @@ from ambi_eval.corpora.select import corpus_clips, select
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.errors import AmbiError
 from ambi_eval.metrics.clustered import UNKNOWN
+from ambi_eval.paths import tasks_dir
 
 CLASS = "class: !function ambi_eval.task.AmbiguousEmotionTask"
 SAMPLE_RATE = 16_000
@@ -61,7 +62,7 @@ def check_task(path: Path) -> Findings:
     clips = found.attempt(lambda: corpus_clips(settings))
     selection = found.attempt(lambda: select(settings, clips)) if clips is not None else None
     if selection is not None:
-        _tell(settings, selection, found)
+        _tell(path, settings, selection, found)
         found.problems += _unheard(selection)
     return found
 
@@ -90,10 +91,12 @@ def _check_words(settings: TaskSettings, found: Findings) -> None:
             found.attempt(lambda: prompts.rating("the words of a clip", "an answer"))
 
 
-def _tell(settings: TaskSettings, selection: Selection, found: Findings) -> None:
+def _tell(path: Path, settings: TaskSettings, selection: Selection, found: Findings) -> None:
     votes = zip(settings.labels, selection.votes.sum(axis=0), strict=True)
     found.facts += [selection.summary(), "votes: " + ", ".join(f"{label} {count:,.10g}" for label, count in votes)]
     found.remarks += selection.warnings
+    if any(each.stem == settings.task and each != path.resolve() for each in tasks_dir().resolve().glob("*/*.yaml")):
+        found.remarks.append(f"the suite has a task '{settings.task}', too, and lm_eval would run this one: rename it")
     if "version" not in settings.metadata:
         found.remarks.append(
             "the task has no version, so results show 0: `metadata: {version: 1}`, counted up when it changes"

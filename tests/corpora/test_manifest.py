@@ -6,6 +6,7 @@ import string
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from unicodedata import normalize
 
 import pandas
 import pyarrow as pa
@@ -49,14 +50,14 @@ FULL = Clip(
 )
 BARE = Clip(id="a", votes={"angry": 1.0})
 
-names = st.text(string.ascii_letters + "äöü_- ", min_size=1, max_size=8)
+names = st.text(string.ascii_letters + "äöü_- ", min_size=1, max_size=8).filter(str.strip)
 counts = st.floats(0.01, 50, allow_nan=False)
 clips = st.builds(
     Clip,
     id=names,
     votes=st.dictionaries(names, counts, min_size=1, max_size=4),
     speaker=st.none() | names,
-    transcript=st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+    transcript=st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=20).filter(str.strip),
     age=st.none() | counts,
     ratings=st.lists(st.builds(Rating, names, st.lists(names, max_size=3).map(tuple)), max_size=3).map(tuple),
 )
@@ -182,6 +183,29 @@ def test_a_table_that_pandas_wrote_is_read_with_its_missing_values(tmp_path: Pat
         Clip(id="1", votes={"calm": 2.0}),
         Clip(id="2", votes={"calm": 1.0, "tense": 1.0}, speaker="s", start=1.5),
     ]
+
+
+@pytest.mark.parametrize("empty", ["NaN", '""', '" "', "null"])
+@pytest.mark.parametrize("other", ["NaN", '"anna"', "null"])
+def test_an_empty_cell_of_a_table_is_unknown_and_not_a_name(tmp_path: Path, empty: str, other: str) -> None:
+    line = '{{"id": "{}", "votes": {{"calm": 1}}, "speaker": {}, "transcript": {}, "audio": {}}}'
+    first, second = read_manifest(
+        jsonl(tmp_path, line.format("x", empty, empty, empty), line.format("y", other, other, other))
+    )
+    assert (first.speaker, first.transcript, first.audio) == (None, None, None)
+    assert second.speaker == second.transcript == ("anna" if "anna" in other else None)
+
+
+def test_a_label_is_the_same_however_its_umlauts_are_encoded(tmp_path: Path) -> None:
+    rating = {"rater": "r", "labels": [normalize("NFD", "fröhlich")]}
+    row = {
+        "id": "x",
+        "votes": {normalize("NFD", "fröhlich"): 1},
+        "ratings": [rating],
+        "acted": normalize("NFD", "müde"),
+    }
+    [clip] = read_manifest(jsonl(tmp_path, row))
+    assert (clip.votes, clip.ratings[0].labels, clip.acted) == ({"fröhlich": 1.0}, ("fröhlich",), "müde")
 
 
 GOOD = {"id": "x", "votes": {"calm": 1}}

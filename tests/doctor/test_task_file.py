@@ -2,12 +2,15 @@
 
 import json
 import re
+import unicodedata
 
 import numpy as np
 import pytest
 import soundfile
 
+from ambi_eval.answers.label import read_label
 from ambi_eval.doctor.task_file import CLASS, check_task
+from ambi_eval.paths import tasks_dir
 
 CLIPS = [
     {"id": "c1", "audio": "a.wav", "speaker": "anna", "votes": {"calm": 3, "tense": 1}},
@@ -44,6 +47,7 @@ def test_a_task_without_a_problem_shows_what_it_asks_about(tmp_path):
         ),
         ({"class": "ambi_eval.task.AmbiguousEmotionTask"}, "without `!function` lm_eval cannot find the class"),
         ({"stratgy": "sc"}, "unknown key 'stratgy', did you mean 'strategy'"),
+        ({"task": "my/task"}, "task is 'my/task'; it must be a name without / and line breaks"),
         ({"metrics": "[jsd]"}, "jsd"),
         ({"synonyms": "{clam: [quiet]}"}, "'clam' is not one of the labels"),
         ({"doc_to_text": "'<audio> {{ lables }}'"}, "a prompt names what there is not: 'lables'"),
@@ -54,6 +58,22 @@ def test_a_problem_is_one_sentence(tmp_path, changed, problem):
     found = check_task(write(tmp_path, **changed))
     assert len(found.problems) == 1
     assert re.search(problem, found.problems[0])
+
+
+def test_a_task_that_is_named_as_one_of_ours_is_told_so(tmp_path):
+    assert "the suite has a task 'ambi_demo_sc', too" in check_task(write(tmp_path, task="ambi_demo_sc")).remarks[0]
+    assert not check_task(tasks_dir() / "demo" / "ambi_demo_sc.yaml").remarks
+
+
+def test_labels_of_the_task_and_of_the_manifest_may_encode_umlauts_differently(tmp_path):
+    votes = {unicodedata.normalize("NFD", "fröhlich"): 3, "müde": 1}
+    path = write(
+        tmp_path, labels=unicodedata.normalize("NFD", "[fröhlich, müde]"), clips=[{**CLIPS[0], "votes": votes}]
+    )
+    assert check_task(path).facts[1] == "votes: fröhlich 3, müde 1"
+    answer = read_label(unicodedata.normalize("NFD", "Die Stimme: müde"), ("fröhlich", "müde"))
+    assert answer.shares is not None
+    assert list(answer.shares) == [0, 1]
 
 
 def test_all_problems_are_listed_at_once(tmp_path):
