@@ -21,8 +21,8 @@ def lay_out_for_cpu(model: Any) -> None:
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     for module in list(model.modules()):
         if type(module) is nn.Linear and id(module.weight) not in embeddings:
-            is_float32 = module.weight.dtype == torch.float32
-            if module is model.get_output_embeddings() and is_float32 and torch.backends.mkldnn.is_available():
+            is_wide = module.out_features >= WIDE and module.weight.dtype == torch.float32
+            if module is model.get_output_embeddings() and is_wide and torch.backends.mkldnn.is_available():
                 model.set_output_embeddings(PackedHead(module))
             else:
                 module.weight.data = module.weight.data.t().contiguous().t()
@@ -57,5 +57,7 @@ class PackedHead(nn.Module):
         return logits
 
 
+# Tokens of an LM head from which on the order of oneDNN is faster.
+WIDE = 8192
 # The number of rows for which oneDNN chooses the order; with any other number the product is as right.
 ROWS = 32

@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from ambi_eval.engines.hf import layout
 from ambi_eval.engines.hf.layout import PackedHead, lay_out_for_cpu
 
 
@@ -23,7 +24,8 @@ def model(**options):
 
 @pytest.mark.parametrize("options", [{}, {"tie_word_embeddings": True}], ids=["head", "head of the embeddings"])
 @torch.inference_mode()
-def test_a_model_computes_the_same_with_its_weights_in_another_order(options):
+def test_a_model_computes_the_same_with_its_weights_in_another_order(options, monkeypatch):
+    monkeypatch.setattr(layout, "WIDE", 101)
     before = model(**options)
     after = deepcopy(before)
     lay_out_for_cpu(after)
@@ -36,7 +38,15 @@ def test_a_model_computes_the_same_with_its_weights_in_another_order(options):
     assert projection.t().is_contiguous()
 
 
-def test_no_weight_is_kept_twice():
+def test_a_narrow_head_is_laid_out_as_every_other_weight():
+    narrow = model()
+    lay_out_for_cpu(narrow)
+    assert type(narrow.lm_head) is torch.nn.Linear
+    assert narrow.lm_head.weight.t().is_contiguous()
+
+
+def test_no_weight_is_kept_twice(monkeypatch):
+    monkeypatch.setattr(layout, "WIDE", 101)
     before, after = model(), model()
     head = after.lm_head
     lay_out_for_cpu(after)
