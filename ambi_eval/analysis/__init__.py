@@ -1,1 +1,1 @@
-"""What a score means: baselines and human references beside it, bins of ambiguity, intervals."""
+"""What a score means: baselines, human references, bins of ambiguity, confidence intervals and tests."""

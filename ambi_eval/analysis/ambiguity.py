@@ -1,4 +1,4 @@
-"""Bins of clips whose raters disagree about equally much."""
+"""Bins of clips by ambiguity: the raters of the clips in one bin disagree about equally much."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ambi_eval.corpora.selection import Selection
 from ambi_eval.errors import AmbiError
 from ambi_eval.votes import TIE_TOLERANCE, Array, Panel, entropy_bits, shares
 
-# If more than this share of the clips have the same entropy, tertiles are impossible, and each bin is one value.
+# If more than this share of the clips have the same entropy, there are no tertiles, and each bin is one value.
 CROWDED = 1 / 3
-# A value that less than this share of the clips have gets no bin of its own.
+# An entropy of less than this share of the clips has no bin of its own.
 RARE = 0.05
-# Three raters of each clip choose its bin (all agree, two agree, or none); a panel of four gives two. At least two are
-# left to score predictions, so that one of them can predict the other.
+# Three raters of each clip choose its bin (all agree, two agree, or none); in a panel of four, two raters do. At least
+# two raters remain to score predictions, so that one of them can predict the other.
 BINNING, FEWEST_BINNING, FEWEST_JUDGING = 3, 2, 2
 # If less than this share of the clips have enough raters, all votes both choose the bins and score predictions.
 ENOUGH_CLIPS = 0.75
@@ -31,7 +31,7 @@ class Bin:
     Attributes:
         low: Smallest entropy of the votes on one of its clips, in bits.
         high: Largest one, in bits.
-        members: Which of all clips it has, shape (clips,), bool.
+        members: The mask of its clips, shape (clips,), bool.
     """
 
     low: float
@@ -50,9 +50,9 @@ class Binned:
 
     Attributes:
         bins: The bins, the least ambiguous first. `members` refers to the clips of `judged`.
-        judged: The clips that are in a bin, with the raters who score predictions.
+        judged: The clips in the bins, with the votes of the raters who score predictions.
         numbers: The index of each of these clips in the whole selection, shape (clips,).
-        note: One sentence that says which raters made the bins.
+        note: One sentence for readers about the raters who chose the bins.
     """
 
     bins: list[Bin]
@@ -62,13 +62,13 @@ class Binned:
 
 
 def bin_clips(selection: Selection, edges: Sequence[float] | None = None) -> Binned:
-    """Return the clips in bins; different raters choose the bins and score predictions, if the panels are large enough.
+    """Return the clips in bins; some raters choose the bins and the others score, if the panels are large enough.
 
-    If the same votes did both, conclusions could be reversed. A panel that agrees by luck falls into the lowest bin,
-    and there a correct prediction of disagreement looks wrong. On CREMA-D the prior then beats half a panel by .07 bits
-    in the most ambiguous bin, and does not if other raters make the bins. So three raters of each clip (two of a panel
-    of four), drawn without replacement and the same in every run, make the bins, and the other raters score. If fewer
-    than three quarters of the clips have four known raters, all votes do both, and the note says so.
+    If the same votes did both, conclusions could be reversed: a panel that agrees by chance falls into the lowest bin,
+    and there a correct prediction of disagreement looks wrong. On CREMA-D, the prior would beat half a panel by .07
+    bits in the most ambiguous bin; it does not if other raters choose the bins. So three raters of each clip (two of a
+    panel of four) choose the bin, and the others score. They are drawn without replacement, the same in every run. If
+    fewer than three quarters of the clips have four known raters, all votes do both, and the note says so.
 
     Args:
         selection: The clips.
@@ -117,7 +117,7 @@ def ambiguity_bins(votes: ArrayLike, edges: Sequence[float] | None = None) -> li
     Raises:
         AmbiError: If the edges do not rise, or leave a bin without clips.
     """
-    entropy = np.round(entropy_bits(shares(votes)), 9)  # the same votes in another order must have one value
+    entropy = np.round(entropy_bits(shares(votes)), 9)  # the order of the votes must not change the value
     cuts = np.array(_cuts(entropy) if edges is None else edges, dtype=float)
     if not (np.diff(cuts) > 0).all():
         raise AmbiError(f"the edges of the bins must rise, they are {', '.join(f'{cut:g}' for cut in cuts)}")

@@ -1,4 +1,4 @@
-"""An overview of all corpora: which are prepared, how much their raters disagree, and how to get the others."""
+"""An overview of all corpora: how much the raters disagree, and how to get a corpus that is not prepared."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Figures:
         people: Number of raters in all; None if raters are not known across clips.
         entropy_bits: Mean entropy of the votes on a clip.
         krippendorff_alpha: Agreement of the raters: 1 is complete, 0 is chance; None if single raters are unknown.
-        prior: Mean divergence (`jsd_bits`) of the mean of all votes from the votes on each clip.
+        prior: Mean divergence (`jsd_bits`) between the mean distribution of all clips and the votes on each clip.
         half_panel: Mean divergence of one half of each panel from the other half; None if single raters are unknown.
     """
 

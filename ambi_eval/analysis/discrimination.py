@@ -1,4 +1,4 @@
-"""The matched-pair forced choice: whether predictions fit the right one of two clips of one speaker and sentence."""
+"""The matched-pair forced choice: do predictions fit the right one of two clips of the same speaker and sentence?"""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ambi_eval.votes import TIE_TOLERANCE, Array, entropy_bits, shares
 DRAWS = 16
 # With fewer clusters (speakers or sessions) the interval is undefined.
 FEWEST_CLUSTERS = 5
-# The most numbers in memory while the pairs of a group are compared: about 100 MB.
+# The most numbers in memory while pairs are compared: about 100 MB.
 CHUNK = 4_000_000
 
 
@@ -28,8 +28,9 @@ class Discrimination:
     """The result of the matched-pair forced choice.
 
     Attributes:
-        score: Share of pairs that are assigned correctly, the mean over speakers: 0.5 by chance, and exactly 0.5 for a
-            constant prediction. The interval is undefined if fewer than `FEWEST_CLUSTERS` clusters have pairs.
+        score: Share of pairs that are assigned correctly, 0 to 1, the mean over speakers: 0.5 by chance, and exactly
+            0.5 for a constant prediction. The interval is undefined if fewer than `FEWEST_CLUSTERS` clusters have
+            pairs.
         pairs: Number of pairs.
         matched_by: What the two clips of a pair share: `speaker and sentence`, or `speaker` if no sentence is known.
     """
@@ -89,7 +90,7 @@ def two_alternatives(p: Array, votes: Array, clips: Sequence[Clip], clusters: Se
 
 
 def human_two_alternatives(selection: Selection, guessers: Callable[[int], int]) -> Discrimination | None:
-    """Return `two_alternatives` of some raters of each clip against its other raters, the mean over random splits.
+    """Return `two_alternatives` of some raters of each clip against its other raters, averaged over random splits.
 
     Args:
         selection: The clips.

@@ -1,4 +1,4 @@
-"""Scores with 95% intervals, for clips that depend on each other because they share a speaker."""
+"""Estimates: scores with 95% intervals, for clips that depend on each other because they share a speaker."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ T = TypeVar("T")
 class Estimate:
     """A score and its 95% interval.
 
-    NaN means undefined: both ends are NaN for fewer than two clusters. An end may be infinite: `Estimate(40, 10.7,
-    inf)` is a value of 40 that may be any number from 10.7 up.
+    NaN means undefined; both ends are NaN for fewer than two clusters. An end may be infinite: `Estimate(40, 10.7,
+    inf)` is a value of 40 whose interval has no upper end.
     """
 
     value: float
@@ -88,14 +88,14 @@ def interval(value: float, standard_error: float, clusters: int, bounds: tuple[f
 
     The interval is value -+ t standard errors, where t is the 97.5 % quantile of Student's t with G - 1 degrees of
     freedom for G clusters. For a score with finite bounds it is computed on the scale of log(x / (1 - x)), where x is
-    the score rescaled to 0..1, and transformed back. For few clusters this is wide enough; a percentile bootstrap is
-    not (it covers 84 % at 5 clusters).
+    the score rescaled to 0..1, and transformed back. It is wide enough for few clusters; a percentile bootstrap is not
+    (its coverage is 84 % for 5 clusters).
 
     Args:
         value: The score.
         standard_error: Its standard error.
         clusters: The number of clusters.
-        bounds: The least and the greatest score there can be.
+        bounds: The lowest and the highest possible score.
     """
     margin = float(stdtrit(clusters - 1, 0.975)) * standard_error if clusters > 1 else float("nan")
     low, high = bounds
@@ -125,8 +125,8 @@ def of_ratio(numerator: Array, denominator: Array, clusters: Sequence[Hashable])
     """Return the estimate of mean(numerator) / mean(denominator), over clips where both are defined.
 
     The interval consists of every ratio r for which mean(numerator - r denominator) is within t standard errors of 0.
-    Its ends are NaN if the mean denominator is itself within t standard errors of 0, so that any ratio is possible. The
-    ratio is NaN if the mean denominator is not above 0 (but for rounding).
+    Its ends are NaN if the mean denominator is itself within t standard errors of 0, because then any ratio is
+    possible. The ratio is NaN if the mean denominator is not above 0.
 
     Source: Fieller (1954), Some problems in interval estimation.
     """
@@ -171,10 +171,10 @@ def bootstrap(
 
     Args:
         value: The score of all clips.
-        statistic: Function of how often each resample holds each clip, shape (resamples, clips), that returns the
-            scores of the resamples, shape (resamples,).
-        clusters: Each clip's cluster; no resample holds clips of unknown clusters.
-        bounds: The least and the greatest score there can be.
+        statistic: Function from the number of times that each clip is in each resample, shape (resamples, clips), to
+            the scores of the resamples, shape (resamples,).
+        clusters: Each clip's cluster; resamples leave out clips of unknown clusters.
+        bounds: The lowest and the highest possible score.
     """
     of_clip = cluster_numbers(clusters)
     groups = int(of_clip.max(initial=-1)) + 1

@@ -17,8 +17,8 @@ from ambi_eval.votes import Array
 
 Scores = dict[str, Estimate]
 
-# A metric that only a set of clips has (F1, for example) is the mean over this many random draws, where a prediction or
-# its votes are random. Metrics of single clips are exact expectations.
+# If a prediction or its votes are random, a metric of a set of clips (F1, for example) is the mean over this many
+# random draws. Metrics of single clips are exact expectations.
 DRAWS = 16
 WORTH = "worth_raters"
 
@@ -36,7 +36,7 @@ class Scorer:
 
         Args:
             selection: The clips.
-            bins: Which clips are in each bin, shape (clips,).
+            bins: The mask of the clips in each bin, shape (clips,).
             metrics: Names of the metrics; `worth_raters` comes with `sq_debiased`.
         """
         self.metrics = {name: METRICS[name] for name in metrics}

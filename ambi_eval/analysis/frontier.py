@@ -1,4 +1,4 @@
-"""What more inference buys: the Pareto frontier of error and cost, and the gain from ten times as many answers."""
+"""The value of more inference: the Pareto frontier of error and cost, and the gain from ten times as many answers."""
 
 from __future__ import annotations
 
@@ -57,11 +57,10 @@ class TenTimes:
     Attributes:
         few: The smaller number of answers; the larger is ten times that.
         gain: The error of the smaller pool minus that of the larger one, on the same clips.
-        of_sampling: The same gain of a perfect model, which answers as further raters would: the effect of a finer
+        of_sampling: The same gain for a perfect model, which answers as further raters would: the effect of a finer
             histogram alone. Undefined if the prediction is no histogram of labels.
-        beyond_sampling: `gain` minus `of_sampling`, clip by clip; undefined like that. Both kinds of answers are drawn
-            anew for each clip, so the differences between clips, and with them the interval, hold the chance of
-            sampling.
+        beyond_sampling: `gain` minus `of_sampling`, the mean of the differences by clip; undefined if `of_sampling` is.
+            Its interval includes the chance of sampling, because the answers of each clip are drawn independently.
     """
 
     few: int
@@ -78,8 +77,8 @@ def ten_times(
     Args:
         scores: By pool size, the error of each clip.
         clusters: The cluster of each clip.
-        people: Gives the error of each clip for so many answers of a perfect model (`scaling.perfect_sampler`); None if
-            the predictions are no histograms of labels.
+        people: Function from a number of answers of a perfect model to the error of each clip
+            (`scaling.perfect_sampler`); None if the predictions are no histograms of labels.
     """
     pairs = [few for few in scores if 10 * few in scores]
     if not pairs:

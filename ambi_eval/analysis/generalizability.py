@@ -1,4 +1,4 @@
-"""How sure a ranking of systems is: a generalizability study of their scores, and how much more data it would take."""
+"""How reliable a ranking of systems is (a generalizability study), and how much more data it would need."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ambi_eval.metrics.clustered import UNKNOWN
 from ambi_eval.votes import Array
 
 # The design of the last factor:
-#     crossed: all systems and clips share its levels (wordings of a prompt);
-#     raters: all systems share its levels, and a clip has some of them (a rater heard some of the clips);
-#     of clips: nested in clips and shared by all systems (ballots of unknown raters);
-#     of answers: nested in systems and clips (answers that are drawn at random).
+#     crossed: all systems and clips have the same levels (wordings of a prompt);
+#     raters: all systems have the same levels, and each clip has some of them (each rater heard some of the clips);
+#     of clips: nested in clips, the same for all systems (ballots of unknown raters);
+#     of answers: nested in systems and clips (sampled answers).
 Kind = Literal["crossed", "raters", "of clips", "of answers"]
 TARGET = 0.9
 
@@ -78,16 +78,16 @@ def study(
 ) -> Study:
     """Return the generalizability study of the scores of some systems on the same clips.
 
-    Every effect is random: other clips of other speakers, other wordings and other systems of the same kind could have
-    been chosen. The reliability of the ranking is var(system) / (var(system) + error). The error is the variance of the
-    mean scores by all interactions of the system with something else (Brennan's relative error). Effects that are the
-    same for all systems do not change their order; they enter the dependability only.
+    Every effect is random: the study could have used other clips of other speakers, other wordings and other systems of
+    the same kind. The reliability of the ranking is var(system) / (var(system) + error). The error is the variance of
+    the mean scores due to all interactions of the system with other factors (Brennan's relative error). Effects that
+    are the same for all systems do not change the order; they count in the dependability only.
 
     Source: Brennan (2001), Generalizability theory.
 
     Args:
-        scores: Shape (systems, clips), or (systems, clips, levels) with the levels of one more factor; NaN where a clip
-            has fewer levels.
+        scores: Shape (systems, clips), or (systems, clips, levels) with one more factor; NaN where a clip has fewer
+            levels.
         systems: The name of each system.
         speakers: The cluster of each clip, usually its speaker; clips of unknown clusters are left out.
         factor: The name of the last axis; empty if there is none.
@@ -109,7 +109,7 @@ def study(
     factors = {"system": system, "speaker": of_clip[clip], "clip": clip, factor or "level": level}
     effects = _effects(factor, kind, several_systems=len(systems) > 1, speakers=1 < len(set(of_clip)) < len(known))
     found = variance_components(values[~np.isnan(values)], factors, effects)
-    # By effect, the variance that a unit of its variance contributes to the mean score of a system.
+    # For each effect, how much a unit of its variance adds to the variance of a system's mean score.
     kept = np.array([_kept([factors[name][system == 0] for name in effect if name != "system"]) for effect in effects])
     rows = np.maximum(np.vstack([found.variances, found.draws]), 0.0)
     relative = np.array([len(effect) > 1 and "system" in effect for effect in effects])
@@ -172,7 +172,7 @@ def _shrinks(effect: Effect, name: str) -> bool:
 
 
 def _kept(levels: Sequence[NDArray[np.generic]]) -> float:
-    """Return the sum of squares of the shares of the scores that the combinations of levels have; 1 for no factor."""
+    """Return the sum of squared shares of the scores over the combinations of levels; 1 for no factor."""
     if not levels:
         return 1.0
     counts = np.bincount(joint_codes(levels))
@@ -193,7 +193,7 @@ def _more(true: Array, shrinking: Array, staying: Array, number: float) -> tuple
 
 
 def _estimate(rows: Array) -> Estimate:
-    """Return an estimate from its value, which comes first, and draws, whose middle 95% is its interval."""
+    """Return an estimate from rows of its value, which comes first, and draws, whose middle 95% is the interval."""
     value, draws = float(rows[0]), rows[1:][~np.isnan(rows[1:])]
     if math.isnan(value) or not len(draws):
         return UNDEFINED

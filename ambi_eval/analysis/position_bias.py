@@ -20,8 +20,8 @@ class PositionBias:
         first: The mean gain in probability of a label that the prompt names first, -1 to 1; 0 for a model that ignores
             the order.
         by_label: The same for each label that is first in one of the orders.
-        by_place: For each position, the mean of the probability of the label there minus its mean over all positions.
-            Empty unless each label is once in each position.
+        by_place: For each position, how much more probable a label is there than on average over all positions. Empty
+            unless each label is once in each position.
     """
 
     first: Estimate

@@ -1,4 +1,4 @@
-"""Predictions from a file, one JSON object a line, checked against the clips and labels of a corpus."""
+"""Reads predictions from a file of JSON lines, and checks them against the clips and labels of a corpus."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ambi_eval.corpora.manifest import Clip
 from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.votes import Array
 
-# Shares rounded to three decimals may sum to a little more or less than 1; they are divided by their sum.
+# The sum of rounded shares may differ from 1 by this much; they are divided by their sum.
 SUM_TOLERANCE = 1e-3
 
 
@@ -26,7 +26,7 @@ class Predictions:
     """The content of a file of predictions.
 
     Attributes:
-        clips: Indices of the clips that it predicts, ascending, shape (predicted,).
+        clips: Indices of the predicted clips, ascending, shape (predicted,).
         p: Predicted distributions of these clips, shape (predicted, labels); NaN if the file says null.
         notes: Notes for readers of the scores, one sentence each.
     """
@@ -40,7 +40,7 @@ class _LineError(Exception):
     """A mistake in one line.
 
     Attributes:
-        kind: The kind of mistake, equal for all lines that make it, and how to correct it.
+        kind: The kind of mistake, the same for all lines with it, and how to correct it.
         value: The wrong content of this line.
     """
 
@@ -65,7 +65,7 @@ def read_predictions(
 
     Raises:
         AmbiError: For invalid lines, repeated or unknown ids, unknown labels, shares that are no distribution, and
-            missing clips. The message counts the lines with the first kind of mistake, and shows some.
+            missing clips. The message counts the lines with the first kind of mistake, and quotes up to three.
     """
     if isinstance(path, Mapping):
         lines = [json.dumps({"id": name, "distribution": stated}) for name, stated in path.items()]

@@ -1,4 +1,4 @@
-"""Whether a model knows when people disagree: its calibration, and its entropy as a detector of ambiguous clips."""
+"""Does a model know when people disagree? Its calibration, and its entropy as a detector of ambiguous clips."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def reliability_curve(p: Array, votes: Array, clusters: Sequence[str]) -> list[C
 def ambiguity_auroc(p: Array, ambiguous: NDArray[np.bool_], clusters: Sequence[str]) -> Estimate:
     """Return the area under the ROC curve of the predicted entropy as a detector of ambiguous clips.
 
-    It is the probability that the prediction of an ambiguous clip has more entropy than that of another clip; ties
+    It is the probability that the prediction of an ambiguous clip has more entropy than that of a clear clip; ties
     count half. An invalid prediction loses all its comparisons.
 
     Sources: Hanley and McNeil (1982), The meaning and use of the area under a ROC curve; Obuchowski (1997),
@@ -78,7 +78,7 @@ def ambiguity_auroc(p: Array, ambiguous: NDArray[np.bool_], clusters: Sequence[s
 
     Args:
         p: Predicted distributions, shape (clips, labels).
-        ambiguous: Which clips are ambiguous, shape (clips,).
+        ambiguous: Whether each clip is ambiguous, shape (clips,).
         clusters: The cluster of each clip.
 
     Returns:
@@ -87,10 +87,10 @@ def ambiguity_auroc(p: Array, ambiguous: NDArray[np.bool_], clusters: Sequence[s
     n_ambiguous, n_clear = ambiguous.sum(), (~ambiguous).sum()
     if not n_ambiguous or not n_clear:
         return estimate.UNDEFINED
-    entropy = np.round(entropy_bits(p), 9)  # the same shares in another order must tie
+    entropy = np.round(entropy_bits(p), 9)  # rounded, so that the order of the shares does not change the value
     entropy = np.where(np.isnan(entropy), np.where(ambiguous, -np.inf, np.inf), entropy)
-    # The share of comparisons that a clip wins against clips of the other kind follows from two of its ranks: the rank
-    # among all clips minus the rank among clips of its own kind.
+    # The number of comparisons that a clip wins against clips of the other kind is its rank among all clips minus its
+    # rank among clips of its own kind.
     ranks, won = rankdata(entropy), np.empty(len(p))
     won[ambiguous] = (ranks[ambiguous] - rankdata(entropy[ambiguous])) / n_clear
     won[~ambiguous] = 1 - (ranks[~ambiguous] - rankdata(entropy[~ambiguous])) / n_ambiguous

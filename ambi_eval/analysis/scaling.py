@@ -1,4 +1,4 @@
-"""What more answers buy: a score against the pool size N, beside that of pure sampling, and its limit for large N."""
+"""The value of more answers: a score by pool size N, the same score of pure sampling, and the limit for large N."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOST_POOLS = 60_000
 
 @dataclass(frozen=True)
 class Curve:
-    """A score against the pool size N.
+    """A score by pool size N.
 
     Attributes:
         people: The score of a perfect model by N: the histogram of N draws from the shares of a clip's own raters,
@@ -71,10 +71,10 @@ def sampler_curve(
 ) -> dict[int, Estimate]:
     """Return the scores of the histogram of N draws from a distribution, by N.
 
-    For every `p` the score improves with N, because the histogram becomes finer. So a model's curve shows an effect of
-    inference only where its shape differs. Draws from the raters' own shares, scored against new panels, give the curve
-    of a perfect model, which tends to the sampling floor (`perfect_model`). Draws from the prior give the curve of a
-    model that does not listen.
+    For every `p` the score improves with N, because the histogram becomes finer. So only a model's curve of another
+    shape shows an effect of inference. Draws from the raters' own shares, scored against new panels, give the curve of
+    a perfect model, whose limit is the sampling floor (`perfect_model`). Draws from the prior give the curve of a model
+    that does not listen.
 
     Args:
         p: Distribution to draw from, shape (labels,) or (clips, labels).
@@ -82,8 +82,8 @@ def sampler_curve(
         metric: Name of a metric that single clips have.
         sizes: Pool sizes N.
         new_panels: Whether to score against new panels of the same size, drawn from each clip's own raters, instead of
-            the votes. If `p` are the votes' shares, the votes would score themselves. Clips whose raters are not known
-            are then left out.
+            the votes. This is needed if `p` are the shares of the votes themselves. Clips with unknown raters are then
+            left out.
     """
     votes = selection.votes
     p = np.broadcast_to(shares(p), votes.shape)
@@ -104,11 +104,10 @@ def sampler_curve(
 def perfect_sampler(selection: Selection, metric: str, size: int) -> Array:
     """Return the expected score of each clip for `size` answers of a perfect model, shape (clips,).
 
-    A perfect model answers as further raters of the clip would. Their distribution is not known, so it is drawn from
-    what the clip's votes leave open: a Dirichlet distribution of the votes and as many votes of the prior as it is
-    worth (`prior_worth`). The votes judge, as they judge a model. Draws from the votes' own shares would be wrong: with
-    panels of six raters, a model that draws from the truth would seem to gain .03 bits more than they do from ten times
-    the answers.
+    A perfect model answers as further raters of the clip would. Their distribution is unknown, so it is drawn from its
+    posterior: a Dirichlet distribution of the clip's votes plus `prior_worth` votes of the prior. The clip's votes
+    score it, as they score a model. Draws from the shares of the votes would be wrong: with panels of six raters, ten
+    times the answers would gain .03 bits less for them than for a model that draws from the truth.
 
     Args:
         selection: The clips.
@@ -139,11 +138,11 @@ def _new_panels(selection: Selection, draws: int, rng: np.random.Generator) -> A
 
 
 def extrapolate(scores: Mapping[int, Array], clusters: Sequence[str], bounds: tuple[float, float]) -> Estimate:
-    """Return the limit of a score for large N: a straight line in 1/N through the whole pool N and its half n.
+    """Return the limit of a score for large N, by a straight line in 1/N through the scores of the pool and of half.
 
-    A smooth function of a mean of N independent answers has the expectation f + a/N + O(1/N^2), so
-    (N f(N) - n f(n)) / (N - n) has no first-order term. For `jsd_bits` and `bc`, which are not smooth where the share
-    of a label is near 0, some bias remains.
+    A smooth function of a mean of N independent answers has the expectation f + a/N + O(1/N^2). So for the pool size N
+    and its half n, (N f(N) - n f(n)) / (N - n) has no first-order term. Some bias remains for `jsd_bits` and `bc`,
+    which are not smooth where the share of a label is near 0.
 
     Source: Quenouille (1956), Notes on bias in estimation.
 

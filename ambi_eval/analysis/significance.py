@@ -1,4 +1,4 @@
-"""Whether differences are more than chance: the sign-flip test over clusters, for one difference or many at once."""
+"""Tests whether differences are more than chance: sign-flip tests over clusters, corrected for many differences."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ambi_eval.votes import Array
 # For up to this many clusters all sign flips are enumerated; for more, FLIPS random ones are drawn.
 ENUMERATED_CLUSTERS = 14
 FLIPS = 10_000
-# Flips computed at once: with 25,000 differences they need about 100 MB.
+# Number of flips computed at once; for 25,000 differences they need about 100 MB.
 BLOCK = 500
 LEVEL = 0.05
 
@@ -64,10 +64,10 @@ class Pairs:
 def compare(differences: Mapping[str, ArrayLike], clusters: Sequence[str]) -> dict[str, Comparison]:
     """Return each difference with its own 95% interval and its p-values.
 
-    If two systems are equally good, exchanging them changes nothing, so the sign of all differences of a cluster may be
-    flipped. The p-value is the share of flips whose mean is at least as far from 0 as the observed mean. For up to 14
-    clusters all 2^G flips are enumerated, and the smallest possible value is 2^(1 - G): 0.0625 for five sessions. For
-    more clusters 10,000 seeded flips are drawn, and the observed signs count as one more.
+    If two systems are equally good, exchanging them changes nothing, so the signs of all differences in a cluster may
+    be flipped. The p-value is the share of flips whose mean is at least as far from 0 as the observed mean. For up to
+    14 clusters all 2^G flips are enumerated, and the smallest possible value is 2^(1 - G): 0.0625 for five sessions.
+    For more clusters 10,000 seeded flips are drawn, and the observed signs count as one more flip.
 
     Sources: Fisher (1935), The design of experiments; Phipson and Smyth (2010), Permutation p-values should never be
     zero.
@@ -95,11 +95,11 @@ def compare(differences: Mapping[str, ArrayLike], clusters: Sequence[str]) -> di
 
 
 def compare_all_pairs(errors: Array, clusters: Sequence[str]) -> Pairs:
-    """Return the comparison of every pair of systems, corrected such that any pair may be chosen afterwards.
+    """Return the comparison of every pair of systems, corrected so that any pair may be chosen after seeing the scores.
 
-    Which system comes out best depends on the clips. Without a correction the best of ten equal systems differs
-    "significantly" from another one in more than half of all samples. So all pairs form one family, and the critical
-    value is that of the largest of all differences (Westfall and Young's max-T).
+    Without a correction, the best of ten equal systems differs "significantly" from another one in more than half of
+    all samples. So all pairs form one family, and the critical value is that of the largest of all differences
+    (Westfall and Young's max-T).
 
     Sources: Westfall and Young (1993), Resampling-based multiple testing; Hsu (1996), Multiple comparisons.
 
@@ -158,8 +158,8 @@ class _Flipped:
     Attributes:
         p: P-value of each difference alone, shape (differences,).
         p_corrected: P-value of each difference, corrected for all, shape (differences,).
-        critical: How many standard errors a difference must be from 0 to be significant after the correction.
-        spread: Root of the sum of the squared cluster sums of each difference, shape (differences,).
+        critical: The number of standard errors from 0 at which a difference is significant after the correction.
+        spread: Square root of the sum of squared cluster sums of each difference, shape (differences,).
         smallest_p: The smallest possible p-value for this number of clusters.
         clusters: Number of clusters.
     """

@@ -1,4 +1,4 @@
-"""Whether a score is better for some speakers than for others: by sex and by age, where the corpus knows them."""
+"""Compares scores between groups of speakers, by sex and by age if the corpus has them."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Subgroup:
 
 
 def subgroups(scores: Array, selection: Selection) -> list[Subgroup]:
-    """Return the groups of speakers by sex and by age. If all speakers have the same sex (or age), it is left out.
+    """Return the groups of speakers by sex and by age band; a trait with only one group is left out.
 
-    A group's mean score depends on how ambiguous its clips are. To see whether a model serves a group worse, give the
+    A group's mean score depends on the ambiguity of its clips. To see whether a model is worse for a group, give the
     differences from the prior's scores on the same clips.
 
     Args:
@@ -92,5 +92,5 @@ def age_band(age: float) -> str:
 
 
 def group_order(name: str) -> tuple[bool, str]:
-    """Return the sort key of a group's name: the youngest band, `under 30`, comes first."""
+    """Return the sort key of a group's name: the youngest age band, `under 30`, comes first."""
     return not name.startswith("under"), name

@@ -1,4 +1,4 @@
-"""Scores a file of predictions, with the references beside it."""
+"""Scores a file of predictions and the references on the same clips."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class SystemScores:
         overall: Scores over all predicted clips.
         binned: Scores in each bin of ambiguity, in the order of `baselines.bins`.
         baselines: The references on the same clips.
-        held_out: Prior, system and half panel against the same raters, over all clips and in each bin; None if panels
-            cannot be halved.
-        calibration: The effect of scaling that is fitted on other speakers; None for fewer than three speakers.
+        held_out: Prior, system and half panel, scored by the other half of the raters, over all clips and in each bin;
+            None if no panel can be halved.
+        calibration: The gains of scaling that is fitted on other speakers; None for fewer than three speakers.
         notes: Notes for readers of the scores: missing clips, invalid answers, smoothing.
     """
 

@@ -64,7 +64,7 @@ def system_json(system: SystemScores) -> dict[str, Any]:
 
 
 def _calibration(found: Calibration) -> Table:
-    """Return the table of a system's information in bits per vote, and of the parts that scaling would recover."""
+    """Return the table of a system's information in bits per vote, and of what scaling would gain."""
     title = "THIS SYSTEM calibrated on other speakers (no score: it has seen votes)"
     table = Table("", "bits per vote", title=title, title_justify="left", box=None)
     table.add_row("over the prior, as it is", cell(found.raw))

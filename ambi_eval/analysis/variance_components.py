@@ -1,4 +1,4 @@
-"""Variance components: how much of the variance of scores is due to clips, speakers, raters, wordings and chance."""
+"""Variance components: the parts of the variance of scores due to clips, speakers, raters, wordings and chance."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def variance_components(scores: ArrayLike, factors: Mapping[str, ArrayLike], eff
     """Return the variance components of scores in a crossed or nested design.
 
     The model is score = mean + sum of random effects. An effect has one independent random value for each combination
-    of its factors' levels that occurs. Its sum of squares is what its group means explain beyond those of all coarser
-    effects. The variances solve the equations between the mean squares and their expectations. In balanced designs this
-    is the analysis of variance, and equals REML if no estimate is below 0. In unbalanced designs (speakers with
-    different numbers of clips, raters who each heard some of the clips) the estimates are unbiased, too.
+    of levels of its factors. Its sum of squares is what its group means explain beyond all coarser effects. The
+    variances are those for which the expected mean squares equal the observed ones. In balanced designs this is the
+    analysis of variance, and equals REML if no estimate is below 0. In unbalanced designs (speakers with different
+    numbers of clips, raters who each heard some of the clips) the estimates are unbiased, too.
 
     Each mean square is distributed as its expectation times chi-squared / degrees of freedom, independent of the
     others. So a draw of the expectation is the mean square times degrees of freedom / chi-squared. If raters heard
@@ -117,7 +117,7 @@ def _refines(fine: Codes, coarse: Codes) -> bool:
 
 
 def _shared(group: Codes, sizes: NDArray[np.intp], other: Codes) -> float:
-    """Return what a unit of another effect's variance adds to the uncorrected sum of squares of a grouping."""
+    """Return how much a unit of another effect's variance adds to the uncorrected sum of squares of a grouping."""
     width = int(other.max()) + 1
     cells = group * width + other
     if len(sizes) * width <= MOST_CELLS:

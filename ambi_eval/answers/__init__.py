@@ -1,1 +1,1 @@
-"""Reads the distribution that a model's text states, and computes its scores; independent of the harness."""
+"""From a model's answers to a predicted distribution and its scores; independent of the harness."""

@@ -13,7 +13,7 @@ Finish = Literal["stop", "length", "content_filter", "not_drawn"]
 def valid_unicode(text: str) -> str:
     """Return the text with each lone half of a surrogate pair replaced by U+FFFD; two halves become their character.
 
-    A server that cuts an emoji in two leaves a half. No UTF-8 file can hold it, so the harness could not log it.
+    A server that cuts an emoji in two leaves a half, which no UTF-8 file can hold, so the harness could not log it.
 
     >>> valid_unicode("happy " + chr(0xD83D)) == "happy " + chr(0xFFFD)
     True
@@ -26,22 +26,21 @@ def valid_unicode(text: str) -> str:
 
 
 class Candidate(str):
-    """The text of one answer, and how it was made.
+    """The text of one answer, with attributes such as its log-likelihood.
 
-    A `Candidate` is a `str`, so every stock filter of the harness works on it. Its text is always valid Unicode,
-    wherever it came from: a model, a server, or a store that an older version wrote.
+    A `Candidate` is a `str`, so every stock filter of the harness works on it. Its text is always valid Unicode.
 
     Attributes:
-        logprob: Summed natural-log likelihood of the generated tokens under the model itself (temperature 1, no top-k
-            or top-p), the end-of-turn token included if it was generated. None where the model does not give it.
+        logprob: Natural log-likelihood of the generated tokens, summed, at temperature 1 without top-k or top-p; the
+            end-of-turn token is included if it was generated. None if the model does not give it.
         n_tokens: Number of generated tokens, the end-of-turn token included.
         finish: `stop` (the model ended its turn or a stop string came), `length` (cut at the token limit),
             `content_filter` (the model's provider withheld the answer), `not_drawn` (an adaptive strategy did not need
             this sample).
         number: Index of this sample (or beam, best first) in its clip's pool, from 0.
         rating: A verifier's rating of how well the answer fits the clip; None without a verifier, or if it gave none.
-        thinking_tokens: Number of tokens that the model thought before the answer, which `n_tokens` does not count.
-            None where nobody knows. If a server counts those of several answers together, each gets an equal share.
+        thinking_tokens: Number of thinking tokens before the answer, which `n_tokens` does not count; None if unknown.
+            If a server counts them for several answers together, each answer gets an equal share.
     """
 
     __slots__ = ("logprob", "n_tokens", "finish", "number", "rating", "thinking_tokens")
@@ -79,8 +78,8 @@ class Candidate(str):
 def answers_digest(answers: Sequence[Any], candidates: Mapping[str, Sequence[Any]] | None = None) -> str:
     """Return a digest of a clip's answers: the first 16 hexadecimal digits of a SHA-256.
 
-    It is the same for a run and for its log, where numbers are texts. It finds a changed log, but no forger: whoever
-    changes the log can also write another digest.
+    It is the same for a run and for its log, in which numbers are texts. It shows whether a log was changed by
+    accident, but does not protect against forgery: whoever changes the log can change the digest, too.
 
     Args:
         answers: The texts, or pairs of a log-likelihood and whether the label is the greedy answer.

@@ -1,7 +1,8 @@
-"""The word lists of the answer grammar: words that assert a label of the speaker, deny it, or leave it open.
+"""The word lists and patterns of the answer grammar: they decide whether a text asserts a label, denies it, or neither.
 
-docs/answers.md states the grammar. A list is a vocabulary or a guard. A statement consists of words of a vocabulary
-only, so a missing word loses an answer and never invents one. A guard catches a form that only looks like an answer.
+docs/answers.md states the grammar. A list is either a vocabulary or a guard. Only a sentence whose words are all in a
+vocabulary is a statement, so a missing word loses an answer but never invents one. A guard rejects a form that only
+looks like an answer.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ def _set(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
-# Words around a label that state nothing by themselves: "a very calm, sad voice".
+# Words that may describe the voice beside a label and name no label themselves: "a very calm, sad voice".
 DESCRIBING = _set(
     """
     a an the this that his her their its same also just only now still then today quite so really rather pretty fairly
@@ -99,7 +100,7 @@ BEFORE_TO = _set(
     "seem seems appear appears described considered perceived inclined listening going closest points lean"
     " according due"
 )
-# What a model says about itself.
+# Phrases in which a model speaks about itself.
 OWN_VOICE = frozenset(("my", noun) for noun in ("voice", "tone", "mood", "feeling", "feelings", "emotions", "speech"))
 MODALS = _set("would should will must i'd i'll he'd she'd it'd 'd 'll")
 ANSWERS = _set("answer choice guess vote label emotion pick prediction")
@@ -119,7 +120,7 @@ NEGATION = re.compile(
     )
     + r")(?:\b|(?<=[^\x00-\x7f]))"
 )
-# Idioms with a word of denial or doubt that deny and doubt nothing.
+# Idioms that contain a word of denial or doubt, but express neither.
 IDIOMS = re.compile(
     r"\b"
     + any_of(
@@ -146,7 +147,7 @@ OPENING = re.compile(
     )
     + r"\b|是否|如果|可能|还是|或者|请|吗"
 )
-# These words introduce what was said in the clip; it goes on until the model speaks for itself again.
+# These words introduce what was said in the clip; OWN_WORDS end it.
 SPEECH = re.compile(
     r"\b"
     + any_of(
@@ -196,7 +197,7 @@ CONCLUDING = re.compile(
     )
     + r"\b"
 )
-# "While it could be angry, it sounds sad", "it could be angry, but I'd say sad": the second part counts.
+# "While it could be angry, it sounds sad", "it could be angry, but I'd say sad": the second part is the answer.
 CONTRAST = re.compile(r"\bbut\b|^\W*(?:while|although|though)\b[^,]*,")
 # "Option B: disgust".
 CHOICE = re.compile(r"^\W*(?:option|choice) (?:[a-h]|\d{1,2})\W*[.):]\W*(?=\0)")
@@ -222,7 +223,7 @@ TOO_LITTLE = re.compile(r"(?<!a )\b(?:little|few|zero|minimal)\W*$|(?<![\d.])0(?
 IN_A_VOICE = re.compile(r"\b(?:in|with) an?(?: [a-z]+)?\s*\0(\d+)\0 (?:voice|tone|manner|way|mood|fashion)[^\w\0]*$")
 
 END = re.compile(r"\n+|(?<=[.!?;])[\"')]*(?:\s+|$)|(?<=[;!?])")
-# A line that goes on in the next one.
+# A line whose sentence continues in the next line.
 WRAPPED = re.compile(
     r"(?:(?<=,)|(?<=\b(?:or|is|an))|(?<=\b(?:and|nor|the|are))|(?<=\b(?:either|sounds|not an))|(?<=\ba)|(?<=^not))"
     r"[ ]*\n\s*"
@@ -235,10 +236,10 @@ PART = re.compile(
 TURNS = ("but", "so", "therefore", "hence", "thus", ":", ";", "而是")
 QUOTED = re.compile(r"\"[^\"\n]*\"|(?<![\w'])'(?:[^'\n]|(?<=\w)'(?=\w))*'(?!\w)")
 WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*|\0\d+\0")
-# A mark replaces each label in the text: its index between two NUL characters.
+# The mark that replaces a label in the text: its index between two NUL characters.
 MARK = re.compile(r"\0(\d+)\0")
 
-# A refusal, small talk or a question back, where a text states no answer.
+# A refusal, small talk or a question to the user; it counts only if the text states no answer.
 REFUSAL = re.compile(
     r"\b"
     + any_of(
@@ -253,13 +254,13 @@ REFUSAL = re.compile(
     )
     + r"\b"
 )
-# "I'd be happy to help": the rest of the sentence says nothing about the speaker.
+# "I'd be happy to help": the model does not speak about the speaker in the rest of the sentence.
 COURTESY = re.compile(
     r"(?:^|(?<=[.!?\n] )|(?<=\n))\W*(?:happy|glad|pleased|delighted) to (?:help|assist)\b[^.!?\n]*"
     r"|\b(?:i'd|i would|i'm|i am|i'll|we'd|we would|we're)(?: \w+){0,3} (?:happy|glad|pleased|delighted|sad|sorry)"
     r" to\b[^.!?\n]*"
 )
-# The model says that it has not heard the clip: nothing in the text is a vote.
+# The model says that it has not heard the clip: then nothing in the text is a vote.
 UNHEARD = re.compile(
     r"(?:n't|\bnot|\bunable to|\bcannot|\bno way to|\bwithout)(?: able to| \w+)? "
     r"(?:hear(?:ing)?|process(?:ing)?|listen(?:ing)? to|access|analy[sz]e|play|receive|have|see)"
@@ -270,9 +271,9 @@ UNHEARD = re.compile(
 LISTENER = any_of("listener, rater, annotator, judge, participant, person, evaluator, voter, respondent, observer") + (
     r"s?(?:[ #]+[a-z]|[ #:]*\d{1,3})"
 )
-# "I would not say angry: 0.5": what follows is denied.
+# "I would not say angry: 0.5": the text after it is denied.
 NOT_SAID = re.compile(r"\b(?:not|never) (?:say|call|claim|rate|give|put)\b|\bnot the case\b")
-# Words in the sentence before an answer that say it is not the real one.
+# Words in the sentence before an answer that mark it as an example, an alternative, a draft or the like.
 ASIDE = re.compile(
     r"\b"
     + any_of(
@@ -285,7 +286,7 @@ ASIDE = re.compile(
     )
     + r"\b|^\W*or\b"
 )
-# Words for the one answer that counts, if there are several.
+# Words that mark the final one of several answers.
 FINAL = re.compile(
     r"\b"
     + any_of(
@@ -301,7 +302,7 @@ OWN_GUESS = re.compile(r"\bif i (?:had|have|were|was) to \w+(?: one)?\b|\bif i m
 
 
 def is_aside(lead: str) -> bool:
-    """Whether a sentence calls what follows it an example, an alternative or the like, and so not the answer."""
+    """Return whether a sentence marks the text after it as an example, an alternative or the like, not an answer."""
     if NOT_SAID.search(lead):
         return True
     return bool(ASIDE.search(OWN_GUESS.sub("", lead))) and not OWN_ANSWER.search(lead)

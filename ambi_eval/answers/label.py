@@ -1,4 +1,4 @@
-"""Reads the one label that a text asserts about the speaker, and refuses unclear texts."""
+"""Reads the one label that a text asserts about the speaker; unclear texts give no label."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def read_label(
         text: The model's whole answer; its thinking is skipped.
         labels: The task's labels.
         synonyms: Other words for the labels, as `freeze_synonyms` returns them.
-        cut: Whether the answer ends at the token limit. Then only an answer form with something after it counts.
+        cut: Whether the answer was cut at the token limit. Then only an answer form with text after it counts.
         spoken: The language of the answer, besides English.
 
     Returns:
-        Share 1 on the label, or the reason why there is none. No text raises.
+        Share 1 for the label, or the reason why there is none. No text raises an error.
 
     >>> read_label("Happy (not sad).", ("angry", "happy", "sad")).shares
     (0.0, 1.0, 0.0)
     """
     bare = text.strip(" \n\"'.*!")
-    for index, label in enumerate(labels):  # the usual answer, in a fraction of the time
+    for index, label in enumerate(labels):  # the usual answer, read in a fraction of the time
         if bare == label and not cut:
             return one_label(index, len(labels))
     plain = said(text)
@@ -89,7 +89,7 @@ def read_prose(plain: str, words: Lexicon, *, cut: bool = False) -> Answer:
 
 
 def _concluded(sentences: list[Sentence]) -> int | None:
-    """Return the label of the text, from its conclusion if it has one."""
+    """Return the label that the text concludes or asserts; None if it is unclear."""
     cues = [s for s in sentences if s.is_cue and not (s.mentions and all(state == "denied" for _, state in s.mentions))]
     if cues:
         rest = sentences[sentences.index(cues[-1]) + 1 :]
@@ -122,7 +122,7 @@ def _concluded(sentences: list[Sentence]) -> int | None:
 
 
 def _first_form(sentences: list[Sentence]) -> int | None:
-    """Return the label of a text that was cut: only an answer form that ended before the cut counts."""
+    """Return the label of a text that was cut, from an answer form that ended before the cut; None without one."""
     whole = sentences[:-1]
     for sentence in whole:
         if (sentence.is_cue or sentence.is_alone) and sentence.label is not None:

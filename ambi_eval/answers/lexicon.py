@@ -1,4 +1,4 @@
-"""The words of a task's labels, and the normalized form of a model's text in which they are searched."""
+"""The words for a task's labels, and the normalization of a model's text before they are searched in it."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ Synonyms = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 class Answer(NamedTuple):
-    """What a text states.
+    """The result of reading a text.
 
     Attributes:
-        shares: One share per label, in the labels' order, each in 0..1, together 1; None if the text was not read.
-        reason: Why the text was not read; None if it was.
-        stated_sum: What the stated shares sum to, in units of 1 (percentages are divided by 100); None if the text
-            names one label, or was not read.
+        shares: One share per label, in the labels' order, each in 0..1, with the sum 1; None if the text is unclear.
+        reason: Why there are no shares; None if there are.
+        stated_sum: The sum of the stated shares before normalization (percentages are divided by 100); None if the text
+            names one label, or has no shares.
     """
 
     shares: tuple[float, ...] | None
@@ -74,7 +74,7 @@ def freeze_synonyms(labels: Sequence[str], synonyms: Mapping[str, Sequence[str]]
     return tuple((label, tuple(words)) for label, words in synonyms.items())
 
 
-# Noun and adjective of one emotion: a label stands for its whole family, unless another label claims a word.
+# Nouns and adjectives of one emotion. A label stands for its whole family, unless another label is in it, too.
 FAMILIES = (
     "angry anger",
     "happy happiness",
@@ -98,11 +98,11 @@ EMOTIONS = frozenset(word for family in FAMILIES for word in family.split())
 
 
 class Lexicon(NamedTuple):
-    """The words of a task's labels.
+    """The words for a task's labels.
 
     Attributes:
         names: The index of the label that each word or phrase stands for.
-        label: Finds a word or phrase, the longest first, so that "low arousal" is not read as "low".
+        label: Pattern that finds these words; it tries the longest first, so "low arousal" is not read as "low".
         size: Number of labels.
     """
 
@@ -128,7 +128,7 @@ def lexicon(labels: tuple[str, ...], synonyms: Synonyms) -> Lexicon:
         if len(owners) == 1:
             names |= dict.fromkeys(family, *owners)
     words = [r"[\s_-]+".join(map(re.escape, name.split())) for name in sorted(names, key=len, reverse=True)]
-    # Only Latin letters join a word: text in other scripts often follows a label without a blank.
+    # A label must not touch Latin letters; other scripts often have no blank beside a label.
     pattern = rf"(?<![a-z0-9])(?<![a-z]-)(?:{'|'.join(words)})(?!-?[a-z0-9])"
     return Lexicon(names, re.compile(pattern), len(labels))
 
@@ -191,7 +191,7 @@ _MARKUP = str.maketrans("_", " ", "*`")
 
 
 def said(text: str) -> str | None:
-    """Return what a model says after its thinking, in lower case and plain punctuation, free of markup.
+    """Return the text after the model's thinking, in lower case, with ASCII punctuation and without markup.
 
     Returns:
         The text, or None if it ends within the thinking.
@@ -218,7 +218,7 @@ def said(text: str) -> str | None:
     if "&" in text and ";" in text:
         text = html.unescape(text)
     if "\\" in text:
-        # Escaped quotes are inside strings, where nothing is read.
+        # Escaped quotes are inside strings, which are not read.
         text = text.replace('\\"', "").replace("\\'", "")
         for pattern, replacement in _LATEX:
             text = pattern.sub(replacement, text)

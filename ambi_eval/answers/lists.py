@@ -51,13 +51,13 @@ _TOKEN = (
     r"|(?P<each>\beach\b)"
 )  # fmt: skip
 
-# Text allowed between a label and its number.
+# The text that may stand between a label and the number after it.
 _AFTER_LABEL = re.compile(
     r"""(?:[\s:;=|~>()\[\]"'.,/█▇▓■#&+\\]|-(?!\d)|(?:is|at|about|around|approx\w*|roughly|nearly|ca|circa|would|be|gets?|has|with"""
     r"""|shares?|probability|likelihood|percentage|proportion|estimated|of|the|an?|votes?|listeners|raters|audio|together|leads|follows|low|medium|moderate|high|mild|slight|strong|very"""
     r"""|[^\x00-\x7f]+)(?![a-z]))*"""
 )
-# Text allowed between a number and its label.
+# The text that may stand between a number and the label after it.
 _BEFORE_LABEL = re.compile(
     r"""(?:[\s:|~()\[\]"'*=\\&-]|(?:of|the|listeners?|raters?|people|them|respondents|participants|annotators|others?|would|will"""
     r"""|say|said|choose|chose|pick|picked|hear|heard|vote|voted|votes?|labell?(?:ed)?|name|named|select|selected|perceive|identify"""
@@ -90,7 +90,7 @@ def _tokens(label: str) -> re.Pattern[str]:
 
 @dataclass(slots=True)
 class Run:
-    """Labels with their numbers, until one of them gets another number."""
+    """A distribution that a text lists: labels with numbers, until a label gets a second, different number."""
 
     stated: Stated = field(default_factory=Stated)
     is_final: bool = False
@@ -99,16 +99,24 @@ class Run:
 
 @dataclass(slots=True)
 class Listed:
-    """What the lines and sentences of a text state."""
+    """The labels and numbers in the lines and sentences of a text.
+
+    Attributes:
+        runs: The listed distributions.
+        unread: Numbers that belong to no label.
+        bare: Whether a label has no number while others in its sentence have one.
+        joined: Whether several labels have one number together.
+        vague: Whether a number is a range or a bound.
+    """
 
     runs: list[Run] = field(default_factory=list)
     unread: list[float] = field(default_factory=list)
-    bare: bool = False  # a label without a number beside those that have one
-    joined: bool = False  # several labels with one number
-    vague: bool = False  # a number that is a range or a bound
+    bare: bool = False
+    joined: bool = False
+    vague: bool = False
 
     def add(self, label: int, number: Number, lead: str) -> None:
-        """Take a label with its number."""
+        """Add a label with its number; `lead` is the text before it."""
         final, aside = grammar.FINAL.search(lead) is not None, grammar.is_aside(lead)
         run = self.runs[-1] if self.runs else None
         if (

@@ -1,4 +1,4 @@
-"""Finds objects and arrays in a model's text (JSON, JSON5, Python or similar) and reads what they state."""
+"""Finds objects and arrays in a model's text (JSON, JSON5, Python or similar) and reads labels and numbers in them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ambi_eval.answers.lexicon import Lexicon, name_of
 
 
 class Number(NamedTuple):
-    """A stated share: its value in units of 1, whether it is in per cent (None: in words), whether it is a fraction."""
+    """A stated share: its value (1 is all), whether it is in per cent (None: in words), whether it is a fraction."""
 
     value: float
     is_percent: bool | None = False
@@ -29,7 +29,7 @@ NOTHING = {"null", "none", "n/a", "-", "nil", "zero", "false"}
 
 
 def number_of(raw: str) -> Number:
-    """Return the share that a text is (`0.6`, `60 %`, `3/5`, `0,6`, `12 votes`, `none`), NaN if it is no share."""
+    """Return the share that a text states (`0.6`, `60 %`, `3/5`, `0,6`, `12 votes`, `none`), NaN if it states none."""
     found = _NUMBER.fullmatch(raw) if len(raw) < 80 else None
     if not found:
         bare = raw.strip()
@@ -45,14 +45,14 @@ def number_of(raw: str) -> Number:
 
 @dataclass(slots=True)
 class Stated:
-    """What one object, list or table states: numbers of labels, or labels without numbers.
+    """The content of one object, list or table: labels with numbers, or one label.
 
     Attributes:
         numbers: The number of each label that has one.
         conflict: Whether a label has two numbers.
-        others: Numbers above 0 under names that are no labels.
-        label: The one label that it names; None where it states numbers.
-        several: Whether it holds several answers, and nothing says which one is meant.
+        others: Numbers above 0 of names that are no labels.
+        label: The one label that it names; None if it states numbers.
+        several: Whether it has several answers, and it is unclear which one counts.
     """
 
     numbers: dict[int, Number] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class Stated:
     several: bool = False
 
     def same(self, other: Stated) -> bool:
-        """Whether another one states the same."""
+        """Return whether another one states the same."""
         if self.several or other.several:
             return False
         mine, theirs = (
@@ -78,7 +78,7 @@ class Stated:
 
 
 class Found(NamedTuple):
-    """An object at the outer level of a text: what it states (None: nothing), its position, whether it is closed."""
+    """An outermost object in a text: its content (None: no label), its position, and whether it is closed."""
 
     stated: Stated | None
     start: int
@@ -92,7 +92,7 @@ _TOKEN = re.compile(
     r"""|(?P<scalar>(?:[^\s,;:={}\[\]()"'\#]|[,](?=\d))(?:[^,;:={}\[\]()"'\n\#/]|,(?=\d)|/(?![/*]))*)""",
     re.DOTALL,
 )
-# Brackets that are nested deeper than this are no answer: the outermost are forgotten.
+# If brackets are nested deeper than this, the outermost ones are forgotten.
 DEEPEST = 64
 _START = re.compile(r"""\{|\[(?=\s*["'{\[(])""")
 
@@ -118,14 +118,14 @@ class _Node:
 
 @dataclass(slots=True)
 class _Part:
-    """A closed object or array within another: what it states, or its plain entries."""
+    """A closed object or array within another one: its content, and its plain entries."""
 
     stated: Stated | None
     cells: list[tuple[str | None, str]]
 
 
 def find_objects(text: str, lexicon: Lexicon) -> list[Found]:
-    """Return the objects of a plain text, in order. Takes time linear in the text."""
+    """Return the objects of a plain text, in order, in time linear in its length."""
     found: list[Found] = []
     position = 0
     while start := _START.search(text, position):
@@ -209,7 +209,7 @@ _LISTENER = re.compile(grammar.LISTENER)
 
 
 def _interpret(entries: Sequence[tuple[str | None, str | _Part]], lexicon: Lexicon) -> Stated | None:
-    """Return what an object or array states, None if nothing."""
+    """Return the content of an object or array; None if it has neither labels nor numbers."""
     labeled = [(label, value) for key, value in entries if key is not None and (label := lexicon.find(key)) is not None]
     if labeled:
         return _labeled(labeled, entries, lexicon)
@@ -240,7 +240,7 @@ def _interpret(entries: Sequence[tuple[str | None, str | _Part]], lexicon: Lexic
 
 
 def _others(entries: Sequence[tuple[str | None, str | _Part]]) -> Stated | None:
-    """Return a statement about other things than labels, if an object gives a number to anything."""
+    """Return the numbers of an object without labels; None if it has none above 0."""
     others = _numbers_of_others(entries)
     return Stated(others=others) if others else None
 
@@ -261,7 +261,7 @@ def _labels_in(text: str, lexicon: Lexicon) -> Iterator[int]:
 def _labeled(
     labeled: Sequence[tuple[int, str | _Part]], entries: Sequence[tuple[str | None, str | _Part]], lexicon: Lexicon
 ) -> Stated:
-    """Return what an object with labels as keys states."""
+    """Return the content of an object with labels as keys."""
     stated = Stated()
     if all(isinstance(value, _Part) for _, value in labeled):
         cells = [(label, _cells(value.cells)) for label, value in labeled if isinstance(value, _Part)]
@@ -286,7 +286,7 @@ def _cells(entries: Sequence[tuple[str | None, str]]) -> dict[str, Number]:
 
 
 def _rows(rows: Sequence[_Part], lexicon: Lexicon) -> Stated | None:
-    """Return what an array of objects or pairs states: a row for each label, or an answer of each listener."""
+    """Return the content of an array of objects or pairs: a row for each label, or an answer of each listener."""
     stated = [row.stated for row in rows]
     whole = [each for each in stated if each and each.numbers]
     if len(whole) == len(rows):
@@ -322,7 +322,7 @@ def _rows(rows: Sequence[_Part], lexicon: Lexicon) -> Stated | None:
 
 
 def _parallel(rows: Sequence[_Part], lexicon: Lexicon) -> Stated | None:
-    """Return what two arrays state together, one of labels and one of their numbers."""
+    """Return the content of two arrays, one of labels and one of their numbers; None if they are something else."""
     if len(rows) != 2 or not rows[0].cells or len(rows[0].cells) != len(rows[1].cells):
         return None
     labels = [lexicon.find(value) for _, value in rows[0].cells]
@@ -334,7 +334,7 @@ def _parallel(rows: Sequence[_Part], lexicon: Lexicon) -> Stated | None:
 
 
 def _choose(inner: Sequence[tuple[str, Stated]]) -> Stated:
-    """Return what an object of objects states: the one under the key of an answer, or the mean over listeners."""
+    """Return the content of an object of objects: the one with the key of an answer, or the mean over listeners."""
     if len(inner) > 1 and all(_LISTENER.fullmatch(key) for key, _ in inner):
         return average([stated for _, stated in inner])
     stating = [(key, stated) for key, stated in inner if stated.numbers or stated.label is not None or stated.several]
@@ -363,7 +363,7 @@ _SHARE_COLUMN = re.compile(
 
 
 def pick_column(rows: Sequence[tuple[int, Mapping[str, Number]]]) -> dict[int, Number] | None:
-    """Return the column that holds the shares: the one that sums to 1 or 100, else the one whose name says so.
+    """Return the column of shares: the one that sums to 1 or 100, else the one with a name such as "share".
 
     Args:
         rows: The label of each row, with its numbers by column.

@@ -1,4 +1,4 @@
-"""The answers about one clip as arrays, and subsets of them that represent smaller pools."""
+"""The pool of answers about one clip as arrays, and subsets of it that represent smaller pools."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Pool:
     """The answers about one clip as arrays; for many clips, each array has one more axis in front.
 
     Attributes:
-        shares: Each answer's distribution over the labels, shape (N, C); a row of NaN where it could not be read.
-        logprobs: Each answer's summed log-likelihood, shape (N,); NaN where the model gives none.
-        lengths: Each answer's number of tokens, without thinking, shape (N,); NaN where the model does not say.
-        thinking: Number of tokens that the model thought before each answer, shape (N,); NaN where nobody knows.
-        ratings: The verifier's rating of each answer, shape (N,); NaN where there is none.
-        stated_sums: What the shares that each answer states sum to, shape (N,); NaN where it states none.
+        shares: Distribution of each answer, shape (N, C); a row of NaN for an answer that could not be read.
+        logprobs: Summed log-likelihood of each answer, shape (N,); NaN if the model gives none.
+        lengths: Number of tokens of each answer, without thinking, shape (N,); NaN if unknown.
+        thinking: Number of thinking tokens before each answer, shape (N,); NaN if unknown.
+        ratings: The verifier's rating of each answer, shape (N,); NaN if there is none.
+        stated_sums: Sum of the shares that each answer states, shape (N,); NaN if it states none.
     """
 
     shares: Array
@@ -56,9 +56,9 @@ class Pool:
 
     @property
     def counts(self) -> NDArray[np.intp] | None:
-        """How many answers of each clip name each label, and how many could not be read, shape (clips, C + 1).
+        """Number of answers for each label, and in the last column of unread answers, shape (clips, C + 1).
 
-        None if some answer states shares of several labels.
+        None if an answer states shares of several labels.
         """
         shares = self.shares[self.valid]
         if not ((shares == 0) | (shares == 1)).all():
@@ -74,7 +74,7 @@ class Pool:
 
 
 def of_equal_size(pools: Sequence[Pool], at_once: int) -> Iterator[tuple[list[int], list[int]]]:
-    """Yield the numbers of pools that have one size, at most `at_once`, with the numbers of all pools of this size."""
+    """Yield the indices of up to `at_once` pools of the same size, with the indices of all pools of this size."""
     by_size: defaultdict[int, list[int]] = defaultdict(list)
     for number, pool in enumerate(pools):
         by_size[pool.size].append(number)
@@ -88,7 +88,7 @@ class ReadPool(NamedTuple):
 
     Attributes:
         pool: The answers as arrays.
-        failed: How many answers could not be read, by reason.
+        failed: Number of answers that could not be read, by reason.
     """
 
     pool: Pool
@@ -96,7 +96,7 @@ class ReadPool(NamedTuple):
 
 
 class Answers(list[str]):
-    """The answers about one clip; they keep the result of reading for the other pipelines of the task."""
+    """The answers about one clip; the result of reading them is kept for the other pipelines of the task."""
 
     read: ReadPool | None = None
 
@@ -145,7 +145,7 @@ class Reader:
 
 
 def _attribute(answers: Sequence[str], name: str) -> Array:
-    """Return one attribute of all answers, shape (N,); NaN for answers that are plain text or do not have it."""
+    """Return one attribute of all answers, shape (N,); NaN for answers without it."""
     return np.array([getattr(answer, name, None) for answer in answers], dtype=float)
 
 
@@ -153,11 +153,11 @@ def _attribute(answers: Sequence[str], name: str) -> Array:
 def subsets(size: int, n: int, count: int = 64) -> Members:
     """Return about `count` subsets of n out of `size` members; all subsets if there are no more.
 
-    The draw depends on the arguments alone, so every clip, model and run uses the same subsets. Each random order of
-    the members is cut into as many subsets as possible, so all members are in nearly equally many.
+    They depend on the arguments alone, so every clip, model and run uses the same subsets. Each random order of the
+    members is cut into as many subsets as possible, so all members are in nearly the same number of subsets.
 
     Returns:
-        Membership, shape (subsets, size), n True in each row.
+        Membership, shape (subsets, size), with n True in each row.
 
     >>> subsets(3, 2).astype(int).tolist()
     [[1, 1, 0], [1, 0, 1], [0, 1, 1]]
@@ -181,16 +181,16 @@ def draws(counts: tuple[int, ...], n: int) -> tuple[Array, Array]:
     """Return all outcomes of drawing n members from several kinds, and their probabilities.
 
     Args:
-        counts: How many members there are of each kind.
-        n: How many are drawn, without replacement: at most all.
+        counts: Number of members of each kind.
+        n: Number of members drawn without replacement, at most all.
 
     Returns:
-        How many of each kind are drawn, shape (cases, kinds), and the (hypergeometric) probabilities, shape (cases,).
+        The numbers drawn of each kind, shape (cases, kinds), and the (hypergeometric) probabilities, shape (cases,).
 
     >>> [array.tolist() for array in draws((2, 1), 2)]
     [[[1.0, 1.0], [2.0, 0.0]], [0.6666666666666666, 0.3333333333333333]]
     """
-    cases: list[tuple[tuple[int, ...], int]] = [((), 1)]  # members drawn of each kind so far, number of ways
+    cases: list[tuple[tuple[int, ...], int]] = [((), 1)]  # numbers drawn of each kind so far, number of ways
     for kind, there in enumerate(counts):
         after = sum(counts[kind + 1 :])
         cases = [

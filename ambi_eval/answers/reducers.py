@@ -1,4 +1,4 @@
-"""From a pool of answers to one predicted distribution: mean, vote, best, weighted, and the likelihoods of labels."""
+"""From a pool of answers to one predicted distribution: mean, vote, best, weighted mean, and label likelihoods."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ambi_eval.metrics.distribution import jensen_shannon_divergence_bits
 from ambi_eval.votes import Array, majority
 
 MERITS = ("logprob", "mean_logprob", "rating")
-# If the effective pool size is above this share of the pool's size, the weights count as uniform.
+# The weights count as uniform if the effective pool size is above this share of the pool's size.
 NEAR_UNIFORM = 0.98
 POOLS_AT_ONCE = 256
 
@@ -40,7 +40,7 @@ class Reducer(ABC):
     def of_counts(self, counts: Array) -> Array | None:
         """Return the prediction from the number of answers that name each label, shape (..., C).
 
-        None (the default) if the prediction depends on more than the counts; a row of NaN if no answer names a label.
+        None (the default) if the prediction depends on more than these counts; a row of NaN if no answer names a label.
         """
         return None
 
@@ -51,15 +51,15 @@ class Reducer(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What one pipeline predicts for one clip.
+    """The prediction of one pipeline for one clip.
 
     Attributes:
         labels: The task's labels.
         distribution: Predicted shares, shape (C,), sums to 1; all NaN if no answer of the pool could be used.
-        pool: The answers behind it.
-        reducer: The reducer that made the prediction; it can make one from a part of the pool, too.
-        failed: How many answers could not be read, by reason.
-        diagnostics: Further numbers about this clip that belong in the results (`label_mass` ...).
+        pool: The answers.
+        reducer: The reducer that made the prediction, and can make one from a part of the pool.
+        failed: Number of answers that could not be read, by reason.
+        diagnostics: Further numbers about this clip for the results (`label_mass` ...).
     """
 
     labels: tuple[str, ...]
@@ -76,12 +76,12 @@ class Prediction:
 
     @property
     def rescaled(self) -> int:
-        """How many answers stated shares that do not sum to 1, and were divided by their sum."""
+        """Number of answers whose stated shares did not sum to 1 and were divided by their sum."""
         return int((np.abs(self.pool.stated_sums - 1) > SUM_TOLERANCE).sum())
 
     @property
     def tokens(self) -> float:
-        """Generated tokens of all answers together, thinking included; NaN if the model does not say."""
+        """Number of generated tokens of all answers, thinking included; NaN if unknown."""
         return float((self.pool.lengths + self.pool.thinking).sum())
 
     def __str__(self) -> str:
@@ -118,7 +118,7 @@ def weighted_mean(values: Array, weights: NDArray[np.floating | np.bool_]) -> Ar
     # The last column gives the total weight, so one product gives both sums and totals.
     sums = np.asarray(weights, dtype=float) @ np.concatenate([np.where(valid, values, 0.0), valid], axis=-1)
     if sums.ndim > 2:
-        # With the labels as the outer axis in memory, the sums over labels that follow are several times faster.
+        # With the labels as the outer axis in memory, later sums over labels are several times faster.
         sums = np.moveaxis(np.ascontiguousarray(np.moveaxis(sums, -1, 0)), 0, -1)
     total = sums[..., -1:]
     return sums[..., :-1] / np.where(total == 0, np.nan, total)
@@ -150,7 +150,7 @@ class Mean(Reducer):
 
 
 class Vote(Reducer):
-    """Every answer votes for its top label; the label with the most votes gets share 1, tied labels share it."""
+    """Every answer votes for its top label; the label with the most votes gets share 1, which tied labels share."""
 
     def reduce(self, pool: Pool, members: Members) -> Array:
         """Return the majority label of each subset as a distribution, shape (..., S, C)."""
@@ -170,7 +170,7 @@ class Weighting(Reducer):
         """Keep the merit to use.
 
         Args:
-            by: `logprob` (summed log-likelihood), `mean_logprob` (the same per token) or `rating` (a verifier's).
+            by: `logprob` (summed log-likelihood), `mean_logprob` (per token) or `rating` (by a verifier).
 
         Raises:
             AmbiError: If the merit is not known, or not given.
@@ -194,8 +194,8 @@ class Weighting(Reducer):
     def weights(self, pool: Pool, members: Members) -> Array:
         """Return the weights of each subset's answers, shape (..., S, N).
 
-        An answer that could not be read or has no merit has weight 0. A subset in which no answer has a merit is
-        weighted uniformly.
+        An answer that could not be read or has no merit has weight 0. In a subset in which no answer has a merit, all
+        answers that could be read have the same weight.
         """
         merits = self.merits(pool)
         usable = members & pool.valid[..., None, :]
@@ -251,7 +251,7 @@ class Weighted(Weighting):
 
         Args:
             by: As for every weighting.
-            weighting: `softmax`, or `linear` for ratings, which are above 0 (log-likelihoods are below).
+            weighting: `softmax`, or `linear` for ratings, which are positive (log-likelihoods are negative).
             temperature: Temperature of the softmax: near 0 only the best answer counts, near infinity all count
                 equally.
 
@@ -298,7 +298,7 @@ class Exact(Mean):
             labels: The task's labels.
             calibrated: Whether the likelihoods for silence follow those for the clip.
             per_byte: Whether to divide by the length.
-            asked: The words whose likelihoods are given, if these are not the labels themselves.
+            asked: The words whose likelihoods are given, if they are not the labels themselves.
         """
         super().__init__()
         self.labels, self.calibrated = labels, calibrated

@@ -1,4 +1,4 @@
-"""From predictions and votes to the scores of each clip: every metric, its curve over the pool size, its bounds."""
+"""Scores the predictions of clips against their votes: every metric, and its curve over the pool size."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ambi_eval.metrics import METRICS, ClipMetric
 # Pool sizes N at which the curve is computed; a pool has the points up to its own size.
 CURVE_SIZES = (1, 3, 5, 10, 20)
 CURVE_METRICS = ("jsd_bits", "bc")
-# If answers state shares: the least number of subsets per clip at each point, and the least number over all clips. The
-# mean over clips is then within .0005 of the mean over all subsets (tests/answers/test_score.py).
+# If answers state shares: the minimum number of subsets at each point, per clip and over all clips. The mean over clips
+# is then within .0005 of the mean over all subsets (tests/answers/test_score.py).
 LEAST_SUBSETS = 64
 SUBSETS_OF_ALL_CLIPS = 20_000
 # With 20 answers a clip has 257 subsets; arrays of this many clips still fit a processor's cache.
 CLIPS_AT_ONCE = 64
-# Means over clips that are no function of prediction and votes, and whether higher is better.
+# Means over clips of numbers other than metrics, and whether higher is better.
 OTHER_MEANS = {
     "invalid_rate": False,
     "refusal_rate": False,
@@ -74,21 +74,21 @@ def score_clips(
 ) -> list[dict[str, float]]:
     """Return the scores of each clip under one pipeline, by metric.
 
-    A metric that only a set of clips has (macro F1 ...) shows the clip's accuracy in the logs; its overall value is
-    computed from all clips' results.
+    For a metric that only a set of clips has (macro F1 ...), a clip's score is its accuracy; the overall value is
+    computed elsewhere from the results of all clips.
 
     Args:
         predictions: One per clip.
         votes: Human votes, shape (clips, C).
         noise: The noise of each panel, shape (clips,): `Panel.noise`.
         metrics: Names of the metrics asked for.
-        curve: Whether a part of a pool is a valid smaller pool, so that `jsd_bits@5` has a meaning. It is the expected
-            score of 5 of the clip's answers: exact if answers name one label, else a mean over subsets.
-        wordings: Number of wordings of the prompt, if each has one answer of the pool: each also gets its own score.
-        oracle: Whether to add `oracle_jsd_bits`, the divergence of the answer of the pool that is nearest to the votes.
-            It uses the votes, so it is no system, but it bounds every selection from the pool. Its control
-            `oracle_control_jsd_bits` uses the pool of another clip, and shows how much the look at the votes gives by
-            itself.
+        curve: Whether to add the scores of smaller pools, such as `jsd_bits@5`: the expected score of 5 of the clip's
+            answers. It is exact if answers name one label, else a mean over subsets. Only for pools of which every part
+            is a valid smaller pool.
+        wordings: Number of wordings of the prompt, to add a score of each; the pool must have one answer to each.
+        oracle: Whether to add `oracle_jsd_bits`, the divergence of the answer that is nearest to the votes. No method
+            that selects one answer of the pool can score better. Its control `oracle_control_jsd_bits` selects from the
+            pool of another clip, and shows how much the use of the votes gains by itself.
     """
     scored: dict[int, dict[str, float]] = {}
     points = CURVE_SIZES if curve else ()
@@ -103,7 +103,7 @@ def score_clips(
             columns |= _stated(these)
         if oracle and these[0].pool.size > 1:
             columns["oracle_jsd_bits"] = _nearest(these, their_votes)
-            # The control uses the clip half the corpus away, of another speaker; a single clip has no other.
+            # The control uses the clip half the corpus away, which has another speaker; a single clip has no control.
             others = np.roll(of_size, len(of_size) // 2)[of_size.index(chunk[0]) :][: len(chunk)]
             columns["oracle_control_jsd_bits"] = (
                 _nearest([predictions[number] for number in others], their_votes) if len(of_size) > 1 else [np.nan]
@@ -155,10 +155,10 @@ def _exact_curves(
 ) -> dict[str, Sequence[float]]:
     """Return the expected score of n answers drawn from a clip's pool, where each answer names one label.
 
-    The score of a draw depends only on how many of its answers name each label; over all draws that is hypergeometric.
+    The score of a draw depends only on the number of its answers for each label, which is hypergeometric.
     """
-    # Clips whose counts differ only in which label has which count share their cases: each clip's counts are sorted for
-    # the computation, and `back` puts the results into the order of the labels again.
+    # Clips whose counts are permutations of each other share their cases: each clip's counts are sorted, and `back`
+    # restores the order of the labels.
     back = counts.argsort(axis=1).argsort(axis=1)
     ordered = [tuple(row) for row in np.sort(counts, axis=1).tolist()]
     cases = [draws(row, n) for n in points for row in ordered]

@@ -1,4 +1,4 @@
-"""Reads whether each sentence of a text asserts or denies the labels that it names, asks, or leaves them open."""
+"""Reads whether each sentence of a text asserts or denies a label, asks for it, or leaves it open."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Literal
 from ambi_eval.answers import grammar
 from ambi_eval.answers.lexicon import Lexicon, name_of
 
-# How a mention of a label is meant.
+# What a sentence says about a label.
 State = Literal["asserted", "denied", "asked", "open"]
 
 
 @dataclass(slots=True)
 class Sentence:
-    """A sentence or line: its labels in order with how each is meant, and what kind of sentence it is."""
+    """A sentence or line: its labels in order with the state of each, and the kind of sentence."""
 
     mentions: list[tuple[int, State]]
     is_cue: bool = False  # "Answer: ..."
@@ -27,18 +27,18 @@ class Sentence:
 
     @property
     def label(self) -> int | None:
-        """The one label that it asserts, if it leaves no other one open."""
+        """The label that it asserts, if it is the only label that is not denied; else None."""
         labels = {label for label, state in self.mentions if state != "denied"}
         asserted = {label for label, state in self.mentions if state == "asserted"}
         return asserted.pop() if len(labels) == len(asserted) == 1 else None
 
 
 def read_sentences(plain: str, words: Lexicon, *, cut: bool) -> list[Sentence]:
-    """Return the sentences of a plain text, each with its labels and how they are meant."""
+    """Return the sentences of a plain text, each with its labels and their states."""
     text = plain.replace("e.g.", "for example ").replace("vs.", "vs")
     text = grammar.COURTESY.sub(" ", grammar.WRAPPED.sub(" ", text))
     text = grammar.QUOTED.sub(lambda quote: _unquote(quote, words), text)
-    # A label is one mark from here on: its index between two zeros.
+    # From here on, a label is a mark (`grammar.MARK`).
     marked = words.label.sub(lambda found: f"\0{words.names[name_of(found[0])]}\0", text.replace("\0", " "))
     sentences: list[Sentence] = []
     start, pieces = 0, []
@@ -66,7 +66,7 @@ def read_sentences(plain: str, words: Lexicon, *, cut: bool) -> list[Sentence]:
 
 
 def _reply(question: Sentence, reply: str) -> None:
-    """Let a sentence without labels answer the question before it: "Is it happy? Yes."."""
+    """Change the state of the label in a question if the next sentence answers it: "Is it happy? Yes."."""
     mentioned = set(question.mentions)
     if len(mentioned) != 1:
         return
@@ -78,7 +78,7 @@ def _reply(question: Sentence, reply: str) -> None:
 
 
 def _unquote(quote: re.Match[str], words: Lexicon) -> str:
-    """Return a quoted label without its quotes, and any other quotation as a mark that is no known word."""
+    """Return a quoted label without its quotes, and a placeholder that is no known word for any other quotation."""
     inner = quote[0][1:-1]
     if words.find(inner.strip(" .,!")) is not None:
         return f" {inner} "
@@ -116,7 +116,7 @@ def _sentence(piece: str, *, carried: bool) -> Sentence:
 
 
 def _mentions(body: str) -> list[tuple[int, State]]:
-    """Return the labels of a sentence in order, with how each is meant."""
+    """Return the labels of a sentence in order, each with its state."""
     parts: list[tuple[str, int, str]] = []  # the divider before a part, its start, its text
     start, divider = 0, ""
     for found in grammar.PART.finditer(body):
@@ -154,14 +154,14 @@ def _mentions(body: str) -> list[tuple[int, State]]:
 
 
 def _in_context(body: str, position: int, states: list[State], divider: str, *, is_conclusion: bool) -> list[State]:
-    """Return how the labels of a part are meant, given the sentence before it.
+    """Return the states of the labels in a part of a sentence, given the text before it.
 
     Args:
         body: The sentence.
         position: Position of the part's first label in the sentence.
-        states: How the part by itself means its labels.
+        states: The states according to the part alone.
         divider: The divider before the part.
-        is_conclusion: Whether a colon leads to the part, and no later part has a label.
+        is_conclusion: Whether the part follows a colon, and no later part has a label.
     """
     head = body[:position].rstrip(" :\n\"'(").rstrip()
     voice = grammar.IN_A_VOICE.search(body)
@@ -184,7 +184,7 @@ def _in_context(body: str, position: int, states: list[State], divider: str, *, 
 
 
 def _states(part: str, labels: list[re.Match[str]]) -> list[State]:
-    """Return how a part of a sentence by itself means its labels."""
+    """Return the states of the labels in a part of a sentence, according to the part alone."""
     distinct = {label[1] for label in labels}
     states: list[State] = []
     for i, label in enumerate(labels):
@@ -194,13 +194,13 @@ def _states(part: str, labels: list[re.Match[str]]) -> list[State]:
 
 
 def _state(left: str, right: str, before: str, states: list[State], *, several: bool) -> State:
-    """Return how a label is meant, from the words around it.
+    """Return the state of a label, from the words around it.
 
     Args:
         left: The text from the previous label, or the beginning of the part, to this label.
         right: The text after it in the part.
         before: All text before it in the part.
-        states: How the labels before it are meant.
+        states: The states of the labels before it.
         several: Whether the part names several labels.
     """
     if grammar.COMPARED.search(left):
@@ -238,7 +238,7 @@ def _state(left: str, right: str, before: str, states: list[State], *, several: 
 
 
 def _is_denied(left: str) -> bool:
-    """Whether the words before a label deny it, and no verb between gives the denial another object.
+    """Return whether the words before a label deny it, and not the object of another verb.
 
     "The lack of energy suggests sad" denies energy, and states sad.
     """
@@ -252,7 +252,7 @@ def _is_denied(left: str) -> bool:
 
 
 def _is_statement(before: list[str]) -> bool:
-    """Whether the words before a label say that the speaker sounds so, or that the model hears it."""
+    """Return whether the words before a label form a statement about the speaker, or about what the model hears."""
     if not all(word in grammar.KNOWN or not word.isascii() for word in before):
         return False
     if before[:1] == ["be"] or before[-1:] == ["me"] or not grammar.OWN_VOICE.isdisjoint(itertools.pairwise(before)):
@@ -270,7 +270,7 @@ def _is_statement(before: list[str]) -> bool:
 
 
 def _may_follow(after: list[str], *, stated: bool) -> bool:
-    """Whether the words after a label leave the assertion as it is."""
+    """Return whether the words after a label leave an assertion unchanged."""
     rest = after
     while rest and (rest[0] in grammar.NOUNS or rest[0] in grammar.DESCRIBING):
         rest = rest[1:]

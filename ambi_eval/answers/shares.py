@@ -1,4 +1,4 @@
-"""Reads the distribution over the labels that a text states, and refuses unclear texts."""
+"""Reads the distribution over the labels that a text states; unclear texts give none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ambi_eval.answers.lists import Listed, read_lists
 from ambi_eval.answers.objects import Found, Stated, average, find_objects
 from ambi_eval.answers.tables import read_listeners, read_table
 
-# Shares whose sum is within this of 1 count as rounded; three times 0.33 is within.
+# Shares whose sum differs from 1 by at most this are rounded: 0.33 three times, for example.
 SUM_TOLERANCE = 0.01 + 1e-9
 
 
@@ -24,23 +24,23 @@ def read_shares(
 ) -> Answer:
     """Read the distribution over the labels that a text states.
 
-    Objects are read first, then tables, then labels with numbers in lines or sentences. Labels that an answer leaves
-    out have share 0, if the others sum to 1. A text without numbers is read by `read_label`. Of several different
-    answers, the one that the text calls final counts, or the only one that it does not call an example, an alternative
-    or the like; else the text is refused. docs/answers.md shows the grammar.
+    Objects are read first, then tables, then labels with numbers in lines or sentences. A text without numbers is read
+    by `read_label`. Labels that an answer leaves out have share 0, if the others sum to 1. Of several different
+    answers, the one that the text calls final counts, or the only one that the text does not call an example, an
+    alternative or the like; otherwise none counts. docs/answers.md shows the grammar.
 
-    A distribution over other emotions is never cut down to the labels. Shares of all labels that do not sum to 1 are
-    divided by their sum, in a list only if no label or number stays unread.
+    A distribution that includes other emotions is not read. Shares of all labels that do not sum to 1 are divided by
+    their sum; in a list, only if every label and number was read.
 
     Args:
         text: The model's whole answer; its thinking is skipped.
         labels: The task's labels. Case does not matter; blank, `-` and `_` are the same between words.
         synonyms: Other words for the labels, as `freeze_synonyms` returns them.
-        cut: Whether the answer ends at the token limit. Then only an object that was closed counts.
+        cut: Whether the answer was cut at the token limit. Then only a closed object counts.
         spoken: The language of the answer, besides English.
 
     Returns:
-        The shares, or the reason why there are none. No text raises.
+        The shares, or the reason why there are none. No text raises an error.
 
     >>> read_shares("happy: 75%, sad: 25%", ("angry", "happy", "sad")).shares
     (0.0, 0.75, 0.25)
@@ -98,9 +98,9 @@ _EXAMPLE = re.compile(r"\b(?:examples?|format|form|template|placeholder)\b")
 
 
 def _lead(text: str) -> str:
-    """Return the last sentence of a text, which introduces what follows the text.
+    """Return the last sentence of a text, which may introduce an object after the text.
 
-    A sentence on its own line introduces it only if it ends with a colon or calls it an example.
+    A sentence on a line of its own introduces it only if it ends with a colon or mentions an example.
     """
     before, _, line = text.rpartition("\n")
     if line.strip(" \"'("):
@@ -110,7 +110,7 @@ def _lead(text: str) -> str:
 
 
 def _of_objects(plain: str, objects: list[Found], words: Lexicon) -> Answer:
-    """Read the answer out of the objects of a text."""
+    """Read the answer from the objects of a text."""
     end = 0
     candidates: list[tuple[str, Found, Stated]] = []  # the sentence before an object, the object, what it states
     for found in objects:
@@ -142,7 +142,7 @@ def _of_objects(plain: str, objects: list[Found], words: Lexicon) -> Answer:
 
 
 def _corrected(rest: str, words: Lexicon) -> Stated | None:
-    """Return the list by which a text corrects the object before it, if it does."""
+    """Return the list with which a text corrects the object before it; None if it does not."""
     final = [run.stated for run in read_lists(rest, words).runs if run.is_final and not run.is_aside]
     if final:
         return final[-1]
@@ -158,7 +158,7 @@ _CORRECTS = re.compile(
 
 
 def _says_nothing(stated: Stated) -> bool:
-    """Whether an object only gives 0 to all labels (the form, copied), or numbers to other things."""
+    """Return whether an object gives 0 to all its labels, as in a copied form, or has numbers without labels."""
     if stated.label is not None or stated.several:
         return False
     return not stated.numbers or all(number.value == 0 for number in stated.numbers.values())
@@ -168,10 +168,10 @@ def _answer(stated: Stated, words: Lexicon, *, unread: bool = False, bare: bool 
     """Return the stated distribution, or the reason why there is none.
 
     Args:
-        stated: What was stated.
-        words: The labels.
-        unread: Whether numbers stay unread around it.
-        bare: Whether there are labels without a number around it.
+        stated: The content of an object, list or table.
+        words: The words for the labels.
+        unread: Whether there are unread numbers beside it.
+        bare: Whether there are labels without a number beside it.
     """
     if stated.several:
         return Answer(None, "ambiguous_label")
@@ -268,7 +268,7 @@ def _of_prose(plain: str, words: Lexicon) -> Answer:
 
 
 def _of_label(plain: str, words: Lexicon, found: Listed) -> Answer:
-    """Read a text that gives no label a number: the label that it asserts gets share 1."""
+    """Read a text in which no label has a number: the label that it asserts gets share 1."""
     answer = read_prose(plain, words)
     if answer.shares is None:
         if found.unread and not grammar.REFUSAL.search(plain):

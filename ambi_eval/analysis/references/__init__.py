@@ -1,1 +1,1 @@
-"""What a score is read against: trivial predictors and human raters."""
+"""The references of a score: trivial predictors, supervised models and human raters."""

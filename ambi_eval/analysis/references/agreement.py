@@ -53,8 +53,9 @@ def krippendorff_alpha(panels: Sequence[Panel | None]) -> float:
 def prior_worth(votes: Array, noise: Array, one_rater: Array) -> float:
     """Return how many raters the mean distribution of all clips (the prior) is worth.
 
-    It is the squared error of one rater divided by that of the prior, both against infinitely many raters. If this many
-    votes of the prior are added to those of k raters, the expected squared error is the smallest of all such mixtures.
+    It is the squared error of one rater divided by that of the prior, both against infinitely many raters. Among all
+    mixtures of k raters' votes with votes of the prior, the one with this many votes of the prior has the smallest
+    expected squared error.
 
     Source: Buehlmann (1967), Experience rating and credibility.
 

@@ -1,10 +1,9 @@
-"""The references of a score: trivial predictors and human raters, on the same clips and with the same metrics."""
+"""Scores trivial predictors and human raters on the same clips and with the same metrics as a system."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 from tqdm import tqdm
@@ -50,7 +49,7 @@ REFERENCES = {
 }
 
 
-# The names of references that are predictions of probes of audio encoders (`ambi-eval probe`) begin with this.
+# The names of references by probes of audio encoders (`ambi-eval probe`) begin with this.
 PROBE = "probe:"
 
 
@@ -67,15 +66,15 @@ class Baselines:
     Attributes:
         clips: Number of clips.
         krippendorff_alpha: Agreement of the raters.
-        best_reachable_accuracy: Accuracy of the best possible prediction: a clip where m labels tie adds 1/m only.
+        best_reachable_accuracy: Accuracy of the best possible prediction; a clip on which m labels tie counts 1/m.
         most_frequent_label: The label that `always_majority` predicts.
-        first_label_accuracy: Accuracy of `always_majority` if the first of several tied labels counts as the majority,
-            as in papers; it depends on the order of the labels.
+        first_label_accuracy: Accuracy of `always_majority` if the first of several tied labels is the majority, as in
+            papers; it depends on the order of the labels.
         bins: Bins of ambiguity.
         overall: Scores of each reference over all clips, without references that exist for no clip.
         binned: The same in each bin, in the order of `bins`.
         counts: Number of clips on which each reference is scored.
-        notes: A sentence for each reference that is missing, or is scored on some of the clips only.
+        notes: A sentence for each reference that is missing or scored on only some of the clips.
         against: The `jsd_bits` of a system minus that of each reference, on the same clips and against the same raters;
             empty if no system was given.
     """
@@ -162,8 +161,8 @@ def _difference(system: Array, trials: Trials, p: Array) -> Array:
 
     Args:
         system: The system's predictions, shape (clips, labels).
-        trials: The cases in which the reference is judged.
-        p: What the reference predicts in each case, shape (cases, labels).
+        trials: The cases in which the reference is scored.
+        p: The prediction of the reference in each case, shape (cases, labels).
     """
     per_clip, each = METRICS[HEADLINE].per_clip, trials.of_each_clip()
     own = each.expected(np.asarray(per_clip(system[each.clip_of_case], each.votes)))
@@ -179,13 +178,13 @@ def _names(reference: str) -> tuple[str, ...]:
 def _references(
     selection: Selection, sounds: Array | None, models: Sequence[Supervised], notes: list[str]
 ) -> Iterator[Reference]:
-    """Yield each reference: its name, its trials, and its prediction in each case of these.
+    """Yield each reference: its name, its trials, and its prediction in each of their cases.
 
     Args:
         selection: The clips.
         sounds: The prosodic features of each clip (`prosody.listen`); None leaves out the acoustic reference.
         models: Predictions of supervised models.
-        notes: A list to which it adds a sentence for each reference that does not exist for all clips.
+        notes: A list; a sentence is added for each reference that does not exist for all clips.
     """
     votes, human = selection.votes, shares(selection.votes)
     known = int((~np.isnan(selection.noise)).sum())
@@ -232,7 +231,7 @@ def _human_references(selection: Selection, prior: Array, notes: list[str]) -> I
         worth = prior_worth(selection.votes, selection.noise, selection.one_rater)
         yield "half_panel_shrunk", half, shares(half.given + worth * prior)
     for k in range(1, 5):
-        if trials := deal(f"humans_{k}", partial(_always, k)):
+        if trials := deal(f"humans_{k}", _always(k)):
             yield f"humans_{k}", trials, shares(trials.given)
             yield f"prior_vs_held_out_{k}", trials, np.broadcast_to(prior, trials.votes.shape)
     floor = resampled_panels(panels)
@@ -241,8 +240,8 @@ def _human_references(selection: Selection, prior: Array, notes: list[str]) -> I
         yield "perfect_model", floor, shares(floor.given)
 
 
-def _always(guessers: int, raters: int) -> int:
-    return guessers
+def _always(guessers: int) -> Callable[[int], int]:
+    return lambda raters: guessers
 
 
 def _acoustic(selection: Selection, sounds: Array, notes: list[str]) -> Iterator[Reference]:

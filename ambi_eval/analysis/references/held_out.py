@@ -1,4 +1,4 @@
-"""Prior, model and people against the same raters: half of each clip's panel scores, and the other half predicts."""
+"""Prior, model and people scored by the same raters: half of each clip's panel scores, and the other half predicts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class HeldOut:
         human_minus_prior: The same.
         gap_closed: (model - prior) / (human - prior): 0 if the model is as good as the prior, 1 if it is as good as the
             half panel. None if the half panel is not significantly better than the prior (95% interval), as on the most
-            ambiguous clips: then there is no gap.
+            ambiguous clips.
     """
 
     clips: int

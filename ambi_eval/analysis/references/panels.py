@@ -16,8 +16,8 @@ from scipy.stats import multinomial
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.votes import Array, Panel, majority
 
-# Up to this many cases in all (a gigabyte or two), every case of every panel counts with its exact probability. Above,
-# a panel with more cases than its part of that number gets random ones, the same in every run.
+# Up to this many cases in all (one or two gigabytes), every case of every panel is used with its exact probability. If
+# there are more, a panel with more than an equal part of this number uses random cases, the same in every run.
 MOST_CASES = 4_000_000
 
 
@@ -28,11 +28,11 @@ class Trials:
     Clips with the same panel share their cases. D is the number of different panels, R the number of their cases.
 
     Attributes:
-        given: Votes from which a prediction may be made, shape (R, labels).
+        given: Votes to predict from, shape (R, labels).
         votes: Votes that score the prediction, shape (R, labels).
         noise: The sampling noise of the shares of these votes, shape (R,): `Panel.noise`.
         probability: Probability of each case among the cases of its panel, shape (R,).
-        first: Index of the first case of each panel, shape (D,); its cases end where those of the next panel begin.
+        first: Index of the first case of each panel, shape (D,); its last case is just before the next panel's first.
         clips: Indices of the clips that have cases, shape (clips,).
         panel: Index of the panel of each of these clips, shape (clips,).
     """
@@ -68,7 +68,7 @@ class Trials:
         return np.repeat(self.clips, np.diff(np.append(self.first, len(self.votes))))
 
     def of_each_clip(self) -> Trials:
-        """Return the same trials where clips do not share cases, as a model predicts each clip differently."""
+        """Return the same trials with separate cases for each clip, for models that predict each clip differently."""
         lengths = np.diff(np.append(self.first, len(self.votes)))[self.panel]
         first = np.cumsum(lengths) - lengths
         cases = np.repeat(self.first[self.panel] - first, lengths) + np.arange(lengths.sum())
@@ -93,7 +93,7 @@ def full_panels(selection: Selection, clips: NDArray[np.intp] | None = None) -> 
 
 
 def tied_labels(selection: Selection) -> Trials:
-    """Return the trials that give one of each clip's most frequent labels; those that tie are equally likely."""
+    """Return the trials that predict from the majority label of each clip; tied labels are equally likely cases."""
     votes = selection.votes
     top = majority(votes)
     clip, label = np.nonzero(top)
@@ -117,8 +117,8 @@ def split_panels(panels: Sequence[Panel | None], guessers: Callable[[int], int])
 
     Args:
         panels: Each clip's raters.
-        guessers: Function from the size of a panel to the number of its raters who predict. A clip is left out if
-            nobody would predict or nobody would score.
+        guessers: Function from the size of a panel to the number of its raters who predict. A clip is left out if no
+            rater would predict, or none would score.
 
     Returns:
         The trials, or None if every clip is left out.

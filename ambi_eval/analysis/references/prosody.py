@@ -36,7 +36,7 @@ _HANN = np.hanning(_WINDOW)
 _PITCH_HZ = (60, 500)
 # A frame is active if its level is within 30 dB of the loudest frames, and voiced if its autocorrelation is above .5.
 _ACTIVE_DB, _VOICED = 30.0, 0.5
-# The autocorrelation is as high after two periods: each octave costs this much, so that the shorter period wins.
+# The autocorrelation after two periods is as high as after one; this cost of an octave favors the shorter period.
 _OCTAVE_COST = 0.05
 _PEAK_DB = 3.0
 _SILENCE = 1e-10
@@ -90,7 +90,7 @@ def prosody(samples: ArrayLike) -> Array:
 
 
 def listen(clips: Sequence[Clip]) -> Array:
-    """Return the prosody of each clip, shape (clips, features); NaN where there is no audio."""
+    """Return the prosodic features of each clip, shape (clips, features); NaN for clips without audio."""
     heard = [number for number, clip in enumerate(clips) if clip.audio and Path(clip.audio).is_file()]
 
     def of_clip(number: int) -> Array:
@@ -107,15 +107,15 @@ def listen(clips: Sequence[Clip]) -> Array:
 def ridge_on_log_shares(features: Array, votes: Array, unheard: Array, prior_votes: float) -> Array:
     """Return the distributions that a linear model, trained on some clips, predicts for other clips.
 
-    A ridge regression of strength `RIDGE` on the standardized features predicts the logarithms of the votes' shares;
-    the softmax of its output is the distribution. Before that, the votes of each training clip are shrunk towards the
-    mean distribution, so that a share is 0 only for labels that nobody chose; these count as `NLL_FLOOR`.
+    A ridge regression of strength `RIDGE` on the standardized features predicts the logarithms of the shares; the
+    softmax of its output is the distribution. The votes of each training clip are first shrunk towards the mean
+    distribution. A share is then 0 only for labels that nobody chose on any clip; it is raised to `NLL_FLOOR`.
 
     Args:
         features: Features of the training clips, shape (clips, features).
         votes: Votes on the training clips, shape (clips, labels).
         unheard: Features of the other clips, shape (others, features).
-        prior_votes: How many votes of the mean distribution to add to those of each clip: `agreement.prior_worth`.
+        prior_votes: Number of votes of the mean distribution added to those of each clip: `agreement.prior_worth`.
 
     Returns:
         Distributions, shape (others, labels).

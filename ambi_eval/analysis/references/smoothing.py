@@ -1,4 +1,4 @@
-"""Temperature and shrinkage towards the prior, fitted on other speakers: what calibration alone buys."""
+"""Temperature and shrinkage towards the prior, fitted on other speakers: the gain from calibration alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ambi_eval.metrics import METRICS
 from ambi_eval.votes import Array, shares
 
 FOLDS = 10
-# 1 comes first, since the first of equally good settings is chosen: one-hot predictions look the same at any
+# Of equally good settings the first is chosen; 1 comes first, because one-hot predictions are the same at any
 # temperature.
 TEMPERATURES = (1.0, 0.7, 1.4, 0.5, 2.0, 2.8, 4.0)
 # Shares of the prior in the mixture.
@@ -21,11 +21,11 @@ CRITERION = METRICS["nll_bits"]
 
 
 def smooth_towards_prior(p: Array, votes: Array, clusters: Sequence[str]) -> tuple[Array, str]:
-    """Return predictions with a temperature T and a weight w of the prior, fitted on the clips of other speakers only.
+    """Return predictions with a temperature T and a weight w of the prior, which are fitted on other speakers only.
 
     The new prediction is (1 - w) p^(1/T) / sum p^(1/T) + w prior. The speakers (or sessions) are split into ten folds.
-    For each fold the other nine give the prior, their mean distribution, and the T and w of a grid with the largest
-    likelihood of their votes.
+    For each fold, the prior is the mean distribution of the other nine, and T and w are the values of a grid with the
+    largest likelihood of their votes.
 
     Args:
         p: Predicted distributions, shape (clips, labels); rows of NaN stay.
@@ -33,7 +33,7 @@ def smooth_towards_prior(p: Array, votes: Array, clusters: Sequence[str]) -> tup
         clusters: Each clip's speaker or session.
 
     Returns:
-        The new predictions, and a sentence that says what was fitted.
+        The new predictions, and a sentence with the fitted values.
 
     Raises:
         AmbiError: If there is only one cluster.

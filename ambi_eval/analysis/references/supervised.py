@@ -22,8 +22,8 @@ class Supervised:
     """The predictions of one supervised model.
 
     Attributes:
-        name: The name of the reference, which holds that of the encoder.
-        p: Predicted distributions, shape (clips, labels); NaN for clips that it does not predict.
+        name: The name of the reference, which contains that of the encoder.
+        p: Predicted distributions, shape (clips, labels); NaN for clips without a prediction.
     """
 
     name: str
@@ -65,7 +65,7 @@ def supervised(selection: Selection, settings: CorpusSettings, notes: list[str])
     Args:
         selection: The clips.
         settings: The settings that selected them.
-        notes: A list to which it adds a sentence for each reference that was fitted to other votes.
+        notes: A list; a sentence is added for each reference that was fitted to other votes.
 
     Raises:
         AmbiError: If a file cannot be read or holds something else.

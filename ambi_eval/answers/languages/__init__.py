@@ -1,10 +1,10 @@
-"""Answers in Italian, Russian and Thai: their known words become English ones, and the one grammar reads them.
+"""Answers in Italian, Russian and Thai: known words are replaced by English ones, and the English grammar reads them.
 
-Each language has a table, `it.txt`, with lines `English words: form, form`; each form is a regular expression. Emotions
-stand in it like all other words, so an emotion that is no label of the task is known as one. A sentence that holds a
-word that is in no table is not read: a missing word loses an answer and never invents one.
+Each language has a table such as `it.txt`, with lines `English words: form, form`; each form is a regular expression.
+It contains emotions, too, also those that are no labels of the task. A sentence with a word that is in no table is not
+read, so a missing word loses an answer but never invents one.
 
-In Russian and Thai a subject has no verb `is`, so it brings it along: "voice is".
+Russian and Thai sentences need no verb `is`, so there the English words of a subject include it: "voice is".
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 LANGUAGES = ("it", "ru", "th")
-# Stands for a word that is not known, in a script in which no English word can be meant.
+# Replaces an unknown word in a script that English does not use.
 UNKNOWN_WORD = "unknownword"
 
 # Thai writes no blanks between words. A word cannot begin after a vowel that is written before its consonant, and it
 # cannot end before a vowel or tone that is written above or below its last consonant.
 _THAI_FORM = "(?<![\u0e40-\u0e44]){}(?![\u0e31\u0e34-\u0e3a\u0e47-\u0e4e])"
 _LETTERS = {"ru": re.compile("[\u0400-\u04ff]+"), "th": re.compile("[\u0e00-\u0e7f]+")}
-# "I cannot say, that ...": this comma does not separate two statements.
+# The comma before "that", which does not separate two statements.
 _RUSSIAN_COMMA = re.compile(",(?= (?:что|чтобы|будто|как)\\b)")
-# The Russian yo is often written as ye; an accent marks the stress; Thai has digits of its own.
+# The Russian yo is often written as ye, accents mark the stress, and Thai has its own digits.
 _SPELLINGS = str.maketrans(
     {"\u0451": "\u0435", "\u0301": None, **{chr(0x0E50 + digit): str(digit) for digit in range(10)}}
 )
@@ -37,7 +37,7 @@ class Spoken(NamedTuple):
 
     Attributes:
         language: Its ISO 639-1 code.
-        words: The words that the prompts use for the labels, each with its label.
+        words: The words for the labels in the prompts, each with its label.
     """
 
     language: str = "en"
@@ -59,7 +59,7 @@ class _Words(NamedTuple):
 
 @lru_cache
 def _words(spoken: Spoken) -> _Words:
-    """Return the table of a language: a pattern with a group a form, the longest first, and their English words."""
+    """Return the table of a language: a pattern with a group for each form, longest first, and their English words."""
     language = spoken.language
     table = Path(__file__).with_name(f"{language}.txt").read_text(encoding="utf-8")
     lines = [line.partition(":") for line in table.splitlines()]
@@ -72,12 +72,12 @@ def _words(spoken: Spoken) -> _Words:
 def _form(form: str, language: str) -> str:
     if language == "th":
         return _THAI_FORM.format(form)
-    # A word that ends with an apostrophe is joined to the next word: l'emozione.
+    # A word that ends with an apostrophe is written together with the next word: l'emozione.
     return rf"(?<![^\W_]){form}" + ("" if form.endswith("'") else r"(?![^\W_])")
 
 
 def _spelled(text: str) -> str:
-    """Return a text in one spelling."""
+    """Return a text with one spelling of each letter."""
     return unicodedata.normalize("NFC", text).replace("\u0e4d\u0e32", "\u0e33").translate(_SPELLINGS)
 
 
