@@ -60,12 +60,13 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(config, items):
     """Run slow tests last, but files with slow tests first where several workers share the files.
 
-    What takes a browser, or all references of the real votes, is slow wherever it is; its file need not be first.
+    What takes a browser, all references of the real votes or real labels is slow wherever it is; its file need not be
+    first.
     """
     workers = hasattr(config, "workerinput") or getattr(config.option, "dist", "no") != "no"
     slow_files = {item.path for item in items if item.get_closest_marker("slow")}
     for item in items:
-        if {"browser", "crema_d_baselines"} & {*getattr(item, "fixturenames", ())}:
+        if {"browser", "crema_d_baselines", "real_labels"} & {*getattr(item, "fixturenames", ())}:
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: (item.path in slow_files) != workers if workers else "slow" in item.keywords)
 
@@ -117,6 +118,24 @@ def _one_index_of_the_harness():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(task_index, "_read", remembered)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _equal_plots_are_drawn_once():
+    """Most pages of the tests show the same runs, and to draw their plots is the longest part of writing them."""
+    import vl_convert
+
+    draw, drawn = vl_convert.vegalite_to_svg, {}
+
+    def drawn_before(spec, **options):
+        key = json.dumps([spec, options])
+        if key not in drawn:
+            drawn[key] = draw(spec, **options)
+        return drawn[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vl_convert, "vegalite_to_svg", drawn_before)
         yield
 
 

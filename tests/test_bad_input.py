@@ -32,6 +32,8 @@ from ambi_eval.leaderboard.untrusted import read_json
 from ambi_eval.leaderboard.untrusted import read_yaml as read_plain_yaml
 from ambi_eval.paths import tasks_dir
 
+pytestmark = pytest.mark.slow
+
 LABELS = ["calm", "tense"]
 CLIPS = [
     {"id": f"c{number}", "audio": "a.wav", "speaker": "anna", "votes": {"calm": 1 + number, "tense": 2}}

@@ -33,6 +33,7 @@ def test_tertiles_where_entropies_differ():
     assert sizes == [100, 100, 100]
 
 
+@pytest.mark.slow
 def test_the_tertiles_of_the_real_votes(crema_d_selection):
     bins = ambiguity_bins(crema_d_selection.votes)
     assert [(round(b.low, 3), round(b.high, 3)) for b in bins] == [(0, 0.971), (0.985, 1.447), (1.449, 2.522)]

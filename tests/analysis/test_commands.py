@@ -25,6 +25,7 @@ def predictions(own_corpus, tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_baselines_prints_tables_or_json(own_corpus):
     assert "majority_oracle_tie_split" not in run("baselines", own_corpus).stdout
     assert "majority_oracle_tie_split" in run("baselines", own_corpus, "--all").stdout
@@ -48,6 +49,7 @@ def test_score_prints_tables_or_json(own_corpus, predictions):
     assert "prior" in content["baselines"]
 
 
+@pytest.mark.slow
 def test_score_shows_what_a_temperature_fitted_on_other_speakers_recovers(own_corpus, tmp_path):
     """Predictions that know the votes, but are too sure of them."""
     found = target_votes(load_corpus(str(own_corpus)))

@@ -47,6 +47,7 @@ def test_metrics_without_a_closed_form_have_a_seeded_interval(name):
     assert scores[name] == again[name]
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     arrays(float, st.tuples(st.integers(2, 4), st.just(3)), elements=st.integers(0, 3).map(float)).filter(

@@ -44,6 +44,7 @@ def test_without_speakers_the_reliability_is_cronbachs_alpha():
     assert [share.effect for share in found.shares] == [("system",), ("clip",), ("system", "clip")]
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_true_reliability_and_shares():
     hits = []
     for seed in range(120):

@@ -101,6 +101,7 @@ def test_sampling_alone_fakes_a_scaling_curve_on_crema_d(crema_d_selection, list
     assert {n: e.value for n, e in points.items()} == pytest.approx(expected, abs=0.003)
 
 
+@pytest.mark.slow
 def test_a_perfect_model_is_judged_by_new_panels_and_tends_to_the_sampling_floor(crema_d_selection, crema_d_config):
     points = sampler_curve(
         shares(crema_d_selection.votes), crema_d_selection, "jsd_bits", [1, 20, 10_000], new_panels=True

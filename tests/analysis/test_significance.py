@@ -44,6 +44,7 @@ def sign_flip_test(differences, clusters):
     return found.p, found.smallest_p
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_clusters", [6, 10, 40])
 def test_without_a_difference_one_sign_flip_test_in_twenty_is_significant(n_clusters):
     rng = np.random.default_rng(n_clusters)
@@ -106,6 +107,7 @@ def families(rng, systems, n_clusters=12):
     return hard + own, speaker.astype(str)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("systems", [5, 10, 20])
 def test_the_best_of_equal_systems_is_seldom_better_than_another_one(systems):
     rng = np.random.default_rng(systems)

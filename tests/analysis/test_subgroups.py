@@ -77,6 +77,7 @@ def test_the_interval_is_that_of_a_regression_with_clustered_errors():
     assert gap.high - gap.low == pytest.approx((high - low) * correction, rel=0.01)
 
 
+@pytest.mark.slow
 def test_without_a_gap_the_interval_holds_0_as_often_as_it_says():
     rng = np.random.default_rng(2)
     gaps = [subgroups(*simulated(rng))[0].gap for _ in range(500)]

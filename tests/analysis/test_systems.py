@@ -62,6 +62,7 @@ def test_edges_and_smoothing_reach_the_scores(own):
     assert system.notes[0].startswith("smoothed: temperature")
 
 
+@pytest.mark.slow
 def test_votes_for_the_face_are_as_far_from_the_voice_as_known(
     crema_d_data, crema_d_config, crema_d_selection, tmp_path, monkeypatch
 ):

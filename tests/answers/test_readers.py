@@ -286,6 +286,7 @@ def test_a_candidate_is_read_like_its_text_and_only_once():
     assert read_shares(Candidate("happy: 100%", logprob=-1.0), LABELS) is read_shares("happy: 100%", LABELS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "junk",
     ["{", "}", "{}", '{"', "{'a':", "[", '\\"', "1", "1.", "1%", "- ", "\n", "\n ", "?", "happy ", "happy(",

@@ -79,6 +79,7 @@ def test_evaluate_takes_a_control():
     assert found["results"]["ambi_demo_exact"]["alias"] == "ambi_demo_exact [silence]"
 
 
+@pytest.mark.slow
 def test_predictions_in_python_score_as_those_of_a_file(own_corpus, tmp_path):
     clips = [json.loads(line) for line in own_corpus.with_name("mine.jsonl").read_text().splitlines()]
     predicted = {clip["id"]: {"angry": 0.5, "happy": 0.25, "sad": 0.25} for clip in clips}

@@ -175,6 +175,7 @@ def published(repository: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(audb.config, "SHARED_CACHE_ROOT", str(tmp_path / "shared"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("published")
 @pytest.mark.parametrize("name", ["crema-d", "crema-d@1.3.0"])
 def test_a_published_database_is_loaded_by_its_name(tmp_path: Path, name: str) -> None:

@@ -53,6 +53,7 @@ def out_of_window(text, contexts):
     return sum(layers * 4 * text.num_attention_heads * text.head_dim * max(0, each - window) for each in contexts)
 
 
+@pytest.mark.slow
 def test_encoder_prefill_and_decoding_of_every_family_are_what_torch_counts(family, monkeypatch):
     inputs = inputs_of(family, 2.0, QUESTION)
     tokens = inputs["input_ids"].shape[1]

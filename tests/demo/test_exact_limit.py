@@ -16,6 +16,7 @@ from ambi_eval.paths import tasks_dir
 N_SEEDS, N_EACH = 8, 500
 
 
+@pytest.mark.slow
 def test_exact_reads_each_clip_once_and_all_labels_at_once():
     clips, labels = read_manifest(ensure_manifest("demo"))[:3], ["angry", "happy", "neutral", "sad"]
     lm = HFAudio("ambi-tiny", device="cpu", seed=0, store="none")

@@ -113,6 +113,7 @@ def test_the_position_table_is_whispers():
     np.testing.assert_allclose(table[:, -1], np.cos(np.arange(50) / 10_000), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_training_is_a_function_of_its_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(training, "CLIPS_PER_SPEAKER", 1)
     monkeypatch.setattr(training, "TRAINING_SPEAKERS", TRAINING_SPEAKERS[:3])

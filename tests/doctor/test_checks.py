@@ -51,11 +51,13 @@ def test_a_healthy_model_passes_every_check():
     assert verdict(outcomes) == f"healthy: {len(CHECKS) - 1} of {len(CHECKS)} checks passed, 1 do not apply to it"
 
 
+@pytest.mark.slow
 def test_half_precision_passes_as_well():
     outcomes = examine("hf-audio", "pretrained=ambi-tiny,device=cpu,dtype=bfloat16")
     assert "failed" not in {outcome.status for outcome in outcomes}
 
 
+@pytest.mark.slow
 def test_a_deaf_checkpoint_is_found_deaf_and_nothing_else(deaf):
     outcomes = examine("hf-audio", f"pretrained={deaf},device=cpu,dtype=float32")
     failed = {outcome.name: outcome.sentence for outcome in outcomes if outcome.status == "failed"}
@@ -313,6 +315,7 @@ def test_a_users_mistake_is_one_sentence(model, model_args, sentence):
         examine(model, model_args)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pretrained", "exit_code", "words"),
     [("ambi-tiny", 0, "hears"), ("deaf", 1, "is deaf"), ("/no/such/folder", 2, "cannot be loaded")],

@@ -2,9 +2,12 @@
 
 import json
 
+import pytest
+
 from ambi_eval.config.tasks import APART
 
 
+@pytest.mark.slow
 def test_every_strategy_that_stands_in_no_group_runs_on_the_demo(lm_eval_run, tmp_path):
     tasks = [f"ambi_demo_{strategy}" for strategy in APART]
     options = ["--model_args", "pretrained=ambi-tiny,store=none", "--tasks", ",".join(tasks), "--limit", "2"]

@@ -181,6 +181,7 @@ CHANGED_FILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGED_FILES)
 def test_a_changed_file_of_the_checkpoint_never_meets_an_old_answer_and_its_place_does_not_matter(
     load, ask, voice, qwen2_audio_checkpoint, tmp_path, name

@@ -174,6 +174,7 @@ def test_what_would_command_a_terminal_is_replaced():
     assert printable("a\x1b[2J\udcff\u202eb") == "a\N{REPLACEMENT CHARACTER}[2J" + "\N{REPLACEMENT CHARACTER}" * 2 + "b"
 
 
+@pytest.mark.slow
 def test_a_page_stays_small_whatever_the_text(copy, edit, tmp_path):
     folder = copy("sc")
 

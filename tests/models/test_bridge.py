@@ -446,6 +446,7 @@ PARTS = st.fixed_dictionaries(
 MESSAGES = st.lists(st.fixed_dictionaries({"role": st.just("user") | JSON, "content": st.lists(PARTS) | JSON}))
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.dictionaries(st.sampled_from(NAMES), JSON), MESSAGES)
 def test_no_json_is_more_than_refused(body, messages):

@@ -61,6 +61,7 @@ def toy(tmp_path, monkeypatch):
     AFTER_IMPORT["lm_eval.models"](None)
 
 
+@pytest.mark.slow
 def test_the_harness_runs_a_strategy_with_an_engine_that_another_package_brings(toy, tmp_path, monkeypatch):
     monkeypatch.setenv("AMBI_DATA", str(tmp_path / "data"))
     prepare(data_dir() / "demo")

@@ -114,6 +114,7 @@ def test_tokens_are_shown_with_thinking_and_without(runs, thinking):
     assert "thinking" not in shown(budget_of(runs))
 
 
+@pytest.mark.slow
 def test_the_report_has_a_column_of_thinking_if_a_system_thinks(runs, thinking, content):
     assert "thinking</th>" not in render(content)
     page = render(build(thinking))

@@ -132,6 +132,7 @@ def test_the_command_writes_the_page_and_its_numbers(folders, tmp_path):
     assert json.loads(numbers.read_text())["runs"][0]["command"] == run.command
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_comparison_and_the_verdict_on_both_runs(folders, tmp_path):
     numbers = tmp_path / "pairs.json"
     result = CliRunner().invoke(app, ["report", "--compare", *map(str, folders), "--json", str(numbers)])

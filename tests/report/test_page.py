@@ -186,6 +186,7 @@ def test_files_are_written_with_their_folder_or_the_reason_is_said(content, tmp_
         write_page(content, tmp_path / "new" / "report.html" / "report.html")
 
 
+@pytest.mark.slow
 def test_raters_and_their_groups_have_a_table(content, runs):
     task, section = runs[0].tasks["mine_direct"], content.sections[0]
     known = {f"rater{number}": {"sex": "female" if number % 2 else "male"} for number in range(9)}
@@ -198,6 +199,7 @@ def test_raters_and_their_groups_have_a_table(content, runs):
     assert "what single raters say" not in without
 
 
+@pytest.mark.slow
 def test_a_funnel_that_lies_among_the_results_has_a_section(runs, tmp_path):
     estimate = Estimate(0.5, 0.4, 0.6)
     stages = [Stage(key, key, estimate) for key in ("encoder", "projected", "layers", "exact", "direct")]

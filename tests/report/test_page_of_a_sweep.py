@@ -10,6 +10,8 @@ from ambi_eval.harness.results import read_runs
 from ambi_eval.report.build import build
 from ambi_eval.report.page import write_page
 
+pytestmark = pytest.mark.slow
+
 SAMPLED = ("sc", "sc_shares", "asc")
 STRATEGIES = ("direct", "cot", "bon", "wbon", "almv", "walmv", *SAMPLED, "ens", "exact")
 

@@ -34,6 +34,7 @@ def two(lm_eval, tmp_path_factory):
     return [run for folder in runs for run in read_runs(folder)]
 
 
+@pytest.mark.slow
 def test_runs_with_other_seeds_are_one_system_with_a_spread(two):
     apart = [build([seeded(run, 1)]).sections[0].systems for run in two]
     (section,) = build([seeded(run, seed) for seed, run in enumerate(two)]).sections
@@ -87,6 +88,7 @@ def test_what_predicts_the_same_is_one_row_that_names_the_others(two):
     assert len(section.systems) == 2
 
 
+@pytest.mark.slow
 def test_controls_stand_apart_and_enter_no_correction(lm_eval, tmp_path, two):
     (silent,) = read_runs(lm_eval(tmp_path, 0.2, "m", tasks=["mine_sc"], metadata={"control": "silence"}))
     alone = build([seeded(two[0], 1)]).sections[0]
@@ -158,6 +160,7 @@ def test_predictions_of_any_system_stand_beside_the_runs_in_scores_bins_and_test
     assert len(section.systems) == 9
 
 
+@pytest.mark.slow
 def test_the_command_takes_predictions_and_ends_with_the_verdict(folders, predictions, tmp_path):
     arguments = ["report", str(folders[0]), "--with", str(predictions), "-o", str(tmp_path / "r.html")]
     result = CliRunner().invoke(app, arguments)

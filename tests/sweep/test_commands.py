@@ -34,6 +34,7 @@ def server():
     api.close()
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_not_ready_waits_and_the_same_command_later_collects_it(
     server, chat_server, write_grid, tmp_path, monkeypatch
 ):

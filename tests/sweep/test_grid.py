@@ -264,6 +264,7 @@ def shipped(monkeypatch, tmp_path):
     return lambda name, **more: read_grid(ROOT / "grids" / f"{name}.yaml", **more)
 
 
+@pytest.mark.slow
 def test_the_grids_that_are_shipped_are_right(shipped):
     paper = shipped("paper")
     assert len({cell.model_name for cell in paper}) == 8

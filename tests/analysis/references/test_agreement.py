@@ -78,6 +78,7 @@ def test_the_prior_is_worth_the_concentration_of_dirichlet_distributed_clips(con
     assert worth_of(votes) == pytest.approx(concentration, rel=0.05)
 
 
+@pytest.mark.slow
 def test_the_worth_of_the_prior_is_the_best_number_of_pseudo_votes_on_other_raters(crema_d_selection):
     rng = np.random.default_rng(0)
     votes = crema_d_selection.votes

@@ -62,6 +62,7 @@ def test_top_k_and_top_p_cut_the_tail_and_keep_the_proportions(options, kept):
         assert stats.chisquare(counts[kept], counts.sum() * expected / expected.sum()).pvalue > 0.001
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("margin", [sampling.MARGIN, -3.0], ids=["as it is", "too small"])
 @pytest.mark.parametrize("scale", [0.1, 1.0, 5.0, 30.0])
 def test_candidates_give_the_draws_of_the_whole_vocabulary(scale, margin, monkeypatch):

@@ -154,6 +154,7 @@ def mixed_prompts(prompts):
     return sorted(of_all, key=lambda prompt: prompt.owner)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 2, 6, None])
 def test_all_strategies_go_together_and_answer_as_they_do_alone(family, prompts, batch_size):
     together = {
@@ -396,6 +397,7 @@ def test_out_of_memory_halves_the_batch_and_changes_no_answer(family, prompts, c
     assert [record.args for record in caplog.records] == [(24, 12), (12, 6)]
 
 
+@pytest.mark.slow
 def test_strategies_that_go_together_recover_from_out_of_memory_as_well(family, prompts, caplog):
     expected = {prompt.owner: found for prompt, found in Scheduler(family).generate(mixed_prompts(prompts), 4)}
     memory = RunsOutOfMemory(family.model, rows=5)
