@@ -49,7 +49,7 @@ def measure_writing(path: Path, n_processes: int, rows: int) -> float:
         writer.join()
     seconds = perf_counter() - began
     with CandidateStore(path) as store:
-        written = sum(store.mixtures(key for own in pools for key in own).values())
+        written = sum(store.origins(key for own in pools for key in own).values())
     assert written == n_processes * (rows // 20) * 20
     return written / seconds
 

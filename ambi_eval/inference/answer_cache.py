@@ -1,9 +1,10 @@
-"""The answer cache: finds an engine's earlier answers in a store by the key of their pool, and keeps new ones."""
+"""The answer cache: finds an engine's earlier answers in a store, and stores new ones."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from ambi_eval.answers.candidate import Candidate
@@ -20,21 +21,19 @@ _END_OF_TURN = "\0end of turn"
 
 
 class AnswerCache:
-    """Finds answers that are already there, and keeps new ones as soon as they are made.
-
-    Without a store it finds nothing and keeps nothing.
+    """Finds stored answers, and stores new ones as soon as they are made; without a store it does nothing.
 
     Attributes:
         hits: Number of answers, likelihoods and ratings that came from the store.
-        origins: Where the stored answers came from (JSON of their provenance), and how many from each.
+        origins: Number of stored answers by their provenance (JSON).
     """
 
     def __init__(self, store: CandidateStore | None, engine: Engine) -> None:
         """Set up for an engine.
 
         Args:
-            store: Where answers are kept, or None.
-            engine: Makes the answers: its `identity` is part of every key, its `provenance` is stored with them.
+            store: Where answers are stored; None: nowhere.
+            engine: The engine. Its `identity` is part of every key; its `provenance` is stored with each answer.
         """
         self.store = store
         self.engine = engine
@@ -42,12 +41,12 @@ class AnswerCache:
         self.origins: dict[str, int] = {}
 
     def key(self, prompt: str, spans: Sequence[AudioSpan], **decoding: Any) -> str:
-        """Return the key of a pool: a hash of everything that its answers depend on, and of nothing else."""
+        """Return the key of a pool: a hash of exactly what its answers depend on."""
         heard = [audio_digest(span) for span in spans]
         return pool_key(model=dict(self.engine.identity), prompt=prompt, audio=heard, decoding=decoding)
 
     def pool_key(self, question: Question, seed: int) -> str:
-        """Return the key of a pool of generated answers; it covers only what the decoding method reads."""
+        """Return the key of a pool of generated answers; settings that its decoding method ignores do not count."""
         settings = question.settings
         decoding: dict[str, Any] = {"max_tokens": settings.max_gen_toks, "until": list(settings.until)}
         if settings.max_thinking_toks:
@@ -75,7 +74,7 @@ class AnswerCache:
             question: dict(enumerate(sets.get(pool, []))) if question in searched else samples[pool]
             for question, pool in pools.items()
         }
-        for answer in (answer for of_pool in found.values() for answer in of_pool.values()):
+        for answer in chain.from_iterable(of_pool.values() for of_pool in found.values()):
             if answer.thinking_tokens is None and not self.engine.may_think:
                 answer.thinking_tokens = 0
         self.hits += sum(map(len, found.values()))
@@ -83,7 +82,7 @@ class AnswerCache:
         return found
 
     def keep_answers(self, question: Question, pool: str, answers: Mapping[int, Candidate]) -> None:
-        """Keep the answers of one pool: samples one by one, beams as a set."""
+        """Store the answers of one pool: samples one by one, beams as a set."""
         if self.store is None:
             return
         if question.settings.num_beams > 1:
@@ -92,11 +91,7 @@ class AnswerCache:
             self.store.add_samples({pool: answers}, self.engine.provenance)
 
     def likelihoods(self, wanted: Mapping[str, Sequence[Continuation]]) -> dict[str, list[Likelihood | None]]:
-        """Return the stored likelihoods of each prompt's continuations, None where there is none.
-
-        Args:
-            wanted: The continuations of each key.
-        """
+        """Return the stored likelihoods of the continuations of each key; None for each that is not stored."""
         if self.store is None:
             return {key: [None] * len(continuations) for key, continuations in wanted.items()}
         names = {key: [_name(*continuation) for continuation in continuations] for key, continuations in wanted.items()}
@@ -109,7 +104,7 @@ class AnswerCache:
     def keep_likelihoods(
         self, key: str, continuations: Sequence[Continuation], likelihoods: Sequence[Likelihood]
     ) -> None:
-        """Keep the likelihoods of one prompt's continuations."""
+        """Store the likelihoods of one prompt's continuations."""
         if self.store is not None:
             named = {_name(*each): likelihood for each, likelihood in zip(continuations, likelihoods, strict=True)}
             self.store.add_likelihoods({key: named}, self.engine.provenance)
@@ -123,14 +118,14 @@ class AnswerCache:
         return found
 
     def keep_ratings(self, key: str, ratings: Mapping[str, float]) -> None:
-        """Keep a verifier's ratings of texts."""
+        """Store a verifier's ratings of texts."""
         if self.store is not None and ratings:
             self.store.add_ratings({key: ratings}, self.engine.provenance)
 
     def _note_origins(self, keys: Iterable[str]) -> None:
-        """Note which set-ups the stored answers of these pools came from; warn if there are several."""
-        if self.store is not None:
-            self.origins |= self.store.mixtures(keys)
+        """Note the provenances of the stored answers of these pools; warn if there are several."""
+        assert self.store is not None, "only stored answers have origins"
+        self.origins |= self.store.origins(keys)
         if len(self.origins) > 1:
             logger.warning("the stored answers come from %d different set-ups: %s", len(self.origins), self.origins)
 

@@ -9,7 +9,7 @@ from ambi_eval.inference.answer_cache import AnswerCache
 
 
 def loglikelihoods(engine: Engine, cache: AnswerCache, jobs: Sequence[Job]) -> Iterator[tuple[Job, list[Likelihood]]]:
-    """Yield every job with the likelihoods of its continuations, in any order; new ones are stored at once.
+    """Yield each job with the likelihoods of its continuations, in any order, and store new ones at once.
 
     Jobs on which the engine fails are left out.
     """

@@ -1,4 +1,4 @@
-"""Pools of answers: takes stored ones, asks the engine for the rest, and stops adaptive pools that have enough."""
+"""Completes pools of answers: takes the stored ones, asks the engine for the others, and stops adaptive pools."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Answered = tuple[Question, list[Candidate]]
 
 
 class Pools:
-    """Gives every question its answers; questions of several tasks that ask for the same pool share it."""
+    """Gives every question its answers; equal questions of several tasks share one pool."""
 
     def __init__(self, engine: Engine, cache: AnswerCache, seed: int) -> None:
         """Set up for an engine.
@@ -28,10 +28,10 @@ class Pools:
         self.seed = seed
 
     def answers(self, questions: Sequence[Question]) -> Iterator[list[Answered]]:
-        """Yield each question with its answers as soon as they are complete, in no particular order.
+        """Yield each pool's questions with their answers as soon as these are complete, in any order.
 
-        Adaptive questions are answered in rounds: a question that is not settled after one gets another job in the
-        next. A question is left out if the engine failed on some of its answers.
+        Adaptive questions are answered in rounds: if the stop rule does not hold after a round, the question gets
+        another one. A question is left out if the engine failed on some of its answers.
         """
         groups: dict[str, list[Question]] = {}
         for question in questions:
@@ -47,7 +47,7 @@ class Pools:
                 else:
                     del pending[key]
                     yield _answered(groups[key], known.pop(key))
-            # Prompts about the same audio follow one another, so that it is encoded once.
+            # Prompts about the same audio come one after the other, so that the audio is encoded once.
             for job, made in self.engine.generate(sorted(jobs, key=lambda job: str(job.spans))) if jobs else ():
                 key = jobs[job]
                 self.cache.keep_answers(groups[key][0], key, made)
@@ -66,9 +66,9 @@ def _missing(group: Sequence[Question], known: Mapping[int, Candidate]) -> list[
 
 
 def _wanted(question: Question, known: Mapping[int, Candidate]) -> int:
-    """Return how many answers the question needs: all, or those up to the round after which it is settled.
+    """Return how many answers the question needs: all, or up to the end of the first round that is enough.
 
-    If some answers of a round are missing, it needs the answers up to that round.
+    The rounds after an incomplete one are not known to be needed yet, so they do not count.
     """
     size, rule = question.n_answers, question.stop_rule
     if rule is None:
@@ -81,11 +81,9 @@ def _wanted(question: Question, known: Mapping[int, Candidate]) -> int:
 
 
 def _answered(group: Sequence[Question], known: Mapping[int, Candidate]) -> list[Answered]:
-    """Return the questions of one pool with their answers; those that an adaptive one did not need are `not_drawn`."""
+    """Return the questions of one pool with their answers; `not_drawn` stands for those it did not need."""
     answered = []
     for question in group:
-        wanted = _wanted(question, known)
-        left = question.n_answers - wanted
-        drawn = [known[number] for number in range(wanted)]
-        answered.append((question, drawn + [Candidate(finish="not_drawn")] * left))
+        drawn = [known[number] for number in range(_wanted(question, known))]
+        answered.append((question, drawn + [Candidate(finish="not_drawn")] * (question.n_answers - len(drawn))))
     return answered

@@ -1,4 +1,4 @@
-"""What a strategy asks about a clip: a prompt, how many answers it gets, and what happens to them."""
+"""A question about a clip: its prompt, the number of its answers, how they are rated, and when to stop."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class RatingScale:
 
     Attributes:
         prompt: What the verifier is asked, with `<audio>` and `<candidate>`.
-        ratings: The ratings that it may give: numbers, as text.
+        ratings: The possible ratings, as text: `1`, `2` ...
     """
 
     prompt: str
@@ -28,7 +28,7 @@ class RatingScale:
 
 @dataclass(eq=False)
 class Question:
-    """A prompt with its audios, whose answers are a pool.
+    """A prompt with its audios; its answers are a pool.
 
     Attributes:
         prompt: The text, with one `<audio>` where each audio goes.
@@ -50,10 +50,10 @@ class Question:
 
     @property
     def n_answers(self) -> int:
-        """Number of different answers to make: all greedy answers are the same, so they count as one."""
+        """Number of answers to make; greedy answers are all the same, so it is 1 for them."""
         return self.pool_size if self.settings.sampled or self.settings.num_beams > 1 else 1
 
     def job(self, seed: int, numbers: Sequence[int] | None = None) -> Job:
-        """Return the job that makes these answers; all of them by default."""
+        """Return the job that makes the answers with these numbers; by default all."""
         numbers = range(self.n_answers) if numbers is None else numbers
         return Job(self.prompt, self.spans, self.settings, seed, numbers, task=self.task)

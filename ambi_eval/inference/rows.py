@@ -1,4 +1,4 @@
-"""The values in the rows of a store: keys of pools, texts and numbers that SQLite keeps as they are, checksums."""
+"""The rows of a store: the keys of pools, values that SQLite does not change, and checksums."""
 
 from __future__ import annotations
 
@@ -42,7 +42,13 @@ def canonical_json(parts: Mapping[str, Any]) -> str:
 
 
 def candidate_row(pool: str, k: int, set_size: int | None, candidate: Candidate) -> Row:
-    """Return the row of answer `k` of a pool, without provenance; `set_size` is the number of beams of a beam set.
+    """Return the row of answer `k` of a pool, without provenance.
+
+    Args:
+        pool: The key of the pool.
+        k: The answer's number.
+        set_size: The number of beams, if the answer is one of a beam set; None for a sample.
+        candidate: The answer.
 
     Raises:
         ValueError: If the candidate is not an answer of the model, such as one that is `not_drawn`.
@@ -68,7 +74,7 @@ def stored_candidate(
 
 
 def stored_text(text: str) -> str | bytes:
-    """Return the text in a form that SQLite takes: as it is, or as bytes if a lone surrogate keeps it out of UTF-8."""
+    """Return a text in a form that SQLite takes: unchanged, or as bytes if it holds a lone surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -77,16 +83,16 @@ def stored_text(text: str) -> str | bytes:
 
 
 def loaded_text(text: str | bytes) -> str:
-    """Return the text that `stored_text` was given."""
+    """Return the text whose stored form this is (see `stored_text`)."""
     return text if isinstance(text, str) else text.decode("utf-8", "surrogatepass")
 
 
 def stored_float(value: float) -> float | str:
-    """Return the number in a form that SQLite keeps: it would turn NaN into NULL, so NaN becomes the text `nan`."""
+    """Return a number in a form that SQLite keeps: NaN, which it would store as NULL, becomes the text `nan`."""
     return "nan" if math.isnan(value) else float(value)
 
 
 def row_checksum(row: Row) -> int:
-    """Return the checksum that is stored with a row; a last value that is None is left out, as in version 1."""
-    # `ascii`, because what `repr` escapes depends on the Unicode version of Python.
+    """Return the checksum that is stored with a row; a last value of None does not count, as version 1 lacks it."""
+    # Not `repr`: which characters it escapes depends on the Unicode version of Python.
     return zlib.crc32(ascii(row if row[-1] is not None else row[:-1]).encode())

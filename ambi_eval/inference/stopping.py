@@ -15,16 +15,16 @@ from ambi_eval.answers.pool import Reader
 
 @dataclass(frozen=True)
 class StopRule:
-    """Stop when the most frequent label is the majority with this confidence.
+    """Stop when the most frequent label is the majority label with at least this confidence.
 
-    With n1 votes for the most frequent label and n2 for the second, the share of the first among the two has the
-    posterior Beta(n1 + 1, n2 + 1) under a uniform prior; its probability of being over a half is the confidence (the
-    Beta criterion of Aggarwal et al. 2023, Let's Sample Step by Step, arXiv 2305.11860).
+    The most frequent label has n1 answers, the second one n2. Under a uniform prior, the first label's share of these
+    has the posterior Beta(n1 + 1, n2 + 1). The confidence is the posterior probability that this share exceeds 1/2: the
+    Beta criterion of Aggarwal et al. 2023, Let's Sample Step by Step, arXiv 2305.11860.
 
     Attributes:
         reader: Reads the label that an answer names.
         confidence: Confidence at which drawing stops, 0.5 to 1.
-        round: How many answers are drawn before the rule is checked again.
+        round: Number of answers between two checks of the rule.
     """
 
     reader: Reader
@@ -41,12 +41,12 @@ class StopRule:
         prompt_language: str = "en",
         label_words: Mapping[str, str] | None = None,
     ) -> StopRule:
-        """Make a rule from the arguments in a request."""
+        """Return the rule that a request describes."""
         spoken = spoken_in(prompt_language, label_words or {})
         return cls(Reader(tuple(labels), "label", freeze_synonyms(labels, synonyms), spoken), confidence, round)
 
     def settled(self, answers: Sequence[str]) -> bool:
-        """Return whether the answers so far are enough; answers that name no label do not count."""
+        """Return whether these answers are enough; answers that name no label do not count."""
         pool, _ = self.reader.read(answers)
         votes = Counter(map(tuple, pool.shares[pool.valid].tolist())).most_common(2)
         first, second = ([count for _, count in votes] + [0, 0])[:2]

@@ -45,11 +45,11 @@ _SCHEMA = (
         provenance INTEGER NOT NULL, checksum INTEGER NOT NULL, PRIMARY KEY (pool, text)) WITHOUT ROWID""",
     f"PRAGMA application_id={APPLICATION_ID}",
 )
-# Makes a store of version 1 one of version 2; what its answers thought is unknown.
+# Turns a store of version 1 into one of version 2; the thinking tokens of its answers are unknown (NULL).
 _FROM_VERSION_1 = "ALTER TABLE candidates ADD COLUMN thinking_tokens INTEGER"
 _ANSWERS = ("candidates", "likelihoods", "ratings")
-# All columns but the checksum, in the order in which it is computed. A last column that is NULL is left out of it, so
-# that the checksums of version 1 hold.
+# The columns that the checksum covers, in their order. It leaves out a last column that is NULL, so that the checksums
+# of version 1 stay valid.
 _COLUMNS = {
     "provenances": ("id", "json"),
     "candidates": ("pool", "k", "set_size", "text", "logprob", "n_tokens", "finish", "provenance", "thinking_tokens"),
@@ -65,21 +65,21 @@ kept_here: Counter[Path] = Counter()  # answers that this process has added, by 
 class CandidateStore(AbstractContextManager["CandidateStore"]):
     """Keeps the answers of models in one SQLite file as soon as they are made.
 
-    Answers are grouped in pools, named by `pool_key`: same key, same answers. Adding an answer that is already stored
-    changes nothing, so if two processes draw the same sample, the first one stays. Each `add_...` is one transaction:
-    after a kill it is stored completely or not at all. Its argument has the form that the reader returns.
+    Answers form pools, each with a key (`pool_key`). To add an answer that is already stored changes nothing: if two
+    processes draw the same sample, the first one stays. Each `add_...` is one transaction: after a kill it is stored
+    completely or not at all. Its argument has the form that the reader returns.
 
     Any number of processes and threads of one machine may share the file; each opens its own `CandidateStore`, also
     after a fork. Processes on several machines write one file each, and `merge` joins them.
 
-    A read or write raises `AmbiError` where the file is damaged, not writable, full, or locked for `BUSY_SECONDS`.
+    Every read and write raises `AmbiError` if the file is damaged, not writable, full, or locked for `BUSY_SECONDS`.
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Open the store, and make it and its folder where they do not exist.
+        """Open the store; the file and its folder are made if they do not exist.
 
         Raises:
-            AmbiError: If the file cannot be written, is not a candidate store, or has another schema version.
+            AmbiError: If the file cannot be written, is no candidate store, or has a schema version of a later release.
         """
         self.path = Path(path).expanduser().absolute()
         try:
@@ -130,12 +130,11 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         return found
 
     def add_samples(self, samples: Mapping[str, Mapping[int, Candidate]], provenance: Mapping[str, Any]) -> None:
-        """Keep samples.
+        """Store samples.
 
         Args:
             samples: For each pool, samples by index. `Candidate.number` itself is not stored.
-            provenance: The set-up that made the samples but should not change them (device, library versions ...),
-                plain JSON.
+            provenance: What made the samples but should not change them (device, library versions ...), plain JSON.
 
         Raises:
             ValueError: If a candidate is not an answer of the model, such as one that is `not_drawn`.
@@ -160,7 +159,7 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         return {pool: beams for pool, beams in sets.items() if sizes[pool] == {len(beams)}}
 
     def add_beams(self, sets: Mapping[str, Sequence[Candidate]], provenance: Mapping[str, Any]) -> None:
-        """Keep complete beam sets.
+        """Store complete beam sets.
 
         Args:
             sets: For each pool all of its beams, best first.
@@ -191,7 +190,7 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
     def add_likelihoods(
         self, likelihoods: Mapping[str, Mapping[str, tuple[float, bool]]], provenance: Mapping[str, Any]
     ) -> None:
-        """Keep likelihoods of continuations, in the form in which `likelihoods` returns them."""
+        """Store likelihoods of continuations, in the form that `likelihoods` returns."""
         rows = [
             (pool, stored_text(continuation), stored_float(logprob), int(is_greedy))
             for pool, by_text in likelihoods.items()
@@ -203,8 +202,7 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         """Return the stored verifier ratings of the wanted texts.
 
         Args:
-            wanted: For each of the verifier's pools (the key of the verifier, its prompt and the audio), the texts of
-                the candidates.
+            wanted: The texts of the candidates, by the verifier's pool: the key of verifier, rating prompt and audio.
 
         Returns:
             For each pool in `wanted`, the ratings by text.
@@ -216,7 +214,7 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         return found
 
     def add_ratings(self, ratings: Mapping[str, Mapping[str, float]], provenance: Mapping[str, Any]) -> None:
-        """Keep verifier ratings, in the form in which `ratings` returns them."""
+        """Store verifier ratings, in the form that `ratings` returns."""
         rows = [
             (pool, stored_text(text), stored_float(rating))
             for pool, by_text in ratings.items()
@@ -224,8 +222,8 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         ]
         self._add("ratings", rows, provenance)
 
-    def mixtures(self, pools: Iterable[str]) -> dict[str, int]:
-        """Return how many answers of each provenance (a JSON text) these pools hold, including unneeded ones."""
+    def origins(self, pools: Iterable[str]) -> dict[str, int]:
+        """Return the number of answers in these pools by their provenance (JSON)."""
         counts: Counter[int] = Counter()
         for chunk in _chunks(pools):
             for table in _ANSWERS:
@@ -301,7 +299,7 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         kept_here[self.path] += added
 
     def _insert(self, table: str, rows: Iterable[Row]) -> int:
-        """Insert the rows whose keys are new and return how many these are."""
+        """Insert the rows whose keys are new, and return their number."""
         # Not INSERT OR IGNORE, which would also ignore a missing value.
         columns = (*_COLUMNS[table], "checksum")
         query = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({_marks(len(columns))}) ON CONFLICT DO NOTHING"

@@ -1,4 +1,4 @@
-"""A verifier hears the clip, reads one candidate answer, and rates how well the two fit: the expected rating."""
+"""The verifier: it hears the clip, reads one answer about it, and rates how well the answer fits."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ from ambi_eval.inference.likelihoods import loglikelihoods
 from ambi_eval.inference.pools import Answered
 from ambi_eval.inference.question import CANDIDATE_MARK, Question, RatingScale
 
-Ratings = dict[str, float]  # by the text that they rate
+Ratings = dict[str, float]  # by the text that is rated
 
-# A model may reason before it gives its rating; `ALTERNATIVES` is the most that OpenAI gives.
-WRITTEN = GenerationSettings(max_gen_toks=1024)
-ALTERNATIVES = 20
+WRITTEN = GenerationSettings(max_gen_toks=1024)  # of a rating, before which a model may reason
+ALTERNATIVES = 20  # of each token; the most that OpenAI gives
 
 
 class Verifier:
     """Rates answers with an engine. Each text is rated alone, so the order of the answers cannot matter.
 
-    If the engine gives likelihoods, the rating is the mean of all possible ratings, weighted by their likelihoods as
-    the whole answer. Otherwise the model writes a rating, which `rating_of` reads, and the store keeps the result.
+    If the engine gives likelihoods, the rating is the expected one: the mean of all possible ratings, weighted by their
+    likelihoods as the verifier's whole answer. Otherwise the model writes a rating, which `rating_of` reads.
     """
 
     def __init__(self, engine: Engine, cache: AnswerCache) -> None:
@@ -35,10 +34,10 @@ class Verifier:
         self.cache = cache
 
     def rate(self, pools: Iterator[Answered]) -> Iterator[tuple[Answered, Ratings]]:
-        """Yield every pool with the ratings of its texts; a text that got none is missing.
+        """Yield every pool with the ratings of its texts, without those that got none.
 
-        A pool is rated as soon as it is complete, while a local engine still has its clip in the KV cache. If the
-        engine works on several jobs at a time, the same number of pools is rated together.
+        A pool is rated as soon as it is complete, while a local engine still has its clip in the KV cache; an engine
+        that works on several jobs at a time rates as many pools together.
         """
         while group := list(islice(pools, self.engine.jobs_at_once)):
             rated: list[Ratings] = [{} for _ in group]
@@ -63,7 +62,7 @@ class Verifier:
             yield from zip(group, rated, strict=True)
 
     def _rate(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, float]]:
-        """Yield each job with its rating; jobs without a rating are left out."""
+        """Yield each job with its rating, without those that got none."""
         if self.engine.capabilities.likelihoods:
             for job, likelihoods in loglikelihoods(self.engine, self.cache, jobs):
                 values = [float(rating) for rating, _ in job.continuations]
@@ -136,7 +135,7 @@ def rating_of(answer: Candidate, ratings: Sequence[str]) -> float | None:
 
 
 def _place_of_rating(text: str) -> tuple[int, int] | None:
-    """Return the first and the last position of the number that is asserted as the rating; None if there is none."""
+    """Return the start and the end of the number that is stated as the rating; None if there is none."""
     left = _NO_RATING.sub(lambda found: " " * len(found[0]), text)
     numbers = {found.start(): found.span() for found in _NUMBER.finditer(left)}
     announced = [numbers[found.end()] for found in _ANNOUNCED.finditer(left) if found.end() in numbers]

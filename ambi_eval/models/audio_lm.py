@@ -1,4 +1,4 @@
-"""The harness model of any engine: it turns the harness's requests into questions, and returns answers and ratings."""
+"""The harness model of any engine: turns the harness's requests into questions, and returns answers and ratings."""
 
 from __future__ import annotations
 
@@ -44,15 +44,19 @@ class AudioLM(DataParallelLM):
         cache: Its earlier answers.
         seed: Seed of the sampling.
         verifier: Rates answers.
-        totals: What has been computed, in all processes together.
-        verifier_totals: What the verifier has computed, where it is another engine.
+        totals: Counts of what was computed, over all processes.
+        verifier_totals: The same counts of the verifier.
     """
 
     MULTIMODAL = True
     engine_name: ClassVar[str]
 
-    def __init__(self, **arguments: Any) -> None:
-        """Set up from `--model_args`; the engine's `Arguments` describes them.
+    def __init__(self, model: str | None = None, /, **arguments: Any) -> None:
+        """Load or connect to the model; a server is not asked before the first question.
+
+        Args:
+            model: The model's name: the argument `pretrained` or `model`, as the engine calls it.
+            arguments: As in `--model_args`; the engine's `Arguments` describes them.
 
         Raises:
             AmbiError: If an argument is unknown or impossible, or if the engine cannot be used.
@@ -60,11 +64,12 @@ class AudioLM(DataParallelLM):
         super().__init__()
         clipped.clear()  # the clips that an earlier model of this process heard do not count
         kind = find_engine(self.engine_name)
-        given = kind.Arguments.read(arguments, self.engine_name)
+        named = {} if model is None else {kind.Arguments.example[0]: model}
+        given = kind.Arguments.read({**named, **arguments}, self.engine_name)
         wanted = {"answers": (kind, given)}
         if given.verifier != "self":
             wanted["ratings"] = _verifier(given)
-        # Loading may take minutes, so everything that can be missing is looked for first.
+        # Loading may take minutes, so every missing file, package or key is found first.
         for each, its in wanted.values():
             each.check_arguments(its)
         store = None if given.store == "none" else CandidateStore(given.store or data_dir() / "candidates.sqlite")
@@ -72,7 +77,7 @@ class AudioLM(DataParallelLM):
         if kind.data_parallel:
             self.join_other_processes(kind.device(given))
             device = self._device
-        # An engine that loads nothing into this process is ready, or fails, at once: it comes first.
+        # Servers first: whether they can be used is known at once, before a checkpoint is loaded.
         order = sorted(wanted, key=lambda use: wanted[use][0].data_parallel)
         opened = {use: _open(*wanted[use], device) for use in order}
         self.engine = opened["answers"]
@@ -106,14 +111,14 @@ class AudioLM(DataParallelLM):
     # ------------------------------------------------------------------------------------------- answers
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Candidate]:
-        """Answer requests; the repeats of one request (the same object, as the harness clones it) are its pool.
+        """Answer requests; the repeats of one request (the same object several times) are its pool.
 
         Returns:
-            One `Candidate` for each request, in their order: candidate k of a pool for its k-th clone.
+            One `Candidate` for each request, in their order: answer k of a pool for repeat k.
 
         Raises:
-            AmbiError: If a request is impossible; all of them are checked before the first is answered. Or if the
-                engine failed on some; the others are answered and kept before that.
+            AmbiError: If a request is impossible, which is found before the first is answered; or if the engine failed
+                on some, after all others are answered and stored.
         """
         questions = asked_questions(requests)
         self.engine.check([question.job(self.seed) for question in questions])
@@ -121,17 +126,10 @@ class AudioLM(DataParallelLM):
         done = 0
         with self._progress(len(requests), "answers", disable_tqdm) as bar:
             for (question, pool), ratings in self._rated(list(questions)):
-                rated = []
-                for number, each in enumerate(pool):
-                    made = (
-                        each.logprob,
-                        each.n_tokens,
-                        each.finish,
-                        number,
-                        ratings.get(str(each)),
-                        each.thinking_tokens,
-                    )
-                    rated.append(Candidate(str(each), *made))
+                rated = [
+                    Candidate(one, one.logprob, one.n_tokens, one.finish, k, ratings.get(one), one.thinking_tokens)
+                    for k, one in enumerate(pool)
+                ]
                 for number, position in enumerate(questions[question]):
                     answers[position] = rated[min(number, question.pool_size - 1, len(rated) - 1)]
                 done += 1
@@ -140,9 +138,9 @@ class AudioLM(DataParallelLM):
         return answers
 
     def _rated(self, questions: Sequence[Question]) -> Iterator[tuple[Answered, Ratings]]:
-        """Yield every question with its answers and the ratings of their texts, where it has a scale for them.
+        """Yield every question with its answers, and the ratings of their texts if its strategy has a verifier.
 
-        What `almv` and `walmv` share is rated once.
+        Questions with equal answers and the same scale, as of `almv` and `walmv`, are rated once.
         """
         alike: dict[Question, list[Answered]] = {}
 
@@ -166,11 +164,10 @@ class AudioLM(DataParallelLM):
     # ------------------------------------------------------------------------------------------- likelihoods
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Likelihood]:
-        """Return the log-likelihood of each continuation and whether it is the greedy one; one prefill per prompt.
+        """Return the natural log-likelihood of each continuation, and whether greedy decoding gives it.
 
         Raises:
-            AmbiError: If a request is impossible; all of them are checked before the first is answered. Or if the
-                engine failed on some; the others are answered and kept before that.
+            AmbiError: As `generate_until`.
         """
         positions = shared_prompts(requests)
         jobs = sorted(positions, key=lambda job: str(job.spans))
@@ -187,17 +184,15 @@ class AudioLM(DataParallelLM):
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Refuse: the perplexity of a text has nothing to do with audio."""
-        raise AmbiError(
-            "audio models give no perplexity of texts (loglikelihood_rolling); use --model hf for such tasks"
-        )
+        raise AmbiError("audio models give no perplexity of texts (loglikelihood_rolling): use --model hf for that")
 
     # ------------------------------------------------------------------------------------------- chat template
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """Return the conversation as one string that still holds its `<audio>` marks.
 
-        The engine applies the template when the audio is there, with `--apply_chat_template` or without. So results do
-        not depend on the flag: a question alone comes back as it is.
+        The engine applies the chat template later, together with the audio, whether `--apply_chat_template` is given
+        or not.
 
         Raises:
             AmbiError: If there is more than a system message and one question.
@@ -211,9 +206,7 @@ class AudioLM(DataParallelLM):
             AmbiError: If another one is asked for by name.
         """
         if isinstance(chat_template, str):
-            raise AmbiError(
-                f"{self.engine_name} has one chat template, the model's own, and none named '{chat_template}'"
-            )
+            raise AmbiError(f"{self.engine_name} has one chat template, the model's own: there is no '{chat_template}'")
         return self.engine.chat_template
 
     @property
@@ -224,7 +217,7 @@ class AudioLM(DataParallelLM):
     # ------------------------------------------------------------------------------------------- results
 
     def get_model_info(self) -> dict[str, Any]:
-        """Return the part of the results about the model: counts of what was computed and found, and the verifier."""
+        """Return the part of the results about the model: the store, the verifier, the seed and the counts."""
         other: Any = "self"
         if self.verifier.engine is not self.engine:
             other = {"name": self.verifier.engine.name, **_info(self.verifier, self.verifier_totals)}
@@ -233,12 +226,12 @@ class AudioLM(DataParallelLM):
         return {"ambi": {**store, "verifier": other, **own, **_info(self, self.totals)}}
 
     def _counts(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Return what this process has computed and what its verifier has; and how many audio files were clipped."""
+        """Return the counts of this process and those of its verifier."""
         own, verifier = ({"store_hits": each.cache.hits, **each.engine.counts()} for each in (self, self.verifier))
         return {**own, "clipped_audio": len(clipped)}, verifier
 
     def _add_up_counts(self) -> None:
-        """Add up the counts of all processes, as the first one writes the results when the others have ended."""
+        """Add up the counts of all processes; the first process keeps them, because it writes the results."""
         if gathered := self.gather_object(self._counts()):
             self.totals, self.verifier_totals = (
                 {name: sum(counts[name] for counts in of_all) for name in of_all[0]}
@@ -246,13 +239,13 @@ class AudioLM(DataParallelLM):
             )
 
     def _refuse_gaps(self, done: int, asked: int) -> None:
-        """End a run in which the engine failed on some prompts."""
+        """Add up the counts, and raise an error if the engine failed on some prompts."""
         self._add_up_counts()
         if done < asked:
             kept = "kept in the candidate store" if self.cache.store else "lost (store=none)"
             raise AmbiError(
                 f"{self.name} failed on {asked - done} of {asked} prompts ({self.engine.last_failure}), so there is no "
-                f"score; the others are {kept}: run the same command again to ask only for what is missing"
+                f"score; the other answers are {kept}: run the same command again to ask only for the missing ones"
             )
 
     def _progress(self, total: int, unit: str, disable: bool) -> Any:
@@ -264,7 +257,7 @@ def _info(answering: AudioLM | Verifier, totals: dict[str, int]) -> dict[str, An
 
 
 def open_engine(name: str, model_args: str, **defaults: Any) -> Engine:
-    """Return an engine that is set up from `--model_args`, for those who ask it without the harness.
+    """Return an engine that is set up from `--model_args`, for use without the harness.
 
     Raises:
         AmbiError: If there is no such engine, an argument is impossible, or the engine cannot be used.
@@ -276,26 +269,25 @@ def open_engine(name: str, model_args: str, **defaults: Any) -> Engine:
 
 
 def _open(kind: type[Engine], arguments: ModelArguments, device: torch.device | None) -> Engine:
-    """Return an engine that is ready; one that computes elsewhere runs in one process."""
+    """Return an engine that is ready to answer.
+
+    Raises:
+        AmbiError: If it cannot be used, or if it asks a server from several processes of torchrun.
+    """
     if not kind.data_parallel and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise AmbiError(f"{kind.__name__} (as the model or as its verifier) runs in one process; leave out torchrun")
     return kind(arguments, device)
 
 
 def _verifier(arguments: ModelArguments) -> tuple[type[Engine], ModelArguments]:
-    """Return the engine that rates the answers of another one, and its arguments.
+    """Return the class and the arguments of the engine that `verifier=` names.
 
     Raises:
         AmbiError: If they are impossible.
     """
-    name: str = "hf-audio"
-    given: dict[str, Any] = {"pretrained": arguments.verifier}
     if arguments.verifier.startswith("openai:"):
-        name = "openai-audio"
-        given = {
-            "model": arguments.verifier.removeprefix("openai:"),
-            "base_url": arguments.verifier_base_url,
-            "api_key_env": arguments.verifier_api_key_env,
-        }
-    kind = find_engine(name)
+        server = {"base_url": arguments.verifier_base_url, "api_key_env": arguments.verifier_api_key_env}
+        kind, given = find_engine("openai-audio"), {"model": arguments.verifier.removeprefix("openai:"), **server}
+    else:
+        kind, given = find_engine("hf-audio"), {"pretrained": arguments.verifier}
     return kind, kind.Arguments.read(given, f"verifier={arguments.verifier}")

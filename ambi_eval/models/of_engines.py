@@ -1,4 +1,4 @@
-"""The harness model of any engine: `ambi_eval.models.of_engines:NAME` is the model of the engine NAME."""
+"""Harness models of engines in other packages: `ambi_eval.models.of_engines:NAME` is the model of the engine NAME."""
 
 from __future__ import annotations
 

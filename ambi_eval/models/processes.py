@@ -1,4 +1,4 @@
-"""One of the processes of `torchrun`, each of which answers its share of the clips; or the only one."""
+"""A harness model in one process, or in several processes of `torchrun` that share the clips."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from lm_eval.api.model import LM
 
 
 class DataParallelLM(LM):
-    """What the harness needs of a model to collect the answers of several processes."""
+    """A model whose answers the harness collects from several processes."""
 
     def join_other_processes(self, device: torch.device) -> None:
-        """Find out which process this is and where it computes.
+        """Set the rank of this process, the number of processes, and the device of this one.
 
         Args:
-            device: Where it computes if it is the only one; also says whether several compute on the CPU.
+            device: The device of a single process. Several processes compute on the CPU if this is one, else each on
+                a GPU of its own.
         """
         self._device = device
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            from accelerate import Accelerator  # takes half a second, and a single process needs none of it
+            from accelerate import Accelerator  # its import takes half a second
 
             self.accelerator = Accelerator(cpu=device.type == "cpu")
             self._device = self.accelerator.device

@@ -1,4 +1,4 @@
-"""From the harness's requests to questions and jobs."""
+"""Turns the harness's requests into questions and jobs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ambi_eval.inference.stopping import StopRule
 
 
 def asked_questions(requests: Sequence[Instance]) -> dict[Question, list[int]]:
-    """Return one question for each request to generate, with the positions of its answers in the list of requests.
+    """Return one question for each different request to generate, with its positions in the list of requests.
 
-    The repeats of a request are the same object, as the harness clones it.
+    The repeats of a request are the same object several times in the list.
 
     Raises:
         AmbiError: If an audio is missing, `<audio>` is not in the prompt once for each, or the settings are impossible.
@@ -33,7 +33,7 @@ def asked_questions(requests: Sequence[Instance]) -> dict[Question, list[int]]:
 
 
 def shared_prompts(requests: Sequence[Instance]) -> dict[Job, list[int]]:
-    """Return one job for all requests that score continuations of the same prompt, with their positions in the list.
+    """Return one job for all likelihood requests about the same prompt, with their positions in the list of requests.
 
     Raises:
         AmbiError: If an audio is missing, or `<audio>` is not in the prompt once for each.
@@ -41,22 +41,17 @@ def shared_prompts(requests: Sequence[Instance]) -> dict[Job, list[int]]:
     positions: dict[tuple[str, tuple[AudioSpan, ...]], list[int]] = {}
     for position, request in enumerate(requests):
         positions.setdefault((request.args[0], _spans(request)), []).append(position)
-    jobs = {
-        Job(
-            prompt,
-            spans,
-            continuations=[_continuation(requests[position]) for position in each],
-            task=str(requests[each[0]].task_name),
-        ): each
-        for (prompt, spans), each in positions.items()
-    }
+    jobs = {}
+    for (prompt, spans), each in positions.items():
+        wanted = [(requests[k].args[1], bool(_multimodal(requests[k]).get("end_of_turn"))) for k in each]
+        jobs[Job(prompt, spans, continuations=wanted, task=str(requests[each[0]].task_name))] = each
     _check_audios(list(jobs))
     return jobs
 
 
 def _question(request: Instance, clones: int) -> Question:
     settings = GenerationSettings.from_kwargs(request.args[1])
-    # Padding of data-parallel runs adds clones.
+    # In a data-parallel run the harness adds clones, so that all processes have equally many requests.
     size, task = min(request.repeats or 1, clones), str(request.task_name)
     if 1 < settings.num_beams < size:
         raise AmbiError(f"{task}: {size} repeats of {settings.num_beams} beams; give num_beams of at least repeats")
@@ -73,17 +68,12 @@ def _question(request: Instance, clones: int) -> Question:
     )
 
 
-def _continuation(request: Instance) -> tuple[str, bool]:
-    """Return the text whose likelihood is wanted, and whether the model must end its turn after it."""
-    return request.args[1], bool(_multimodal(request).get("end_of_turn"))
-
-
 def _spans(request: Instance) -> tuple[AudioSpan, ...]:
     return tuple(AudioSpan.from_dict(audio) for audio in _multimodal(request).get("audio", ()))
 
 
 def _multimodal(request: Instance) -> dict[str, Any]:
-    """Return what a request holds besides text; a control may have nothing."""
+    """Return the audio and the options of a request; requests of other tasks have none."""
     return request.args[2] if len(request.args) > 2 else {}
 
 
@@ -93,6 +83,6 @@ def _check_audios(asked: Sequence[Question | Job]) -> None:
         if marks != len(each.spans):
             raise AmbiError(
                 f"{each.task}: {marks} {AUDIO_MARK} in a prompt with {len(each.spans)} audios; write {AUDIO_MARK} in "
-                f"doc_to_text where each audio goes"
+                f"doc_to_text at the place of each audio"
             )
     check_files_exist(span for each in asked for span in each.spans)

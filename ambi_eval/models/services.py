@@ -6,12 +6,12 @@ from ambi_eval.models.audio_lm import AudioLM
 
 
 class LiteLLMAudio(AudioLM):
-    """Any provider that litellm reaches with audio; `LiteLLMAudioArguments` says what it takes."""
+    """Any provider that litellm reaches with audio; `LiteLLMAudioArguments` lists its arguments."""
 
     engine_name = "litellm-audio"
 
 
 class GeminiAudio(AudioLM):
-    """Gemini through google-genai; `GeminiAudioArguments` says what it takes."""
+    """Gemini through google-genai; `GeminiAudioArguments` lists its arguments."""
 
     engine_name = "gemini-audio"

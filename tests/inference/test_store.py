@@ -202,13 +202,13 @@ class TestAnswers:
         assert store.beams(["beams"])["beams"][0].logprob == 1.0
         assert store.likelihoods({"labels": [" sad"]}) == {"labels": {" sad": (1.0, True)}}
         assert store.ratings({"verifier": ["sad"]}) == {"verifier": {"sad": 1.0}}
-        assert store.mixtures(["samples", "beams", "labels", "verifier"]) == {CPU_JSON: 4}
+        assert store.origins(["samples", "beams", "labels", "verifier"]) == {CPU_JSON: 4}
 
     def test_more_pools_than_one_query_takes_are_read_and_counted(self, store):
         everything = {pool_key(clip=clip): answers(3) for clip in range(1_201)}
         store.add_samples(everything, CPU)
         assert exact(store.samples(dict.fromkeys(everything, range(20)))) == exact(everything)
-        assert store.mixtures([*everything, *everything]) == {CPU_JSON: 3_603}
+        assert store.origins([*everything, *everything]) == {CPU_JSON: 3_603}
 
     def test_beams_are_not_samples_and_samples_are_not_beams(self, store):
         store.add_beams({"beams": [answer(0), answer(1)]}, CPU)
@@ -231,8 +231,8 @@ class TestAnswers:
         store.add_beams({"b": [answer(0), answer(1)]}, dict(reversed(GPU.items())))
         store.add_likelihoods({"c": {" sad": (-1.0, True)}}, CPU)
         store.add_ratings({"d": {"sad": 1.0}}, CPU)
-        assert store.mixtures(["a", "b", "c", "d", "d", "unknown"]) == {CPU_JSON: 5, GPU_JSON: 4}
-        assert store.mixtures(["unknown"]) == {}
+        assert store.origins(["a", "b", "c", "d", "d", "unknown"]) == {CPU_JSON: 5, GPU_JSON: 4}
+        assert store.origins(["unknown"]) == {}
 
     @pytest.mark.parametrize("finish", ["not_drawn", "error"])
     def test_what_is_no_answer_is_refused_with_its_whole_batch(self, store, finish):
@@ -240,7 +240,7 @@ class TestAnswers:
             store.add_samples({"pool": {0: answer(0), 1: Candidate(finish=finish)}}, CPU)
         with pytest.raises(ValueError, match=f"'{finish}' is no answer"):
             store.add_beams({"pool": [answer(0), Candidate(finish=finish)]}, CPU)
-        assert store.mixtures(["pool"]) == {}
+        assert store.origins(["pool"]) == {}
 
     @pytest.mark.parametrize(
         ("k", "n_tokens", "provenance", "error"),
@@ -254,4 +254,4 @@ class TestAnswers:
     def test_a_programming_error_raises_as_it_is_with_nothing_stored(self, store, k, n_tokens, provenance, error):
         with pytest.raises(error):
             store.add_samples({"pool": {0: answer(0), k: Candidate("a", n_tokens=n_tokens)}}, provenance)
-        assert store.mixtures(["pool"]) == {}
+        assert store.origins(["pool"]) == {}

@@ -88,7 +88,7 @@ def filled(tmp_path_factory):
 
 def read(path, stored):
     with CandidateStore(path) as store:
-        assert store.mixtures(stored) == {CPU_JSON: 210}
+        assert store.origins(stored) == {CPU_JSON: 210}
         assert store.samples(dict.fromkeys(stored, range(30))) == stored
 
 
@@ -223,7 +223,7 @@ class TestManyAtOnce:
         pools = [f"pool {clip}" for clip in range(1_500)]
         with CandidateStore(path) as store:
             found = store.samples(dict.fromkeys(pools, range(20)))
-            assert sum(store.mixtures(pools).values()) == 30_000
+            assert sum(store.origins(pools).values()) == 30_000
         assert found == {f"pool {clip}": {k: f"{clip} {k}" for k in range(20)} for clip in range(1_500)}
 
     def test_threads_share_a_file_with_a_store_each(self, path):
@@ -309,7 +309,7 @@ class TestMerge:
             assert store.beams(["beams"]) == {"beams": list(pool(2).values())}
             assert ascii(store.likelihoods({"labels": [" \ud83d"]})["labels"]) == r"{' \ud83d': (nan, False)}"
             assert store.ratings({"verifier": ["sad"]}) == {"verifier": {"sad": 4.5}}
-            assert store.mixtures(["both", "beams", "labels", "verifier"]) == {CPU_JSON: 5, GPU_JSON: 4}
+            assert store.origins(["both", "beams", "labels", "verifier"]) == {CPU_JSON: 5, GPU_JSON: 4}
 
     def test_a_store_merged_into_itself_stays_as_it_is(self, workers):
         assert merge(workers[:1], workers[0]) == 0
@@ -326,4 +326,4 @@ class TestMerge:
         with pytest.raises(AmbiError, match=r"damaged\.sqlite \(it is damaged\)"):
             merge([workers[0], damaged], path)
         with CandidateStore(path) as store:
-            assert store.mixtures(["both", *stored]) == {CPU_JSON: 3}
+            assert store.origins(["both", *stored]) == {CPU_JSON: 3}

@@ -50,7 +50,7 @@ def assert_whole(path):
     names = {f"pool {writer} {clip}": f"{writer} {clip}" for writer in range(PROCESSES) for clip in range(POOLS)}
     with CandidateStore(path) as store:
         pools = store.samples(dict.fromkeys(names, range(SIZE)))
-        assert len(store.mixtures(names)) == PROCESSES
+        assert len(store.origins(names)) == PROCESSES
     assert all(pools[pool] == {k: f"{name} {k}" for k in range(SIZE)} for pool, name in names.items())
 
 
