@@ -1,4 +1,4 @@
-"""Lets a model answer some clips of a task again, exactly as a run of the harness does."""
+"""Asks a model about some clips of a task again, exactly as a run of the harness does."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ambi_eval.paths import tasks_dir
 
 
 class Again(NamedTuple):
-    """An answer that a model gave again, and the arguments of the request that it answers."""
+    """An answer of the second time, and the arguments of the request that it answers."""
 
     answer: Candidate
     arguments: tuple[Any, ...]
 
 
 def load_task(name: str, overrides: Mapping[str, Any]) -> AmbiguousEmotionTask:
-    """Return one of our tasks; indexing the harness's thousands would take longer than a few answers."""
+    """Return one of our tasks, without the index of the harness's thousands, which takes longer than a few answers."""
     tasks = TaskManager(include_path=str(tasks_dir()), include_defaults=False, metadata=dict(overrides))
     task: AmbiguousEmotionTask = tasks.load([name])["tasks"][name]
     return task
@@ -63,13 +63,11 @@ def answers_again(
 
 
 def likelihoods_again(model: LM, asked: Sequence[tuple[tuple[Any, ...], Candidate]]) -> list[float]:
-    """Return the natural log-likelihoods of some texts as answers to requests.
-
-    The end of the turn is included if the model ended its turn.
+    """Return the natural log-likelihood of each answer, with the end of the turn if the model ended its turn.
 
     Args:
         model: The harness model.
-        asked: The arguments of each request, and the answer.
+        asked: The arguments of each request, and an answer to it.
     """
     instances = [
         Instance(

@@ -19,11 +19,11 @@ from ambi_eval.metrics.clustered import clustered_standard_error, influence_on_m
 
 @dataclass(frozen=True, slots=True)
 class ClipResult:
-    """The data from which every score of one clip under one pipeline is computed.
+    """What every score of one clip under one pipeline is computed from.
 
     Attributes:
         clip: The clip's id.
-        cluster: The speaker or session that it depends on.
+        cluster: Its cluster for error bars: the speaker, the session ...
         distribution: Predicted shares, shape (C,); NaN if invalid.
         votes: Human votes, shape (C,).
     """
@@ -35,7 +35,7 @@ class ClipResult:
 
 
 class ClipScore(float):
-    """The score of one clip: a plain number in the logs, with the data for the overall score and error bar."""
+    """The score of one clip: a number for the logs, with the data for the overall score and its error bar."""
 
     __slots__ = ("result",)
 
@@ -59,8 +59,8 @@ class ScoredClip:
     Attributes:
         prediction: One pipeline's prediction for the clip.
         scores: Every metric; under `<metric>_stderr` the same score again, for the error bar.
-        logged: The other fields in the log of the clip: the digest of the answers, and their attributes (`candidates`);
-            empty on all pipelines but the first.
+        logged: Further fields for the log of the clip: the digest of the answers, and their attributes (`candidates`).
+            Only the first pipeline has them.
     """
 
     prediction: Prediction
@@ -68,12 +68,12 @@ class ScoredClip:
     logged: Mapping[str, Any] = field(default_factory=dict)
 
     def add(self, scores: Mapping[str, float], result: ClipResult) -> None:
-        """Add the plain scores of the clip; one whose votes are withheld has none."""
+        """Add the scores of the clip, by metric."""
         for name, value in scores.items():
             self.scores[name] = self.scores[f"{name}_stderr"] = ClipScore(value, result)
 
     def __str__(self) -> str:
-        """Return the content of the log."""
+        """Return the text for the log."""
         return str(self.prediction)
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
@@ -123,10 +123,10 @@ def higher_is_better(metrics: Sequence[str], wordings: int = 0) -> dict[str, boo
 
 
 def overall(scores: Sequence[ClipScore], metric: SetMetric | None) -> float:
-    """Return the score over all clips: the mean over clips, or the value of a metric of sets.
+    """Return the score over all clips: the mean, or the value of a metric that is defined for sets of clips.
 
-    Clips are put in the order of their ids first, so that the last digit does not depend on the order of processes.
-    Clips whose votes leave the score undefined (NaN) are left out of a mean.
+    A mean leaves out clips whose score is undefined (NaN). Clips are sorted by id first, so that the last digit does
+    not depend on the order of processes.
     """
     ordered = sorted(scores, key=BY_CLIP)
     if metric is not None:
@@ -135,7 +135,7 @@ def overall(scores: Sequence[ClipScore], metric: SetMetric | None) -> float:
 
 
 def standard_error(scores: Sequence[ClipScore], metric: SetMetric | None) -> float | str:
-    """Return the cluster-robust standard error of `overall`, or the harness's "N/A" where there is no closed form."""
+    """Return the cluster-robust standard error of `overall`; "N/A" for one cluster, or if there is no closed form."""
     ordered = sorted(scores, key=BY_CLIP)
     values = np.array(ordered, dtype=float)
     influence = influence_on_mean(values) if metric is None else metric.influence(*_stacked(ordered))
@@ -151,7 +151,7 @@ def _stacked(scores: Sequence[ClipScore]) -> tuple[NDArray[np.float64], NDArray[
 
 
 def without_errors_of_errors(results: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Take `<metric>_stderr_stderr` out of a run's results: the harness adds it to the error bars that we compute."""
+    """Return a run's results without `<metric>_stderr_stderr`, which the harness adds for each error bar of ours."""
     for row in (results or {}).get("results", {}).values():
         for key in [key for key in row if "_stderr_stderr," in key]:
             del row[key]

@@ -19,7 +19,7 @@ Aggregation = Callable[[Sequence[ClipScore]], float | str]
 
 
 class CurveScores:
-    """Keeps the clips' scores at each pool size: only during aggregation does the harness pass all of them."""
+    """Keeps the clips' scores at each pool size, which the harness shows to the aggregating functions only."""
 
     def __init__(self, settings: TaskSettings) -> None:
         """Set up for a task."""
@@ -39,7 +39,7 @@ class CurveScores:
         }
 
     def keeping(self, functions: Mapping[str, Aggregation]) -> dict[str, Aggregation]:
-        """Return the functions that aggregate the curves, changed so that they keep the aggregated scores."""
+        """Return the aggregating functions of the curves' scores, changed so that they also keep these scores."""
         names = [name for points in self.points.values() for name in points.values()]
         names += wording_names(self.settings.metrics, self.settings.wordings)
         return {name: partial(self._keep, name, functions[name]) for name in names}
@@ -69,14 +69,14 @@ class CurveScores:
             return None
         drawn = self.settings.pool == "samples"
         means = [p["name"] for p in self.settings.filter_list if drawn and p["filter"][-1]["function"] == "ambi_mean"]
-        # The clips in the order of their ids, as in the overall scores: the order of processes must not change a digit.
+        # Sorted by id, as the overall scores are: the order of processes must not change a digit.
         first = next(iter(self.kept.values()))[0]
         order = sorted(range(len(first)), key=lambda number: BY_CLIP(first[number]))
         rows = {clip.id: row for row, clip in enumerate(selection.clips)}
         asked = selection.at([rows[first[number].result.clip] for number in order])
         curves = {}
         for metric, points in self.points.items():
-            # The harness aggregates pipeline by pipeline, in their order.
+            # The harness aggregates one pipeline after the other, so `kept` has a list for each.
             scores = {
                 name: {n: np.array(self.kept[point][number], float)[order] for n, point in points.items()}
                 for number, name in enumerate(pipelines)

@@ -1,4 +1,4 @@
-"""How a command ends early: by Ctrl-C, or with results that the harness could not write."""
+"""Ends a command early in one sentence: at Ctrl-C, or if the harness could not write its results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 
-TYPE_CHECKING = False  # as in `typing`: Ctrl-C during an import here would still give a traceback
+TYPE_CHECKING = False  # `typing` is not imported here: Ctrl-C during its import would give a traceback
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType, ModuleType
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED, NOT_WRITTEN = 130, 3
 
-# Why the harness could not save its results; it goes on with a warning.
+# The errors for which the harness could not save results; it only warns of them.
 not_saved: list[BaseException] = []
 
 
@@ -25,14 +25,14 @@ def is_ours() -> bool:
 
 
 def is_named() -> bool:
-    """Return whether this is the program `lm_eval`, or starts it, with one of our tasks or models in its command."""
+    """Return whether the command line is that of `lm_eval` and names one of our tasks or models."""
     words = sys.argv[1:]
     is_harness = os.path.basename(sys.argv[0]) in ("lm_eval", "lm-eval") or "lm_eval" in [*words, *sys.orig_argv]  # noqa: PTH119
     return is_harness and any("ambi" in word or "-audio" in word for word in words)
 
 
 def what_is_kept() -> str:
-    """Return a text that says how many answers of this process the candidate stores keep."""
+    """Return a text that says how many new answers the candidate stores of this process keep."""
     kept = getattr(sys.modules.get("ambi_eval.inference.store"), "kept_here", {})
     if not kept:
         return "no answer is kept"
@@ -42,13 +42,13 @@ def what_is_kept() -> str:
 
 
 def end_at_ctrl_c(kept: Callable[[], str] = what_is_kept, only_if: Callable[[], bool] = lambda: True) -> None:
-    """Let Ctrl-C end this process at once, in one sentence, with exit code 130 and without its child processes.
+    """Let Ctrl-C end this process and its child processes at once, in one sentence, with exit code 130.
 
-    An exception would wait for threads with open requests. Nothing is lost: a store keeps each answer at once.
+    An exception would first wait for threads with open requests. Nothing is lost: a store keeps each answer at once.
 
     Args:
         kept: Returns a text about the kept answers.
-        only_if: Returns whether to end this process here; otherwise Ctrl-C has its usual effect.
+        only_if: Returns whether Ctrl-C ends the process so; otherwise it has its usual effect.
     """
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -63,12 +63,12 @@ def end_at_ctrl_c(kept: Callable[[], str] = what_is_kept, only_if: Callable[[], 
 
 
 def end_torchrun() -> NoReturn:
-    """End torchrun as soon as its processes have reported; its own handler takes seconds and prints a traceback."""
+    """End torchrun as soon as its processes have ended; its own handler takes seconds and prints a traceback."""
     import psutil
 
     workers = psutil.Process().children()
     for worker in workers:
-        worker.send_signal(signal.SIGINT)  # if only torchrun received Ctrl-C
+        worker.send_signal(signal.SIGINT)  # needed if only torchrun received Ctrl-C
     psutil.wait_procs(workers, timeout=1)
     _leave(None, INTERRUPTED)
 

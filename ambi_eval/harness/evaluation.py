@@ -47,10 +47,10 @@ def evaluate_tasks(
         task_manager=TaskManager(metadata=dict(metadata)),
         metadata=dict(metadata),
         evaluation_tracker=tracker,
-        # Our tasks compute their own error bars, clustered by speaker.
+        # No bootstrap: our tasks compute their own error bars, clustered by speaker.
         **{"bootstrap_iters": 0, **options},
     )
-    if results is None:  # this is not the first of several processes
+    if results is None:  # in all processes but the first
         return {}
     if output_path is not None:
         samples = results["samples"]
@@ -61,10 +61,10 @@ def evaluate_tasks(
 
 
 def strategy_task(corpus: str, strategy: str, metadata: Mapping[str, Any]) -> AmbiguousEmotionTask:
-    """Return the task that asks about a corpus by one of our strategies.
+    """Return the task of a corpus and one of our strategies.
 
     Args:
-        corpus: A corpus of ours, or the path of a YAML of one's own.
+        corpus: A corpus of ours, or the path of a user's own YAML.
         strategy: The strategy, by name.
         metadata: As `--metadata`.
 
@@ -77,10 +77,10 @@ def strategy_task(corpus: str, strategy: str, metadata: Mapping[str, Any]) -> Am
 
 
 def predictions(model: LM, tasks: Sequence[AmbiguousEmotionTask]) -> list[NDArray[np.float64]]:
-    """Let a model answer tasks in a run of the harness, and return the predictions of each task's first pipeline.
+    """Run tasks in the harness, and return the predictions of each task's first pipeline.
 
     Returns:
-        For each task its distributions, shape (clips, labels), clips as in the task's selection; NaN where invalid.
+        For each task, distributions of shape (clips, labels), clips as in the task's selection; NaN where invalid.
     """
     simple_evaluate(model=model, tasks=list(tasks), bootstrap_iters=0, log_samples=False)
     found = []

@@ -1,8 +1,8 @@
 """Pauses Python's garbage collection where it costs much and finds nothing.
 
 The collector searches all objects for reference cycles, again and again while their number grows. The modules of torch,
-transformers and the harness are a million objects that live to the end: searching them is a fifth of the processor time
-before the model (`benchmarks/start.py`).
+transformers and the harness are a million objects, none of which is ever freed. To search them takes a fifth of the
+processor time before the model (`benchmarks/start.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _starting = False
 
 @contextmanager
 def paused() -> Iterator[None]:
-    """Collect nothing inside this context, which makes many small objects without cycles."""
+    """Collect nothing inside this context: for work that makes many small objects without cycles."""
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -28,9 +28,9 @@ def paused() -> Iterator[None]:
 
 @contextmanager
 def paused_until_started() -> Iterator[None]:
-    """Run a command inside this context: nothing is collected before it calls `started`."""
+    """Collect nothing inside this context until `started` is called."""
     global _starting
-    gc.unfreeze()  # what an earlier command of this process has left; at the end of a process this would cost time
+    gc.unfreeze()  # objects of an earlier command of this process; to do it at the end of a process would cost time
     _starting = gc.isenabled()
     gc.disable()
     try:
@@ -40,7 +40,7 @@ def paused_until_started() -> Iterator[None]:
 
 
 def started() -> None:
-    """End the pause of a command that has imported what it needs; later collections leave these objects out."""
+    """End the pause, as all imports are done; later collections do not search the objects that exist now."""
     global _starting
     if _starting:
         gc.freeze()

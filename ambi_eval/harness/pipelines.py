@@ -1,4 +1,4 @@
-"""The filter pipelines of a task: each step gets the task's options, and every mistake is found before the run."""
+"""Completes the filter pipelines of a task with the task's options, and finds every mistake before the run."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ambi_eval.errors import AmbiError, did_you_mean
 
 
 def complete_pipelines(settings: TaskSettings) -> list[dict[str, Any]]:
-    """Return the task's `filter_list`, in which our filters have the options from the task's keys.
+    """Return the task's `filter_list`; our filters also get the options that are keys of the task.
 
-    Each filter is made once, so that a wrong option is found before the model answers anything.
+    Each filter is made once here, so that a wrong option is found before the model answers anything.
 
     Raises:
         AmbiError: If there is no such filter, or if it does not accept the options of a step.

@@ -1,14 +1,14 @@
-"""The stock `lm_eval` learns our models, filters and tasks by name, and shows a user's mistake as one line.
+"""Adds our models, filters and tasks to the stock `lm_eval`, and ends its commands in one line after a user's mistake.
 
-lm-eval 0.4.13 has no plug-ins. Python runs `ambi_eval.pth` at every start, and that calls `install()` here. It puts one
-finder in front of the import system. The finder waits for a few modules of lm_eval and does our part right after each
-import. It imports nothing of ours and nothing of lm_eval before that, so a Python that never imports lm_eval pays about
-a millisecond.
+lm-eval 0.4.13 has no plug-ins. Python runs `ambi_eval.pth` at every start, which calls `install()` here. This puts a
+finder in front of Python's import system. The finder waits for the imports of a few modules, mostly of lm_eval, and
+calls a function of ours right after each (`AFTER_IMPORT`). Before that nothing of ours and nothing of lm_eval is
+imported, so a Python that never imports lm_eval loses about a millisecond.
 
-- Models and filters come from our own entry points, in the groups that lm-eval begins to read in its next releases:
-  models first, filters later, both lazily. We register each name that is not registered yet, so any release works.
-- No release reads tasks, so we put our `tasks/` folder between the harness's own and the user's.
-- `lm_eval` parses 14,000 task files at every start. `task_index` keeps the result in a cache file.
+- Models and filters come from our entry points, in the groups that the next releases of lm-eval read: models first,
+  filters later. We register each name that is not registered yet, so that any release works.
+- No release reads tasks from packages, so every `TaskManager` gets our `tasks/` folder.
+- `lm_eval` parses 14,000 task files at every start; `task_index` keeps the result in a cache file.
 
 `AMBI_EVAL_PLUGIN=0` in the environment turns all of it off; uninstalling the package removes it.
 """
@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import sys
 
-TYPE_CHECKING = False  # as in `typing`, whose import would slow every Python start more than this whole file
+TYPE_CHECKING = False  # `typing` is not imported: it would slow every Python start more than this whole file
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from importlib.machinery import ModuleSpec
@@ -31,8 +31,7 @@ OLDEST_HARNESS = (0, 4, 13)
 def _register(group: str, registry_name: str) -> None:
     """Register our entry points of one group that are not registered yet.
 
-    A later lm_eval reads the same groups, before or after us. It never replaces a name that is already registered, and
-    neither do we.
+    A later lm_eval reads the same groups, before or after this; neither replaces a name that is already registered.
     """
     from importlib.metadata import entry_points
 
@@ -40,7 +39,7 @@ def _register(group: str, registry_name: str) -> None:
 
     registry = getattr(registries, registry_name)
     for entry_point in entry_points(group=group):
-        # The string, not the object: the registry imports it on first use.
+        # As a string, because the registry then imports the class on its first use only.
         if entry_point.value.startswith("ambi_eval.") and entry_point.name not in registry:
             registry.register(entry_point.name, target=entry_point.value)
 
@@ -104,7 +103,7 @@ def _add_tasks(manager: ModuleType) -> None:
 
 
 def _refuse_unknown_task(name: str, known: Sequence[str]) -> None:
-    """Raise one sentence for a task that nobody knows, if the command names us; else the harness says it."""
+    """Raise an error for an unknown task if the command is ours (`ending.is_named`); else the harness does."""
     from ambi_eval.errors import AmbiError, did_you_mean
     from ambi_eval.harness import ending
 
@@ -135,14 +134,6 @@ def _end_in_one_line(harness: ModuleType) -> None:
     harness.HarnessCLI.execute = execute
 
 
-def _end_imports_in_one_line() -> None:
-    """Let Ctrl-C end a run of ours in one line from the first import of the harness on."""
-    from ambi_eval.harness import ending
-
-    if ending.is_named():
-        ending.end_at_ctrl_c()
-
-
 def _end_torchrun_in_one_line(multiprocessing: ModuleType) -> None:
     """Let torchrun end without a traceback where Ctrl-C ends a run of ours."""
     import signal
@@ -160,29 +151,20 @@ def _end_torchrun_in_one_line(multiprocessing: ModuleType) -> None:
         vars(multiprocessing)["_terminate_process_handler"] = end
 
 
-def _note_what_is_not_saved(tracker: ModuleType) -> None:
-    """The harness only warns where it cannot write results; `execute` ends with exit code 3 then."""
-    from ambi_eval.harness import ending
+def _imported(name: str) -> Callable[[ModuleType], None]:
+    """Return a function `module:function` of `ambi_eval.harness` that is imported when it is called."""
 
-    ending.note_what_is_not_saved(tracker)
+    def call(module: ModuleType) -> None:
+        from importlib import import_module
 
+        file, _, function = name.partition(":")
+        getattr(import_module(f"ambi_eval.harness.{file}"), function)(module)
 
-def _cache_the_index(module: ModuleType) -> None:
-    """Let every index of the harness's own tasks come from our cache file, if there is a valid one."""
-    from ambi_eval.harness.task_index import cached
-
-    module.TaskIndex.build = staticmethod(cached(module.TaskIndex.build))
-
-
-def _check_before_loading(evaluator: ModuleType) -> None:
-    """Let every run check our tasks before it loads its model."""
-    from ambi_eval.harness.preflight import check_before_loading
-
-    check_before_loading(evaluator)
+    return call
 
 
 def _show_readable_tables(utils: ModuleType) -> None:
-    """Let the harness's table show the readable rows of our tasks."""
+    """Let the harness print our tasks' rows as `table.readable` makes them."""
     plain_table = utils.make_table
 
     def make_table(*args: Any, **kwargs: Any) -> str:
@@ -195,27 +177,30 @@ def _show_readable_tables(utils: ModuleType) -> None:
 
 AFTER_IMPORT: dict[str, Callable[[ModuleType], None]] = {
     "lm_eval.tasks": _refuse_old_harness,
-    "lm_eval.tasks._index": _cache_the_index,
+    "lm_eval.tasks._index": _imported("task_index:take_index_from_cache"),
     "lm_eval.tasks.manager": _add_tasks,
     # Not earlier: lm_eval fills its own model registry only while it is empty.
     "lm_eval.models": _register_models,
     "lm_eval.filters": lambda module: _register("lm_eval.filters", "filter_registry"),
-    "lm_eval.evaluator": _check_before_loading,
+    "lm_eval.evaluator": _imported("preflight:check_before_loading"),
     "lm_eval.utils": _show_readable_tables,
     "lm_eval._cli.harness": _end_in_one_line,
-    "lm_eval.loggers.evaluation_tracker": _note_what_is_not_saved,
+    "lm_eval.loggers.evaluation_tracker": _imported("ending:note_what_is_not_saved"),
     "torch.distributed.elastic.multiprocessing.api": _end_torchrun_in_one_line,
 }
 
 
 class AfterImportFinder:
-    """A finder that finds nothing itself: other finders find the module, and it runs our part after the import."""
+    """Lets the other finders find a module, and calls our function for it after the import."""
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Return the spec of the other finders with our callback added; None for modules that we do not wait for."""
-        if name in ("lm_eval", "torch"):  # torch: the first import of torchrun
-            _end_imports_in_one_line()
+        """Return the spec of the other finders with our function added; None for all other modules."""
+        if name in ("lm_eval", "torch"):  # the first imports of `lm_eval` and of torchrun, which take seconds
+            from ambi_eval.harness import ending
+
+            if ending.is_named():
+                ending.end_at_ctrl_c()
         callback = AFTER_IMPORT.get(name)
         if callback is None:
             return None
@@ -233,7 +218,7 @@ class AfterImportFinder:
 
 
 def install() -> None:
-    """Start waiting for lm_eval's modules; do our part at once for those that are already imported."""
+    """Put our finder in front of the others; modules that are already imported get our function at once."""
     if os.environ.get("AMBI_EVAL_PLUGIN", "1") == "0" or AfterImportFinder in sys.meta_path:
         return
     sys.meta_path.insert(0, AfterImportFinder)

@@ -12,9 +12,9 @@ from ambi_eval.paths import tasks_dir
 
 
 def command(results: Mapping[str, Any], output: Path) -> str:
-    """Return the command line that repeats a run, as a person would type it: without defaults.
+    """Return the command line that repeats a run, without default values.
 
-    It also leaves out options that do not change an answer, and `--samples`, which the harness does not record.
+    It also leaves out options that change no answer, and `--samples`, which the harness does not record.
 
     Args:
         results: The content of its results file.
@@ -49,7 +49,7 @@ def command(results: Mapping[str, Any], output: Path) -> str:
 
 
 def _grouped(tasks: Sequence[str], groups: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the tasks of a run, by the name of a group if the whole group ran; the largest groups first."""
+    """Return the tasks of a run; a group of which all tasks ran replaces them, the largest groups first."""
     left, named = set(tasks), []
     for group, members in sorted(groups.items(), key=lambda item: -len(item[1])):
         if len(members) > 1 and left.issuperset(members):
@@ -59,7 +59,7 @@ def _grouped(tasks: Sequence[str], groups: Mapping[str, Sequence[str]]) -> list[
 
 
 def _pairs(given: Mapping[str, Any] | str | None) -> str:
-    """Return `key=value,key=value`, as the harness takes it on its command line."""
+    """Return `key=value,key=value`, the form of the harness's command line."""
     if isinstance(given, Mapping):
         return ",".join(f"{key}={value}" for key, value in given.items() if value is not None)
     return given or ""

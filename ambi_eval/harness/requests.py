@@ -1,4 +1,4 @@
-"""Makes the harness's requests for a clip: answers to generate, or texts whose likelihoods are wanted."""
+"""Makes the harness's requests about a clip: for answers, or for the likelihoods of texts."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Audio = Mapping[str, Any]  # an `AudioSpan`: path, start, end and control
 
 
 class Documents(list[dict[str, Any]]):
-    """The documents of a task; the harness may write into each one that it takes, so it gets copies.
+    """The documents of a task; iteration gives copies, because the harness may write into them.
 
-    To iterate over a `datasets.Dataset` takes longer than to score the clips.
+    It is no `datasets.Dataset`, because to iterate over one takes longer than to score the clips.
     """
 
     features: Mapping[str, Any] = {"id": None, "audio": None}
@@ -40,8 +40,8 @@ def generation_requests(
         doc: The clip.
         contexts: Its prompts, with the texts that the harness puts around them.
         kwargs: Generation settings, after the user's `--gen_kwargs`.
-        rating: How the answers are rated: the verifier's prompt, and the ratings that it may give; None: no rating.
-        metadata: The harness's name for the clip.
+        rating: The verifier's prompt and the possible ratings; None without a verifier.
+        metadata: Task, document and repeats, as the harness passes them.
     """
     wanted: dict[str, Any] = {"audio": heard(doc)}
     if rating:
@@ -57,14 +57,15 @@ def generation_requests(
 def likelihood_requests(
     settings: TaskSettings, doc: dict[str, Any], contexts: Sequence[str], silence: Audio | None, metadata: Any
 ) -> list[Instance]:
-    """Return one request for each prompt about a clip and each label, and with calibration the same for silence.
+    """Return one request for each prompt about a clip and each label; calibration adds the same for silence.
 
     Args:
         settings: The task's.
         doc: The clip.
         contexts: Its prompts, with the texts that the harness puts around them.
-        silence: The silence that replaces every clip: one for all clips, so that its likelihoods are computed once.
-        metadata: The harness's name for the clip.
+        silence: The silence that replaces the clip. It is the same for all clips, so that its likelihoods are
+            computed once.
+        metadata: Task, document and repeats, as the harness passes them.
     """
     spans = [heard(doc)]
     if settings.calibration == "silence":

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import NotRequired, TypedDict
 
 from ambi_eval.answers.candidate import Candidate, Finish, answers_digest
@@ -34,39 +34,35 @@ Json = dict[str, Any]
 READ_BACK = ConfigDict(strict=True, extra="allow")
 
 
+@with_config(READ_BACK)
 class _Prediction(TypedDict):
     """A pipeline's prediction for a clip: shares by label, or none; counts of unusable answers by reason."""
-
-    __pydantic_config__ = READ_BACK  # type: ignore[misc]
 
     shares: dict[str, float] | None
     failed: dict[str, int]
 
 
+@with_config(READ_BACK)
 class _Candidates(TypedDict):
     """The logged attributes of a clip's answers."""
-
-    __pydantic_config__ = READ_BACK  # type: ignore[misc]
 
     n_tokens: NotRequired[list[int | None]]
     finish: NotRequired[list[Finish | None]]
     thinking_tokens: NotRequired[list[int | None]]
 
 
+@with_config(READ_BACK)
 class _Document(TypedDict):
     """A clip."""
-
-    __pydantic_config__ = READ_BACK  # type: ignore[misc]
 
     id: str
     answers_digest: NotRequired[str]
     candidates: NotRequired[_Candidates | None]
 
 
+@with_config(READ_BACK)
 class _Sample(TypedDict):
     """The harness's log of one clip under one pipeline; the scores are further keys."""
-
-    __pydantic_config__ = READ_BACK  # type: ignore[misc]
 
     filter: str
     doc: _Document
@@ -78,10 +74,9 @@ class _Sample(TypedDict):
     target_hash: str
 
 
+@with_config(READ_BACK)
 class _TaskConfig(TypedDict):
     """The fields that our tasks add to their settings in a results file."""
-
-    __pydantic_config__ = READ_BACK  # type: ignore[misc]
 
     metadata: dict[str, Any]
     clips: int
@@ -90,10 +85,9 @@ class _TaskConfig(TypedDict):
     curve: NotRequired[dict[str, dict[str, Any]]]
 
 
+@with_config(READ_BACK)
 class _Results(TypedDict):
     """The part of a results file that is read."""
-
-    __pydantic_config__ = READ_BACK  # type: ignore[misc]
 
     config: dict[str, Any]
     configs: dict[str, dict[str, Any]]

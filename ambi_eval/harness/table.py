@@ -8,14 +8,14 @@ from typing import Any
 from ambi_eval.config.task_settings import TaskSettings
 from ambi_eval.metrics import METRICS
 
-# A task that asks for no metrics of its own shows these.
+# The metrics of a task that names none itself.
 FIVE = ("jsd_bits", "bc", "acc", "macro_f1", "invalid_rate")
-FIXED = "fixed by the provider"  # value of models that sample from another distribution than requested
+FIXED = "fixed by the provider"  # `sampling` in the results if the model ignores the sampling settings
 Results = Mapping[str, Any]
 
 
 class _Key(str):
-    """A metric's name as the harness sorts it: by its place among all metrics, `@3` before `@10`."""
+    """A metric's name that sorts by its place among all metrics, `@3` before `@10`."""
 
     __slots__ = ()
 
@@ -69,7 +69,7 @@ def _shown(results: Results, column: str) -> Results:
         for name in ours.keys() & rows.keys():
             if (ours[name].get("generation_kwargs") or {}).get("do_sample"):
                 rows[name] = {**rows[name], "alias": f"{rows[name].get('alias', name)} [sampling {FIXED}]"}
-    # An arrow shows which direction is better, so a diagnostic has none.
+    # The harness shows the better direction as an arrow. Diagnostics have no better direction.
     arrows = {name: dict(up) for name, up in results.get("higher_is_better", {}).items()}
     for name in ours.keys() & arrows.keys():
         arrows[name] = {m: up for m, up in arrows[name].items() if m.partition("@")[0] in (*METRICS, "invalid_rate")}
@@ -77,7 +77,7 @@ def _shown(results: Results, column: str) -> Results:
 
 
 def _row(row: Results, config: Results) -> Results:
-    """Return a row with the five metrics of the table, or with all of its metrics if the task names its own."""
+    """Return a row with the five metrics of the table; with all metrics if the task names its own."""
     default = config.get("metrics") == TaskSettings.model_fields["metrics"].default
     kept = {}
     for key, value in row.items():

@@ -17,6 +17,7 @@ from contextlib import suppress
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from lm_eval.tasks._index import Entry, Kind
@@ -26,10 +27,9 @@ from ambi_eval.harness.garbage import paused
 from ambi_eval.paths import cache_dir, writing
 
 FORMAT = 1
-# A file that is missing, damaged, or without permission; RuntimeError: a user without a home directory.
+# The errors of a cache file that is missing, damaged or not permitted; RuntimeError: the user has no home directory.
 UNUSABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError)
 Index = dict[str, Entry]
-Build = Callable[..., Index]
 
 # The harness's own logger: it warns of a task that replaces another one.
 logger = logging.getLogger("lm_eval.tasks._index")
@@ -42,8 +42,9 @@ def harness_tasks() -> Path:
     return Path(lm_eval.tasks.__file__).parent
 
 
-def cached(build: Build) -> Build:
-    """Return `TaskIndex.build` with the harness's own folder read from the cache; every other folder is built anew."""
+def take_index_from_cache(module: ModuleType) -> None:
+    """Let `TaskIndex.build` take the index of the harness's own folder from the cache, if there is a valid one."""
+    build: Callable[..., Index] = module.TaskIndex.build
 
     def build_or_read(paths: Iterable[Path], **options: Any) -> Index:
         paths = list(paths)
@@ -60,11 +61,11 @@ def cached(build: Build) -> Build:
             index[name] = entry
         return index
 
-    return build_or_read
+    module.TaskIndex.build = staticmethod(build_or_read)
 
 
 def cache_file(folder: Path) -> Path:
-    """Return the cache file of one tasks folder; two installations of the harness have two."""
+    """Return the cache file of a tasks folder; each installation of the harness has one."""
     return cache_dir() / f"harness_tasks_{sha256(str(folder).encode()).hexdigest()[:12]}"
 
 
@@ -96,14 +97,14 @@ def _read(folder: Path) -> Index | None:
 
 
 def _write(folder: Path, index: Index) -> None:
-    """Write the index to the cache, completely or not at all; silently do nothing if that is not possible."""
+    """Write the index to the cache, completely or not at all; do nothing if that is not possible."""
     entries = [
         [name, entry.kind.name, entry.yaml_path and str(entry.yaml_path), entry.cfg, sorted(entry.tags)]
         for name, entry in index.items()
     ]
     with suppress(*UNUSABLE, AmbiError):
         text = json.dumps(entries)
-        if json.loads(text) != entries:  # a YAML value that JSON changes, such as a key that is a number
+        if json.loads(text) != entries:  # JSON changes some YAML values, such as a key that is a number
             return
         with writing(cache_file(folder), "the next start builds the index again") as unfinished:
             unfinished.write_bytes(f"{key(folder)}\n".encode() + zlib.compress(text.encode(), 1))

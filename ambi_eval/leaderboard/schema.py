@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import NotRequired, TypedDict
 
 from ambi_eval.config.generation import GenerationSettings
@@ -139,6 +139,7 @@ class Card(Settings):
     training_data: dict[Name, Line]
 
 
+@with_config(STRICT)
 class AnswerLine(TypedDict):
     """One line of `samples/<task>.jsonl.gz`.
 
@@ -152,8 +153,6 @@ class AnswerLine(TypedDict):
         rating: The verifier's score.
         thinking_tokens: Number of tokens that the model thought before; null if unknown, left out if none.
     """
-
-    __pydantic_config__ = STRICT  # type: ignore[misc]
 
     clip: Annotated[str, Field(min_length=1, max_length=200)]
     sample: Annotated[int, Field(ge=0, lt=1000)]
