@@ -184,7 +184,7 @@ class AudioLM(DataParallelLM):
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Refuse: the perplexity of a text has nothing to do with audio."""
-        raise AmbiError("loglikelihood_rolling: audio models give no perplexity of texts; use --model hf for such tasks")
+        raise AmbiError("loglikelihood_rolling: audio models give no perplexity; use --model hf for such tasks")
 
     # ------------------------------------------------------------------------------------------- chat template
 
