@@ -1,9 +1,9 @@
-"""The checks before a run of the harness loads its model: tasks, clips, audio and options."""
+"""Checks the tasks, clips, audio and options of a run of the harness before the run loads its model."""
 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import wraps
 from inspect import signature
 from pathlib import Path
@@ -18,7 +18,7 @@ from ambi_eval.paths import check_can_write
 if TYPE_CHECKING:
     from ambi_eval.models.audio_lm import AudioLM
 
-# Options of the harness that would change our scores, each with its effect.
+# Options of the harness that would make our scores wrong, and why.
 REFUSED = {
     "cache_requests": "would give a task the prompts that were cached for another control, transcript or pool size",
     "use_cache": "keeps one answer for the whole pool of a clip",
@@ -26,10 +26,7 @@ REFUSED = {
 
 
 def check_before_loading(evaluator: Any) -> None:
-    """Let `simple_evaluate` of the harness check our tasks before it loads the model, and leave clean results.
-
-    Runs without one of our tasks do not change.
-    """
+    """Let `simple_evaluate` of the harness check our tasks before it loads the model; other tasks run as before."""
     plain = evaluator.simple_evaluate
 
     @wraps(plain)
@@ -56,14 +53,14 @@ def git_commit_hash() -> str | None:
 
 
 def _checked(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a run that the check changes, if there is a task of ours in it.
+    """Check a run, and return those of its arguments that change.
 
-    The tasks are loaded here, once; the harness then finds them loaded. A model of ours gets the chat template whether
-    `--apply_chat_template` is given or not, so that a system instruction is the same message either way.
+    The tasks are loaded here; the harness gets the loaded ones. For a model of ours `--apply_chat_template` is always
+    set, so that a system instruction becomes the same message with and without it.
 
     Raises:
-        AmbiError: For every mistake in a task of ours, for audio that is missing, for options that would change scores,
-            and for an output folder that cannot be written to.
+        AmbiError: For a mistake in a task of ours, missing audio, an option that would make scores wrong, an output
+            folder that cannot be written to, or an unknown model.
     """
     from lm_eval.tasks import TaskManager
     from lm_eval.utils import simple_parse_args_string
@@ -98,39 +95,32 @@ def _checked(run: Mapping[str, Any]) -> dict[str, Any]:
     kind = _audio_model(run.get("model"))
     if kind is None:
         return changed
-    find_engine(kind.engine_name)  # imports it as long as the garbage collection is paused
+    find_engine(kind.engine_name)  # imports the engine while the garbage collection is paused
     return {**changed, "apply_chat_template": True}
 
 
 def _check_output(path: str | None) -> None:
-    """Check that the harness will be able to write its results: into this folder, or beside this .json file."""
+    """Check that results can be written into this folder, or beside this .json file."""
     if path:
         folder = Path(path).parent if Path(path).suffix == ".json" else Path(path)
         check_can_write(folder, "give another --output_path")
 
 
 def _has_a_class(spec: Any, manager: Any) -> bool:
-    """Return whether a task, or a member of a group or tag, is built by a class, as all of ours are."""
+    """Return whether a task, or a member of a group or tag, is made by a class, as all of ours are."""
     if not isinstance(spec, str | dict):
-        return True  # a task that is built already
+        return True  # a task that is loaded already
     name = spec if isinstance(spec, str) else spec.get("task")
     entry = manager.task_index.get(name) if isinstance(name, str) else None
     if entry is None:
         return isinstance(spec, dict)
-    if entry.kind.name == "PY_TASK":
-        return True
-    return any(_has_a_class(member, manager) for member in _members(entry) if member != name)
-
-
-def _members(entry: Any) -> Iterable[Any]:
-    """Return the members of a group or tag in the index of tasks."""
-    if entry.kind.name == "GROUP":
-        return (entry.cfg or {}).get("task") or ()
-    return entry.tags if entry.kind.name == "TAG" else ()
+    kind = entry.kind.name
+    members = (entry.cfg or {}).get("task") or () if kind == "GROUP" else entry.tags if kind == "TAG" else ()
+    return kind == "PY_TASK" or any(_has_a_class(member, manager) for member in members if member != name)
 
 
 def _audio_model(model: Any) -> type[AudioLM] | None:
-    """Return the class of a model of ours; None for every other model.
+    """Return the class of a model, given by name or itself, if it is one of ours; None for every other model.
 
     Raises:
         AmbiError: If there is no model of this name.

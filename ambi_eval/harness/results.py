@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ class _Sample(TypedDict):
 
 @with_config(READ_BACK)
 class _TaskConfig(TypedDict):
-    """The fields that our tasks add to their settings in a results file."""
+    """What our tasks add to their settings in a results file."""
 
     metadata: dict[str, Any]
     clips: int
@@ -87,7 +88,7 @@ class _TaskConfig(TypedDict):
 
 @with_config(READ_BACK)
 class _Results(TypedDict):
-    """The part of a results file that is read."""
+    """The part of a results file that we read."""
 
     config: dict[str, Any]
     configs: dict[str, dict[str, Any]]
@@ -104,7 +105,7 @@ class Pipeline:
 
     Attributes:
         name: As in the harness's table: `dist`, `vote` ...
-        p: Predicted distributions, shape (clips, labels); a row of NaN is an invalid one.
+        p: Predicted distributions, shape (clips, labels); NaN where invalid.
         logged: Every number that the harness logged for each clip, by name, shape (clips,): scores, `jsd_bits@5`,
             `label_mass` ...
     """
@@ -121,18 +122,18 @@ class TaskRun:
     Attributes:
         name: The task.
         settings: Its settings: labels, manifest, strategy, repeats, generation_kwargs ...
-        clips_of_task: How many clips the whole task asks about.
-        left_out: How many clips of the manifest it does not ask about, by reason.
+        clips_of_task: Number of clips of the whole task; `--limit` asks about fewer.
+        left_out: Number of clips of the manifest that the task leaves out, by reason.
         warnings: The run's warnings about its clips and answers, one sentence each.
-        curves: Its curves over the pool size, by metric, as the harness logged them.
+        curves: Its curves over the pool size, by metric, as in the results file.
         selection: The clips that were asked about, with their votes, in the order of the manifest.
         pipelines: The results, by pipeline.
         texts: The answers of each clip, and why each ended. For `exact`, the log-likelihood of each label, for each
             prompt (and for silence, if calibrated).
-        tokens: Generated tokens of each clip's answers together, thinking included, shape (clips,): 0 where likelihoods
-            are read out, NaN where the model does not say.
-        thinking: Those of them that were thinking, shape (clips,); NaN where nobody knows.
-        failed: How many answers could not be used, by reason.
+        tokens: Generated tokens of all answers about each clip, thinking included, shape (clips,): 0 for `exact`, NaN
+            where the model does not count them.
+        thinking: Thinking tokens among these, shape (clips,); NaN where unknown.
+        failed: Number of answers that could not be read, by reason.
     """
 
     name: str
@@ -155,7 +156,7 @@ class TaskRun:
 
     @property
     def pool_size(self) -> int:
-        """Number of answers of a clip, N; 0 where likelihoods are read out."""
+        """Number of answers about a clip, N; 0 for `exact`."""
         return 0 if self.settings.pool == "labels" else max(map(len, self.texts))
 
 
@@ -185,14 +186,14 @@ class Run:
 
 
 def read_runs(path: Path) -> list[Run]:
-    """Return the runs in a folder that `lm_eval --output_path` wrote: the newest of each folder below it.
+    """Return the runs below a folder that `lm_eval --output_path` wrote: of each folder the newest one.
 
     Args:
         path: The folder, a folder in it, or one results file.
 
     Raises:
-        AmbiError: If there are no results, no tasks of ours among them, no logged samples, or broken ones; if the
-            manifest is missing or does not hold the clips.
+        AmbiError: If there are no results, no tasks of ours in them, no logged samples, or damaged ones; if the
+            manifest is missing, lacks clips, or has other votes than then.
     """
     if path.is_file():
         return [_read_run(path, _content(path))]
@@ -213,7 +214,6 @@ def read_runs(path: Path) -> list[Run]:
 
 
 def _content(file: Path) -> Any:
-    """Return the content of a results file, of any kind."""
     if not file.is_file():
         raise AmbiError(f"{file} is no plain file: remove it, or name another folder.")
     try:
@@ -282,7 +282,7 @@ def _why(error: ValidationError) -> str:
 
 
 def _lines(path: Path) -> Iterator[Json]:
-    """Yield the logged samples, each with its `prediction` and its `hashes`; prompts are dropped at once."""
+    """Yield the logged samples, each with its `prediction` and its `hashes`, and without the long prompts."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
@@ -308,7 +308,7 @@ def _selection(path: Path, settings: TaskSettings, samples: Mapping[str, Json]) 
     try:
         whole = select(settings, corpus_clips(settings), hear=False)
     except AmbiError as error:
-        raise AmbiError(f"{path}: the votes of its clips are not there any more: {error}") from error
+        raise AmbiError(f"{path}: the votes of its clips are missing now: {error}") from error
     here = [number for number, clip in enumerate(whole.clips) if clip.id in samples]
     lost = sorted(samples.keys() - {clip.id for clip in whole.clips} - {clip.id for clip, _ in whole.withheld})
     if lost:
@@ -359,9 +359,9 @@ def _tokens(sample: Json, settings: TaskSettings) -> float:
         return 0.0
     counts = (sample["doc"].get("candidates") or {}).get("n_tokens", [])
     known = [count for count in counts if count is not None]
-    return float(sum(known)) if known else float("nan")
+    return float(sum(known)) if known else math.nan
 
 
 def _thinking(sample: Json) -> float:
     counts = (sample["doc"].get("candidates") or {}).get("thinking_tokens", [])
-    return float("nan") if None in counts else float(sum(counts))
+    return math.nan if None in counts else float(sum(counts))

@@ -1,4 +1,4 @@
-"""`AmbiguousEmotionTask`, the one harness task class: manifest and YAML in, requests out, predictions to scores."""
+"""`AmbiguousEmotionTask`, our one task class of the harness: makes requests from YAML and manifest, scores answers."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ logger = logging.getLogger(__name__)
 class AmbiguousEmotionTask(ConfigurableTask):
     """A task whose target is the distribution of human votes about the emotion in a clip.
 
-    The harness builds it from YAML (`class: !function ambi_eval.task.AmbiguousEmotionTask`). The documents that the
-    harness sees and logs hold a clip's id and audio only; votes, speaker and transcript stay inside this class.
+    The harness makes it from YAML (`class: !function ambi_eval.task.AmbiguousEmotionTask`). The documents, which the
+    harness logs, hold a clip's id and audio only; votes, speaker and transcript stay in this class.
 
     Attributes:
         settings: The settings from the task's YAML and `--metadata`.
         selection: The clips that the task asks about, with their votes.
-        asked: All clips that a model is asked about: those of the selection, then those whose votes are withheld, which
-            are logged but not scored.
+        asked: All clips that a model is asked about, with their audio: those of the selection, then those whose votes
+            are withheld, which are logged but not scored.
         rows: Index of each clip in `asked`, by its id.
-        warnings: Warnings that the scores of a run may mislead, one sentence each; usually none.
+        warnings: Reasons why the scores of the run may mislead, one sentence each; usually none.
     """
 
     VERSION = 0  # default for tasks without `metadata: {version: ...}`
@@ -90,7 +90,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
     # ------------------------------------------------------------------------------------------- documents
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """Read the manifest and keep the data for scoring; the harness gets documents of id and audio only."""
+        """Read the manifest, and give the harness documents of id and audio."""
         self.select(corpus_clips(self.settings))
         logger.info("%s: %s", self.config.task, self.selection.summary())
         for warning in self.selection.warnings:
@@ -101,7 +101,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
         self.dataset = {"test": Documents(documents)}
 
     def select(self, clips: Manifest) -> None:
-        """Choose the clips that a model is asked about from those of the manifest."""
+        """Set `selection`, `asked` and `rows` from the clips of the manifest."""
         self.selection = select(self.settings, clips)
         self.asked = [*zip(self.selection.clips, self.selection.heard, strict=True), *self.selection.withheld]
         self.rows = {clip.id: number for number, (clip, _) in enumerate(self.asked)}
@@ -111,11 +111,11 @@ class AmbiguousEmotionTask(ConfigurableTask):
         return self._prompts(doc)[0]
 
     def doc_to_target(self, doc: Mapping[str, Any], doc_to_target: Any = None) -> int | str:
-        """Return nothing: the target is a distribution, and the harness's logs stay free of votes."""
+        """Return an empty target, because the harness logs it, and votes are not for its logs."""
         return 0 if self.settings.pool == "labels" else ""
 
     def doc_to_audio(self, doc: Mapping[str, Any], doc_to_audio: Any = None) -> list[Audio]:
-        """Return what the model hears: one span of a file, or nothing under `control: transcript`."""
+        """Return the audio spans that the model hears; none under `control: transcript`."""
         return heard(doc)
 
     def _warn(self, warning: str) -> None:
@@ -203,7 +203,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
         return generation_requests(self.settings, doc, contexts, self.generation_kwargs, rating, kwargs["metadata"])
 
     def _rating(self, doc: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return how the answers about a clip are rated: `<candidate>` in the prompt is filled in later."""
+        """Return the verifier's prompt, with `<candidate>` in place of an answer, and the ratings; None without one."""
         if not self.settings.verifier:
             return None
         ratings = [str(rating) for rating in range(1, self.settings.verifier.ratings + 1)]
@@ -213,10 +213,10 @@ class AmbiguousEmotionTask(ConfigurableTask):
 
     @paused()
     def apply_filters(self) -> None:
-        """Run the filter pipelines over one pool per clip, whether its answers came from repeats, prompts or labels."""
+        """Run the filter pipelines over the pool of each clip, which joins its repeats, prompts and labels."""
         clips: dict[int, list[Instance]] = {}
         for instance in self.instances:
-            del instance.resps[instance.repeats :]  # padding of data-parallel runs
+            del instance.resps[instance.repeats :]  # a data-parallel run pads with further repeats
             clips.setdefault(instance.doc_id, []).append(instance)
         pools = [
             replace(group[0], resps=Answers(chain.from_iterable(i.resps for i in group)), filtered_resps={})
@@ -255,7 +255,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
                 instance.filtered_resps = pool.filtered_resps
 
     def _notice_equal_answers(self, pools: Sequence[Instance]) -> None:
-        """Warn if sampling made no difference for any clip: a model or server that ignores it looks like this."""
+        """Warn if the samples of each clip are equal, as those of a server that ignores the sampling settings are."""
         n = self.settings.repeats
         if self.settings.pool != "samples" or n == 1:
             return
@@ -267,7 +267,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
         """Return the results of each pipeline for given answers, by the pipeline's name.
 
         Args:
-            answers: The answers about every clip of the task, by its id; for `exact`, answers with the labels'
+            answers: The answers about every clip of the task, by its id; for `exact`, the labels with their
                 log-likelihoods.
         """
         likelihoods = self.settings.pool == "labels"
@@ -312,15 +312,10 @@ class AmbiguousEmotionTask(ConfigurableTask):
         return {**super().higher_is_better(), **higher_is_better(self.metrics, self.settings.wordings)}
 
     def dump_config(self) -> dict[str, Any]:
-        """Return the configuration for the results file: the harness's keys, ours, and the clips left out."""
-        asked = {
-            "clips": len(self.selection.clips),
-            "left_out": dict(self.selection.left_out),
-            "warnings": self.warnings,
-        }
-        curves = self.curve_scores.curves(self.selection)
-        found = {"curve": curves, "wording_scores": self.curve_scores.wordings()}
-        more = {name: value for name, value in found.items() if value}
+        """Return the configuration for the results file: the harness's keys, ours, the clips, warnings and curves."""
+        asked = {"clips": len(self.selection.clips), "left_out": dict(self.selection.left_out)}
+        curves = {"curve": self.curve_scores.curves(self.selection), "wording_scores": self.curve_scores.wordings()}
+        more = {"warnings": self.warnings, **{name: value for name, value in curves.items() if value}}
         return {**super().dump_config(), **for_results(self.settings), **asked, **more}
 
 
@@ -329,7 +324,7 @@ def _not_drawn(answer: Any) -> bool:
 
 
 def _logged(answers: Sequence[Any]) -> dict[str, Any]:
-    """Return the log of a clip's answers: their digest, and the attributes of the `Candidate`s."""
+    """Return what the log says of a clip's answers besides their texts: their digest and their attributes."""
     if not isinstance(answers[0], Candidate):
         return {"answers_digest": answers_digest(answers)}
     thought = [answer.thinking_tokens for answer in answers]
