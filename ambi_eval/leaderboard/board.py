@@ -1,4 +1,4 @@
-"""From verified submissions to boards: systems on the same clips with intervals, ranks, costs and references."""
+"""Makes the boards from verified submissions: systems on the same clips, with intervals, ranks and references."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ SHOWN_REFERENCES = ("prior", "half_panel", "one_human", "perfect_model")
 
 @dataclass(frozen=True)
 class RankedSystem:
-    """One system: the answers to a task under one pipeline.
+    """One system: a model with a task and one pipeline.
 
     Attributes:
         submission: Folder of the submission.
         name: The submission's name for the system.
         model: The model.
         task: The task.
-        strategy: How answers were asked for.
-        pipeline: How they were reduced.
-        control: What replaced the clip; `none` in a real run.
-        n: Answers of each clip; 0 where likelihoods are read out.
+        strategy: The strategy.
+        pipeline: The pipeline that reduced the answers.
+        control: What replaced the clip; `none` without a control.
+        n: Number of answers about each clip; 0 for `exact`.
         status: How far the scores are confirmed.
         scores: Scores with 95% intervals by metric; no intervals if they are only claimed.
-        binned: The divergence in each bin of ambiguity; empty where scores are only claimed.
-        tokens: Generated tokens per clip, thinking included; NaN where the model does not say.
-        thinking: Those of them that were thinking; NaN where nobody knows.
-        sampling: If the strategy samples: whether the model honors the sampling settings, as the run says.
-        rank: Rank by divergence; None for controls, and where scores are only claimed.
+        binned: The divergence in each bin of ambiguity; empty if scores are only claimed.
+        tokens: Generated tokens per clip, thinking included; NaN where the model does not count them.
+        thinking: Thinking tokens among these; NaN where unknown.
+        sampling: Whether the model follows the sampling settings, as the run says; None if nothing is sampled.
+        rank: Rank by divergence; None for controls, and if scores are only claimed.
         efficient: Whether no other system of the board is at least as good with at most as many tokens.
         prompt_language: The language of the prompts.
     """
@@ -89,16 +89,13 @@ class RankedSystem:
 
 @dataclass(frozen=True)
 class BoardReference:
-    """A reference for scores; undefined if the corpus does not have it or is not on this machine.
+    """A reference for scores; undefined if the corpus has none, or is not on this machine. It has no rank and no cost.
 
     Attributes:
         name: Its name.
         description: Its prediction in words.
-        scores: By metric.
+        scores: Scores by metric.
         binned: The divergence in each bin.
-        rank: None: a reference has no rank.
-        status: What a table shows instead of a status.
-        tokens: NaN: it costs nothing that can be compared; nor is there any thinking.
     """
 
     name: str
@@ -131,8 +128,7 @@ class Board:
         references: References for the scores.
         systems: The systems, the best first.
         controls: Systems that heard something other than the clip, or only read the words.
-        implausible: Systems that are nearer to the votes than a perfect model can expect: they must have used the
-            votes.
+        implausible: Systems nearer to the votes than a perfect model can expect to be: they must have used the votes.
     """
 
     corpus: str
@@ -154,7 +150,7 @@ class Board:
 
     @property
     def rows(self) -> list[RankedSystem | BoardReference]:
-        """Systems and references by their divergence, the best first; those without one are last."""
+        """Systems and references, the smallest divergence first and undefined ones last."""
         rows: list[RankedSystem | BoardReference] = [*self.systems, *self.references]
         return sorted(rows, key=lambda row: (math.isnan(row.scores[HEADLINE].value), row.scores[HEADLINE].value))
 
@@ -183,7 +179,7 @@ class _Entry:
 
 
 def boards(verdicts: Sequence[Verdict]) -> list[Board]:
-    """Return one board for each corpus, or part of it, that somebody submitted to, simulated raters last."""
+    """Return a board for each corpus, or part of one, that has submissions; those with simulated raters come last."""
     by_corpus: dict[str, list[_Entry]] = {}
     for verdict in verdicts:
         for name in verdict.tasks:
@@ -196,7 +192,7 @@ def boards(verdicts: Sequence[Verdict]) -> list[Board]:
 
 def _board(corpus: str, entries: Sequence[_Entry]) -> Board:
     settings = entries[0].settings
-    # A task may leave out clips, such as those without a transcript: the task with the most clips makes the board.
+    # Some tasks leave out clips, such as those without a transcript. The task with the most clips defines the board.
     scored = [selection for entry in entries if (selection := entry.selection)]
     selection = max(scored, key=lambda each: len(each.clips), default=None)
     binned = bin_clips(selection) if selection else None
@@ -221,7 +217,6 @@ def _board(corpus: str, entries: Sequence[_Entry]) -> Board:
                 errors[len(rows) - 1] = np.asarray(METRICS[HEADLINE].per_clip(p, own.votes))
     references = _references(selection, settings, binned)
     floor = next(each.scores[HEADLINE].low for each in references if each.name == "perfect model")
-    # A system nearer to the votes than a perfect model can expect has used the votes.
     implausible = [row for row in rows if row.control == "none" and row.scores[HEADLINE].high < floor]
     errors = {number: error for number, error in errors.items() if rows[number] not in implausible}
     if selection and errors:
@@ -272,7 +267,7 @@ def _claimed(claims: Mapping[str, float | None]) -> dict[str, Estimate]:
 
 
 def _frontier(rows: Sequence[RankedSystem]) -> list[bool]:
-    """Return whether each system is efficient: no other one is at least as good and at least as cheap."""
+    """Return for each system whether no other one is at least as good and at least as cheap."""
     costs = [(row.tokens, row.scores[HEADLINE].value) for row in rows]
     return [
         not math.isnan(tokens) and not any(t <= tokens and s <= score and (t, s) != (tokens, score) for t, s in costs)

@@ -1,4 +1,4 @@
-"""Scores for a model card: the Hugging Face Hub's `.eval_results` YAML, from numbers that were computed again."""
+"""Scores for a model card, in the form of the Hugging Face Hub (`.eval_results` YAML)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ambi_eval.leaderboard.verify import HEADLINE, Verdict
 
 
 def eval_results_yaml(verdict: Verdict, dataset: str) -> str:
-    """Return the divergence of every task and pipeline in the Hub's format, to be put into `.eval_results/`.
+    """Return the divergence of every task and pipeline as YAML for the folder `.eval_results/` of a model.
 
     Args:
         verdict: A submission that passed.

@@ -11,10 +11,6 @@ from ambi_eval.web.columns import Cell, Column, metric, percent, thinking, whole
 from ambi_eval.web.glossary import WORDS
 
 
-def _rank(row: Any) -> Cell:
-    return row.rank and float(row.rank.value)
-
-
 def _ranks(row: Any) -> Cell:
     rank = row.rank
     return None if rank is None else str(rank.low) if rank.low == rank.high else f"{rank.low} to {rank.high}"
@@ -26,11 +22,11 @@ def _invalid(row: Any) -> Cell:
 
 
 def columns(rows: Sequence[RankedSystem]) -> tuple[Column, ...]:
-    """Return the columns of a page with these systems; references, which stand among them, have no rank and no cost."""
+    """Return the columns of a page with these systems, and with references, which have no rank and no cost."""
     return (
         metric(HEADLINE, "JSD, bits", "0 is best", WORDS["JSD"]),
-        whole("rank", _rank),
-        Column("ranks that are possible", _ranks, "95 %"),
+        whole("rank", lambda row: row.rank and float(row.rank.value)),
+        Column("possible ranks", _ranks, "95 %"),
         Column("status", lambda row: row.status),
         whole("tokens per clip", lambda row: row.tokens),
         *thinking(rows, lambda row: row.thinking),

@@ -38,12 +38,12 @@ def pack(
     out: Annotated[Path, typer.Option("--out", "-o", help="The submission's folder: .../<date>_<model>.")],
     training_data: Annotated[
         list[str] | None,
-        typer.Option(help="CORPUS=..., whether the model may have seen the corpus in training; once for each corpus."),
+        typer.Option(help="CORPUS=..., whether the model may have seen this corpus in training; one for each corpus."),
     ] = None,
     parameters: Annotated[int | None, typer.Option(help="Number of the model's parameters.")] = None,
     hardware: Annotated[str | None, typer.Option(help="What it ran on; by default what the harness noted.")] = None,
 ) -> None:
-    """Make a submission of a run: its answers and settings; no audio, no transcript, no vote."""
+    """Make a submission from a run: its answers and settings, without audio, transcripts and votes."""
     from ambi_eval.leaderboard.pack import Statement
     from ambi_eval.leaderboard.pack import pack as pack_run
 
@@ -62,12 +62,10 @@ def pack(
 def verify(
     path: Annotated[Path, typer.Argument(help="A submission, or a folder of them.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    rerun: Annotated[int, typer.Option(help="Generate this many answers of each task again.", metavar="K")] = 0,
+    rerun: Annotated[int, typer.Option(help="Let the model give K answers of each task again.", metavar="K")] = 0,
     seed: Annotated[int | None, typer.Option(help="Seed of the choice of answers; random by default.")] = None,
-    record: Annotated[Path | None, typer.Option(help="Record how far the submission is confirmed.")] = None,
-    private: Annotated[
-        Path | None, typer.Option(help="Withheld votes (of `withhold`): score their clips, too.")
-    ] = None,
+    record: Annotated[Path | None, typer.Option(help="Record here how far the submission is confirmed.")] = None,
+    private: Annotated[Path | None, typer.Option(help="Withheld votes (of `withhold`): score their clips.")] = None,
 ) -> None:
     """Check submissions: form, clips, answers, scores, copies. Exit code 1 if one cannot be accepted."""
     from ambi_eval.leaderboard.record import write_record
@@ -100,7 +98,7 @@ def withhold(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the two files.")],
     seed: Annotated[int | None, typer.Option(help="Seed of the choice of speakers; random by default.")] = None,
 ) -> None:
-    """Split a corpus for a board: a manifest without the votes of half of the speakers, and those votes apart."""
+    """Split a corpus for a board: a manifest without the votes of half of the speakers, and a file of these votes."""
     from ambi_eval.leaderboard.withheld import PRIVATE, PUBLIC
     from ambi_eval.leaderboard.withheld import withhold as split
 
@@ -180,9 +178,7 @@ def _score_withheld(path: Path, verdicts: Sequence[Verdict], private: Path, sing
             verdict.notes += [f"{name}, {half}." for half in halves]
             scored += len(halves)
         if not scored:
-            verdict.notes.append(
-                f"none of its tasks asks about clips whose votes are withheld, so {private} says nothing."
-            )
+            verdict.notes.append(f"none of its tasks has clips with withheld votes, so {private} has no effect.")
 
 
 def _show(verdicts: Sequence[Verdict], as_json: bool) -> None:
@@ -208,10 +204,7 @@ def _content(verdict: Verdict) -> dict[str, Any]:
         "problems": verdict.problems,
         "notes": verdict.notes,
         "tasks": {
-            name: {
-                "status": findings.status,
-                "scores": {pipeline: dict(rescored.metrics) for pipeline, rescored in findings.pipelines.items()},
-            }
-            for name, findings in verdict.tasks.items()
+            name: {"status": of.status, "scores": {pipeline: dict(s.metrics) for pipeline, s in of.pipelines.items()}}
+            for name, of in verdict.tasks.items()
         },
     }

@@ -1,4 +1,4 @@
-"""Makes a submission from the harness's output folder: the publishable content of a run, and nothing else."""
+"""Makes a submission from the output folder of a run, with the publishable part of its content only."""
 
 from __future__ import annotations
 
@@ -27,16 +27,7 @@ from ambi_eval.leaderboard.verify import verify
 
 @dataclass(frozen=True)
 class Statement:
-    """What only the submitter knows.
-
-    Attributes:
-        name: The system's name on the board.
-        licence: Of the model's weights.
-        contact: Person or address for questions.
-        training_data: For each corpus, whether the model may have seen it in training.
-        parameters: Number of the model's parameters.
-        hardware: Hardware of the run; None: as the harness noted it.
-    """
+    """What only the submitter knows, as in `schema.Card`; hardware None stands for what the harness noted."""
 
     name: str
     licence: str
@@ -47,7 +38,7 @@ class Statement:
 
 
 def pack(path: Path, statement: Statement, out: Path) -> None:
-    """Write the submission of one run, and check it as `verify` will.
+    """Write the submission of one run, and verify it.
 
     Args:
         path: The folder that `lm_eval --log_samples --output_path` wrote, or one results file of it.
@@ -55,8 +46,8 @@ def pack(path: Path, statement: Statement, out: Path) -> None:
         out: The folder of the submission, `<date>_<model>`.
 
     Raises:
-        AmbiError: If the run is broken or partial, if there are several, if the statement lacks a corpus, or if
-            `verify` refuses the submission.
+        AmbiError: If the run is damaged or partial, if there are several, if the statement lacks a corpus, or if
+            `verify` refuses the submission, which is then deleted.
     """
     if not FOLDER.fullmatch(out.name):
         raise AmbiError(f"{out}: a submission's folder is named <date>_<model>, such as 2026-01-31_qwen2-audio.")
@@ -131,7 +122,7 @@ def _task(task: TaskRun, pools: Pools) -> dict[str, Any]:
 
 
 def _hardware(environment: str) -> str:
-    """Return the GPUs that the harness noted, or the processor if there are none."""
+    """Return the GPUs in the harness's description of the machine, or the processor if there are none."""
     gpus = re.findall(r"^GPU \d+: (.+)$", environment, re.MULTILINE)
     if gpus:
         return ", ".join(f"{gpus.count(name)} x {name}" for name in dict.fromkeys(gpus))
@@ -150,7 +141,7 @@ def _claims(results: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
 
 
 def _pools(run: Run, task: TaskRun) -> Pools:
-    """Return the answers of each clip with everything logged about them."""
+    """Return the answers about each clip, with all that is logged about them."""
     path = run.file.with_name(f"samples_{task.name}_{run.file.stem.removeprefix('results_')}.jsonl")
     first, pools = next(iter(task.pipelines)), {}
     with path.open(encoding="utf-8") as lines:

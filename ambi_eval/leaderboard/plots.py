@@ -1,4 +1,4 @@
-"""The plot of a board: each system's score against its cost."""
+"""Plots each system's divergence against its cost."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ HEIGHT = 300
 
 
 def quality_against_cost(board: Board) -> Chart | None:
-    """Return divergence against generated tokens per clip; None if no system states its tokens."""
+    """Return a chart of divergence against generated tokens per clip; None if no system knows its tokens."""
     rows = [row for row in board.systems if math.isfinite(row.tokens) and math.isfinite(row.scores[HEADLINE].value)]
     if not rows:
         return None
     costs = [row.tokens for row in rows if row.tokens > 0]
-    nothing = min(costs, default=2.0) / 2  # place of systems that generate nothing
+    nothing = min(costs, default=2.0) / 2  # where systems that generate nothing stand on the logarithmic axis
     points = [
         {**point(row.model, max(row.tokens, nothing), row.scores[HEADLINE]), "name": row.title, "method": row.method}
         for row in rows

@@ -1,4 +1,4 @@
-"""Numbers that others published, with their source; shown apart from scores that were computed here."""
+"""Numbers that others published, with their source; pages show them apart from our own scores."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Published(Settings):
         system: Model and method.
         metric: The measure, in the source's words.
         value: The number.
-        split: Clips and labels of the measurement, as far as the source says.
-        source: Publication with the number.
-        checked: Where it was read: `source`, or `second-hand` for a summary by others.
+        split: Clips and labels that it was measured on, as far as the source says.
+        source: The publication.
+        checked: `source` if the number was read there, `second-hand` if others report it.
     """
 
     corpus: Name

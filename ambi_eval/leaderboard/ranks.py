@@ -1,4 +1,4 @@
-"""The rank of each system, with the interval of ranks that other speakers could have given."""
+"""The rank of each system, with the interval of the ranks that are possible with other speakers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 
 from ambi_eval.analysis.significance import compare_all_pairs
 
-# Means that differ by less count as equal: sums in another order differ in the last digit.
+# Means are compared to this many decimals, because sums in another order differ in the last digit.
 DECIMALS = 12
 
 
@@ -27,9 +27,9 @@ class Rank:
 def rank_intervals(errors: NDArray[np.float64], clusters: Sequence[str]) -> list[Rank]:
     """Return the rank of each system by its mean error, with an interval.
 
-    A system's rank is at least one more than the number of systems that are better beyond chance, and at most one more
-    than the number of those that are not worse beyond chance. All pairs of systems are tested together, so that in 95
-    of 100 samples the intervals of all systems hold their true ranks. With one cluster every rank is possible.
+    The lower end of the interval is 1 + the number of systems that are significantly better; the upper end is 1 + the
+    number of other systems that are not significantly worse. All pairs of systems are tested together, so that with
+    probability 95% the intervals of all systems hold their true ranks. With one cluster every rank is possible.
 
     Source: Mogstad, Romano, Shaikh and Wilhelm (2024), Inference for ranks with applications to mobility across
     neighbourhoods and academic achievement across countries.

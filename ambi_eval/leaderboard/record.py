@@ -1,4 +1,4 @@
-"""The maintainers' record of checks that others cannot make: with licensed votes, or with the model itself."""
+"""The maintainers' record of checks that need licensed votes or the model itself, which others do not have."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ENTRIES: TypeAdapter[dict[str, _Entry]] = TypeAdapter(dict[str, _Entry])
 
 
 def write_record(path: Path, verdict: Verdict) -> None:
-    """Record how far each task of a submission is confirmed; records of other submissions stay.
+    """Record how far each task of a submission is confirmed; the records of other submissions do not change.
 
     Raises:
         AmbiError: If the file cannot be read or written.
@@ -46,10 +46,10 @@ def write_record(path: Path, verdict: Verdict) -> None:
 
 
 def apply_record(path: Path, verdict: Verdict) -> None:
-    """Raise the status of a submission's tasks to the recorded one, if its files have not changed since.
+    """Raise the status of a submission's tasks to the recorded one, if its files are still the same.
 
     Raises:
-        AmbiError: If the file is broken.
+        AmbiError: If the record is damaged.
     """
     written = _read(path).get(verdict.name, {})
     if written.get("digest") != verdict.digest:

@@ -1,4 +1,4 @@
-"""Lets the model answer again: the only way to find a forged submission whose parts agree with each other."""
+"""Lets the model answer again: the only way to find a forged submission that contradicts itself nowhere."""
 
 from __future__ import annotations
 
@@ -18,28 +18,27 @@ from ambi_eval.leaderboard.verify import overrides
 from ambi_eval.models.hf_audio import HFAudio
 
 BACKEND = "hf-audio"
-# Share of the answers that a re-run must reproduce. In float32 on a CPU it reproduces all. Other hardware or lower
-# precision rounds differently, which changes a sampled answer if two tokens are nearly tied.
+# Share of the answers that a re-run must give again; all of them in float32 on CPUs. Other hardware and lower precision
+# round differently, which changes a sampled answer if two tokens are nearly equally likely.
 AGREEING_IN_FLOAT32, AGREEING_ELSEWHERE = 0.98, 0.8
-# Tolerance of likelihoods: in float32 on CPUs, and elsewhere.
+# Tolerance of log-likelihoods in nats: in float32 on CPUs, and elsewhere.
 LOGPROB_TOLERANCE, LOGPROB_TOLERANCE_ELSEWHERE = 1e-3, 0.1
-# A submission is refused at this evidence; an honest one reaches it with a probability of at most 1 / REFUSED_AT.
+# A submission with this `evidence` is refused; an honest one reaches it with a probability of at most 1 / REFUSED_AT.
 REFUSED_AT = 1000.0
-# The bets of `evidence`: shares of the capital at stake, and scales of the log-likelihood difference in nats.
+# The bets of `evidence`: stakes as shares of the capital, and scales of the log-likelihood difference in nats.
 STAKES, SCALES = (-0.9, -0.5, -0.25, 0.25, 0.5, 0.9), (1.0, 4.0, 16.0)
 
 
 @dataclass(frozen=True)
 class Rerun:
-    """How many of the answers the model gave again.
+    """The result of a re-run.
 
     Attributes:
         compared: Number of answers that were generated again.
-        agreeing: Number of those that equal the submitted ones.
+        agreeing: Number of these that equal the submitted ones.
         required: Share that must be equal.
         example: A clip whose answer differs now, with both answers; None if all are equal.
-        evidence: Odds that the submitted answers are not the model's samples, from `evidence`; 1 if all are equal or
-            none was sampled.
+        evidence: Odds against the submitted answers, from `evidence`; 1 if all are equal or none was sampled.
     """
 
     compared: int
@@ -55,7 +54,7 @@ class Rerun:
 
     @property
     def reason(self) -> str:
-        """Why it is not confirmed."""
+        """Why it is not confirmed, for the end of a sentence."""
         if self.agreeing < self.required * self.compared:
             return f"{self.required:.0%} must; {self.example}"
         return (
@@ -65,22 +64,22 @@ class Rerun:
 
 
 def evidence(differences: Sequence[float]) -> float:
-    """Return the odds that answers are not samples of a model, from the model's likelihoods of them.
+    """Return the odds that submitted answers are not samples of a model, from the model's likelihoods of them.
 
-    The model draws each answer again, with the same noise. If the submitted answers are its own, only rounding decides
-    which run gave which of two texts, so the difference of their log-likelihoods is positive or negative with the same
-    probability. Then no bet on the sign wins on average: each bet multiplies the capital by
+    The model draws each answer again, with the same random numbers. If the submitted answers are its own, only rounding
+    decides which run gave which of two texts, so the difference of their log-likelihoods is positive or negative with
+    equal probability. Then no bet on the sign wins on average: each bet multiplies a capital of 1 by
     `1 + stake * tanh(difference / scale)`, which has mean 1. The mean capital over several stakes and scales is a
     martingale, so the probability that it ever reaches C is at most 1/C (Ville's inequality), for any number of
     answers. Made-up answers are less likely than the model's own, and answers of a lower temperature are more likely;
     both let the capital grow.
 
     Args:
-        differences: Log-likelihood (nats) of the new answer minus that of the submitted one, in random order; 0 if they
-            are equal.
+        differences: Log-likelihood (nats) of each new answer minus that of the submitted one, in random order; 0 if the
+            two are equal.
 
     Returns:
-        The largest capital reached, at least 1.
+        The largest capital, at least 1.
     """
     won = np.tanh(np.array(differences, dtype=np.float64)[:, None, None] / np.array(SCALES)[:, None])
     capital = np.exp(np.cumsum(np.log1p(won * np.array(STAKES)), axis=0)).mean(axis=(1, 2))
@@ -88,13 +87,13 @@ def evidence(differences: Sequence[float]) -> float:
 
 
 def rerun(card: Card, pools: Mapping[str, Pools], count: int, seed: int) -> dict[str, Rerun]:
-    """Return how many of some answers the model gives again, by task.
+    """Generate some answers of each task again, and return the results by task.
 
     Args:
         card: The submission's card: the model, its arguments, the seeds.
         pools: The answers, by task and clip.
-        count: How many answers of each task to generate again.
-        seed: Seed of the choice of answers. Submitters must not know it, so it is no constant.
+        count: Number of answers of each task to generate again.
+        seed: Seed of the choice of answers. Submitters must not know it before.
 
     Raises:
         AmbiError: If the model cannot be loaded, or is not the submitted one.
@@ -149,10 +148,7 @@ def _rerun_task(model: HFAudio, card: Card, name: str, pools: Pools, count: int,
 def _differences(
     model: HFAudio, chosen: Sequence[tuple[str, int]], pools: Pools, again: Mapping[str, Sequence[Again]]
 ) -> list[float]:
-    """Return the log-likelihood of each new answer minus that of the submitted one.
-
-    It is 0 if they are equal or one of them is empty: an empty text has no likelihood.
-    """
+    """Return the log-likelihood of each new answer minus that of the submitted one; 0 if equal, or if one is empty."""
     pairs = [(pools[clip][k], again[clip][k]) for clip, k in chosen]
     other = [theirs != ours.answer and bool(theirs.strip() and ours.answer.strip()) for theirs, ours in pairs]
     asked = [
@@ -166,7 +162,7 @@ def _differences(
 
 
 def _agree(submitted: Candidate, again: Candidate, tolerance: float) -> bool:
-    """Return whether two answers are the same: text, tokens, likelihood and rating, as far as these were submitted."""
+    """Return whether two answers are the same: text, tokens, and what both have of likelihood, rating and thinking."""
     if submitted != again or submitted.n_tokens != again.n_tokens:
         return False
     names = ("logprob", "rating", "thinking_tokens")

@@ -1,4 +1,4 @@
-"""Our tasks, ready to score submitted answers in the same way as new ones."""
+"""Our tasks, which score submitted answers in the same way as new ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Overrides = tuple[tuple[str, Any], ...]
 
 
 class ScoringTask(AmbiguousEmotionTask):
-    """A task that only scores: it has the same clips with and without their audio on this machine."""
+    """A task that only scores, so that its clips need no audio on this machine."""
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Read the manifest."""
@@ -51,12 +51,12 @@ def task_settings(name: str, overrides: Overrides = ()) -> TaskSettings:
 
 @cache
 def scoring_task(name: str, overrides: Overrides = ()) -> ScoringTask:
-    """Return what `new_scoring_task` returns, from a cache: callers must not change it."""
+    """Return `new_scoring_task` from a cache; callers must not change it."""
     return new_scoring_task(name, overrides)
 
 
 def new_scoring_task(name: str, overrides: Overrides = ()) -> ScoringTask:
-    """Return one of our tasks, with its votes, ready to score answers.
+    """Return one of our tasks with its votes.
 
     Raises:
         AmbiError: If there is no such task, its votes are not on this machine, or the overrides are invalid.
@@ -66,21 +66,17 @@ def new_scoring_task(name: str, overrides: Overrides = ()) -> ScoringTask:
 
 def votes_are_here(settings: TaskSettings) -> bool:
     """Return whether the votes of a task's corpus are on this machine, or can be made here (the demo)."""
-    name = settings.manifest
-    return manifest_path(name).is_file() or not needs_release(name)
+    return manifest_path(settings.manifest).is_file() or not needs_release(settings.manifest)
 
 
 def listed_clips(settings: TaskSettings) -> list[str] | None:
-    """Return the ids of the clips that a corpus's tasks ask about, if the tasks folder has a list of them."""
+    """Return the ids of the clips of a corpus's tasks from their list in the tasks folder; None if there is no list."""
     path = Path(settings.source).parent / f"_{settings.clips_name}.clips.txt"
     return path.read_text(encoding="utf-8").splitlines() if path.is_file() else None
 
 
 def tokens_per_clip(settings: TaskSettings, pools: Pools) -> float:
-    """Return the mean number of generated tokens of a clip, thinking included.
-
-    It is 0 for likelihoods, and NaN where the model does not say.
-    """
+    """Return the mean of generated tokens per clip, thinking included: 0 for `exact`, NaN if they were not counted."""
     if settings.pool == "labels":
         return 0.0
     counts = [answer.n_tokens for pool in pools.values() for answer in pool if answer.finish != "not_drawn"]
@@ -88,7 +84,7 @@ def tokens_per_clip(settings: TaskSettings, pools: Pools) -> float:
 
 
 def thinking_per_clip(pools: Pools) -> float:
-    """Return the mean number of a clip's tokens that were thinking; NaN where nobody knows."""
+    """Return the mean of thinking tokens per clip; NaN if they are unknown."""
     counts = [answer.thinking_tokens for pool in pools.values() for answer in pool]
     return math.nan if None in counts else sum(count or 0 for count in counts) / len(pools)
 

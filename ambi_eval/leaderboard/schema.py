@@ -1,4 +1,4 @@
-"""The schema of a submission: every key is known, every value has a type and a range."""
+"""The schema of a submission: its keys, with the type and the range of each value."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class SubmittedModel(Settings):
         revision: Branch, tag or commit of its repository; null where there is none.
         digest: SHA-256 of its weights, where the backend gives it.
         parameters: Number of its parameters; null if unknown.
-        licence: Of its weights.
+        licence: License of its weights.
     """
 
     id: Line
@@ -59,14 +59,14 @@ class SubmittedModel(Settings):
 
 
 class Backend(Settings):
-    """What ran the model.
+    """The software and hardware that ran the model.
 
     Attributes:
         name: The harness's model type: `hf-audio` ...
-        arguments: Its `--model_args`, only those that an answer depends on.
+        arguments: Those of its `--model_args` that answers depend on.
         dtype: Precision of the weights.
         device: Kind of device.
-        versions: Version of each package that an answer depends on.
+        versions: Version of each package that answers depend on.
         sampling: Whether the model honors temperature, seed and number of answers, as the run says: `honoured`, `fixed
             by the provider` or `unknown`; null where the run does not say.
     """
@@ -83,10 +83,10 @@ class SubmittedTask(Settings):
     """One task of the run.
 
     Attributes:
-        strategy: How answers were asked for and reduced.
+        strategy: The strategy.
         n: Answers per clip; for `exact` the number of likelihoods.
-        overrides: What `--metadata` changed in it.
-        generation: How answers were generated, after `--gen_kwargs`; null where likelihoods are read out.
+        overrides: The keys that `--metadata` changed.
+        generation: Generation settings, after `--gen_kwargs`; null for `exact`.
     """
 
     strategy: Name
@@ -119,7 +119,7 @@ class Card(Settings):
         seeds: Its seeds.
         hardware: What it ran on.
         wall_seconds: How long it took.
-        tokens: Generated tokens altogether; null where the model does not say.
+        tokens: Generated tokens of all answers; null if the model does not count them.
         contact: Person or address for questions.
         training_data: For each corpus, whether the model may have seen it in training.
     """
@@ -147,11 +147,11 @@ class AnswerLine(TypedDict):
         clip: Id of the clip.
         sample: Number of the answer in its clip's pool, from 0.
         answer: The whole text as the model gave it; for `exact` the label.
-        finish: Why it ended: `stop`, `length`, or `not_drawn` where an adaptive strategy did not need it.
+        finish: Why it ended: `stop`, `length`, or `not_drawn` if an adaptive strategy did not need it.
         tokens: Number of generated tokens, without thinking.
-        logprob: Summed log-likelihood of the answer.
-        rating: The verifier's score.
-        thinking_tokens: Number of tokens that the model thought before; null if unknown, left out if none.
+        logprob: Natural log-likelihood of the answer.
+        rating: The verifier's rating.
+        thinking_tokens: Number of thinking tokens before it; null if unknown, left out if 0.
     """
 
     clip: Annotated[str, Field(min_length=1, max_length=200)]
@@ -171,10 +171,10 @@ CLAIMS: TypeAdapter[Claims] = TypeAdapter(Claims, config=ConfigDict(strict=True,
 
 
 def check(adapter: TypeAdapter[Any], content: Any, where: str) -> Any:
-    """Return the content in the form of the schema.
+    """Return the content in the types of the schema.
 
     Raises:
-        AmbiError: If it does not fit; the message names the first key that does not.
+        AmbiError: If it does not fit; the message names the first wrong key.
     """
     try:
         return adapter.validate_python(content)

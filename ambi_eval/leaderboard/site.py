@@ -1,4 +1,4 @@
-"""The boards as a static site: plain pages that can be read without a server, a network or scripts."""
+"""Writes the boards as a static site, which can be read without a server, a network or scripts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ambi_eval.web.pages import CHARTS, STYLE, TABLES, environment, write_json
 TEMPLATES = Path(__file__).parent / "templates"
 # The style and scripts of the report, and those of boards only.
 FILES = (STYLE, TABLES, CHARTS, TEMPLATES / "leaderboard.css", TEMPLATES / "filter.js", TEMPLATES / "icon.svg")
-# Pages load only their own files, and no script or style inside a page.
+# Pages may load files of this site only; a script or style inside a page does not run.
 POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'"
 RESULTS = "results.json"
 # Pages made from Markdown, each with its source file, relative to the folder of the submissions.
@@ -45,7 +45,7 @@ class Site:
     Attributes:
         boards: The boards.
         shown: Submissions on these boards.
-        refused: Submissions that are not, because they have problems.
+        refused: Submissions with problems, which are on no board.
         published: Numbers that others published.
     """
 
@@ -62,8 +62,8 @@ def build(submissions: Path, out: Path, record: Path) -> Site:
         submissions: The folder of all submissions. Its parent folder may hold `published.yaml`, and the rules in
             `README.md`.
         out: The folder of the site: `index.html`, `results.json`, a page for each corpus, model and submission. Pages
-            of an earlier build that are not written again are deleted.
-        record: The maintainers' record, for votes or models that are not on this machine.
+            of an earlier build that this one lacks are deleted.
+        record: The maintainers' record of checks that are not possible on this machine.
 
     Raises:
         AmbiError: If there are no submissions, or the site cannot be written.
@@ -130,9 +130,8 @@ def _write(site: Site, out: Path, words: dict[str, Markup]) -> None:
 
 def board_page(site: Site, board: Board) -> str:
     """Return the name of a board's page: the first board is the start page."""
-    if board is site.boards[0]:
-        return "index.html"
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", board.corpus) + ".html"
+    first = board is site.boards[0]
+    return "index.html" if first else re.sub(r"[^A-Za-z0-9_.-]+", "-", board.corpus) + ".html"
 
 
 def published_beside(site: Site, board: Board) -> list[Published]:
@@ -145,7 +144,7 @@ def published_beside(site: Site, board: Board) -> list[Published]:
 
 
 def model_page(model: str) -> str:
-    """Return the name of a model's page: its readable letters, and a digest because other models may share these."""
+    """Return the name of a model's page: the model's letters and digits, and a digest that makes it unique."""
     readable = re.sub(r"[^a-z0-9]+", "-", model.lower())[:60].strip("-")
     return f"models/{readable or 'model'}-{sha256(model.encode()).hexdigest()[:8]}.html"
 
@@ -160,7 +159,7 @@ def _models(site: Site) -> dict[str, list[tuple[Board, RankedSystem]]]:
 
 
 def _words(submissions: Path) -> dict[str, Markup]:
-    """Return the rules and the format as pages, if their Markdown files exist."""
+    """Return the HTML of the rules and of the format, if their Markdown files exist."""
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     found = {}
     for page, path in WORDS.items():

@@ -1,4 +1,4 @@
-"""A submission on disk: its card, its claimed scores, and every answer of the model."""
+"""Reads and writes a submission: its card, its claimed scores, and every answer of the model."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Pools = Mapping[str, Sequence[Candidate]]
 
 @dataclass(frozen=True, eq=False)
 class Submission:
-    """A submission in valid form; `verify` finds out whether it is true.
+    """A submission in valid form; `verify` checks whether it is true.
 
     Attributes:
         name: Its folder's name.
@@ -88,7 +88,7 @@ def write_submission(folder: Path, card: Card, claims: Claims, pools: Mapping[st
     try:
         folder.mkdir(parents=True)
         (folder / SAMPLES).mkdir()
-        # Leave out what is optional and not set: `--metadata` and `--gen_kwargs`.
+        # Without the settings of `--metadata` and `--gen_kwargs` that were not given.
         said = card.model_dump(exclude_defaults=True)
         text = yaml.safe_dump(said, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None)
         (folder / CARD_FILE).write_text(text, encoding="utf-8")
@@ -142,7 +142,7 @@ def _read_answers(file: Path, budget: Budget) -> dict[str, list[Candidate]]:
         if answer["sample"] != len(pool):
             raise AmbiError(
                 f"{where}: sample {answer['sample']} of the clip {answer['clip']!r:.100} stands where {len(pool)} "
-                "must: the samples of a clip are numbered from 0 and stand in this order."
+                "must: number the samples of a clip 0, 1, 2 ..., in this order."
             )
         pool.append(
             Candidate(

@@ -1,4 +1,4 @@
-"""Reads files that anyone may have written: limits their size, parses them strictly, and never runs their content."""
+"""Reads files that anyone may have written: with limits on their size, strict parsing, and without running anything."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ ENTRIES = 1000
 
 
 def folder_entries(folder: Path) -> dict[str, Path]:
-    """Return the files and folders in a folder by name; links and special files are refused, never followed.
+    """Return the files and folders in a folder by name; links are never followed.
 
     Raises:
-        AmbiError: If it is no folder, cannot be read, has too many entries, or one that is no file and no folder.
+        AmbiError: If it is no folder, has too many entries, or holds a link or a special file.
     """
     if folder.is_symlink() or not folder.is_dir():
         raise AmbiError(f"{folder.name} is no folder: give a folder, not a link or a file.")
@@ -44,10 +44,10 @@ def folder_entries(folder: Path) -> dict[str, Path]:
 
 
 def plain_file(path: Path, limit: int) -> Path:
-    """Return the path if it is a plain file, no link, and not larger than the limit.
+    """Return the path of a plain file.
 
     Raises:
-        AmbiError: If it is missing, a link, no file, or too large.
+        AmbiError: If it is missing, a link, no file, or larger than `limit` bytes.
     """
     try:
         status = path.lstat()
@@ -104,7 +104,7 @@ class Budget:
 
 
 def gzip_lines(path: Path, budget: Budget) -> Iterator[str]:
-    """Yield the lines of a gzip file without ever unpacking more than a line at once, and not too much in all.
+    """Yield the lines of a gzip file, unpacked one by one.
 
     Raises:
         AmbiError: If it is too large, packed or unpacked, has a line that is too long, or is no gzip of UTF-8 text.
@@ -139,7 +139,7 @@ def _finite(text: str) -> float:
     return number
 
 
-# Made once: `json.loads` would make it anew for every line.
+# Made once; `json.loads` would make a new decoder for every line.
 _STRICT = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
 
 
@@ -151,10 +151,10 @@ def _decoded(content: bytes, path: Path) -> str:
 
 
 def printable(text: str) -> str:
-    """Return an untrusted text without terminal control characters and invalid Unicode."""
+    """Return an untrusted text; U+FFFD replaces control characters of the terminal and invalid Unicode."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def _named(path: Path) -> str:
-    """Return a file's name in messages: with its folder, without the machine's path."""
+    """Return the name of a file for messages: its folder and name, without the rest of the path."""
     return f"{path.parent.name}/{path.name}"

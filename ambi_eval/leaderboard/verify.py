@@ -1,4 +1,4 @@
-"""Verifies a submission: complete, with true scores, not copied, and free to publish."""
+"""Verifies that a submission is complete, has true scores, is no copy, and may be published."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ STATUSES: tuple[Status, ...] = ("claimed", "re-scored", "re-run")
 
 # Claimed and recomputed numbers may differ by this much, because processors round differently.
 TOLERANCE = 1e-6
-# Two submissions that share this many answers to a task have one source. Different models agree on far fewer.
+# Two submissions that share this part of the answers to a task are one; different models agree on far fewer answers.
 NEAR_DUPLICATE = 0.95
 # Corpora with public transcripts: the twelve sentences of CREMA-D, and the demo's sounds. Others are licensed.
 PUBLIC_TRANSCRIPTS = ("crema_d", "demo")
 # Shorter transcripts ("yeah", "I don't know") are common phrases.
 TRANSCRIPT_WORDS = 4
-# This many characters without a blank are no language but packed data, such as audio.
+# So many characters without a blank are no language but packed data, such as audio.
 PACKED = re.compile(r"[A-Za-z0-9+/=_-]{1000,}")
 # Limits of the answers that a page shows.
 PREVIEWED_CLIPS, PREVIEWED_ANSWERS, PREVIEWED_LETTERS = 6, 20, 500
 # The likelihoods of a clip's labels may exceed a sum of 1 by this much, because bfloat16 rounds.
 MASS_TOLERANCE = 0.02
-# Two submissions that share this many answers in any order have one source. By chance, sampled labels agree more often
-# in any order than in the given order.
+# As NEAR_DUPLICATE, if the order of a clip's answers does not count. It is higher, because sampled labels agree more
+# often by chance if their order does not count.
 SAME_IN_ANY_ORDER = 0.995
-# Invisible characters: blanks without a width.
+# Characters without a width, which cannot be seen.
 INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
 
 
@@ -65,12 +65,13 @@ class TaskFindings:
 
     Attributes:
         status: How far the claim is confirmed.
-        fingerprint: A number for each answer, equal for equal answers, shape (answers,), clips in the order of ids.
-        any_order: The same without the order of a clip's answers, sorted, shape (answers,).
+        fingerprint: A hash of each answer, shape (answers,), clips sorted by id.
+        any_order: A hash of clip, answer and the count of equal answers before it, sorted, shape (answers,): equal for
+            the same answers in any order.
         clips: The ids of the clips, sorted.
         pipelines: Scores of the answers; empty if the votes are not on this machine.
-        tokens: Mean number of generated tokens of a clip, thinking included; NaN where the model does not say.
-        thinking: Mean number of those that were thinking; NaN where nobody knows.
+        tokens: Mean of generated tokens per clip, thinking included; NaN if they were not counted.
+        thinking: Mean of thinking tokens per clip; NaN if they are unknown.
         preview: The answers to the first clips.
     """
 
@@ -90,7 +91,7 @@ class Verdict:
 
     Attributes:
         name: Its folder's name.
-        problems: Why it cannot be accepted, a sentence each; empty if it can.
+        problems: Reasons to refuse it, one sentence each; empty if it is accepted.
         notes: Checks that were not possible here, and other remarks.
         digest: SHA-256 of its files; empty if they could not be read.
         card: The content of `submission.yaml`, if it could be read.
@@ -108,12 +109,12 @@ class Verdict:
 
     @property
     def status(self) -> Status:
-        """Status of the whole submission: that of its least confirmed task."""
+        """Status of the submission: that of its least confirmed task."""
         return min((of_task.status for of_task in self.tasks.values()), key=STATUSES.index, default="claimed")
 
 
 def verify(folder: Path) -> Verdict:
-    """Return the verdict on one submission, compared with the others in its folder."""
+    """Return the verdict on one submission, compared with the others beside it."""
     beside = [
         other
         for other in sorted(folder.absolute().parent.iterdir())
@@ -132,9 +133,9 @@ def verify_all(folder: Path) -> list[Verdict]:
 
 
 def _submission_folders(folder: Path) -> list[Path]:
-    """Return the submissions in a folder, sorted by name; plain and hidden files are none.
+    """Return the submissions in a folder, sorted by name: everything but plain files and hidden entries.
 
-    Links and special files are included: they are never followed, and each is refused later.
+    Links and special files are among them. They are never followed; each is refused later.
     """
     if folder.is_symlink() or not folder.is_dir():
         raise AmbiError(f"{folder} is no folder: give the folder of the submissions.")
@@ -148,7 +149,7 @@ def overrides(task: SubmittedTask) -> Overrides:
 
 
 def _examine(folder: Path, *, rescoring: bool) -> Verdict:
-    """Return the verdict on one submission. Any error is this submission's problem alone."""
+    """Return the verdict on one submission; any error is a problem of this submission."""
     verdict = Verdict(printable(folder.name))
     try:
         submission = read_submission(folder)
@@ -165,10 +166,9 @@ def _examine(folder: Path, *, rescoring: bool) -> Verdict:
 
 
 def _told(error: Exception) -> str:
-    """Return one sentence: our own message, or the type and text of any other error."""
-    if isinstance(error, AmbiError):
-        return printable(str(error))
-    return printable(f"it cannot be examined ({type(error).__name__}: {error!s:.200}).")
+    """Return one sentence: the message of an `AmbiError`, or the type and text of any other error."""
+    ours = isinstance(error, AmbiError)
+    return printable(str(error) if ours else f"it cannot be examined ({type(error).__name__}: {error!s:.200}).")
 
 
 def _examine_task(submission: Submission, name: str, pools: Pools, verdict: Verdict, rescoring: bool) -> TaskFindings:
@@ -233,7 +233,7 @@ def _check_clips(pools: Pools, settings: TaskSettings, task: ScoringTask | None,
 
 
 def _check_pools(pools: Pools, stated: SubmittedTask, settings: TaskSettings) -> None:
-    """Raise an error unless every clip has as many answers as the task and its stop rule demand."""
+    """Raise an error unless every clip has as many answers as the task and its stop rule ask for."""
     size = settings.answers_per_clip
     if stated.n != size:
         raise AmbiError(f"a clip has {size} answers in this task, the submission says n: {stated.n}.")
@@ -279,11 +279,11 @@ def _check_numbers(clip: str, drawn: Sequence[Candidate], settings: TaskSettings
 
 
 def _check_names(claims: Mapping[str, Mapping[str, float | None]], settings: TaskSettings) -> None:
-    """Raise an error if the claims name an unknown pipeline or metric."""
+    """Raise an error unless the claims name every pipeline, and known metrics only."""
     pipelines = [pipeline["name"] for pipeline in settings.filter_list]
-    if odd := claims.keys() - set(pipelines):
+    if claims.keys() != set(pipelines):
         raise AmbiError(
-            f"the claims must be about the pipelines {', '.join(pipelines)}, not {', '.join(sorted(odd))[:200]}."
+            f"the claims must be about the pipelines {', '.join(pipelines)}, not {', '.join(sorted(claims))[:200]}."
         )
     for pipeline, metrics in claims.items():
         bases = {re.sub("(@(wording)?[0-9]+)?(_stderr)*$", "", metric): metric for metric in metrics}
@@ -292,7 +292,7 @@ def _check_names(claims: Mapping[str, Mapping[str, float | None]], settings: Tas
 
 
 def _check_content(pools: Pools, settings: TaskSettings, task: ScoringTask | None) -> None:
-    """Raise an error if answers hold unpublishable content, or are all the same although the model heard the clips."""
+    """Raise an error if answers hold what may not be published, or are the same for all clips."""
     for clip, pool in pools.items():
         if any(PACKED.search(answer) for answer in pool):
             raise AmbiError(f"an answer to the clip {clip!r:.100} holds packed data, such as audio; it must be text.")
@@ -301,7 +301,7 @@ def _check_content(pools: Pools, settings: TaskSettings, task: ScoringTask | Non
             said = _words(row.transcript or "")
             if said.count(" ") + 1 >= TRANSCRIPT_WORDS and any(said in _words(answer) for answer in pools[row.id]):
                 raise AmbiError(
-                    f"an answer quotes the transcript of the clip '{row.id}', which its licence does not let us "
+                    f"an answer quotes the transcript of the clip '{row.id}', which its license does not let us "
                     "publish: submit strategies without reasons, such as sc, sc_shares or exact."
                 )
     if settings.control == "none":
@@ -314,11 +314,7 @@ def _check_content(pools: Pools, settings: TaskSettings, task: ScoringTask | Non
 
 
 def _check_claims(claims: Mapping[str, Mapping[str, float | None]], pipelines: Mapping[str, PipelineScores]) -> None:
-    """Raise an error unless every pipeline claims its scores, and every claimed number equals the recomputed one."""
-    if odd := claims.keys() ^ pipelines.keys():
-        raise AmbiError(
-            f"the claims must be about the pipelines {', '.join(pipelines)}, not {', '.join(sorted(odd))[:200]}."
-        )
+    """Raise an error unless every claimed number equals the recomputed one."""
     wrong = []
     for pipeline, rescored in pipelines.items():
         # A later version may compute more than an earlier one claimed.
@@ -333,7 +329,7 @@ def _check_claims(claims: Mapping[str, Mapping[str, float | None]], pipelines: M
 
 
 def _compare(verdicts: Sequence[Verdict], everything: Sequence[Verdict]) -> None:
-    """Add to each verdict the submissions that have the same answers, or nearly."""
+    """Add a problem to each verdict for every other submission with the same, or nearly the same, answers."""
     for verdict in verdicts:
         for name, own in verdict.tasks.items():
             for other in everything:
@@ -348,7 +344,7 @@ def _compare(verdicts: Sequence[Verdict], everything: Sequence[Verdict]) -> None
 
 
 def _common(own: TaskFindings, theirs: TaskFindings) -> float:
-    """Return the share of answers that two submissions have in common; 0 if that may be chance."""
+    """Return the share of answers that two submissions have in common; 0 if it may be chance."""
     if len(own.fingerprint) == len(theirs.fingerprint):
         share = float((own.fingerprint == theirs.fingerprint).mean())
         if share >= NEAR_DUPLICATE:
@@ -367,7 +363,7 @@ def _fingerprint(pools: Pools, settings: TaskSettings) -> NDArray[np.int64]:
 
 
 def _any_order(pools: Pools, settings: TaskSettings) -> NDArray[np.int64]:
-    """Return a different number for each answer of a clip, also for equal answers: the first, the second ..."""
+    """Return the hashes that `TaskFindings.any_order` describes; a label's hash includes its place."""
     numbers = []
     for clip in sorted(pools):
         seen: Counter[str] = Counter()
@@ -381,7 +377,7 @@ def _any_order(pools: Pools, settings: TaskSettings) -> NDArray[np.int64]:
 
 
 def _said(answer: Candidate, settings: TaskSettings) -> str:
-    """Return the content to compare: a label's likelihood, or the text without case, blanks and invisibles."""
+    """Return what counts in comparisons: a label's likelihood, or the text without case, blanks and invisibles."""
     if settings.pool == "labels" and answer.logprob is not None:
         return f"{answer.logprob:.4f}"
     return " ".join(str(answer).translate(INVISIBLE).casefold().split())
