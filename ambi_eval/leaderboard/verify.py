@@ -282,9 +282,8 @@ def _check_names(claims: Mapping[str, Mapping[str, float | None]], settings: Tas
     """Raise an error unless the claims name every pipeline, and known metrics only."""
     pipelines = [pipeline["name"] for pipeline in settings.filter_list]
     if claims.keys() != set(pipelines):
-        raise AmbiError(
-            f"the claims must be about the pipelines {', '.join(pipelines)}, not {', '.join(sorted(claims))[:200]}."
-        )
+        said = ", ".join(sorted(claims.keys() - set(pipelines) or claims))[:200]
+        raise AmbiError(f"the claims must be about the pipelines {', '.join(pipelines)}, not {said}.")
     for pipeline, metrics in claims.items():
         bases = {re.sub("(@(wording)?[0-9]+)?(_stderr)*$", "", metric): metric for metric in metrics}
         if odd := bases.keys() - {*METRICS, *OTHER_MEANS}:

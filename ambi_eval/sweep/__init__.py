@@ -1,1 +1,1 @@
-"""A whole grid of runs of lm_eval - models, corpora, strategies, seeds - on one machine or many."""
+"""Runs lm_eval on a grid of models, corpora, strategies and seeds, on one machine or many."""

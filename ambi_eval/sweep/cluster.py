@@ -1,4 +1,4 @@
-"""The engine for many machines: Ray gives each job a process and GPUs on any machine with free ones."""
+"""Runs jobs on many machines: Ray gives each job a process and GPUs on a machine that has free ones."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ LONGEST_SOCKET_PATH = 107
 class RayEngine:
     """Runs jobs as tasks of Ray, as many at once as there are resources for.
 
-    Only jobs and events travel: names, paths and numbers. A job writes its results to files, so a lost process loses no
-    state. Ray repeats no job: the sweep repeats the cells that are missing.
+    Only jobs and events are sent between machines. A job writes its results to files, so that nothing is lost with a
+    process. Ray repeats no job; the sweep repeats the missing cells.
     """
 
     def __init__(self, models: Mapping[str, GridModel], address: str | None = None) -> None:
@@ -30,11 +30,10 @@ class RayEngine:
 
         Args:
             models: The models that are to run, by name.
-            address: Address of a running cluster, or `auto` for the one that this machine belongs to; None starts one
-                on this machine alone.
+            address: Address of a running cluster, or `auto` for the one of this machine; None starts one here.
 
         Raises:
-            AmbiError: If Ray is not installed, there is no cluster at the address, or it lacks the GPUs for a model.
+            AmbiError: If Ray is not installed, no cluster answers, or it has too few GPUs for a model.
         """
         try:
             import ray
@@ -45,7 +44,7 @@ class RayEngine:
         if address is None:
             _refuse_long_paths()
         try:
-            _knock(address)
+            _refuse_silent_address(address)
             ray.init(
                 address or "local",
                 log_to_driver=False,
@@ -58,22 +57,22 @@ class RayEngine:
                 f"no Ray cluster at '{address}': start one with `ray start --head`, or leave out --address to use this "
                 "machine alone"
             ) from error
-        there = ray.cluster_resources().get("GPU", 0)
+        gpus = ray.cluster_resources().get("GPU", 0)
         for name, model in models.items():
-            if model.gpus > there:
+            if model.gpus > gpus:
                 self.close()
                 raise AmbiError(
-                    f"the model {name} takes {model.gpus:g} GPU, the Ray cluster has {there:g}: say how many in "
+                    f"the model {name} takes {model.gpus:g} GPU, the Ray cluster has {gpus:g}: say how many in "
                     f"the grid (models: {name}: gpus: 0)"
                 )
-        # Keep it on this machine: the sweep would not survive the loss of another one.
+        # The mailbox stays on this machine: on another one it could be lost with that machine.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self.mailbox: Any = ray.remote(_Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
         self.jobs: dict[Any, Job] = {}
 
     def submit(self, job: Job) -> None:
         """Add a job; it starts as soon as a machine has room for it."""
-        # `max_calls`: the process ends with its job, so that the GPU's memory is free for the next one.
+        # `max_calls=1` ends the process with its job, which frees the GPU's memory.
         work = self.ray.remote(num_cpus=1, num_gpus=job.cells[0].model.gpus, max_retries=0, max_calls=1)(_work)
         self.jobs[work.remote(job, self.mailbox)] = job
 
@@ -97,7 +96,7 @@ class RayEngine:
 
 
 def _refuse_long_paths() -> None:
-    """Raise an error if the paths of Ray's sockets exceed 107 characters: Ray itself would retry for a long time."""
+    """Raise an error if the paths of Ray's sockets would be too long: Ray itself would retry for a long time."""
     folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     room = LONGEST_SOCKET_PATH - len("/ray/session_2026-01-31_12-00-00_000000_1234567/sockets/plasma_store")
     if len(folder) > room:
@@ -107,8 +106,8 @@ def _refuse_long_paths() -> None:
         )
 
 
-def _knock(address: str | None) -> None:
-    """Raise an error at once if nothing listens at `host:port`; Ray would retry for many minutes."""
+def _refuse_silent_address(address: str | None) -> None:
+    """Raise an error at once if nothing listens at `host:port`: Ray itself would retry for many minutes."""
     host, _, port = (address or "").rpartition(":")
     if host and port.isdigit() and "/" not in host:
         socket.create_connection((host, int(port)), timeout=10).close()
@@ -131,5 +130,5 @@ class _Mailbox:
 def _work(job: Job, mailbox: Any) -> None:
     import ray
 
-    # Wait for the event, so that none of a job comes after its end.
+    # Wait until the event has arrived, so that it comes before the end of its job.
     run_job(job, lambda event: ray.get(mailbox.put.remote(event)))

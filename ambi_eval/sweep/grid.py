@@ -1,14 +1,16 @@
-"""Reads a grid's YAML: models, tasks, seeds and overrides, all checked before the first run."""
+"""Reads the YAML of a grid, and checks its models, tasks, seeds and overrides before the first run."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ambi_eval.audio import AudioSpan, audio_digest, span_seconds
 from ambi_eval.config.grid import Grid, GridModel
@@ -27,21 +29,21 @@ class Cell:
     """One run of the grid.
 
     Attributes:
-        name: Its name, also its folder within the grid's: model, task, and what differs from other runs.
+        name: Its name and its folder below that of the grid: model, task, and what differs from other runs.
         model_name: The model's name in the grid.
         model: The model.
         task: Name of the task.
         source: File of the task.
         corpus: Name of the corpus.
         pool: As in the task's YAML.
-        seed: As after `lm_eval --seed`.
-        metadata: As after `--metadata`.
-        limit: As after `--limit`; None for all clips.
+        seed: As `lm_eval --seed`.
+        metadata: As `--metadata`.
+        limit: As `--limit`; None for all clips.
         clips: Number of clips that are asked about.
-        answers: Number of answers to generate for all clips: 0 if an earlier cell of the grid makes the same ones.
+        answers: Number of answers to generate for all clips together, without those that an earlier cell generates.
         max_tokens: Largest number of tokens of one answer, with its thinking.
-        audio_seconds: Total length of the audio, each clip heard once; NaN where it is not known.
-        prepared: Whether its corpus is prepared; the numbers of one that is not are those published.
+        audio_seconds: Total length of the audio, each clip heard once; NaN if unknown.
+        prepared: Whether its corpus is prepared; if not, the numbers come from its published size.
         identity: Everything that the results depend on, as plain JSON.
     """
 
@@ -64,22 +66,20 @@ class Cell:
 
     @property
     def group(self) -> str:
-        """Name of the group of cells with one model, corpus and seed: they share the loaded model and the store."""
+        """Name of the group of cells with the same model, corpus and seed, which share the model and the store."""
         return f"{self.model_name}.{self.corpus}.seed-{self.seed}"
 
 
 def read_grid(
     path: Path, limit: int | None = None, corpora: Sequence[str] | None = None, published: bool = False
 ) -> list[Cell]:
-    """Return the runs of a grid file: each model with each task, seed and override.
-
-    Seeds and overrides that do not change a task add no run of it.
+    """Return the runs of a grid file: each model with each task, seed and override that changes the task.
 
     Args:
         path: The file; `Grid` describes its content.
-        limit: Ask about this many clips only, the first ones; replaces the file's value.
-        corpora: Run these corpora of the grid only, and no task file of one's own; None for all.
-        published: Whether to count a corpus that is not prepared by its published size. These runs cannot be run.
+        limit: Ask about the first clips only, this many; replaces the file's value.
+        corpora: Only these corpora of the grid, without the user's own task files; None for all.
+        published: Whether a corpus that is not prepared counts with its published size, for a dry run.
 
     Raises:
         AmbiError: For every mistake in the file and in a task that it names, and for a corpus that is not prepared.
@@ -96,15 +96,13 @@ def read_grid(
     selections = _Selections(limit or grid.limit, published)
     cells: dict[str, Cell] = {}
     for name, model in grid.models.items():
-        weights = _weights(model)
-        made: dict[str, int] = {}
-        for seed in grid.seeds:
-            for source in sources:
-                if model.strategies is not None and selections.task(source).strategy not in model.strategies:
-                    continue
-                for override in grid.metadata:
-                    cell = _cell(name, model, weights, source, seed, grid.seeds[0], override, selections, made)
-                    cells.setdefault(cell.name, cell)
+        weights, made = _weights(model), Counter[str]()
+        for seed, source, override in product(grid.seeds, sources, grid.metadata):
+            task = selections.task(source)
+            if model.strategies is None or task.strategy in model.strategies:
+                seed = seed if task.pool == "samples" else grid.seeds[0]
+                cell = _cell(name, model, weights, source, seed, override, selections, made)
+                cells.setdefault(cell.name, cell)
     return list(cells.values())
 
 
@@ -114,37 +112,22 @@ def _cell(
     weights: str | None,
     source: Path,
     seed: int,
-    first_seed: int,
     override: Mapping[str, Any],
     selections: _Selections,
-    made: dict[str, int],
+    made: Counter[str],
 ) -> Cell:
-    """Return one run.
-
-    Args:
-        name: The model's name in the grid.
-        model: The model.
-        weights: Digest of its weights, if they are in a folder.
-        source: File of the task.
-        seed: The seed, if answers are sampled.
-        first_seed: The seed of runs that do not depend on one.
-        override: As after `--metadata`; the part of it that changes the task counts.
-        selections: Which clips each task asks about.
-        made: How many answers to each question and clip earlier cells ask the model for; updated here.
-    """
-    plain, changed = selections.task(source), override.items()
-    metadata = {key: value for key, value in changed if _changes(plain, selections.task(source, {key: value}))}
+    """Return one run; `made` counts the answers per clip of each pool that earlier cells of the model generate."""
+    plain = selections.task(source)
+    metadata = {key: value for key, value in override.items() if _changes(plain, selections.task(source, {key: value}))}
     settings = selections.task(source, metadata)
-    pool = settings.pool
-    seed = seed if pool == "samples" else first_seed
-    clips, digest, seconds, prepared = selections.of(settings)
-    # Tasks share one pool if everything that answers depend on is the same.
-    asked = json.dumps([digest, seed, settings.model_dump(include=set(keys_that("answers")))])
+    pool, asked = settings.pool, selections.of(settings)
+    # Tasks share one pool of answers if everything that answers depend on is the same.
+    shared = json.dumps([asked.digest, seed, settings.model_dump(include=set(keys_that("answers")))])
     if pool == "beams":
-        asked += f" {settings.repeats}"
+        shared += f" {settings.repeats}"
     wanted = 0 if pool == "labels" else settings.answers_per_clip
-    answers = max(0, wanted - made.get(asked, 0)) * clips
-    made[asked] = max(wanted, made.get(asked, 0))
+    answers = max(0, wanted - made[shared]) * asked.clips
+    made[shared] = max(wanted, made[shared])
     parts = [settings.task, *(f"{key}-{value}" for key, value in metadata.items())]
     if pool == "samples":
         parts.append(f"seed-{seed}")
@@ -156,7 +139,7 @@ def _cell(
         "task": {**settings.harness, **settings.model_dump(), "metadata": own},
         "seed": seed if pool == "samples" else None,
         "limit": selections.limit,
-        "clips": digest,
+        "clips": asked.digest,
     }
     return Cell(
         name=f"{name}/{'.'.join(parts)}",
@@ -169,47 +152,53 @@ def _cell(
         seed=seed,
         metadata=metadata,
         limit=selections.limit,
-        clips=clips,
+        clips=asked.clips,
         answers=answers,
         max_tokens=0 if pool == "labels" else settings.generation().most_tokens,
-        audio_seconds=seconds,
-        prepared=prepared,
+        audio_seconds=asked.seconds,
+        prepared=asked.prepared,
         identity=json.loads(json.dumps(identity, default=str)),
     )
 
 
 def _changes(plain: TaskSettings, overridden: TaskSettings) -> bool:
-    """Return whether an override changes this task: `repeats` does not change a greedy one, for example."""
+    """Return whether an override changes a task: `repeats` does not change a greedy one, for example."""
     return plain.model_copy(update={"metadata": {}}) != overridden.model_copy(update={"metadata": {}})
 
 
+class _Asked(NamedTuple):
+    """The clips that a task asks about."""
+
+    clips: int
+    digest: str  # of their ids, votes, clusters and audio
+    seconds: float  # of audio
+    prepared: bool
+
+
 class _Selections:
-    """The tasks and which clips each asks about; every task is read once, and so are tasks with the same clips."""
+    """The settings of each task and the clips that it asks about, each read once."""
 
     def __init__(self, limit: int | None, published: bool) -> None:
         self.limit = limit
         self.published = published
         self.manifests: dict[str, list[Clip]] = {}
-        self.known: dict[str, tuple[int, str, float, bool]] = {}
+        self.known: dict[str, _Asked] = {}
         self.tasks: dict[str, TaskSettings] = {}
 
     def task(self, source: Path, metadata: Mapping[str, Any] | None = None) -> TaskSettings:
-        """Return the settings of a task file, with an override."""
+        """Return the settings of a task file, with `--metadata`."""
         key = f"{source} {json.dumps(metadata or {})}"
         if key not in self.tasks:
             self.tasks[key] = load_task(source, metadata or {})
         return self.tasks[key]
 
-    def of(self, settings: TaskSettings) -> tuple[int, str, float, bool]:
-        """Return the number of clips, a digest of their ids, votes, clusters and sounds, and the seconds of audio.
-
-        Last comes whether the corpus is prepared.
-        """
+    def of(self, settings: TaskSettings) -> _Asked:
+        """Return the clips that a task asks about."""
         folder = str(Path(settings.source).parent)
         key = json.dumps([folder, settings.model_dump(include=set(keys_that("clips")))])
         if self.published and (size := published_size(settings.manifest)):
             clips = min(size[0], self.limit or size[0])
-            return clips, key, size[1] * clips / size[0], False
+            return _Asked(clips, key, size[1] * clips / size[0], prepared=False)
         if key not in self.known:
             manifest = f"{folder}/{settings.manifest}"
             if manifest not in self.manifests:
@@ -224,7 +213,7 @@ class _Selections:
                 digest.update(json.dumps([before, [votes.tolist() for votes in chosen.shown]]).encode())
             spans = [heard for heard in chosen.heard if heard] + [span for each in chosen.before or () for span in each]
             seconds = sum(span_seconds(AudioSpan.from_dict(span)) for span in spans)
-            self.known[key] = (len(chosen.clips), digest.hexdigest(), seconds, True)
+            self.known[key] = _Asked(len(chosen.clips), digest.hexdigest(), seconds, prepared=True)
         return self.known[key]
 
 
@@ -242,9 +231,9 @@ def _check_model(where: str, model: GridModel) -> None:
 
 
 def _weights(model: GridModel) -> str | None:
-    """Return a digest of the checkpoints that the arguments of one of our models name, if they are folders.
+    """Return a digest of the folders of checkpoints that the arguments of one of our models name; None without one.
 
-    A checkpoint on the hub needs none: the arguments hold its repository and revision.
+    A checkpoint on the hub needs no digest: its repository and revision are arguments.
     """
     folders = [str(value) for value in model.model_args.values() if isinstance(value, str) and Path(value).is_dir()]
     if not folders or arguments_of(model.model) is None:
@@ -255,10 +244,10 @@ def _weights(model: GridModel) -> str | None:
 
 
 def _sources(path: Path, grid: Grid) -> list[Path]:
-    """Return the task files of a grid: those of ours for each corpus and strategy, and the user's own.
+    """Return the task files of a grid: ours for each corpus and strategy, and the user's own.
 
     Raises:
-        AmbiError: If two of them name the same task, or a name cannot name a folder.
+        AmbiError: If two files name the same task, or a name is no name for a folder.
     """
     ours = {file.stem: file for file in tasks_dir().glob("[!_]*/ambi_*.yaml")}
     files = [ours[f"ambi_{corpus}_{strategy}"] for corpus in grid.corpora for strategy in grid.strategies]

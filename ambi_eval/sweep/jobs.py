@@ -1,4 +1,4 @@
-"""The work of one process of a sweep: it loads a model once and runs cells of the grid with it, one after another."""
+"""The work of one process of a sweep: it loads a model once, and runs cells of the grid one after another."""
 
 from __future__ import annotations
 
@@ -24,24 +24,22 @@ from ambi_eval.errors import AmbiError, NotYetError
 from ambi_eval.sweep.grid import Cell
 
 HEARTBEAT_SECONDS = 1.0
-# Written last into the folder of a cell: if it exists, the results are complete.
+# The last file that is written into the folder of a cell: if it exists, the results are complete.
 DONE = "cell.json"
-# Counters of a model behind a service, besides its `totals`; they continue from cell to cell.
+# Counters of a model behind a service; like its `totals` they count on from cell to cell.
 SPENT = ("cost", "audio_seconds", "cost_unanswered_at_most")
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """Work for one process: cells of one group, over all clips or a share of them.
-
-    A job over a share of the clips only fills its store; a job over all clips writes results.
+    """Work for one process: cells of one group. Over all clips it writes results; over a share it only fills its store.
 
     Attributes:
         name: Name of the job.
         cells: The cells.
         folder: Folder of the grid.
         store: File for the answers; no other process has it open.
-        share: `(i, n)`: clips i, i + n, i + 2n ... of each cell only.
+        share: `(i, n)` for clips i, i + n, i + 2n ... of each cell; None for all clips.
     """
 
     name: str
@@ -62,13 +60,13 @@ class Event:
 
     Attributes:
         job: Name of the job.
-        kind: A cell was `started`, makes `progress`, is `done`, `waits` for a service or has `failed`; or the job has
+        kind: A cell has `started`, makes `progress`, is `done`, `waits` for a service or has `failed`; or the job has
             `ended`.
         cell: Name of the cell; empty for `ended`.
         fraction: Share of the cell's clips that is done, 0 to 1.
-        answers_per_second: Mean rate since the cell began to answer.
-        reason: Why a cell failed or waits; for `ended`, why the process was lost; else empty.
-        jsd: For `done`: the `jsd_bits` of each pipeline, by name; empty for a share of the clips.
+        answers_per_second: Mean rate since the cell's first answer.
+        reason: Why the cell failed or waits, or why the process of the job was lost; else empty.
+        jsd: For `done`: `jsd_bits` by pipeline; empty for a share of the clips.
     """
 
     job: str
@@ -84,12 +82,12 @@ Report = Callable[[Event], None]
 
 
 def is_done(folder: Path, cell: Cell) -> bool:
-    """Return whether results of a cell with the same configuration exist."""
+    """Return whether a cell has results of the same configuration."""
     return results_file(folder, cell) is not None
 
 
 def results_file(folder: Path, cell: Cell) -> Path | None:
-    """Return the harness's results file of a cell; None if it is missing, changed, or of another configuration."""
+    """Return the results file of a cell; None if it is missing, was changed, or has another configuration."""
     try:
         done = json.loads((folder / cell.name / DONE).read_text(encoding="utf-8"))
         whole = all(_digest(folder / cell.name / name) == digest for name, digest in done["files"].items())
@@ -103,7 +101,7 @@ def _digest(file: Path) -> str:
 
 
 def run_job(job: Job, report: Report) -> None:
-    """Run the cells of a job; one that fails or must wait is reported, and the others go on."""
+    """Run the cells of a job; a cell that fails or must wait does not stop the others."""
     worker = _Worker(job)
     for cell in job.cells:
         folder = job.folder / cell.name
@@ -119,13 +117,13 @@ def run_job(job: Job, report: Report) -> None:
 
 
 def outcome(worker: _Worker, cell: Cell) -> tuple[Literal["done", "waits", "failed"], str]:
-    """Run a cell and return how it ended, and why: no error may stop the other cells."""
+    """Run a cell, and return how it ended and why; no error may stop the other cells."""
     try:
         worker.run(cell)
     except NotYetError as error:
         return "waits", str(error)
     except Exception as error:
-        with suppress(OSError):  # the log may be on a full disk, the cause of the failure
+        with suppress(OSError):  # a full disk may be the failure, and the log lies on it
             traceback.print_exc()
         return "failed", str(error) if isinstance(error, AmbiError) else f"{type(error).__name__}: {error}"
     return "done", ""
@@ -262,7 +260,7 @@ def _heartbeat(job: Job, cell: Cell, report: Report) -> Iterator[None]:
             try:
                 report(Event(job.name, "progress", cell.name, fraction, speed))
             except OSError:
-                os._exit(1)  # the sweep is gone, so nobody needs the results
+                os._exit(1)  # the sweep has ended, so nobody needs the results
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
@@ -274,11 +272,11 @@ def _heartbeat(job: Job, cell: Cell, report: Report) -> Iterator[None]:
 
 
 def _progress() -> tuple[float, float]:
-    """Return how much of the model's requests is answered, and how many of them a second."""
+    """Return the share of the model's requests that is answered, and the number of answers a second."""
     from tqdm import tqdm
 
     bars: Any = tqdm
-    for bar in list(bars._instances):  # tqdm's own monitor finds the visible bars in the same way
+    for bar in list(bars._instances):  # as tqdm's own monitor finds the visible bars
         if bar.unit in ("answers", "likelihoods") and bar.total:
             return bar.n / bar.total, bar.n / max(time.time() - bar.start_t, 1e-9)
     return 0.0, 0.0

@@ -1,4 +1,4 @@
-"""The engine for one machine: one process at a time; a lost process does not harm the sweep."""
+"""Runs jobs on one machine, each in a process of its own, so that the sweep survives the loss of a process."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ class LocalEngine:
     """Runs jobs one after another, each in a process of its own."""
 
     def __init__(self) -> None:
-        """Start without jobs."""
+        """Set up without jobs."""
         self.jobs: deque[Job] = deque()
         self.process: BaseProcess | None = None
         self.model: GridModel | None = None
         self.shared = ExitStack()
 
     def submit(self, job: Job) -> None:
-        """Add a job; one that is added later runs later."""
+        """Add a job; jobs run in the order in which they were added."""
         self.jobs.append(job)
 
     def events(self) -> Iterator[Event]:
         """Yield events until no job is left; the last event of each job is `ended`."""
-        # Not fork: a process that has started threads, as torch does, must not be forked.
+        # Not `fork`, because torch starts threads, and a process with threads must not be forked.
         context = multiprocessing.get_context("spawn")
         while self.jobs:
             job = self.jobs.popleft()
             self._share(job.cells[0].model)
             here, there = context.Pipe(duplex=False)
             self.process = context.Process(target=_work, args=(job, there), name=job.name)
-            # Ctrl-C reaches every process of a terminal. Only the sweep handles it, and ends the others.
+            # Ctrl-C reaches every process of a terminal; the others ignore it, and the sweep ends them.
             answer = signal.signal(signal.SIGINT, signal.SIG_IGN)
             self.process.start()
             signal.signal(signal.SIGINT, answer)
@@ -54,7 +54,7 @@ class LocalEngine:
             yield Event(job.name, "ended", reason=f"its process ended with exit code {code}" if code else "")
 
     def _share(self, model: GridModel) -> None:
-        """Start the shared resource of a model's jobs, such as a server; it replaces that of the jobs before."""
+        """Start what the jobs of a model share, such as a server, after what earlier jobs shared has ended."""
         if model == self.model:
             return
         self.shared.close()
@@ -62,11 +62,11 @@ class LocalEngine:
         if arguments := arguments_of(model.model):
             given = arguments.read(model.model_args, model.model)
             found = self.shared.enter_context(find_engine(model.model).shared(given))
-            os.environ.update(found)  # a process inherits it
+            os.environ.update(found)  # new processes inherit it
             self.shared.callback(lambda: [os.environ.pop(name) for name in found])
 
     def close(self) -> None:
-        """End the running process and the shared resource."""
+        """End the running process and what the jobs share."""
         if self.process is not None:
             self.process.kill()
             self.process.join()

@@ -1,4 +1,4 @@
-"""The cost of a sweep before it runs, and one report on the whole sweep after it."""
+"""Shows what a sweep costs before it runs, and gathers its runs for the report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ambi_eval.web.format import count, short, with_interval
 
 
 def probed_tokens(cells: Sequence[Cell], folder: Path) -> dict[str, float]:
-    """Return the mean tokens of an answer in each cell that is done, by name; 0 where it generates none."""
+    """Return the mean tokens per answer of each finished cell, by name; 0 for `exact`."""
     means = {}
     for cell in cells:
         if file := results_file(folder, cell):
@@ -36,8 +36,8 @@ def cost_table(cells: Sequence[Cell], folder: Path, probed: Mapping[str, float] 
 
     Args:
         cells: The cells.
-        folder: Folder of the grid: finished cells cost nothing.
-        probed: Mean tokens of an answer, by cell, where they were measured.
+        folder: Folder of the grid; finished cells cost nothing.
+        probed: Measured mean tokens per answer, by cell; None: the token limit counts.
     """
     table = Table(title=f"{len(cells)} runs", title_justify="left", show_footer=True, box=None)
     rows = []
@@ -65,9 +65,9 @@ def cost_table(cells: Sequence[Cell], folder: Path, probed: Mapping[str, float] 
 
 
 def _money(cell: Cell, answers: int, tokens: float) -> float | str:
-    """Return the highest possible cost of a cell's new answers; nothing for models without a price.
+    """Return the highest possible cost of a cell's new answers, or a text if it is unknown; empty if there is none.
 
-    A request returns as many answers as the model's arguments and its service allow.
+    A request gets as many answers as the model's arguments and the service allow.
     """
     engine = cell.model.model
     arguments = arguments_of(engine)
@@ -96,7 +96,7 @@ def _money(cell: Cell, answers: int, tokens: float) -> float | str:
 
 
 def scores_table(section: Section) -> Table:
-    """Return the scores of all systems and references on a corpus, the best first, as in the report."""
+    """Return a table of all systems and references on a corpus, the best first."""
     table = Table(title=section.corpus, title_justify="left", box=None)
     table.add_column("system or reference", overflow="fold")
     for heading in ("JSD, bits [95 % interval]", "accuracy", "tokens a clip"):
@@ -109,7 +109,7 @@ def scores_table(section: Section) -> Table:
 
 
 def finished_runs(cells: Sequence[Cell], folder: Path) -> list[Run]:
-    """Return the finished cells as runs; cells that differ in the task only are one run, as `lm_eval` runs them."""
+    """Return the finished cells as runs of `lm_eval`; cells that differ in their task only are one run."""
     together: dict[tuple[str, int, str], list[Run]] = {}
     for cell in cells:
         if file := results_file(folder, cell):

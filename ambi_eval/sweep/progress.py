@@ -1,4 +1,4 @@
-"""The progress of a sweep: a live table in a terminal, a line for each run elsewhere."""
+"""Shows the progress of a sweep: a live table in a terminal, elsewhere a line for each run."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Progress(AbstractContextManager["Progress"]):
     """Adds up the events of the jobs, and shows the result.
 
     Attributes:
-        failures: Reason why the last try of a cell failed, by name; without cells that succeeded later.
-        waiting: What a cell waits for, by name: a service has not answered its batch yet.
+        failures: Why the last try of a cell failed, by the cell's name; without cells that succeeded later.
+        waiting: What a cell waits for, by the cell's name: a service that has not answered its batch yet.
     """
 
     def __init__(
@@ -39,8 +39,8 @@ class Progress(AbstractContextManager["Progress"]):
         Args:
             cells: All cells of the grid.
             skipped: Cells that were done before.
-            console: Where it is shown.
-            clock: Seconds.
+            console: Where to show it.
+            clock: Returns the time in seconds.
         """
         self.cells = {cell.name: cell for cell in cells}
         self.skipped = {cell.name for cell in skipped}
@@ -106,7 +106,7 @@ class Progress(AbstractContextManager["Progress"]):
         )
 
     def table(self) -> Table:
-        """Return the table: a row for each model, corpus and seed."""
+        """Return a table with a row for each model, corpus and seed."""
         table = Table(title=self.summary(), title_justify="left")
         table.add_column("model, corpus, seed")
         table.add_column("now")
@@ -130,7 +130,7 @@ class Progress(AbstractContextManager["Progress"]):
         return 1.0 if name in self.done else min(1.0, sum(self.parts[name].values()))
 
     def _time_left(self) -> str:
-        """Return the time left, if the remaining work runs at the speed of this sweep so far."""
+        """Return the time left at the mean speed of this sweep so far."""
         work = {name: _work(cell) for name, cell in self.cells.items() if name not in self.skipped}
         done = sum(amount * self._fraction(name) for name, amount in work.items())
         left = sum(work.values()) - done
@@ -144,5 +144,5 @@ class Progress(AbstractContextManager["Progress"]):
 
 
 def _work(cell: Cell) -> int:
-    """Return the largest work of a cell in tokens: each clip is read once, and each new answer is generated."""
+    """Return the work of a cell in tokens, at most: one for each clip that is read, and those of all new answers."""
     return cell.clips + cell.answers * cell.max_tokens

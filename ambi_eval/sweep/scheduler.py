@@ -1,4 +1,4 @@
-"""Chooses the next job: finished cells are skipped, failed cells are tried once more, and all others still run."""
+"""Chooses the next job: skips finished cells, tries failed ones once more, and runs all others."""
 
 from __future__ import annotations
 
@@ -34,19 +34,18 @@ class Engine(Protocol):
 def run_cells(cells: Sequence[Cell], folder: Path, engine: Engine, progress: Progress, replicas: int = 1) -> None:
     """Run the cells that are not done yet.
 
-    With several replicas, each first answers its share of the clips into a store of its own; the stores are merged,
-    and the ordinary run over all clips finds every answer there. So the results do not depend on the number of
-    replicas.
+    Several replicas first answer their shares of the clips, each into a store of its own. Then the stores are merged,
+    and an ordinary run over all clips finds every answer there. So results do not depend on the number of replicas.
 
     Args:
         cells: The cells.
         folder: Folder of the grid.
         engine: Where they run.
         progress: Shows finished and failed cells.
-        replicas: How many processes of one model share the clips.
+        replicas: Number of processes of one model that share the clips.
 
     Raises:
-        AmbiError: If a model that is to be replicated keeps no store.
+        AmbiError: If there are several replicas of a model that keeps no store.
     """
     for name, model in {cell.model_name: cell.model for cell in cells}.items():
         if replicas > 1 and arguments_of(model.model) is None:
@@ -75,7 +74,7 @@ def run_cells(cells: Sequence[Cell], folder: Path, engine: Engine, progress: Pro
 
 
 class _Group:
-    """The cells of one model, corpus and seed: their store, and the number of tries of each."""
+    """The cells of one model, corpus and seed, with their store and the number of tries of each."""
 
     def __init__(self, name: str, cells: Sequence[Cell], folder: Path, replicas: int) -> None:
         self.name = name
@@ -100,9 +99,9 @@ class _Group:
             self.done.add((event.job, event.cell))
 
     def after(self, job: Job) -> list[Job]:
-        """Return the jobs that follow from the end of one."""
+        """Return the jobs that follow a job that has ended."""
         if not any(self.tries[job.name, cell.name] for cell in job.cells):
-            self.tries[job.name, job.cells[0].name] = ATTEMPTS  # it was lost before it began
+            self.tries[job.name, job.cells[0].name] = ATTEMPTS  # the process was lost before its first cell
         left = tuple(
             cell
             for cell in job.cells
@@ -126,7 +125,7 @@ class _Group:
         if share is None:
             return Job(self.name, cells, self.folder, self.store)
         name = f"{self.name}.share-{share[0]}-of-{share[1]}"
-        # Each try has its own file, because a lost process may still be writing.
+        # Each try has a file of its own, because a process that counts as lost may still write.
         earlier = self._files(name)
         store = self.store.with_name(f"{name}.{len(earlier)}.sqlite")
         merge([*earlier, *([self.store] if self.store.is_file() else [])], into=store)
