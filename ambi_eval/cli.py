@@ -1,4 +1,4 @@
-"""The command `ambi-eval`: everything around a run of `lm_eval`, from the corpora to the leaderboard."""
+"""The command `ambi-eval`: what comes before and after a run of `lm_eval`, from the corpora to the leaderboard."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from ambi_eval.web.terminal import print_tables
 
 
 class Commands(TyperGroup):
-    """A group of commands that ends in one line and exit code 2 where the user can mend what went wrong."""
+    """A group of commands; after a user's mistake it ends in one line, with exit code 2."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command that was asked for."""
+        """Run the command."""
         try:
             return super().invoke(ctx)
         except AmbiError as error:
@@ -33,10 +33,10 @@ class Commands(TyperGroup):
 
 
 class Recipes(TyperGroup):
-    """The commands of all corpora; a corpus' recipe is imported when its command is asked for."""
+    """The commands of all corpora; the recipe of a corpus is imported when its command is needed."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Return the names of all corpora, and of the command for any other database of audb."""
+        """Return the names of all corpora, and `audb` for any database of audb."""
         return [*corpus_names(), "audb"]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
@@ -88,7 +88,9 @@ def options(
     """Benchmark how well audio-language models predict the distribution of human emotion votes."""
 
 
-CorpusName = Annotated[str, typer.Argument(help="A corpus of ours, or the path of a task's YAML.", metavar="CORPUS")]
+CORPUS_HELP = "A corpus of ours, or the path of a task's YAML."
+CorpusName = Annotated[str, typer.Argument(help=CORPUS_HELP, metavar="CORPUS")]
+CorpusOption = Annotated[str, typer.Option("--corpus", help=CORPUS_HELP)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, with all metrics, instead of tables.")]
 Edges = Annotated[
     list[float] | None,
@@ -96,7 +98,7 @@ Edges = Annotated[
 ]
 Metadata = Annotated[
     str,
-    typer.Option("--metadata", help="As for lm_eval, a part of the corpus: split=test1, session=5, fold=NAME.PART."),
+    typer.Option("--metadata", help="A part of the corpus, as for lm_eval: split=test1, session=5, fold=NAME.PART."),
 ]
 Everything = Annotated[bool, typer.Option("--all", help="Show all references and metrics, wider than 80 columns.")]
 Acoustic = Annotated[bool, typer.Option(help="Listen to the clips for the acoustic reference.")]
@@ -104,7 +106,7 @@ Acoustic = Annotated[bool, typer.Option(help="Listen to the clips for the acoust
 
 @app.command(epilog="Example: ambi-eval corpora")
 def corpora(as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False) -> None:
-    """Show all corpora: which are prepared, how much their raters disagree, and how to get the others."""
+    """Show all corpora: which are prepared, how much their raters disagree, and how to prepare the others."""
     from ambi_eval.analysis import corpora as of_corpora
 
     found = list(of_corpora.overview())
@@ -123,7 +125,7 @@ def baselines(
     acoustic: Acoustic = True,
     everything: Everything = False,
 ) -> None:
-    """Show what scores on a corpus are read against: trivial predictors and human references."""
+    """Show what scores on a corpus are compared with: trivial predictors and human references."""
     from ambi_eval.analysis import tables
     from ambi_eval.analysis.ambiguity import bin_clips
     from ambi_eval.analysis.references.baselines import baselines
@@ -145,7 +147,7 @@ def raters(
     corpus: CorpusName,
     predictions: Annotated[
         list[Path] | None,
-        typer.Option("--with", help="Predictions, as `score` reads them, to judge by single ballots; once a file."),
+        typer.Option("--with", help="A file of predictions, as `score` reads it, to judge by single ballots."),
     ] = None,
     latent: Annotated[bool, typer.Option(help="Fit Dawid-Skene and MACE (pip install 'ambi_eval[raters]').")] = True,
     metadata: Metadata = "",
@@ -164,8 +166,8 @@ def raters(
     study = study_raters(selection, settings, systems, latent=latent)
     if study is None:
         raise AmbiError(
-            f"{settings.clips_name} has no single ratings, so nothing can be said of its raters: prepare it from a "
-            f"release that has them"
+            f"{settings.clips_name} has no single ratings, so its raters cannot be studied: prepare it from a release "
+            f"that has them"
         )
     if as_json:
         _print_json({"corpus": settings.clips_name, **vars(study)})
@@ -178,7 +180,7 @@ def score(
     predictions: Annotated[
         Path, typer.Argument(help='Lines of {"id": ..., "distribution": {label: share}}.', metavar="PREDICTIONS.jsonl")
     ],
-    corpus: Annotated[str, typer.Option(help="A corpus of ours, or the path of a task's YAML.")],
+    corpus: CorpusOption,
     against: Annotated[
         Literal["voice", "face", "av", "acted"],
         typer.Option(help="The corpus' own votes; of CREMA-D also other raters' votes, or the acted emotion."),
@@ -229,7 +231,7 @@ app.command(epilog="Example: ambi-eval generalizability runs/demo")(generalizabi
 @app.command(epilog="Example: ambi-eval funnel --model_args pretrained=ambi-tiny --corpus demo")
 def funnel(
     model_args: Annotated[str, typer.Option("--model_args", help="As for lm_eval --model hf-audio.")],
-    corpus: Annotated[str, typer.Option(help="A corpus of ours, or the path of a task's YAML.")],
+    corpus: CorpusOption,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The folder for the page, the numbers and the states.")
     ] = Path("funnel"),
@@ -261,18 +263,18 @@ app.command(epilog="Example: ambi-eval budget runs/demo")(budget)
 @app.command("probe", epilog="Example: ambi-eval probe --encoder microsoft/wavlm-large --corpus crema_d")
 def probe_encoder(
     encoder: Annotated[str, typer.Option(help="An audio encoder of transformers, or egemaps (openSMILE).")],
-    corpus: Annotated[str, typer.Option(help="A corpus of ours, or the path of a task's YAML.")],
+    corpus: CorpusOption,
     metadata: Metadata = "",
     device: Annotated[str | None, typer.Option(help="cuda:0, cpu ...; by default what there is.")] = None,
 ) -> None:
-    """Read the votes from an audio encoder, on other speakers, and keep that as a reference of the corpus."""
+    """Measure how well the states of an audio encoder tell the votes, and store it as a reference of the corpus."""
     from ambi_eval.funnel.encoders import probe
     from ambi_eval.web.format import with_interval
 
     name, reading, selection, file = probe(encoder, corpus, metadata, device)
     typer.echo(
         f"{name} ({reading.place}) tells {with_interval(reading.gain)} bits per vote on {len(selection.clips)} clips "
-        f"of speakers that it was not fitted on.\nkept as a reference for baselines, score, report and board: {file}"
+        f"of speakers that it was not fitted on.\nstored as a reference for baselines, score, report and board: {file}"
     )
 
 
@@ -306,7 +308,7 @@ def doctor(
     model_args: Annotated[str, typer.Option("--model_args", help="As for lm_eval: pretrained=..., for example.")],
     model: Annotated[str, typer.Option(help="As for lm_eval: hf-audio or openai-audio.")] = "hf-audio",
 ) -> None:
-    """Check that a model hears, repeats its answers and gives consistent likelihoods; exit code 1 if not."""
+    """Check that a model hears, repeats its answers and gives consistent likelihoods. Exit code 1 if a check fails."""
     from ambi_eval.doctor import checks
 
     outcomes = checks.examine(model, model_args)
@@ -319,7 +321,7 @@ def doctor(
 def check(
     task: Annotated[Path, typer.Argument(help="The YAML of a task.", metavar="TASK.yaml", exists=True, dir_okay=False)],
 ) -> None:
-    """Check a task's keys, prompts, votes and audio, and list all problems at once; exit code 1 if there are any."""
+    """Check a task's keys, prompts, votes and audio, and list all problems at once. Exit code 1 if there are any."""
     from ambi_eval.doctor.task_file import check_task
 
     found = check_task(task)

@@ -1,1 +1,1 @@
-"""Checks whether a model hears, repeats itself and gives likelihoods that sum to one."""
+"""Checks whether a model hears, repeats its answers and gives consistent likelihoods; and checks a task's file."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,13 +29,12 @@ logger = logging.getLogger(__name__)
 OPEN_QUESTION = f"{AUDIO_MARK}Describe this recording in one sentence."
 GREEDY = {"do_sample": False, "max_gen_toks": 8}
 SAMPLED = {"do_sample": True, "temperature": 1.0, "max_gen_toks": 8}
-# How far a log-likelihood (natural, per token) may be off: what rounding does in float32, and in half precision.
+# Tolerance of a log-likelihood in nats per token, for the rounding of float32 and of half precision.
 TOLERANCE, HALF_TOLERANCE = 1e-3, 0.1
-# What another voice must change a log-likelihood by at least; rounding alone is below.
+# Another voice must change a log-likelihood by more than this (nats); rounding changes it by less.
 LEAST_CHANGE = 1e-4
-
-# Of the labels: below this share of the probability, or of the answers, an emotion is hardly ever named.
-FEW_LABELS = 0.1, 0.5
+# A model hardly uses the labels if they hold less than this share of the probability, or of 8 answers.
+LEAST_MASS, LEAST_SHARE = 0.1, 0.5
 
 Status = Literal["passed", "remark", "refused", "failed"]
 
@@ -44,7 +44,7 @@ class CheckError(Exception):
 
 
 class RemarkError(AmbiError):
-    """A property of the model that a user should know but that is no fault, in one sentence."""
+    """A property of the model that is no fault but that a user should know, in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Outcome:
 
     Attributes:
         name: The check.
-        status: `remark` where a user should know something, `refused` where the model says that it cannot do what the
-            check asks for.
-        sentence: What was seen.
+        status: `passed`, `failed`, `remark` (no fault, but a user should know it), or `refused` (the model cannot do
+            what the check needs).
+        sentence: What the check saw.
         seconds: Its wall time.
     """
 
@@ -66,7 +66,7 @@ class Outcome:
 
 
 def hears(subject: Subject) -> str:
-    """Two voices, equally long, change the likelihoods of the labels; where there are none, the greedy answer."""
+    """Another voice changes the likelihoods of the labels, or the greedy answer of a model without likelihoods."""
     paths = [subject.voice(3.0, number) for number in (0, 1)]
     try:
         one, other = (subject.likelihoods(path) for path in paths)
@@ -75,15 +75,12 @@ def hears(subject: Subject) -> str:
         _require(answers[0] != answers[1], f"answers {answers[0]!r} to a deep slow voice and to a high fast one")
         return f"{answers[0]!r} about a deep slow voice, {answers[1]!r} about a high fast one"
     change = float(np.abs(one - other).max())
-    _require(
-        change > LEAST_CHANGE,
-        f"is deaf: two voices change the likelihoods of the labels by {change:.1g} nats",
-    )
+    _require(change > LEAST_CHANGE, f"is deaf: two voices change the likelihoods of the labels by {change:.1g} nats")
     return f"two voices change the likelihoods of the labels by up to {change:.2g} nats"
 
 
 def hears_to_the_end(subject: Subject) -> str:
-    """The end of a long clip changes the likelihoods."""
+    """Another voice at the end of a long clip changes the likelihoods of the labels."""
     seconds = subject.long_seconds
     same, changed = (subject.likelihoods(subject.voice(seconds, *[0] * 7, last)) for last in (0, 1))
     change = float(np.abs(same - changed).max())
@@ -103,7 +100,7 @@ def repeats_greedy_answers(subject: Subject) -> str:
 
 
 def ignores_the_batch(subject: Subject) -> str:
-    """Clips of 0.05 to 30 s that are answered together are answered as each one is alone."""
+    """Clips of 0.05 to 30 s get the same answers together as each one alone."""
     exact, lengths = subject.exact, (3.0, 0.05, 0.3, min(30.0, subject.long_seconds))
     asked = [(OPEN_QUESTION, subject.voice(seconds, number % 2)) for number, seconds in enumerate(lengths)]
     together = subject.answers(asked, SAMPLED, count=3)
@@ -111,12 +108,13 @@ def ignores_the_batch(subject: Subject) -> str:
     pairs = [pair for pools in zip(together, alone, strict=True) for pair in zip(*pools, strict=True)]
     changed = sum(str(one) != str(other) for one, other in pairs)
     what = f"{changed} of {len(pairs)} answers about clips of {min(lengths)} to {max(lengths):.0f} s change"
-    _require(changed <= (0 if exact else len(pairs) // 2), f"{what} when they are decoded together")
-    return f"{what} when they are decoded together"
+    seen = f"{what} when they are decoded together"
+    _require(changed <= (0 if exact else len(pairs) // 2), seen)
+    return seen
 
 
 def draws_different_samples(subject: Subject) -> str:
-    """Samples of one clip are not all the same answer."""
+    """The samples of a clip are not all equal."""
     ((*pool,),) = subject.answers([(OPEN_QUESTION, subject.voice(3.0, 0))], SAMPLED, count=8)
     different = len({str(answer) for answer in pool})
     _require(different > 1, f"8 samples at temperature 1 are all {str(pool[0])!r}")
@@ -124,7 +122,7 @@ def draws_different_samples(subject: Subject) -> str:
 
 
 def repeats_samples(subject: Subject) -> str:
-    """The same seed gives the same samples; a smaller pool is the beginning of a larger one."""
+    """The same seed gives the same samples, and a smaller pool is the beginning of a larger one."""
     exact, asked = subject.runs_here and subject.exact, [(OPEN_QUESTION, subject.voice(3.0, 0))]
     (eight,), (four,) = subject.answers(asked, SAMPLED, count=8), subject.answers(asked, SAMPLED, count=4)
     same = sum(str(one) == str(other) for one, other in zip(eight, four, strict=False))
@@ -135,8 +133,8 @@ def repeats_samples(subject: Subject) -> str:
     return f"{same} of 4 samples are the first ones of 8"
 
 
-def honours_the_temperature(subject: Subject) -> str:
-    """At temperature 0 all answers are one, at temperature 2 they differ; what was found is noted for later runs."""
+def honors_the_temperature(subject: Subject) -> str:
+    """Answers are equal at temperature 0 and differ at temperature 2; the engine notes the result for later runs."""
     asked = [(OPEN_QUESTION, subject.voice(3.0, 0))]
     cold = len({str(subject.answers(asked, GREEDY)[0][0]) for _ in range(4)})
     hot = len(set(map(str, subject.answers(asked, {**SAMPLED, "temperature": 2.0}, count=8)[0])))
@@ -149,36 +147,35 @@ def honours_the_temperature(subject: Subject) -> str:
 
 
 def gives_several_answers(subject: Subject) -> str:
-    """A server returns several samples for one request. A server that cannot is asked once for each sample."""
+    """A server gives several samples for one request; otherwise each sample takes a request."""
     before = subject.engine.counts()
     if "requests" not in before:
         raise AmbiError("only a model on a server is asked by requests")
     subject.answers([(OPEN_QUESTION, subject.voice(2.0, 1))], SAMPLED, count=4)
     requests = subject.engine.counts()["requests"] - before["requests"]
     if requests > 1:
-        raise RemarkError(f"4 samples take {requests} requests: several answers to one (n) are not honoured")
+        raise RemarkError(f"4 samples take {requests} requests: the server does not give several answers to one (n)")
     return "4 samples come with one request"
 
 
 def uses_the_labels(subject: Subject) -> str:
-    """Asked for one of the labels, the model names one."""
+    """The model names a label when it is asked for one."""
     path = subject.voice(3.0, 1)
-    least_mass, least_share = FEW_LABELS
     try:
         mass = float(np.exp(subject.likelihoods(path)).sum())
     except AmbiError:
         (pool,) = subject.answers([(QUESTION, path)], SAMPLED, count=8)
         named = sum(read_label(str(answer), LABELS).shares is not None for answer in pool)
-        seen, few = f"{named} of 8 answers name one of {', '.join(LABELS)}", named < least_share * len(pool)
+        seen, few = f"{named} of 8 answers name one of {', '.join(LABELS)}", named < LEAST_SHARE * len(pool)
     else:
-        seen, few = f"the {len(LABELS)} labels hold {mass:.2g} of the probability", mass < least_mass
+        seen, few = f"the {len(LABELS)} labels hold {mass:.2g} of the probability", mass < LEAST_MASS
     if few:
         raise RemarkError(f"hardly uses the labels: {seen}")
     return seen
 
 
 def encodes_once(subject: Subject) -> str:
-    """All samples of a clip share one pass through the encoder, and one through the prompt."""
+    """All samples of a clip share one encoding of the audio and one prefill of the prompt."""
     before = subject.engine.counts()
     if "encodes" not in before:
         raise AmbiError("only a model that runs in this process counts its encodings")
@@ -189,7 +186,7 @@ def encodes_once(subject: Subject) -> str:
 
 
 def agrees_with_generate(subject: Subject) -> str:
-    """The greedy answer and its likelihood are those of `generate()` of transformers on this clip alone."""
+    """The greedy answer and its likelihood are those of `generate()` of transformers."""
     family, path = subject.family, subject.voice(3.0, 1)
     inputs = family.model_inputs(
         as_messages(QUESTION, [family.audio_part(load_audio(AudioSpan(path), family.sample_rate))])
@@ -212,10 +209,7 @@ def agrees_with_generate(subject: Subject) -> str:
     (((answer,),)) = subject.answers([(QUESTION, path)], GREEDY)
     off = abs(scored - expected) / len(tokens)
     most = TOLERANCE if subject.exact else HALF_TOLERANCE
-    _require(
-        off <= most,
-        f"its likelihoods are {off:.2g} nats per token off those of generate()",
-    )
+    _require(off <= most, f"its likelihoods are {off:.2g} nats per token off those of generate()")
     same = str(answer) == text and abs((answer.logprob or 0.0) - expected) <= TOLERANCE * len(tokens)
     _require(
         same or not subject.exact,
@@ -225,7 +219,7 @@ def agrees_with_generate(subject: Subject) -> str:
 
 
 def sums_to_at_most_one(subject: Subject) -> str:
-    """Labels exclude one another, so their probabilities do not exceed 1 together; a label may go on."""
+    """The probabilities of the labels as whole answers sum to at most 1, and each is at most that of its text alone."""
     path = subject.voice(3.0, 0)
     ended, begun = subject.likelihoods(path), subject.likelihoods(path, ends=False)
     mass = float(np.exp(ended).sum())
@@ -250,7 +244,7 @@ def stops_at_strings(subject: Subject) -> str:
 
 
 def searches_beams(subject: Subject) -> str:
-    """Beams come with the most likely one first."""
+    """Three beams come with their likelihoods, the most likely one first."""
     settings = {"num_beams": 3, "max_gen_toks": GREEDY["max_gen_toks"]}
     ((*beams,),) = subject.answers([(QUESTION, subject.voice(3.0, 0))], settings, count=3)
     logprobs = [beam.logprob for beam in beams if beam.logprob is not None]
@@ -260,7 +254,7 @@ def searches_beams(subject: Subject) -> str:
 
 
 def counts_what_it_cuts(subject: Subject) -> str:
-    """Audio that is longer than the window is cut and counted."""
+    """Audio that is longer than the model's window is counted as cut."""
     window = subject.window_seconds
     if window is None:
         return "hears audio of any length"
@@ -274,7 +268,7 @@ def counts_what_it_cuts(subject: Subject) -> str:
 
 
 def tells_what_it_is(subject: Subject) -> str:
-    """What is written with the results, and with stored answers, is plain JSON and names the model."""
+    """Identity, provenance and info are plain JSON, and the identity is not empty."""
     told = [dict(each) for each in (subject.engine.identity, subject.engine.provenance, subject.engine.info())]
     json.dumps(told, allow_nan=False)
     _require(bool(told[0]), "has no identity: stored answers of two models would be taken for one another")
@@ -288,7 +282,7 @@ CHECKS: tuple[Callable[[Subject], str], ...] = (
     ignores_the_batch,
     draws_different_samples,
     repeats_samples,
-    honours_the_temperature,
+    honors_the_temperature,
     gives_several_answers,
     uses_the_labels,
     encodes_once,
@@ -302,11 +296,11 @@ CHECKS: tuple[Callable[[Subject], str], ...] = (
 
 
 def examine(model: str, model_args: str) -> list[Outcome]:
-    """Load a model and check all that every model must do.
+    """Load a model and run every check; no stored answers are used.
 
     Args:
         model: Its name in the harness, such as `hf-audio`.
-        model_args: The harness's `--model_args`. Without `store`, no stored answers are used.
+        model_args: As `--model_args`.
 
     Raises:
         AmbiError: If there is no such model, or if it cannot be loaded or asked at all.
@@ -320,7 +314,7 @@ def run_checks(subject: Subject) -> Iterator[Outcome]:
     """Yield the outcome of every check, in their order.
 
     Raises:
-        AmbiError: If the model refuses the first check, which asks for no more than an answer.
+        AmbiError: If the model refuses even the first check, which only needs an answer.
     """
     for check in CHECKS:
         begun = time.perf_counter()
@@ -335,7 +329,7 @@ def run_checks(subject: Subject) -> Iterator[Outcome]:
             if check is CHECKS[0]:
                 raise
             status, sentence = "refused", str(refusal)
-        except Exception as error:  # a model that breaks down has failed this check; the others may tell why
+        except Exception as error:  # the check has failed; the other checks may show why
             logger.debug("%s", check.__name__, exc_info=True)
             status, sentence = "failed", f"breaks down: {type(error).__name__}: {error}"
         yield Outcome(check.__name__.replace("_", " "), status, sentence, time.perf_counter() - begun)
@@ -354,15 +348,12 @@ def table(outcomes: Sequence[Outcome]) -> Any:
 
 def verdict(outcomes: Sequence[Outcome]) -> str:
     """Return one line that sums up all outcomes."""
-    by_status = {status: [each for each in outcomes if each.status == status] for status in get_args(Status)}
-    counts = (
-        f"{len(by_status['passed'])} of {len(outcomes)} checks passed, {len(by_status['refused'])} do not apply to it"
-    )
-    remarks = "".join(f"; {each.sentence}" for each in by_status["remark"])
-    if by_status["failed"]:
-        failed = ", ".join(f"'{each.name}'" for each in by_status["failed"])
-        return f"ill: {len(by_status['failed'])} checks failed ({failed}); {counts}{remarks}"
-    return f"healthy: {counts}{remarks}"
+    counts = Counter(each.status for each in outcomes)
+    seen = f"{counts['passed']} of {len(outcomes)} checks passed, {counts['refused']} do not apply to it"
+    seen += "".join(f"; {each.sentence}" for each in outcomes if each.status == "remark")
+    if failed := [f"'{each.name}'" for each in outcomes if each.status == "failed"]:
+        return f"ill: {len(failed)} checks failed ({', '.join(failed)}); {seen}"
+    return f"healthy: {seen}"
 
 
 def _require(condition: bool, sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""The subject of a check: an engine, and synthetic voices to ask it about."""
+"""The subject of the checks: an engine, and synthetic voices to ask it about."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ambi_eval.errors import AmbiError
 
 LABELS = ("angry", "happy", "neutral", "sad")
 QUESTION = f"{AUDIO_MARK}Which emotion does the speaker express: angry, happy, neutral or sad? Answer with one word."
-# Two voices as different as voices are: a slow, deep and dark one, and a fast, high and bright one.
+# Two very different voices: a slow, deep and dark one, and a fast, high and bright one.
 VOICES = (
     (Speaker("deep", "male", 95.0, 0.95), Delivery(pitch=-2, pitch_range=1, rate=2.5, level=-30, tilt=-12)),
     (Speaker("high", "female", 225.0, 1.2), Delivery(pitch=6, pitch_range=10, rate=6, level=-14, tilt=-3)),
@@ -46,11 +46,11 @@ class Subject:
         """
         family = getattr(self.engine, "family", None)
         if family is None:
-            raise AmbiError("only a model that runs in this process shows that")
+            raise AmbiError("only a model that runs in this process can be checked for that")
         return family
 
     def voice(self, seconds: float, *numbers: int) -> str:
-        """Return the path of a recording of so many seconds in which these voices (0, 1) share the time equally."""
+        """Return the path of a recording of this length, in which these voices (0 or 1) follow in equal parts."""
         path = self.folder / f"{seconds}_{'_'.join(map(str, numbers))}.wav"
         if not path.exists():
             share = round(seconds * SAMPLE_RATE / len(numbers))
@@ -60,7 +60,7 @@ class Subject:
     def answers(
         self, asked: Sequence[tuple[str, str]], settings: dict[str, Any], count: int = 1
     ) -> list[list[Candidate]]:
-        """Return so many answers to every pair of prompt and audio file; all of them are asked together.
+        """Return `count` answers to each pair of prompt and audio file, which are all asked about together.
 
         Raises:
             AmbiError: If the engine cannot do it, or fails on some.
@@ -78,7 +78,11 @@ class Subject:
         return [[found[job][number] for number in job.numbers] for job in jobs]
 
     def likelihoods(self, path: str, ends: bool = True) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Return the log-likelihood of each label as the answer about a file, with the end of the turn or not.
+        """Return the log-likelihood of each label as an answer about a file, shape (labels,).
+
+        Args:
+            path: The file.
+            ends: Whether the end of the turn is part of the answer.
 
         Raises:
             AmbiError: If the engine gives none, or fails.
@@ -95,12 +99,12 @@ class Subject:
 
     @property
     def exact(self) -> bool:
-        """Whether answers may not change at all: in half precision, rounding decides where two tokens are tied."""
+        """Whether repeated answers must be equal: in half precision, rounding may change them."""
         return self.family.model.dtype == torch.float32
 
     @property
     def window_seconds(self) -> float | None:
-        """The longest audio that the model hears whole; None where there is no limit.
+        """The longest audio that the model hears as a whole; None without a limit.
 
         Raises:
             AmbiError: If the model runs elsewhere and its limit is unknown.
@@ -110,18 +114,18 @@ class Subject:
             return window
         hearing = getattr(self.engine, "hearing", None)
         if hearing is None or hearing.window_seconds is None:
-            raise AmbiError("nobody has said how much audio the model hears; give max_audio_seconds= if it has a limit")
+            raise AmbiError("how much audio the model hears is unknown; give max_audio_seconds= if it has a limit")
         return float(hearing.window_seconds)
 
     @property
     def long_seconds(self) -> float:
-        """The length of a long clip that the model hears whole."""
+        """The length of a long clip that the model hears as a whole."""
         return min(LONG_SECONDS, self.family.window_seconds or LONG_SECONDS)
 
 
 @cache
 def _speech(number: int, samples: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Return speech of one voice, as long as this number of samples."""
+    """Return this number of samples of a voice's speech."""
     rng, spoken = np.random.default_rng(number), [np.zeros(0, np.float32)]
     while sum(map(len, spoken)) < samples:
         spoken.append(synthesize(*VOICES[number], rng))

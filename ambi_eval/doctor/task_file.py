@@ -1,4 +1,4 @@
-"""`ambi-eval check`: everything that can be wrong with a task's YAML, its manifest and its audio, all at once."""
+"""Finds everything that is wrong with a task's YAML, its manifest and its audio (`ambi-eval check`)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Findings:
     Attributes:
         facts: What the task asks about, one line each.
         problems: What is wrong, one sentence each; a run would end with the first of them.
-        remarks: What is not wrong, but costs something.
+        remarks: What is not wrong, but has a disadvantage.
     """
 
     facts: list[str] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Findings:
     remarks: list[str] = field(default_factory=list)
 
     def attempt(self, work: Callable[[], Found]) -> Found | None:
-        """Return what some work returns; None, with its problems noted, where it finds a mistake."""
+        """Return what `work` returns; if it finds mistakes, note them and return None."""
         try:
             return work()
         except AmbiError as mistake:
@@ -68,7 +68,7 @@ def check_task(path: Path) -> Findings:
 
 
 def _without_our_class(path: Path, content: Any) -> Iterator[str]:
-    """Yield why lm_eval would not know the task for one of ours: by `class`, or by that of a file that it includes."""
+    """Yield a problem if the YAML, with the files that it includes, does not name our class for the harness."""
     if not isinstance(content, dict):
         return
     if "class" not in content:
@@ -78,7 +78,7 @@ def _without_our_class(path: Path, content: Any) -> Iterator[str]:
 
 
 def _check_words(settings: TaskSettings, found: Findings) -> None:
-    """Note what is wrong with metrics, filters (which read the synonyms) and prompts."""
+    """Note what is wrong with the metrics, the filters (and the synonyms that they read) and the prompts."""
     from ambi_eval.harness.pipelines import complete_pipelines
 
     found.attempt(lambda: check_metrics(settings.metrics, settings.task))
