@@ -281,9 +281,10 @@ def _check_numbers(clip: str, drawn: Sequence[Candidate], settings: TaskSettings
 def _check_names(claims: Mapping[str, Mapping[str, float | None]], settings: TaskSettings) -> None:
     """Raise an error unless the claims name every pipeline, and known metrics only."""
     pipelines = [pipeline["name"] for pipeline in settings.filter_list]
-    if claims.keys() != set(pipelines):
-        said = ", ".join(sorted(claims.keys() - set(pipelines) or claims))[:200]
-        raise AmbiError(f"the claims must be about the pipelines {', '.join(pipelines)}, not {said}.")
+    if odd := claims.keys() ^ set(pipelines):
+        raise AmbiError(
+            f"the claims must be about the pipelines {', '.join(pipelines)}, not {', '.join(sorted(odd))[:200]}."
+        )
     for pipeline, metrics in claims.items():
         bases = {re.sub("(@(wording)?[0-9]+)?(_stderr)*$", "", metric): metric for metric in metrics}
         if odd := bases.keys() - {*METRICS, *OTHER_MEANS}:

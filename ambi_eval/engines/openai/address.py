@@ -1,4 +1,4 @@
-"""The address of a server, and its key, which must not appear in any file or message."""
+"""The address of a server, and its key, which must appear in no file and no message."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHORTEST_SECRET = 8
 
 
 def server_address(base_url: str) -> str:
-    """Return the address of a server in one form: scheme and host in lower case, no slash at its end.
+    """Return the address of a server in a uniform form: scheme and host in lower case, no slash at its end.
 
     Raises:
         AmbiError: If it is not valid, or holds a key or a password.
@@ -34,21 +34,21 @@ def server_address(base_url: str) -> str:
 
 
 def key_of(variable: str) -> str:
-    """Return the key that an environment variable holds, `none` where it is empty.
+    """Return the key that an environment variable holds; `none` if it is empty.
 
     Raises:
-        AmbiError: If it holds characters that cannot be sent; HTTP libraries would print it in their error.
+        AmbiError: If the key holds characters that cannot be sent; HTTP libraries would print the key in their error.
     """
     key = os.environ.get(variable) or "none"
     if not all(" " < character <= "~" for character in key):
         raise AmbiError(
-            f"the key in {variable} holds a blank, a line break or another character that no key has; set it without"
+            f"the key in {variable} holds a blank, a line break or another character that no key has; remove it"
         )
     return key
 
 
 def _forms_of(key: str) -> list[str]:
-    """Return the forms in which a key may be written (plain, in Python, in JSON, in an address), the longest first."""
+    """Return the spellings of a key: plain, and escaped as in Python, JSON and addresses; the longest first."""
     if key == "none":
         return []
     forms = {key, repr(key)[1:-1], json.dumps(key)[1:-1], quote(key), quote(key, safe=""), quote_plus(key)}
@@ -56,14 +56,14 @@ def _forms_of(key: str) -> list[str]:
 
 
 def masked(text: str, key: str) -> str:
-    """Return a text in which `[key]` replaces the key, in all forms in which libraries and servers write it."""
+    """Return a text in which `[key]` replaces every spelling of the key."""
     for form in _forms_of(key):
         text = text.replace(form, "[key]")
     return text
 
 
 def without_key(content: bytes, key: str) -> bytes:
-    """Return a reply without the key: if the server repeats the key, it must not reach the store or a log."""
+    """Return a reply in which `[key]` replaces the key, which some servers repeat."""
     if len(key) < SHORTEST_SECRET:
         return content
     for form in _forms_of(key):

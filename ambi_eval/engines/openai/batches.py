@@ -1,4 +1,4 @@
-"""Batch mode of chat servers: `/v1/files` and `/v1/batches`, and how parts of jobs are sent in batches."""
+"""Sends parts of jobs in batches, through the batch mode of chat servers (`/v1/files` and `/v1/batches`)."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from ambi_eval.paths import data_dir
 
 ENDPOINT = "/v1/chat/completions"
 ENDED = ("completed", "failed", "expired", "cancelled")
-MANY = 1_000_000_000  # jobs at once in batch mode
+MANY = 1_000_000_000  # jobs at once in batch mode: all
 
 
 @dataclass(frozen=True)
 class Part:
-    """Some answers of a job that one request asks for.
+    """The part of a job that one request asks for.
 
     Attributes:
         job: The job.
-        numbers: Which of its answers.
+        numbers: The numbers of the answers.
         attempt: How often the server has failed to give them.
         alone: Whether each answer needs a request of its own.
     """
@@ -64,7 +64,7 @@ class ChatBatches:
             return str(self._sdk.files.create(file=(f"{name}.jsonl", lines), purpose="batch").id)
 
     def create(self, file: str, name: str) -> str:
-        """Send the batch once only: after an error it may still have arrived."""
+        """Create the batch without retries, because after an error it may exist already."""
         create = self.server.client.with_options(max_retries=0).batches.create
         made = create(input_file_id=file, endpoint=ENDPOINT, completion_window="24h", metadata={"ambi_eval": name})
         return str(made.id)
@@ -116,21 +116,21 @@ def in_batches(
     take: Callable[[], Part | None],
     body_of: Callable[[Part], dict[str, Any]],
 ) -> Iterator[tuple[Part, Reply | RequestFailedError]]:
-    """Yield the reply to each part, or why it failed; all parts are sent in batches.
+    """Send all parts in batches, and yield the reply to each, or why it failed.
 
     Parts that the engine adds later, and those with a field that the server refused, are sent in further batches.
 
     Args:
         server: The client of the service.
-        identity: What identifies the engine's answers.
-        take: Gives the next part; None if there is no other one now.
-        body_of: Makes the body of a part's request.
+        identity: The engine's identity.
+        take: Returns the next part; None if there is none at the moment.
+        body_of: Returns the body of a part's request.
 
     Raises:
         NotYetError: If the service has not answered in time.
         AmbiError: If the service takes no batches, or `answers_of` raises it.
     """
-    again = list[Part]()
+    again: list[Part] = []
     service = server.batches if hasattr(server, "batches") else ChatBatches(server)
     while parts := {_key(identity, part): part for part in (*again, *iter(take, None))}:
         again = []
@@ -176,7 +176,7 @@ class _Bodies:
     """The requests of parts, each made when it is needed, because all audio together does not fit into memory.
 
     Attributes:
-        reserved: The most that each request can cost which this run has sent and whose result is not there yet, by key.
+        reserved: The highest possible cost of each request that this run has sent and that has no result yet, by key.
     """
 
     def __init__(
@@ -212,7 +212,7 @@ class _Bodies:
 
 
 def _key(identity: Mapping[str, Any], part: Part) -> str:
-    """Return the name of a request: a digest of everything that its answers depend on."""
+    """Return the key of a request: a digest of everything that its answers depend on."""
     job, numbers = part.job, list(part.numbers)
     told = [dict(identity), job.prompt, job.heard, job.settings.model_dump(), job.seed, numbers, job.alternatives]
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()

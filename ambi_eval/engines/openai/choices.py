@@ -1,4 +1,4 @@
-"""Turns a choice of a reply into an answer: its text up to the stop string, its log-likelihood and its tokens."""
+"""Turns the choices of a reply into answers: text up to the stop string, log-likelihood and number of tokens."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def candidates_of(reply: Reply, job: Job, think_end: str | None = None) -> list[
 
     Args:
         reply: The reply.
-        job: The job that was asked.
+        job: The job.
         think_end: What the model writes at the end of its thinking.
     """
     usage, answers = reply.usage or Usage(), len(reply.choices)
@@ -27,7 +27,7 @@ def candidates_of(reply: Reply, job: Job, think_end: str | None = None) -> list[
     return [
         None
         if choice.failed
-        # The server counts the thinking of all answers together.
+        # The server counts the thinking of all answers together; each answer gets an equal share.
         else candidate_of(choice, job, tokens, think_end, thought and thought // answers + (place < thought % answers))
         for place, choice in enumerate(reply.choices)
     ]
@@ -41,9 +41,9 @@ def candidate_of(
     Args:
         choice: A choice of the reply.
         job: The job, with its stop strings.
-        tokens: Number of tokens without thinking; used if the choice itself does not tell its number.
+        tokens: Number of tokens without thinking, as the server counts them; the choice's own number has priority.
         think_end: What the model writes at the end of its thinking.
-        thought: Number of tokens of thinking, as the server counts them; None if it does not.
+        thought: Number of thinking tokens, as the server counts them; None if it does not.
     """
     whole, listed = after_thinking(choice, think_end, job.settings)
     text, logprob, n_tokens = cut(whole, listed, job.settings.until)
@@ -73,13 +73,13 @@ def after_thinking(
 ) -> tuple[str, list[GeneratedToken]]:
     """Return the text and the tokens of an answer without the thinking before it.
 
-    If the server has taken the thinking out of the text and `think_end` is not known, it cannot be told which tokens
-    belong to the answer, and none are returned. A model that was cut within its thinking has given no answer.
+    No tokens are returned if the server took the thinking out of the text and `think_end` is unknown, because then it
+    is unknown which tokens belong to the answer. A model that was cut while it was thinking has given an empty answer.
 
     Args:
         choice: A choice of the reply.
         think_end: What the model writes at the end of its thinking.
-        settings: How the answer was generated.
+        settings: The generation settings.
     """
     thought = thinking_length(choice, think_end)
     if choice.thought_apart:
@@ -92,7 +92,7 @@ def after_thinking(
 
 
 def thinking_length(choice: Choice, think_end: str | None) -> int:
-    """Return how many of the tokens that a server lists belong to the thinking, its end included."""
+    """Return how many of the listed tokens belong to the thinking, its end mark included; 0 without an end mark."""
     if not think_end:
         return 0
     read = "".join(token.token for token in choice.tokens)
@@ -104,9 +104,9 @@ def thinking_length(choice: Choice, think_end: str | None) -> int:
 def cut(whole: str, tokens: Sequence[GeneratedToken], until: Sequence[str]) -> tuple[str, float | None, int | None]:
     """Return an answer up to its first stop string, with the log-likelihood and the number of its tokens.
 
-    vLLM's beams do not end at a stop string. As in a server that does end there, the last token that counts is the one
-    that completes the stop string. The log-likelihood is None if that of any token is not known, and the number is None
-    if the tokens are not known.
+    It is for answers that a server did not end at the stop string, such as vLLM's beams. The last token that counts is
+    the one that completes the stop string, as in a server that ends there. The log-likelihood is None if that of a
+    token is unknown, the number is None if the tokens are unknown.
 
     Args:
         whole: The answer that the server gave.

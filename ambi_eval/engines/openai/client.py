@@ -1,4 +1,4 @@
-"""A client of a chat server that hears audio: parallel requests, retries, a rate limit, and a count of the costs."""
+"""A client of a chat server: parallel requests, retries, a rate limit, and counts of tokens and costs."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ logger = logging.getLogger(__name__)
 PaidArguments = OpenAIAudioArguments | GeminiAudioArguments | LiteLLMAudioArguments
 
 OPENAI = "https://api.openai.com/v1"
-# `owned_by` in a server's list of models -> the kind of server.
+# The kind of server by `owned_by` in its list of models.
 KINDS = {"ambi-eval-bridge": "bridge", "vllm": "vllm"}
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 COUNTERS = ("requests", "retries", "failed", "prompt_tokens", "generated_tokens", "audio_tokens", "thinking_tokens")
-# After so many failed requests in a row, the cause is not a single clip, and the run ends.
+# After so many failed requests in a row the run ends, because the cause is no single clip.
 FAILURES_IN_A_ROW = 10
-# After these status codes the same request may succeed; any other 4xx means that the request is wrong.
+# After these status codes the same request may succeed later; every other 4xx means that the request is wrong.
 PASSING = (408, 409, 429)
-# Status codes of a server that does not list its models; it counts as an ordinary chat server.
+# Status codes of servers that do not list their models; they count as ordinary chat servers.
 NO_LIST = (400, 401, 403, 404, 405, 501)
 
 
@@ -62,16 +62,16 @@ class ChatServer:
     """One model of an OpenAI-compatible server.
 
     Any number of threads may ask at the same time. A request is repeated after a time-out, a broken connection, an
-    invalid reply, and status 408, 409, 429 and 5xx. The pause before that is the server's `Retry-After`; without one,
-    it grows with each attempt.
+    invalid reply, and status 408, 409, 429 and 5xx. The pause before is the server's `Retry-After`; without one it
+    grows with each attempt.
 
     Attributes:
         base_url: Scheme, host, port and path of the server.
         counts: `requests` (HTTP requests for answers, repeated ones included), `retries`, `failed` (requests given up),
-            `prompt_tokens`, `generated_tokens`, `audio_tokens` (those of the prompt tokens that were audio, where the
-            server says), `thinking_tokens` (those of the generated tokens that were thinking).
+            `prompt_tokens`, `audio_tokens` (among the prompt tokens, if the server counts them), `generated_tokens`,
+            `thinking_tokens` (among the generated tokens).
         budget: What the replies cost.
-        fingerprints: How many replies came from each system fingerprint.
+        fingerprints: Number of replies by system fingerprint.
         refused: Optional fields that the server refuses.
     """
 
@@ -80,7 +80,7 @@ class ChatServer:
 
         Args:
             given: The `--model_args`: where the server is, and how it is asked.
-            key: The key of a server that this process has started; by default an environment variable holds the key.
+            key: The key of a server that this process has started; None: an environment variable holds it.
 
         Raises:
             AmbiError: If the SDK is not installed, the key is missing or unusable, or the address is not valid.
@@ -146,7 +146,7 @@ class ChatServer:
         """
         for attempt in range(self.given.max_retries + 1):
             try:
-                # A list comes at once, so it gets less time than an answer.
+                # A list comes at once, so its time limit is shorter than that of an answer.
                 return read_models(within(min(self.given.timeout, 30.0), self._list_models))
             except Exception as error:
                 status = error.status_code if isinstance(error, self._sdk.APIStatusError) else None
@@ -167,10 +167,10 @@ class ChatServer:
 
     @cached_property
     def kind(self) -> str:
-        """The kind of server: `bridge` (our own), `vllm` (both do more than the chat protocol), or `chat`.
+        """The kind of server: `bridge` (our own) and `vllm` do more than the chat protocol, `chat` does not.
 
-        If no server answers, it is the kind that an earlier run noted: a run whose answers are all stored needs no
-        server.
+        If no server answers, it is the kind that an earlier run noted, because a run whose answers are all stored needs
+        no server.
 
         Raises:
             AmbiError: If no server answers, and no earlier run noted its kind.
@@ -201,7 +201,7 @@ class ChatServer:
         return self.kind == "vllm"
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """Return the reply to a request outside the chat protocol; `path` starts at the server's root, not at `/v1`.
+        """Return the reply to a request outside the chat protocol; `path` is relative to the server's root, not `/v1`.
 
         Raises:
             RequestFailedError: If the server does not answer it.
@@ -218,15 +218,15 @@ class ChatServer:
             raise self._failure(error) from error
 
     def question(self, job: Job, audios: Sequence[Samples]) -> dict[str, Any]:
-        """Return the part of a request that holds the question about these audios.
+        """Return the fields of a request that hold the question and its audios.
 
-        Ordinary servers get 16-bit samples; vLLM and the bridge get the same floats as a local model. The bridge also
+        vLLM and the bridge get float samples, as a local model does; other servers get 16-bit samples. The bridge also
         gets the digest of each audio, so that it draws the same answers as a local model.
         """
         exact = self.is_bridge or self.is_vllm
         parts = [audio_part(samples, "FLOAT" if exact else "PCM_16") for samples in audios]
         messages = [
-            # Every server takes a text as a string; only audio needs a list of parts.
+            # A text alone is sent as a string, which every server takes; only audio needs a list of parts.
             {**message, "content": content[0]["text"]} if len(content) == 1 and "text" in content[0] else message
             for message in as_messages(job.prompt, parts)
             for content in [message["content"]]
@@ -241,9 +241,9 @@ class ChatServer:
             body: The request without the model.
 
         Raises:
-            RequestFailedError: If this request failed in every attempt; other requests may succeed.
-            AmbiError: If no request can succeed: the key is wrong, there is no such model, no money is left, no server
-                answers, or the request could exceed `max_cost`.
+            RequestFailedError: If this request failed in every attempt; others may succeed.
+            AmbiError: If no request can succeed: the key is wrong, there is no such model, the quota is used up, no
+                server answers, or the request could exceed `max_cost`.
         """
         seconds = body.get(AUDIO_SECONDS, 0.0)
         whole = {"model": self.model, **body, **self.given.extra_body}
@@ -273,7 +273,7 @@ class ChatServer:
         return self.budget.cost(**usage.paid)
 
     def _send(self, body: Mapping[str, Any]) -> Reply:
-        """Send a request; a field that the server refuses is left out from then on."""
+        """Send a request; leave out an optional field that the server refuses, now and later."""
         while True:
             sent = self.accepted(body)
             try:
@@ -287,14 +287,14 @@ class ChatServer:
                 self.refuse(name, self.told(error))
 
     def refuse(self, name: str, told: str) -> None:
-        """Leave out a field from now on, and log this once."""
+        """Leave out a field from now on, and log it once."""
         with self._lock:
             if name not in self.refused:
                 logger.warning("%s refuses '%s' (%s): %s", self.base_url, name, told, OPTIONAL[name])
             self.refused.add(name)
 
     def read(self, content: bytes, likelihoods: int | None = None) -> Reply:
-        """Return the reply in a body, without the key, which some servers repeat.
+        """Return the reply in a body, without the key.
 
         Raises:
             ValueError: If the body is no valid reply.
@@ -307,7 +307,7 @@ class ChatServer:
         return {**sent, "max_completion_tokens": body["max_tokens"]} if "max_tokens" in self.refused else sent
 
     def _with_retries(self, body: Mapping[str, Any]) -> Reply:
-        """Post a request, and repeat it at most `max_retries` times."""
+        """Post a request, and repeat it up to `max_retries` times."""
         wanted = body.get("ambi_continuations")
         for attempt in range(self.given.max_retries + 1):
             self._wait_for_turn()
@@ -350,7 +350,7 @@ class ChatServer:
         return self._is_failure(error)
 
     def _failure(self, error: Exception) -> Exception:
-        """Return the error to raise: `AmbiError` ends the run, `RequestFailedError` is about this request only."""
+        """Return the error to raise: an `AmbiError` ends the run, a `RequestFailedError` concerns this request only."""
         sdk, told = self._sdk, self.told(error)
         if isinstance(error, (sdk.AuthenticationError, sdk.PermissionDeniedError)):
             return AmbiError(f"{self.base_url} refuses the key in {self.key_variable} ({told}); set a valid one")
@@ -359,8 +359,8 @@ class ChatServer:
             return AmbiError(f"{self.base_url} has no model '{self.model}'{hint} ({told}); correct model or base_url")
         if isinstance(error, sdk.APIStatusError) and 300 <= error.status_code < 400:
             return AmbiError(
-                f"{self.base_url} redirects to another address ({told}), where neither audio nor key are sent; give "
-                f"that one as base_url if it is the right one"
+                f"{self.base_url} redirects to another address ({told}), to which neither audio nor key are sent; give "
+                f"it as base_url if it is the right one"
             )
         if isinstance(error, sdk.RateLimitError) and error.code == "insufficient_quota":
             return AmbiError(f"{self.base_url}: the account has no quota left ({told}); add some, then run again")
@@ -381,7 +381,7 @@ class ChatServer:
         return RequestFailedError(told)
 
     def told(self, error: Any) -> str:
-        """Return an error in one line of at most 300 characters, without the key, which some servers repeat."""
+        """Return an error in one line of at most 300 characters, without the key."""
         if isinstance(error, self._sdk.APIStatusError) and 300 <= error.status_code < 400:
             told = f"HTTP {error.status_code}, to {error.response.headers.get('location')}"
         elif isinstance(error, (TimeoutError, self._sdk.APITimeoutError)):

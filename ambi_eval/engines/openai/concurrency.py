@@ -1,4 +1,4 @@
-"""Works on many items at the same time, and yields each result when it is there."""
+"""Works on several items at the same time, and yields each result as soon as it is there."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def concurrently(
 ) -> Iterator[tuple[Item, Result]]:
     """Yield each item with the result of the work on it, in the order in which results arrive.
 
-    After an error no more items are taken. The results of running work are still yielded, and then the error is raised.
+    After an error no more items are taken; the results of running work are still yielded before the error is raised.
 
     Args:
         work: Does the work on one item, in a thread.
-        take: Returns the next item, or None if there is none at the moment; it is called as long as work is running.
-        at_once: How many items are worked on at the same time.
+        take: Returns the next item, or None if there is none at the moment; it is asked again while work is running.
+        at_once: Number of items that are worked on at the same time.
     """
     running: dict[Future[Result], Item] = {}
     error: BaseException | None = None

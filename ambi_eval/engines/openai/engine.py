@@ -37,18 +37,18 @@ logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-# If this many clips get equal samples even by separate requests, the model is just sure of them.
+# If so many clips get equal samples from separate requests too, the model is simply sure of its answers.
 CLIPS_WITHOUT_EVIDENCE = 3
 
 
 class OpenAIEngine(Engine):
     """A model behind an OpenAI-compatible chat server: OpenAI, Gemini, vLLM, SGLang, `transformers serve`, our bridge.
 
-    Chat servers sample and answer greedily. Only vLLM and our bridge have beams and the likelihoods of given answers.
+    Every server samples and answers greedily; only vLLM and our bridge have beams and likelihoods of given answers.
 
     Attributes:
         server: The server.
-        per_request: The most answers that one request asks for; lowered if the server gives fewer.
+        per_request: The most answers that one request asks for; it falls if the server gives fewer.
     """
 
     Arguments: ClassVar[type[ModelArguments]] = OpenAIAudioArguments
@@ -67,9 +67,8 @@ class OpenAIEngine(Engine):
         self.jobs_at_once = MANY if self.server.given.batch else arguments.num_concurrent
         self.per_request: float = arguments.samples_per_request or math.inf
         self.content_filtered = 0
-        # Whether a request has given different samples, and the jobs for which a request gave equal ones only.
-        self._draws_each_choice = False
-        self._untold: set[Job] = set()
+        self._draws_each_choice = False  # whether a request has given different samples
+        self._untold: set[Job] = set()  # the jobs whose samples were asked for again, because they were equal
 
     def _connect(self) -> ChatServer:
         """Return the server that the arguments name."""
@@ -82,7 +81,7 @@ class OpenAIEngine(Engine):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Address and kind of the server, and the name of the model; only the server knows the weights of this name.
+        """Address and kind of the server, and the model's name; which weights these are only the server knows.
 
         Raises:
             AmbiError: If no server answers, and none has before.
@@ -94,7 +93,7 @@ class OpenAIEngine(Engine):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the server can do; vLLM and our bridge can do more than other chat servers.
+        """What the server can do.
 
         Raises:
             AmbiError: If no server answers, and none has before.
@@ -110,18 +109,18 @@ class OpenAIEngine(Engine):
 
     @classmethod
     def pools(cls, server: str = "") -> frozenset[str]:
-        """Return the pools that can be made; those of beams and of labels need vLLM or our bridge."""
+        """Return the possible pools; those of beams and labels need vLLM or our bridge."""
         return super().pools(server) | ({"beams", "labels"} if server in ("vllm", "bridge") else frozenset())
 
     def _sampling(self) -> Sampling:
-        """Return whether the server follows the sampling settings: as seen in this run, else as `doctor` found."""
+        """Return whether the server follows the sampling settings: as this run saw, else as `doctor` noted."""
         if self.server.refused & {"temperature", "top_p"}:
             return "fixed by the provider"
         found = known(self._known_as).get("sampling")
         return SAMPLING.get(found.get(self.name), "unknown") if isinstance(found, dict) else "unknown"
 
     def note_sampling(self, sampling: Sampling) -> None:
-        """Note it for all later runs with this model of this server."""
+        """Note it for later runs with this model of this server."""
         noted = known(self._known_as).get("sampling", {})
         note(self._known_as, sampling={**noted, self.name: sampling})
 
@@ -132,11 +131,11 @@ class OpenAIEngine(Engine):
 
     @property
     def may_think(self) -> bool:
-        """Whether answers may come after thinking: a server's model may think without being told to."""
+        """True: a model behind a server may think without being told to."""
         return True
 
     def check(self, jobs: Sequence[Job]) -> None:
-        """Refuse beams that the server does not have; without beams, the server is not asked.
+        """Check the jobs with beams; the server is asked what it can do only if there are any.
 
         Raises:
             AmbiError: If a job asks for beams that the server does not have.
@@ -157,7 +156,7 @@ class OpenAIEngine(Engine):
     # ------------------------------------------------------------------------------------------- answers
 
     def generate(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, dict[int, Candidate]]]:
-        """Ask for answers, and yield those of each reply at once."""
+        """Ask for answers, and yield those of each reply as soon as it is there."""
         queue = deque(Part(job, job.numbers) for job in jobs)
 
         def take() -> Part | None:
@@ -187,9 +186,9 @@ class OpenAIEngine(Engine):
                 yield part.job, answers
 
     def _choices(self, take: Callable[[], Part | None]) -> Iterator[tuple[Part, list[Candidate | None]]]:
-        """Yield the answers to each part, which are asked for by single requests or in batches."""
+        """Ask for the answers of each part, by single requests or in batches, and yield them."""
         if not self.server.given.batch:
-            yield from self._ask_all(self._answers, take)
+            yield from self._ask_all(lambda part: self._read(part, self.server.ask(self._body(part))), take)
             return
         for part, outcome in in_batches(self.server, self.identity, take, self._body):
             if isinstance(outcome, Reply):
@@ -198,10 +197,10 @@ class OpenAIEngine(Engine):
                 self._note_failure(outcome)
 
     def _together(self, part: Part) -> int:
-        """Return how many of these answers one request asks for.
+        """Return how many of the first answers of a part one request can ask for.
 
-        Servers draw sample i of a request with its seed + i, so the numbers of its samples must be consecutive. The
-        bridge takes any numbers.
+        Servers draw sample i of a request with the request's seed + i, so the numbers must be consecutive. The bridge
+        takes any numbers.
         """
         numbers = part.numbers
         if part.job.settings.num_beams > 1:
@@ -216,8 +215,8 @@ class OpenAIEngine(Engine):
     def _are_copies(self, part: Part, choices: Sequence[Candidate | None]) -> bool:
         """Return whether the samples of one request may be copies of one answer, so that each needs its own request.
 
-        Some servers accept `n` and copy one answer n times. But a model that is sure of its answer also gives equal
-        samples. So equal samples are asked for again one by one, until a request gives different samples, or until this
+        Some servers accept `n` and copy one answer n times. But a model that is sure of its answer gives equal samples,
+        too. So equal samples are asked for again one by one, until a request has given different ones, or until this
         was done for several clips.
         """
         made = [str(choice) for choice in choices if choice is not None]
@@ -239,7 +238,7 @@ class OpenAIEngine(Engine):
     def _ask_all(
         self, work: Callable[[Item], Result], take: Callable[[], Item | None]
     ) -> Iterator[tuple[Item, Result]]:
-        """Work on many items at the same time, and leave out those whose requests fail."""
+        """Work on several items at the same time, and leave out those whose requests fail."""
 
         def attempt(item: Item) -> Result | RequestFailedError:
             try:
@@ -254,13 +253,13 @@ class OpenAIEngine(Engine):
                 yield item, outcome
 
     def _note_failure(self, failure: Exception) -> None:
-        """Note why a request failed; raise an error that ends the run."""
+        """Note why a request failed; raise every other error."""
         if not isinstance(failure, RequestFailedError):
             raise failure
         self.last_failure = str(failure)
 
     def _note_fewer(self, asked: int, given: int) -> None:
-        """Ask for no more answers at once than the server gives, and log this once for each number."""
+        """Ask for no more answers at once than the server gives, and log each new number."""
         if given < self.per_request:
             logger.warning(
                 "%s gives %d of %d answers to one request (n): the others are asked for by further requests",
@@ -270,12 +269,8 @@ class OpenAIEngine(Engine):
             )
             self.per_request = given
 
-    def _answers(self, part: Part) -> list[Candidate | None]:
-        """Ask for some answers of one job; the reply may hold fewer, and None for those that failed."""
-        return self._read(part, self.server.ask(self._body(part)))
-
     def _body(self, part: Part) -> dict[str, Any]:
-        """Return the request for some answers of one job."""
+        """Return the request for the answers of a part."""
         job, numbers = part.job, part.numbers
         settings = job.settings
         body = {
@@ -295,7 +290,7 @@ class OpenAIEngine(Engine):
             # Sample k of a clip has the same seed in every request.
             body["seed"] = self._first_seed(job) + numbers[0]
             body["n"] = len(numbers) if len(numbers) > 1 else None
-            # Sent even if it is 1: without it, some servers take the value of the checkpoint.
+            # Always sent, because some servers otherwise take the value of the checkpoint.
             body["top_p"] = settings.top_p
             body["top_k"] = settings.top_k or None
             if self.server.is_bridge:
@@ -303,7 +298,7 @@ class OpenAIEngine(Engine):
         return body
 
     def _read(self, part: Part, reply: Reply) -> list[Candidate | None]:
-        """Return the answers that a reply holds, and None for those that failed."""
+        """Return the answers in a reply, which may be fewer than asked for; None for those that failed."""
         job, numbers, settings = part.job, part.numbers, part.job.settings
         answers = candidates_of(reply, job, self.arguments.think_end_token)[: len(numbers)]
         ranked = len(answers) == len(numbers) and all(each and each.logprob is not None for each in answers)
@@ -316,18 +311,18 @@ class OpenAIEngine(Engine):
         return answers
 
     def _question(self, job: Job) -> dict[str, Any]:
-        """Return the part of a request that holds the question, with the audio cut to what the model hears."""
+        """Return the fields of a request that hold the question and the audio, cut to what the model hears."""
         return self.server.question(job, self.hearing.audios(job))
 
     def _window_seconds(self) -> float | None:
-        """Return the longest audio that the model hears, from the arguments or from the checkpoint that vLLM serves."""
+        """Return the longest audio that the model hears in seconds, as the arguments or vLLM's checkpoint say."""
         given: float | None = self.arguments.max_audio_seconds
         if given is None and self.server.is_vllm and (served := self.server.served.get(self.server.model)):
             return window_of(served.root or served.id)
         return given
 
     def _first_seed(self, job: Job) -> int:
-        """Return the seed of a clip's first sample; some servers take no more than 31 bits."""
+        """Return the seed of a clip's first sample, of 30 bits, because some servers take no more than 31."""
         settings = job.settings
         drawn = (settings.temperature, settings.top_k, settings.top_p)
         return row_key(job.seed, self.server.model, job.prompt, *job.heard, *drawn) % 2**30
@@ -355,7 +350,7 @@ class OpenAIEngine(Engine):
                 f"{job.task}: the bridge gives likelihoods of whole answers only; set end_of_turn: true in the requests"
             )
         texts = [text for text, _ in job.continuations]
-        # A server that does not know the field generates an answer instead; this keeps it short.
+        # A server that does not know the field generates an answer instead, of one token.
         short = {"temperature": 0, "max_tokens": 1}
         reply = self.server.ask({**self._question(job), **short, "ambi_continuations": texts})
         if reply.ambi_loglikelihoods is None:
@@ -368,13 +363,13 @@ class OpenAIEngine(Engine):
     # ------------------------------------------------------------------------------------------- results
 
     def counts(self) -> dict[str, int]:
-        """Return the counts of requests and tokens, of withheld answers and of cut audio."""
+        """Return the counts of requests, tokens, withheld answers and cut audio."""
         more = {"content_filtered": self.content_filtered, "truncated_audio": len(self.hearing.cut)}
         return {**self.server.counts, **more}
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Versions of our packages; those of the server are not known."""
+        """Versions of our packages; those of the server are unknown."""
         return {"versions": {name: metadata.version(name) for name in ("ambi-eval", "openai")}}
 
     def info(self) -> dict[str, Any]:

@@ -1,10 +1,11 @@
-"""The parts of a request: its text, its audio, and the most tokens of its answers."""
+"""The text and the audio of a request, and the most tokens that its answers can have."""
 
 from __future__ import annotations
 
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import soundfile
@@ -12,22 +13,19 @@ import soundfile
 from ambi_eval.audio import Samples
 
 SAMPLE_RATE = 16_000  # of the audio encoders of language models
-# Key of a request for the length of its audio, for the budget; it is not sent.
+# The field of a request with the length of its audio, which the budget reads; it is not sent.
 AUDIO_SECONDS = "ambi_audio_seconds"
 
 
 def text_of(messages: Sequence[Mapping[str, Any]]) -> str:
     """Return all text of a conversation."""
-    parts = [part for message in messages for part in _parts(message["content"])]
+    contents = [message["content"] for message in messages]
+    parts = chain.from_iterable([{"text": each}] if isinstance(each, str) else each for each in contents)
     return "".join(part["text"] for part in parts if "text" in part)
 
 
-def _parts(content: Any) -> list[dict[str, Any]]:
-    return [{"text": content}] if isinstance(content, str) else list(content)
-
-
 def most_tokens(body: Mapping[str, Any]) -> int:
-    """Return the largest number of tokens that all answers to a request can have together."""
+    """Return the most tokens that all answers to a request can have together."""
     limits = [body.get(name) or 0 for name in ("max_tokens", "max_completion_tokens")]
     return int(max(limits)) * int(body.get("n") or 1)
 

@@ -1,4 +1,4 @@
-"""The replies of chat servers as pydantic models, which check them."""
+"""The replies of chat servers, checked by pydantic."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Count = Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(_no_negati
 
 
 def _joined(content: Any) -> Any:
-    """Return the text of content that is a list of parts; parts that are no text (thinking, audio) are left out."""
+    """Return content as one text: of a list of parts the texts, without thinking and audio."""
     if isinstance(content, list) and all(isinstance(part, dict) for part in content):
         texts = [part.get("text") for part in content if part.get("type") in ("text", "output_text")]
         return "".join(texts) if all(isinstance(text, str) for text in texts) else content
@@ -56,7 +56,7 @@ class Logprobs(_Reply):
 
 
 class Message(_Reply):
-    """The text of an answer or a refusal; some servers give the thinking separately, under one of two names."""
+    """The text of an answer or a refusal; some servers give the thinking apart, under one of two names."""
 
     content: Annotated[str | None, BeforeValidator(_joined)] = None
     refusal: str | None = None
@@ -88,7 +88,7 @@ class Choice(_Reply):
 
     @property
     def thought_apart(self) -> bool:
-        """Whether the server gives the thinking separately from the text."""
+        """Whether the server gives the thinking apart from the text."""
         return bool(self.message.reasoning or self.message.reasoning_content)
 
     @property
@@ -131,12 +131,8 @@ class Usage(_Reply):
     def paid(self) -> dict[str, int]:
         """The numbers of tokens that have a price, by their names in the results."""
         audio = self.prompt_tokens_details.audio_tokens if self.prompt_tokens_details else None
-        counted = {
-            "prompt_tokens": self.prompt_tokens,
-            "audio_tokens": audio,
-            "generated_tokens": self.completion_tokens,
-        }
-        return {name: tokens or 0 for name, tokens in counted.items()}
+        asked, made = self.prompt_tokens or 0, self.completion_tokens or 0
+        return {"prompt_tokens": asked, "audio_tokens": audio or 0, "generated_tokens": made}
 
 
 class PromptToken(_Reply):
@@ -177,7 +173,7 @@ def read_reply(content: bytes, likelihoods: int | None = None) -> Reply:
 
     Args:
         content: The body.
-        likelihoods: The number of likelihoods that were asked for, if any.
+        likelihoods: The number of likelihoods that were asked for; None: none.
 
     Raises:
         ValueError: If it is no chat completion, or holds another number of likelihoods.
@@ -200,10 +196,7 @@ def withheld_reply(n: int = 1) -> Reply:
 
 
 def read_models(content: bytes) -> dict[str, ServedModel]:
-    """Return the models in a server's list by their names; empty if the body is no such list.
-
-    A chat server need not have a list of models.
-    """
+    """Return the models in a server's list by name; empty if the body is no such list, as of some chat servers."""
     try:
         return {model.id: model for model in ServedModels.model_validate_json(content).data}
     except ValidationError:
@@ -212,15 +205,14 @@ def read_models(content: bytes) -> dict[str, ServedModel]:
 
 def why_unreadable(error: ValueError) -> str:
     """Return what is wrong with a reply, in one line."""
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        return f"{place}: {first['msg']}" if place else first["msg"]
-    return str(error)
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors(include_url=False, include_input=False)[0]
+    return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
 
 
 def _valid_text(content: bytes) -> str:
-    """Return JSON as valid Unicode: half of a surrogate pair, left by a server that cut an emoji, becomes U+FFFD.
+    """Return JSON as valid Unicode: U+FFFD replaces half of a surrogate pair, which servers leave that cut an emoji.
 
     Raises:
         ValueError: If it is no JSON.

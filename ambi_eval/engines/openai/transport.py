@@ -1,4 +1,4 @@
-"""The limits of a request: its time, the size of its reply, and the pause before it is sent again."""
+"""The limits of a request: its time, the size of its reply, and the pause before the next attempt."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ LONGEST_WAIT = 120.0  # seconds; the longest pause, even if the server asks for 
 
 
 def within(seconds: float, work: Callable[[], Result]) -> Result:
-    """Return the result of `work`.
+    """Return the result of `work`, which runs in a thread of its own.
+
+    The time-out of the HTTP library is not enough, because a server that sends a byte now and then never reaches it.
 
     Raises:
-        TimeoutError: If it takes longer than `seconds`. The time-out of the HTTP library does not suffice: a server
-            that sends a byte now and then keeps a connection open. The work goes on in its thread, and is ignored.
+        TimeoutError: If it takes longer than `seconds`; the thread goes on, and its result is ignored.
     """
     done: Future[Result] = Future()
 
@@ -55,7 +56,7 @@ def body_of(response: Any) -> bytes:
 
 
 def pause_after(error: Exception, attempt: int) -> float:
-    """Return the seconds to wait before the next attempt: as `Retry-After` says, else longer each time."""
+    """Return the seconds to wait before the next attempt: those of `Retry-After`, else more after each attempt."""
     asked = getattr(getattr(error, "response", None), "headers", {}).get("retry-after")
     seconds = _seconds_of(asked) if asked is not None else math.nan
     if not seconds >= 0:  # also NaN
@@ -64,7 +65,7 @@ def pause_after(error: Exception, attempt: int) -> float:
 
 
 def _seconds_of(retry_after: str) -> float:
-    """Return the seconds that a `Retry-After` header states as a number or as a date; NaN if it states neither."""
+    """Return the seconds of a `Retry-After` header, which is a number or a date; NaN if it is neither."""
     try:
         return float(retry_after)
     except ValueError:
@@ -74,7 +75,7 @@ def _seconds_of(retry_after: str) -> float:
 
 
 def transport_errors() -> tuple[type[Exception], ...]:
-    """Return the errors of the SDK's HTTP library, which the SDK does not translate while a body is read."""
+    """Return the errors of the SDK's HTTP library, which reach us unchanged while a body is read."""
     import openai
 
     http = openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0]

@@ -1,10 +1,9 @@
-"""What a vLLM server can do beyond the chat protocol: beam search, and the likelihoods of given answers."""
+"""The requests of vLLM beyond the chat protocol: beam search, and the likelihoods of given answers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from threading import Lock
 from typing import Any
 
 from ambi_eval.engines.base import Continuation, Job, Likelihood
@@ -13,24 +12,23 @@ from ambi_eval.errors import AmbiError
 
 
 class VLLM:
-    """The requests that only vLLM understands, and the reading of its replies (verified with vLLM 0.32)."""
+    """Makes the requests that only vLLM understands, and reads its replies (tested with vLLM 0.32)."""
 
     def __init__(self, server: ChatServer) -> None:
         """Set up for a server; it is not asked before the first job."""
         self.server = server
         self._tokens: dict[str, list[int]] = {}
-        self._lock = Lock()
 
     # ------------------------------------------------------------------------------------------- beams
 
     def beam_fields(self, job: Job) -> dict[str, Any]:
         """Return the fields of a request for all beams of a job.
 
-        vLLM's beams go on after a stop string, and include the token that ends the turn. So the log-likelihood of an
-        answer is complete, and `choices.cut` cuts the answer.
+        The beams go on after a stop string, and include the token that ends the turn. So the log-likelihood of an
+        answer is complete; `choices.cut` cuts the answer.
 
         Raises:
-            AmbiError: If the job has a length penalty: that of vLLM counts the tokens of the prompt as well.
+            AmbiError: If the job has a length penalty: vLLM's counts the tokens of the prompt, too.
         """
         if job.settings.length_penalty != 0:
             raise AmbiError(
@@ -48,16 +46,15 @@ class VLLM:
     # ------------------------------------------------------------------------------------------- likelihoods
 
     def loglikelihoods(self, job: Job, question: Mapping[str, Any]) -> list[Likelihood]:
-        """Return the likelihoods of the continuations of a job: one request for each of them, after its question."""
+        """Return the likelihoods of the continuations of a job, with one request for each."""
         return [self._loglikelihood(job, question, continuation) for continuation in job.continuations]
 
     def _loglikelihood(self, job: Job, question: Mapping[str, Any], continuation: Continuation) -> Likelihood:
-        """Return the likelihood of one continuation, which is put into the prompt as the model's own answer.
+        """Return the likelihood of one continuation, which the prompt holds as the model's own answer.
 
-        vLLM gives the log-probability of each token of a prompt. The token that ends the turn is part of that prompt if
-        it is wanted. `logprob_token_ids` could give its likelihood as that of a next token. But then vLLM 0.32 drops
-        the alternatives of all other requests of the same step (`vllm/v1/sample/sampler.py`), so that parallel beam
-        searches lose beams.
+        vLLM gives the log-probability of each token of a prompt; the token that ends the turn is part of the prompt if
+        it counts. `logprob_token_ids` is no way to its likelihood: with it, vLLM 0.32 drops the alternatives of all
+        other requests of the same step (`vllm/v1/sample/sampler.py`), so that parallel beam searches lose beams.
         """
         text, ends = continuation
         tail = self.end if ends else []
@@ -84,7 +81,7 @@ class VLLM:
                 f"{job.task}: the chat template of {self.server.model} changes the answer {text!r}, so vLLM cannot "
                 f"tell its likelihood; use sc, which samples answers, or hf-audio"
             )
-        # The model does not choose what the template puts after the end of the turn (a line break).
+        # What the template puts after the end of the turn (a line break) is no choice of the model.
         chosen = wanted[: len(wanted) - len(tail) + 1] if ends else wanted
         places = reply.prompt_logprobs[-len(wanted) :]
         read = [place[str(token)] for place, token in zip(places, chosen, strict=False) if place is not None]
@@ -94,17 +91,13 @@ class VLLM:
 
     def tokens(self, text: str) -> list[int]:
         """Return the tokens of a text by the server's own tokenizer."""
-        with self._lock:
-            known = self._tokens.get(text)
-        if known is None:
-            known = self._tokenized({"prompt": text, "add_special_tokens": False})
-            with self._lock:
-                self._tokens[text] = known
-        return known
+        if text not in self._tokens:
+            self._tokens[text] = self._tokenized({"prompt": text, "add_special_tokens": False})
+        return self._tokens[text]
 
     @cached_property
     def end(self) -> list[int]:
-        """The tokens that the chat template puts after an answer: the end of the model's turn, and what follows it."""
+        """The tokens that the chat template puts after an answer: the end of the turn, and what follows it."""
         conversation = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
         ended, open_ended = (
             self._tokenized(

@@ -1,4 +1,4 @@
-"""The longest audio that a model behind a server hears, and what happens to longer audio."""
+"""Finds the longest audio that a model behind a server hears, and cuts or refuses longer audio."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Hearing:
     Attributes:
         name: What messages call the model.
         refuse: Whether longer audio is refused.
-        cut: The jobs with an audio that was cut.
+        cut: The jobs with audio that was cut.
     """
 
     def __init__(self, name: str, find_window: Callable[[], float | None], refuse: bool) -> None:
-        """Set up; the window is looked for when the first audio is needed.
+        """Set up; `find_window` is called when the first audio is needed.
 
         Args:
             name: What messages call the model.
-            find_window: Returns the window in seconds; None if the model hears audio of any length, or it is not known.
+            find_window: Returns the window in seconds; None if there is none, or if it is unknown.
             refuse: Whether longer audio is refused; otherwise it is cut, and counted.
         """
         self.name, self.refuse = name, refuse
@@ -46,7 +46,7 @@ class Hearing:
 
     @property
     def window_seconds(self) -> float | None:
-        """The longest audio that the model hears as a whole; None if there is no limit, or none is known."""
+        """The longest audio that the model hears as a whole; None if there is no limit, or if it is unknown."""
         with self._lock:
             return self._window
 
@@ -76,9 +76,9 @@ class Hearing:
 
 
 def window_of(checkpoint: str, revision: str | None = None) -> float | None:
-    """Return the window of a checkpoint in seconds, from its processor and its family.
+    """Return the window of a checkpoint in seconds, as its processor and its family say.
 
-    None means that the model hears audio of any length, or that the window is not known; then a warning says so.
+    None means that the model hears audio of any length, or, with a warning, that its window is unknown.
 
     Args:
         checkpoint: A folder, or a repository on the Hugging Face hub.
