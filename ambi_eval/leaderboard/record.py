@@ -14,6 +14,7 @@ from ambi_eval.errors import AmbiError
 from ambi_eval.leaderboard.schema import check
 from ambi_eval.leaderboard.untrusted import read_json
 from ambi_eval.leaderboard.verify import STATUSES, Status, Verdict
+from ambi_eval.paths import writing
 
 RECORD = "verified.json"
 
@@ -39,10 +40,8 @@ def write_record(path: Path, verdict: Verdict) -> None:
         "digest": verdict.digest,
         "tasks": {name: findings.status for name, findings in verdict.tasks.items()},
     }
-    try:
-        path.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise AmbiError(f"cannot write {path} ({error.strerror or error}): name another file.") from error
+    with writing(path, "name another file.") as unfinished:
+        unfinished.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def apply_record(path: Path, verdict: Verdict) -> None:

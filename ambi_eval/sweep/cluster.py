@@ -37,6 +37,7 @@ class RayEngine:
         """
         try:
             import ray
+            from ray.util.queue import Queue
             from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
         except ImportError as error:
             raise AmbiError("--engine ray needs Ray: pip install 'ambi-eval[ray]'") from error
@@ -65,22 +66,22 @@ class RayEngine:
                     f"the model {name} takes {model.gpus:g} GPU, the Ray cluster has {gpus:g}: say how many in "
                     f"the grid (models: {name}: gpus: 0)"
                 )
-        # The mailbox stays on this machine: on another one it could be lost with that machine.
+        # The queue of events stays on this machine: on another one it could be lost with that machine.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self.mailbox: Any = ray.remote(_Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
+        self.sent = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
         self.jobs: dict[Any, Job] = {}
 
     def submit(self, job: Job) -> None:
         """Add a job; it starts as soon as a machine has room for it."""
         # `max_calls=1` ends the process with its job, which frees the GPU's memory.
         work = self.ray.remote(num_cpus=1, num_gpus=job.cells[0].model.gpus, max_retries=0, max_calls=1)(_work)
-        self.jobs[work.remote(job, self.mailbox)] = job
+        self.jobs[work.remote(job, self.sent)] = job
 
     def events(self) -> Iterator[Event]:
         """Yield events until no job is left; the last event of each job is `ended`."""
         while self.jobs:
             ended, _ = self.ray.wait(list(self.jobs), num_returns=len(self.jobs), timeout=POLL_SECONDS)
-            yield from self.ray.get(self.mailbox.take.remote())
+            yield from self.sent.get_nowait_batch(self.sent.qsize())
             for task in ended:
                 job = self.jobs.pop(task)
                 try:
@@ -113,22 +114,5 @@ def _refuse_silent_address(address: str | None) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-class _Mailbox:
-    """Collects the events of the processes."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def put(self, event: Event) -> None:
-        self.events.append(event)
-
-    def take(self) -> list[Event]:
-        events, self.events = self.events, []
-        return events
-
-
-def _work(job: Job, mailbox: Any) -> None:
-    import ray
-
-    # Wait until the event has arrived, so that it comes before the end of its job.
-    run_job(job, lambda event: ray.get(mailbox.put.remote(event)))
+def _work(job: Job, sent: Any) -> None:
+    run_job(job, sent.put)  # `put` waits until the event has arrived, so that it comes before the end of its job

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from ambi_eval.engines.base import arguments_of
 from ambi_eval.errors import AmbiError, NotYetError
+from ambi_eval.paths import writing
 from ambi_eval.sweep.grid import Cell
 
 HEARTBEAT_SECONDS = 1.0
@@ -215,9 +216,8 @@ class _Worker:
             "files": {str(each.relative_to(folder)): _digest(each) for each in files},
             "identity": cell.identity,
         }
-        done = folder / f"{DONE}.part"
-        done.write_text(json.dumps(note, indent=1))
-        done.replace(folder / DONE)
+        with writing(folder / DONE, "give another --out") as unfinished:
+            unfinished.write_text(json.dumps(note, indent=1))
 
 
 @contextmanager

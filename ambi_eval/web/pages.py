@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from ambi_eval.analysis.estimate import as_json
 from ambi_eval.errors import AmbiError
+from ambi_eval.paths import writing
 from ambi_eval.web.charts import packed_script, script, script_hash
 from ambi_eval.web.format import count, short, with_interval
 
@@ -74,13 +75,10 @@ def write_text(text: str, path: Path) -> None:
     Raises:
         AmbiError: If the file cannot be written, or if a file of another program lies there.
     """
-    try:
-        if path.is_file():
-            with path.open(encoding="utf-8", errors="replace") as earlier:
-                head = earlier.read(1000)
-            if head and not any(begins.match(text) and begins.match(head) for begins in OURS):
-                raise AmbiError(f"{path} holds something else already: name another file, or delete it first.")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise AmbiError(f"cannot write {path} ({error.strerror or error}): name another file.") from error
+    if path.is_file():
+        with path.open(encoding="utf-8", errors="replace") as earlier:
+            head = earlier.read(1000)
+        if head and not any(begins.match(text) and begins.match(head) for begins in OURS):
+            raise AmbiError(f"{path} holds something else already: name another file, or delete it first.")
+    with writing(path, "name another file.") as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
