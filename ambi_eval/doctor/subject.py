@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,12 @@ VOICES = (
 LONG_SECONDS = 40.0
 
 
+@dataclass
 class Subject:
-    """An engine, and synthetic voices to ask it about."""
+    """An engine, and synthetic voices to ask it about, which are files in a folder."""
 
-    def __init__(self, engine: Engine, folder: Path) -> None:
-        """Take an engine, and a folder for the voices."""
-        self.engine = engine
-        self.folder = folder
+    engine: Engine
+    folder: Path
 
     @property
     def family(self) -> Any:

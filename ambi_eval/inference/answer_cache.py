@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -20,25 +21,21 @@ logger = logging.getLogger(__name__)
 _END_OF_TURN = "\0end of turn"
 
 
+@dataclass
 class AnswerCache:
     """Finds stored answers, and stores new ones as soon as they are made; without a store it does nothing.
 
     Attributes:
+        store: Where answers are stored; None: nowhere.
+        engine: The engine. Its `identity` is part of every key; its `provenance` is stored with each answer.
         hits: Number of answers, likelihoods and ratings that came from the store.
         origins: Number of stored answers by their provenance (JSON).
     """
 
-    def __init__(self, store: CandidateStore | None, engine: Engine) -> None:
-        """Set up for an engine.
-
-        Args:
-            store: Where answers are stored; None: nowhere.
-            engine: The engine. Its `identity` is part of every key; its `provenance` is stored with each answer.
-        """
-        self.store = store
-        self.engine = engine
-        self.hits = 0
-        self.origins: dict[str, int] = {}
+    store: CandidateStore | None
+    engine: Engine
+    hits: int = 0
+    origins: dict[str, int] = field(default_factory=dict)
 
     def key(self, prompt: str, spans: Sequence[AudioSpan], **decoding: Any) -> str:
         """Return the key of a pool: a hash of exactly what its answers depend on."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ambi_eval.engines.base import Engine, Job, Likelihood
+from ambi_eval.engines.base import Job, Likelihood
 from ambi_eval.inference.answer_cache import AnswerCache
 
 
-def loglikelihoods(engine: Engine, cache: AnswerCache, jobs: Sequence[Job]) -> Iterator[tuple[Job, list[Likelihood]]]:
+def loglikelihoods(cache: AnswerCache, jobs: Sequence[Job]) -> Iterator[tuple[Job, list[Likelihood]]]:
     """Yield each job with the likelihoods of its continuations, in any order, and store new ones at once.
 
     Jobs on which the engine fails are left out.
@@ -22,6 +22,6 @@ def loglikelihoods(engine: Engine, cache: AnswerCache, jobs: Sequence[Job]) -> I
             yield job, found
         else:
             to_do.append(job)
-    for job, made in engine.loglikelihoods(to_do) if to_do else ():
+    for job, made in cache.engine.loglikelihoods(to_do) if to_do else ():
         cache.keep_likelihoods(keys[job], job.continuations, made)
         yield job, made

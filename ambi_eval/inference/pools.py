@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from ambi_eval.answers.candidate import Candidate
-from ambi_eval.engines.base import Engine
 from ambi_eval.inference.answer_cache import AnswerCache
 from ambi_eval.inference.question import Question
 
 Answered = tuple[Question, list[Candidate]]
 
 
+@dataclass
 class Pools:
-    """Gives every question its answers; equal questions of several tasks share one pool."""
+    """Gives every question its answers; equal questions of several tasks share one pool.
 
-    def __init__(self, engine: Engine, cache: AnswerCache, seed: int) -> None:
-        """Set up for an engine.
+    Attributes:
+        cache: The earlier answers of an engine, which makes the others.
+        seed: Seed of the sampling.
+    """
 
-        Args:
-            engine: Makes the answers.
-            cache: The engine's earlier answers.
-            seed: Seed of the sampling.
-        """
-        self.engine = engine
-        self.cache = cache
-        self.seed = seed
+    cache: AnswerCache
+    seed: int
 
     def answers(self, questions: Sequence[Question]) -> Iterator[list[Answered]]:
         """Yield each pool's questions with their answers as soon as these are complete, in any order.
@@ -48,7 +45,7 @@ class Pools:
                     del pending[key]
                     yield _answered(groups[key], known.pop(key))
             # Prompts about the same audio come one after the other, so that the audio is encoded once.
-            for job, made in self.engine.generate(sorted(jobs, key=lambda job: str(job.spans))) if jobs else ():
+            for job, made in self.cache.engine.generate(sorted(jobs, key=lambda job: str(job.spans))) if jobs else ():
                 key = jobs[job]
                 self.cache.keep_answers(groups[key][0], key, made)
                 known[key] |= made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 from ambi_eval.answers.candidate import Candidate
@@ -21,17 +22,23 @@ WRITTEN = GenerationSettings(max_gen_toks=1024)  # of a rating, before which a m
 ALTERNATIVES = 20  # of each token; the most that OpenAI gives
 
 
+@dataclass
 class Verifier:
     """Rates answers with an engine. Each text is rated alone, so the order of the answers cannot matter.
 
     If the engine gives likelihoods, the rating is the expected one: the mean of all possible ratings, weighted by their
     likelihoods as the verifier's whole answer. Otherwise the model writes a rating, which `rating_of` reads.
+
+    Attributes:
+        cache: The earlier ratings of an engine, which makes the others.
     """
 
-    def __init__(self, engine: Engine, cache: AnswerCache) -> None:
-        """Set up for an engine and its answer cache."""
-        self.engine = engine
-        self.cache = cache
+    cache: AnswerCache
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that rates."""
+        return self.cache.engine
 
     def rate(self, pools: Iterator[Answered]) -> Iterator[tuple[Answered, Ratings]]:
         """Yield every pool with the ratings of its texts, without those that got none.
@@ -64,7 +71,7 @@ class Verifier:
     def _rate(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, float]]:
         """Yield each job with its rating, without those that got none."""
         if self.engine.capabilities.likelihoods:
-            for job, likelihoods in loglikelihoods(self.engine, self.cache, jobs):
+            for job, likelihoods in loglikelihoods(self.cache, jobs):
                 values = [float(rating) for rating, _ in job.continuations]
                 rating = expected_rating(values, [logprob for logprob, _ in likelihoods])
                 if math.isfinite(rating):

@@ -83,9 +83,9 @@ class AudioLM(DataParallelLM):
         self.engine = opened["answers"]
         self.seed = torch.initial_seed() if given.seed is None else given.seed
         self.cache = AnswerCache(store, self.engine)
-        self.pools = Pools(self.engine, self.cache, self.seed)
+        self.pools = Pools(self.cache, self.seed)
         rates = opened.get("ratings")
-        self.verifier = Verifier(rates, AnswerCache(store, rates)) if rates else Verifier(self.engine, self.cache)
+        self.verifier = Verifier(AnswerCache(store, rates) if rates else self.cache)
         self.totals, self.verifier_totals = self._counts()
 
     @classmethod
@@ -174,7 +174,7 @@ class AudioLM(DataParallelLM):
         likelihoods: list[Any] = [None] * len(requests)
         done = 0
         with self._progress(len(requests), "likelihoods", disable_tqdm) as bar:
-            for job, found in loglikelihoods(self.engine, self.cache, jobs):
+            for job, found in loglikelihoods(self.cache, jobs):
                 for position, likelihood in zip(positions[job], found, strict=True):
                     likelihoods[position] = likelihood
                 done += 1

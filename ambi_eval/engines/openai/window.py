@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock
 
@@ -18,31 +19,27 @@ from ambi_eval.errors import AmbiError
 logger = logging.getLogger(__name__)
 
 
+@dataclass
 class Hearing:
     """Loads the audio of jobs, and cuts or refuses audio that is longer than the model's window, before it is sent.
 
     Attributes:
         name: What messages call the model.
-        refuse: Whether longer audio is refused.
+        find_window: Returns the window in seconds; None if there is none, or if it is unknown. It is called when the
+            first audio is needed.
+        refuse: Whether longer audio is refused; otherwise it is cut, and counted.
         cut: The jobs with audio that was cut.
     """
 
-    def __init__(self, name: str, find_window: Callable[[], float | None], refuse: bool) -> None:
-        """Set up; `find_window` is called when the first audio is needed.
-
-        Args:
-            name: What messages call the model.
-            find_window: Returns the window in seconds; None if there is none, or if it is unknown.
-            refuse: Whether longer audio is refused; otherwise it is cut, and counted.
-        """
-        self.name, self.refuse = name, refuse
-        self.cut: set[Job] = set()
-        self._find_window = find_window
-        self._lock = Lock()
+    name: str
+    find_window: Callable[[], float | None]
+    refuse: bool
+    cut: set[Job] = field(default_factory=set)
+    _lock: Lock = field(default_factory=Lock)
 
     @cached_property
     def _window(self) -> float | None:
-        return self._find_window()
+        return self.find_window()
 
     @property
     def window_seconds(self) -> float | None:
