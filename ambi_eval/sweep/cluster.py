@@ -12,13 +12,13 @@ from typing import Any
 from ambi_eval.config.grid import GridModel
 from ambi_eval.errors import AmbiError
 from ambi_eval.paths import data_dir
-from ambi_eval.sweep.jobs import Event, Job, run_job
+from ambi_eval.sweep.jobs import Event, SweepJob, run_job
 
 POLL_SECONDS = 0.5
 LONGEST_SOCKET_PATH = 107
 
 
-class RayEngine:
+class RayRunner:
     """Runs jobs as tasks of Ray, as many at once as there are resources for.
 
     Only jobs and events are sent between machines. A job writes its results to files, so that nothing is lost with a
@@ -69,9 +69,9 @@ class RayEngine:
         # The queue of events stays on this machine: on another one it could be lost with that machine.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self.sent = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
-        self.jobs: dict[Any, Job] = {}
+        self.jobs: dict[Any, SweepJob] = {}
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: SweepJob) -> None:
         """Add a job; it starts as soon as a machine has room for it."""
         # `max_calls=1` ends the process with its job, which frees the GPU's memory.
         work = self.ray.remote(num_cpus=1, num_gpus=job.cells[0].model.gpus, max_retries=0, max_calls=1)(_work)
@@ -114,5 +114,5 @@ def _refuse_silent_address(address: str | None) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def _work(job: Job, sent: Any) -> None:
+def _work(job: SweepJob, sent: Any) -> None:
     run_job(job, sent.put)  # `put` waits until the event has arrived, so that it comes before the end of its job

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ambi_eval.sweep.grid import Cell
     from ambi_eval.sweep.progress import Progress
-    from ambi_eval.sweep.scheduler import Engine
+    from ambi_eval.sweep.scheduler import Runner
 
 
 def sweep(
@@ -57,11 +57,11 @@ def sweep(
         tokens = None
         if probe is not None:
             probes = read_grid(grid, limit=probe, corpora=chosen)
-            _run(probes, out / "probe", _engine(engine, address, probes), console, replicas)
+            _run(probes, out / "probe", _runner(engine, address, probes), console, replicas)
             tokens = probed_tokens(probes, out / "probe")
         console.print(cost_table(cells, out, tokens))
         return
-    progress = _run(cells, out, _engine(engine, address, cells), console, replicas)
+    progress = _run(cells, out, _runner(engine, address, cells), console, replicas)
     if runs := finished_runs(cells, out):
         from ambi_eval.report import page, verdict
         from ambi_eval.report.build import build
@@ -89,15 +89,15 @@ def _check_options(engine: str, address: str | None, replicas: int, dry_run: boo
         raise AmbiError("--probe goes with --dry-run")
 
 
-def _engine(name: str, address: str | None, cells: Sequence[Cell]) -> Engine:
-    from ambi_eval.sweep.cluster import RayEngine
-    from ambi_eval.sweep.local import LocalEngine
+def _runner(name: str, address: str | None, cells: Sequence[Cell]) -> Runner:
+    from ambi_eval.sweep.cluster import RayRunner
+    from ambi_eval.sweep.local import LocalRunner
 
     models = {cell.model_name: cell.model for cell in cells}
-    return RayEngine(models, address) if name == "ray" else LocalEngine()
+    return RayRunner(models, address) if name == "ray" else LocalRunner()
 
 
-def _run(cells: Sequence[Cell], out: Path, engine: Engine, console: Console, replicas: int) -> Progress:
+def _run(cells: Sequence[Cell], out: Path, runner: Runner, console: Console, replicas: int) -> Progress:
     """Run the cells and return what became of them."""
     from ambi_eval.sweep.jobs import is_done
     from ambi_eval.sweep.progress import Progress
@@ -107,7 +107,7 @@ def _run(cells: Sequence[Cell], out: Path, engine: Engine, console: Console, rep
     typer.echo(f"{len(cells)} runs, {len(skipped)} of them done before")
     try:
         with Progress(cells, skipped, console) as progress:
-            run_cells(cells, out, engine, progress, replicas)
+            run_cells(cells, out, runner, progress, replicas)
     finally:
-        engine.close()
+        runner.close()
     return progress

@@ -32,7 +32,7 @@ SPENT = ("cost", "audio_seconds", "cost_unanswered_at_most")
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class SweepJob:
     """Work for one process: cells of one group. Over all clips it writes results; over a share it only fills its store.
 
     Attributes:
@@ -101,7 +101,7 @@ def _digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def run_job(job: Job, report: Report) -> None:
+def run_job(job: SweepJob, report: Report) -> None:
     """Run the cells of a job; a cell that fails or must wait does not stop the others."""
     worker = _Worker(job)
     for cell in job.cells:
@@ -133,7 +133,7 @@ def outcome(worker: _Worker, cell: Cell) -> tuple[Literal["done", "waits", "fail
 class _Worker:
     """Runs cells as the stock `lm_eval` does, except that the model is loaded once for all of them."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: SweepJob) -> None:
         self.job = job
         self.model = job.cells[0].model
         self.seed = job.cells[0].seed
@@ -250,7 +250,7 @@ def _output_to(log: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _heartbeat(job: Job, cell: Cell, report: Report) -> Iterator[None]:
+def _heartbeat(job: SweepJob, cell: Cell, report: Report) -> Iterator[None]:
     """Report how far the cell is, every second, from the progress bar that its model shows."""
     ended = threading.Event()
 

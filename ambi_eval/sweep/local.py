@@ -13,20 +13,20 @@ from multiprocessing.process import BaseProcess
 
 from ambi_eval.config.grid import GridModel
 from ambi_eval.engines.base import arguments_of, find_engine
-from ambi_eval.sweep.jobs import Event, Job, run_job
+from ambi_eval.sweep.jobs import Event, SweepJob, run_job
 
 
-class LocalEngine:
+class LocalRunner:
     """Runs jobs one after another, each in a process of its own."""
 
     def __init__(self) -> None:
         """Set up without jobs."""
-        self.jobs: deque[Job] = deque()
+        self.jobs: deque[SweepJob] = deque()
         self.process: BaseProcess | None = None
         self.model: GridModel | None = None
         self.shared = ExitStack()
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: SweepJob) -> None:
         """Add a job; jobs run in the order in which they were added."""
         self.jobs.append(job)
 
@@ -73,5 +73,5 @@ class LocalEngine:
         self.shared.close()
 
 
-def _work(job: Job, pipe: Connection) -> None:
+def _work(job: SweepJob, pipe: Connection) -> None:
     run_job(job, pipe.send)

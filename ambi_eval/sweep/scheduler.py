@@ -12,16 +12,16 @@ from ambi_eval.engines.base import arguments_of
 from ambi_eval.errors import AmbiError
 from ambi_eval.inference.store import merge
 from ambi_eval.sweep.grid import Cell, by_group
-from ambi_eval.sweep.jobs import Event, Job, is_done
+from ambi_eval.sweep.jobs import Event, SweepJob, is_done
 from ambi_eval.sweep.progress import Progress
 
 ATTEMPTS = 2
 
 
-class Engine(Protocol):
+class Runner(Protocol):
     """Runs jobs."""
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: SweepJob) -> None:
         """Add a job."""
 
     def events(self) -> Iterator[Event]:
@@ -31,7 +31,7 @@ class Engine(Protocol):
         """End all running jobs."""
 
 
-def run_cells(cells: Sequence[Cell], folder: Path, engine: Engine, progress: Progress, replicas: int = 1) -> None:
+def run_cells(cells: Sequence[Cell], folder: Path, runner: Runner, progress: Progress, replicas: int = 1) -> None:
     """Run the cells that are not done yet.
 
     Several replicas first answer their shares of the clips, each into a store of its own. Then the stores are merged,
@@ -40,7 +40,7 @@ def run_cells(cells: Sequence[Cell], folder: Path, engine: Engine, progress: Pro
     Args:
         cells: The cells.
         folder: Folder of the grid.
-        engine: Where they run.
+        runner: Runs their jobs.
         progress: Shows finished and failed cells.
         replicas: Number of processes of one model that share the clips.
 
@@ -55,16 +55,16 @@ def run_cells(cells: Sequence[Cell], folder: Path, engine: Engine, progress: Pro
             )
     missing = [cell for cell in cells if not is_done(folder, cell)]
     groups = {name: _Group(name, of_group, folder, replicas) for name, of_group in by_group(missing).items()}
-    jobs: dict[str, tuple[_Group, Job]] = {}
+    jobs: dict[str, tuple[_Group, SweepJob]] = {}
 
-    def submit(group: _Group, job: Job) -> None:
+    def submit(group: _Group, job: SweepJob) -> None:
         jobs[job.name] = (group, job)
-        engine.submit(job)
+        runner.submit(job)
 
     for group in groups.values():
         for job in group.first_jobs():
             submit(group, job)
-    for event in engine.events():
+    for event in runner.events():
         group, job = jobs[event.job]
         progress.show(event, group.weight(job))
         group.note(event)
@@ -86,7 +86,7 @@ class _Group:
         self.tries: Counter[tuple[str, str]] = Counter()
         self.done: set[tuple[str, str]] = set()
 
-    def first_jobs(self) -> list[Job]:
+    def first_jobs(self) -> list[SweepJob]:
         """Return the first jobs."""
         self._gather()
         return [self._job_of(share, self.cells) for share in self.shares] or [self._job_of(None, self.cells)]
@@ -98,7 +98,7 @@ class _Group:
         if event.kind in ("done", "waits"):  # the next sweep asks again; to ask at once is of no use
             self.done.add((event.job, event.cell))
 
-    def after(self, job: Job) -> list[Job]:
+    def after(self, job: SweepJob) -> list[SweepJob]:
         """Return the jobs that follow a job that has ended."""
         if not any(self.tries[job.name, cell.name] for cell in job.cells):
             self.tries[job.name, job.cells[0].name] = ATTEMPTS  # the process was lost before its first cell
@@ -117,19 +117,19 @@ class _Group:
         self._gather()
         return [self._job_of(None, self.cells)]
 
-    def weight(self, job: Job) -> float:
+    def weight(self, job: SweepJob) -> float:
         """Return a job's share of the work on its cells."""
         return 1 / job.share[1] if job.share else float(not self.shares)
 
-    def _job_of(self, share: tuple[int, int] | None, cells: tuple[Cell, ...]) -> Job:
+    def _job_of(self, share: tuple[int, int] | None, cells: tuple[Cell, ...]) -> SweepJob:
         if share is None:
-            return Job(self.name, cells, self.folder, self.store)
+            return SweepJob(self.name, cells, self.folder, self.store)
         name = f"{self.name}.share-{share[0]}-of-{share[1]}"
         # Each try has a file of its own, because a process that counts as lost may still write.
         earlier = self._files(name)
         store = self.store.with_name(f"{name}.{len(earlier)}.sqlite")
         merge([*earlier, *([self.store] if self.store.is_file() else [])], into=store)
-        return Job(name, cells, self.folder, store, share)
+        return SweepJob(name, cells, self.folder, store, share)
 
     def _gather(self) -> None:
         """Merge the answers of all shares, of this sweep or an interrupted one, into the store of the group."""

@@ -17,7 +17,7 @@ from rich.console import Console
 from support.processes import forked_for_spawned
 
 from ambi_eval.sweep.grid import Cell, read_grid
-from ambi_eval.sweep.jobs import Event, Job, results_file
+from ambi_eval.sweep.jobs import Event, SweepJob, results_file
 from ambi_eval.sweep.progress import Progress
 from ambi_eval.sweep.scheduler import run_cells
 
@@ -58,12 +58,12 @@ class Losing:
 
     def __init__(self, engine: Any, job: str = "", task: str = "", machine: bool = False) -> None:
         self.engine, self.job, self.task, self.machine = engine, job, task, machine
-        self.jobs: list[Job] = []
+        self.jobs: list[SweepJob] = []
         self.seen: list[Event] = []
         self.answers_before: dict[Path, int] = {}
         self.answers_at_death: int | None = None
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: SweepJob) -> None:
         self.jobs.append(job)
         self.answers_before[job.store] = count_answers(job.store) if job.store.exists() else 0
         self.engine.submit(job)

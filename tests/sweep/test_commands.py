@@ -38,7 +38,7 @@ def server():
 def test_a_batch_that_is_not_ready_waits_and_the_same_command_later_collects_it(
     server, chat_server, write_grid, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(sweep_commands, "_engine", lambda *_: InThisProcess())
+    monkeypatch.setattr(sweep_commands, "_runner", lambda *_: InThisProcess())
     server.polls = 1
     chat_server.answer = server.chat.answer
     later = {"model": "listener", "base_url": server.url, "batch": True, "batch_wait": 0}

@@ -292,7 +292,7 @@ def test_a_folder_whose_path_is_too_long_for_the_sockets_of_ray_is_refused_at_on
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     monkeypatch.setattr("tempfile.gettempdir", lambda: "/tmp/" + "long" * 20)
     with pytest.raises(AmbiError, match="too long for Ray's sockets: set TMPDIR to a shorter one"):
-        cluster.RayEngine({})
+        cluster.RayRunner({})
 
 
 class TestMoney:

@@ -9,7 +9,7 @@ from support import commands
 from support.processes import forked_for_spawned
 
 from ambi_eval.harness.results import read_runs
-from ambi_eval.sweep.local import LocalEngine
+from ambi_eval.sweep.local import LocalRunner
 from ambi_eval.sweep.overview import finished_runs
 
 pytestmark = pytest.mark.slow
@@ -55,7 +55,7 @@ class TestOneMachine:
     @pytest.fixture(scope="class")
     def killed(self, cells, folder, run, losing):
         """A sweep whose process is killed once, in the middle of sampling."""
-        engine = losing(LocalEngine(), task="ambi_demo_sc")
+        engine = losing(LocalRunner(), task="ambi_demo_sc")
         return engine, run(cells, folder / "local", engine)
 
     def test_a_killed_process_fails_the_run_it_was_at_which_is_tried_again(self, killed, cells):
@@ -89,14 +89,14 @@ class TestOneMachine:
         assert joined.results["config"]["ambi"]["encodes"] >= 2 * CLIPS
 
     def test_a_second_sweep_runs_nothing(self, killed, cells, folder, run, losing):
-        engine = losing(LocalEngine())
+        engine = losing(LocalRunner())
         assert run(cells, folder / "local", engine) == {}
         assert engine.jobs == []
 
     def test_what_was_changed_in_the_grid_runs_again_from_the_store(self, killed, grid, folder, run, losing, results):
         cells = grid(strategies=STRATEGIES, limit=CLIPS, metadata=[{"repeats": 10}])
         sc = next(cell for cell in cells if cell.task == "ambi_demo_sc")
-        engine = losing(LocalEngine())
+        engine = losing(LocalRunner())
         assert run([sc], folder / "local", engine) == {}
         counts = results(folder / "local", sc)["config"]["ambi"]
         assert (counts["store_hits"], counts["generated_tokens"]) == (SAMPLES // 2, 0)
@@ -127,11 +127,11 @@ class TestRay:
     @pytest.fixture(scope="class")
     def killed(self, cluster, grid, folder, run, losing):
         """A sweep of two replicas with a GPU each; the machine of the first is lost while it samples."""
-        from ambi_eval.sweep.cluster import RayEngine
+        from ambi_eval.sweep.cluster import RayRunner
 
         model = {"model_args": {"pretrained": "ambi-tiny", "device": "cpu"}, "gpus": 1}
         sampled = grid(models={"tiny": model}, strategies=["sc", "asc", "exact"], limit=CLIPS)
-        ray = RayEngine({sampled[0].model_name: sampled[0].model}, cluster.address)
+        ray = RayRunner({sampled[0].model_name: sampled[0].model}, cluster.address)
         engine = losing(ray, job="share-0-of-2", task="ambi_demo_sc", machine=True)
         return sampled, engine, run(sampled, folder / "ray", engine, replicas=2)
 
