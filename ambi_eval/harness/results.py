@@ -308,7 +308,7 @@ def _selection(path: Path, settings: TaskSettings, samples: Mapping[str, Json]) 
     try:
         whole = select(settings, corpus_clips(settings), hear=False)
     except AmbiError as error:
-        raise AmbiError(f"{path}: the votes of its clips are missing now: {error}") from error
+        raise AmbiError(f"{path}: the votes of its clips are not there any more: {error}") from error
     here = [number for number, clip in enumerate(whole.clips) if clip.id in samples]
     lost = sorted(samples.keys() - {clip.id for clip in whole.clips} - {clip.id for clip, _ in whole.withheld})
     if lost:
