@@ -53,11 +53,16 @@ def evaluate_tasks(
     if results is None:  # in all processes but the first
         return {}
     if output_path is not None:
-        samples = results["samples"]
-        tracker.save_results_aggregated({k: v for k, v in results.items() if k != "samples"}, samples)
-        for task in results["configs"]:
-            tracker.save_results_samples(task, samples[task])
+        write_results(results, tracker)
     return results
+
+
+def write_results(results: Mapping[str, Any], tracker: EvaluationTracker) -> None:
+    """Write the results file and the logged samples of a run, as `lm_eval --log_samples` does."""
+    samples = results["samples"]
+    tracker.save_results_aggregated({name: each for name, each in results.items() if name != "samples"}, samples)
+    for task in results["configs"]:
+        tracker.save_results_samples(task, samples[task])
 
 
 def strategy_task(corpus: str, strategy: str, metadata: Mapping[str, Any]) -> AmbiguousEmotionTask:

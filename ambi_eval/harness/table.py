@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ambi_eval.config.task_settings import TaskSettings
+from ambi_eval.harness.repeat import our_configs
 from ambi_eval.metrics import METRICS
 
 # The metrics of a task that names none itself.
@@ -60,8 +61,7 @@ def cost_line(info: Results) -> str:
 
 
 def _shown(results: Results, column: str) -> Results:
-    configs = results.get("configs", {})
-    ours = {name: config for name, config in configs.items() if isinstance(config, Mapping) and "manifest" in config}
+    ours = our_configs(results)
     if not ours or column != "results":
         return results
     rows = {name: _row(row, ours[name]) if name in ours else row for name, row in results[column].items()}

@@ -33,7 +33,7 @@ Record = Annotated[Path | None, typer.Option(help="The maintainers' record; by d
 def pack(
     run: Annotated[Path, typer.Argument(help="The folder that lm_eval --log_samples --output_path wrote.")],
     name: Annotated[str, typer.Option(help="The system's name on the board.")],
-    licence: Annotated[str, typer.Option(help="Licence of the model's weights.")],
+    license: Annotated[str, typer.Option("--license", "--licence", help="License of the model's weights.")],
     contact: Annotated[str, typer.Option(help="Contact: an address or a page.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The submission's folder: .../<date>_<model>.")],
     training_data: Annotated[
@@ -53,7 +53,7 @@ def pack(
         if not (equals and statement):
             raise AmbiError(f"--training-data {each!r} is not of the form CORPUS=STATEMENT.")
         said[corpus] = statement
-    pack_run(run, Statement(name, licence, contact, said, parameters, hardware), out)
+    pack_run(run, Statement(name, license, contact, said, parameters, hardware), out)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     typer.echo(f"wrote {out} ({size / 1000:.0f} kB); it passes the checks")
 

@@ -30,7 +30,7 @@ class Statement:
     """What only the submitter knows, as in `schema.Card`; hardware None stands for what the harness noted."""
 
     name: str
-    licence: str
+    license: str
     contact: str
     training_data: Mapping[str, str]
     parameters: int | None = None
@@ -87,7 +87,7 @@ def _card(run: Run, statement: Statement, pools: Mapping[str, Pools]) -> dict[st
             "revision": arguments.get("revision"),
             "digest": about.get("model_digest"),
             "parameters": statement.parameters,
-            "licence": statement.licence,
+            "licence": statement.license,
         },
         "backend": {
             "name": config["model"],

@@ -17,7 +17,7 @@ from ambi_eval.errors import AmbiError
 from ambi_eval.leaderboard.schema import ANSWER, CARD, CLAIMS, FOLDER, Card, Claims, check
 from ambi_eval.leaderboard.untrusted import (
     MEGABYTE,
-    Budget,
+    UnpackLimit,
     folder_entries,
     gzip_lines,
     parse_json,
@@ -69,13 +69,13 @@ def read_submission(folder: Path) -> Submission:
         if tasks.keys() != card.tasks.keys():
             odd = ", ".join(sorted(tasks.keys() ^ card.tasks.keys()))
             raise AmbiError(f"{what} and {CARD_FILE} do not name the same tasks: {odd[:300]}.")
-    budget = Budget()
+    allowed = UnpackLimit()
     return Submission(
         name=folder.name,
         digest=_digest(files),
         card=card,
         claims=claims,
-        pools={task: _read_answers(file, budget) for task, file in sorted(samples.items())},
+        pools={task: _read_answers(file, allowed) for task, file in sorted(samples.items())},
     )
 
 
@@ -133,9 +133,9 @@ def _digest(files: Mapping[str, Path]) -> str:
     return digest.hexdigest()
 
 
-def _read_answers(file: Path, budget: Budget) -> dict[str, list[Candidate]]:
+def _read_answers(file: Path, allowed: UnpackLimit) -> dict[str, list[Candidate]]:
     pools: dict[str, list[Candidate]] = {}
-    for number, line in enumerate(gzip_lines(file, budget), start=1):
+    for number, line in enumerate(gzip_lines(file, allowed), start=1):
         where = f"{SAMPLES}/{file.name}, line {number}"
         answer = check(ANSWER, parse_json(line, where), where)
         pool = pools.setdefault(answer["clip"], [])

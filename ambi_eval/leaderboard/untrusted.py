@@ -91,7 +91,7 @@ def parse_json(text: str, where: str) -> Any:
 
 
 @dataclass
-class Budget:
+class UnpackLimit:
     """The limit on unpacked bytes of one submission.
 
     Attributes:
@@ -103,7 +103,7 @@ class Budget:
     used: int = 0
 
 
-def gzip_lines(path: Path, budget: Budget) -> Iterator[str]:
+def gzip_lines(path: Path, allowed: UnpackLimit) -> Iterator[str]:
     """Yield the lines of a gzip file, unpacked one by one.
 
     Raises:
@@ -112,11 +112,11 @@ def gzip_lines(path: Path, budget: Budget) -> Iterator[str]:
     try:
         with gzip.open(plain_file(path, PACKED_BYTES)) as file:
             while line := file.readline(LINE_BYTES + 1):
-                budget.used += len(line)
+                allowed.used += len(line)
                 if len(line) > LINE_BYTES:
                     raise AmbiError(f"{_named(path)} has a line of more than {LINE_BYTES:,} bytes.")
-                if budget.used > budget.limit:
-                    raise AmbiError(f"{_named(path)}: the submission unpacks to more than {budget.limit:,} bytes.")
+                if allowed.used > allowed.limit:
+                    raise AmbiError(f"{_named(path)}: the submission unpacks to more than {allowed.limit:,} bytes.")
                 yield _decoded(line, path)
     except (OSError, EOFError, zlib.error) as error:
         raise AmbiError(f"{_named(path)} is no whole gzip file ({error}).") from error

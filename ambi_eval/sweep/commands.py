@@ -99,11 +99,11 @@ def _runner(name: str, address: str | None, cells: Sequence[Cell]) -> Runner:
 
 def _run(cells: Sequence[Cell], out: Path, runner: Runner, console: Console, replicas: int) -> Progress:
     """Run the cells and return what became of them."""
-    from ambi_eval.sweep.jobs import is_done
+    from ambi_eval.sweep.jobs import results_file
     from ambi_eval.sweep.progress import Progress
     from ambi_eval.sweep.scheduler import run_cells
 
-    skipped = [cell for cell in cells if is_done(out, cell)]
+    skipped = [cell for cell in cells if results_file(out, cell)]
     typer.echo(f"{len(cells)} runs, {len(skipped)} of them done before")
     try:
         with Progress(cells, skipped, console) as progress:

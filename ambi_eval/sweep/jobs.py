@@ -82,11 +82,6 @@ class Event:
 Report = Callable[[Event], None]
 
 
-def is_done(folder: Path, cell: Cell) -> bool:
-    """Return whether a cell has results of the same configuration."""
-    return results_file(folder, cell) is not None
-
-
 def results_file(folder: Path, cell: Cell) -> Path | None:
     """Return the results file of a cell; None if it is missing, was changed, or has another configuration."""
     try:
@@ -196,6 +191,7 @@ class _Worker:
         return self.lm.get_model_info().get("ambi", {}) if hasattr(self.lm, "get_model_info") else {}
 
     def _save(self, cell: Cell, results: Any, tracker: Any, before: Mapping[str, float]) -> None:
+        from ambi_eval.harness.evaluation import write_results
         from ambi_eval.harness.results import read_runs
 
         # The harness names a model by its class if it did not load it itself.
@@ -204,9 +200,7 @@ class _Worker:
             results["config"]["ambi"][name] -= count  # the model's counters continue from cell to cell
         scores = {name.partition(","): score for name, score in results["results"][cell.task].items()}
         self.jsd = {pipeline: score for (metric, _, pipeline), score in scores.items() if metric == "jsd_bits"}
-        samples = results.pop("samples")
-        tracker.save_results_aggregated(results, samples)
-        tracker.save_results_samples(cell.task, samples[cell.task])
+        write_results(results, tracker)
         folder = self.job.folder / cell.name
         file = next(folder.rglob(f"results_{tracker.date_id}.json"))
         read_runs(file)  # the harness only logs a failed write, so read the file back

@@ -16,7 +16,7 @@ from ambi_eval.engines.base import arguments_of
 from ambi_eval.harness.results import Run, read_runs
 from ambi_eval.report.content import Section
 from ambi_eval.sweep.grid import Cell
-from ambi_eval.sweep.jobs import SPENT, is_done, results_file
+from ambi_eval.sweep.jobs import SPENT, results_file
 from ambi_eval.web.format import count, short, with_interval
 
 
@@ -42,7 +42,7 @@ def cost_table(cells: Sequence[Cell], folder: Path, probed: Mapping[str, float] 
     table = Table(title=f"{len(cells)} runs", title_justify="left", show_footer=True, box=None)
     rows = []
     for cell in cells:
-        state = "done" if is_done(folder, cell) else "" if cell.prepared else "not prepared: published size"
+        state = "done" if results_file(folder, cell) else "" if cell.prepared else "not prepared: published size"
         answers = 0 if state == "done" else cell.answers
         each = cell.max_tokens if probed is None else probed.get(cell.name, float("nan"))
         state = state or ("" if answers or cell.pool == "labels" else "the same answers")

@@ -12,7 +12,7 @@ from ambi_eval.engines.base import arguments_of
 from ambi_eval.errors import AmbiError
 from ambi_eval.inference.store import merge
 from ambi_eval.sweep.grid import Cell, by_group
-from ambi_eval.sweep.jobs import Event, SweepJob, is_done
+from ambi_eval.sweep.jobs import Event, SweepJob, results_file
 from ambi_eval.sweep.progress import Progress
 
 ATTEMPTS = 2
@@ -53,7 +53,7 @@ def run_cells(cells: Sequence[Cell], folder: Path, runner: Runner, progress: Pro
                 f"the model {name} ({model.model}) keeps no candidate store, through which replicas share their "
                 "answers: leave out --replicas"
             )
-    missing = [cell for cell in cells if not is_done(folder, cell)]
+    missing = [cell for cell in cells if not results_file(folder, cell)]
     groups = {name: _Group(name, of_group, folder, replicas) for name, of_group in by_group(missing).items()}
     jobs: dict[str, tuple[_Group, SweepJob]] = {}
 

@@ -9,7 +9,7 @@ import pytest
 from ambi_eval.errors import AmbiError
 from ambi_eval.leaderboard import untrusted
 from ambi_eval.leaderboard.untrusted import (
-    Budget,
+    UnpackLimit,
     folder_entries,
     gzip_lines,
     parse_json,
@@ -86,13 +86,13 @@ def test_a_bomb_of_one_line_is_refused_before_it_takes_memory(tmp_path):
     assert path.stat().st_size < 300_000
     tracemalloc.start()
     with pytest.raises(AmbiError, match="has a line of more than 256,000 bytes"):
-        list(gzip_lines(path, Budget()))
+        list(gzip_lines(path, UnpackLimit()))
     assert tracemalloc.get_traced_memory()[1] < 5_000_000
     tracemalloc.stop()
 
 
 def test_a_bomb_of_many_lines_or_of_many_files_is_refused(tmp_path):
-    path, budget = tmp_path / "bomb.jsonl.gz", Budget(1_000_000)
+    path, budget = tmp_path / "bomb.jsonl.gz", UnpackLimit(1_000_000)
     path.write_bytes(gzip.compress(b"{}\n" * 200_000, mtime=0))
     assert sum(1 for _ in gzip_lines(path, budget)) == 200_000
     with pytest.raises(AmbiError, match="unpacks to more than 1,000,000 bytes"):
@@ -112,7 +112,7 @@ def test_a_bomb_of_many_lines_or_of_many_files_is_refused(tmp_path):
 def test_broken_gzip_is_refused(tmp_path, content, message):
     (tmp_path / "a.jsonl.gz").write_bytes(content)
     with pytest.raises(AmbiError, match=message):
-        list(gzip_lines(tmp_path / "a.jsonl.gz", Budget()))
+        list(gzip_lines(tmp_path / "a.jsonl.gz", UnpackLimit()))
 
 
 def test_a_file_that_is_too_large_is_not_opened(tmp_path):
@@ -120,7 +120,7 @@ def test_a_file_that_is_too_large_is_not_opened(tmp_path):
     with path.open("wb") as file:
         file.truncate(30_000_000)
     with pytest.raises(AmbiError, match="has 30,000,000 bytes; at most 20,000,000 are allowed"):
-        list(gzip_lines(path, Budget()))
+        list(gzip_lines(path, UnpackLimit()))
 
 
 def test_links_pipes_and_missing_files_are_refused(tmp_path):
