@@ -179,7 +179,7 @@ def own_corpus(folder, task, name="mine"):
     [
         ({"a": "mine", "b": "mine"}, r"a\.yaml and .*b\.yaml are both called 'mine'; give one another name"),
         ({"a": "ambi_demo_sc"}, r"ambi_demo_sc\.yaml and .*a\.yaml are both called 'ambi_demo_sc'"),
-        ({"a": "../mine"}, r"a\.yaml: task is '../mine'; a grid needs letters, digits"),
+        ({"a": "my task"}, r"a\.yaml: task is 'my task'; a grid needs letters, digits"),
     ],
 )
 def test_the_names_of_tasks_are_names_of_folders_and_different(write_grid, tmp_path, tasks, message):
