@@ -61,7 +61,7 @@ clean:
 
 .venv/develop: .venv/torch pyproject.toml
 	$(PIP) -e '.[test,lint]'
-	# For the tests of some model families; their compiled parts want a GPU's libraries (see tests/conftest.py).
+	# For the tests of some model families; their compiled parts want a GPU's libraries (see tests/support/fixtures.py).
 	$(PIP) --no-deps --upgrade --target .venv/families torchvision torchaudio timm
 	find .venv/families -name '*.so' -delete
 	# Checks that the pages are accessible; the tests that need it skip with the reason elsewhere.
