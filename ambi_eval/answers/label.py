@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from ambi_eval.answers import grammar
 from ambi_eval.answers.languages import ENGLISH, Spoken, in_english
-from ambi_eval.answers.lexicon import Answer, Lexicon, Synonyms, lexicon, said
+from ambi_eval.answers.lexicon import Answer, Lexicon, Synonyms, lexicon, normalized_answer
 from ambi_eval.answers.objects import find_objects
 from ambi_eval.answers.sentences import Sentence, read_sentences
 
@@ -38,7 +38,7 @@ def read_label(
     for index, label in enumerate(labels):  # the usual answer, read in a fraction of the time
         if bare == label and not cut:
             return one_label(index, len(labels))
-    plain = said(text)
+    plain = normalized_answer(text)
     if plain is None or not plain.strip():
         return Answer(None, "truncated" if cut else "unfinished" if plain is None else "empty")
     plain, words = in_english(plain, spoken), lexicon(labels, synonyms)

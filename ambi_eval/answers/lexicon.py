@@ -190,7 +190,7 @@ _STRUCK = re.compile(r"~~[^~\n]*~~|\[ \][^\n]*")
 _MARKUP = str.maketrans("_", " ", "*`")
 
 
-def said(text: str) -> str | None:
+def normalized_answer(text: str) -> str | None:
     """Return the text after the model's thinking, in lower case, with ASCII punctuation and without markup.
 
     Returns:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from ambi_eval.answers import grammar
 from ambi_eval.answers.label import one_label, read_prose
 from ambi_eval.answers.languages import ENGLISH, Spoken, in_english
-from ambi_eval.answers.lexicon import EMOTIONS, Answer, Lexicon, Synonyms, lexicon, said
+from ambi_eval.answers.lexicon import EMOTIONS, Answer, Lexicon, Synonyms, lexicon, normalized_answer
 from ambi_eval.answers.lists import Listed, read_lists
 from ambi_eval.answers.objects import Found, Stated, average, find_objects
 from ambi_eval.answers.tables import read_listeners, read_table
@@ -72,7 +72,7 @@ def _usual(text: str, labels: tuple[str, ...]) -> Answer | None:
 
 @lru_cache(maxsize=1 << 15)
 def _read_shares(text: str, labels: tuple[str, ...], synonyms: Synonyms, cut: bool, spoken: Spoken) -> Answer:
-    plain = said(text)
+    plain = normalized_answer(text)
     if plain is None or not plain.strip():
         return Answer(None, "truncated" if cut else "unfinished" if plain is None else "empty")
     plain, words = in_english(plain, spoken), lexicon(labels, synonyms)

@@ -287,19 +287,10 @@ def _typed_struct(path: Path, name: str, array: pa.Array) -> pa.Array:
 
 def _typed_ratings(path: Path, array: pa.Array) -> pa.Array:
     """Return the ratings with all attributes of `Rating`, null if the file lacks them."""
-    kind = pa.struct(list(_RATING.items()))
-    if pa.types.is_null(array.type) or pa.types.is_null(array.type.value_type):
-        return array.cast(pa.list_(kind))
-    if not pa.types.is_struct(array.type.value_type):
-        raise TypeError(f"{array.type.value_type} is no struct")
-    there = {field.name: array.flatten().field(field.name) for field in array.type.value_type}
-    for name in there.keys() - _RATING.keys():
-        raise AmbiError(f"{path}, column 'ratings': a rating has no '{name}'{did_you_mean(name, _RATING)}.")
-    nulls = pa.nulls(len(array.flatten()))
-    columns = [there.get(name, nulls).cast(each) for name, each in _RATING.items()]
-    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
-    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
-    return pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(columns, fields=list(kind)))
+    if not pa.types.is_null(array.type) and pa.types.is_struct(array.type.value_type):
+        for name in {field.name for field in array.type.value_type} - _RATING.keys():
+            raise AmbiError(f"{path}, column 'ratings': a rating has no '{name}'{did_you_mean(name, _RATING)}.")
+    return array.cast(pa.list_(pa.struct(list(_RATING.items()))))
 
 
 def _check_ids(path: Path, ids: list[str | None]) -> None:

@@ -127,7 +127,7 @@ def forward_flops(
     return ForwardFlops(lengths, audio, longest, **language)
 
 
-def kept(count: Callable[[], ForwardFlops], *key: Any) -> ForwardFlops:
+def cached(count: Callable[[], ForwardFlops], *key: Any) -> ForwardFlops:
     """Return the cost from the cache of this machine, by key, or count it and store it there."""
     file = cache_dir() / "flops" / f"{hashlib.sha256(repr(key).encode()).hexdigest()}.json"
     with suppress(OSError, ValueError, TypeError):

@@ -53,7 +53,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Beside:
+class NamedGain:
     """A reference, a control, or one layer: it is measured in the same unit, but is no stage.
 
     Attributes:
@@ -105,9 +105,9 @@ class Funnel:
     steps: Sequence[Step]
     total: Estimate
     reasons: Estimate
-    depth: Sequence[Beside] = ()
-    references: Sequence[Beside] = ()
-    controls: Sequence[Beside] = ()
+    depth: Sequence[NamedGain] = ()
+    references: Sequence[NamedGain] = ()
+    controls: Sequence[NamedGain] = ()
     notes: Sequence[str] = ()
 
     def stage(self, key: str) -> Stage:

@@ -22,7 +22,7 @@ from ambi_eval.corpora.select import corpus_clips, select
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.engines.hf.loading import processor_digest, torch_device, weights_digest
 from ambi_eval.errors import AmbiError
-from ambi_eval.funnel.recorder import States, listened_layers, pooled
+from ambi_eval.funnel.recorder import States, pooled, recorded_layers
 from ambi_eval.funnel.states import StateFolder
 from ambi_eval.paths import data_dir
 
@@ -33,7 +33,7 @@ SAMPLE_RATE = 16_000
 CLIPS_AHEAD = 16
 
 # A function from samples at 16 kHz to the pooled states of each place.
-Listener = Callable[[Samples], States]
+StatesOf = Callable[[Samples], States]
 
 
 def probe(encoder: str, corpus: str, metadata: str, device: str | None = None) -> tuple[str, Reading, Selection, Path]:
@@ -56,7 +56,7 @@ def probe(encoder: str, corpus: str, metadata: str, device: str | None = None) -
     settings = load_corpus(corpus, metadata)
     selection = select(settings, corpus_clips(settings))
     folds = Folds(selection.votes, selection.clusters)
-    identity, open_listener = _egemaps() if encoder == EGEMAPS else _transformers(encoder, device)
+    identity, load = _egemaps() if encoder == EGEMAPS else _transformers(encoder, device)
     name = f"probe:{Path(encoder).name}"
     folder = StateFolder(
         data_dir() / "encoder_states" / f"{Path(encoder).name}_{str(identity['digest'])[:12]}", identity
@@ -65,11 +65,11 @@ def probe(encoder: str, corpus: str, metadata: str, device: str | None = None) -
     keys = [audio_digest(span) for span in spans]
     missing = {key: span for key, span in zip(keys, spans, strict=True) if key not in folder}
     if missing:
-        listener = open_listener()
+        extract = load()
         samples = load_ahead(lambda span: load_audio(span, SAMPLE_RATE), list(missing.values()), CLIPS_AHEAD)
         heard = zip(missing, samples, strict=True)
         for key, each in tqdm(heard, f"{encoder}: states", len(missing), unit="clip", disable=None):
-            folder.add(key, listener(each))
+            folder.add(key, extract(each))
         folder.flush()
     probes = Probes(folds)
     for place in tqdm(folder.places, "probes", disable=None):
@@ -78,8 +78,8 @@ def probe(encoder: str, corpus: str, metadata: str, device: str | None = None) -
     return name, reading, selection, save_supervised(name, reading.p, selection, settings)
 
 
-def _egemaps() -> tuple[Mapping[str, Any], Callable[[], Listener]]:
-    """Return the identity of, and a function that opens, the 88 functionals of eGeMAPS v02 by openSMILE.
+def _egemaps() -> tuple[Mapping[str, Any], Callable[[], StatesOf]]:
+    """Return the identity of, and a function that loads, the 88 functionals of eGeMAPS v02 by openSMILE.
 
     The license of openSMILE allows research, but no commercial products.
 
@@ -92,19 +92,19 @@ def _egemaps() -> tuple[Mapping[str, Any], Callable[[], Listener]]:
         )
     import opensmile
 
-    def open_listener() -> Listener:
+    def load() -> StatesOf:
         smile = opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, opensmile.FeatureLevel.Functionals)
 
-        def listen(samples: Samples) -> States:
+        def extract(samples: Samples) -> States:
             return {EGEMAPS: smile.process_signal(samples, SAMPLE_RATE).to_numpy(np.float32)[0]}
 
-        return listen
+        return extract
 
-    return {"digest": f"eGeMAPSv02, opensmile {opensmile.__version__}"}, open_listener
+    return {"digest": f"eGeMAPSv02, opensmile {opensmile.__version__}"}, load
 
 
-def _transformers(encoder: str, device: str | None) -> tuple[Mapping[str, Any], Callable[[], Listener]]:
-    """Return the identity of, and a function that opens, an audio encoder (or the encoder of a model like Whisper)."""
+def _transformers(encoder: str, device: str | None) -> tuple[Mapping[str, Any], Callable[[], StatesOf]]:
+    """Return the identity of, and a function that loads, an audio encoder (or the encoder of a model like Whisper)."""
     try:
         config = AutoConfig.from_pretrained(encoder)
         extractor = AutoFeatureExtractor.from_pretrained(encoder)
@@ -115,7 +115,7 @@ def _transformers(encoder: str, device: str | None) -> tuple[Mapping[str, Any], 
             "repository of an audio encoder with its feature extractor"
         ) from error
 
-    def open_listener() -> Listener:
+    def load() -> StatesOf:
         where = torch_device(device)
         try:
             model = AutoModel.from_pretrained(encoder, dtype=torch.float32)
@@ -126,7 +126,7 @@ def _transformers(encoder: str, device: str | None) -> tuple[Mapping[str, Any], 
         name = name or extractor.model_input_names[0]
 
         @torch.inference_mode()
-        def listen(samples: Samples) -> States:
+        def extract(samples: Samples) -> States:
             window = getattr(extractor, "n_samples", None)  # of extractors that pad to a window, such as Whisper's
             if window is not None and len(samples) > window:
                 logger.warning(
@@ -144,12 +144,12 @@ def _transformers(encoder: str, device: str | None) -> tuple[Mapping[str, Any], 
             share = 1.0 if window is None else len(samples) / window
             return {
                 f"layer {number}": pooled(_heard(hidden[number][0], share)).cpu().numpy()
-                for number in listened_layers(len(hidden) - 1)
+                for number in recorded_layers(len(hidden) - 1)
             }
 
-        return listen
+        return extract
 
-    return identity, open_listener
+    return identity, load
 
 
 def _heard(frames: torch.Tensor, share: float) -> torch.Tensor:

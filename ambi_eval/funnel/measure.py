@@ -24,7 +24,7 @@ from ambi_eval.analysis.references.supervised import supervised
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.engines.hf.engine import HFEngine
 from ambi_eval.errors import AmbiError
-from ambi_eval.funnel.content import RANDOM, VERSION, Beside, Funnel, Stage, Step
+from ambi_eval.funnel.content import RANDOM, VERSION, Funnel, NamedGain, Stage, Step
 from ambi_eval.funnel.recorder import ENCODER, PROJECTED, StateRecorder
 from ambi_eval.funnel.states import StateFolder
 from ambi_eval.harness.evaluation import predictions, strategy_task
@@ -175,25 +175,25 @@ def funnel_of(
         ],
         total=of_mean(bits[chain[0]] - bits[chain[-1]], clusters),
         reasons=of_mean(bits["cot"] - bits["direct"], clusters),
-        depth=[Beside(place, readings[place].gain, len(clusters)) for place in layers],
+        depth=[NamedGain(place, readings[place].gain, len(clusters)) for place in layers],
         references=references,
         controls=_controls(most, states.read(most, keys), folds),
         notes=notes,
     )
 
 
-def _references(task: AmbiguousEmotionTask, folds: Folds, notes: list[str]) -> list[Beside]:
+def _references(task: AmbiguousEmotionTask, folds: Folds, notes: list[str]) -> list[NamedGain]:
     """Return the references on the same clips: half a panel, prosody, and stored supervised models."""
     selection = task.selection
     found = []
     if (gain := half_panel(selection, folds)) is not None:
-        found.append(Beside("half a panel of raters", *gain))
+        found.append(NamedGain("half a panel of raters", *gain))
     sounds = listen(selection.clips)
     if not np.isnan(sounds).any():
-        found.append(Beside("eight prosodic numbers", read({"prosody": sounds}, folds).gain, len(sounds)))
+        found.append(NamedGain("eight prosodic numbers", read({"prosody": sounds}, folds).gain, len(sounds)))
     for model in supervised(selection, task.settings, notes):
         bits = folds.bits(model.p)
-        found.append(Beside(model.name, of_mean(bits, folds.clusters), int((~np.isnan(bits)).sum())))
+        found.append(NamedGain(model.name, of_mean(bits, folds.clusters), int((~np.isnan(bits)).sum())))
     return found
 
 
@@ -213,11 +213,11 @@ def half_panel(selection: Selection, folds: Folds) -> tuple[Estimate, int] | Non
     return of_mean(bits, [folds.clusters[clip] for clip in trials.clips]), len(trials.clips)
 
 
-def _controls(place: str, states: NDArray[np.float32], folds: Folds) -> list[Beside]:
+def _controls(place: str, states: NDArray[np.float32], folds: Folds) -> list[NamedGain]:
     """Return the gains of a probe of one place that is fitted to shuffled votes, and of one that reads other clips."""
     shuffled = np.mean([read({place: states}, folds, shuffle=seed).bits for seed in range(SHUFFLES)], axis=0)
     speaker = read({place: of_another_clip(states, folds)}, folds).gain
     return [
-        Beside(RANDOM, of_mean(shuffled, folds.clusters), len(states)),
-        Beside("who speaks, not how", speaker, len(states)),
+        NamedGain(RANDOM, of_mean(shuffled, folds.clusters), len(states)),
+        NamedGain("who speaks, not how", speaker, len(states)),
     ]

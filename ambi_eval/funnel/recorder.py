@@ -45,7 +45,7 @@ class StateRecorder:
         """
         self.family = family
         layers = family.model.get_decoder().layers
-        self.layers = {number: layers[number - 1] for number in listened_layers(len(layers))}
+        self.layers = {number: layers[number - 1] for number in recorded_layers(len(layers))}
         self.first_layer = layers[0]
         self.encoder = None
         if family.encoder_layers is not None:
@@ -67,15 +67,17 @@ class StateRecorder:
     def __enter__(self) -> StateRecorder:
         """Register the hooks."""
         self._handles = [
-            self.family.model.register_forward_pre_hook(self._begins, with_kwargs=True),
-            self.first_layer.register_forward_pre_hook(self._reads, with_kwargs=True),
-            self.family.model.register_forward_hook(self._ends),
+            self.family.model.register_forward_pre_hook(self._before_model, with_kwargs=True),
+            self.first_layer.register_forward_pre_hook(self._before_layers, with_kwargs=True),
+            self.family.model.register_forward_hook(self._after_model),
         ]
         if self.encoder is not None:
-            self._handles.append(self.encoder.register_forward_hook(self._encodes))
+            self._handles.append(self.encoder.register_forward_hook(self._after_encoder))
         for number, layer in self.layers.items():
             name = f"layer {number}"
-            self._handles.append(layer.register_forward_hook(lambda *call, name=name: self._leaves(name, call[-1])))
+            self._handles.append(
+                layer.register_forward_hook(lambda *call, name=name: self._after_layer(name, call[-1]))
+            )
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -105,7 +107,7 @@ class StateRecorder:
             place: part.numpy() for place, part in zip(self.places, everything.split(widths), strict=True)
         }  # views of one array
 
-    def _begins(self, _: Any, __: Any, inputs: Mapping[str, Any]) -> None:
+    def _before_model(self, _: Any, __: Any, inputs: Mapping[str, Any]) -> None:
         """Start recording if the forward pass reads a prompt with audio; passes over answers do not."""
         ids = inputs.get("input_ids")
         self._audio = None
@@ -121,7 +123,7 @@ class StateRecorder:
             if "mask" in name and name != "attention_mask" and isinstance(value, Tensor) and value.dim() == 2
         ]
 
-    def _encodes(self, _: Any, __: Any, output: Any) -> None:
+    def _after_encoder(self, _: Any, __: Any, output: Any) -> None:
         if self._audio is None:
             return
         frames = _tensor(output)
@@ -129,24 +131,24 @@ class StateRecorder:
             frames = frames[_valid(self._masks, frames)]
         self._pooled[ENCODER] = pooled(frames)
 
-    def _reads(self, _: Any, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> None:
+    def _before_layers(self, _: Any, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> None:
         if self._audio is not None:
             embedded = _of_prompt(args[0] if args else inputs["hidden_states"])
             self._pooled[PROJECTED] = pooled(embedded[self._audio.to(embedded.device)])
 
-    def _leaves(self, name: str, output: Any) -> None:
+    def _after_layer(self, name: str, output: Any) -> None:
         if self._audio is not None:
             hidden = _of_prompt(_tensor(output))
             self._pooled[name] = torch.cat([pooled(hidden[self._start :]), hidden[-1].float()])
 
-    def _ends(self, *_: Any) -> None:
+    def _after_model(self, *_: Any) -> None:
         self._audio = None
 
 
-def listened_layers(depth: int) -> list[int]:
+def recorded_layers(depth: int) -> list[int]:
     """Return the numbers of the layers to record, from 1: all up to `MOST_LAYERS`, else every fourth and the last.
 
-    >>> listened_layers(3), listened_layers(14)
+    >>> recorded_layers(3), recorded_layers(14)
     ([1, 2, 3], [4, 8, 12, 14])
     """
     wanted = [number for number in range(1, depth + 1) if depth <= MOST_LAYERS or number % EVERY == 0]

@@ -24,7 +24,7 @@ from ambi_eval.engines.openai.replies import ServedModel
 from ambi_eval.engines.prompt import as_messages
 from ambi_eval.errors import AmbiError
 from ambi_eval.services.gemini_batches import GeminiBatches
-from ambi_eval.services.gemini_words import in_chat_words, in_geminis_words, refused_field
+from ambi_eval.services.gemini_format import refused_field, to_chat_reply, to_gemini
 from ambi_eval.services.uploads import Uploads
 
 GOOGLE = "https://generativelanguage.googleapis.com"
@@ -92,17 +92,17 @@ class GeminiServer(ChatServer):
         from google.genai import errors
 
         try:
-            contents, config = in_geminis_words(body, self.uploads.uri)
+            contents, config = to_gemini(body, self.uploads.uri)
             reply = self.client.models.generate_content(model=self.model, contents=contents, config=config)
         except errors.APIError as error:
-            raise self._as_the_sdk_says(error) from None  # the message repeats its text
+            raise self._as_sdk_error(error) from None  # the message repeats its text
         except Exception as error:
             if type(error).__module__.partition(".")[0] in ("httpx", "httpx2"):
                 raise ConnectionError(str(error)) from error
             raise
-        return in_chat_words(reply.model_dump(mode="json", exclude_none=True, exclude={"sdk_http_response", "parsed"}))
+        return to_chat_reply(reply.model_dump(mode="json", exclude_none=True, exclude={"sdk_http_response", "parsed"}))
 
-    def _as_the_sdk_says(self, error: Any) -> Exception:
+    def _as_sdk_error(self, error: Any) -> Exception:
         """Return the error of the OpenAI SDK with the same status as an error of google-genai."""
         told, sdk = str(error.message or error), self._sdk
         if not hasattr(error.response, "headers"):

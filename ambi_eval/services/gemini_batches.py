@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ambi_eval.batches.run import Result, State
-from ambi_eval.services.gemini_words import as_line, in_chat_words, in_geminis_words, refused_field
+from ambi_eval.services.gemini_format import as_line, refused_field, to_chat_reply, to_gemini
 
 ENDED = ("SUCCEEDED", "PARTIALLY_SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED")
 
@@ -30,7 +30,7 @@ class GeminiBatches:
 
     def line(self, key: str, body: Mapping[str, Any]) -> bytes:
         """Upload the audio of a request, and return the request as a line of the batch's file."""
-        return json.dumps({"key": key, "request": as_line(*in_geminis_words(body, self.server.uploads.uri))}).encode()
+        return json.dumps({"key": key, "request": as_line(*to_gemini(body, self.server.uploads.uri))}).encode()
 
     def upload(self, file: Path, name: str) -> str:
         """Upload the lines."""
@@ -68,6 +68,6 @@ def _result(line: bytes) -> Result:
     content = json.loads(line)
     if "response" in content:
         reply = types.GenerateContentResponse.model_validate(content["response"])
-        return Result(content["key"], in_chat_words(reply.model_dump(mode="json", exclude_none=True)))
+        return Result(content["key"], to_chat_reply(reply.model_dump(mode="json", exclude_none=True)))
     told = str(content.get("error", {}).get("message") or content)
     return Result(content["key"], failure=told, refused=refused_field(told))

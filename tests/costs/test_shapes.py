@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ambi_eval.costs import shapes as module
 from ambi_eval.costs.flops import ForwardFlops
-from ambi_eval.costs.shapes import Shape, forward_flops, kept, without_weights
+from ambi_eval.costs.shapes import Shape, cached, forward_flops, without_weights
 from ambi_eval.engines.hf.families import FAMILIES
 from ambi_eval.engines.prompt import as_messages
 
@@ -91,11 +91,11 @@ def test_a_pass_that_depends_on_a_float_cannot_be_counted():
 def test_what_was_counted_is_kept_for_its_key(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     flops = ForwardFlops([1.0], [2.0], None, token=3.0, attention=4.0, head=5.0)
-    assert kept(lambda: flops, "a", 1) == flops
-    assert kept(lambda: pytest.fail("counted again"), "a", 1) == flops
+    assert cached(lambda: flops, "a", 1) == flops
+    assert cached(lambda: pytest.fail("counted again"), "a", 1) == flops
     (file,) = (tmp_path / "ambi_eval" / "flops").iterdir()
     other = ForwardFlops([1.0], [7.0], 30.0, token=3.0, attention=4.0, head=5.0)
-    assert kept(lambda: other, "a", 2) == other
+    assert cached(lambda: other, "a", 2) == other
     for broken in ("{", "[]", "{}"):
         file.write_text(broken)
-        assert kept(lambda: flops, "a", 1) == flops
+        assert cached(lambda: flops, "a", 1) == flops

@@ -98,16 +98,16 @@ def test_an_encoder_of_text_beside_an_audio_extractor_is_refused_in_one_sentence
     sizes = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2, "vocab_size": 20}
     hf.T5Model(hf.T5Config(**sizes)).save_pretrained(tmp_path)
     hf.Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
-    _, open_listener = encoders._transformers(str(tmp_path), "cpu")
+    _, load = encoders._transformers(str(tmp_path), "cpu")
     with pytest.raises(AmbiError, match="the encoder of t5 takes no audio features; give an audio encoder"):
-        open_listener()(np.zeros(1600, dtype=np.float32))
+        load()(np.zeros(1600, dtype=np.float32))
 
 
 @pytest.mark.parametrize("name", BUILDERS)
 def test_the_states_of_an_encoder_are_those_of_its_own_forward_pass(saved, name, voice):
     samples = encoders.load_audio(encoders.AudioSpan(voice(1.0, 1)), 16000)
-    _, open_listener = encoders._transformers(str(saved(name)), "cpu")
-    states = open_listener()(samples)
+    _, load = encoders._transformers(str(saved(name)), "cpu")
+    states = load()(samples)
     model, extractor = BUILDERS[name]()
     features = extractor(samples, sampling_rate=16000, return_tensors="pt")
     part = model.encoder if name == "whisper" else model

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from ambi_eval.analysis.estimate import Estimate
-from ambi_eval.funnel.content import RANDOM, VERSION, Beside, Funnel, Stage, Step
+from ambi_eval.funnel.content import RANDOM, VERSION, Funnel, NamedGain, Stage, Step
 from ambi_eval.funnel.sentence import sentences
 
 NAMES = {
@@ -82,7 +82,7 @@ def funnel_of(*bits, half=0.05, reasons=None, controls=(), simulated=False, firs
         (funnel_of(0.6, 0.6, 0.6, 0.6, 0.3, reasons=near(0.1)), "With reasons first the answers tell more (.10 bits"),
         (funnel_of(0.6, 0.6, 0.6, 0.6, 0.3, reasons=near(-0.1)), "With reasons first the answers tell less"),
         (
-            funnel_of(0.6, 0.6, 0.6, 0.6, 0.3, controls=[Beside(RANDOM, near(0.15), 9)]),
+            funnel_of(0.6, 0.6, 0.6, 0.6, 0.3, controls=[NamedGain(RANDOM, near(0.15), 9)]),
             "WARNING: votes dealt at random",
         ),
     ],
@@ -99,14 +99,14 @@ def test_where_intervals_overlap_no_step_is_blamed(half):
 
 
 def test_nothing_is_said_of_reasons_or_controls_that_show_nothing():
-    line = sentences(funnel_of(0.6, 0.6, 0.6, 0.6, 0.3, controls=[Beside("who speaks", near(0.3), 9)]))[0]
+    line = sentences(funnel_of(0.6, 0.6, 0.6, 0.6, 0.3, controls=[NamedGain("who speaks", near(0.3), 9)]))[0]
     assert "reasons" not in line
     assert "WARNING" not in line
 
 
 @pytest.mark.parametrize("gain", [near(0.04, 0.01), near(0.2, 0.3), near(-0.2)])
 def test_a_control_within_chance_is_no_warning(gain):
-    funnel = funnel_of(0.6, 0.6, 0.6, 0.6, 0.3, controls=[Beside(RANDOM, gain, 9)])
+    funnel = funnel_of(0.6, 0.6, 0.6, 0.6, 0.3, controls=[NamedGain(RANDOM, gain, 9)])
     assert "WARNING" not in sentences(funnel)[0]
 
 

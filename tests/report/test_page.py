@@ -11,7 +11,7 @@ import pytest
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.analysis.raters.study import study_raters
 from ambi_eval.errors import AmbiError
-from ambi_eval.funnel.content import VERSION, Beside, Funnel, Stage, Step, funnels_in
+from ambi_eval.funnel.content import VERSION, Funnel, NamedGain, Stage, Step, funnels_in
 from ambi_eval.funnel.sentence import sentences
 from ambi_eval.harness.results import read_runs
 from ambi_eval.metrics import METRICS
@@ -204,7 +204,7 @@ def test_a_funnel_that_lies_among_the_results_has_a_section(runs, tmp_path):
     estimate = Estimate(0.5, 0.4, 0.6)
     stages = [Stage(key, key, estimate) for key in ("encoder", "projected", "layers", "exact", "direct")]
     steps = [Step(stage.key, estimate, {}) for stage in stages[1:]]
-    depth = [Beside("layer 1", estimate, 9), Beside("layer 2", Estimate(0.5, math.nan, math.nan), 9)]
+    depth = [NamedGain("layer 1", estimate, 9), NamedGain("layer 2", Estimate(0.5, math.nan, math.nan), 9)]
     funnel = Funnel(VERSION, "m<1>", "d", "mine", False, ["a"], 9, 3, "speaker", stages, steps, estimate, estimate)
     funnel = replace(funnel, depth=depth, references=depth[:1], controls=[], notes=["a note"])
     write_json(funnel, tmp_path / "deep" / "funnel.json")

@@ -8,7 +8,7 @@ from support.gemini_server import GeminiTestServer, error
 from ambi_eval.batches import run
 from ambi_eval.errors import AmbiError, NotYetError
 from ambi_eval.models.services import GeminiAudio
-from ambi_eval.services.gemini_words import as_line, in_chat_words
+from ambi_eval.services.gemini_format import as_line, to_chat_reply
 
 WHICH, OTHER = "<audio>Which emotion?", "<audio>And how strong?"
 SAMPLED = {"do_sample": True, "temperature": 1.0, "until": ["\n"], "max_gen_toks": 16}
@@ -261,5 +261,5 @@ def test_a_line_of_a_batch_has_the_names_of_the_protocol():
 
 
 def test_an_answer_without_text_is_empty():
-    chat = json.loads(in_chat_words({"candidates": [{"finish_reason": "MAX_TOKENS"}]}))
+    chat = json.loads(to_chat_reply({"candidates": [{"finish_reason": "MAX_TOKENS"}]}))
     assert (chat["choices"][0]["message"]["content"], chat["choices"][0]["finish_reason"]) == ("", "length")

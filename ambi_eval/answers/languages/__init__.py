@@ -82,7 +82,7 @@ def _spelled(text: str) -> str:
 
 
 def in_english(plain: str, spoken: Spoken) -> str:
-    """Return a plain text (`lexicon.said`) with the known words of a language in English.
+    """Return a plain text (`lexicon.normalized_answer`) with the known words of a language in English.
 
     Args:
         plain: The text; English words in it stay.

@@ -239,7 +239,7 @@ class HFEngine(Engine):
     @cached_property
     def flops(self) -> ForwardFlops | None:
         """What the model's forward passes cost; None, with a warning, where its code does not allow to count that."""
-        from ambi_eval.costs.shapes import forward_flops, kept, without_weights  # half a second, once a checkpoint
+        from ambi_eval.costs.shapes import cached, forward_flops, without_weights  # half a second, once a checkpoint
 
         family = self.family
 
@@ -253,7 +253,7 @@ class HFEngine(Engine):
             return forward_flops(shapes, inputs_of, family.window_seconds)
 
         try:
-            return kept(count, self._processor_digest, type(family.model).__name__, self.provenance["versions"])
+            return cached(count, self._processor_digest, type(family.model).__name__, self.provenance["versions"])
         except Exception as error:  # a model's code may raise anything
             logger.warning("the FLOPs of %s are not counted: %s", self.name, next(iter(str(error).splitlines()), error))
             return None

@@ -43,9 +43,7 @@ FINISHES = {"STOP": "stop", "MAX_TOKENS": "length"}
 WITHHELD = ("SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII")
 
 
-def in_geminis_words(
-    body: Mapping[str, Any], uri: Callable[[bytes], str]
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def to_gemini(body: Mapping[str, Any], uri: Callable[[bytes], str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Return the contents and the configuration of a request, as google-genai takes them.
 
     Args:
@@ -89,7 +87,7 @@ def _camel(value: Any) -> Any:
     return [_camel(each) for each in value] if isinstance(value, list) else value
 
 
-def in_chat_words(reply: Mapping[str, Any]) -> bytes:
+def to_chat_reply(reply: Mapping[str, Any]) -> bytes:
     """Return a reply in the format of a chat server.
 
     Args:
