@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from inspect import signature
 from pathlib import Path
@@ -293,10 +294,9 @@ def bridge(
         from ambi_eval.models.audio_lm import open_engine
         from ambi_eval.models.bridge_hf_audio import BridgedEngine
 
-        engine = open_engine("hf-audio", model_args)
-        if engine.arguments.store is not None:
+        if re.search(r"(^|,)\s*store=", model_args):
             raise AmbiError("a bridge keeps no answers: give store= to openai-audio, not to the bridge")
-        model = BridgedEngine(engine, name)
+        model = BridgedEngine(open_engine("hf-audio", model_args), name)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # the server finishes what it was asked
         serve(model, host, port)
     except BridgeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, TypeVar
@@ -27,6 +28,7 @@ from ambi_eval.models.processes import DataParallelLM
 from ambi_eval.models.requests import asked_questions, shared_prompts
 from ambi_eval.paths import data_dir
 
+logger = logging.getLogger(__name__)
 AnyAudioLM = TypeVar("AnyAudioLM", bound="AudioLM")
 
 
@@ -262,8 +264,10 @@ def open_engine(name: str, model_args: str, **defaults: Any) -> Engine:
     Raises:
         AmbiError: If there is no such engine, an argument is impossible, or the engine cannot be used.
     """
-    kind = find_engine(name)
-    given = kind.Arguments.read({**defaults, **simple_parse_args_string(model_args)}, name)
+    kind, stated = find_engine(name), simple_parse_args_string(model_args)
+    given = kind.Arguments.read({**defaults, **stated}, name)
+    if unread := stated.keys() & {"seed", "store", "verifier", "verifier_base_url", "verifier_api_key_env"}:
+        logger.warning("--model_args %s: only lm_eval reads this, here it has no effect", ", ".join(sorted(unread)))
     kind.check_arguments(given)
     return _open(kind, given, None)
 

@@ -243,7 +243,7 @@ def test_scores_through_the_bridge_are_those_of_hf_audio(program):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--model_args", "pretrained=ambi-tiny,store=x.sqlite", "--port", "0"], "a bridge keeps no answers"),
+        (["--model_args", "pretrained=no/such-model,store=x.sqlite", "--port", "0"], "a bridge keeps no answers"),
         (["--model_args", "pretrained=no/such-model", "--port", "99999"], "cannot listen on 127.0.0.1, port 99999"),
     ],
 )

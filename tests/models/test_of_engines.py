@@ -16,6 +16,7 @@ from ambi_eval.engines.base import ENGINES, Capabilities, Engine, arguments_of, 
 from ambi_eval.errors import AmbiError
 from ambi_eval.harness.plugin import AFTER_IMPORT
 from ambi_eval.models import of_engines
+from ambi_eval.models.audio_lm import open_engine
 from ambi_eval.paths import data_dir, tasks_dir
 
 LABELS = ["angry", "happy", "neutral", "sad"]
@@ -102,6 +103,11 @@ def test_doctor_examines_it(toy):
     assert outcomes["hears"].status == "failed", "its greedy answers are always the same"
     assert outcomes["draws different samples"].status == "passed"
     assert outcomes["searches beams"].status == "refused"
+
+
+def test_arguments_that_only_the_harness_reads_are_said(toy, caplog):
+    open_engine("toy-audio", "mood=happy,store=none,seed=3")
+    assert caplog.messages == ["--model_args seed, store: only lm_eval reads this, here it has no effect"]
 
 
 def test_an_unknown_engine_is_said(toy):
