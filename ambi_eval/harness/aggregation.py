@@ -102,17 +102,14 @@ def _names(metrics: Sequence[str], wordings: int) -> list[str]:
     return [*metrics, *curves, *wording_names(metrics, wordings), *OTHER_MEANS]
 
 
-def _set_metric(name: str) -> SetMetric | None:
-    metric = METRICS.get(name)
-    return metric if isinstance(metric, SetMetric) else None
-
-
 def aggregations(metrics: Sequence[str], wordings: int = 0) -> dict[str, Callable[[Sequence[ClipScore]], float | str]]:
     """Return how the scores of all clips become one number, by metric name; `<metric>_stderr` for its error bar."""
     functions: dict[str, Callable[[Sequence[ClipScore]], float | str]] = {}
     for name in _names(metrics, wordings):
-        functions[name] = partial(overall, metric=_set_metric(name))
-        functions[f"{name}_stderr"] = partial(standard_error, metric=_set_metric(name))
+        metric = METRICS.get(name)
+        of_sets = metric if isinstance(metric, SetMetric) else None
+        functions[name] = partial(overall, metric=of_sets)
+        functions[f"{name}_stderr"] = partial(standard_error, metric=of_sets)
     return functions
 
 

@@ -110,7 +110,7 @@ class Chat:
     stop: list[str] | None
     ambi_samples: list[int] | None  # indices of the n samples that are wanted of this prompt
     ambi_seed: int | None  # seed of these samples
-    ambi_audio_digests: list[str] | None  # identifies each audio in the noise of the samples
+    ambi_audio_digests: list[str] | None  # identifies each audio in the random numbers of the samples
     ambi_beams: int | None  # the width of a beam search
     length_penalty: float  # beams are ranked by log-likelihood / tokens ** length_penalty
     ambi_continuations: list[str] | None  # texts whose likelihoods are wanted instead of answers
@@ -470,8 +470,9 @@ def check_address(host: str, port: int) -> None:
     Raises:
         BridgeError: If the address is taken, or not one of this machine's.
     """
-    with _listening(host, port):
-        socket.create_server((host, port)).close()
+    with _listening(host, port), socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        tried.bind((host, port))
 
 
 def _remove_left_folders() -> None:
