@@ -230,7 +230,8 @@ def _interpret(entries: Sequence[tuple[str | None, str | _Part]], lexicon: Lexic
     ]
     if not named:
         both = [key for key, _ in entries if key and len(set(_labels_in(key, lexicon))) > 1]
-        return Stated(several=True) if both else _others(entries)
+        others = _numbers_of_others(entries)
+        return Stated(several=True) if both else Stated(others=others) if others else None
     if all(key is None for key, _ in entries) and len(named) == len(entries) > 2 and len(set(named)) < len(named):
         return Stated({label: Number(named.count(label) / len(named)) for label in set(named)})
     if len(set(named)) > 1:
@@ -239,13 +240,8 @@ def _interpret(entries: Sequence[tuple[str | None, str | _Part]], lexicon: Lexic
     return Stated({named[0]: shares[0]}) if shares else Stated(label=named[0])
 
 
-def _others(entries: Sequence[tuple[str | None, str | _Part]]) -> Stated | None:
-    """Return the numbers of an object without labels; None if it has none above 0."""
-    others = _numbers_of_others(entries)
-    return Stated(others=others) if others else None
-
-
 def _numbers_of_others(entries: Sequence[tuple[str | None, str | _Part]]) -> dict[str, Number]:
+    """Return the numbers above 0 of an object, by key."""
     return {
         key: number
         for key, value in entries

@@ -114,7 +114,7 @@ def read_audb(
             votes = database[table_name].get().astype(float)
         except (TypeError, ValueError) as error:
             raise AmbiError(
-                f"{database.name}: the table {table_name} holds other things than numbers of votes"
+                f"{database.name}: the table {table_name} holds other things than numbers of votes: give --tables"
             ) from error
         groups = re.fullmatch(tables, table_name)
         split = groups[1] if groups and groups.re.groups else None

@@ -79,17 +79,10 @@ class Selection:
     def at(self, numbers: ArrayLike) -> Selection:
         """Return some of the clips, by their numbers, in the order of the numbers."""
         rows = np.asarray(numbers, dtype=int).tolist()
-        return replace(
-            self,
-            clips=[self.clips[row] for row in rows],
-            votes=self.votes[rows],
-            clusters=[self.clusters[row] for row in rows],
-            heard=[self.heard[row] for row in rows],
-            before=[self.before[row] for row in rows] if self.before else (),
-            shown=[self.shown[row] for row in rows] if self.shown else (),
-            unchanged=[self.unchanged[row] for row in rows] if self.unchanged else (),
-            panels=[self.panels[row] for row in rows],
-        )
+        of_clips = ("clips", "clusters", "heard", "panels", "before", "shown", "unchanged")
+        filled = {name: values for name in of_clips if (values := getattr(self, name))}
+        chosen: dict[str, Any] = {name: [values[row] for row in rows] for name, values in filled.items()}
+        return replace(self, votes=self.votes[rows], **chosen)
 
     def summary(self) -> str:
         """Return one line for the log: clips, clips left out and why, clusters, the best possible accuracy."""

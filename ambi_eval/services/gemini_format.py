@@ -9,14 +9,10 @@ from typing import Any
 
 from ambi_eval.services.uploads import MIME
 
-# Field of a chat request -> field of Gemini's configuration.
+# Field of a chat request -> field of Gemini's configuration; other fields have the same name.
 FIELDS = {
-    "temperature": "temperature",
-    "top_p": "top_p",
-    "top_k": "top_k",
     "max_tokens": "max_output_tokens",
     "stop": "stop_sequences",
-    "seed": "seed",
     "n": "candidate_count",
     "logprobs": "response_logprobs",
     "top_logprobs": "logprobs",

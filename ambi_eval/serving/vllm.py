@@ -24,17 +24,17 @@ from ambi_eval.serving.weights import pinned
 
 # Holds the address of a server that another process has started for this one (`shared_server`).
 SHARED = "AMBI_VLLM_SERVER"
-# Arguments of ours -> options of `vllm serve`.
-OPTIONS = {
-    "revision": "--revision",
-    "dtype": "--dtype",
-    "max_model_len": "--max-model-len",
-    "tensor_parallel_size": "--tensor-parallel-size",
-    "pipeline_parallel_size": "--pipeline-parallel-size",
-    "data_parallel_size": "--data-parallel-size",
-    "data_parallel_backend": "--data-parallel-backend",
-    "gpu_memory_utilization": "--gpu-memory-utilization",
-}
+# Arguments of ours that are options of `vllm serve`, too.
+OPTIONS = (
+    "revision",
+    "dtype",
+    "max_model_len",
+    "tensor_parallel_size",
+    "pipeline_parallel_size",
+    "data_parallel_size",
+    "data_parallel_backend",
+    "gpu_memory_utilization",
+)
 # Only we set these: if a user changed one, requests would go to an address without a server.
 OURS = ("--host", "--port", "--api-key", "--served-model-name", "--uds")
 
@@ -119,7 +119,7 @@ def serve_arguments(arguments: VLLMAudioArguments) -> list[str]:
     more = shlex.split(more) if isinstance(more, str) else list(more)
     if taken := [word for word in more if word.partition("=")[0] in OURS]:
         raise AmbiError(f"serve_args holds {taken[0]}, which vllm-audio sets itself; leave it out")
-    given = {option: getattr(arguments, name) for name, option in OPTIONS.items()}
+    given = {f"--{name.replace('_', '-')}": getattr(arguments, name) for name in OPTIONS}
     return [
         "serve",
         checkpoint(arguments.pretrained),

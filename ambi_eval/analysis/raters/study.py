@@ -10,7 +10,7 @@ import numpy as np
 from ambi_eval.analysis import estimate
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.analysis.raters.ballots import Ballots, ballots_of
-from ambi_eval.analysis.raters.groups import rater_groups
+from ambi_eval.analysis.raters.groups import RaterGroup, rater_groups
 from ambi_eval.analysis.raters.latent import latent_truth
 from ambi_eval.analysis.raters.reliability import Reliability, rater_reliability
 from ambi_eval.analysis.references.agreement import prior_worth
@@ -165,25 +165,15 @@ def _references(ballots: Ballots, selection: Selection) -> dict[str, Array]:
 def _groups(
     ballots: Ballots, selection: Selection, scored: Mapping[str, Mapping[str, Array]], systems: list[str]
 ) -> list[GroupScores]:
-    found = []
-    for group in rater_groups(ballots, selection.raters):
-        found.append(
-            GroupScores(
-                trait=group.trait,
-                name=group.name,
-                raters=group.raters,
-                clips=group.clips,
-                gaps={
-                    name: {metric: group.difference(ballots, values) for metric, values in of_metrics.items()}
-                    for name, of_metrics in scored.items()
-                },
-                beyond_prior={
-                    name: {
-                        metric: group.difference(ballots, scored[name][metric] - scored["prior"][metric])
-                        for metric in SCORES
-                    }
-                    for name in systems
-                },
-            )
-        )
-    return found
+    beyond = {name: {metric: scored[name][metric] - scored["prior"][metric] for metric in SCORES} for name in systems}
+
+    def gaps(group: RaterGroup, scores: Mapping[str, Mapping[str, Array]]) -> dict[str, dict[str, Estimate]]:
+        return {
+            name: {metric: group.difference(ballots, values) for metric, values in of_metrics.items()}
+            for name, of_metrics in scores.items()
+        }
+
+    return [
+        GroupScores(group.trait, group.name, group.raters, group.clips, gaps(group, scored), gaps(group, beyond))
+        for group in rater_groups(ballots, selection.raters)
+    ]
