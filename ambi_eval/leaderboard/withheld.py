@@ -192,14 +192,7 @@ def score_withheld(
 def _without_votes(clip: Clip, withheld: Withheld) -> Clip:
     """Return a clip without its votes and other fields that reveal them."""
     return replace(
-        clip,
-        votes={},
-        ratings=(),
-        consensus=None,
-        arousal=None,
-        valence=None,
-        dominance=None,
-        votes_hash=withheld.hash,
+        clip, votes={}, ratings=(), consensus=None, arousal=None, valence=None, dominance=None, votes_hash=withheld.hash
     )
 
 

@@ -111,10 +111,7 @@ def _result(line: bytes) -> Result:
 
 
 def in_batches(
-    server: Any,
-    identity: Mapping[str, Any],
-    take: Callable[[], Part | None],
-    body_of: Callable[[Part], dict[str, Any]],
+    server: Any, identity: Mapping[str, Any], take: Callable[[], Part | None], body_of: Callable[[Part], dict[str, Any]]
 ) -> Iterator[tuple[Part, Reply | RequestFailedError]]:
     """Send all parts in batches, and yield the reply to each, or why it failed.
 

@@ -60,8 +60,7 @@ def candidate_of(
     answer = TokenizedAnswer(text, logprob, n_tokens, finish, thinking_tokens=thought)
     answer.tokens = [
         Token(
-            token.token,
-            {other.token: other.logprob for other in token.top_logprobs or () if other.logprob is not None},
+            token.token, {other.token: other.logprob for other in token.top_logprobs or () if other.logprob is not None}
         )
         for token in listed
     ]

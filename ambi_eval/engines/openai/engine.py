@@ -14,14 +14,7 @@ import torch
 
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.config.model_arguments import ChatServerArguments, ModelArguments, OpenAIAudioArguments
-from ambi_eval.engines.base import (
-    SAMPLING,
-    Capabilities,
-    Engine,
-    Job,
-    Likelihood,
-    Sampling,
-)
+from ambi_eval.engines.base import SAMPLING, Capabilities, Engine, Job, Likelihood, Sampling
 from ambi_eval.engines.hf.sampling import row_key
 from ambi_eval.engines.openai.batches import MANY, Part, in_batches
 from ambi_eval.engines.openai.choices import candidates_of
