@@ -296,11 +296,7 @@ CHECKS: tuple[Callable[[Subject], str], ...] = (
 
 
 def examine(model: str, model_args: str) -> list[Outcome]:
-    """Load a model and run every check; no stored answers are used.
-
-    Args:
-        model: Its name in the harness, such as `hf-audio`.
-        model_args: As `--model_args`.
+    """Load a model, given as for `lm_eval`, and run every check; no stored answers are used.
 
     Raises:
         AmbiError: If there is no such model, or if it cannot be loaded or asked at all.

@@ -63,11 +63,9 @@ def answers_again(
 
 
 def likelihoods_again(model: LM, asked: Sequence[tuple[tuple[Any, ...], Candidate]]) -> list[float]:
-    """Return the natural log-likelihood of each answer, with the end of the turn if the model ended its turn.
+    """Return the natural log-likelihood of each answer to the request with these arguments.
 
-    Args:
-        model: The harness model.
-        asked: The arguments of each request, and an answer to it.
+    It includes the end of the turn if the model ended its turn.
     """
     instances = [
         Instance(

@@ -27,13 +27,8 @@ def evaluate_tasks(
 ) -> dict[str, Any]:
     """Return the harness's results of these tasks, and write them as `lm_eval --log_samples --output_path` does.
 
-    Args:
-        model: As `--model`.
-        tasks: As `--tasks`.
-        model_args: As `--model_args`.
-        metadata: As `--metadata`.
-        output_path: As `--output_path`; None writes nothing.
-        options: Further arguments of `simple_evaluate`.
+    The arguments are those of `lm_eval`; without an `output_path` nothing is written. `options` are further arguments
+    of `simple_evaluate`.
 
     Raises:
         AmbiError: For a mistake in the arguments.
@@ -66,12 +61,7 @@ def write_results(results: Mapping[str, Any], tracker: EvaluationTracker) -> Non
 
 
 def strategy_task(corpus: str, strategy: str, metadata: Mapping[str, Any]) -> AmbiguousEmotionTask:
-    """Return the task of a corpus and one of our strategies.
-
-    Args:
-        corpus: A corpus of ours, or the path of a user's own YAML.
-        strategy: The strategy, by name.
-        metadata: As `--metadata`.
+    """Return the task of a corpus (one of ours, or the path of a YAML) and one of our strategies.
 
     Raises:
         AmbiError: If there is no such corpus, or a part of it that `metadata` names.

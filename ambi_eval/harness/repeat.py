@@ -12,13 +12,9 @@ from ambi_eval.paths import tasks_dir
 
 
 def command(results: Mapping[str, Any], output: Path) -> str:
-    """Return the command line that repeats a run, without default values.
+    """Return the command line that repeats the run of a results file, and writes its results into `output`.
 
-    It also leaves out options that change no answer, and `--samples`, which the harness does not record.
-
-    Args:
-        results: The content of its results file.
-        output: The folder for the new results.
+    It leaves out default values, options that change no answer, and `--samples`, which the harness does not record.
     """
     from lm_eval.config.evaluate_config import EvaluatorConfig
 

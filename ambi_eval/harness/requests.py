@@ -35,13 +35,8 @@ def generation_requests(
 ) -> list[Instance]:
     """Return one request for each prompt about a clip; the harness clones each `repeats` times.
 
-    Args:
-        settings: The task's.
-        doc: The clip.
-        contexts: Its prompts, with the texts that the harness puts around them.
-        kwargs: Generation settings, after the user's `--gen_kwargs`.
-        rating: The verifier's prompt and the possible ratings; None without a verifier.
-        metadata: Task, document and repeats, as the harness passes them.
+    `contexts` are the prompts with the texts that the harness puts around them, `kwargs` the generation settings after
+    `--gen_kwargs`; `rating` holds the verifier's prompt and the possible ratings.
     """
     wanted: dict[str, Any] = {"audio": heard(doc)}
     if rating:
@@ -57,15 +52,9 @@ def generation_requests(
 def likelihood_requests(
     settings: TaskSettings, doc: dict[str, Any], contexts: Sequence[str], silence: Audio | None, metadata: Any
 ) -> list[Instance]:
-    """Return one request for each prompt about a clip and each label; calibration adds the same for silence.
+    """Return one request for each prompt about a clip and each label; calibration adds the same for `silence`.
 
-    Args:
-        settings: The task's.
-        doc: The clip.
-        contexts: Its prompts, with the texts that the harness puts around them.
-        silence: The silence that replaces the clip. It is the same for all clips, so that its likelihoods are
-            computed once.
-        metadata: Task, document and repeats, as the harness passes them.
+    The silence is the same for all clips, so that its likelihoods are computed once.
     """
     spans = [heard(doc)]
     if settings.calibration == "silence":

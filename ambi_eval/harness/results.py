@@ -120,7 +120,6 @@ class TaskRun:
     """One task of a run.
 
     Attributes:
-        name: The task.
         settings: Its settings: labels, manifest, strategy, repeats, generation_kwargs ...
         clips_of_task: Number of clips of the whole task; `--limit` asks about fewer.
         left_out: Number of clips of the manifest that the task leaves out, by reason.

@@ -138,13 +138,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
         num_fewshot: int | None,
         samples: Sequence[int] | None = None,
     ) -> None:
-        """Check everything that a run of the task needs, before the model is loaded.
-
-        Args:
-            gen_kwargs: As after `--gen_kwargs`.
-            limit: As after `--limit`.
-            num_fewshot: As after `--num_fewshot`.
-            samples: The numbers of the clips to ask about, as `--samples` gives them for this task.
+        """Check everything that a run with these options of `lm_eval` needs, before the model is loaded.
 
         Raises:
             AmbiError: For audio files that are missing, prompts that cannot be rendered, generation settings that are

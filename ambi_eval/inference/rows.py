@@ -42,13 +42,7 @@ def canonical_json(parts: Mapping[str, Any]) -> str:
 
 
 def candidate_row(pool: str, k: int, set_size: int | None, candidate: Candidate) -> Row:
-    """Return the row of answer `k` of a pool, without provenance.
-
-    Args:
-        pool: The key of the pool.
-        k: The answer's number.
-        set_size: The number of beams, if the answer is one of a beam set; None for a sample.
-        candidate: The answer.
+    """Return the row of answer `k` of a pool, without provenance; `set_size` is the number of beams, None for samples.
 
     Raises:
         ValueError: If the candidate is not an answer of the model, such as one that is `not_drawn`.

@@ -39,9 +39,6 @@ class RankedSystem:
     Attributes:
         submission: Folder of the submission.
         name: The submission's name for the system.
-        model: The model.
-        task: The task.
-        strategy: The strategy.
         pipeline: The pipeline that reduced the answers.
         control: What replaced the clip; `none` without a control.
         n: Number of answers about each clip; 0 for `exact`.
@@ -53,7 +50,6 @@ class RankedSystem:
         sampling: Whether the model follows the sampling settings, as the run says; None if nothing is sampled.
         rank: Rank by divergence; None for controls, and if scores are only claimed.
         efficient: Whether no other system of the board is at least as good with at most as many tokens.
-        prompt_language: The language of the prompts.
     """
 
     submission: str
@@ -92,7 +88,6 @@ class BoardReference:
     """A reference for scores; undefined if the corpus has none, or is not on this machine. It has no rank and no cost.
 
     Attributes:
-        name: Its name.
         description: Its prediction in words.
         scores: Scores by metric.
         binned: The divergence in each bin.
@@ -120,7 +115,6 @@ class Board:
     Attributes:
         corpus: Its name, then the split, session or fold that was asked about.
         simulated: Whether the raters are simulated.
-        labels: The labels.
         clips: Number of clips; 0 if the votes are not on this machine.
         clusters: Number of clusters of dependent clips.
         cluster: What a cluster is, such as a speaker.

@@ -21,9 +21,7 @@ class Published(Settings):
         corpus: The corpus, as our tasks call it.
         system: Model and method.
         metric: The measure, in the source's words.
-        value: The number.
         split: Clips and labels that it was measured on, as far as the source says.
-        source: The publication.
         checked: `source` if the number was read there, `second-hand` if others report it.
     """
 

@@ -83,7 +83,6 @@ class SubmittedTask(Settings):
     """One task of the run.
 
     Attributes:
-        strategy: The strategy.
         n: Answers per clip; for `exact` the number of likelihoods.
         overrides: The keys that `--metadata` changed.
         generation: Generation settings, after `--gen_kwargs`; null for `exact`.
@@ -112,11 +111,9 @@ class Card(Settings):
         format: Version of this file's format.
         name: The system's name on the board.
         date: When the run started, `YYYY-MM-DD`.
-        model: The model.
         backend: What ran it.
         system_instruction: The system message, null where there is none.
         tasks: The tasks of the run, by name.
-        seeds: Its seeds.
         hardware: What it ran on.
         wall_seconds: How long it took.
         tokens: Generated tokens of all answers; null if the model does not count them.

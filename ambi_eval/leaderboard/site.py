@@ -43,7 +43,6 @@ class Site:
     """The built site.
 
     Attributes:
-        boards: The boards.
         shown: Submissions on these boards.
         refused: Submissions with problems, which are on no board.
         published: Numbers that others published.

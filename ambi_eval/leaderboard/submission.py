@@ -42,7 +42,6 @@ class Submission:
         name: Its folder's name.
         digest: SHA-256 of its files.
         card: The content of `submission.yaml`.
-        claims: Its claimed scores.
         pools: The answers to each task, by clip.
     """
 

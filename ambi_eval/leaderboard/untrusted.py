@@ -75,11 +75,7 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(text: str, where: str) -> Any:
-    """Return the content of a JSON text.
-
-    Args:
-        text: The text.
-        where: Its name in messages.
+    """Return the content of a JSON text; `where` names it in messages.
 
     Raises:
         AmbiError: If it is no JSON, has a key twice, NaN or infinity, a huge number, or is nested too deeply.

@@ -95,7 +95,6 @@ class Verdict:
         notes: Checks that were not possible here, and other remarks.
         digest: SHA-256 of its files; empty if they could not be read.
         card: The content of `submission.yaml`, if it could be read.
-        claims: Its claimed scores.
         tasks: The findings, by task.
     """
 

@@ -111,7 +111,6 @@ class HalfScores:
     """`jsd_bits` of one pipeline on the clips whose votes are withheld, and on the others.
 
     Attributes:
-        pipeline: The pipeline.
         clips: Number of clips whose votes are withheld.
         withheld: Score on these.
         withheld_stderr: Its standard error, clustered as in the task.
@@ -142,14 +141,7 @@ class HalfScores:
 def score_withheld(
     name: str, overrides: Overrides, pools: Pools, private: Mapping[str, Withheld], file: Path
 ) -> list[HalfScores]:
-    """Return the scores of one task on its clips with withheld votes; none if it has no such clips.
-
-    Args:
-        name: The task.
-        overrides: Settings of the task that the run changed.
-        pools: The answers by clip.
-        private: The withheld votes by clip.
-        file: Their file, for messages.
+    """Return the scores of one task on its clips with withheld votes, by pipeline; none if it has no such clips.
 
     Raises:
         AmbiError: If votes are missing, or do not match the hash in the manifest.

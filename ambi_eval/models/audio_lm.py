@@ -42,8 +42,6 @@ class AudioLM(DataParallelLM):
 
     Attributes:
         engine_name: The name of the engine, which is also the harness's name for the model.
-        engine: The engine that answers.
-        cache: Its earlier answers.
         seed: Seed of the sampling.
         verifier: Rates answers.
         totals: Counts of what was computed, over all processes.

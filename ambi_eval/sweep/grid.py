@@ -31,10 +31,7 @@ class Cell:
     Attributes:
         name: Its name and its folder below that of the grid: model, task, and what differs from other runs.
         model_name: The model's name in the grid.
-        model: The model.
-        task: Name of the task.
         source: File of the task.
-        corpus: Name of the corpus.
         pool: As in the task's YAML.
         seed: As `lm_eval --seed`.
         metadata: As `--metadata`.

@@ -36,8 +36,6 @@ class SweepJob:
     """Work for one process: cells of one group. Over all clips it writes results; over a share it only fills its store.
 
     Attributes:
-        name: Name of the job.
-        cells: The cells.
         folder: Folder of the grid.
         store: File for the answers; no other process has it open.
         share: `(i, n)` for clips i, i + n, i + 2n ... of each cell; None for all clips.
@@ -60,7 +58,6 @@ class Event:
     """An event in a job.
 
     Attributes:
-        job: Name of the job.
         kind: A cell has `started`, makes `progress`, is `done`, `waits` for a service or has `failed`; or the job has
             `ended`.
         cell: Name of the cell; empty for `ended`.

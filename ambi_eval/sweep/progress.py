@@ -34,14 +34,7 @@ class Progress(AbstractContextManager["Progress"]):
         console: Console,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin.
-
-        Args:
-            cells: All cells of the grid.
-            skipped: Cells that were done before.
-            console: Where to show it.
-            clock: Returns the time in seconds.
-        """
+        """Begin; `skipped` are the cells that were done before, and `clock` returns the time in seconds."""
         self.cells = {cell.name: cell for cell in cells}
         self.skipped = {cell.name for cell in skipped}
         self.done = set(self.skipped)

@@ -37,13 +37,6 @@ def run_cells(cells: Sequence[Cell], folder: Path, runner: Runner, progress: Pro
     Several replicas first answer their shares of the clips, each into a store of its own. Then the stores are merged,
     and an ordinary run over all clips finds every answer there. So results do not depend on the number of replicas.
 
-    Args:
-        cells: The cells.
-        folder: Folder of the grid.
-        runner: Runs their jobs.
-        progress: Shows finished and failed cells.
-        replicas: Number of processes of one model that share the clips.
-
     Raises:
         AmbiError: If there are several replicas of a model that keeps no store.
     """

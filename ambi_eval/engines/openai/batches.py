@@ -29,8 +29,6 @@ class Part:
     """The part of a job that one request asks for.
 
     Attributes:
-        job: The job.
-        numbers: The numbers of the answers.
         attempt: How often the server has failed to give them.
         alone: Whether each answer needs a request of its own.
     """
@@ -116,12 +114,7 @@ def in_batches(
     """Send all parts in batches, and yield the reply to each, or why it failed.
 
     Parts that the engine adds later, and those with a field that the server refused, are sent in further batches.
-
-    Args:
-        server: The client of the service.
-        identity: The engine's identity.
-        take: Returns the next part; None if there is none at the moment.
-        body_of: Returns the body of a part's request.
+    `take` returns the next part, or None if there is none at the moment.
 
     Raises:
         NotYetError: If the service has not answered in time.

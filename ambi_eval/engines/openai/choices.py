@@ -16,10 +16,7 @@ FINISHES: dict[str | None, Finish] = {"stop": "stop", "length": "length", "conte
 def candidates_of(reply: Reply, job: Job, think_end: str | None = None) -> list[Candidate | None]:
     """Return the answers of a reply; None for those that the server could not finish.
 
-    Args:
-        reply: The reply.
-        job: The job.
-        think_end: What the model writes at the end of its thinking.
+    `think_end` is what the model writes at the end of its thinking, here and below.
     """
     usage, answers = reply.usage or Usage(), len(reply.choices)
     tokens = usage.answer_tokens if answers == 1 else None
@@ -74,11 +71,6 @@ def after_thinking(
 
     No tokens are returned if the server took the thinking out of the text and `think_end` is unknown, because then it
     is unknown which tokens belong to the answer. A model that was cut while it was thinking has given an empty answer.
-
-    Args:
-        choice: A choice of the reply.
-        think_end: What the model writes at the end of its thinking.
-        settings: The generation settings.
     """
     thought = thinking_length(choice, think_end)
     if choice.thought_apart:
@@ -106,11 +98,6 @@ def cut(whole: str, tokens: Sequence[GeneratedToken], until: Sequence[str]) -> t
     It is for answers that a server did not end at the stop string, such as vLLM's beams. The last token that counts is
     the one that completes the stop string, as in a server that ends there. The log-likelihood is None if that of a
     token is unknown, the number is None if the tokens are unknown.
-
-    Args:
-        whole: The answer that the server gave.
-        tokens: Its tokens, with their natural log-probabilities.
-        until: The stop strings.
     """
     places = [place for stop in until if (place := whole.find(stop)) >= 0]
     text, kept = whole[: min(places, default=len(whole))], list(tokens)

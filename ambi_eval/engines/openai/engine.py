@@ -40,7 +40,6 @@ class OpenAIEngine(Engine):
     Every server samples and answers greedily; only vLLM and our bridge have beams and likelihoods of given answers.
 
     Attributes:
-        server: The server.
         per_request: The most answers that one request asks for; it falls if the server gives fewer.
     """
 

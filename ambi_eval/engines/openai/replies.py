@@ -171,12 +171,8 @@ class ServedModels(_Reply):
 def read_reply(content: bytes, likelihoods: int | None = None) -> Reply:
     """Return the reply in a body, its choices in the order of their `index`.
 
-    Args:
-        content: The body.
-        likelihoods: The number of likelihoods that were asked for; None: none.
-
     Raises:
-        ValueError: If it is no chat completion, or holds another number of likelihoods.
+        ValueError: If it is no chat completion, or holds another number of likelihoods than were asked for.
     """
     reply = Reply.model_validate_json(_valid_text(content))
     if reply.ambi_loglikelihoods is not None:

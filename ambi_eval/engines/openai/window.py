@@ -76,10 +76,6 @@ def window_of(checkpoint: str, revision: str | None = None) -> float | None:
     """Return the window of a checkpoint in seconds, as its processor and its family say.
 
     None means that the model hears audio of any length, or, with a warning, that its window is unknown.
-
-    Args:
-        checkpoint: A folder, or a repository on the Hugging Face hub.
-        revision: Branch, tag or commit of the repository.
     """
     try:
         kind = AutoConfig.from_pretrained(checkpoint, revision=revision).model_type
