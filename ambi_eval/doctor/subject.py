@@ -80,9 +80,7 @@ class Subject:
     def likelihoods(self, path: str, ends: bool = True) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Return the log-likelihood of each label as an answer about a file, shape (labels,).
 
-        Args:
-            path: The file.
-            ends: Whether the end of the turn is part of the answer.
+        `ends` says whether the end of the turn is part of the answer.
 
         Raises:
             AmbiError: If the engine gives none, or fails.

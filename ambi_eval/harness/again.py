@@ -37,14 +37,9 @@ def answers_again(
     generation: Mapping[str, Any] | None,
     system_instruction: str | None,
 ) -> dict[str, list[Again]]:
-    """Return the answers of a model to some clips of a task, by the clip's id.
+    """Return the answers of a model about some clips of a task, by the clip's id.
 
-    Args:
-        model: The harness model.
-        task: The task.
-        clips: Ids of the clips.
-        generation: The `--gen_kwargs` of the run.
-        system_instruction: Its `--system_instruction`.
+    `generation` and `system_instruction` are the run's `--gen_kwargs` and `--system_instruction`.
     """
     results = simple_evaluate(
         model=model,

@@ -59,11 +59,7 @@ class CurveScores:
         return found
 
     def curves(self, selection: Selection) -> dict[str, Any] | None:
-        """Return the curves by metric, ready for JSON; None before the harness has aggregated every pipeline.
-
-        Args:
-            selection: The clips of the task; the scored clips are among them.
-        """
+        """Return the curves by metric, ready for JSON; None before the harness has aggregated every pipeline."""
         pipelines = [pipeline["name"] for pipeline in self.settings.filter_list]
         if not self.points or {len(scores) for scores in self.kept.values()} != {len(pipelines)}:
             return None

@@ -185,10 +185,7 @@ class Run:
 
 
 def read_runs(path: Path) -> list[Run]:
-    """Return the runs below a folder that `lm_eval --output_path` wrote: of each folder the newest one.
-
-    Args:
-        path: The folder, a folder in it, or one results file.
+    """Return the run of a results file, or the newest run of each folder below one that `--output_path` named.
 
     Raises:
         AmbiError: If there are no results, no tasks of ours in them, no logged samples, or damaged ones; if the

@@ -17,11 +17,8 @@ Row = tuple[Any, ...]
 def pool_key(**parts: Any) -> str:
     """Return the key of a pool: the SHA-256 of everything that its answers depend on, in hexadecimal.
 
-    The key is the same in every process and Python version and does not depend on the order of the parts.
-
-    Args:
-        parts: What the answers depend on, by name. Plain JSON: strings, integers, finite floats, booleans, None, lists,
-            and dicts with string keys. The integer 1 and the float 1.0 are different values.
+    The key is the same in every process and Python version and does not depend on the order of the parts. These are
+    plain JSON; the integer 1 and the float 1.0 are different values.
 
     Raises:
         TypeError: If a part is not plain JSON, such as a tuple, which would read back as a list.

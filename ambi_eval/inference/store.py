@@ -115,14 +115,7 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         self.close()
 
     def samples(self, wanted: Mapping[str, Collection[int]]) -> dict[str, dict[int, Candidate]]:
-        """Return the wanted samples that are stored.
-
-        Args:
-            wanted: For each pool, the indices of the samples.
-
-        Returns:
-            For each pool in `wanted`, the stored samples by index; empty where there are none.
-        """
+        """Return the stored ones of the wanted samples: for each pool in `wanted`, samples by index."""
         found: dict[str, dict[int, Candidate]] = {pool: {} for pool in wanted}
         for pool, k, set_size, *answer in self._of_pools("candidates", wanted):
             if set_size is None and k in wanted[pool]:
@@ -130,11 +123,9 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         return found
 
     def add_samples(self, samples: Mapping[str, Mapping[int, Candidate]], provenance: Mapping[str, Any]) -> None:
-        """Store samples.
+        """Store samples: for each pool, samples by index (`Candidate.number` itself is not stored).
 
-        Args:
-            samples: For each pool, samples by index. `Candidate.number` itself is not stored.
-            provenance: What made the samples but should not change them (device, library versions ...), plain JSON.
+        The provenance is plain JSON: what should not change the samples, such as the device and library versions.
 
         Raises:
             ValueError: If a candidate is not an answer of the model, such as one that is `not_drawn`.
@@ -143,14 +134,7 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         self._add("candidates", rows, provenance)
 
     def beams(self, pools: Iterable[str]) -> dict[str, list[Candidate]]:
-        """Return the stored beam sets, best beam first.
-
-        Args:
-            pools: Pools to look for. A pool's key depends on the number of beams.
-
-        Returns:
-            The beams of each pool whose set is complete; other pools are left out.
-        """
+        """Return the stored beam sets of these pools, best beam first; pools without a complete set are left out."""
         sets: dict[str, list[Candidate]] = {}
         sizes: dict[str, set[int | None]] = {}
         for pool, k, set_size, *answer in self._of_pools("candidates", pools):
@@ -159,11 +143,7 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         return {pool: beams for pool, beams in sets.items() if sizes[pool] == {len(beams)}}
 
     def add_beams(self, sets: Mapping[str, Sequence[Candidate]], provenance: Mapping[str, Any]) -> None:
-        """Store complete beam sets.
-
-        Args:
-            sets: For each pool all of its beams, best first.
-            provenance: As in `add_samples`.
+        """Store complete beam sets: for each pool all of its beams, best first.
 
         Raises:
             ValueError: If a candidate is not an answer of the model, such as one that is `not_drawn`.
@@ -172,14 +152,9 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         self._add("candidates", rows, provenance)
 
     def likelihoods(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, tuple[float, bool]]]:
-        """Return the stored likelihoods of the wanted continuations.
+        """Return the stored ones of the wanted likelihoods: for each pool in `wanted`, by continuation.
 
-        Args:
-            wanted: For each pool, the continuations of its prompt.
-
-        Returns:
-            For each pool in `wanted`, by continuation: its natural-log likelihood, and whether greedy decoding would
-            give it.
+        A likelihood is the natural log-likelihood, and whether greedy decoding would give the continuation.
         """
         found: dict[str, dict[str, tuple[float, bool]]] = {pool: {} for pool in wanted}
         for pool, continuation, logprob, is_greedy in self._of_pools("likelihoods", wanted):
@@ -199,13 +174,9 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         self._add("likelihoods", rows, provenance)
 
     def ratings(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, float]]:
-        """Return the stored verifier ratings of the wanted texts.
+        """Return the stored ones of the wanted ratings: for each pool in `wanted`, by the text that is rated.
 
-        Args:
-            wanted: The texts of the candidates, by the verifier's pool: the key of verifier, rating prompt and audio.
-
-        Returns:
-            For each pool in `wanted`, the ratings by text.
+        The key of such a pool is that of verifier, rating prompt and audio.
         """
         found: dict[str, dict[str, float]] = {pool: {} for pool in wanted}
         for pool, text, rating in self._of_pools("ratings", wanted):
@@ -347,14 +318,9 @@ def _has_locks(folder: Path) -> bool:
 
 
 def merge(paths: Iterable[str | Path], into: str | Path) -> int:
-    """Add the answers of several stores to one; where two hold the same answer, the first one stays.
+    """Add the answers of several stores to one, and return how many were new.
 
-    Args:
-        paths: The stores to read.
-        into: The store to write; made where it does not exist.
-
-    Returns:
-        The number of answers that were new; 0 if all of them have been merged before.
+    If two stores hold the same answer, the first one stays. The store `into` is made if it does not exist.
 
     Raises:
         AmbiError: If one of `paths` does not exist, or any of the files is unusable. The stores before it are merged.

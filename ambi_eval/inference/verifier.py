@@ -116,10 +116,6 @@ def rating_of(answer: Candidate, ratings: Sequence[str]) -> float | None:
     ("4/5", "4, because ...") or where its last line is that number alone. If the engine gave the alternatives of its
     tokens, and the token of the rating is known, the result is the mean of the alternatives that are ratings, weighted
     by probability.
-
-    Args:
-        answer: A verifier's answer; a `TokenizedAnswer` also has the alternatives of its tokens.
-        ratings: The possible ratings, as text.
     """
     tokens = answer.tokens if isinstance(answer, TokenizedAnswer) else ()
     text = "".join(token.text for token in tokens)

@@ -12,9 +12,7 @@ from ambi_eval.leaderboard.verify import HEADLINE, Verdict
 def eval_results_yaml(verdict: Verdict, dataset: str) -> str:
     """Return the divergence of every task and pipeline as YAML for the folder `.eval_results/` of a model.
 
-    Args:
-        verdict: A submission that passed.
-        dataset: The benchmark's repository on the Hub, whose `eval.yaml` names our tasks.
+    `dataset` is the benchmark's repository on the Hub, whose `eval.yaml` names our tasks.
 
     Raises:
         AmbiError: If the submission did not pass.

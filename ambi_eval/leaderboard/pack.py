@@ -38,12 +38,7 @@ class Statement:
 
 
 def pack(path: Path, statement: Statement, out: Path) -> None:
-    """Write the submission of one run, and verify it.
-
-    Args:
-        path: The folder that `lm_eval --log_samples --output_path` wrote, or one results file of it.
-        statement: What only the submitter knows.
-        out: The folder of the submission, `<date>_<model>`.
+    """Write the submission of one run (its output folder or results file) into `<date>_<model>`, and verify it.
 
     Raises:
         AmbiError: If the run is damaged or partial, if there are several, if the statement lacks a corpus, or if

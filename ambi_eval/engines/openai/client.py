@@ -235,10 +235,7 @@ class ChatServer:
         return {"messages": messages, **seconds, **({"ambi_audio_digests": job.heard} if self.is_bridge else {})}
 
     def ask(self, body: Mapping[str, Any]) -> Reply:
-        """Return the server's reply to one request.
-
-        Args:
-            body: The request without the model.
+        """Return the server's reply to one request, given without the model.
 
         Raises:
             RequestFailedError: If this request failed in every attempt; others may succeed.
