@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ambi_eval.analysis import estimate
-from ambi_eval.analysis.ambiguity import Bin, Binned
+from ambi_eval.analysis.ambiguity import Binned
 from ambi_eval.analysis.estimate import Estimate
-from ambi_eval.analysis.references.panels import split_panels
+from ambi_eval.analysis.references.panels import Trials, split_panels
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.metrics import METRICS
 from ambi_eval.votes import Array, shares
@@ -61,29 +62,23 @@ class HeldOutRaters:
             p: Predicted distributions, shape (clips, labels); a row of NaN is an invalid one.
             metric: Name of a metric that single clips have.
         """
-        overall = self._judge(p, metric, [])
-        if overall is None or self.binned is None or self.in_bins is None:
-            return overall
-        in_bins = self.in_bins._judge(p[self.binned.numbers], metric, self.binned.bins)
-        return overall + (in_bins or [])[1:]
-
-    def _judge(self, p: Array, metric: str, bins: Sequence[Bin]) -> list[HeldOut] | None:
         if self.trials is None:
             return None
+        found = self._judge(self.trials, p, metric, [np.ones(len(p), dtype=bool)])
+        if self.binned and self.in_bins and self.in_bins.trials:
+            bins = [b.members for b in self.binned.bins]
+            found += self.in_bins._judge(self.in_bins.trials, p[self.binned.numbers], metric, bins)
+        return found
+
+    def _judge(self, trials: Trials, p: Array, metric: str, groups: Sequence[NDArray[np.bool_]]) -> list[HeldOut]:
         per_clip = METRICS[metric].per_clip
-        votes, noise = self.trials.votes, self.trials.noise
-        of_model, of_humans = p[self.trials.clip_of_case], shares(self.trials.given)
-        prior, model, human = (
-            self.trials.expected(np.asarray(per_clip(guess, votes, noise)))
-            for guess in (np.broadcast_to(self.prior, votes.shape), of_model, of_humans)
-        )
-        everyone = np.ones(len(self.clusters), dtype=bool)
-        groups = [everyone[self.trials.clips], *(b.members[self.trials.clips] for b in bins)]
-        clusters = self.clusters[self.trials.clips]
+        guesses = np.broadcast_to(self.prior, trials.votes.shape), p[trials.clip_of_case], shares(trials.given)
+        scores = np.stack([trials.expected(np.asarray(per_clip(p, trials.votes, trials.noise))) for p in guesses])
+        clusters = self.clusters[trials.clips]
         up = 1 if METRICS[metric].higher_is_better else -1
-        bounds = METRICS[metric].bounds(votes.shape[1])
-        scores = np.stack([prior, model, human])
-        return [_held_out(scores[:, here], clusters[here].tolist(), up, bounds) for here in groups]
+        bounds = METRICS[metric].bounds(p.shape[1])
+        in_groups = [group[trials.clips] for group in groups]
+        return [_held_out(scores[:, here], clusters[here].tolist(), up, bounds) for here in in_groups]
 
 
 def _held_out(scores: Array, clusters: Sequence[str], up: int, bounds: tuple[float, float]) -> HeldOut:
