@@ -105,8 +105,9 @@ def shown(notebook):
 
 
 @pytest.mark.slow
-def test_the_notebook_runs_and_shows_what_it_was_committed_with(reader, monkeypatch):
+def test_the_notebook_runs_and_shows_what_it_was_committed_with(reader, no_pip, monkeypatch):
     folder, _ = reader
+    monkeypatch.setenv("PYTHONPATH", no_pip)
     monkeypatch.setenv("AMBI_DATA", str(folder / "data"))
     notebook = nbformat.read(ROOT / "examples" / "tour.ipynb", as_version=4)
     before = shown(notebook)

@@ -67,6 +67,14 @@ def _no_list_of_packages():
         yield
 
 
+@pytest.fixture(scope="session")
+def no_pip(tmp_path_factory) -> str:
+    """A folder that makes the same list empty for processes that start from nothing, as their PYTHONPATH."""
+    folder = tmp_path_factory.mktemp("no_pip")
+    (folder / "pip.py").touch()
+    return str(folder)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _no_certificates():
     """Each client would read those of the system, for the servers of the tests, which have none."""

@@ -106,18 +106,15 @@ class TestRay:
     """A cluster of three: one where the sweep runs, and two with a core and a GPU each, by what they tell Ray."""
 
     @pytest.fixture(scope="class")
-    def cluster(self, tmp_path_factory):
+    def cluster(self, no_pip):
         pytest.importorskip("ray")
         from ray.cluster_utils import Cluster
 
-        # The harness lists what pip installed at the end of each run; to Ray's processes this is an empty list.
-        no_pip = tmp_path_factory.mktemp("no_pip")
-        (no_pip / "pip.py").touch()
         # By default, Ray waits 100 seconds before it takes a machine that does not answer for lost.
         impatient = {"health_check_period_ms": 500, "health_check_failure_threshold": 2}
         head = {"num_cpus": 0, "num_gpus": 0, "_system_config": impatient}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("PYTHONPATH", str(no_pip))
+            patch.setenv("PYTHONPATH", no_pip)
             cluster = Cluster(initialize_head=True, head_node_args=head)
             for _ in range(2):
                 cluster.add_node(num_cpus=1, num_gpus=1)
