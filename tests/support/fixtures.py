@@ -209,7 +209,8 @@ def ask() -> Callable[..., Instance]:
 
 @pytest.fixture
 def chat_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatTestServer]:
-    """Start a chat server on this machine, with no key in the environment."""
+    """Start a chat server on this machine, with no key in the environment; its clients repeat requests at once."""
+    monkeypatch.setattr("ambi_eval.engines.openai.transport.FIRST_WAIT", 0.01)
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     server = ChatTestServer()

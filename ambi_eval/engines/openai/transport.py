@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 Result = TypeVar("Result")
 
 LARGEST_REPLY = 10 << 20  # bytes
+FIRST_WAIT = 0.5  # seconds; the first pause where the server asks for none, and each later one doubles it
 LONGEST_WAIT = 120.0  # seconds; the longest pause, even if the server asks for a longer one
 
 
@@ -60,7 +61,7 @@ def pause_after(error: Exception, attempt: int) -> float:
     asked = getattr(getattr(error, "response", None), "headers", {}).get("retry-after")
     seconds = _seconds_of(asked) if asked is not None else math.nan
     if not seconds >= 0:  # also NaN
-        return min(0.5 * 2**attempt, 8.0) * random.uniform(0.75, 1.0)
+        return min(FIRST_WAIT * 2**attempt, 8.0) * random.uniform(0.75, 1.0)
     return min(seconds, LONGEST_WAIT)
 
 

@@ -18,6 +18,7 @@ from ambi_eval.config.model_arguments import OpenAIAudioArguments
 from ambi_eval.engines.base import Job
 from ambi_eval.engines.openai.client import FAILURES_IN_A_ROW, OPTIONAL, ChatServer, RequestFailedError
 from ambi_eval.engines.openai.concurrency import concurrently
+from ambi_eval.engines.openai.transport import pause_after
 from ambi_eval.errors import AmbiError
 
 KEY = "sk-secret-0123456789"
@@ -224,6 +225,12 @@ def test_half_a_surrogate_pair_becomes_a_replacement_character(connect, chat_ser
     (choice,) = connect().ask(BODY).choices
     assert choice.text == "happy \ufffd \U0001f600 \\ud83d"
     assert choice.text.encode()
+
+
+def test_without_retry_after_the_pause_doubles_up_to_8_seconds():
+    for attempt, longest in enumerate([0.5, 1, 2, 4, 8, 8, 8]):
+        pauses = [pause_after(TimeoutError(), attempt) for _ in range(100)]
+        assert 0.75 * longest <= min(pauses) < max(pauses) <= longest
 
 
 def test_retry_after_is_waited_for(connect, chat_server):
