@@ -67,16 +67,14 @@ class Prefixes:
 
 
 class Level:
-    """Stacked prefixes, padded on the right, each with the rows that begin with it.
+    """The prefixes that rows share at one level, each kept once.
+
+    Every prefix of a stack gets as many slots as the one with the most rows. So prefixes of one row have a stack of
+    their own, and rows without tokens at this level share one slot.
 
     Attributes:
-        prefixes: The prompts they belong to.
-        layers: Keys and values of every layer, each of shape (prefixes, heads, tokens, head size).
-        slots: The row in each slot of each prefix, shape (prefixes, slots); unused slots hold any row. None if the rows
-            are in the order of the prefixes, equally many for each.
-        places: The slot of every row, shape (rows,); None if `slots` is.
-        hidden: Tokens that a slot must not see, True where hidden, shape (prefixes, 1, slots, 1, tokens); None if every
-            slot sees all.
+        stacks: One or two.
+        places: The slot of every row among those of all stacks, shape (rows,); None if the rows are in this order.
     """
 
     def __init__(self, prompts: Sequence[Prefilled], seen: Sequence[int], before: Level | None, hold: bool) -> None:
@@ -88,33 +86,76 @@ class Level:
             before: The same level before rows came or left.
             hold: As for `Prefixes`.
         """
-        self.prefixes = list(dict.fromkeys(prompts))
-        number = {prompt: k for k, prompt in enumerate(self.prefixes)}
-        rows_of: list[list[int]] = [[] for _ in self.prefixes]
-        for row, prompt in enumerate(prompts):
-            rows_of[number[prompt]].append(row)
-        self.lengths = [max(seen[row] for row in rows) for rows in rows_of]
-        self.layers: list[KeysAndValues] = []
-        if before is not None:
-            is_known = (before.prefixes, before.lengths) == (self.prefixes, self.lengths)
-            self.layers, before.layers = before.layers if is_known else [], []
-        self.layers = self.layers or self._side_by_side(hold)
-        device, tokens, most = self.layers[0][0].device, max(self.lengths), max(map(len, rows_of))
-        self.slots: Tensor | None = None
+        first_empty = seen.index(0) if 0 in seen else 0
+        stands_for = [row if tokens else first_empty for row, tokens in enumerate(seen)]
+        rows_of: dict[Prefilled, list[int]] = {}
+        for row in dict.fromkeys(stands_for):
+            rows_of.setdefault(prompts[row], []).append(row)
+        single = {prompt: rows for prompt, rows in rows_of.items() if len(rows) == 1}
+        several = {prompt: rows for prompt, rows in rows_of.items() if len(rows) > 1}
+        self.stacks = [Stack(each, seen) for each in (single, several) if each]
+        known: list[Stack] = before.stacks if before else []
+        layers = [next((old.layers for old in known if old.same_as(stack)), None) for stack in self.stacks]
+        for old in known:
+            old.layers = []
+        for stack, kept in zip(self.stacks, layers, strict=True):
+            stack.layers = kept or stack.side_by_side(hold)
+        order = [row for stack in self.stacks for rows in stack.rows for row in rows]
+        device = self.stacks[0].layers[0][0].device
         self.places: Tensor | None = None
-        if [row for rows in rows_of for row in rows] != [*range(len(prompts))] or len(set(map(len, rows_of))) > 1:
-            self.slots = torch.tensor([rows + rows[:1] * (most - len(rows)) for rows in rows_of], device=device)
-            slot_of = {row: k * most + slot for k, rows in enumerate(rows_of) for slot, row in enumerate(rows)}
-            self.places = torch.tensor([slot_of[row] for row in range(len(prompts))], device=device)
-        self.hidden: Tensor | None = None
-        if any(each < tokens for each in seen):
-            visible = [[seen[row] for row in rows] + [tokens] * (most - len(rows)) for rows in rows_of]
-            shape = (len(self.prefixes), 1, most, 1, 1)
-            self.hidden = torch.arange(tokens, device=device) >= torch.tensor(visible, device=device).view(shape)
+        if order != [*range(len(prompts))]:
+            slot_of = {row: slot for slot, row in enumerate(order)}
+            self.places = torch.tensor([slot_of[row] for row in stands_for], device=device)
+        for stack in self.stacks:
+            stack.place(seen, device, in_order=self.places is None and len(self.stacks) == 1)
 
-    def _side_by_side(self, hold: bool) -> list[KeysAndValues]:
-        tokens = max(self.lengths)
-        if len(self.prefixes) == 1:  # nothing is copied
+    def by_row(self, states: Sequence[Tensor]) -> Tensor:
+        """Bring the slots of every stack into rows.
+
+        Shape (prefixes, heads, slots * n, size) for every stack becomes (rows, heads, n, size).
+        """
+        slots = [
+            each.unflatten(2, (len(stack.rows[0]), -1)).transpose(1, 2).flatten(0, 1)
+            for stack, each in zip(self.stacks, states, strict=True)
+        ]
+        together = slots[0] if len(slots) == 1 else torch.cat(slots)
+        return together if self.places is None else together[self.places]
+
+
+class Stack:
+    """Prefixes side by side, padded on the right, each with the rows that begin with it.
+
+    Attributes:
+        prefixes: The prompts they belong to.
+        lengths: Tokens of every prefix.
+        tokens: Those of the longest; 1, which no row sees, if all are empty.
+        rows: The row in each slot of each prefix; unused slots hold any of its rows.
+        layers: Keys and values of every layer, each of shape (prefixes, heads, tokens, head size).
+        slots: `rows` as a tensor, shape (prefixes, slots); None if they are all rows of the batch in their order.
+        hidden: Tokens that a slot must not see, True where hidden, shape (prefixes, 1, slots, 1, tokens); None if every
+            slot sees all.
+    """
+
+    layers: list[KeysAndValues]
+    slots: Tensor | None
+    hidden: Tensor | None
+
+    def __init__(self, rows_of: dict[Prefilled, list[int]], seen: Sequence[int]) -> None:
+        """Give these prompts slots for their rows; `seen` is that of `Level`."""
+        most = max(map(len, rows_of.values()))
+        self.prefixes = [*rows_of]
+        self.lengths = [max(seen[row] for row in rows) for rows in rows_of.values()]
+        self.tokens = max(*self.lengths, 1)
+        self.rows = [rows + rows[:1] * (most - len(rows)) for rows in rows_of.values()]
+
+    def same_as(self, other: Stack) -> bool:
+        """Whether another stack has the same keys and values."""
+        return (self.prefixes, self.lengths) == (other.prefixes, other.lengths)
+
+    def side_by_side(self, hold: bool) -> list[KeysAndValues]:
+        """Return keys and values of every layer; `hold` is that of `Prefixes`."""
+        tokens, first = self.tokens, self.prefixes[0].layers[0][0]
+        if len(self.prefixes) == 1 and not (hold and first.untyped_storage().nbytes() > first.nbytes):
             return [(keys[:, :, :tokens], values[:, :, :tokens]) for keys, values in self.prefixes[0].layers]
 
         def stacked(layer: int, which: int) -> Tensor:
@@ -133,16 +174,19 @@ class Level:
                     prompt.layers[layer] = keys[k, None, :, :length], values[k, None, :, :length]
         return layers
 
-    def by_prefix(self, states: Tensor) -> Tensor:
+    def place(self, seen: Sequence[int], device: torch.device, in_order: bool) -> None:
+        """Set `slots` and `hidden`."""
+        self.slots = None if in_order else torch.tensor(self.rows, device=device)
+        visible = [[seen[row] for row in rows] for rows in self.rows]
+        self.hidden = None
+        if min(map(min, visible)) < self.tokens:
+            columns = torch.arange(self.tokens, device=device)
+            self.hidden = columns >= torch.tensor(visible, device=device)[:, None, :, None, None]
+
+    def by_slot(self, states: Tensor) -> Tensor:
         """Bring rows into slots: (rows, heads, n, size) becomes (prefixes, heads, slots * n, size)."""
         states = states.unflatten(0, (len(self.prefixes), -1)) if self.slots is None else states[self.slots]
         return states.transpose(1, 2).flatten(2, 3)
-
-    def by_row(self, states: Tensor, rows: int) -> Tensor:
-        """Bring slots into rows: (prefixes, heads, slots * n, size) becomes (rows, heads, n, size)."""
-        slots = rows // len(self.prefixes) if self.slots is None else self.slots.shape[1]
-        states = states.unflatten(2, (slots, -1)).transpose(1, 2).flatten(0, 1)
-        return states if self.places is None else states[self.places]
 
 
 def attend(
@@ -181,21 +225,26 @@ def attend(
     highest = suffix.amax(-1, keepdim=True)
     scores = []
     for level in prefixes.levels:
-        keys, _ = level.layers[layer]
-        of_level = (level.by_prefix(query) @ keys.transpose(-1, -2)).float()
-        if level.hidden is not None:
-            of_level.unflatten(2, (level.hidden.shape[2], -1)).masked_fill_(level.hidden, HIDDEN)
-        highest = torch.maximum(highest, level.by_row(of_level.amax(-1, keepdim=True), rows))
+        of_level = []
+        for stack in level.stacks:
+            keys, _ = stack.layers[layer]
+            of_stack = (stack.by_slot(query) @ keys.transpose(-1, -2)).float()
+            if stack.hidden is not None:
+                of_stack.unflatten(2, (stack.hidden.shape[2], -1)).masked_fill_(stack.hidden, HIDDEN)
+            of_level.append(of_stack)
+        highest = torch.maximum(highest, level.by_row([each.amax(-1, keepdim=True) for each in of_level]))
         scores.append(of_level)
 
     weights = suffix.sub_(highest).exp_()
     total = weights.sum(-1, keepdim=True)
     output = (weights.to(value.dtype) @ value).float()
     for level, of_level in zip(prefixes.levels, scores, strict=True):
-        _, values = level.layers[layer]
-        weights = of_level.sub_(level.by_prefix(highest)).exp_()
-        total = total + level.by_row(weights.sum(-1, keepdim=True), rows)
-        output = output + level.by_row((weights.to(values.dtype) @ values).float(), rows)
+        of_stacks = [
+            (each.sub_(stack.by_slot(highest)).exp_(), stack.layers[layer][1])
+            for stack, each in zip(level.stacks, of_level, strict=True)
+        ]
+        total = total + level.by_row([weights.sum(-1, keepdim=True) for weights, _ in of_stacks])
+        output = output + level.by_row([(weights.to(values.dtype) @ values).float() for weights, values in of_stacks])
     output = (output / total).to(value.dtype)
     return output.view(rows, heads, new, size).transpose(1, 2), None
 

@@ -86,31 +86,46 @@ def test_half_precision_has_its_softmax_in_full_precision():
     assert_exact([prompt(9, generator, dtype=torch.bfloat16)] * 4, 1, 2, generator, dtype=torch.bfloat16, atol=0.03)
 
 
+def storage(layers):
+    return layers[0][0].untyped_storage()
+
+
 def test_one_prefix_is_not_copied_and_several_are_kept_once():
     generator = torch.Generator().manual_seed(0)
     one, two = prompt(5, generator), prompt(3, generator)
-    (level,) = Prefixes([one] * 20).levels
-    assert level.layers[0][0].data_ptr() == one.layers[0][0].data_ptr()
-    both = Prefixes([one] * 20 + [two], hold=True)
-    (layers,) = (level.layers for level in both.levels)
-    for each in (one, two):
-        assert (
-            each.layers[0][0].untyped_storage().data_ptr() == both.levels[0].layers[0][0].untyped_storage().data_ptr()
-        )
-    fewer = Prefixes([one, two], before=both)
-    assert fewer.levels[0].layers is layers
-    (last,) = Prefixes([two], before=fewer).levels
+    ((stack,),) = (level.stacks for level in Prefixes([one] * 20).levels)
+    assert stack.layers[0][0].data_ptr() == one.layers[0][0].data_ptr()
+    both = Prefixes([one] * 20 + [two] * 2, hold=True)
+    ((stack,),) = (level.stacks for level in both.levels)
+    layers = stack.layers
+    assert storage(one.layers).data_ptr() == storage(two.layers).data_ptr() == storage(layers).data_ptr()
+    fewer = Prefixes([one, one, two, two], before=both)
+    assert fewer.levels[0].stacks[0].layers is layers
+    ((last,),) = (level.stacks for level in Prefixes([two], before=fewer, hold=True).levels)
     assert last.prefixes == [two]
-    assert last.layers[0][0].shape[2] == 3
+    assert storage(two.layers).data_ptr() == storage(last.layers).data_ptr() != storage(layers).data_ptr()
+    assert storage(last.layers).nbytes() == KEY_HEADS * 3 * SIZE * 4
+
+
+def test_prefixes_of_one_row_take_no_slots_for_the_rows_of_others():
+    generator = torch.Generator().manual_seed(0)
+    audio = prompt(4, generator)
+    others = [prompt(6 + k, generator, audio, 4) for k in range(9)]
+    _, rest = Prefixes([others[0], *others[1:], *others[:1] * 20]).levels
+    assert [[len(rows) for rows in stack.rows] for stack in rest.stacks] == [[1] * 8, [21]]
+    assert_exact([others[0], audio, *others[1:], *others[:1] * 20], 1, 1, generator)
+    assert_exact([audio, *others[:1] * 3], 1, 1, generator)
 
 
 def test_prompts_about_an_audio_share_its_keys_and_values():
     generator = torch.Generator().manual_seed(0)
     first = prompt(50, generator)
     others = [prompt(55, generator, first, 48) for _ in range(3)]
-    audio, rest = Prefixes([first, first, *others, *others]).levels
-    assert [layer[0].shape for layer in audio.layers] == [(1, KEY_HEADS, 50, SIZE)] * LAYERS
-    assert [layer[0].shape for layer in rest.layers] == [(4, KEY_HEADS, 7, SIZE)] * LAYERS
+    shapes = [
+        [stack.layers[0][0].shape for stack in level.stacks]
+        for level in Prefixes([first, first, *others, *others]).levels
+    ]
+    assert shapes == [[(1, KEY_HEADS, 50, SIZE)], [(1, KEY_HEADS, 1, SIZE), (3, KEY_HEADS, 7, SIZE)]]
 
 
 @pytest.fixture(scope="module")
