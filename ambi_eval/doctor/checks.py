@@ -232,7 +232,7 @@ def stops_at_strings(subject: Subject) -> str:
     """An answer ends before its first stop string."""
     asked = [(OPEN_QUESTION, subject.voice(3.0, 0))]
     ((whole,),) = subject.answers(asked, GREEDY)
-    readable = whole.strip().replace("\ufffd", "")  # stands for a character of which some tokens are still missing
+    readable = whole.strip().replace("\ufffd", "")  # U+FFFD: a character whose last tokens are missing
     _require(readable != "", f"answers {str(whole)!r}, with nothing to stop at")
     stop = readable[len(readable) // 2]
     ((cut,),) = subject.answers(asked, {**GREEDY, "until": [stop]})

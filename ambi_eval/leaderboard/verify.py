@@ -46,7 +46,7 @@ NEAR_DUPLICATE = 0.95
 PUBLIC_TRANSCRIPTS = ("crema_d", "demo")
 # Shorter transcripts ("yeah", "I don't know") are common phrases.
 TRANSCRIPT_WORDS = 4
-# So many characters without a blank are no language but packed data, such as audio.
+# So many characters without a blank are packed data, such as audio, and no language.
 PACKED = re.compile(r"[A-Za-z0-9+/=_-]{1000,}")
 # Limits of the answers that a page shows.
 PREVIEWED_CLIPS, PREVIEWED_ANSWERS, PREVIEWED_LETTERS = 6, 20, 500

@@ -43,7 +43,7 @@ class ChatBatches:
     """The batch interface of OpenAI's server; `batches.run.Service` documents the methods."""
 
     most_requests = 50_000
-    most_bytes = 190_000_000  # of 200 MB
+    most_bytes = 190_000_000  # the service allows 200 MB
 
     def __init__(self, server: ChatServer) -> None:
         """Set up for a server."""

@@ -388,6 +388,6 @@ class ChatServer:
         else:
             told = str(error)
             if told == f"Error code: {getattr(error, 'status_code', None)}":
-                told += f" - {error.body}"  # not in the form that the SDK knows
+                told += f" - {error.body}"  # a body in a form that the SDK does not know
             told += f" {error.__cause__}" if error.__cause__ else ""
         return re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", masked(told, self._key))[:300]
