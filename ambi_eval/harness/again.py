@@ -17,7 +17,7 @@ from ambi_eval.paths import tasks_dir
 
 
 class Again(NamedTuple):
-    """An answer of the second time, and the arguments of the request that it answers."""
+    """An answer that the model gave the second time, and the arguments of the request that it answers."""
 
     answer: Candidate
     arguments: tuple[Any, ...]

@@ -115,7 +115,7 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         self.close()
 
     def samples(self, wanted: Mapping[str, Collection[int]]) -> dict[str, dict[int, Candidate]]:
-        """Return the stored ones of the wanted samples: for each pool in `wanted`, samples by index."""
+        """Return those of the wanted samples that are stored: for each pool in `wanted`, samples by index."""
         found: dict[str, dict[int, Candidate]] = {pool: {} for pool in wanted}
         for pool, k, set_size, *answer in self._of_pools("candidates", wanted):
             if set_size is None and k in wanted[pool]:
@@ -152,7 +152,7 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         self._add("candidates", rows, provenance)
 
     def likelihoods(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, tuple[float, bool]]]:
-        """Return the stored ones of the wanted likelihoods: for each pool in `wanted`, by continuation.
+        """Return those of the wanted likelihoods that are stored: for each pool in `wanted`, by continuation.
 
         A likelihood is the natural log-likelihood, and whether greedy decoding would give the continuation.
         """
@@ -174,7 +174,7 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         self._add("likelihoods", rows, provenance)
 
     def ratings(self, wanted: Mapping[str, Collection[str]]) -> dict[str, dict[str, float]]:
-        """Return the stored ones of the wanted ratings: for each pool in `wanted`, by the text that is rated.
+        """Return those of the wanted ratings that are stored: for each pool in `wanted`, by the text that is rated.
 
         The key of such a pool is that of verifier, rating prompt and audio.
         """
