@@ -42,11 +42,11 @@ def check_before_loading(evaluator: Any) -> None:
 
 def git_commit_hash() -> str | None:
     """Return what the harness's function of this name returns, without the error messages that git would print."""
-    from lm_eval.loggers.utils import get_commit_from_path
-
     try:
         asked = subprocess.run(["git", "describe", "--always"], capture_output=True, text=True, check=True)
     except (subprocess.CalledProcessError, OSError):
+        from lm_eval.loggers.utils import get_commit_from_path
+
         found: str | None = get_commit_from_path(Path.cwd())
         return found
     return asked.stdout.strip()
