@@ -158,7 +158,7 @@ def _models(site: Site) -> dict[str, list[tuple[Board, RankedSystem]]]:
 
 
 def _words(submissions: Path) -> dict[str, Markup]:
-    """Return the HTML of the rules and of the format, if their Markdown files exist."""
+    """Return the HTML of the rules and of the format, if the files exist; other links between files become text."""
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     found = {}
     for page, path in WORDS.items():
@@ -167,6 +167,7 @@ def _words(submissions: Path) -> dict[str, Markup]:
             text = file.read_text(encoding="utf-8")
             for link, target in LINKS.items():
                 text = text.replace(f"]({link})", f"]({target})")
+            text = re.sub(r"\[([^]]+)\]\((?!https?:)[^)]+\.md[^)]*\)", r"\1", text)
             found[page] = Markup(markdown.render(text))
     return found
 
