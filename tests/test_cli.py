@@ -159,6 +159,7 @@ def test_help_waits_for_no_heavy_library() -> None:
     assert result.stdout == "[]\n", result.stderr
 
 
+@pytest.mark.slow
 def test_a_dry_run_of_a_sweep_loads_no_engine(tmp_path) -> None:
     words = ["sweep", str(ROOT / "grids" / "demo.yaml"), "-o", str(tmp_path / "out"), "--dry-run"]
     heavy = "{'torch', 'transformers', 'lm_eval', 'ray', 'openai'}"

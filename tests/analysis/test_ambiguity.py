@@ -106,6 +106,7 @@ def test_small_panels_and_unknown_raters_make_bins_of_the_votes_that_judge_and_s
     assert "the same votes that judge" in binned.note
 
 
+@pytest.mark.slow
 def test_on_crema_d_the_prior_beats_people_in_bins_of_the_votes_that_judge_and_not_in_bins_of_others(crema_d_selection):
     selection = crema_d_selection
     prior = np.broadcast_to(shares(selection.votes).mean(axis=0), selection.votes.shape)

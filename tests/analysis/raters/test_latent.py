@@ -8,13 +8,14 @@ from ambi_eval.analysis.raters.ballots import Ballots
 from ambi_eval.analysis.raters.latent import latent_truth
 from ambi_eval.errors import AmbiError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def predicted(simulated):
     return latent_truth(simulated.ballots)
 
 
-@pytest.mark.slow
 def test_models_of_a_true_label_find_it_more_often_than_the_other_raters_do(simulated, predicted):
     majority = simulated.ballots.others == simulated.ballots.others.max(axis=1, keepdims=True)
     share = majority / majority.sum(axis=1, keepdims=True)
@@ -32,7 +33,6 @@ def test_a_true_label_is_no_distribution_of_votes_but_what_a_rater_would_say_is(
         assert (p >= 0).all()
 
 
-@pytest.mark.slow
 def test_a_ballot_is_predicted_without_itself(simulated, monkeypatch):
     """A ballot that says something else changes what is predicted for others, and not what is predicted for it."""
     monkeypatch.setattr(latent, "MACE_ITERATIONS", 3)
