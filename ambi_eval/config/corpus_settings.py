@@ -87,11 +87,11 @@ class PairSettings(Settings):
 class ShotSettings(Settings):
     """How the prompt shows examples."""
 
-    clips: Annotated[int, Field(ge=1, le=50, description="How many clips of other speakers the prompt shows.")]
-    seed: Annotated[int, Field(ge=0, description="Which ones: another seed draws others.")] = 0
+    clips: Annotated[int, Field(ge=1, le=50, description="Number of clips of other speakers in the prompt.")]
+    seed: Annotated[int, Field(ge=0, description="The seed with which they are drawn.")] = 0
     text: Annotated[
         str,
-        Field(min_length=1, description="How it shows one, a Jinja template over `answer`, with one `<audio>`."),
+        Field(min_length=1, description="The text of one, a Jinja template with `answer` and one `<audio>`."),
     ]
 
 
@@ -125,7 +125,7 @@ class CorpusSettings(Settings):
     ]
     merge: Annotated[
         dict[str, str],
-        Field(description="`{excited: happy}` counts a vote for the one as a vote for the other."),
+        Field(description="`{excited: happy}` counts a vote for `excited` as a vote for `happy`."),
         Key(clips=True, reported=True),
     ] = {}
     outside: Annotated[
@@ -175,7 +175,7 @@ class CorpusSettings(Settings):
     ] = {}
     language: Annotated[
         str | None,
-        Field(min_length=2, description="What is spoken, as an ISO 639-1 code: `it`."),
+        Field(min_length=2, description="The spoken language, as an ISO 639-1 code: `it`."),
     ] = None
     cluster: Annotated[
         Literal["speaker", "session", "dialogue"],
@@ -204,15 +204,15 @@ class CorpusSettings(Settings):
     items: Annotated[
         Literal["all", "conflict"],
         Field(
-            description="`conflict` asks only about clips whose raters hear another emotion than those of other "
-            "speakers of the same sentence, see [strategies](strategies.md#conflict-items)."
+            description="`conflict` asks only about clips whose raters hear another emotion than the raters of "
+            "other speakers of the same sentence, see [strategies](strategies.md#conflict-items)."
         ),
         Key(overrides={"items": "everywhere"}, clips=True, reported=True),
     ] = "all"
     pairs: Annotated[
         PairSettings | None,
         Field(
-            description="`{label: angry}` asks which clip of two more raters call angry; the labels of the task are "
+            description="`{label: angry}` asks which of two clips more raters call angry; the labels of the task are "
             "then `first` and `second`."
         ),
         Key(merged=True, clips=True, answers=True, reported=True),
@@ -227,7 +227,7 @@ class CorpusSettings(Settings):
     ] = None
     metadata: Annotated[
         dict[str, Any],
-        Field(description="What stands with the results: `version`, `corpus`, and what `--metadata` says."),
+        Field(description="Facts for the results: `version`, `corpus`, and those of `--metadata`."),
         Key(merged=True),
     ] = {}
 

@@ -30,7 +30,7 @@ class GenerationSettings(Settings):
     top_k: Annotated[int, Field(ge=0, le=10**9, description="Sample from the k most likely tokens; 0 is all.")] = 0
     top_p: Annotated[
         float,
-        Field(gt=0, le=1, description="Sample from the fewest tokens that hold this much probability; 1 is all."),
+        Field(gt=0, le=1, description="Sample from the fewest tokens with this total probability; 1 is all."),
     ] = 1.0
     num_beams: Annotated[int, Field(ge=1, le=1000, description="Width of the beam search; 1 is none.")] = 1
     length_penalty: Annotated[
@@ -48,8 +48,8 @@ class GenerationSettings(Settings):
         Field(
             ge=0,
             le=10**6,
-            description="Tokens that the model may think before its answer, which then has `max_gen_toks` of its own. "
-            "Thinking that is longer is ended with `think_end_token`. 0 gives thinking no room of its own.",
+            description="The most thinking tokens before the answer, which then has `max_gen_toks` for itself. "
+            "Longer thinking is ended with `think_end_token`. 0: thinking counts in `max_gen_toks`.",
         ),
     ] = 0
 

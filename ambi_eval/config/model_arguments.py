@@ -30,7 +30,7 @@ class ModelArguments(Settings):
     )
     store: str | None = Field(
         None,
-        description="File in which answers are kept and found again; by default `candidates.sqlite` in the data "
+        description="File of stored answers; by default `candidates.sqlite` in the data "
         "directory, `none` for no store.",
     )
     verifier: str = Field(
@@ -39,16 +39,16 @@ class ModelArguments(Settings):
         "`verifier_base_url`.",
     )
     verifier_base_url: str | None = Field(
-        None, description="Where the verifier's server is; by default OPENAI_BASE_URL, else OpenAI's own."
+        None, description="Address of the verifier's server; by default OPENAI_BASE_URL, else OpenAI's own."
     )
     verifier_api_key_env: str | None = Field(
-        None, description="Environment variable that holds the verifier's key; by default OPENAI_API_KEY."
+        None, description="Environment variable with the verifier's key; by default OPENAI_API_KEY."
     )
     think_end_token: str | None = Field(
         None,
         min_length=1,
-        description="What a model that reasons first writes at the end of its thinking (`</think>`). Its thinking is "
-        "counted apart, and is no part of the answer.",
+        description="The text with which a model that reasons first ends its thinking (`</think>`). The thinking is "
+        "counted separately, and is no part of the answer.",
         json_schema_extra=PUBLISHED,
     )
     batch_size: PositiveInt | Literal["auto"] = Field(
@@ -94,7 +94,7 @@ class HFAudioArguments(ModelArguments):
     """The arguments of `hf-audio`."""
 
     pretrained: str = Field(
-        description="A folder, a repository on the Hugging Face hub, or `ambi-tiny`, the model that comes along.",
+        description="A folder, a repository on the Hugging Face hub, or `ambi-tiny`, the model in this package.",
         json_schema_extra=PUBLISHED,
     )
     revision: str = Field("main", description="Branch, tag or commit of the repository.", json_schema_extra=PUBLISHED)
@@ -142,12 +142,12 @@ class ServiceArguments(ServerArguments):
 
     model: str = Field(description="The name under which the server knows the model.", json_schema_extra=PUBLISHED)
     api_key_env: str | None = Field(
-        None, description="Environment variable that holds the key; by default the one that the service names."
+        None, description="Environment variable with the key; by default the one that the service names."
     )
     requests_per_minute: float | None = Field(
         None, gt=0, description="The most requests that are sent in a minute; by default no limit."
     )
-    prices: str | None = Field(None, description="File of prices instead of the one that comes along.")
+    prices: str | None = Field(None, description="File of prices instead of the one in this package.")
     input_price: float | None = Field(
         None, gt=0, description="Price of a million prompt tokens, instead of the one in the file of prices."
     )
@@ -170,7 +170,9 @@ class ServiceArguments(ServerArguments):
         False, description="Send requests in batches, which are answered within a day, where the service takes them."
     )
     batch_wait: float = Field(
-        86400.0, ge=0, description="Seconds to wait for batches; then the same command later goes on (exit code 4)."
+        86400.0,
+        ge=0,
+        description="Seconds to wait for batches; after that, the same command continues later (exit code 4).",
     )
 
     @model_validator(mode="after")
@@ -198,8 +200,8 @@ class ChatServerArguments(ServerArguments):
     max_audio_seconds: float | None = Field(
         None,
         gt=0,
-        description="The longest audio that the model hears. By default what the processor of the checkpoint says, "
-        "where the server is vLLM and we know the family; else no limit.",
+        description="The longest audio that the model hears. By default that of the checkpoint's processor, "
+        "if the server is vLLM and the family is known; else no limit.",
         json_schema_extra=PUBLISHED,
     )
     long_audio: Literal["cut", "refuse"] = Field(
@@ -224,7 +226,7 @@ class OpenAIAudioArguments(ServiceArguments, ChatServerArguments):
     """The arguments of `openai-audio`."""
 
     base_url: str | None = Field(
-        None, description="Where the server is, up to and with `/v1`; by default OPENAI_BASE_URL, else OpenAI's own."
+        None, description="Address of the server, with `/v1`; by default OPENAI_BASE_URL, else OpenAI's own."
     )
 
 
@@ -233,7 +235,7 @@ class LiteLLMAudioArguments(ServiceArguments, ChatServerArguments):
 
     example = ("model", "gemini/gemini-3.8-flash")
 
-    base_url: str | None = Field(None, description="Where the server is; by default the provider's own.")
+    base_url: str | None = Field(None, description="Address of the server; by default the provider's own.")
 
     @field_validator("batch")
     @classmethod
@@ -250,7 +252,7 @@ class GeminiAudioArguments(ServiceArguments, ChatServerArguments):
 
     example = ("model", "gemini-3.8-flash")
 
-    base_url: str | None = Field(None, description="Where the Gemini API is; by default Google's own address.")
+    base_url: str | None = Field(None, description="Address of the Gemini API; by default Google's own.")
 
 
 class VLLMAudioArguments(ChatServerArguments):

@@ -34,7 +34,7 @@ class VerifierSettings(Settings):
     """How answers are rated."""
 
     prompt: Annotated[
-        str, Field(description="What the verifier is asked; it holds `{{ candidate }}`, and may hold `{{ ratings }}`.")
+        str, Field(description="The verifier's prompt, with `{{ candidate }}` and, if you like, `{{ ratings }}`.")
     ]
     ratings: Annotated[
         int,
@@ -59,7 +59,7 @@ class TaskSettings(CorpusSettings):
         str | None,
         Field(
             description="One of ours (`tasks/_strategies/`), or a path that ends in `.yaml` beside this file; the keys "
-            "below come from it where the task does not say them."
+            "below come from it unless the task states them."
         ),
         Key(reported=True),
     ] = None
@@ -79,7 +79,7 @@ class TaskSettings(CorpusSettings):
     ]
     doc_to_text: Annotated[
         str,
-        Field(min_length=1, description="The prompt, a Jinja template; `<audio>` stands where the clip goes."),
+        Field(min_length=1, description="The prompt, a Jinja template; `<audio>` is the place of the clip."),
         Key(answers=True, reported=True),
     ]
     prompts: Annotated[
