@@ -12,9 +12,9 @@ from ambi_eval.errors import AmbiError
 
 
 class Request:
-    """A request that is under way; the caller sets `cost` to the cost of its reply."""
+    """A request that is under way; the caller sets `cost` to the cost of its reply, None if that is not known."""
 
-    cost = 0.0
+    cost: float | None = 0.0
 
 
 class Budget:
@@ -22,12 +22,12 @@ class Budget:
 
     Any number of threads may use it at once. A request is admitted if the sum of three amounts stays within `max_cost`:
     what is spent, the most that the requests under way can cost, and the most that this request can cost. A request
-    without a reply may be billed, too, so the most that it can cost counts as spent.
+    without a reply, or whose reply does not count its tokens, may be billed, too: the most that it can cost is spent.
 
     Attributes:
         price: The price of the model's tokens; None if it is not known.
         audio_seconds: Length of the audio of all requests that got a reply, in seconds.
-        unanswered: The most that requests without a reply can have cost.
+        unanswered: The most that requests without a reply, or whose replies count no tokens, can have cost.
     """
 
     def __init__(
@@ -118,8 +118,8 @@ class Budget:
             if self._max_cost is not None and taken + most > self._max_cost:
                 raise AmbiError(
                     f"{self.name}: stopped before max_cost={self._max_cost:g}: {self.spent:.4g} are spent, requests "
-                    f"without a reply may cost {taken - self.spent:.4g}, the next one {most:.4g}; all answers are "
-                    f"kept: run the same command with a larger max_cost to go on"
+                    f"without a reply or a count of tokens may cost {taken - self.spent:.4g}, the next one {most:.4g}; "
+                    f"all answers are kept: run the same command with a larger max_cost to go on"
                 )
             self._under_way += most
 
@@ -129,14 +129,14 @@ class Budget:
         Args:
             most: What was reserved for it; 0 if an earlier run has sent it.
             audio_seconds: Length of its audio.
-            cost: The cost of its reply; None if it got none.
+            cost: The cost of its reply; None if it got none, or if its tokens are not known.
         """
         with self._lock:
             self._under_way -= most
+            self.audio_seconds += audio_seconds
             if cost is None:
                 self.unanswered += most
             else:
-                self.audio_seconds += audio_seconds
                 self._excess = max(self._excess, self._excess * cost / most if most else 1.0)
 
     def info(self) -> dict[str, Any]:

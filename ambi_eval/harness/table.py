@@ -47,16 +47,18 @@ def readable(make_table: Callable[..., str]) -> Callable[..., str]:
 def cost_line(info: Results) -> str:
     """Return one line on the cost of a run of a model behind a service: tokens, seconds of audio and money."""
     thought = f" ({info['thinking_tokens']:,} of them thinking)" if info.get("thinking_tokens") else ""
+    uncounted = info.get("uncounted_replies")
+    told = f" ({uncounted:,} replies count no tokens)" if uncounted else ""
     line = (
         f"{info['model']}: {info['prompt_tokens']:,} prompt tokens ({info['audio_tokens']:,} of audio), "
-        f"{info['generated_tokens']:,} generated{thought}, {info['audio_seconds']:,.1f} s of audio, "
+        f"{info['generated_tokens']:,} generated{thought}{told}, {info['audio_seconds']:,.1f} s of audio, "
     )
     if "cost" not in info:
         return f"{line}no price known"
     prices = info["prices"]
     dated = f" of {prices['date']}" if "date" in prices else ""
     unanswered = info.get("cost_unanswered_at_most")
-    more = f", and at most {unanswered:.4f} for requests without a reply" if unanswered else ""
+    more = f", and at most {unanswered:.4f} for requests without a reply or a count" if unanswered else ""
     return f"{line}cost {info['cost']:.4f}{more} (prices{dated}: {prices['source']})"
 
 

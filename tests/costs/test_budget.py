@@ -48,7 +48,8 @@ def test_a_request_is_refused_where_it_could_pass_the_limit(tokens):
     with budget.spending("abc", 0, 1):  # at most 6
         tokens.update(prompt_tokens=1, generated_tokens=1)
         with pytest.raises(
-            AmbiError, match="m: stopped before max_cost=10: 4 are spent, requests without a reply may cost 6, the next"
+            AmbiError,
+            match="before max_cost=10: 4 are spent, requests without a reply or a count of tokens may cost 6, the next",
         ):
             budget.reserve(3.0)
     budget.reserve(6.0)
@@ -61,6 +62,15 @@ def test_a_request_without_a_reply_counts_as_paid(tokens):
     with suppress(TimeoutError), budget.spending("abc", 0, 1):
         raise TimeoutError
     assert budget.info()["cost"] == 0
+    assert budget.info()["cost_unanswered_at_most"] == 6
+    with pytest.raises(AmbiError):
+        budget.reserve(5.0)
+
+
+def test_a_reply_that_does_not_count_its_tokens_counts_as_paid(tokens):
+    budget = Budget("m", PRICE, tokens, max_cost=10.0)
+    with budget.spending("abc", 0, 1) as request:
+        request.cost = None
     assert budget.info()["cost_unanswered_at_most"] == 6
     with pytest.raises(AmbiError):
         budget.reserve(5.0)

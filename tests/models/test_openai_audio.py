@@ -416,6 +416,17 @@ def test_without_prices_there_is_no_cost(load, asked):
     )
 
 
+def test_replies_that_count_no_tokens_are_told_and_set_against_max_cost(load, asked, chat_server):
+    prices = {"input_price": 1000.0, "output_price": 1000.0, "num_concurrent": 1}
+    chat_server.answer = lambda body: {"choices": [{"message": {"content": text}} for text in ("sad", "happy")]}
+    with pytest.raises(AmbiError, match=r"0 are spent, requests without a reply or a count of tokens may cost 0.3"):
+        load(max_cost=0.4, **prices).generate_until(asked(clips=3, repeats=2))
+    assert len(chat_server.bodies) == 1
+    lm = load(store="none", **prices)
+    lm.generate_until(asked(clips=1, repeats=2))
+    assert "0 generated (1 replies count no tokens), 0.3 s of audio" in cost_line(lm.get_model_info()["ambi"])
+
+
 def test_a_run_stops_before_max_cost_and_goes_on_with_a_larger_one(load, asked, chat_server):
     prices = {"input_price": 1000.0, "output_price": 1000.0, "num_concurrent": 1}
     requests = asked(clips=3, repeats=2)  # each at most 256 + 13 + 15 + 32 tokens, and in the end 104

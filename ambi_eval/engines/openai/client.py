@@ -45,7 +45,8 @@ OPENAI = "https://api.openai.com/v1"
 # The kind of server by `owned_by` in its list of models.
 KINDS = {"ambi-eval-bridge": "bridge", "vllm": "vllm"}
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-COUNTERS = ("requests", "retries", "failed", "prompt_tokens", "generated_tokens", "audio_tokens", "thinking_tokens")
+COUNTERS = ("requests", "retries", "failed", "uncounted_replies")
+COUNTERS += ("prompt_tokens", "generated_tokens", "audio_tokens", "thinking_tokens")
 # After so many failed requests in a row the run ends, because the cause is no single clip.
 FAILURES_IN_A_ROW = 10
 # After these status codes the same request may succeed later; every other 4xx means that the request is wrong.
@@ -255,19 +256,21 @@ class ChatServer:
             request.cost = self.count(reply)
         return reply
 
-    def count(self, reply: Reply) -> float:
-        """Add the tokens of a reply to the counts, and return its cost."""
+    def count(self, reply: Reply) -> float | None:
+        """Add the tokens of a reply to the counts, and return its cost; None if the server did not count them."""
         usage = reply.usage or Usage()
         thought = usage.thinking_tokens
         if thought is None:
             thought = sum(thinking_length(choice, self.given.think_end_token) for choice in reply.choices)
+        uncounted = usage.prompt_tokens is None or usage.completion_tokens is None
         with self._lock:
             self._failed_in_a_row = 0
+            self.counts["uncounted_replies"] += uncounted
             for name, tokens in {**usage.paid, "thinking_tokens": thought}.items():
                 self.counts[name] += tokens
             if reply.system_fingerprint:
                 self.fingerprints[reply.system_fingerprint] += 1
-        return self.budget.cost(**usage.paid)
+        return None if uncounted else self.budget.cost(**usage.paid)
 
     def _send(self, body: Mapping[str, Any]) -> Reply:
         """Send a request; leave out an optional field that the server refuses, now and later."""
@@ -352,7 +355,7 @@ class ChatServer:
         if isinstance(error, (sdk.AuthenticationError, sdk.PermissionDeniedError)):
             return AmbiError(f"{self.base_url} refuses the key in {self.key_variable} ({told}); set a valid one")
         if isinstance(error, sdk.NotFoundError):
-            hint = did_you_mean(self.model, self.served)
+            hint = did_you_mean(self.model, {*self.served} - {self.model})
             return AmbiError(f"{self.base_url} has no model '{self.model}'{hint} ({told}); correct model or base_url")
         if isinstance(error, sdk.APIStatusError) and 300 <= error.status_code < 400:
             return AmbiError(

@@ -261,6 +261,13 @@ def test_what_no_request_can_mend_ends_the_run_at_once(fault, sentence, connect,
     assert chat_server.keys == [f"Bearer {KEY}"]
 
 
+def test_a_model_that_is_listed_but_does_not_answer_is_not_said_to_be_misspelt(connect, chat_server):
+    chat_server.faults = [error(404, "model_not_found")]
+    with pytest.raises(AmbiError, match=r"has no model 'listener' \(") as told:
+        connect(max_retries=0).ask(BODY)
+    assert "did you mean" not in str(told.value)
+
+
 def test_a_request_that_is_refused_is_not_repeated_and_others_go_on(connect, chat_server):
     chat_server.faults = [error(400, message="audio too long")]
     server = connect()
