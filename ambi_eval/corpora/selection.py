@@ -95,11 +95,15 @@ class Selection:
         )
 
     @property
+    def is_partial(self) -> bool:
+        """Whether only a small part of the corpus is asked about."""
+        return len(self.clips) + len(self.withheld) < PARTIAL_BELOW * self.corpus_size
+
+    @property
     def warnings(self) -> list[str]:
         """Warnings for readers of the scores and error bars, one sentence each; usually none."""
-        partial = len(self.clips) + len(self.withheld) < PARTIAL_BELOW * self.corpus_size
         of_corpus = f"PARTIAL: {len(self.clips):,} of the {self.corpus_size:,} clips of the corpus"
-        return [*([of_corpus] if partial else []), *self.lost_votes, *self._unknown_clusters()]
+        return [*([of_corpus] if self.is_partial else []), *self.lost_votes, *self._unknown_clusters()]
 
     def _unknown_clusters(self) -> list[str]:
         if list(self.clusters) == [clip.id for clip in self.clips]:

@@ -223,6 +223,8 @@ def _partial(selection: Selection, left_out: Mapping[str, int], found: Sequence[
     if left_out.get("not asked in this run") or missing > LEFT_OUT * (clips + missing):
         reasons = "; ".join(f"{count:,} {reason}" for reason, count in left_out.items())
         said.append(f"{clips:,} of {clips + missing:,} clips are scored ({reasons}).")
+    if selection.corpus_size > clips + missing and selection.is_partial:
+        said.append(f"{clips:,} of the {selection.corpus_size:,} clips of the corpus are scored.")
     return said + [
         f"{system.full_name} gave no usable answer to {system.invalid_rate.value:.0%} of the clips."
         for system in found

@@ -72,9 +72,11 @@ def compare_runs(first: Found, second: Found) -> list[Pair]:
         return [_pair(*a.values(), *b.values())]
     common = [name for name in a if name in b]
     if not common:
+        name = next(iter(a))
+        run = first.named.removesuffix(f":{name.partition(':')[0]}")
         raise AmbiError(
             f"{first.named} and {second.named} have no task and pipeline in common ({', '.join(a)}; {', '.join(b)}): "
-            f"name one of each, such as {first.named}:{next(iter(a))}."
+            f"name one of each, such as {run}:{name}."
         )
     return [_pair(a[name], b[name]) for name in common]
 

@@ -1,5 +1,7 @@
 """The content of the report against what the harness itself computed, and what is left for the report to work out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import logit
@@ -148,6 +150,14 @@ def test_subgroups_are_read_as_differences_from_the_prior(content, runs):
     assert [(g.trait, g.name, g.speakers) for g in s.subgroups] == [("sex", "female", 4), ("sex", "male", 4)]
     prior = content.sections[0].references["prior"].scores["jsd_bits"].value
     assert np.mean([g.mean.value for g in s.subgroups]) == pytest.approx(s.scores["jsd_bits"].value - prior)
+
+
+def test_a_corpus_of_which_most_clips_were_not_prepared_is_said_to_be_partial(runs):
+    run = runs[0]
+    task = run.tasks["mine_direct"]
+    small = replace(task, selection=replace(task.selection, corpus_size=7442))
+    content = build([replace(run, tasks={"mine_direct": small})])
+    assert content.sections[0].partial == ["48 of the 7,442 clips of the corpus are scored."]
 
 
 def test_other_clips_make_another_section_and_are_counted(lm_eval, runs, tmp_path):

@@ -100,7 +100,7 @@ def test_the_table_says_which_way_is_up_and_how_far_p_can_go(folders):
     [
         ("{good}:mine_sd", "{weak}", "has no 'mine_sd', did you mean 'mine_sc"),
         ("{good}:mine_sc:mean", "{weak}", r"has no 'mine_sc:mean'.* \(it has mine_direct:answer, "),
-        ("{good}:mine_sc", "{weak}:mine_exact", "have no task and pipeline in common .*: name one of each, such as"),
+        ("{good}:mine_sc", "{weak}:mine_exact", r"in common .*: name one of each, such as \S+good:mine_sc:\w+\.$"),
         ("{both}", "{weak}", "holds 2 runs: name one of their folders, such as"),
         ("nowhere:x", "{weak}", "nowhere holds no results_"),
     ],

@@ -9,8 +9,8 @@ from itertools import combinations
 from math import comb, prod
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import comb as binomial
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import betaln
 from scipy.stats import multinomial
 
 from ambi_eval.corpora.selection import Selection
@@ -136,7 +136,7 @@ def split_panels(panels: Sequence[Panel | None], guessers: Callable[[int], int])
         else:
             every = np.indices([n + 1 for n in panel.raters]).reshape(len(raters), -1).T
             hands = every[every.sum(axis=1) == size]
-            probability = binomial(raters, hands).prod(axis=1) / comb(panel.size, size)
+            probability = np.exp(_log_binomial(raters, hands).sum(axis=1) - _log_binomial(panel.size, size))
         return panel.votes(hands), panel.votes(raters - hands), panel.noise(raters - hands), probability
 
     return _trials([p if p and 0 < guessers(p.size) < p.size else None for p in panels], count, cases)
@@ -171,6 +171,12 @@ def resampled_panels(panels: Sequence[Panel | None]) -> Trials | None:
         return np.broadcast_to(panel.votes(raters), votes.shape), votes, panel.noise(hands), probability
 
     return _trials(panels, count, cases)
+
+
+def _log_binomial(n: ArrayLike, k: ArrayLike) -> Array:
+    """Return the logarithms of binomial coefficients, which are too large for floats from about 1,030 raters on."""
+    n, k = np.asarray(n), np.asarray(k)
+    return -betaln(n - k + 1, k + 1) - np.log(n + 1)
 
 
 @lru_cache

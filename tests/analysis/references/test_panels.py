@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import chisquare
+from scipy.stats import chisquare, hypergeom
 from support.selections import selection_of
 
 from ambi_eval.analysis.references import panels
@@ -38,6 +38,13 @@ def test_expectations_over_deals_equal_the_mean_over_all_choices_of_raters(votes
     trials = split_panels([panel(*votes)], lambda _: guessers)
     scores = JSD.per_clip(shares(trials.given), trials.votes)
     np.testing.assert_allclose(trials.expected(scores), [np.mean(expected)])
+
+
+def test_a_panel_of_more_raters_than_a_float_has_binomials_for_is_dealt_exactly():
+    trials = split_panels([panel(1500, 100, 0)], lambda n: n // 2)
+    wanted = hypergeom.pmf(trials.given[:, 1], 1600, 100, 800)
+    np.testing.assert_allclose(trials.probability, wanted, rtol=1e-8)
+    assert trials.probability.sum() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("votes", [(2, 1, 0), (1, 1, 1), (3, 0, 0), (2, 1, 2)])
