@@ -331,6 +331,7 @@ def test_what_was_used_is_added_up(connect):
         "requests": 3,
         "retries": 0,
         "failed": 0,
+        "uncounted_replies": 0,
         "prompt_tokens": 300,
         "generated_tokens": 12,
         "audio_tokens": 240,
