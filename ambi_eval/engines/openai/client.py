@@ -45,8 +45,8 @@ OPENAI = "https://api.openai.com/v1"
 # The kind of server by `owned_by` in its list of models.
 KINDS = {"ambi-eval-bridge": "bridge", "vllm": "vllm"}
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-COUNTERS = ("requests", "retries", "failed", "uncounted_replies")
-COUNTERS += ("prompt_tokens", "generated_tokens", "audio_tokens", "thinking_tokens")
+TOKENS = ("prompt_tokens", "generated_tokens", "audio_tokens", "thinking_tokens")
+COUNTERS = ("requests", "retries", "failed", "uncounted_replies", *TOKENS)
 # After so many failed requests in a row the run ends, because the cause is no single clip.
 FAILURES_IN_A_ROW = 10
 # After these status codes the same request may succeed later; every other 4xx means that the request is wrong.
