@@ -8,6 +8,7 @@ from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain, compress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -310,7 +311,10 @@ class AmbiguousEmotionTask(ConfigurableTask):
         asked = {"clips": len(self.selection.clips), "left_out": dict(self.selection.left_out)}
         curves = {"curve": self.curve_scores.curves(self.selection), "wording_scores": self.curve_scores.wordings()}
         more = {"warnings": self.warnings, **{name: value for name, value in curves.items() if value}}
-        return {**super().dump_config(), **for_results(self.settings), **asked, **more}
+        config = super().dump_config()
+        if self.settings.source != "inline":  # lm_eval gives a path relative to where it runs; a report runs elsewhere
+            config["metadata"] = {**config["metadata"], "config_source": str(Path(self.settings.source).absolute())}
+        return {**config, **for_results(self.settings), **asked, **more}
 
 
 def _not_drawn(answer: Any) -> bool:

@@ -104,6 +104,13 @@ def test_scores_of_known_answers_are_what_the_formulas_say(tmp_path):
     assert results["acc,vote"] == (1 + 1 + 0.5 + 0) / 4
 
 
+def test_results_name_the_whole_path_of_an_own_task_so_that_reports_find_its_votes_from_anywhere(tmp_path, monkeypatch):
+    write_corpus(tmp_path, "repeats: 4")
+    monkeypatch.chdir(tmp_path)
+    config = evaluate(Path(), Scripted(SC_ANSWERS))["configs"]["mine"]
+    assert config["metadata"]["config_source"] == str(tmp_path / "mine.yaml")
+
+
 @pytest.mark.parametrize(("lines", "version"), [([], 0), (["metadata: {version: 3}"], 3)])
 def test_results_show_the_version_of_an_own_task(tmp_path, lines, version):
     write_corpus(tmp_path, "repeats: 4", *lines)
