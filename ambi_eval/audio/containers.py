@@ -82,7 +82,9 @@ def open_audio(path: Path, stack: ExitStack) -> list[Stream]:
         kind = file.read(4)
         if kind in (b"RIFF", b"RIFX", b"RF64", b"FORM"):
             _check_chunks(path, file)
-    sources: list[Path | BytesIO] = [BytesIO(link) for link in _ogg_links(path)] if kind == b"OggS" else [path]
+    # As bytes: soundfile cannot encode every path that a file system may hold, or that LC_ALL=C leaves undecoded.
+    name = os.fsencode(path)
+    sources: list[bytes | BytesIO] = [BytesIO(link) for link in _ogg_links(path)] if kind == b"OggS" else [name]
     try:
         files = [stack.enter_context(Stream(source)) for source in sources]
         if files[0].format == "MP3" and not _mp3_states_length(path):

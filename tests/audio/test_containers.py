@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,17 @@ def without_length(content):
 def without_first_frame(content):
     """Cut the frame off an mp3 that states its length; each frame begins with the same two bytes."""
     return content[content.index(content[:2], 4) :]
+
+
+def test_a_file_whose_name_is_no_utf_8_is_heard(tmp_path):
+    """Its name stands for that of any file with umlauts under LC_ALL=C, too."""
+    samples = noise(0.5)
+    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    odd = (tmp_path / "a.wav").rename(tmp_path / os.fsdecode(b"m\xfcde.wav"))
+    np.testing.assert_array_equal(load_audio(AudioSpan(str(odd)), RATE), samples.astype(np.float32))
+    odd.write_bytes(b"this is not audio")
+    with pytest.raises(AmbiError, match="cannot be decoded"):
+        load_audio(AudioSpan(str(odd)), RATE)
 
 
 def test_a_flac_of_unknown_length_is_heard_to_its_end(write):
