@@ -117,12 +117,12 @@ def see_the_padding(engine):
 def prefill_for_every_answer(engine):
     generate = engine.scheduler.generate
 
-    def one_by_one(prompts, widest=None):
+    def one_by_one(prompts, *room):
         for prompt in prompts:
             answers = []
             for key in prompt.keys:
                 single = check.Prompt(prompt.inputs, [key], prompt.settings, audios=prompt.audios, owner=prompt.owner)
-                answers += next(generate([single], widest))[1]
+                answers += next(generate([single], *room))[1]
             yield prompt, answers
 
     engine.scheduler.generate = one_by_one

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from importlib import metadata
@@ -48,13 +49,13 @@ class HFEngine(Engine):
         family: The loaded model with its processor.
         digest: Digest of its weights.
         prompts: By task, how many prompts were read, and their tokens together.
-        widest: Number of answers of the largest job of a run. Memory for `batch_size` jobs of this size may also hold
-            more of the smaller ones.
+        widest: Number of answers of the largest job of a run.
+        answers_to_a_clip: Number of answers of all jobs of a run about one clip, at most.
     """
 
     Arguments = HFAudioArguments
     data_parallel = True
-    widest = 1
+    widest = answers_to_a_clip = 1
 
     def __init__(self, arguments: HFAudioArguments, device: torch.device | None = None) -> None:
         """Load a checkpoint.
@@ -134,19 +135,26 @@ class HFEngine(Engine):
         return Capabilities(beams=True, likelihoods=True, sampling_is="honoured")
 
     def check(self, jobs: Sequence[Job]) -> None:
-        """Note how large the largest job is.
+        """Note how many answers the largest job has, and how many are wanted of one clip.
 
         Raises:
             AmbiError: If a job is to think, but the tokens that end thinking are unknown or do not fit.
         """
         for job in jobs:
             self.scheduler.decoder.thinking.check(job.task, job.settings)
-        self.widest = max(len(job.numbers) for job in jobs)
+        answers: dict[tuple[Hashable, ...], int] = {}
+        for job in jobs:
+            pool = (job.spans or id(job), job.prompt, job.settings)
+            answers[pool] = max(answers.get(pool, 0), len(job.numbers))
+        of_clip: Counter[Hashable] = Counter()
+        for pool, number in answers.items():
+            of_clip[pool[0]] += number
+        self.widest, self.answers_to_a_clip = max(answers.values()), max(of_clip.values())
 
     def generate(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, dict[int, Candidate]]]:
         """Yield each job with its answers; all answers of a job share one encoding and one prefill."""
         prompts = ((job, inputs, self._noise_keys(job), ()) for job, inputs in self._inputs(jobs))
-        for prompt, answers in self.scheduler.generate(map(_prompt, prompts), self.widest):
+        for prompt, answers in self.scheduler.generate(map(_prompt, prompts), self.widest, self.answers_to_a_clip):
             yield prompt.owner, dict(zip(prompt.owner.numbers, answers, strict=True))
 
     def loglikelihoods(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, list[Likelihood]]]:

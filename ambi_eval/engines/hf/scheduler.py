@@ -64,20 +64,23 @@ class Scheduler:
         self.max_batch_size = max_batch_size
 
     @torch.inference_mode()
-    def generate(self, prompts: Iterable[Prompt], widest: int | None = None) -> Iterator[Answered]:
+    def generate(
+        self, prompts: Iterable[Prompt], widest: int | None = None, of_a_clip: int | None = None
+    ) -> Iterator[Answered]:
         """Yield every prompt with its answers, as soon as it is done.
 
         Args:
             prompts: Taken as they are needed. Those about one audio share the work on it if they follow one another.
-            widest: The most answers that one prompt has: there is room for `batch_size` prompts of this size, or for
-                more prompts with fewer answers. The first prompt to enter when half of the room is free may exceed the
-                room by half. By default the number of answers of the first prompt.
+            widest: The most answers that one prompt has. By default the number of answers of the first prompt.
+            of_a_clip: The most answers that all prompts about one clip have together: there is room for `batch_size`
+                times as many. The first prompt to enter when half of the room is free may exceed the room by half. By
+                default `widest`.
 
         Raises:
             AmbiError: If a prompt with its answer is longer than the model allows, or one prompt does not fit in
                 memory.
         """
-        generation = _Generation(self.decoder, prompts, Room(self.batch_size, self.max_batch_size, widest))
+        generation = _Generation(self.decoder, prompts, Room(self.batch_size, self.max_batch_size, widest, of_a_clip))
         while generation.goes_on:
             try:
                 generation.advance()
@@ -119,22 +122,28 @@ class Room:
 
     Attributes:
         rows: The most answers; None as long as it depends on a prompt that has not been prefilled.
+        beams: The most beams; None as long as `rows` is.
     """
 
-    def __init__(self, batch_size: int | None, max_batch_size: int, widest: int | None) -> None:
-        """Set up for prompts of at most `widest` answers each."""
+    def __init__(
+        self, batch_size: int | None, max_batch_size: int, widest: int | None, of_a_clip: int | None = None
+    ) -> None:
+        """Set up for prompts of at most `widest` answers each, and all about one clip of `of_a_clip`."""
         self.batch_size = batch_size
         self.max_batch_size = max_batch_size
         self.widest = widest
+        self.of_a_clip = of_a_clip or widest
         self.rows: int | None = None
+        self.beams: int | None = None
         self._bytes: float | None = None  # None: not limited
         self._prompt_bytes = self._row_bytes = 0.0
 
     def begin(self, first: Prompt) -> None:
         """Use the size of the first prompt if no other is known."""
         self.widest = self.widest or first.rows
+        self.of_a_clip = self.of_a_clip or self.widest
         if self.rows is None and self.batch_size is not None:
-            self.rows = self.batch_size * self.widest
+            self.rows, self.beams = self.batch_size * self.of_a_clip, self.batch_size * self.widest
 
     def measure(self, prompt: Prompt, prefilled: Prefilled, share_prefixes: bool) -> None:
         """Estimate from the first prompt what fits in memory: KV caches and logits.
@@ -155,12 +164,17 @@ class Room:
             self._row_bytes += prompt.answer_length * prefilled.logits.nbytes
         self._bytes = MEMORY_SHARE * _free_memory(prefilled.logits.device)
         clips = int(self._bytes / (self._prompt_bytes + widest * self._row_bytes))
-        self.rows = min(clips, self.max_batch_size) * widest
+        self.rows = self.beams = min(clips, self.max_batch_size) * widest
 
     def holds(self, prompts: int, rows: int) -> bool:
         """Whether there is room for this many prompts with this many answers in all."""
-        if self.rows is None or rows > self.rows:
-            return False
+        return self.rows is not None and rows <= self.rows and self._fits_memory(prompts, rows)
+
+    def holds_beams(self, prompts: int, beams: int) -> bool:
+        """Whether there is room for the searches of this many prompts with this many beams in all."""
+        return self.beams is not None and beams <= self.beams and self._fits_memory(prompts, beams)
+
+    def _fits_memory(self, prompts: int, rows: int) -> bool:
         return self._bytes is None or prompts * self._prompt_bytes + rows * self._row_bytes <= self._bytes
 
     def halve(self, prompts: Sequence[Prompt], error: torch.OutOfMemoryError) -> None:
@@ -169,10 +183,10 @@ class Room:
         Raises:
             AmbiError: If there is one prompt only.
         """
-        if len(prompts) == 1 or not self.rows:
+        if len(prompts) == 1 or not self.rows or not self.beams:
             raise AmbiError(DOES_NOT_FIT) from error
         logger.warning("out of memory with room for %d answers: going on with %d", self.rows, self.rows // 2)
-        self.rows //= 2
+        self.rows, self.beams = self.rows // 2, max(self.beams // 2, 1)
         if self._bytes is not None:
             self._bytes /= 2
 
@@ -324,7 +338,9 @@ class _Generation:
         """Whether no other beam search can join those with these settings."""
         searches = len(self.searches.get(settings, ())) + 1
         # If the model counts positions itself, generate() can continue only one prompt at a time.
-        return self.decoder.family.counts_positions or not self.room.holds(searches, searches * settings.num_beams)
+        return self.decoder.family.counts_positions or not self.room.holds_beams(
+            searches, searches * settings.num_beams
+        )
 
     def _prefill(self) -> None:
         """Prefill the prompts that enter, and expand each one that is not a beam search to its rows."""

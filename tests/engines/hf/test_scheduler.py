@@ -11,10 +11,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ambi_eval.audio import AudioSpan, load_audio
 from ambi_eval.config.generation import GenerationSettings
+from ambi_eval.config.model_arguments import HFAudioArguments
+from ambi_eval.engines.base import Job
 from ambi_eval.engines.hf import decoding, sampling
 from ambi_eval.engines.hf import scheduler as scheduling
 from ambi_eval.engines.hf.batch import Batch, Row
 from ambi_eval.engines.hf.decoding import Decoder
+from ambi_eval.engines.hf.engine import HFEngine
 from ambi_eval.engines.hf.loading import load_family
 from ambi_eval.engines.hf.prompts import Continuation, Prefilled, Prompt
 from ambi_eval.engines.hf.sampling import choose_tokens, row_key
@@ -307,6 +310,19 @@ def test_twenty_answers_cost_one_encoding_one_prefill_and_little_for_the_finishe
     needed = tokens - 80  # the last token of each answer is not fed
     assert needed <= fed <= needed / decoding.MOST_GOING_ON
     assert scheduler.counts == {"encodes": 4, "prefills": 4, "generated_tokens": tokens}
+
+
+def test_a_batch_of_one_clip_holds_all_answers_to_it(qwen2_audio_checkpoint, voice):
+    engine = HFEngine(HFAudioArguments(pretrained=str(qwen2_audio_checkpoint)))
+    read = []
+    engine.family.model.register_forward_pre_hook(
+        lambda model, args, kwargs: read.append(kwargs["input_ids"].shape), with_kwargs=True
+    )
+    clips = [(AudioSpan(voice(1.0, seed)),) for seed in (0, 1)]
+    jobs = [Job(f"<audio>{n}", clip, SAMPLED, numbers=range(n), task="t") for clip in clips for n in (1, 5, 2)]
+    engine.check([*jobs, *jobs])  # tasks that ask alike share a pool
+    list(engine.generate(jobs))
+    assert max(rows for rows, tokens in read if tokens == 1) == 8
 
 
 def test_two_clips_get_different_answers(family, inputs, voice):
