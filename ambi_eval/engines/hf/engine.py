@@ -147,8 +147,8 @@ class HFEngine(Engine):
             pool = (job.spans or id(job), job.prompt, job.settings)
             answers[pool] = max(answers.get(pool, 0), len(job.numbers))
         of_clip: Counter[Hashable] = Counter()
-        for pool, number in answers.items():
-            of_clip[pool[0]] += number
+        for asked, number in answers.items():
+            of_clip[asked[0]] += number
         self.widest, self.answers_to_a_clip = max(answers.values()), max(of_clip.values())
 
     def generate(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, dict[int, Candidate]]]:
