@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import psutil
@@ -11,13 +12,17 @@ import pytest
 # Before anything imports huggingface_hub. The cache folder is the same for all runs of the tests in this checkout.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["XDG_CACHE_HOME"] = str(Path(__file__).parents[1] / ".pytest_cache" / "xdg")
+# The process that shares the tests among workers runs none, and starts them sooner if it does not import torch. All
+# others import the fixtures before the conftest.py of any folder: they say where transformers finds some packages.
+if "PYTEST_XDIST_WORKER" in os.environ or not any(each.startswith(("-n", "--numprocesses")) for each in sys.argv):
+    pytest.register_assert_rewrite("support.fixtures")
+    import support.fixtures  # noqa: F401
 # By default, a process of Ray waits for every other process of the machine.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: starts processes, trains or takes long; `make test-quick` leaves it out")
-    # The process that shares the tests among workers runs none, and starts them sooner if it does not import torch.
     if config.getoption("dist", "no") == "no" or hasattr(config, "workerinput"):
         config.pluginmanager.import_plugin("support.fixtures")
 

@@ -2,6 +2,7 @@
 
 import json
 from types import MethodType
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ from transformers import LogitsProcessor
 
 from ambi_eval.audio import AudioSpan, load_audio
 from ambi_eval.config.generation import GenerationSettings
+from ambi_eval.engines.hf.prefill import TOGETHER
+from ambi_eval.engines.hf.prompts import Prompt
 from ambi_eval.engines.hf.sampling import choose_tokens
 from ambi_eval.engines.prompt import as_messages
 from ambi_eval.errors import AmbiError
@@ -174,6 +177,25 @@ def test_beams_are_those_of_generate(lm, inputs, requests, expands_whole_prompts
         beams = answers[3 * n : 3 * n + 3]
         assert [str(beam) for beam in beams] == texts
         assert [beam.logprob for beam in beams] == pytest.approx(scores, abs=1e-4)
+
+
+@torch.inference_mode()
+def test_prompts_go_through_the_model_together_as_each_does_alone(lm, inputs):
+    family, prefiller = lm.engine.family, lm.engine.scheduler.decoder.prefiller
+    if not family.encodes_together:
+        pytest.skip("the family's prompts go through the model one by one")
+    prompts = [Prompt(each) for each in inputs]
+    before = prefiller.counts["prefills"]
+    forward = patch.object(prefiller, "_forward", wraps=prefiller._forward)
+    with patch.object(prefiller, "at_once", TOGETHER), forward as passes:  # as on a GPU
+        together = prefiller.encode(prompts)
+    assert passes.call_count == 1
+    assert prefiller.counts["prefills"] - before == len(prompts)
+    for prompt, found in zip(prompts, together, strict=True):
+        (alone,) = prefiller.encode([prompt])
+        assert torch.equal(found.input_ids, alone.input_ids)
+        torch.testing.assert_close(found.logits, alone.logits, atol=1e-5, rtol=0)
+        torch.testing.assert_close(found.layers, alone.layers, atol=1e-5, rtol=0)
 
 
 def test_questions_about_a_clip_are_answered_as_each_is_alone(lm, read, ask, voice):

@@ -33,7 +33,7 @@ class Prefixes:
     Attributes:
         levels: One or two.
         length: Tokens of the longest prefix.
-        suffix_hidden: Columns of the suffix that a row must not see in this forward pass, True where hidden, shape
+        suffix_mask: `mask` of the columns of the suffix that a row sees in this forward pass, shape
             (rows or 1, 1, 1, new tokens, columns); None if it sees all.
         calls: How many layers have computed their attention through it.
     """
@@ -62,7 +62,7 @@ class Prefixes:
         ]
         self.length = max(row.length - unread for row in rows)
         self.device = rows[0].logits.device
-        self.suffix_hidden: Tensor | None = None
+        self.suffix_mask: Tensor | None = None
         self.calls = 0
 
 
@@ -132,13 +132,12 @@ class Stack:
         rows: The row in each slot of each prefix; unused slots hold any of its rows.
         layers: Keys and values of every layer, each of shape (prefixes, heads, tokens, head size).
         slots: `rows` as a tensor, shape (prefixes, slots); None if they are all rows of the batch in their order.
-        hidden: Tokens that a slot must not see, True where hidden, shape (prefixes, 1, slots, 1, tokens); None if every
-            slot sees all.
+        mask: `mask` of the tokens that a slot sees, shape (prefixes, 1, slots, 1, tokens); None if every slot sees all.
     """
 
     layers: list[KeysAndValues]
     slots: Tensor | None
-    hidden: Tensor | None
+    mask: Tensor | None
 
     def __init__(self, rows_of: dict[Prefilled, list[int]], seen: Sequence[int]) -> None:
         """Give these prompts slots for their rows; `seen` is that of `Level`."""
@@ -175,13 +174,13 @@ class Stack:
         return layers
 
     def place(self, seen: Sequence[int], device: torch.device, in_order: bool) -> None:
-        """Set `slots` and `hidden`."""
+        """Set `slots` and `mask`."""
         self.slots = None if in_order else torch.tensor(self.rows, device=device)
         visible = [[seen[row] for row in rows] for rows in self.rows]
-        self.hidden = None
+        self.mask = None
         if min(map(min, visible)) < self.tokens:
             columns = torch.arange(self.tokens, device=device)
-            self.hidden = columns >= torch.tensor(visible, device=device)[:, None, :, None, None]
+            self.mask = mask(columns < torch.tensor(visible, device=device)[:, None, :, None, None])
 
     def by_slot(self, states: Tensor) -> Tensor:
         """Bring rows into slots: (rows, heads, n, size) becomes (prefixes, heads, slots * n, size)."""
@@ -220,8 +219,8 @@ def attend(
     query = (query * (size**-0.5 if scaling is None else scaling)).reshape(rows, key.shape[1], groups * new, size)
 
     suffix = (query @ key.transpose(-1, -2)).float()
-    if prefixes.suffix_hidden is not None:
-        suffix.unflatten(2, (groups, new)).masked_fill_(prefixes.suffix_hidden, HIDDEN)
+    if prefixes.suffix_mask is not None:
+        suffix.unflatten(2, (groups, new)).add_(prefixes.suffix_mask)
     highest = suffix.amax(-1, keepdim=True)
     scores = []
     for level in prefixes.levels:
@@ -229,18 +228,18 @@ def attend(
         for stack in level.stacks:
             keys, _ = stack.layers[layer]
             of_stack = (stack.by_slot(query) @ keys.transpose(-1, -2)).float()
-            if stack.hidden is not None:
-                of_stack.unflatten(2, (stack.hidden.shape[2], -1)).masked_fill_(stack.hidden, HIDDEN)
+            if stack.mask is not None:
+                of_stack.unflatten(2, (stack.mask.shape[2], -1)).add_(stack.mask)
             of_level.append(of_stack)
         highest = torch.maximum(highest, level.by_row([each.amax(-1, keepdim=True) for each in of_level]))
         scores.append(of_level)
 
-    weights = suffix.sub_(highest).exp_()
+    weights = _weights(suffix, highest, masked=prefixes.suffix_mask is not None)
     total = weights.sum(-1, keepdim=True)
     output = (weights.to(value.dtype) @ value).float()
     for level, of_level in zip(prefixes.levels, scores, strict=True):
         of_stacks = [
-            (each.sub_(stack.by_slot(highest)).exp_(), stack.layers[layer][1])
+            (_weights(each, stack.by_slot(highest), masked=stack.mask is not None), stack.layers[layer][1])
             for stack, each in zip(level.stacks, of_level, strict=True)
         ]
         total = total + level.by_row([weights.sum(-1, keepdim=True) for weights, _ in of_stacks])
@@ -249,7 +248,20 @@ def attend(
     return output.view(rows, heads, new, size).transpose(1, 2), None
 
 
-HIDDEN = torch.finfo(torch.float32).min
+def mask(visible: Tensor) -> Tensor:
+    """Return what to add to scores, float32: 0 where `visible` is True, else the lowest number."""
+    return torch.where(visible, 0.0, torch.finfo(torch.float32).min)
+
+
+def _weights(scores: Tensor, highest: Tensor, masked: bool) -> Tensor:
+    """Return the exponentials of scores less the highest one of their row, in place of the scores."""
+    scores.sub_(highest)
+    return (scores.clamp_(min=LEAST) if masked else scores).exp_()
+
+
+# The weight of a masked score is e to this power, 1.6e-38, which changes no sum. For lower powers, a CPU takes up to
+# 25 times as long.
+LEAST = -87.0
 AttentionInterface.register(NAME, attend)
 
 

@@ -13,7 +13,7 @@ from transformers import DynamicCache
 
 from ambi_eval.answers.candidate import Finish
 from ambi_eval.config.generation import GenerationSettings
-from ambi_eval.engines.hf.attention import Prefixes
+from ambi_eval.engines.hf.attention import Prefixes, mask
 from ambi_eval.engines.hf.cache import ROOM, GrowingLayer, attending, joined, keys_and_values
 from ambi_eval.engines.hf.prompts import Prefilled
 
@@ -152,7 +152,7 @@ class Batch:
         if self.prefixes is None or min(own) < width:
             visible = torch.arange(width, device=device) >= width - self._lengths[:, None]
         if self.prefixes is not None:
-            self.prefixes.suffix_hidden = None if visible is None else ~visible[:, None, None, None]
+            self.prefixes.suffix_mask = None if visible is None else mask(visible[:, None, None, None])
         with nullcontext() if self.prefixes is None else attending(self.model, self.prefixes):
             output = self.model(
                 input_ids=tokens[:, None],

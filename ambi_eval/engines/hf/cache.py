@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import DynamicCache, DynamicLayer
 from transformers.cache_utils import DynamicIndexedLayer, LinearAttentionCacheLayerMixin
 
-from ambi_eval.engines.hf.attention import Prefixes, shared_attention
+from ambi_eval.engines.hf.attention import Prefixes, mask, shared_attention
 from ambi_eval.engines.hf.prompts import KeysAndValues, Prefilled
 
 # Free columns to allocate at a time; when they are used up, the cache is copied. More columns take more memory.
@@ -111,7 +111,7 @@ class SharedCache(DynamicCache):
         """
         if new > 1:
             columns = torch.arange(new, device=self.prefixes.device)
-            self.prefixes.suffix_hidden = (columns > columns[:, None])[None, None, None]
+            self.prefixes.suffix_mask = mask(columns <= columns[:, None])[None, None, None]
         with attending(model, self.prefixes):
             yield
 

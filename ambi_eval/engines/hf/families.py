@@ -41,6 +41,8 @@ class Family:
     # Whether features are padded to the window; False where the model looks at those of the audio alone.
     pad_to_window = True
     system_beside_audio = True
+    # Whether several prompts, padded on the right, give what each gives alone; tests/contract says so of each family.
+    encodes_together = False
     # The layers of the audio encoder, by their path in the model; None where the model has no encoder for audio.
     encoder_layers: str | None = "model.audio_tower.layers"
 
@@ -148,6 +150,7 @@ class Qwen2Audio(OneWindow):
     """Qwen2-Audio, whose encoder looks at nothing but the audio in its window of 30 s."""
 
     pad_to_window = False
+    encodes_together = True
 
     @classmethod
     def prepare(cls, model: Any) -> None:
@@ -159,6 +162,7 @@ class OneAudio(Family):
     """A family whose prompts have one audio each, up to many minutes long."""
 
     one_audio_only = True
+    encodes_together = True
 
 
 class Omni(Family):
@@ -230,6 +234,7 @@ class Voxtral(Family):
     needs = ("mistral_common",)
     extra = "voxtral"
     system_beside_audio = False
+    encodes_together = True
 
     def audio_part(self, samples: Samples) -> dict[str, Any]:
         """Return the audio as a WAV file of floats, which loses nothing."""

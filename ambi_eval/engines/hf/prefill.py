@@ -1,9 +1,10 @@
 """Prefill: audio and question go through the model once; the KV cache and the first logits are kept for all answers.
 
-The encoder gets one audio at a time. (Several at once would have to be padded, and then the result depends on the
-neighbors: Phi-4-multimodal and Granite Speech are not batch-invariant.) The first prompt about an audio goes through
-the model together with it. All further prompts about it, of any strategy or verifier, begin with the same tokens. So
-the model reads only the tokens in which they differ, several prompts together.
+The first prompt about an audio goes through the model together with it. On a GPU, those of several audios go together
+where the family hides the padding of shorter ones (`Family.encodes_together`); elsewhere the result would depend on the
+neighbors. On a CPU the encoder gets one audio at a time, which is faster there. All further prompts about an audio, of
+any strategy or verifier, begin with the same tokens. So the model reads only the tokens in which they differ, several
+prompts together.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import DynamicCache
 
 from ambi_eval.engines.hf.attention import why_not_shared
@@ -34,6 +36,7 @@ class Prefiller:
 
     Attributes:
         counts: Counts `encodes` (audios) and `prefills` (prompts).
+        at_once: Prompts with audio that go through the model at once.
         shares_prefixes: Whether rows share the keys and values of their prompts instead of a copy each.
         audio: For each `Prompt.heard`, a prefilled prompt from which others can continue. An entry lives as long as the
             caller holds a prompt about that audio.
@@ -44,6 +47,7 @@ class Prefiller:
         self.family = family
         self.model = family.model
         self.counts = counts
+        self.at_once = TOGETHER if family.encodes_together and family.model.device.type != "cpu" else 1
         reason = why_not_shared(family.model) if share_prefixes else None
         if reason is not None:
             logger.info("every answer gets a copy of its prompt's KV cache: %s", reason)
@@ -59,15 +63,16 @@ class Prefiller:
         """
         for prompt in prompts:
             self._check_length(prompt)
-        encoded = []
-        for prompt in prompts:
-            audio = None if prompt.heard is None else self.audio.get(prompt.heard)
-            if audio is None:
-                audio = self._whole(prompt)
-                if prompt.heard is not None:
-                    self.audio[prompt.heard] = audio
-            encoded.append(audio)
-        return encoded
+        names = [prompt if prompt.heard is None else prompt.heard for prompt in prompts]
+        encoded = {name: audio for name in names if (audio := self.audio.get(name)) is not None}
+        first = {name: prompt for name, prompt in reversed([*zip(names, prompts, strict=True)]) if name not in encoded}
+        by_length = sorted(first, key=lambda name: (sorted(first[name].inputs), first[name].length))
+        for _, group in groupby(by_length, lambda name: sorted(first[name].inputs)):  # with audio, or without
+            alike = [*group]
+            for some in (alike[start : start + self.at_once] for start in range(0, len(alike), self.at_once)):
+                encoded |= zip(some, self._whole([first[name] for name in some]), strict=True)
+        self.audio.update({name: encoded[name] for name in first if first[name].heard is not None})
+        return [encoded[name] for name in names]
 
     @torch.inference_mode()
     def prefill(
@@ -111,7 +116,7 @@ class Prefiller:
             if same := self._same(prompt, audio):
                 going_on[name], shared = prompt, min(shared, same)
             else:
-                found[name] = self._whole(prompt)
+                (found[name],) = self._whole([prompt])
         if going_on:
             found |= zip(going_on, self._rest([*going_on.values()], audio, shared), strict=True)
         return [found[name] for name in names]
@@ -138,16 +143,42 @@ class Prefiller:
             return 0
         return same
 
-    def _whole(self, prompt: Prompt) -> Prefilled:
-        """Let a prompt go through the model with its audio."""
+    def _whole(self, prompts: Sequence[Prompt]) -> list[Prefilled]:
+        """Let prompts go through the model with their audio, padded on the right to the longest."""
         inputs = {
             name: value.to(self.model.device, self.model.dtype if value.is_floating_point() else None)
-            for name, value in prompt.inputs.items()
+            for name, value in self._side_by_side([prompt.inputs for prompt in prompts]).items()
         }
-        self.counts["encodes"] += prompt.audios
-        output = self._forward(inputs, DynamicCache(), torch.tensor([prompt.length - 1]))
+        self.counts["encodes"] += sum(prompt.audios for prompt in prompts)
+        output = self._forward(inputs, DynamicCache(), torch.tensor([prompt.length - 1 for prompt in prompts]))
         layers = keys_and_values(output.past_key_values)
-        return Prefilled(layers, output.logits[0, -1].float(), inputs["input_ids"], self.family.rope_delta)
+        return [
+            Prefilled(
+                [
+                    (keys[row, None, :, : prompt.length], values[row, None, :, : prompt.length])
+                    for keys, values in layers
+                ],
+                output.logits[row, -1].float(),
+                inputs["input_ids"][row, None, : prompt.length],
+                self.family.rope_delta,
+            )
+            for row, prompt in enumerate(prompts)
+        ]
+
+    @staticmethod
+    def _side_by_side(inputs: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Return what the model reads of several prompts; masks are 0 where the others are padded."""
+        together = {}
+        for name in inputs[0]:
+            values = [each[name] for each in inputs]
+            most = [max(sizes) for sizes in zip(*(value.shape[1:] for value in values), strict=True)]
+            fill = int(values[0][0, -1]) if name == "input_ids" else 0  # no token that stands for audio
+            missing = [
+                [side for size, full in zip(value.shape[:0:-1], most[::-1], strict=True) for side in (0, full - size)]
+                for value in values
+            ]
+            together[name] = torch.cat([pad(*each, value=fill) for each in zip(values, missing, strict=True)])
+        return together
 
     def _rest(self, prompts: Sequence[Prompt], audio: Prefilled, start: int) -> list[Prefilled]:
         """Prefill each prompt after its first `start` tokens, which it shares with the first prompt."""
@@ -195,6 +226,10 @@ class Prefiller:
         self.counts["prefills"] += len(ends)
         with _only(ends, self.model):
             return self.model(**inputs, past_key_values=cache, use_cache=True)
+
+
+# Prompts with audio that go through the model at once, on a GPU; on a CPU, they take longer than one by one.
+TOGETHER = 8
 
 
 @contextmanager

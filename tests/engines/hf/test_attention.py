@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import Gemma3nTextConfig, Qwen2Config, Qwen2ForCausalLM
 
-from ambi_eval.engines.hf.attention import NAME, Prefixes, attend, shared_attention, why_not_shared
+from ambi_eval.engines.hf.attention import NAME, Prefixes, attend, mask, shared_attention, why_not_shared
 from ambi_eval.engines.hf.cache import SharedCache, attending, keys_and_values
 from ambi_eval.engines.hf.prompts import Prefilled
 
@@ -41,14 +41,14 @@ def assert_exact(rows, new, groups, generator, scale=1.0, dtype=torch.float32, a
         suffixes.append((query, *states))
     for layer, (query, *states) in enumerate(suffixes):
         keys, values = cache.update(*states, layer)
-        cache.prefixes.suffix_hidden = torch.ones(new, new, dtype=torch.bool).triu(1)[None, None, None]
+        cache.prefixes.suffix_mask = mask(torch.ones(new, new, dtype=torch.bool).tril())[None, None, None]
         output, _ = attend(None, query, keys, values)
         assert output.shape == (len(rows), new, KEY_HEADS * groups, SIZE)
         for row, each in enumerate(rows):
             key, value = (torch.cat([whole(each, layer, which), states[which][row]], dim=1).float() for which in (0, 1))
-            mask = torch.ones(new, key.shape[1], dtype=torch.bool).tril(key.shape[1] - new)
+            visible = torch.ones(new, key.shape[1], dtype=torch.bool).tril(key.shape[1] - new)
             expected = scaled_dot_product_attention(
-                query[row].float(), key, value, attn_mask=mask, enable_gqa=True
+                query[row].float(), key, value, attn_mask=visible, enable_gqa=True
             ).transpose(0, 1)
             torch.testing.assert_close(output[row].float(), expected, atol=atol, rtol=0)
 
