@@ -2,9 +2,9 @@
 
 The first prompt about an audio goes through the model together with it. On a GPU, those of several audios go together
 where the family hides the padding of shorter ones (`Family.encodes_together`); elsewhere the result would depend on the
-neighbors. On a CPU the encoder gets one audio at a time, which is faster there. All further prompts about an audio, of
-any strategy or verifier, begin with the same tokens. So the model reads only the tokens in which they differ, several
-prompts together.
+neighbors. On a CPU the encoder gets one audio at a time: what the padding costs is more than what it gains there. All
+further prompts about an audio, of any strategy or verifier, begin with the same tokens. So the model reads only the
+tokens in which they differ, several prompts together.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ class Prefiller:
             return self.model(**inputs, past_key_values=cache, use_cache=True)
 
 
-# Prompts with audio that go through the model at once, on a GPU; on a CPU, they take longer than one by one.
+# Prompts with audio that go through the model at once, on a GPU.
 TOGETHER = 8
 
 
