@@ -81,7 +81,7 @@ class Batch:
     logprobs: Tensor
     by_settings: dict[GenerationSettings, Tensor] | None
     _positions: Tensor  # logits of the next token of every row
-    _lengths: Tensor  # columns of every row in the KV cache, its newest token included
+    _lengths: Tensor  # columns of every row's prompt in the KV cache: 0 where its keys and values are shared
 
     def __init__(self, model: Any) -> None:
         """Begin without rows."""
@@ -139,7 +139,6 @@ class Batch:
             tokens: The newest token of every row, int64, shape (rows,).
         """
         self.steps += 1
-        self._lengths += 1
         device = tokens.device
         own = [
             len(row.tokens) + (0 if self.prefixes else prompt.length)
@@ -150,7 +149,7 @@ class Batch:
             layer.drop_columns(width - 1)
         visible = None
         if self.prefixes is None or min(own) < width:
-            visible = torch.arange(width, device=device) >= width - self._lengths[:, None]
+            visible = (self.steps + self._lengths)[:, None] > torch.arange(width - 1, -1, -1, device=device)
         if self.prefixes is not None:
             self.prefixes.suffix_mask = None if visible is None else mask(visible[:, None, None, None])
         with nullcontext() if self.prefixes is None else attending(self.model, self.prefixes):
