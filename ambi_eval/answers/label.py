@@ -7,7 +7,7 @@ from functools import lru_cache
 from ambi_eval.answers import grammar
 from ambi_eval.answers.languages import ENGLISH, Spoken, in_english
 from ambi_eval.answers.lexicon import Answer, Lexicon, Synonyms, lexicon, normalized_answer
-from ambi_eval.answers.objects import find_objects
+from ambi_eval.answers.objects import find_objects, labels_in
 from ambi_eval.answers.sentences import Sentence, read_sentences
 
 
@@ -52,6 +52,8 @@ def read_label(
         one = stated.label if stated.label is not None else named.pop() if len(named) == 1 else None
         if one is None or stated.several or stated_label not in (None, one):
             return Answer(None, "ambiguous_label")
+        if not found.is_closed and set(labels_in(plain, words)) != {one}:
+            return Answer(None, "unfinished")
         stated_label = one
     if stated_label is not None:
         return one_label(stated_label, len(labels))

@@ -229,7 +229,7 @@ def _interpret(entries: Sequence[tuple[str | None, str | _Part]], lexicon: Lexic
         and (label := lexicon.find(value)) is not None
     ]
     if not named:
-        both = [key for key, _ in entries if key and len(set(_labels_in(key, lexicon))) > 1]
+        both = [key for key, _ in entries if key and len(set(labels_in(key, lexicon))) > 1]
         others = _numbers_of_others(entries)
         return Stated(several=True) if both else Stated(others=others) if others else None
     if all(key is None for key, _ in entries) and len(named) == len(entries) > 2 and len(set(named)) < len(named):
@@ -249,7 +249,8 @@ def _numbers_of_others(entries: Sequence[tuple[str | None, str | _Part]]) -> dic
     }
 
 
-def _labels_in(text: str, lexicon: Lexicon) -> Iterator[int]:
+def labels_in(text: str, lexicon: Lexicon) -> Iterator[int]:
+    """Yield the label of each word in a plain text that names one."""
     for found in lexicon.label.finditer(text):
         yield lexicon.names[found[0].replace("-", " ")]
 
@@ -272,7 +273,7 @@ def _labeled(
     stated.conflict |= len(keys) > len(stated.numbers)  # a label and its synonym
     others = [(key, value) for key, value in entries if key is not None and lexicon.find(key) is None]
     stated.others = {key: n for key, n in _numbers_of_others(others).items() if not _NO_SHARES.fullmatch(key)}
-    stated.several = any(len(set(_labels_in(key, lexicon))) > 1 for key, _ in others if key)
+    stated.several = any(len(set(labels_in(key, lexicon))) > 1 for key, _ in others if key)
     return stated
 
 

@@ -723,6 +723,11 @@ REFUSALS = [
 ]  # fmt: skip
 
 NO_LABEL = {
+    "a label, and another one in an object that is not closed": [
+        'neutral. {"angry',
+        'neutral {"emotion": "angry',
+        'neutral {"angry": 0.2, "happy',
+    ],
     "hypotheticals": [
         "If the pitch were higher, it would be happy.",
         "If I had to guess, it might be happy or neutral.",
