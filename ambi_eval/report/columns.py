@@ -35,21 +35,24 @@ def _diagnostics(row: System) -> str:
 
 
 # For systems, controls and references.
-SCORES = (
+METRICS = (
     metric("jsd_bits", "JSD, bits", "0 is best", WORDS["JSD"]),
     metric("bc", "BC", "1 is best"),
     metric("acc", "accuracy"),
     metric("macro_f1", "macro F1"),
     metric("worth_raters", "worth raters", "more is better", WORDS["worth raters"]),
-    Column("pairs told apart", _pairs, "0.5 is chance", help=WORDS["pairs told apart"]),
+)
+SCORES = (*METRICS, Column("pairs told apart", _pairs, "0.5 is chance", help=WORDS["pairs told apart"]))
+SPENT = (
+    Column("invalid clips", lambda row: row.invalid_rate.value, show=percent, help=WORDS["invalid clips"]),
+    whole("tokens per clip", lambda row: row.tokens.value),
 )
 
 
 def costs(rows: Sequence[System]) -> tuple[Column, ...]:
     """Return the columns for systems and controls; with that of thinking if one of them thinks."""
     return (
-        Column("invalid clips", lambda row: row.invalid_rate.value, show=percent, help=WORDS["invalid clips"]),
-        whole("tokens per clip", lambda row: row.tokens.value),
+        *SPENT,
         *thinking(rows, lambda row: row.thinking.value),
         Column("spread", _seeds, help=WORDS["spread"]),
         Column("sampling", lambda row: row.sampling or None),
@@ -67,6 +70,8 @@ AGAINST_BEST = (
     Column("p", lambda row: row.against_best and row.against_best.p, show="{:.2g}".format),
     Column("p, corrected", lambda row: row.against_best and row.against_best.p_corrected, show="{:.2g}".format),
 )
+# Of the table for a paper: what fits beside each other on a page.
+PAPER = (*METRICS, *SPENT, AGAINST_BEST[0], AGAINST_BEST[-1])
 UNCERTAINTY = (
     metric("ece_votes", "ECE (votes)", "0 is best"),
     metric("entropy_rho", "rank correlation of entropies", "1 is best"),

@@ -19,6 +19,10 @@ def report(
     runs: Annotated[list[Path] | None, typer.Argument(help=FOLDERS, metavar="RUN...")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The page.")] = Path("report.html"),
     json_file: JsonFile = None,
+    table_file: Annotated[
+        Path | None,
+        typer.Option("--table", help="Tables for a paper; the ending .tex (booktabs), .md or .csv says how."),
+    ] = None,
     compare: Annotated[
         tuple[str, str] | None,
         typer.Option(help="Print the differences of two systems instead: each RUN, RUN:TASK or RUN:TASK:PIPELINE."),
@@ -31,15 +35,17 @@ def report(
     """Show what runs of lm_eval mean: a verdict, and one page of scores, references, curves and clips."""
     from ambi_eval.funnel.content import funnels_in
     from ambi_eval.harness.results import read_runs
-    from ambi_eval.report import comparison, page, verdict
+    from ambi_eval.report import comparison, page, table, verdict
     from ambi_eval.report.build import build
     from ambi_eval.web.pages import write_json
 
     if (compare is None) == (not runs):
         raise AmbiError("ambi-eval report: name the folders of runs, or two systems with --compare A B.")
+    if table_file is not None:
+        table.check_path(table_file)
     if compare is not None:
-        if beside:
-            raise AmbiError("ambi-eval report: --with goes with the folders of runs, not with --compare.")
+        if beside or table_file:
+            raise AmbiError("ambi-eval report: --with and --table go with the folders of runs, not with --compare.")
         sides = [comparison.find(named) for named in compare]
         pairs = comparison.compare_runs(*sides)
         print_tables(comparison.table(pairs))
@@ -55,6 +61,9 @@ def report(
     typer.echo(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
     if json_file is not None:
         write_json(content, json_file)
+    if table_file is not None:
+        table.write_tables(content, table_file)
+        typer.echo(f"wrote {table_file}")
 
 
 def generalizability(

@@ -39,15 +39,22 @@ class Column:
         value = self.of(row)
         if isinstance(value, str):
             return Markup(f'<td class="left">{escape(value)}</td>')
-        if value is None:
-            return Markup(f'<td data-value="">{DASH}</td>')
-        number = value.value if isinstance(value, Estimate) else value
-        shown = escape(self.show(number)) if math.isfinite(number) else DASH
+        number = value.value if isinstance(value, Estimate) else math.nan if value is None else value
+        shown, interval = map(escape, self.texts(value))
+        small = Markup(f"<small>{interval}</small>") if interval else ""
+        return Markup(f'<td data-value="{number if math.isfinite(number) else ""}">{shown}{small}</td>')
+
+    def texts(self, value: Cell) -> tuple[str, str]:
+        """Return the content of a cell as text, and its interval in brackets; without an interval that is empty."""
+        if isinstance(value, str):
+            return value, ""
+        number = value.value if isinstance(value, Estimate) else math.nan if value is None else value
+        shown = self.show(number) if math.isfinite(number) else DASH
         if isinstance(value, Estimate) and value.high == math.inf:
-            shown = escape(f"at least {self.show(value.low)}" if math.isfinite(value.low) else DASH)
-        elif isinstance(value, Estimate) and math.isfinite(value.low):
-            shown += Markup(f"<small>[{self.show(value.low)}, {self.show(value.high)}]</small>")
-        return Markup(f'<td data-value="{number if math.isfinite(number) else ""}">{shown}</td>')
+            return f"at least {self.show(value.low)}" if math.isfinite(value.low) else DASH, ""
+        if isinstance(value, Estimate) and math.isfinite(value.low):
+            return shown, f"[{self.show(value.low)}, {self.show(value.high)}]"
+        return shown, ""
 
 
 def metric(name: str, title: str, hint: str = "", help_text: str = "") -> Column:

@@ -19,10 +19,11 @@ from ambi_eval.web.charts import packed_script, script, script_hash
 from ambi_eval.web.format import count, short, with_interval
 
 TEMPLATES = Path(__file__).parent / "templates"
-# The beginnings of our pages and of our JSON; a file that begins otherwise is another program's.
+# The beginnings of our pages, our JSON and our tables; a file that begins otherwise is another program's.
 OURS = (
     re.compile(r'\s*<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta http-equiv='),
     re.compile(r"[{\[](\n [^ ]|[}\]])"),
+    re.compile(r"(% |<!-- )Tables of ambi_eval|corpus,clips,kind,system,"),
 )
 STYLE, TABLES, CHARTS = (TEMPLATES / name for name in ("page.css", "tables.js", "charts.js"))
 
