@@ -1,4 +1,4 @@
-"""A user's mistake, told in one sentence that names the thing, the value and the fix."""
+"""A user's mistake, told in one sentence that names the thing, the value and the fix; and words of such sentences."""
 
 from __future__ import annotations
 
@@ -40,3 +40,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         other for other in known if name and other.startswith(name)
     ]
     return f", did you mean '{near[0]}'?" if near else ""
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun in the right form; the plural is the noun with an s if none is given.
+
+    >>> counted(1, "clip"), counted(1234, "clip"), counted(2, "reply", "replies")
+    ('1 clip', '1,234 clips', '2 replies')
+    """
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"

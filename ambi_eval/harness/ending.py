@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 INTERRUPTED, NOT_WRITTEN = 130, 3
+GRACE = 15  # seconds in which the answers that servers are giving at Ctrl-C may still arrive
 
 # The errors for which the harness could not save results; it only warns of them.
 not_saved: list[BaseException] = []
@@ -42,24 +43,48 @@ def what_is_kept() -> str:
 
 
 def end_at_ctrl_c(kept: Callable[[], str] = what_is_kept, only_if: Callable[[], bool] = lambda: True) -> None:
-    """Let Ctrl-C end this process and its child processes at once, in one sentence, with exit code 130.
+    """Let Ctrl-C end this process and its child processes in one sentence, with exit code 130.
 
-    An exception would first wait for threads with open requests. Nothing is lost: a store keeps each answer at once.
+    It ends at once, where an exception would first wait for threads with open requests. Only if a server is answering,
+    and a store can keep the answers, the first Ctrl-C waits for them for a short time. Earlier ones are kept already.
 
     Args:
         kept: Returns a text about the kept answers.
         only_if: Returns whether Ctrl-C ends the process so; otherwise it has its usual effect.
     """
+    stopping: list[bool] = []
 
     def end(number: int, frame: FrameType | None) -> None:
         if not only_if():
             signal.default_int_handler(number, frame)
         if kept is what_is_kept and "ambi_eval.inference.store" not in sys.modules:
             _leave("stopped: run the same command to begin again", INTERRUPTED)
-        _leave(f"stopped; {kept()}: run the same command to go on", INTERRUPTED)
+
+        def leave() -> NoReturn:
+            _leave(f"stopped; {kept()}: run the same command to go on", INTERRUPTED)
+
+        waited_for = _wait_for_replies(leave) if kept is what_is_kept and not stopping else 0
+        if not waited_for:
+            leave()
+        stopping.append(True)
+        requests = "a request" if waited_for == 1 else f"{waited_for} requests"
+        sys.stderr.write(
+            f"\nambi_eval: waiting up to {GRACE} s for the answers to {requests} under way; press Ctrl-C again to "
+            "leave at once\n"
+        )
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, end)
+
+
+def _wait_for_replies(leave: Callable[[], NoReturn]) -> int:
+    """Let `leave` be called when a server has answered the requests under way, and return their number.
+
+    It is 0, and nothing is done, if no store keeps the answers.
+    """
+    kept = getattr(sys.modules.get("ambi_eval.inference.store"), "kept_here", None)
+    concurrency = sys.modules.get("ambi_eval.engines.openai.concurrency")
+    return concurrency.finish(GRACE, leave) if kept and concurrency else 0
 
 
 def end_torchrun() -> NoReturn:

@@ -179,6 +179,11 @@ class Run:
         return str(self.results.get("model_name") or self.results["config"]["model"])
 
     @property
+    def info(self) -> Json:
+        """What our model wrote about itself; empty for a model of the harness."""
+        return dict(self.results["config"].get("ambi", {}))
+
+    @property
     def command(self) -> str:
         """The command line that repeats the run."""
         return command(self.results, self.file.parent.parent)

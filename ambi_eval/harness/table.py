@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ambi_eval.config.task_settings import TaskSettings
+from ambi_eval.engines.openai.names import other_models
 from ambi_eval.harness.repeat import our_configs
 from ambi_eval.metrics import METRICS
 
@@ -39,7 +40,10 @@ def readable(make_table: Callable[..., str]) -> Callable[..., str]:
     def made(results: Results, column: str = "results", sort_results: bool = False) -> str:
         table = make_table(_shown(results, column), column, sort_results)
         info = results.get("config", {}).get("ambi", {})
-        return f"{table}\n{cost_line(info)}\n" if column == "results" and "audio_seconds" in info else table
+        if column == "results" and "audio_seconds" in info:
+            table = f"{table}\n{cost_line(info)}\n"
+        told = other_models(info) if column == "results" else []
+        return table + "".join(f"\nANOTHER MODEL: {sentence}\n" for sentence in told)
 
     return made
 

@@ -17,11 +17,13 @@ import numpy as np
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.config.task_settings import OVERRIDES
 from ambi_eval.engines.base import find_engine
+from ambi_eval.engines.openai.names import other_models
 from ambi_eval.errors import AmbiError
 from ambi_eval.harness.results import Run, TaskRun, read_runs
 from ambi_eval.leaderboard.rescore import task_settings
 from ambi_eval.leaderboard.schema import CARD, FOLDER, Claims, check
 from ambi_eval.leaderboard.submission import Pools, write_submission
+from ambi_eval.leaderboard.untrusted import printable
 from ambi_eval.leaderboard.verify import verify
 
 
@@ -69,6 +71,7 @@ def pack(path: Path, statement: Statement, out: Path) -> None:
 def _card(run: Run, statement: Statement, pools: Mapping[str, Pools]) -> dict[str, Any]:
     results, config = run.results, run.results["config"]
     about = config.get("ambi", {})
+    others = other_models(about)
     published = find_engine(config["model"]).Arguments.published()
     arguments = {key: value for key, value in (config.get("model_args") or {}).items() if key in published}
     versions = {"lm_eval": results["lm_eval_version"], **about.get("versions", {})}
@@ -91,6 +94,7 @@ def _card(run: Run, statement: Statement, pools: Mapping[str, Pools]) -> dict[st
             "device": about.get("device"),
             "versions": versions,
             "sampling": about.get("sampling"),
+            **({"other_models": [printable(f"{told:.300}") for told in others]} if others else {}),
         },
         "system_instruction": results.get("system_instruction"),
         "tasks": {name: _task(task, pools[name]) for name, task in run.tasks.items()},

@@ -69,6 +69,7 @@ class Backend(Settings):
         versions: Version of each package that answers depend on.
         sampling: Whether the model honors temperature, seed and number of answers, as the run says: `honoured`, `fixed
             by the provider` or `unknown`; null where the run does not say.
+        other_models: Sentences about replies that named another model than the one asked for.
     """
 
     name: Name
@@ -77,6 +78,7 @@ class Backend(Settings):
     device: Name | None
     versions: dict[Name, Line]
     sampling: Line | None = None
+    other_models: tuple[Line, ...] = Field(default=(), strict=False)
 
 
 class SubmittedTask(Settings):

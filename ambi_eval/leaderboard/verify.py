@@ -156,6 +156,7 @@ def _examine(folder: Path, *, rescoring: bool) -> Verdict:
         verdict.problems.append(_told(error))
         return verdict
     verdict.digest, verdict.card, verdict.claims = submission.digest, submission.card, submission.claims
+    verdict.notes += submission.card.backend.other_models
     for name, pools in submission.pools.items():
         try:
             verdict.tasks[name] = _examine_task(submission, name, pools, verdict, rescoring)

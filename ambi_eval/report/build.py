@@ -27,6 +27,7 @@ from ambi_eval.audio import AudioSpan, load_audio
 from ambi_eval.config.task_settings import TaskSettings
 from ambi_eval.corpora.manifest import Clip
 from ambi_eval.corpora.selection import Selection
+from ambi_eval.engines.openai.names import other_models
 from ambi_eval.errors import AmbiError
 from ambi_eval.funnel.content import Funnel
 from ambi_eval.harness.results import Pipeline, Run
@@ -90,7 +91,7 @@ def by_clips(runs: Sequence[Run]) -> list[list[ModelTask]]:
     """Return the tasks of some runs, grouped by their clips, labels and votes."""
     sections: dict[Any, list[ModelTask]] = {}
     for run, label in zip(runs, _labels(runs), strict=True):
-        info = run.results["config"].get("ambi", {})
+        info = run.info
         for task in run.tasks.values():
             ids = tuple(clip.id for clip in task.selection.clips)
             same = (tuple(task.settings.labels), ids, task.votes.tobytes(), tuple(task.selection.clusters))
@@ -112,7 +113,7 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     models: dict[str, list[tuple[object, set[object]]]] = {}
     places = []
     for run in runs:
-        info = run.results["config"].get("ambi", {})
+        info = run.info
         weights = (info.get("model_digest"), info.get("dtype"))
         tasks = {(info.get("seed"), name, str(shown_config(task))) for name, task in run.tasks.items()}
         of_name = models.setdefault(run.model, [])
@@ -155,7 +156,7 @@ def _add_predictions(path: Path, sections: Sequence[list[ModelTask]]) -> None:
 
 def _run_facts(run: Run, label: str) -> RunFacts:
     results = run.results
-    info = dict(results["config"].get("ambi", {}))
+    info = run.info
     versions = {"lm_eval": results.get("lm_eval_version"), "transformers": results.get("transformers_version")}
     versions |= info.pop("versions", {})
     return RunFacts(
@@ -205,6 +206,7 @@ def _section(asked: Sequence[ModelTask]) -> Section:
         systems=real,
         controls=controls,
         partial=_partial(selection, left_out, real),
+        other_models=list(dict.fromkeys(told for one in asked for told in other_models(one.info))),
         shown=[],
         rater_study=study_raters(
             selection, settings, {system.full_name: by_name[system.full_name].p for system in real}

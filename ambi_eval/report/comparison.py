@@ -10,6 +10,7 @@ from rich.console import Group
 from rich.table import Table
 
 from ambi_eval.analysis.significance import Comparison, compare, linearized
+from ambi_eval.engines.openai.names import other_models
 from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.harness.results import Pipeline, Run, TaskRun, read_runs
 from ambi_eval.metrics import HEADLINE, METRICS
@@ -31,6 +32,7 @@ class Pair:
         clips: Number of clips that both were asked about.
         left_out: Number of clips that only one of them was asked about.
         simulated: Whether the raters are simulated.
+        other_models: Sentences about servers that answered with another model than the one asked for.
         metrics: First minus second, by metric; p-values are corrected for all metrics of the pair.
     """
 
@@ -40,6 +42,7 @@ class Pair:
     clips: int
     left_out: int
     simulated: bool
+    other_models: list[str]
     metrics: dict[str, Comparison]
 
 
@@ -68,8 +71,9 @@ def compare_runs(first: Found, second: Found) -> list[Pair]:
         AmbiError: If there is nothing to compare.
     """
     a, b = first.systems, second.systems
+    told = list(dict.fromkeys(sentence for each in (first, second) for sentence in other_models(each.run.info)))
     if len(a) == len(b) == 1:
-        return [_pair(*a.values(), *b.values())]
+        return [_pair(next(iter(a.values())), next(iter(b.values())), told)]
     common = [name for name in a if name in b]
     if not common:
         name = next(iter(a))
@@ -78,7 +82,7 @@ def compare_runs(first: Found, second: Found) -> list[Pair]:
             f"{first.named} and {second.named} have no task and pipeline in common ({', '.join(a)}; {', '.join(b)}): "
             f"name one of each, such as {run}:{name}."
         )
-    return [_pair(a[name], b[name]) for name in common]
+    return [_pair(a[name], b[name], told) for name in common]
 
 
 def table(pairs: list[Pair]) -> Group:
@@ -88,7 +92,7 @@ def table(pairs: list[Pair]) -> Group:
         missing = f"{pair.left_out:,} clips that only one of the two has are left out" if pair.left_out else ""
         title = "\n".join(
             [
-                *verdict.warnings(pair.simulated, [missing] if missing else []),
+                *verdict.warnings(pair.simulated, [missing] if missing else [], pair.other_models),
                 f"A: {pair.first}",
                 f"B: {pair.second}",
                 f"{pair.clips:,} clips. {pair.verdict}",
@@ -141,7 +145,7 @@ def _name(run: Run, task: TaskRun, pipeline: Pipeline) -> str:
     return f"{run.model} {task.name}:{pipeline.name}{control} ({run.file.parent})"
 
 
-def _pair(first: Side, second: Side) -> Pair:
+def _pair(first: Side, second: Side, told: list[str]) -> Pair:
     (first_name, a, p), (second_name, b, q) = first, second
     rows_a, rows_b = ({clip.id: row for row, clip in enumerate(task.selection.clips)} for task in (a, b))
     common = [clip for clip in rows_a if clip in rows_b]
@@ -165,5 +169,6 @@ def _pair(first: Side, second: Side) -> Pair:
         clips=len(common),
         left_out=len(rows_a) + len(rows_b) - 2 * len(common),
         simulated=a.selection.simulated,
+        other_models=told,
         metrics=compare(differences, clusters),
     )

@@ -306,6 +306,7 @@ class Section:
         controls: Systems in whose runs the model did not hear the clip; the best first.
         partial: Sentences about missing clips or answers, because of which scores do not describe the corpus; usually
             empty.
+        other_models: Sentences about servers that answered with another model than the one asked for; usually empty.
         shown: The clips with the largest errors of the best system of each model, those without usable answers, and
             those with the smallest errors.
         rater_study: How the single raters score these systems; None if the corpus does not name its raters.
@@ -331,6 +332,7 @@ class Section:
     systems: list[System]
     controls: list[System]
     partial: list[str]
+    other_models: list[str]
     shown: list[ShownClip]
     rater_study: RaterStudy | None
     notes: list[str]

@@ -50,7 +50,7 @@ def render(content: Content) -> str:
             content=content,
             questions=QUESTIONS,
             verdicts=lambda section: [verdict.verdict(standing) for standing in verdict.standings(section)],
-            warnings=lambda section: verdict.warnings(section.simulated, section.partial),
+            warnings=verdict.section_warnings,
             charts=[_charts(section) for section in content.sections],
             funnels=[(each, sentences(each), way(each), depth(each)) for each in content.funnels],
             columns=columns,

@@ -115,13 +115,22 @@ def verdicts(content: Content) -> list[str]:
 
 def of_section(section: Section) -> list[str]:
     """Return the warnings of one corpus and the verdict on each model."""
-    return [*warnings(section.simulated, section.partial), *map(verdict, standings(section))]
+    return [*section_warnings(section), *map(verdict, standings(section))]
 
 
-def warnings(simulated: bool, partial: Sequence[str]) -> list[str]:
-    """Return the warnings that come before any score: simulated raters, missing clips or answers."""
+def section_warnings(section: Section) -> list[str]:
+    """Return the warnings of one corpus."""
+    return warnings(section.simulated, section.partial, section.other_models)
+
+
+def warnings(simulated: bool, partial: Sequence[str], other_models: Sequence[str] = ()) -> list[str]:
+    """Return the warnings that come before any score: simulated raters, missing clips or answers, other models."""
     said = ["SIMULATED RATERS: synthetic speech, judged by a program. This says nothing about people or models."]
-    return (said if simulated else []) + [f"PARTIAL: {sentence}" for sentence in partial]
+    return [
+        *(said if simulated else []),
+        *(f"ANOTHER MODEL: {sentence}" for sentence in other_models),
+        *(f"PARTIAL: {sentence}" for sentence in partial),
+    ]
 
 
 def of_file(name: str, system: SystemScores, simulated: bool) -> list[str]:

@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from importlib import metadata
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -125,6 +124,7 @@ class GeminiEngine(OpenAIEngine):
 
     Arguments: ClassVar[type[ModelArguments]] = GeminiAudioArguments
     Server = GeminiServer
+    library = "google-genai"
 
     def __init__(self, arguments: GeminiAudioArguments, device: torch.device | None = None) -> None:
         """Set up; the first request is sent with the first job.
@@ -140,8 +140,3 @@ class GeminiEngine(OpenAIEngine):
         server = self.server
         assert isinstance(server, GeminiServer)
         return {**super().counts(), "uploads": server.uploads.count}
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """Versions of the local packages; those of the service are not known."""
-        return {"versions": {name: metadata.version(name) for name in ("ambi-eval", "google-genai")}}

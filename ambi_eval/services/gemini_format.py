@@ -103,7 +103,8 @@ def to_chat_reply(reply: Mapping[str, Any]) -> bytes:
         "completion_tokens_details": {"reasoning_tokens": thought},
     }
     choices = [_choice(number, candidate) for number, candidate in enumerate(candidates)]
-    chat = {"choices": choices, "usage": usage, "system_fingerprint": reply.get("model_version")}
+    version = reply.get("model_version")
+    chat = {"choices": choices, "usage": usage, "model": version, "system_fingerprint": version}
     return json.dumps(chat).encode()
 
 

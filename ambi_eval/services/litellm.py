@@ -94,11 +94,7 @@ class LiteLLMEngine(OpenAIEngine):
 
     Arguments = LiteLLMAudioArguments
     Server = LiteLLMServer
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """Versions of the local packages; those of the provider are not known."""
-        return {"versions": {name: metadata.version(name) for name in ("ambi-eval", "litellm")}}
+    library = "litellm"
 
 
 def listed_price(model: str) -> Price | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,9 @@ from ambi_eval.report.content import Section
 from ambi_eval.sweep.grid import Cell
 from ambi_eval.sweep.jobs import SPENT, results_file
 from ambi_eval.web.format import count, short, with_interval
+
+# Counts by name in what a model writes into its results.
+NAMED = ("answered_as", "stored_answers_from")
 
 
 def probed_tokens(cells: Sequence[Cell], folder: Path) -> dict[str, float]:
@@ -122,9 +126,10 @@ def _joined(runs: Sequence[Run], name: str) -> Run:
     first = runs[0].results
     configs = {task: config for run in runs for task, config in run.results["configs"].items()}
     seconds = sum(float(run.results["total_evaluation_time_seconds"]) for run in runs)
-    infos: list[dict[str, Any]] = [run.results["config"].get("ambi", {}) for run in runs]
+    infos = [run.info for run in runs]
     counts = {key for key, value in infos[0].items() if type(value) is int or key in SPENT} - {"seed"}
-    info = {**infos[0], **{key: sum(each.get(key, 0) for each in infos) for key in counts}}
+    names = {key: dict(ChainMap(*(each.get(key, {}) for each in infos))) for key in NAMED if key in infos[0]}
+    info = {**infos[0], **names, **{key: sum(each.get(key, 0) for each in infos) for key in counts}}
     results = {
         **first,
         "model_name": name,

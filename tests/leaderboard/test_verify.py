@@ -25,6 +25,14 @@ def test_every_shipped_submission_is_accepted_and_re_scored(shipped):
     assert {verdict.status for verdict in verdicts} == {"re-scored"}
 
 
+def test_replies_that_named_another_model_are_told_with_the_submission(copy, edit):
+    told = "'a' was asked for, but the server named another model: 'b' (7 replies)."
+    folder = copy("exact")
+    edit.card(folder, lambda card: card["backend"].update(other_models=[told]))
+    verdict = verify(folder)
+    assert (verdict.problems, verdict.notes) == ([], [told])
+
+
 def change_one(lines):
     lines[0]["answer"] = "angry"
 

@@ -2,6 +2,7 @@ import json
 import math
 import signal
 import socket
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -11,8 +12,9 @@ from support.processes import Script
 
 import ambi_eval
 from ambi_eval.demo.corpus import prepare
+from ambi_eval.engines.openai.names import other_models
 from ambi_eval.errors import AmbiError
-from ambi_eval.harness.table import cost_line
+from ambi_eval.harness.table import cost_line, readable
 from ambi_eval.models.hf_audio import HFAudio
 from ambi_eval.models.openai_audio import OpenAIAudio
 from ambi_eval.models.requests import asked_questions
@@ -232,8 +234,9 @@ def test_tokens_without_log_probabilities_are_no_likelihood(load, asked, chat_se
     assert (answer, answer.logprob, answer.n_tokens) == ("happy", None, 2)
 
 
-def test_a_server_that_copies_one_answer_n_times_is_asked_for_each_one(load, asked, chat_server, caplog):
-    expected = load(store="none").generate_until(asked(clips=3, repeats=8))
+@pytest.mark.parametrize("concurrent", [1, 8])
+def test_a_server_that_copies_one_answer_n_times_is_asked_for_each_one(concurrent, load, asked, chat_server, caplog):
+    expected = load(store="none").generate_until(asked(clips=5, repeats=4))
     del chat_server.bodies[:]
     answer = chat_server.answer
 
@@ -243,16 +246,81 @@ def test_a_server_that_copies_one_answer_n_times_is_asked_for_each_one(load, ask
         return content
 
     chat_server.answer = copy
-    assert load(store="none", num_concurrent=1).generate_until(asked(clips=3, repeats=8)) == expected
-    assert caplog.text.count("gives 8 equal answers to one request (n)") == 3
-    assert len(chat_server.bodies) == 3 + 3 * 8
+    assert load(store="none", num_concurrent=concurrent).generate_until(asked(clips=5, repeats=4)) == expected
+    if concurrent == 1:
+        assert caplog.text.count("gives 4 equal answers to one request (n)") == 3
+        assert caplog.text.count("copies one answer n times: each answer takes a request of its own") == 1
+        assert len(chat_server.bodies) == 5 * 4, "the first of the copies is a sample, and is not asked for again"
 
 
-def test_of_a_sure_model_a_few_clips_only_are_asked_for_one_by_one(load, asked, chat_server):
+def test_of_a_sure_model_a_few_clips_only_are_asked_for_one_by_one(load, asked, chat_server, caplog):
     chat_server.answer = lambda body: {"choices": sampled(*["sad"] * body.get("n", 1), finish_reason="stop")}
-    answers = load(num_concurrent=1).generate_until(asked(clips=6, repeats=4))
+    answers = load(num_concurrent=1).generate_until(asked(clips=8, repeats=4))
     assert set(answers) == {"sad"}
-    assert sorted(body.get("n", 1) for body in chat_server.bodies) == [1] * 12 + [4] * 6
+    assert sorted(body.get("n", 1) for body in chat_server.bodies) == [1] * (3 * 3 + 5) + [4] * 8
+    assert caplog.text.count("may be copies") == 4
+
+
+def test_copies_are_found_after_clips_of_which_the_model_was_sure(load, asked, chat_server):
+    expected = load(store="none", num_concurrent=1).generate_until(asked(clips=6, repeats=4))
+    easy = {json.dumps(body["messages"]) for body in chat_server.bodies[:4]}
+    answer = chat_server.answer
+
+    def copy(body):
+        content = answer(body)
+        content["choices"] = [{**content["choices"][0], "index": n} for n in range(body.get("n", 1))]
+        if json.dumps(body["messages"]) in easy:
+            content["choices"] = sampled(*["sad"] * body.get("n", 1), finish_reason="stop")
+        return content
+
+    chat_server.answer = copy
+    drawn = load(store="none", num_concurrent=1).generate_until(asked(clips=6, repeats=4))
+    pools = [drawn[start : start + 4] for start in range(0, 24, 4)]
+    assert pools.count(["sad"] * 4) == 4
+    assert all(pool in (["sad"] * 4, expected[4 * n : 4 * n + 4]) for n, pool in enumerate(pools))
+
+
+def test_what_a_filter_withheld_is_not_taken_for_copies(load, asked, chat_server):
+    refused = {"error": {"message": "withheld", "code": "content_filter"}}
+    chat_server.faults = [lambda body: (400, {}, refused)]
+    lm = load()
+    answers = lm.generate_until(asked(clips=2, repeats=20))
+    assert {(str(answer), answer.finish) for answer in answers} == {("", "content_filter")}
+    assert len(chat_server.bodies) == 2
+    assert lm.get_model_info()["ambi"]["content_filtered"] == 40
+
+
+# ---------------------------------------------------------------------------------------------- who answered
+
+
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_answers_of_another_model_are_told_now_and_when_they_come_from_the_store(
+    batch_size, load, asked, chat_server, caplog
+):
+    chat_server.named = ["listener-2026-01-31", "cheap"]
+    lm = load(num_concurrent=batch_size)
+    first = lm.generate_until(asked(clips=4))
+    info = lm.get_model_info()["ambi"]
+    assert info["answered_as"] == {"listener-2026-01-31": 2, "cheap": 2}
+    assert caplog.text.count("answers as 'cheap', but 'listener' was asked for") == 1
+    (told,) = other_models(info)
+    assert told == "'listener' was asked for, but the server named another model: 'cheap' (2 replies)."
+    chat_server.close()
+    lm = load()
+    assert lm.generate_until(asked(clips=4)) == first
+    (told,) = other_models(json.loads(json.dumps(lm.get_model_info()["ambi"])))
+    assert told == "'listener' was asked for, but the server named another model: 'cheap' (40 stored answers)."
+    results = {"results": {}, "configs": {}, "config": {"ambi": lm.get_model_info()["ambi"]}}
+    assert f"ANOTHER MODEL: {told}" in readable(lambda *_: "")(results)
+
+
+@pytest.mark.parametrize("named", [None, 7, "", "listener", "Listener-latest"])
+def test_a_reply_that_names_no_other_model_is_told_nowhere(named, load, asked, chat_server, caplog):
+    chat_server.named = [named]
+    lm = load()
+    lm.generate_until(asked(clips=1))
+    assert other_models(lm.get_model_info()["ambi"]) == []
+    assert "answers as" not in caplog.text
 
 
 @pytest.mark.parametrize("change", ["scheme", "host", "port", "path", "kind"])
@@ -480,6 +548,40 @@ def test_a_system_message_and_a_question_are_the_context(load):
 
 
 # ---------------------------------------------------------------------------------------------- other people's server
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_keeps_the_answers_that_are_under_way_unless_it_is_pressed_again(presses, chat_server, tmp_path):
+    prepare(tmp_path / "demo")
+    fast, answer = threading.Event(), chat_server.answer
+
+    def slow_after_four(body):
+        if chat_server.bodies.index(body) >= 4:
+            fast.wait(10)
+        return answer(body)
+
+    chat_server.answer = slow_after_four
+    command = ["lm_eval", "--model", "openai-audio", "--tasks", "ambi_demo_direct", "--limit", "12"]
+    arguments = f"model=listener,base_url={chat_server.url},num_concurrent=3"
+    run = Script(*command, "--model_args", arguments, environment={"AMBI_DATA": str(tmp_path)})
+    while len(chat_server.bodies) < 7:
+        time.sleep(0.05)
+        assert run.poll() is None, run.error
+    time.sleep(0.3)  # the fourth answer is stored
+    for _ in range(presses):
+        run.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    if presses == 1:
+        fast.set()
+    assert run.wait(8) == 130
+    fast.set()
+    kept = 7 if presses == 1 else 4
+    assert "waiting up to 15 s for the answers to 3 requests under way; press Ctrl-C again" in run.error
+    assert run.error.strip().endswith(
+        f"stopped; {kept} new answers are kept in {tmp_path / 'candidates.sqlite'}: run the same command to go on"
+    )
+    assert len(chat_server.bodies) == 7, "no more are asked for"
 
 
 @pytest.fixture(scope="module")

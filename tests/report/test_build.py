@@ -11,7 +11,10 @@ from ambi_eval.analysis.references.baselines import baselines
 from ambi_eval.harness.results import read_runs
 from ambi_eval.metrics import METRICS
 from ambi_eval.report.build import BEST_CLIPS, FAILED_CLIPS, WORST_CLIPS, build
+from ambi_eval.report.comparison import Found, compare_runs
+from ambi_eval.report.page import render
 from ambi_eval.report.systems import asymptotes, system_name
+from ambi_eval.report.verdict import verdicts
 from ambi_eval.votes import shares
 
 NAMES = ["direct", "exact", "sc dist", "sc vote"]
@@ -158,6 +161,19 @@ def test_a_corpus_of_which_most_clips_were_not_prepared_is_said_to_be_partial(ru
     small = replace(task, selection=replace(task.selection, corpus_size=7442))
     content = build([replace(run, tasks={"mine_direct": small})])
     assert content.sections[0].partial == ["48 of the 7,442 clips of the corpus are scored."]
+
+
+def test_a_server_that_answered_with_another_model_is_told_before_any_score(runs):
+    told = "ANOTHER MODEL: 'good' was asked for, but the server named another model: 'cheap' (7 replies)."
+    config = {**runs[0].results["config"], "ambi": {"model": "good", "answered_as": {"good-latest": 2, "cheap": 7}}}
+    run = replace(runs[0], results={**runs[0].results, "config": config})
+    content = build([run, runs[1]])
+    assert verdicts(content)[0] == told
+    shown = told.replace("ANOTHER MODEL:", '<p class="warning"><strong>ANOTHER MODEL</strong>').replace("'", "&#39;")
+    assert shown in render(content)
+    found = Found("x", run, {"a": ("A", run.tasks["mine_sc"], run.tasks["mine_sc"].pipelines["dist"])})
+    (pair,) = compare_runs(found, replace(found, run=runs[1]))
+    assert [f"ANOTHER MODEL: {each}" for each in pair.other_models] == [told]
 
 
 def test_other_clips_make_another_section_and_are_counted(lm_eval, runs, tmp_path):

@@ -27,6 +27,7 @@ class ChatTestServer:
         list_faults: What happens to the next requests for the list of models, in turn: `(status, headers, content)`.
         most: The most choices that it gives, whatever `n` says.
         owner, root: Who owns the model in its list of models, and which checkpoint it is.
+        named: The model's names in the replies, in turn and then from the first one again; by default none.
         at_once: The most requests that were there at the same time.
     """
 
@@ -37,6 +38,7 @@ class ChatTestServer:
         self.list_faults: list[Any] = []
         self.most = 100
         self.owner, self.root = "a test", None
+        self.named: list[Any] = []
         self.at_once = self._now = 0
         self.lock = threading.Lock()
         chat = self
@@ -99,7 +101,12 @@ class ChatTestServer:
             "completion_tokens": 2 * len(choices),
             "prompt_tokens_details": {"audio_tokens": 80},
         }
-        return {"choices": choices, "usage": usage, "system_fingerprint": "fp_1"}
+        content = {"choices": choices, "usage": usage, "system_fingerprint": "fp_1"}
+        if self.named:
+            with self.lock:
+                self.named.append(self.named.pop(0))
+                content["model"] = self.named[-1]
+        return content
 
     def __enter__(self) -> ChatTestServer:
         return self

@@ -21,6 +21,7 @@ from ambi_eval.engines.base import Job
 from ambi_eval.engines.openai.address import key_of, masked, server_address, without_key
 from ambi_eval.engines.openai.choices import thinking_length
 from ambi_eval.engines.openai.known_servers import known, note
+from ambi_eval.engines.openai.names import is_same_model
 from ambi_eval.engines.openai.optional import OPTIONAL, is_about
 from ambi_eval.engines.openai.questions import AUDIO_SECONDS, SAMPLE_RATE, audio_part, most_tokens, text_of
 from ambi_eval.engines.openai.replies import (
@@ -73,6 +74,7 @@ class ChatServer:
             `thinking_tokens` (among the generated tokens).
         budget: What the replies cost.
         fingerprints: Number of replies by system fingerprint.
+        names: Number of replies by the name of the model that they give.
         refused: Optional fields that the server refuses.
     """
 
@@ -102,6 +104,7 @@ class ChatServer:
         self.counts = dict.fromkeys(COUNTERS, 0)
         self.budget = Budget(self.model, self._price(), self.counts, max_cost=given.max_cost, batch=given.batch)
         self.fingerprints: Counter[str] = Counter()
+        self.names: Counter[str] = Counter()
         self.refused: set[str] = set()
         self._failed_in_a_row = 0
         self._lock = Lock()
@@ -270,6 +273,16 @@ class ChatServer:
                 self.counts[name] += tokens
             if reply.system_fingerprint:
                 self.fingerprints[reply.system_fingerprint] += 1
+            if reply.model:
+                if reply.model not in self.names and not is_same_model(reply.model, self.model):
+                    logger.warning(
+                        "%s answers as '%s', but '%s' was asked for: make sure that it does not pass requests on to "
+                        "another model",
+                        self.base_url,
+                        reply.model,
+                        self.model,
+                    )
+                self.names[reply.model] += 1
         return None if uncounted else self.budget.cost(**usage.paid)
 
     def _send(self, body: Mapping[str, Any]) -> Reply:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from typing import Any, ClassVar, TypeVar
@@ -20,6 +20,7 @@ from ambi_eval.engines.openai.batches import MANY, Part, in_batches
 from ambi_eval.engines.openai.choices import candidates_of
 from ambi_eval.engines.openai.client import ChatServer, RequestFailedError
 from ambi_eval.engines.openai.concurrency import concurrently
+from ambi_eval.engines.openai.copies import Copies
 from ambi_eval.engines.openai.known_servers import known, note
 from ambi_eval.engines.openai.replies import Reply
 from ambi_eval.engines.openai.vllm import VLLM
@@ -30,8 +31,6 @@ logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-# If so many clips get equal samples from separate requests too, the model is simply sure of its answers.
-CLIPS_WITHOUT_EVIDENCE = 3
 
 
 class OpenAIEngine(Engine):
@@ -45,6 +44,7 @@ class OpenAIEngine(Engine):
 
     Arguments: ClassVar[type[ModelArguments]] = OpenAIAudioArguments
     Server: ClassVar[type[ChatServer]] = ChatServer
+    library: ClassVar[str] = "openai"  # the package that sends the requests
 
     def __init__(self, arguments: ChatServerArguments, device: torch.device | None = None) -> None:
         """Set up; the server is not asked before the first job.
@@ -59,8 +59,8 @@ class OpenAIEngine(Engine):
         self.jobs_at_once = MANY if self.server.given.batch else arguments.num_concurrent
         self.per_request: float = arguments.samples_per_request or math.inf
         self.content_filtered = 0
-        self._draws_each_choice = False  # whether a request has given different samples
-        self._untold: set[Job] = set()  # the jobs whose samples were asked for again, because they were equal
+        self.copies = Copies(self.server.base_url)
+        self._answered_as: str | None = None  # the model's name in the reply whose answers were handed out last
 
     def _connect(self) -> ChatServer:
         """Return the server that the arguments name."""
@@ -161,9 +161,6 @@ class OpenAIEngine(Engine):
             return replace(part, numbers=part.numbers[:together])
 
         for part, choices in self._choices(take):
-            if self._are_copies(part, choices):
-                queue.appendleft(replace(part, alone=True))
-                continue
             if len(choices) < len(part.numbers):
                 self._note_fewer(len(part.numbers), len(choices))
                 queue.appendleft(replace(part, numbers=part.numbers[len(choices) :]))
@@ -172,18 +169,32 @@ class OpenAIEngine(Engine):
                 queue.appendleft(replace(part, numbers=failed, attempt=part.attempt + 1))
             elif failed:
                 self._note_failure(self.server.note_failure("the server could not finish the answer"))
-            answers = {number: each for number, each in zip(part.numbers, choices, strict=False) if each is not None}
+            answers: Mapping[int, Candidate] = {
+                number: each for number, each in zip(part.numbers, choices, strict=False) if each is not None
+            }
+            if answers and part.job.settings.sampled and not self.server.is_bridge:
+                answers, again = self.copies.sift(part.job, answers)
+                if again:
+                    queue.appendleft(replace(part, numbers=again, alone=True))
             self.content_filtered += sum(answer.finish == "content_filter" for answer in answers.values())
             if answers:
-                yield part.job, answers
+                yield part.job, dict(answers)
 
     def _choices(self, take: Callable[[], Part | None]) -> Iterator[tuple[Part, list[Candidate | None]]]:
         """Ask for the answers of each part, by single requests or in batches, and yield them."""
+
+        def ask(part: Part) -> tuple[list[Candidate | None], str | None]:
+            reply = self.server.ask(self._body(part))
+            return self._read(part, reply), reply.model
+
         if not self.server.given.batch:
-            yield from self._ask_all(lambda part: self._read(part, self.server.ask(self._body(part))), take)
+            for part, (choices, named) in self._ask_all(ask, take):
+                self._answered_as = named
+                yield part, choices
             return
         for part, outcome in in_batches(self.server, self.identity, take, self._body):
             if isinstance(outcome, Reply):
+                self._answered_as = outcome.model
                 yield part, self._read(part, outcome)
             else:
                 self._note_failure(outcome)
@@ -197,35 +208,12 @@ class OpenAIEngine(Engine):
         numbers = part.numbers
         if part.job.settings.num_beams > 1:
             return len(numbers)
-        if part.alone:
+        if part.alone or self.copies.found:
             return 1
         together = int(min(len(numbers), self.per_request))
         if not self.server.is_bridge:
             together = next((i for i in range(1, together) if numbers[i] != numbers[0] + i), together)
         return together
-
-    def _are_copies(self, part: Part, choices: Sequence[Candidate | None]) -> bool:
-        """Return whether the samples of one request may be copies of one answer, so that each needs its own request.
-
-        Some servers accept `n` and copy one answer n times. But a model that is sure of its answer gives equal samples,
-        too. So equal samples are asked for again one by one, until a request has given different ones, or until this
-        was done for several clips.
-        """
-        made = [str(choice) for choice in choices if choice is not None]
-        texts = set(made)
-        if len(made) < 2 or not part.job.settings.sampled or self.server.is_bridge:
-            return False
-        if len(texts) > 1:
-            self._draws_each_choice = True
-        if self._draws_each_choice or len(self._untold) >= CLIPS_WITHOUT_EVIDENCE:
-            return False
-        logger.warning(
-            "%s gives %d equal answers to one request (n), so they are asked for again, one by one",
-            self.server.base_url,
-            len(made),
-        )
-        self._untold.add(part.job)
-        return True
 
     def _ask_all(
         self, work: Callable[[Item], Result], take: Callable[[], Item | None]
@@ -361,15 +349,17 @@ class OpenAIEngine(Engine):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Versions of our packages; those of the server are unknown."""
-        return {"versions": {name: metadata.version(name) for name in ("ambi-eval", "openai")}}
+        """Versions of the local packages, and the model's name in the reply if it is not the one that was asked for."""
+        named = {"answered_as": self._answered_as} if self._answered_as not in (None, self.name) else {}
+        return {"versions": {name: metadata.version(name) for name in ("ambi-eval", self.library)}, **named}
 
     def info(self) -> dict[str, Any]:
         """Return the model, its server, and what the answers cost."""
         return {
             "model": self.name,
             "base_url": self.server.base_url,
+            "answered_as": dict(self.server.names),
             "system_fingerprints": dict(self.server.fingerprints),
             **self.server.budget.info(),
-            **self.provenance,
+            "versions": self.provenance["versions"],
         }

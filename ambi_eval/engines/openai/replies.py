@@ -15,6 +15,10 @@ def _no_negative_number(value: Any) -> Any:
     return None if value == -1 else value
 
 
+def _text_or_none(value: Any) -> Any:
+    return value if isinstance(value, str) and value.strip() else None
+
+
 Count = Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(_no_negative_number)]
 
 
@@ -147,6 +151,7 @@ class Reply(_Reply):
 
     choices: list[Choice] = []
     usage: Usage | None = None
+    model: Annotated[str | None, BeforeValidator(_text_or_none)] = None
     system_fingerprint: str | None = None
     prompt_token_ids: list[int] | None = None
     prompt_logprobs: list[dict[str, PromptToken] | None] | None = None

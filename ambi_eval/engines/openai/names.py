@@ -1,0 +1,52 @@
+"""Compares the model that was asked for with the names that replies give, because a router may ask another model."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from ambi_eval.errors import counted
+
+# A name, and at its end the version: a revision, a date, a number of three digits or more, or the word latest.
+_VERSIONED = re.compile(r"(.+?)(?:[-:@](latest|\d{4}-\d\d-\d\d|\d\d-\d{4}|\d\d-\d\d|\d{3,8})|@(.+))?")
+
+
+def is_same_model(named: str, asked: str) -> bool:
+    """Return whether two names can be of one model: one may have a provider in front, and a version at its end.
+
+    >>> is_same_model("openai/gpt-4o-2024-08-06", "gpt-4o"), is_same_model("gpt-4o-mini", "gpt-4o")
+    (True, False)
+    """
+    (one, its), (other, others) = (_parts(name.lower()) for name in (named, asked))
+    return len(its | others) < 2 and (f"/{one}".endswith(f"/{other}") or f"/{other}".endswith(f"/{one}"))
+
+
+def _parts(name: str) -> tuple[str, set[str]]:
+    """Return a name without its version, and the version, if there is one."""
+    found = _VERSIONED.fullmatch(name)
+    bare, *version = found.groups() if found else (name,)
+    return bare, {*version} - {None, "latest"}
+
+
+def other_models(info: Mapping[str, Any]) -> list[str]:
+    """Return a sentence if another model answered than the one asked for, and one if another verifier rated.
+
+    Args:
+        info: What the model wrote into the results file, with the names in the replies of this run (`answered_as`) and
+            the origins of its stored answers (`stored_answers_from`).
+    """
+    verifier = info.get("verifier")
+    of_verifier = other_models(verifier) if isinstance(verifier, dict) else []
+    asked, stored = str(info.get("model")), Counter[str]()
+    for origin, answers in info.get("stored_answers_from", {}).items():
+        stored[json.loads(origin).get("answered_as", asked)] += answers
+    said = {name: [counted(count, "reply", "replies")] for name, count in info.get("answered_as", {}).items()}
+    for name, count in stored.items():
+        said.setdefault(name, []).append(counted(count, "stored answer"))
+    others = [f"'{name}' ({', '.join(counts)})" for name, counts in said.items() if not is_same_model(name, asked)]
+    if not others:
+        return of_verifier
+    return [f"'{asked}' was asked for, but the server named another model: {', '.join(others)}.", *of_verifier]
