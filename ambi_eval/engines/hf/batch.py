@@ -61,33 +61,43 @@ def precise(device: torch.device) -> torch.dtype:
 class Batch:
     """The rows that are decoded together.
 
-    Their suffixes (or, where rows have copies of their prompts, prompts and answers) are right-aligned in the KV cache,
-    so that the newest token of every row is in the last column. Columns to the left of a row's first token are padding,
-    which the attention mask hides.
+    Rows of one prompt with the same tokens so far are one branch: the model reads their tokens once, and its logits are
+    those of each of them. A branch splits when its rows choose different tokens. So 20 answers of one word cost hardly
+    more than its different words.
+
+    The suffixes of branches (or, where they have copies of their prompts, prompts and answers) are right-aligned in the
+    KV cache, so that the newest token of each is in the last column. Columns to the left of its first token are
+    padding, which the attention mask hides.
 
     Attributes:
         rows: The rows.
-        cache: KV cache of all their tokens but the newest.
-        logits: Logits of every row's next token, float32, shape (rows, vocabulary).
+        branches: The branch of every row.
+        branch: The same as a tensor, int64, shape (rows,); None if every row is the only one of its branch, in order.
+        prompts: The prompt of every branch.
+        cache: KV cache of every branch, of all tokens but the newest.
+        logits: Logits of every branch's next token, float32, shape (branches, vocabulary).
         keys: Noise key of every row, int64, shape (rows,).
         steps: How many tokens every row has, int64, shape (rows,).
         logprobs: Log-likelihood of every row so far, shape (rows,).
         by_settings: The rows with each settings; None if all rows have the same settings.
     """
 
+    branch: Tensor | None
     logits: Tensor
     keys: Tensor
     steps: Tensor
     logprobs: Tensor
     by_settings: dict[GenerationSettings, Tensor] | None
-    _positions: Tensor  # logits of the next token of every row
-    _lengths: Tensor  # columns of every row's prompt in the KV cache: 0 where its keys and values are shared
+    _first: Tensor | None  # a row of every branch; None as for `branch`
+    _positions: Tensor  # of every branch's next token
+    _lengths: Tensor  # columns of every branch's prompt in the KV cache: 0 where its keys and values are shared
 
     def __init__(self, model: Any) -> None:
         """Begin without rows."""
         self.model = model
         self.rows: list[Row] = []
-        self.prompts: list[Prefilled] = []  # of every row
+        self.branches: list[int] = []
+        self.prompts: list[Prefilled] = []
         self.prefixes: Prefixes | None = None
         self.cache: Any = DynamicCache()
 
@@ -96,13 +106,15 @@ class Batch:
 
         Args:
             arrivals: The prompts with their rows.
-            share_prefixes: Whether the rows share the keys and values of their prompts, or get copies.
+            share_prefixes: Whether the rows share the keys and values of their prompts, or every branch gets a copy.
         """
-        caches = [prompt.expanded(len(rows), 0 if share_prefixes else None) for prompt, rows in arrivals]
+        prompts = [*dict.fromkeys(prompt for prompt, _ in arrivals)]
+        number = {prompt: len(self.prompts) + new for new, prompt in enumerate(prompts)}
         rows = [row for _, new in arrivals for row in new]
-        prompts = [prompt for prompt, new in arrivals for _ in new]
-        device = arrivals[0][0].logits.device
-        logits = torch.cat([prompt.logits.expand(len(new), -1) for prompt, new in arrivals])
+        branches = [number[prompt] for prompt, new in arrivals for _ in new]
+        caches = [prompt.expanded(1, 0 if share_prefixes else None) for prompt in prompts]
+        device = prompts[0].logits.device
+        logits = torch.stack([prompt.logits for prompt in prompts])
         keys = torch.tensor([row.key for row in rows], device=device)
         steps = torch.zeros_like(keys)
         positions = torch.tensor([prompt.length + prompt.rope_delta for prompt in prompts], device=device)
@@ -117,20 +129,23 @@ class Batch:
         self.logits, self.keys, self.steps, self.logprobs = logits, keys, steps, logprobs
         self._positions, self._lengths = positions, lengths
         self.rows += rows
+        self.branches += branches
         self.prompts += prompts
         self.cache = DynamicCache()
         self.cache.layers = [GrowingLayer(*states, number) for number, states in enumerate(joined(caches, ROOM))]
-        self._rows_changed(share_prefixes)
+        self._branches_changed(share_prefixes)
+        self._rows_changed()
 
     def keep(self, numbers: Sequence[int]) -> None:
-        """Keep only the rows with these indices."""
-        kept = torch.tensor(numbers, dtype=torch.long, device=self.logits.device)
+        """Keep only the rows with these indices; their branches are dropped later, several at a time."""
+        if not numbers:
+            self.__init__(self.model)  # type: ignore[misc]
+            return
+        kept = torch.tensor(numbers, device=self.keys.device)
         self.rows = [self.rows[number] for number in numbers]
-        self.prompts = [self.prompts[number] for number in numbers]
-        for name in ("logits", "keys", "steps", "logprobs", "_positions", "_lengths"):
-            setattr(self, name, getattr(self, name)[kept])
-        self.cache.batch_select_indices(kept)
-        self._rows_changed(self.prefixes is not None)
+        self.branches = [self.branches[number] for number in numbers]
+        self.keys, self.steps, self.logprobs = self.keys[kept], self.steps[kept], self.logprobs[kept]
+        self._rows_changed()
 
     def advance(self, tokens: Tensor) -> None:
         """Let the model read a token of every row; afterwards `logits` are those of the next token.
@@ -138,18 +153,20 @@ class Batch:
         Args:
             tokens: The newest token of every row, int64, shape (rows,).
         """
+        self._split()
         self.steps += 1
-        device = tokens.device
-        own = [
-            len(row.tokens) + (0 if self.prefixes else prompt.length)
-            for row, prompt in zip(self.rows, self.prompts, strict=True)
-        ]
+        device, steps = tokens.device, self.steps
+        if self._first is not None:
+            tokens, steps = tokens[self._first], steps[self._first]
+        own = [0] * len(self.prompts)
+        for row, branch in zip(self.rows, self.branches, strict=True):
+            own[branch] = len(row.tokens) + (0 if self.prefixes else self.prompts[branch].length)
         width = max(own)
         for layer in self.cache.layers:
             layer.drop_columns(width - 1)
         visible = None
         if self.prefixes is None or min(own) < width:
-            visible = (self.steps + self._lengths)[:, None] > torch.arange(width - 1, -1, -1, device=device)
+            visible = (steps + self._lengths)[:, None] > torch.arange(width - 1, -1, -1, device=device)
         if self.prefixes is not None:
             self.prefixes.suffix_mask = None if visible is None else mask(visible[:, None, None, None])
         with nullcontext() if self.prefixes is None else attending(self.model, self.prefixes):
@@ -163,18 +180,54 @@ class Batch:
         self._positions += 1
         self.logits = output.logits[:, -1].float()
 
-    def _rows_changed(self, share_prefixes: bool) -> None:
-        """Update everything that depends on the set of rows."""
-        sharing = share_prefixes and self.rows
-        self.prefixes = Prefixes(self.prompts, before=self.prefixes, hold=True) if sharing else None
+    def _split(self) -> None:
+        """Split branches whose rows have different newest tokens; drop those without rows if they are many."""
+        alike: dict[tuple[int, int], list[int]] = {}
+        for number, (row, branch) in enumerate(zip(self.rows, self.branches, strict=True)):
+            alike.setdefault((branch, row.tokens[-1]), []).append(number)
+        origins = [branch for branch, _ in alike]
+        # Whenever branches come or go, the others are copied.
+        if len(set(origins)) == len(origins) > MOST_USED * len(self.prompts):
+            return
+        for branch, numbers in enumerate(alike.values()):
+            for number in numbers:
+                self.branches[number] = branch
+        self.prompts = [self.prompts[branch] for branch in origins]
+        kept = torch.tensor(origins, device=self.keys.device)
+        self._positions, self._lengths = self._positions[kept], self._lengths[kept]
+        self.cache.batch_select_indices(kept)
+        self._branches_changed(self.prefixes is not None)
+        self._place()
+
+    def _branches_changed(self, share_prefixes: bool) -> None:
+        """Update the prefixes, which depend on the prompts of the branches."""
+        self.prefixes = Prefixes(self.prompts, before=self.prefixes, hold=True) if share_prefixes else None
         for layer in self.cache.layers:
             layer.prefixes = self.prefixes
+
+    def _rows_changed(self) -> None:
+        """Update everything that depends on the set of rows."""
         groups: dict[GenerationSettings, list[int]] = {}
         for number, row in enumerate(self.rows):
             groups.setdefault(row.settings, []).append(number)
-        device = self.logits.device
+        device = self.keys.device
         self.by_settings = (
             {settings: torch.tensor(numbers, device=device) for settings, numbers in groups.items()}
             if len(groups) > 1
             else None
         )
+        self._place()
+
+    def _place(self) -> None:
+        """Update which row has which branch."""
+        self.branch = self._first = None
+        if self.branches != [*range(len(self.prompts))]:
+            first = {branch: number for number, branch in reversed([*enumerate(self.branches)])}
+            device = self.keys.device
+            self.branch = torch.tensor(self.branches, device=device)
+            # A branch that no row has any more reads any token.
+            self._first = torch.tensor([first.get(number, 0) for number in range(len(self.prompts))], device=device)
+
+
+# Branches without rows stay in the KV cache while more than this share of all branches has rows.
+MOST_USED = 0.8

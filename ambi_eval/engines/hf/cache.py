@@ -64,9 +64,13 @@ class GrowingLayer(DynamicLayer):
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep these rows, with the free columns at their end."""
-        first = self._end - self.keys.shape[2]
-        keys, values = (buffer[:, :, first:][indices] for buffer in self._buffers)
-        self._hold(keys, values, self.keys.shape[2])
+        held = self.keys.shape[2]
+        kept = []
+        for buffer, states in zip(self._buffers, (self.keys, self.values), strict=True):
+            columns = held + buffer.shape[2] - self._end
+            kept.append(buffer.new_empty(len(indices), buffer.shape[1], columns, buffer.shape[3]))
+            torch.index_select(states, 0, indices, out=kept[-1][:, :, :held])
+        self._hold(kept[0], kept[1], held)
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Replace every row by the row of another beam; the prefix stays, because all beams of a prompt share it."""

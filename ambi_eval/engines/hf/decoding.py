@@ -4,7 +4,8 @@
 2. Prefill: every further prompt goes through the language model once. The results are its KV cache and the logits of
    the first answer token (`prefill.py`).
 3. Expand: a prompt gets one row for each of its answers (`batch.py`).
-4. Decode one token: every row chooses its next token; finished rows leave, the others read theirs.
+4. Decode one token: every row chooses its next token; finished rows leave, the others read theirs. What rows with equal
+   tokens read is read once.
 
 Beam search hands the KV caches of several prompts to `generate()` of transformers. The log-likelihoods of given
 continuations are one forward pass over the KV caches of their prompts.
@@ -87,8 +88,6 @@ class Decoder:
         # The only wait for the device in a step; float64 holds every token id exactly.
         tokens, logprobs = torch.stack([chosen.to(batch.logprobs.dtype), batch.logprobs]).tolist()
         for row, token, logprob in zip(batch.rows, map(int, tokens), logprobs, strict=True):
-            if row.finish:
-                continue
             row.tokens.append(token)
             row.logprob = logprob
             self.counts["generated_tokens"] += 1
@@ -100,8 +99,7 @@ class Decoder:
             elif len(row.answer) == row.settings.max_gen_toks:
                 row.finish = "length"
         going_on = [number for number, row in enumerate(batch.rows) if row.finish is None]
-        # Whenever rows leave, the others are copied.
-        if len(going_on) <= MOST_GOING_ON * len(batch.rows):
+        if len(going_on) < len(batch.rows):
             batch.keep(going_on)
             chosen = chosen[torch.tensor(going_on, dtype=torch.long, device=chosen.device)]
         if batch.rows:
@@ -117,6 +115,8 @@ class Decoder:
         logits.index_fill_(
             -1, self.placeholder_ids.to(logits.device), -torch.inf
         )  # audio placeholder tokens are never chosen
+        if batch.branch is not None:
+            logits, normalizers = logits[batch.branch], normalizers[batch.branch]
         if batch.by_settings is None:
             chosen = choose_tokens(logits, batch.rows[0].settings, batch.keys, batch.steps, normalizers)
         else:
@@ -271,8 +271,6 @@ class Decoder:
 TAIL_MARGIN = 4
 # The character that a tokenizer writes for the bytes of an unfinished character.
 REPLACEMENT = "\ufffd"
-# Finished rows stay in the batch while more than this share of its rows is unfinished.
-MOST_GOING_ON = 0.8
 
 
 class StopOnStrings(StoppingCriteria):

@@ -36,10 +36,20 @@ def next_logits(model, tokens):
 
 
 @torch.no_grad()
-def feed(batch, token):
-    for row in batch.rows:
+def feed(batch, *tokens):
+    """Let every row read a token of its own, or all rows the same."""
+    tokens = tokens * len(batch.rows) if len(tokens) == 1 else tokens
+    for row, token in zip(batch.rows, tokens, strict=True):
         row.tokens.append(token)
-    batch.advance(torch.full((len(batch.rows),), token))
+    batch.advance(torch.tensor(tokens))
+
+
+def check_logits(model, batch, prompts):
+    """Check that the logits of every row are those of its prompt and its tokens alone."""
+    prompt_of = {id(row): prompt for prompt, rows in prompts for row in rows}
+    for row, logits in zip(batch.rows, batch.logits[batch.branches], strict=True):
+        alone = next_logits(model, prompt_of[id(row)] + row.tokens)
+        torch.testing.assert_close(logits, alone, atol=1e-5, rtol=0)
 
 
 @pytest.fixture(params=[True, False], ids=["shared", "copies"])
@@ -51,12 +61,9 @@ def share(request):
 def test_every_row_goes_on_as_if_it_were_alone_while_rows_come_and_go(model, share):
     batch = Batch(model)
     first, second, third = ([Row(0), Row(1)], [Row(2)], [Row(3), Row(4), Row(5)])
-    prompts = {id(row): TOKENS[n] for n, rows in enumerate((first, second, third)) for row in rows}
 
     def check():
-        for row, logits in zip(batch.rows, batch.logits, strict=True):
-            alone = next_logits(model, prompts[id(row)] + row.tokens)
-            torch.testing.assert_close(logits, alone, atol=1e-5, rtol=0)
+        check_logits(model, batch, zip(TOKENS, (first, second, third), strict=True))
 
     batch.add([(read(model, TOKENS[0]), first), (read(model, TOKENS[1]), second)], share)
     check()
@@ -71,6 +78,21 @@ def test_every_row_goes_on_as_if_it_were_alone_while_rows_come_and_go(model, sha
     feed(batch, 7)
     check()
     assert batch.rows == [first[0], second[0], *third]
+
+
+def test_rows_are_read_once_as_long_as_their_tokens_are_the_same(model, share):
+    batch, prompt = Batch(model), read(model, TOKENS[0])
+    first, second = [Row(0), Row(1), Row(2)], [Row(3)]
+    batch.add([(prompt, first[:2]), (read(model, TOKENS[1]), second), (prompt, first[2:])], share)
+    assert batch.rows == [first[0], first[1], second[0], first[2]]
+    for tokens, read_tokens in (((3, 3, 3, 3), 2), ((8, 4, 8, 8), 3), ((1, 1, 1, 2), 4), ((5, 5, 5, 5), 4)):
+        feed(batch, *tokens)
+        assert len(batch.logits) == read_tokens
+        check_logits(model, batch, [(TOKENS[0], first), (TOKENS[1], second)])
+    batch.keep([0, 3])
+    feed(batch, 6)
+    assert len(batch.logits) == 2
+    check_logits(model, batch, [(TOKENS[0], first)])
 
 
 def test_padding_leaves_with_the_longest_row(model, share):

@@ -13,9 +13,9 @@ from ambi_eval.audio import AudioSpan, load_audio
 from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.config.model_arguments import HFAudioArguments
 from ambi_eval.engines.base import Job
-from ambi_eval.engines.hf import decoding, sampling
+from ambi_eval.engines.hf import sampling
 from ambi_eval.engines.hf import scheduler as scheduling
-from ambi_eval.engines.hf.batch import Batch, Row
+from ambi_eval.engines.hf.batch import MOST_USED, Batch, Row
 from ambi_eval.engines.hf.decoding import Decoder
 from ambi_eval.engines.hf.engine import HFEngine
 from ambi_eval.engines.hf.loading import load_family
@@ -298,19 +298,29 @@ def test_a_prompt_whose_continuations_do_not_fit_is_said(family, scored_prompts)
     memory.handle.remove()
 
 
-def test_twenty_answers_cost_one_encoding_one_prefill_and_little_for_the_finished(family, prompts, calls):
-    encoded = []
+@pytest.mark.parametrize("settings", [SAMPLED, GenerationSettings(temperature=1.0, top_k=2, max_gen_toks=6)])
+def test_twenty_answers_cost_one_encoding_one_prefill_and_their_different_tokens(
+    family, prompts, calls, settings, monkeypatch
+):
+    encoded, needed, candidates = [], set(), Decoder.candidates
+
+    def watched(decoder, rows):
+        for row in rows:  # the last token of an answer is not read
+            needed.update((rows[0].key, *row.tokens[:k]) for k in range(1, len(row.tokens)))
+        return candidates(decoder, rows)
+
+    monkeypatch.setattr(Decoder, "candidates", watched)
     tower = family.model.model.audio_tower
     handle = tower.register_forward_hook(lambda module, args, output: encoded.append(len(output.last_hidden_state)))
     scheduler = Scheduler(family, batch_size=2)
-    pools = answers(scheduler, prompts(20)[:4], SAMPLED)
+    pools = answers(scheduler, prompts(20)[:4], settings)
     handle.remove()
     assert encoded == [1] * 4
     assert [len(kwargs["input_ids"]) for kwargs in calls if kwargs["input_ids"].shape[1] > 1] == [1] * 4
     tokens = sum(answer.n_tokens for pool in pools.values() for answer in pool)
     fed = sum(len(kwargs["input_ids"]) for kwargs in calls if kwargs["input_ids"].shape[1] == 1)
-    needed = tokens - 80  # the last token of each answer is not fed
-    assert needed <= fed <= needed / decoding.MOST_GOING_ON
+    assert len(needed) <= fed <= len(needed) / MOST_USED
+    assert (fed < (tokens - 80) / 2) == (settings.top_k == 2)
     assert scheduler.counts == {"encodes": 4, "prefills": 4, "generated_tokens": tokens}
 
 
@@ -545,7 +555,8 @@ class Operators(TorchDispatchMode):
 def test_a_step_waits_for_the_device_once(family, prompts, settings, share_prefixes, monkeypatch):
     draw = sampling._draw_from_all
     monkeypatch.setattr(sampling, "_draw_from_candidates", lambda *options: draw(*options[:4]))  # as on a GPU
-    decoder, asked, batch = Decoder(family, share_prefixes), prompts(2)[:2], Batch(family.model)
+    decoder, batch = Decoder(family, share_prefixes), Batch(family.model)
+    asked = prompts(2)[:2] if settings.sampled else prompts(1)[:4]  # four answers that differ
     decoder.expand(
         batch,
         [
