@@ -2,6 +2,7 @@
 
 from ambi_eval.audio.containers import check_audio_file
 from ambi_eval.audio.spans import (
+    SHORTEST_SECONDS,
     AudioSpan,
     Samples,
     audio_digest,
@@ -13,6 +14,7 @@ from ambi_eval.audio.spans import (
 )
 
 __all__ = [
+    "SHORTEST_SECONDS",
     "AudioSpan",
     "Samples",
     "audio_digest",

@@ -45,6 +45,11 @@ def check_audio_file(path: Path) -> None:
         open_audio(path, stack)
 
 
+def correct(path: str | Path, what: str) -> str:
+    """Return what to do about a path that does not exist."""
+    return f"correct {what}" + (", with / between folders in place of \\" if "\\" in str(path) else "")
+
+
 class Stream(soundfile.SoundFile):
     """An audio file that is read from the beginning to the end, whatever length its header states."""
 
@@ -75,7 +80,7 @@ def open_audio(path: Path, stack: ExitStack) -> list[Stream]:
         AmbiError: See `check_audio_file`.
     """
     if not path.is_file():
-        raise AmbiError(f"{path}: there is no such audio file; correct the path")
+        raise AmbiError(f"{path}: there is no such audio file; {correct(path, 'the path')}")
     if path.stat().st_size == 0:
         raise AmbiError(f"{path}: the audio file is empty; copy it anew from the release")
     with path.open("rb") as file:
@@ -183,4 +188,7 @@ def breaks_off(path: Path, where: str) -> AmbiError:
 
 def undecodable(path: Path, error: Exception) -> AmbiError:
     """Return the error of a file that cannot be decoded."""
-    return AmbiError(f"{path}: cannot be decoded ({error}); give a readable wav, flac, mp3 or ogg file")
+    return AmbiError(
+        f"{path}: cannot be decoded ({error}); give a readable wav, flac, mp3 or ogg file; "
+        f"other formats: ffmpeg -i {path.name} {path.stem}.wav"
+    )

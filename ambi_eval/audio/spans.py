@@ -19,7 +19,15 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from ambi_eval.audio.containers import MOST_SECONDS, breaks_off, open_audio, read_blocks, stated_frames, undecodable
+from ambi_eval.audio.containers import (
+    MOST_SECONDS,
+    breaks_off,
+    correct,
+    open_audio,
+    read_blocks,
+    stated_frames,
+    undecodable,
+)
 from ambi_eval.errors import AmbiError, did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -99,7 +107,9 @@ def check_files_exist(spans: Iterable[AudioSpan]) -> None:
     missing = [path for path in dict.fromkeys(span.path for span in spans) if not Path(path).is_file()]
     if missing:
         others = f" (and {len(missing) - 1} others)" if len(missing) > 1 else ""
-        raise AmbiError(f"{missing[0]}: there is no such audio file{others}; correct the paths in the manifest")
+        raise AmbiError(
+            f"{missing[0]}: there is no such audio file{others}; {correct(missing[0], 'the paths in the manifest')}"
+        )
 
 
 def load_audio(span: AudioSpan, sample_rate: int) -> Samples:

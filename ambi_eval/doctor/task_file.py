@@ -9,10 +9,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from tqdm import tqdm
 
 from ambi_eval.answers.score import check_metrics
-from ambi_eval.audio import AudioSpan, load_audio
+from ambi_eval.audio import SHORTEST_SECONDS, AudioSpan, load_audio, span_seconds
 from ambi_eval.config.load import load_task, read_yaml
 from ambi_eval.config.prompts import Prompts
 from ambi_eval.config.task_settings import TaskSettings
@@ -24,6 +25,8 @@ from ambi_eval.paths import tasks_dir
 
 CLASS = "class: !function ambi_eval.task.AmbiguousEmotionTask"
 SAMPLE_RATE = 16_000
+# A clip that never exceeds this (-80 dB of full scale) is silent.
+SILENT = 1e-4
 Found = TypeVar("Found")
 
 
@@ -63,7 +66,7 @@ def check_task(path: Path) -> Findings:
     selection = found.attempt(lambda: select(settings, clips)) if clips is not None else None
     if selection is not None:
         _tell(path, settings, selection, found)
-        found.problems += _unheard(selection)
+        _listen(selection, found)
     return found
 
 
@@ -105,12 +108,23 @@ def _tell(path: Path, settings: TaskSettings, selection: Selection, found: Findi
         found.remarks.append(f"fewer than two {settings.cluster}s are known, so the scores get no error bars (N/A)")
 
 
-def _unheard(selection: Selection) -> Iterator[str]:
-    """Yield a sentence for each audio file that cannot be read."""
+def _listen(selection: Selection, found: Findings) -> None:
+    """Load every audio file; note those that cannot be read, and clips in which there is nothing to hear."""
     every = [*selection.heard, *chain.from_iterable(selection.before)]
     spans = dict.fromkeys(AudioSpan.from_dict(heard) for heard in every if heard)
+    silent, short = [], []
     for span in tqdm(spans, "audio", unit="clip", disable=None, leave=False):
-        try:
-            load_audio(span, SAMPLE_RATE)
-        except AmbiError as mistake:
-            yield str(mistake)
+        samples = found.attempt(lambda span=span: load_audio(span, SAMPLE_RATE))  # type: ignore[misc]
+        if samples is None or span.control:
+            continue
+        if np.abs(samples).max() < SILENT:
+            silent.append(span.path)
+        if span_seconds(span) < SHORTEST_SECONDS:
+            short.append(span.path)
+    for paths, said in (
+        (silent, "nothing but silence, or channels that cancel each other out"),
+        (short, f"shorter than {SHORTEST_SECONDS} s, so silence is added up to that length"),
+    ):
+        if paths:
+            others = f" (and {len(paths) - 1:,} others)" if len(paths) > 1 else ""
+            found.remarks.append(f"{paths[0]}{others}: {said}")

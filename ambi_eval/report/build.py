@@ -205,7 +205,7 @@ def _section(asked: Sequence[ModelTask]) -> Section:
         samplers=_samplers([curves_of(one.task) for one in asked]),
         systems=real,
         controls=controls,
-        partial=_partial(selection, left_out, real),
+        partial=[*_partial(selection, left_out, real), *_cut_audio(asked)],
         other_models=list(dict.fromkeys(told for one in asked for told in other_models(one.info))),
         shown=[],
         rater_study=study_raters(
@@ -231,6 +231,14 @@ def _partial(selection: Selection, left_out: Mapping[str, int], found: Sequence[
         f"{system.full_name} gave no usable answer to {system.invalid_rate.value:.0%} of the clips."
         for system in found
         if system.invalid_rate.value > FAILED
+    ]
+
+
+def _cut_audio(asked: Sequence[ModelTask]) -> list[str]:
+    """Return a warning for each model that did not hear the end of long audios in the runs of these tasks."""
+    cut = {(one.label, int(one.info.get("truncated_audio") or 0)): None for one in asked}
+    return [
+        f"{label} heard only the beginning of {count:,} audios: its window is shorter." for label, count in cut if count
     ]
 
 

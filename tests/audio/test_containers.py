@@ -147,3 +147,8 @@ def test_what_is_within_the_limits_is_heard(write, rate, channels):
     path = write("a.wav", np.zeros((rate, channels)), rate)
     check_audio_file(Path(path))
     assert len(load_audio(AudioSpan(path), RATE)) == RATE
+
+
+def test_a_path_of_windows_says_how_to_write_it(tmp_path):
+    with pytest.raises(AmbiError, match=r"there is no such audio file; correct the path, with / between folders"):
+        check_audio_file(tmp_path / r"clips\a.wav")

@@ -25,7 +25,7 @@ def write(folder, *lines, clips=CLIPS, **changed):
     (folder / "mine.yaml").write_text("\n".join([*text, *lines]))
     (folder / "mine.jsonl").write_text("\n".join(map(json.dumps, clips)))
     for name in ("a.wav", "b.wav"):
-        soundfile.write(folder / name, np.zeros(8000), 16000)
+        soundfile.write(folder / name, np.sin(np.arange(8000) / 10), 16000)
     return folder / "mine.yaml"
 
 
@@ -88,6 +88,27 @@ def test_every_audio_file_is_heard(tmp_path):
     problems = check_task(path).problems
     assert [name for name in ("a.wav", "b.wav") if any(name in problem for problem in problems)] == ["a.wav", "b.wav"]
     assert len(problems) == 2
+
+
+@pytest.mark.parametrize(
+    ("samples", "remark"),
+    [
+        (np.zeros(8000), "a.wav (and 1 others): nothing but silence"),
+        (
+            np.sin(np.arange(8000) / 10)[:, None] * [1, -1],
+            "a.wav (and 1 others): nothing but silence, or channels that",
+        ),
+        (np.sin(np.arange(1599) / 10), "a.wav (and 1 others): shorter than 0.1 s, so silence is added"),
+    ],
+)
+def test_clips_with_nothing_to_hear_are_remarked(tmp_path, samples, remark):
+    path = write(tmp_path)
+    for name in ("a.wav", "b.wav"):
+        soundfile.write(tmp_path / name, samples, 16000)
+    found = check_task(path)
+    assert found.problems == []
+    assert len(found.remarks) == 1
+    assert remark in found.remarks[0]
 
 
 @pytest.mark.parametrize(

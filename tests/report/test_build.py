@@ -155,12 +155,16 @@ def test_subgroups_are_read_as_differences_from_the_prior(content, runs):
     assert np.mean([g.mean.value for g in s.subgroups]) == pytest.approx(s.scores["jsd_bits"].value - prior)
 
 
-def test_a_corpus_of_which_most_clips_were_not_prepared_is_said_to_be_partial(runs):
+def test_clips_that_were_not_prepared_and_clips_that_were_cut_are_said_to_be_partial(runs):
     run = runs[0]
     task = run.tasks["mine_direct"]
     small = replace(task, selection=replace(task.selection, corpus_size=7442))
-    content = build([replace(run, tasks={"mine_direct": small})])
-    assert content.sections[0].partial == ["48 of the 7,442 clips of the corpus are scored."]
+    cut = {**run.results, "config": {**run.results["config"], "ambi": {"truncated_audio": 1234}}}
+    content = build([replace(run, tasks={"mine_direct": small}, results=cut)])
+    assert content.sections[0].partial == [
+        "48 of the 7,442 clips of the corpus are scored.",
+        "good/model heard only the beginning of 1,234 audios: its window is shorter.",
+    ]
 
 
 def test_a_server_that_answered_with_another_model_is_told_before_any_score(runs):
