@@ -189,6 +189,6 @@ def breaks_off(path: Path, where: str) -> AmbiError:
 def undecodable(path: Path, error: Exception) -> AmbiError:
     """Return the error of a file that cannot be decoded."""
     return AmbiError(
-        f"{path}: cannot be decoded ({error}); give a readable wav, flac, mp3 or ogg file; "
-        f"other formats: ffmpeg -i {path.name} {path.stem}.wav"
+        f"{path}: cannot be decoded ({error}); give a readable wav, flac, mp3 or ogg file "
+        "(`ffmpeg -i clip.m4a clip.wav` converts others)"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
@@ -114,7 +115,7 @@ def _listen(selection: Selection, found: Findings) -> None:
     spans = dict.fromkeys(AudioSpan.from_dict(heard) for heard in every if heard)
     silent, short = [], []
     for span in tqdm(spans, "audio", unit="clip", disable=None, leave=False):
-        samples = found.attempt(lambda span=span: load_audio(span, SAMPLE_RATE))  # type: ignore[misc]
+        samples = found.attempt(partial(load_audio, span, SAMPLE_RATE))
         if samples is None or span.control:
             continue
         if np.abs(samples).max() < SILENT:

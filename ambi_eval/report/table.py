@@ -81,7 +81,10 @@ def tables(section: Section) -> tuple[Table, Table]:
     """Return the scores of a section, and the divergence by the ambiguity of the clips."""
     first, *others = section.systems
     like_best = [y.full_name for y in others if y.against_best and y.against_best.p_corrected > LEVEL]
-    said = [*verdict.warnings(section.simulated, section.partial), JUDGED.format(cluster=section.cluster)]
+    said = [
+        *verdict.warnings(section.simulated, section.partial, section.other_models),
+        JUDGED.format(cluster=section.cluster),
+    ]
     notes = [*said, PEOPLE]
     if others:
         notes += [DIFFERENCE, UNCLEAR if like_best else CLEAR]
@@ -203,7 +206,9 @@ def as_csv(found: Sequence[Table]) -> str:
     for table in found:
         section = table.section
         known: dict[str, str | float] = {"corpus": section.corpus, "clips": section.clips}
-        note: dict[str, str | float] = {"note": " ".join(verdict.warnings(section.simulated, section.partial))}
+        note: dict[str, str | float] = {
+            "note": " ".join(verdict.warnings(section.simulated, section.partial, section.other_models))
+        }
         named = [(kind, name, cells) for kind, of_kind in table.groups.items() for name, cells in of_kind]
         for place, column in enumerate(table.columns):
             title = column.title if table.kind == SCORES else f"JSD by ambiguity, {column.title}"
