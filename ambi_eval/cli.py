@@ -323,13 +323,15 @@ def check(
 ) -> None:
     """Check a task's keys, prompts, votes and audio, and list all problems at once. Exit code 1 if there are any."""
     from ambi_eval.doctor.task_file import check_task
+    from ambi_eval.errors import counted
 
     found = check_task(task)
     for line in [*found.facts, *(f"note: {remark}" for remark in found.remarks)]:
         typer.echo(line)
     for problem in found.problems:
         typer.echo(f"problem: {problem}")
-    typer.echo(f"{len(found.problems)} problem{'s' * (len(found.problems) != 1)}")
+    more = f" ({found.more:,} of them are not shown: mend the first ones, then check again)" if found.more else ""
+    typer.echo(f"{counted(len(found.problems) + found.more, 'problem')}{more}")
     raise typer.Exit(int(bool(found.problems)))
 
 

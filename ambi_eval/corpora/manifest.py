@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from itertools import islice
@@ -209,17 +209,21 @@ def _read_jsonl(path: Path) -> tuple[dict[str, list[Any]], dict[str, Any]]:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise AmbiError(f"{path} is not UTF-8 ({error}): save it as UTF-8.") from error
-    rows = []
+    rows, problems = [], []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line, object_pairs_hook=partial(_object, f"{path}, line {number}"))
         except (ValueError, RecursionError) as error:
-            raise AmbiError(f"{path}, line {number} is not JSON ({error}): write one JSON object a line.") from error
-        if not isinstance(row, dict):
-            raise AmbiError(f"{path}, line {number} is {line.strip()[:40]}: write one JSON object a line.")
-        rows.append(row)
+            problems.append(f"{path}, line {number} is not JSON ({error}): write one JSON object a line.")
+        except AmbiError as error:
+            problems.append(str(error))
+        else:
+            if not isinstance(row, dict):
+                problems.append(f"{path}, line {number} is {line.strip()[:40]}: write one JSON object a line.")
+            rows.append(row)
+    mistakes.refuse(problems)
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}, {}
 
@@ -233,17 +237,24 @@ def _checked(path: Path, columns: Mapping[str, pa.ChunkedArray | list[Any]]) -> 
     """Return the columns as a table of all `COLUMNS` with their types, or raise an error that says what is wrong."""
     if not columns or not len(next(iter(columns.values()))):
         raise AmbiError(f"{path} holds no clip: a manifest needs at least one.")
-    for name in columns:
-        if name not in COLUMNS:
-            raise AmbiError(f"{path} {mistakes.unknown_column(name, COLUMNS)}")
-    for name in ("id", "votes"):
-        if name not in columns:
-            raise AmbiError(f"{path} has no column '{name}' (it has {', '.join(columns)}); a manifest needs it.")
-    length = len(columns["id"])
-    table = pa.table({name: _typed(path, name, columns.get(name, [None] * length), columns["id"]) for name in COLUMNS})
-    _check_ids(path, table["id"].to_pylist())
-    _check_votes(path, table)
-    _check_spans(path, table)
+    problems = [f"{path} {mistakes.unknown_column(name, COLUMNS)}" for name in columns if name not in COLUMNS]
+    problems += [
+        f"{path} has no column '{name}' (it has {', '.join(columns)}); a manifest needs it."
+        for name in ("id", "votes")
+        if name not in columns
+    ]
+    mistakes.refuse(problems)
+    typed, length = {}, len(columns["id"])
+    for name in COLUMNS:
+        try:
+            typed[name] = _typed(path, name, columns.get(name, [None] * length), columns["id"])
+        except AmbiError as error:
+            problems += error.problems
+    mistakes.refuse(problems)
+    table = pa.table(typed)
+    mistakes.refuse(
+        [f"{path}: {wrong}" for check in (_wrong_ids, _wrong_votes, _wrong_spans) for wrong in check(table)]
+    )
     return table
 
 
@@ -257,8 +268,9 @@ def _typed(path: Path, name: str, values: pa.ChunkedArray | list[Any], ids: pa.C
         return array.cast(_TYPES[name]) if name in NUMBERS else _typed_text(name, array)
     except (pa.ArrowException, OverflowError, TypeError, AttributeError) as error:
         given, of = (column.to_pylist() if isinstance(column, pa.ChunkedArray) else column for column in (values, ids))
-        wrong = mistakes.wrong_value(name, given, of, number=name in NUMBERS)
-        raise AmbiError(f"{path}: {wrong}" if wrong else f"{path}, column '{name}': {error!s:.300}.") from error
+        wrong = mistakes.wrong_values(name, given, of, number=name in NUMBERS)
+        mistakes.refuse([f"{path}: {each}" for each in wrong])
+        raise AmbiError(f"{path}, column '{name}': {error!s:.300}.") from error
 
 
 def _array(name: str, values: list[Any]) -> pa.Array:
@@ -293,45 +305,36 @@ def _typed_ratings(path: Path, array: pa.Array) -> pa.Array:
     return array.cast(pa.list_(pa.struct(list(_RATING.items()))))
 
 
-def _check_ids(path: Path, ids: list[str | None]) -> None:
-    if not all(ids):
-        raise AmbiError(f"{path}: clip number {[bool(id) for id in ids].index(False) + 1} has no id; give it one.")
-    if len(set(ids)) < len(ids):
-        doubled = [id for id, count in Counter(ids).items() if count > 1]
-        raise AmbiError(
-            f"{path}: {len(doubled)} ids occur more than once, the first is '{doubled[0]}'; ids must be unique."
-        )
+def _wrong_ids(table: pa.Table) -> Iterator[str]:
+    ids = table["id"].to_pylist()
+    yield from (f"clip number {place} has no id; give it one." for place, id in enumerate(ids, start=1) if not id)
+    for id, count in Counter(filter(None, ids)).items():
+        if count > 1:
+            yield f"{count} clips have the id '{id}'; ids must be unique."
 
 
-def _check_votes(path: Path, table: pa.Table) -> None:
+def _wrong_votes(table: pa.Table) -> Iterator[str]:
     counts = [
         column.fill_null(0.0).to_numpy(zero_copy_only=False) for column in table["votes"].combine_chunks().flatten()
     ]
     matrix = np.stack(counts, axis=1) if counts else np.zeros((len(table), 1))
     good = np.isfinite(matrix).all(axis=1) & (matrix >= 0).all(axis=1) & (matrix.sum(axis=1) > 0)
     withheld = pc.is_valid(table["votes_hash"]).to_numpy(zero_copy_only=False)
-    if (good & withheld).any():
-        clip = table["id"][int((good & withheld).argmax())]
-        raise AmbiError(f"{path}: clip '{clip}' has both votes and the votes_hash of withheld ones; leave one out.")
-    good |= withheld & (matrix == 0).all(axis=1)
-    if not good.all():
-        row = int(good.argmin())
+    for row in np.flatnonzero(good & withheld).tolist():
+        yield f"clip '{table['id'][row]}' has both votes and the votes_hash of withheld ones; leave one out."
+    for row in np.flatnonzero(~good & ~(withheld & (matrix == 0).all(axis=1))).tolist():
         votes = {label: count for label, count in (table["votes"][row].as_py() or {}).items() if count is not None}
-        raise AmbiError(
-            f"{path}: clip '{table['id'][row]}' has the votes {votes}; votes must be finite, not negative "
-            f"and not all zero ({int((~good).sum())} such clips)."
-        )
+        yield (f"clip '{table['id'][row]}' has the votes {votes}; votes must be finite, not negative and not all zero.")
 
 
-def _check_spans(path: Path, table: pa.Table) -> None:
+def _wrong_spans(table: pa.Table) -> Iterator[str]:
     start = pc.fill_null(table["start"], 0.0).to_numpy()
     end = pc.fill_null(table["end"], np.inf).to_numpy()
     bad = ~((start >= 0) & (start < end))  # also True for NaN
-    if bad.any():
-        row = int(bad.argmax())
-        raise AmbiError(
-            f"{path}: clip '{table['id'][row]}' goes from {start[row]} s to {end[row]} s; a clip starts at 0 "
-            f"or later and before its end ({int(bad.sum())} such clips)."
+    for row in np.flatnonzero(bad).tolist():
+        yield (
+            f"clip '{table['id'][row]}' goes from {start[row]} s to {end[row]} s; a clip starts at 0 or later and "
+            "before its end."
         )
 
 

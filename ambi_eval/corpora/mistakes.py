@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ambi_eval.errors import did_you_mean
+from ambi_eval.errors import AmbiError, counted, did_you_mean
 
 _OTHER_NAMES = {
     "sex": "gender",
@@ -37,8 +37,19 @@ def unknown_column(name: str, known: Sequence[str]) -> str:
     )
 
 
-def wrong_value(column: str, values: Iterable[Any], ids: Sequence[Any], *, number: bool) -> str | None:
-    """Return the error message for the first invalid value of a column, or None if all values are valid.
+def refuse(problems: Sequence[str]) -> None:
+    """Raise an error if there are problems; its message has the first one and the number of the others.
+
+    Raises:
+        AmbiError: With all of them.
+    """
+    if problems:
+        more = f" (and {counted(len(problems) - 1, 'more mistake')})" if problems[1:] else ""
+        raise AmbiError(f"{problems[0]}{more}", problems)
+
+
+def wrong_values(column: str, values: Iterable[Any], ids: Sequence[Any], *, number: bool) -> list[str]:
+    """Return an error message for each invalid value of a column.
 
     Args:
         column: The column's name.
@@ -46,7 +57,7 @@ def wrong_value(column: str, values: Iterable[Any], ids: Sequence[Any], *, numbe
         ids: The clips' ids, as the file gives them.
         number: Whether the column holds numbers; otherwise it holds text (or votes, partitions, ratings).
     """
-    values = list(values)
+    values, found = list(values), []
     for place, value in enumerate(values):
         clip = f"clip number {place + 1}" if column == "id" else f"clip '{ids[place]}'"
         if column == "votes":
@@ -60,10 +71,10 @@ def wrong_value(column: str, values: Iterable[Any], ids: Sequence[Any], *, numbe
         else:
             wrong = _wrong_scalar(column, value, number)
         if wrong:
-            return f"{clip} has {wrong}."
-    if len({type(value) for value in values} - {type(None)}) > 1:
-        return f"the column '{column}' has numbers and texts: put all of its values into quotes."
-    return None
+            found.append(f"{clip} has {wrong}.")
+    if not found and len({type(value) for value in values} - {type(None)}) > 1:
+        found.append(f"the column '{column}' has numbers and texts: put all of its values into quotes.")
+    return found
 
 
 def _wrong_votes(value: Any) -> str:

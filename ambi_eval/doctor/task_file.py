@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -29,6 +29,7 @@ SAMPLE_RATE = 16_000
 # A clip that never exceeds this (-80 dB of full scale) is silent.
 SILENT = 1e-4
 Found = TypeVar("Found")
+SHOWN = 5  # mistakes of one source, such as a manifest
 
 
 @dataclass
@@ -38,20 +39,28 @@ class Findings:
     Attributes:
         facts: What the task asks about, one line each.
         problems: What is wrong, one sentence each; a run would end with the first of them.
+        more: Number of further mistakes of the same source, beyond the first `SHOWN`.
         remarks: What is not wrong, but has a disadvantage.
     """
 
     facts: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    more: int = 0
 
     def attempt(self, work: Callable[[], Found]) -> Found | None:
         """Return what `work` returns; if it finds mistakes, note them and return None."""
         try:
             return work()
         except AmbiError as mistake:
-            self.problems += mistake.problems
+            self.add(mistake.problems)
             return None
+
+    def add(self, problems: Iterable[str]) -> None:
+        """Note the mistakes of one source, the first ones by their sentences and the others by their number."""
+        every = list(problems)
+        self.problems += every[:SHOWN]
+        self.more += len(every[SHOWN:])
 
 
 def check_task(path: Path) -> Findings:

@@ -107,9 +107,9 @@ def withhold(
     typer.echo(f"{out / PRIVATE}: the votes of these {hidden} clips; keep this one secret")
 
 
-@leaderboard.command(epilog="Example: ambi-eval leaderboard build -o site")
+@leaderboard.command(epilog="Example: ambi-eval leaderboard build -o runs/board")
 def build(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the site.")] = Path("site"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the site.")] = Path("runs/board"),
     submissions: Annotated[Path, typer.Option(help="Folder of the submissions.")] = SUBMISSIONS,
     record: Record = None,
 ) -> None:

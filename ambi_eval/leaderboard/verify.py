@@ -19,6 +19,7 @@ from ambi_eval.config.task_settings import READING_KEYS, TaskSettings
 from ambi_eval.errors import AmbiError
 from ambi_eval.harness.aggregation import PipelineScores
 from ambi_eval.inference.stopping import StopRule
+from ambi_eval.leaderboard.card_checks import impossible, look_alikes, other_weights
 from ambi_eval.leaderboard.rescore import (
     Overrides,
     ScoringTask,
@@ -55,6 +56,11 @@ MASS_TOLERANCE = 0.02
 # As NEAR_DUPLICATE, if the order of a clip's answers does not count. It is higher, because sampled labels agree more
 # often by chance if their order does not count.
 SAME_IN_ANY_ORDER = 0.995
+# What follows if two submissions are copies.
+COPIES = (
+    "Both are refused, because nothing in them shows which was first: the one whose commit is older stays, and the "
+    "folder of the other must go."
+)
 # Characters without a width, which cannot be seen.
 INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
 
@@ -156,7 +162,8 @@ def _examine(folder: Path, *, rescoring: bool) -> Verdict:
         verdict.problems.append(_told(error))
         return verdict
     verdict.digest, verdict.card, verdict.claims = submission.digest, submission.card, submission.claims
-    verdict.notes += submission.card.backend.other_models
+    verdict.problems += impossible(submission.card)
+    verdict.notes += [*submission.card.backend.other_models, *look_alikes(submission.card)]
     for name, pools in submission.pools.items():
         try:
             verdict.tasks[name] = _examine_task(submission, name, pools, verdict, rescoring)
@@ -331,6 +338,9 @@ def _check_claims(claims: Mapping[str, Mapping[str, float | None]], pipelines: M
 def _compare(verdicts: Sequence[Verdict], everything: Sequence[Verdict]) -> None:
     """Add a problem to each verdict for every other submission with the same, or nearly the same, answers."""
     for verdict in verdicts:
+        others = [(other.card, other.name) for other in everything if other is not verdict and other.card]
+        told = [other_weights(verdict.card, *other) for other in others] if verdict.card else []
+        verdict.notes += [*dict.fromkeys(filter(None, told))]
         for name, own in verdict.tasks.items():
             for other in everything:
                 theirs = other.tasks.get(name)
@@ -340,7 +350,9 @@ def _compare(verdicts: Sequence[Verdict], everything: Sequence[Verdict]) -> None
                 if share:
                     heard, control = _control(verdict, name), _control(other, name)
                     why = f", which heard {control}" if control != heard else ""
-                    verdict.problems.append(f"{name}: {share:.1%} of its answers are those of {other.name}{why}.")
+                    verdict.problems.append(
+                        f"{name}: {share:.1%} of its answers are those of {other.name}{why}. {COPIES}"
+                    )
 
 
 def _common(own: TaskFindings, theirs: TaskFindings) -> float:

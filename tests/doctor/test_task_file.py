@@ -7,9 +7,13 @@ import unicodedata
 import numpy as np
 import pytest
 import soundfile
+from typer.testing import CliRunner
 
 from ambi_eval.answers.label import read_label
+from ambi_eval.cli import app
+from ambi_eval.corpora.manifest import read_manifest
 from ambi_eval.doctor.task_file import CLASS, check_task
+from ambi_eval.errors import AmbiError
 from ambi_eval.paths import tasks_dir
 
 CLIPS = [
@@ -34,6 +38,38 @@ def test_a_task_without_a_problem_shows_what_it_asks_about(tmp_path):
     assert found.problems == found.remarks == []
     assert found.facts[0].startswith("2 clips; 2 clusters")
     assert found.facts[1] == "votes: calm 4, tense 3"
+
+
+WRONG = {
+    "not JSON": (["{x"] * 7, "mine.jsonl, line 1 is not JSON"),
+    "votes and times": (
+        [{"id": f"c{n}", "votes": "3", "start": "soon"} for n in range(6)],
+        "'c0' has the votes \"3\"",
+    ),
+    "votes": (
+        [{"id": f"c{n}", "votes": {"calm": -1}, "end": -n} for n in range(6)],
+        "'c0' has the votes {'calm': -1.0}",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_of_many_mistakes_in_a_manifest_five_are_shown_and_all_are_counted(tmp_path, kind):
+    clips, first = WRONG[kind]
+    task = write(tmp_path)
+    (tmp_path / "mine.jsonl").write_text(
+        "\n".join(clip if isinstance(clip, str) else json.dumps(clip) for clip in clips)
+    )
+    every = 12 if kind != "not JSON" else 7
+    found = check_task(task)
+    assert (len(found.problems), found.more) == (5, every - 5)
+    assert first in found.problems[0]
+    assert len({*found.problems}) == 5
+    with pytest.raises(AmbiError, match=rf"\(and {every - 1} more mistakes\)$"):
+        read_manifest(tmp_path / "mine.jsonl")
+    shown = CliRunner().invoke(app, ["check", str(task)])
+    assert shown.exit_code == 1
+    assert f"{every} problems ({every - 5} of them are not shown" in shown.output
 
 
 @pytest.mark.parametrize(
@@ -127,8 +163,9 @@ def test_clips_with_nothing_to_hear_are_remarked(tmp_path, samples, remark):
     ],
 )
 def test_a_wrong_value_of_a_manifest_is_what_a_person_would_write(tmp_path, changed, sentence):
-    (problem,) = check_task(write(tmp_path, clips=[{**clip, **changed} for clip in CLIPS])).problems
-    assert re.search(sentence, problem)
+    problems = check_task(write(tmp_path, clips=[{**clip, **changed} for clip in CLIPS])).problems
+    assert re.search(sentence, problems[0])
+    assert [problem.replace("c2", "c1") for problem in problems[1:]] in ([], problems[:1])
 
 
 def test_a_task_without_a_version_hears_what_results_show(tmp_path):

@@ -1,13 +1,17 @@
 """The commands as a user types them."""
 
+import inspect
 import json
+import re
 
 import pytest
 import yaml
 from huggingface_hub import parse_eval_result_entries
+from support import ROOT
 from typer.testing import CliRunner
 
 from ambi_eval.cli import app
+from ambi_eval.leaderboard import commands
 
 
 def run(*arguments, exit_code=0):
@@ -90,3 +94,12 @@ def test_card_is_what_the_hub_reads(copy):
 
 def test_the_schema_is_printed(shipped):
     assert run("schema").stdout == (shipped.parent / "submission.schema.json").read_text()
+
+
+def test_the_board_is_never_built_where_make_docs_writes():
+    (site,) = re.findall(r"^site_dir: (\S+)", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "leaderboard").glob("*.md")]
+    said = [folder for page in pages for folder in re.findall(r"leaderboard build .*-o (\S+)", page.read_text())]
+    default = inspect.signature(commands.build).parameters["out"].default
+    assert len(said) >= 3
+    assert site not in [*said, str(default)]

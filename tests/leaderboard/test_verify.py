@@ -221,7 +221,7 @@ def test_answers_that_are_those_of_a_control_are_found_out(copy, edit):
     edit.forge(control)
     folder = next(path for path in control.parent.iterdir() if path != control)
     (problem,) = verify(folder).problems
-    assert problem.endswith("of its answers are those of 2026-12-01_control, which heard shuffle.")
+    assert "of its answers are those of 2026-12-01_control, which heard shuffle. Both are refused" in problem
 
 
 def test_hostile_bytes_in_any_file_end_in_a_problem(copy):
@@ -349,3 +349,35 @@ def test_the_list_of_the_demo_is_its_manifest():
 def test_the_list_of_crema_d_is_its_release(crema_d, tmp_path):
     preparation = crema_d_corpus.prepare(crema_d, tmp_path, allow_missing_audio=True)
     assert listed("crema_d") == sorted(clip.id for clip in read_manifest(preparation.manifest))
+
+
+@pytest.mark.parametrize(
+    ("changed", "problems", "notes"),
+    [
+        ({"date": "2026-02-31"}, "the date 2026-02-31 does not exist", None),
+        ({"date": "2999-01-01"}, "the date 2999-01-01, on which the run started, is in the future", None),
+        ({"name": "\u0430mbi"}, None, "the name has letters that look like Latin ones .*cyrillic small letter a"),
+        ({"id": "Qwen/Qw\u0435n2"}, None, "the model's id has letters that look like Latin ones"),
+        ({"name": "\u0430\u043c\u0431\u0438", "id": "M\u00fcller/\u97f3\u58f0"}, None, None),
+    ],
+)
+def test_what_a_card_cannot_truly_say_is_found(changed, problems, notes, copy, edit):
+    folder = copy("exact")
+    for key, value in changed.items():
+        edit.card(folder, lambda card: (card["model"] if key == "id" else card).update({key: value}))  # noqa: B023
+    verdict = verify(folder)
+    for found, expected in ((verdict.problems, problems), (verdict.notes, notes)):
+        assert len(found) == (expected is not None)
+        assert not found or re.search(expected, found[0])
+
+
+def test_submissions_that_contradict_each_other_about_weights_are_told(copy, edit):
+    one, other = copy("exact"), copy("sc")
+    assert verify(one).notes == []
+    edit.card(other, lambda card: card["model"].update(digest="0" * 64))
+    assert verify(one).notes == [f"{other.name} has other weights under the same name ambi-tiny."]
+    edit.card(one, lambda card: card["model"].update(digest="0" * 64, id="mine"))
+    assert [verdict.notes for verdict in verify_all(one.parent)] == [
+        [f"{other.name} has the same weights under the name ambi-tiny."],
+        [f"{one.name} has the same weights under the name mine."],
+    ]
