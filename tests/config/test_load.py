@@ -174,6 +174,9 @@ def test_a_circle_of_includes_is_named(tmp_path):
     ("text", "message"),
     [
         (BASE + "metadata: [unclosed\n", "is not valid YAML"),
+        (BASE + "metadata: " + "[" * 300 + "]" * 300, "is nested deeper than 200 levels"),
+        (BASE + "metadata: " + "[" * 50_000, "is not valid YAML: .* exceeded maximum nesting depth"),
+        (BASE + "metadata:\n" + "- " * 50_000, "is nested deeper than 200 levels"),
         (BASE + "include: gone.yaml\n", "includes a file that is not there"),
         ("- ambi_eval\n", "must hold `key: value` lines"),
     ],

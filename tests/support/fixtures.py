@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from _pytest.doctest import DoctestModule
 from hypothesis import HealthCheck, settings
 from lm_eval.api.instance import Instance
 
@@ -45,6 +47,19 @@ if FAMILY_PACKAGES.is_dir():
 
 
 from support.checkpoints import build_qwen2_audio, sharpen  # noqa: E402 - it imports transformers
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path: Path) -> Iterator[None]:
+    """Look for examples only in the modules that have some: to look is a third of the time of their collection."""
+    collectors = yield
+    return [each for each in collectors if not isinstance(each, DoctestModule) or ">>> " in file_path.read_text()]
+
+
+def pytest_collection_finish() -> None:
+    """Keep what is there by now, which stays until the end, out of every later search for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
