@@ -71,7 +71,7 @@ def test_preparing_tells_what_became_of_the_corpus(releases: Path) -> None:
         "raters     6 to 11 per clip, 8.50 on average",
         "ambiguity  0.720 bits on average (entropy of a clip's votes)",
         "unanimous  0 clips",
-        "tied       1 clips (several labels share the most votes)",
+        "tied       1 clip (several labels share the most votes)",
         "labels     6 labels, drop_clip (the tasks ambi_crema_d_*): 2 clips, 100.0% of the votes",
         "labels     6 labels, renormalise: 2 clips, 100.0% of the votes",
         f"license    {CORPUS.license}",
@@ -105,7 +105,7 @@ def test_options_reach_the_preparer(arguments: str, votes: dict[str, float]) -> 
 
 def test_the_split_sizes_and_another_folder_are_shown(releases: Path) -> None:
     result = CliRunner().invoke(app, ["prepare", "msp_podcast", "--source", "msp_podcast", "--out", "elsewhere"])
-    assert "split      test1: 1 clips" in result.stdout.splitlines()
+    assert "split      test1: 1 clip" in result.stdout.splitlines()
     assert result.stdout.splitlines()[-1] == "manifest   elsewhere/manifest.parquet"
     assert len(read_manifest(releases / "elsewhere" / "manifest.parquet")) == 1
     assert not manifest_path("msp_podcast").exists()

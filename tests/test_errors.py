@@ -1,6 +1,6 @@
 import pytest
 
-from ambi_eval.errors import did_you_mean
+from ambi_eval.errors import counted, did_you_mean
 
 
 @pytest.mark.parametrize(
@@ -9,3 +9,16 @@ from ambi_eval.errors import did_you_mean
 )
 def test_a_near_name_is_suggested(name, hint):
     assert did_you_mean(name, ["strategy", "labels"]) == hint
+
+
+@pytest.mark.parametrize(
+    ("number", "words", "said"),
+    [
+        (0, ["clip"], "0 clips"),
+        (1, ["clip"], "1 clip"),
+        (1, ["reply", "replies"], "1 reply"),
+        (7442, ["reply", "replies"], "7,442 replies"),
+    ],
+)
+def test_one_thing_is_no_plural(number, words, said):
+    assert counted(number, *words) == said

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ambi_eval.corpora.selection import Selection
-from ambi_eval.errors import AmbiError
+from ambi_eval.errors import AmbiError, counted
 from ambi_eval.votes import TIE_TOLERANCE, Array, Panel, entropy_bits, shares
 
 # If more than this share of the clips have the same entropy, there are no tertiles, and each bin is one value.
@@ -96,7 +96,7 @@ def bin_clips(selection: Selection, edges: Sequence[float] | None = None) -> Bin
         judged=replace(selection.at(numbers), votes=votes, panels=judges),
         numbers=numbers,
         note=f"bins: made by {BINNING} raters of each clip (2 where it has 4), judged by the others"
-        + (f"; {left_out:,} clips with fewer than {least} known raters are in no bin" if left_out else ""),
+        + (f"; in no bin: {counted(left_out, 'clip')} with fewer than {least} known raters" if left_out else ""),
     )
 
 

@@ -15,6 +15,7 @@ from ambi_eval.analysis.information.calibration import Calibration
 from ambi_eval.analysis.references.baselines import PROBE, Baselines
 from ambi_eval.analysis.significance import Comparison
 from ambi_eval.analysis.systems import SystemScores
+from ambi_eval.errors import counted
 from ambi_eval.metrics import HEADLINE
 
 # The metrics that fit a terminal of 80 columns, and those of `--all`.
@@ -90,7 +91,7 @@ def tables(title: str, baselines: Baselines, system: SystemScores | None = None,
     ]
     columns = ALL_COLUMNS if everything else COLUMNS
     overall = Table("", "clips", *columns, title=title, title_justify="left", box=None)
-    of_bins = (f"{b.name}\n{b.members.sum()} clips" for b in baselines.bins)
+    of_bins = (f"{b.name}\n{counted(b.members.sum(), 'clip')}" for b in baselines.bins)
     by_bin = Table(
         "", *of_bins, title=f"{HEADLINE} by ambiguity (entropy of the votes)", title_justify="left", box=None
     )

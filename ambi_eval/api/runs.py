@@ -12,6 +12,7 @@ import pandas as pd
 from ambi_eval.analysis.systems import SystemScores, score_file
 from ambi_eval.config.load import load_corpus
 from ambi_eval.corpora.other_votes import target_votes
+from ambi_eval.errors import counted
 from ambi_eval.harness.evaluation import evaluate_tasks
 from ambi_eval.harness.results import Run, TaskRun, read_runs
 from ambi_eval.report import page, verdict
@@ -33,7 +34,7 @@ class Runs:
 
     def __repr__(self) -> str:
         """Return the models and how many tasks each run has."""
-        return f"Runs({', '.join(f'{run.model}: {len(run.tasks)} tasks' for run in self.runs)})"
+        return f"Runs({', '.join(f'{run.model}: ' + counted(len(run.tasks), 'task') for run in self.runs)})"
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row for each clip of each system (a pipeline of a task of a run).

@@ -106,7 +106,7 @@ def check_files_exist(spans: Iterable[AudioSpan]) -> None:
     """
     missing = [path for path in dict.fromkeys(span.path for span in spans) if not Path(path).is_file()]
     if missing:
-        others = f" (and {len(missing) - 1} others)" if len(missing) > 1 else ""
+        others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise AmbiError(
             f"{missing[0]}: there is no such audio file{others}; {correct(missing[0], 'the paths in the manifest')}"
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ambi_eval.batches.journal import Batch, Journal
-from ambi_eval.errors import AmbiError, NotYetError
+from ambi_eval.errors import AmbiError, NotYetError, counted
 
 logger = logging.getLogger(__name__)
 
@@ -109,8 +109,9 @@ def answers_of(
                 unknown[batch.id] = 0 if state else unknown[batch.id] + 1
                 if unknown[batch.id] >= UNKNOWN_IN_A_ROW:
                     raise AmbiError(
-                        f"{service.address} does not know the batch {batch.id} any more ({len(batch.keys)} requests, "
-                        f"sent {batch.sent}), which may have been paid; delete {journal.path(batch)} to send it again"
+                        f"{service.address} does not know the batch {batch.id} any more "
+                        f"({counted(len(batch.keys), 'request')}, sent {batch.sent}), which may have been "
+                        f"paid; delete {journal.path(batch)} to send it again"
                     )
                 if state and state.ended:
                     waiting.remove(batch)
@@ -119,8 +120,8 @@ def answers_of(
             if waiting and left <= 0:
                 requests = sum(len(batch.keys) for batch in waiting)
                 raise NotYetError(
-                    f"{service.address} still works on {requests} requests; all answers so far are kept: run the same "
-                    f"command later"
+                    f"{service.address} still works on {counted(requests, 'request')}; all answers so far are kept: "
+                    f"run the same command later"
                 )
             if waiting:
                 time.sleep(min(pause, left))

@@ -11,7 +11,7 @@ import typer
 
 from ambi_eval.corpora.preparation import Preparation, label_choices, summarize
 from ambi_eval.corpora.registry import prepare_command, recipe
-from ambi_eval.errors import AmbiError
+from ambi_eval.errors import AmbiError, counted
 from ambi_eval.paths import manifest_path
 
 Source = Annotated[Path | None, typer.Option(help="The folder that the release was unpacked to.")]
@@ -86,12 +86,12 @@ def _figures(preparation: Preparation, name: str) -> Iterator[tuple[str, str]]:
     yield "votes", f"{summary.votes:,.10g} ({preparation.counting})"
     yield "raters", f"{fewest:g} to {most:g} per clip, {mean:.2f} on average"
     yield "ambiguity", f"{summary.ambiguity_bits:.3f} bits on average (entropy of a clip's votes)"
-    yield "unanimous", f"{summary.unanimous:,} clips"
-    yield "tied", f"{summary.tied:,} clips (several labels share the most votes)"
+    yield "unanimous", counted(summary.unanimous, "clip")
+    yield "tied", f"{counted(summary.tied, 'clip')} (several labels share the most votes)"
     for split, clips in summary.splits.items():
-        yield "split", f"{split}: {clips:,} clips"
+        yield "split", f"{split}: {counted(clips, 'clip')}"
     for choice, clips, mass in label_choices(name, preparation.clips):
-        yield "labels", f"{choice}: {clips:,} clips, {mass:.1%} of the votes"
+        yield "labels", f"{choice}: {counted(clips, 'clip')}, {mass:.1%} of the votes"
     yield "license", preparation.corpus.license
     yield "cite", preparation.corpus.citation
     yield "manifest", str(preparation.manifest)

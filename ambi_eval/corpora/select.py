@@ -188,7 +188,7 @@ def _lost_votes(settings: CorpusSettings, clips: Iterable[Clip]) -> list[str]:
         *(f"nobody voted for the label '{label}'{_same_word(label, voted)}" for label in unvoted),
         *(f"merge names '{label}', which nobody voted for{_same_word(label, voted)}" for label in idle),
         *(
-            f"{voted[label]:,.10g} votes for '{label}' are outside the labels{hint}"
+            f"outside the labels: {voted[label]:,.10g} of the votes, for '{label}'{hint}"
             for label, hint in hints.items()
             if hint
         ),

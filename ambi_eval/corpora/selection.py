@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ambi_eval.corpora.manifest import Clip
+from ambi_eval.errors import counted
 from ambi_eval.metrics.clustered import UNKNOWN
 from ambi_eval.votes import Panel, majority
 
@@ -90,7 +91,8 @@ class Selection:
         withheld = f" and {len(self.withheld)} whose votes are withheld" if self.withheld else ""
         best = majority(self.votes).max(axis=1).mean()
         return (
-            f"{len(self.clips)} clips{withheld}{skipped}; {len(set(self.clusters) - {UNKNOWN})} clusters; "
+            f"{counted(len(self.clips), 'clip')}{withheld}{skipped}; "
+            f"{counted(len(set(self.clusters) - {UNKNOWN}), 'cluster')}; "
             f"best reachable accuracy {best:.3f} (ties in the votes)"
         )
 

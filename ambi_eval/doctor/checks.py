@@ -21,7 +21,7 @@ from ambi_eval.config.prompts import AUDIO_MARK
 from ambi_eval.doctor.subject import LABELS, LONG_SECONDS, QUESTION, Subject
 from ambi_eval.engines.hf.prompts import Continuation, Prompt
 from ambi_eval.engines.prompt import as_messages
-from ambi_eval.errors import AmbiError
+from ambi_eval.errors import AmbiError, counted
 from ambi_eval.models.audio_lm import open_engine
 
 logger = logging.getLogger(__name__)
@@ -248,7 +248,7 @@ def searches_beams(subject: Subject) -> str:
     settings = {"num_beams": 3, "max_gen_toks": GREEDY["max_gen_toks"]}
     ((*beams,),) = subject.answers([(QUESTION, subject.voice(3.0, 0))], settings, count=3)
     logprobs = [beam.logprob for beam in beams if beam.logprob is not None]
-    what = f"{len(beams)} beams of {', '.join(f'{logprob:.2f}' for logprob in logprobs) or 'unknown'} nats"
+    what = f"{counted(len(beams), 'beam')} of {', '.join(f'{logprob:.2f}' for logprob in logprobs) or 'unknown'} nats"
     _require(len(logprobs) == 3 and logprobs == sorted(logprobs, reverse=True), what)
     return what
 
@@ -348,7 +348,7 @@ def verdict(outcomes: Sequence[Outcome]) -> str:
     seen = f"{counts['passed']} of {len(outcomes)} checks passed, {counts['refused']} do not apply to it"
     seen += "".join(f"; {each.sentence}" for each in outcomes if each.status == "remark")
     if failed := [f"'{each.name}'" for each in outcomes if each.status == "failed"]:
-        return f"ill: {len(failed)} checks failed ({', '.join(failed)}); {seen}"
+        return f"ill: {counted(len(failed), 'check')} failed ({', '.join(failed)}); {seen}"
     return f"healthy: {seen}"
 
 

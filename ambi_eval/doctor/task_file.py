@@ -136,5 +136,5 @@ def _listen(selection: Selection, found: Findings) -> None:
         (short, f"shorter than {SHORTEST_SECONDS} s, so silence is added up to that length"),
     ):
         if paths:
-            others = f" (and {len(paths) - 1:,} others)" if len(paths) > 1 else ""
+            others = f" (and {len(paths) - 1:,} more)" if len(paths) > 1 else ""
             found.remarks.append(f"{paths[0]}{others}: {said}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from ambi_eval.errors import counted
 from ambi_eval.funnel.content import Funnel
 from ambi_eval.funnel.sentence import sentences
 from ambi_eval.web.charts import COLORS, FULL, HALF, Chart, Spec, chart, values_of, x_axis, y_axis
@@ -20,7 +21,8 @@ ROW_HEIGHT = 24
 def table(funnel: Funnel) -> Table:
     """Return the table for a terminal of 80 columns."""
     shown = Table("", "bits per vote", "lost here", "raw", box=None)
-    shown.title = f"{funnel.model} on {funnel.corpus}: {funnel.clips} clips, {funnel.clusters} {funnel.cluster}s"
+    clips = counted(funnel.clips, "clip")
+    shown.title = f"{funnel.model} on {funnel.corpus}: {clips} by {counted(funnel.clusters, funnel.cluster)}"
     shown.title_justify = "left"
     lost = {step.key: step.lost for step in funnel.steps}
     for stage in funnel.stages:

@@ -38,7 +38,8 @@ def what_is_kept() -> str:
     if not kept:
         return "no answer is kept"
     alone = "LOCAL_RANK" not in os.environ  # each of torchrun's processes knows its own answers only
-    answers = f"{sum(kept.values()):,} new answers are" if alone else "every answer so far is"
+    new = sum(kept.values())
+    answers = ("1 new answer is" if new == 1 else f"{new:,} new answers are") if alone else "every answer so far is"
     return f"{answers} kept in {' and '.join(map(str, kept))}"
 
 

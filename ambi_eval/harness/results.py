@@ -23,7 +23,7 @@ from ambi_eval.config.load import read_back
 from ambi_eval.config.task_settings import TaskSettings
 from ambi_eval.corpora.select import corpus_clips, select
 from ambi_eval.corpora.selection import Selection
-from ambi_eval.errors import AmbiError
+from ambi_eval.errors import AmbiError, counted
 from ambi_eval.harness.repeat import command, our_configs
 from ambi_eval.metrics import METRICS
 
@@ -206,7 +206,9 @@ def read_runs(path: Path) -> list[Run]:
     for folder, file in newest.items():
         older = len(list(folder.glob("results_*.json"))) - 1
         if older:
-            logger.info("%s: %d older runs in this folder are left alone; name their files to read them", file, older)
+            logger.info(
+                "%s: %s in this folder left alone; name the file of a run to read it", file, counted(older, "older run")
+            )
     contents = {file: _content(file) for file in newest.values()}
     ours = {file: results for file, results in contents.items() if our_configs(results)}
     for foreign in contents.keys() - ours.keys() if ours else ():

@@ -7,6 +7,7 @@ from typing import Any
 
 from ambi_eval.config.task_settings import TaskSettings
 from ambi_eval.engines.openai.names import other_models
+from ambi_eval.errors import counted
 from ambi_eval.harness.repeat import our_configs
 from ambi_eval.metrics import METRICS
 
@@ -52,7 +53,7 @@ def cost_line(info: Results) -> str:
     """Return one line on the cost of a run of a model behind a service: tokens, seconds of audio and money."""
     thought = f" ({info['thinking_tokens']:,} of them thinking)" if info.get("thinking_tokens") else ""
     uncounted = info.get("uncounted_replies")
-    told = f" ({uncounted:,} replies count no tokens)" if uncounted else ""
+    told = f" ({counted(uncounted, 'reply', 'replies')} without a count of tokens)" if uncounted else ""
     line = (
         f"{info['model']}: {info['prompt_tokens']:,} prompt tokens ({info['audio_tokens']:,} of audio), "
         f"{info['generated_tokens']:,} generated{thought}{told}, {info['audio_seconds']:,.1f} s of audio, "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ambi_eval.errors import AmbiError
+from ambi_eval.errors import AmbiError, counted
 
 if TYPE_CHECKING:
     from ambi_eval.leaderboard.verify import Verdict
@@ -103,8 +103,8 @@ def withhold(
     from ambi_eval.leaderboard.withheld import withhold as split
 
     shown, hidden = split(manifest, out, secrets.randbelow(2**31) if seed is None else seed)
-    typer.echo(f"{out / PUBLIC}: {shown + hidden} clips, {hidden} of them without votes; publish this one")
-    typer.echo(f"{out / PRIVATE}: the votes of these {hidden} clips; keep this one secret")
+    typer.echo(f"{out / PUBLIC}: {counted(shown + hidden, 'clip')}, {hidden} of them without votes; publish this one")
+    typer.echo(f"{out / PRIVATE}: the votes of {counted(hidden, 'clip')}; keep this one secret")
 
 
 @leaderboard.command(epilog="Example: ambi-eval leaderboard build -o runs/board")
@@ -120,7 +120,8 @@ def build(
     site = build_site(submissions, out, record or submissions.parent / RECORD)
     for verdict in site.refused:
         typer.echo(f"not shown: {verdict.name}: {verdict.problems[0]}", err=True)
-    typer.echo(f"wrote {out / 'index.html'}: {len(site.boards)} boards, {len(site.shown)} submissions")
+    boards = counted(len(site.boards), "board")
+    typer.echo(f"wrote {out / 'index.html'}: {boards}, {counted(len(site.shown), 'submission')}")
 
 
 @leaderboard.command(epilog="Example: ambi-eval leaderboard card leaderboard/submissions/2026-01-31_me")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from ambi_eval.errors import counted
 from ambi_eval.leaderboard.board import Board
 from ambi_eval.leaderboard.verify import HEADLINE
 from ambi_eval.web.charts import FULL, HALO, Chart, Spec, chart, frontier, point, series, tokens_axis, y_axis
@@ -85,7 +86,7 @@ def quality_against_cost(board: Board) -> Chart | None:
 
     return chart(
         "Quality against cost",
-        f"Divergence against tokens per clip of {len(rows)} systems; the best at their cost are "
+        f"Divergence against tokens per clip of {counted(len(rows), 'system')}; the best at their cost are "
         + ", ".join(str(each["name"]) for each in best),
         ["system", "tokens per clip", "JSD, bits", *(b.name for b in board.bins)],
         [[row.title, count(row.tokens), *map(with_interval, (row.scores[HEADLINE], *row.binned))] for row in rows],

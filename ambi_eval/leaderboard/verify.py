@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.answers.score import OTHER_MEANS
 from ambi_eval.config.task_settings import READING_KEYS, TaskSettings
-from ambi_eval.errors import AmbiError
+from ambi_eval.errors import AmbiError, counted
 from ambi_eval.harness.aggregation import PipelineScores
 from ambi_eval.inference.stopping import StopRule
 from ambi_eval.leaderboard.card_checks import impossible, look_alikes, other_weights
@@ -222,8 +222,8 @@ def _check_clips(pools: Pools, settings: TaskSettings, task: ScoringTask | None,
     here = list(task.rows) if task else None
     if listed is not None and here is not None and set(listed) != set(here):
         raise AmbiError(
-            f"the manifest of {settings.manifest} on this machine has {len(here)} clips, and not the {len(listed)} of "
-            "the task: prepare the whole corpus anew."
+            f"the manifest of {settings.manifest} on this machine has {counted(len(here), 'clip')}, not the "
+            f"{len(listed)} of the task: prepare the whole corpus anew."
         )
     expected = listed if here is None else here
     if expected is None:
@@ -236,25 +236,27 @@ def _check_clips(pools: Pools, settings: TaskSettings, task: ScoringTask | None,
     if missing:
         raise AmbiError(f"{len(missing)} of {len(expected)} clips are missing, the first is '{missing[0]}'.")
     if extra:
-        raise AmbiError(f"{len(extra)} clips are none of this task, the first is {extra[0]!r:.100}.")
+        raise AmbiError(f"{counted(len(extra), 'clip')} too many for this task, the first is {extra[0]!r:.100}.")
 
 
 def _check_pools(pools: Pools, stated: SubmittedTask, settings: TaskSettings) -> None:
     """Raise an error unless every clip has as many answers as the task and its stop rule ask for."""
     size = settings.answers_per_clip
     if stated.n != size:
-        raise AmbiError(f"a clip has {size} answers in this task, the submission says n: {stated.n}.")
+        raise AmbiError(f"a clip has {counted(size, 'answer')} in this task, the submission says n: {stated.n}.")
     rule = settings.stop_rule
     reading = {key: getattr(settings, key) for key in READING_KEYS}
     settled = StopRule.from_dict(**reading, **rule.model_dump()).settled if rule else None
     for clip, pool in pools.items():
         if len(pool) != size:
-            raise AmbiError(f"the clip {clip!r:.100} has {len(pool)} answers instead of {size}.")
+            raise AmbiError(f"the clip {clip!r:.100} has {counted(len(pool), 'answer')} instead of {size}.")
         drawn = [answer for answer in pool if answer.finish != "not_drawn"]
         ends = range(rule.round, size, rule.round) if rule else ()
         due = next((end for end in ends if settled and settled(pool[:end])), size)
         if len(drawn) != due or any(answer.finish == "not_drawn" for answer in pool[:due]):
-            raise AmbiError(f"the clip {clip!r:.100} has {len(drawn)} drawn answers where the task draws {due}.")
+            raise AmbiError(
+                f"the clip {clip!r:.100} has {counted(len(drawn), 'drawn answer')} where the task draws {due}."
+            )
         if settings.pool == "labels" and any(
             answer.logprob is None or answer != settings.asked_labels[number % len(settings.labels)]
             for number, answer in enumerate(pool)
@@ -332,7 +334,7 @@ def _check_claims(claims: Mapping[str, Mapping[str, float | None]], pipelines: M
             if math.isnan(found) != (claimed is None) or abs((claimed or 0.0) - found) > TOLERANCE:
                 wrong.append(f"{pipeline} {metric} is claimed to be {claimed}, the answers give {found:.6f}")
     if wrong:
-        raise AmbiError(f"{wrong[0]}" + (f" (and {len(wrong) - 1} more numbers)." if wrong[1:] else "."))
+        raise AmbiError(f"{wrong[0]}" + (f" (and {counted(len(wrong) - 1, 'more number')})." if wrong[1:] else "."))
 
 
 def _compare(verdicts: Sequence[Verdict], everything: Sequence[Verdict]) -> None:

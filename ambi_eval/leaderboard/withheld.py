@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ambi_eval.corpora.manifest import ANOTHER_FOLDER, Clip, Manifest, read_manifest, write_manifest
 from ambi_eval.corpora.select import corpus_clips
-from ambi_eval.errors import AmbiError
+from ambi_eval.errors import AmbiError, counted
 from ambi_eval.leaderboard.rescore import Overrides, new_scoring_task
 from ambi_eval.leaderboard.submission import Pools
 from ambi_eval.leaderboard.verify import HEADLINE
@@ -130,7 +130,7 @@ class HalfScores:
         error = math.hypot(self.withheld_stderr, self.shown_stderr)
         better = self.withheld - self.shown
         said = (
-            f"{self.pipeline}: {HEADLINE} {self.withheld:.4f} on the {self.clips} clips whose votes are withheld, "
+            f"{self.pipeline}: {HEADLINE} {self.withheld:.4f} on {counted(self.clips, 'clip')} with withheld votes, "
             f"{self.shown:.4f} on the others"
         )
         if better > SUSPICIOUS * error:

@@ -17,7 +17,7 @@ from ambi_eval.audio import clipped
 from ambi_eval.config.model_arguments import ModelArguments
 from ambi_eval.engines.base import Engine, Likelihood, find_engine
 from ambi_eval.engines.prompt import as_prompt
-from ambi_eval.errors import AmbiError
+from ambi_eval.errors import AmbiError, counted
 from ambi_eval.inference.answer_cache import AnswerCache
 from ambi_eval.inference.likelihoods import loglikelihoods
 from ambi_eval.inference.pools import Answered, Pools
@@ -244,8 +244,9 @@ class AudioLM(DataParallelLM):
         if done < asked:
             kept = "kept in the candidate store" if self.cache.store else "lost (store=none)"
             raise AmbiError(
-                f"{self.name} failed on {asked - done} of {asked} prompts ({self.engine.last_failure}), so there is no "
-                f"score; the other answers are {kept}: run the same command again to ask only for the missing ones"
+                f"{self.name} failed on {asked - done} of {counted(asked, 'prompt')} ({self.engine.last_failure}), so "
+                f"there is no score; the other answers are {kept}: run the same command again to ask only for the "
+                f"missing ones"
             )
 
     def _progress(self, total: int, unit: str, disable: bool) -> Any:

@@ -28,7 +28,7 @@ from ambi_eval.config.task_settings import TaskSettings
 from ambi_eval.corpora.manifest import Clip
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.engines.openai.names import other_models
-from ambi_eval.errors import AmbiError
+from ambi_eval.errors import AmbiError, counted
 from ambi_eval.funnel.content import Funnel
 from ambi_eval.harness.results import Pipeline, Run
 from ambi_eval.report.budget import budget
@@ -238,7 +238,9 @@ def _cut_audio(asked: Sequence[ModelTask]) -> list[str]:
     """Return a warning for each model that did not hear the end of long audios in the runs of these tasks."""
     cut = {(one.label, int(one.info.get("truncated_audio") or 0)): None for one in asked}
     return [
-        f"{label} heard only the beginning of {count:,} audios: its window is shorter." for label, count in cut if count
+        f"{label} heard only the beginning of {counted(count, 'audio')}: its window is shorter."
+        for label, count in cut
+        if count
     ]
 
 

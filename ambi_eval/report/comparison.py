@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ambi_eval.analysis.significance import Comparison, compare, linearized
 from ambi_eval.engines.openai.names import other_models
-from ambi_eval.errors import AmbiError, did_you_mean
+from ambi_eval.errors import AmbiError, counted, did_you_mean
 from ambi_eval.harness.results import Pipeline, Run, TaskRun, read_runs
 from ambi_eval.metrics import HEADLINE, METRICS
 from ambi_eval.report import verdict
@@ -89,13 +89,13 @@ def table(pairs: list[Pair]) -> Group:
     """Return the tables for the terminal."""
     blocks: list[Table | str] = []
     for pair in pairs:
-        missing = f"{pair.left_out:,} clips that only one of the two has are left out" if pair.left_out else ""
+        missing = f"{counted(pair.left_out, 'clip')} that only one of the two has: left out" if pair.left_out else ""
         title = "\n".join(
             [
                 *verdict.warnings(pair.simulated, [missing] if missing else [], pair.other_models),
                 f"A: {pair.first}",
                 f"B: {pair.second}",
-                f"{pair.clips:,} clips. {pair.verdict}",
+                f"{counted(pair.clips, 'clip')}. {pair.verdict}",
             ]
         )
         shown = Table("", "A minus B [95 % interval]", "p", "p corrected", box=None)
@@ -107,8 +107,8 @@ def table(pairs: list[Pair]) -> Group:
         blocks += [
             title,
             shown,
-            f"Sign-flip test over {any_metric.clusters} clusters (least possible p: {any_metric.smallest_p:.2g}), "
-            f"corrected for {len(pair.metrics)} metrics (max-T).",
+            f"Sign-flip test over {counted(any_metric.clusters, 'cluster')} (least possible p: "
+            f"{any_metric.smallest_p:.2g}), corrected for {counted(len(pair.metrics), 'metric')} (max-T).",
             "",
         ]
     return Group(*blocks)
@@ -152,8 +152,8 @@ def _pair(first: Side, second: Side, told: list[str]) -> Pair:
     here, there = [rows_a[clip] for clip in common], [rows_b[clip] for clip in common]
     if not common or a.settings.labels != b.settings.labels or (a.votes[here] != b.votes[there]).any():
         raise AmbiError(
-            f"{first_name} and {second_name} cannot be compared: they share {len(common)} clips, and the labels "
-            f"({', '.join(a.settings.labels)}; {', '.join(b.settings.labels)}) and votes of these must be the same."
+            f"{first_name} and {second_name} cannot be compared: they share {counted(len(common), 'clip')}, and the "
+            f"labels ({', '.join(a.settings.labels)}; {', '.join(b.settings.labels)}) and votes of these must be equal."
         )
     votes, noise, differences = a.votes[here], a.selection.noise[here], {}
     for name, metric in METRICS.items():

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from ambi_eval.analysis.estimate import Estimate
+from ambi_eval.errors import counted
 from ambi_eval.report.content import Section, System, counterpart
 from ambi_eval.report.shapes import JSD, colors_of, curves, dot, dots, names_axis
 from ambi_eval.web.charts import (
@@ -84,7 +85,7 @@ def number_line(section: Section) -> Chart:
 
     return chart(
         "Divergence from the raters' votes",
-        f"Divergence of {len(rows)} systems and {len(references)} references, the best first: "
+        f"Divergence of {counted(len(rows), 'system')} and {counted(len(references), 'reference')}, the best first: "
         + ", ".join(f"{row['row']} {row['short']}" for row in ordered),
         ["system or reference", "JSD bits"],
         [[row["row"], row["score"]] for row in ordered],

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.analysis.generalizability import Share, Study
+from ambi_eval.errors import counted
 from ambi_eval.report.content import Ranking, Wordings
 from ambi_eval.web.format import short, with_interval
 
@@ -88,7 +89,7 @@ def _blocks(corpus: str, ranking: Ranking) -> list[Table | str]:
     blocks: list[Table | str] = [f"{corpus}: how sure is the ranking?", ""]
     for study in ranking.studies:
         levels = ", ".join(f"{_count(number)} {NAMES.get(name, f'{name}s')}" for name, number in study.levels.items())
-        systems = f"{len(study.systems)} systems" if len(study.systems) > 1 else study.systems[0]
+        systems = counted(len(study.systems), "system") if len(study.systems) > 1 else study.systems[0]
         table = Table("share of variance", "", "95 % interval", box=None)
         blocks.append(f"{TITLES[study.factor]}: {systems}, {levels}")
         for share in study.shares:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.analysis.significance import LEVEL
-from ambi_eval.errors import AmbiError
+from ambi_eval.errors import AmbiError, counted
 from ambi_eval.report import columns, plots, verdict
 from ambi_eval.report.content import Content, Section
 from ambi_eval.web.columns import Cell, Column
@@ -193,7 +193,7 @@ def _md(text: str) -> str:
 
 def _title(table: Table) -> str:
     section = table.section
-    return f"{section.corpus}, {section.clips:,} clips by {section.clusters} {section.cluster}s."
+    return f"{section.corpus}, {counted(section.clips, 'clip')} by {counted(section.clusters, section.cluster)}."
 
 
 def as_csv(found: Sequence[Table]) -> str:

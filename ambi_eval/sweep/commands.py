@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ambi_eval.errors import AmbiError, NotYetError
+from ambi_eval.errors import AmbiError, NotYetError, counted
 from ambi_eval.harness.ending import end_at_ctrl_c
 from ambi_eval.paths import check_can_write
 from ambi_eval.web import terminal
@@ -104,7 +104,7 @@ def _run(cells: Sequence[Cell], out: Path, runner: Runner, console: Console, rep
     from ambi_eval.sweep.scheduler import run_cells
 
     skipped = [cell for cell in cells if results_file(out, cell)]
-    typer.echo(f"{len(cells)} runs, {len(skipped)} of them done before")
+    typer.echo(f"{counted(len(cells), 'run')}, {len(skipped)} of them done before")
     try:
         with Progress(cells, skipped, console) as progress:
             run_cells(cells, out, runner, progress, replicas)

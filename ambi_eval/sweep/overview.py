@@ -14,6 +14,7 @@ from rich.table import Table
 
 from ambi_eval.config.model_arguments import ServiceArguments
 from ambi_eval.engines.base import arguments_of
+from ambi_eval.errors import counted
 from ambi_eval.harness.results import Run, read_runs
 from ambi_eval.report.content import Section
 from ambi_eval.sweep.grid import Cell
@@ -43,7 +44,7 @@ def cost_table(cells: Sequence[Cell], folder: Path, probed: Mapping[str, float] 
         folder: Folder of the grid; finished cells cost nothing.
         probed: Measured mean tokens per answer, by cell; None: the token limit counts.
     """
-    table = Table(title=f"{len(cells)} runs", title_justify="left", show_footer=True, box=None)
+    table = Table(title=counted(len(cells), "run"), title_justify="left", show_footer=True, box=None)
     rows = []
     for cell in cells:
         state = "done" if results_file(folder, cell) else "" if cell.prepared else "not prepared: published size"

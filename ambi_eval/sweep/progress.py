@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from ambi_eval.errors import counted
 from ambi_eval.sweep.grid import Cell, by_group
 from ambi_eval.sweep.jobs import Event
 from ambi_eval.web.format import short
@@ -82,7 +83,7 @@ class Progress(AbstractContextManager["Progress"]):
             self.failures.pop(event.cell, None)
             self.waiting.pop(event.cell, None)
             scores = ", ".join(f"{pipeline} {short(score)}" for pipeline, score in event.jsd.items())
-            clips = f"{self.cells[event.cell].clips} clips"
+            clips = counted(self.cells[event.cell].clips, "clip")
             self._line(f"{len(self.done)}/{len(self.cells)} {event.cell}: {clips}" + f"; JSD: {scores}" * bool(scores))
         elif event.kind == "progress" and self.clock() - self.line_at > LINE_SECONDS and not self.console.is_terminal:
             self._line(self.summary())
@@ -93,8 +94,8 @@ class Progress(AbstractContextManager["Progress"]):
         clips = sum(self.cells[name].clips * fraction for name, fraction in fractions.items())
         speed = sum(speed for _, speed in self.running.values())
         return (
-            f"{len(self.done)} of {len(self.cells)} runs, {clips:,.0f} of "
-            f"{sum(cell.clips for cell in self.cells.values()):,} clips, {len(self.failures)} failed, "
+            f"{len(self.done)} of {counted(len(self.cells), 'run')}, {clips:,.0f} of "
+            f"{counted(sum(cell.clips for cell in self.cells.values()), 'clip')}, {len(self.failures)} failed, "
             f"{speed:,.1f} answers/s, {self._time_left()}"
         )
 

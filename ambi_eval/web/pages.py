@@ -13,7 +13,7 @@ import jinja2
 from markupsafe import Markup
 
 from ambi_eval.analysis.estimate import as_json
-from ambi_eval.errors import AmbiError
+from ambi_eval.errors import AmbiError, counted
 from ambi_eval.paths import writing
 from ambi_eval.web.charts import packed_script, script, script_hash
 from ambi_eval.web.format import count, short, with_interval
@@ -40,7 +40,7 @@ def environment(*templates: Path) -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    found.filters |= {"short": short, "with_interval": with_interval, "count": count}
+    found.filters |= {"short": short, "with_interval": with_interval, "count": count, "counted": counted}
     found.globals["version"] = metadata.version("ambi-eval")
     found.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
     return found

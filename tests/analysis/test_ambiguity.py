@@ -78,7 +78,7 @@ def test_who_makes_the_bins_judges_nothing_and_no_rater_is_lost():
     assert binned.judged.votes.sum(axis=1).tolist() == [4, 3, 2, 2]
     assert (binned.judged.votes <= votes[binned.numbers]).all()
     assert [panel.size for panel in binned.judged.panels] == [4, 3, 2, 2]
-    assert "judged by the others; 1 clips with fewer than 4 known raters are in no bin" in binned.note
+    assert "judged by the others; in no bin: 1 clip with fewer than 4 known raters" in binned.note
     assert np.sum([b.members for b in binned.bins], axis=0).tolist() == [1, 1, 1, 1]
 
 

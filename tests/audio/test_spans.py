@@ -207,7 +207,7 @@ def test_missing_files_are_counted_and_the_first_is_named(write, tmp_path):
     check_files_exist([there, there])
     gone = [AudioSpan(str(tmp_path / name)) for name in ("x.wav", "y.wav", "x.wav")]
     with pytest.raises(
-        AmbiError, match=r"x\.wav: there is no such audio file \(and 1 others\); correct the paths in the manifest$"
+        AmbiError, match=r"x\.wav: there is no such audio file \(and 1 more\); correct the paths in the manifest$"
     ):
         check_files_exist([there, *gone])
 

@@ -37,8 +37,8 @@ BARE = [Clip(id=name, votes=ALL, audio="a.wav") for name in ("c0", "c1")]
             manifest(ALL | {"Angry": 2.0, "sad ": 0.5}, ALL),
             {"outside": "renormalise"},
             [
-                "2 votes for 'Angry' are outside the labels, did you mean 'angry'?",
-                "0.5 votes for 'sad ' are outside the labels, did you mean 'sad'?",
+                "outside the labels: 2 of the votes, for 'Angry', did you mean 'angry'?",
+                "outside the labels: 0.5 of the votes, for 'sad ', did you mean 'sad'?",
             ],
         ),
         (
@@ -46,7 +46,7 @@ BARE = [Clip(id=name, votes=ALL, audio="a.wav") for name in ("c0", "c1")]
             {"outside": "renormalise"},
             [
                 "nobody voted for the label 'angry', did you mean 'Angry'?",
-                "2 votes for 'Angry' are outside the labels, did you mean 'angry'?",
+                "outside the labels: 2 of the votes, for 'Angry', did you mean 'angry'?",
             ],
         ),
         (manifest({"angry": 2.0, "happy": 1.0, "sad": 0.0}), {}, ["nobody voted for the label 'sad'"]),

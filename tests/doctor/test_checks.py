@@ -285,7 +285,7 @@ def test_what_is_wrong_with_a_chat_server_is_found_and_in_the_verdict(server_tha
     assert found.status == status
     assert sentence in found.sentence
     healthy = status != "failed"
-    assert verdict(outcomes).startswith("healthy: " if healthy else "ill: 1 checks failed ('hears')")
+    assert verdict(outcomes).startswith("healthy: " if healthy else "ill: 1 check failed ('hears')")
     assert (found.sentence in verdict(outcomes)) is healthy
 
 

@@ -129,12 +129,12 @@ def test_every_audio_file_is_heard(tmp_path):
 @pytest.mark.parametrize(
     ("samples", "remark"),
     [
-        (np.zeros(8000), "a.wav (and 1 others): nothing but silence"),
+        (np.zeros(8000), "a.wav (and 1 more): nothing but silence"),
         (
             np.sin(np.arange(8000) / 10)[:, None] * [1, -1],
-            "a.wav (and 1 others): nothing but silence, or channels that",
+            "a.wav (and 1 more): nothing but silence, or channels that",
         ),
-        (np.sin(np.arange(1599) / 10), "a.wav (and 1 others): shorter than 0.1 s, so silence is added"),
+        (np.sin(np.arange(1599) / 10), "a.wav (and 1 more): shorter than 0.1 s, so silence is added"),
     ],
 )
 def test_clips_with_nothing_to_hear_are_remarked(tmp_path, samples, remark):

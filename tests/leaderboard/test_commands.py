@@ -79,7 +79,7 @@ def test_build_says_what_it_wrote_and_what_it_does_not_show(copy, tmp_path):
     folder = copy("exact")
     (folder.parent / "junk").mkdir()
     result = run("build", "--submissions", folder.parent, "-o", tmp_path / "site")
-    assert result.stdout == f"wrote {tmp_path / 'site' / 'index.html'}: 1 boards, 1 submissions\n"
+    assert result.stdout == f"wrote {tmp_path / 'site' / 'index.html'}: 1 board, 1 submission\n"
     assert "not shown: junk: the folder 'junk' must be named <date>_<model>" in result.stderr
 
 

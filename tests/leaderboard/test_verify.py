@@ -63,7 +63,7 @@ def first_line(**changed):
         ),
         (
             lambda lines: lines + [{**line, "clip": "zzz"} for line in lines[:20]],
-            "1 clips are none of this task.*'zzz'",
+            "1 clip too many for this task.*'zzz'",
         ),
         (lower_n, "the clip 'test_01_001' has 10 answers instead of 20"),
         (first_line(finish="not_drawn"), "has 19 drawn answers where the task draws 20"),
@@ -124,7 +124,7 @@ def test_claims_that_rounding_moved_are_accepted(copy, edit):
         (lambda task: task.update(n=10), "a clip has 20 answers in this task, the submission says n: 10"),
         (lambda task: task.update(strategy="exact"), "the strategy is sc, .* says exact"),
         (lambda task: task.update(overrides={"repeats": 10}), "a clip has 10 answers in this task"),
-        (lambda task: task.update(overrides={"repeats": 10**5}), "a clip has 100000 answers"),
+        (lambda task: task.update(overrides={"repeats": 10**5}), "a clip has 100,000 answers"),
         (lambda task: task.update(overrides={"control": "deaf"}), "control is 'deaf'"),
         (lambda task: task.update(overrides={"repeats": "many"}), "repeats is .many.; it must be a whole number"),
     ],
@@ -339,7 +339,7 @@ def test_a_manifest_of_a_part_of_the_corpus_is_not_scored_against(copy, edit, el
     write_manifest(path, [Clip(id="1001_DFA_ANG_XX", votes={"angry": 1.0}, speaker="1001")])
     folder = retold(copy, edit, "crema_d", ["1001_DFA_ANG_XX"], lambda clip: "angry: 1")
     (problem,) = verify(folder).problems
-    assert "has 1 clips, and not the 7442 of the task: prepare the whole corpus anew" in problem
+    assert "has 1 clip, not the 7442 of the task: prepare the whole corpus anew" in problem
 
 
 def test_the_list_of_the_demo_is_its_manifest():

@@ -85,7 +85,7 @@ def test_clips_that_only_one_has_are_left_out_and_counted(folders, lm_eval, tmp_
     part = lm_eval(tmp_path, 0.5, "part", tasks=["mine_direct"], limit=12)
     (pair,) = compared(f"{folders[0]}:mine_direct", str(part))
     assert (pair.clips, pair.left_out) == (12, 36)
-    assert "PARTIAL: 36 clips that only one of the two has are left out" in shown([pair])
+    assert "PARTIAL: 36 clips that only one of the two has: left out" in shown([pair])
 
 
 def test_the_table_says_which_way_is_up_and_how_far_p_can_go(folders):
@@ -118,7 +118,7 @@ def test_other_votes_cannot_be_compared(folders, lm_eval, corpus, tmp_path):
     task = (corpus / "mine_direct.yaml").read_text().replace("mine_direct", "other_direct")
     (corpus / "other_direct.yaml").write_text(task.replace("mine.jsonl", "other.jsonl"))
     other = lm_eval(tmp_path, 0.5, "other", tasks=["other_direct"], limit=6)
-    with pytest.raises(AmbiError, match=r"cannot be compared: they share 6 clips, and the labels .* must be the same"):
+    with pytest.raises(AmbiError, match=r"cannot be compared: they share 6 clips, and the labels .* must be equal"):
         compared(f"{folders[0]}:mine_direct", str(other))
 
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from ambi_eval.analysis.raters.reliability import Reliability
 from ambi_eval.analysis.raters.study import REFERENCES, SCORES, RaterStudy
 from ambi_eval.analysis.tables import cell
+from ambi_eval.errors import counted
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -30,9 +31,9 @@ def tables(title: str, study: RaterStudy) -> Group:
             gaps = (group.beyond_prior.get(name, group.gaps[name])["nll_bits"] for name in shown)
             groups.add_row(f"{group.trait}: {group.name}", str(group.raters), f"{group.clips:,}", *map(cell, gaps))
         blocks += [groups, ""]
-    raters = "raters known within a clip only" if study.raters is None else f"{study.raters:,} raters"
+    raters = "raters known within a clip only" if study.raters is None else counted(study.raters, "rater")
     facts = [
-        f"{study.ballots:,} ballots on {study.clips:,} clips; {raters}.",
+        f"{counted(study.ballots, 'ballot')} on {counted(study.clips, 'clip')}; {raters}.",
         f"one_human (one rater against the others, jsd_bits): {cell(study.one_human)} by speaker and rater, "
         f"{cell(study.one_human_by_speaker)} by speaker alone.",
         *([] if study.reliability is None else _reliability(study.reliability)),
