@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -62,9 +62,9 @@ def tables() -> dict[str, str]:
     }
 
 
-def written(page: str) -> str:
-    """Return a page with its tables replaced by the current ones."""
-    known = tables()
+def written(page: str, known: Mapping[str, str] | None = None) -> str:
+    """Return a page with its tables replaced by the current ones, by default those of `tables`."""
+    known = tables() if known is None else known
     return re.sub(
         r"(<!-- table: (\S+) -->\n).*?(?=<!-- end -->)", lambda found: found[1] + known[found[2]], page, flags=re.DOTALL
     )

@@ -1,10 +1,13 @@
-"""Prints the table of all metrics for docs/metrics.md: `python -m ambi_eval.report.metrics_table`."""
+"""Writes the table of all metrics into docs/metrics.md: `python -m ambi_eval.report.metrics_table`, in a checkout."""
 
 from __future__ import annotations
 
-import sys
+from pathlib import Path
 
+from ambi_eval.config.docs import written
 from ambi_eval.metrics import METRICS, ClipMetric
+
+PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 
 def metrics_table() -> str:
@@ -19,8 +22,8 @@ def metrics_table() -> str:
         closed_form = metric.influence([[1, 0], [0, 1]], [[3, 1], [1, 2]]) is not None
         bar = "closed form" if closed_form else "bootstrap"
         lines.append(f"| `{metric.name}` | {metric.description} | {up} | {invalid} | {bar} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, ""])
 
 
 if __name__ == "__main__":
-    sys.stdout.write(metrics_table() + "\n")
+    PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), {"metrics": metrics_table()}), encoding="utf-8")

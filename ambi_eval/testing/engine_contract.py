@@ -29,10 +29,12 @@ class EngineContract:
 
         from ambi_eval.testing import EngineContract
 
+        @pytest.fixture(scope="module")
+        def engine():
+            return MyEngine(MyArguments(...))
+
         class TestMyEngine(EngineContract):
-            @pytest.fixture(scope="class")
-            def engine(self):
-                return MyEngine(MyArguments(...))
+            pass
 
     What an engine cannot do by its `capabilities` must be refused; what it can do is held against the contract.
     """  # noqa: D415

@@ -6,11 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
 
+from ambi_eval.answers import reducers
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.answers.pool import Pool, Reader, subsets
-from ambi_eval.answers.reducers import Exact, Mean, Vote, predict
+from ambi_eval.answers.reducers import Exact, Mean, Reducer, Vote, predict
 
 LABELS = ("angry", "happy", "sad")
+# All reducers but those that need a merit, which test_weighting.py tests. The laws below hold for each.
+REDUCERS = [
+    each
+    for each in Reducer.__subclasses__()
+    if each.__module__ == reducers.__name__ and not issubclass(each, reducers.Weighting)
+]
 
 
 def one(cls, answers, readout="label"):
@@ -33,7 +40,7 @@ def test_a_pool_becomes_one_distribution(cls, readout, answers, expected):
     np.testing.assert_allclose(one(cls, answers, readout).distribution, expected)
 
 
-@pytest.mark.parametrize("cls", [Mean, Vote])
+@pytest.mark.parametrize("cls", REDUCERS)
 def test_a_pool_in_which_everything_fails_is_invalid_and_counted(cls):
     prediction = one(cls, ["", "", "who knows"])
     assert prediction.invalid
@@ -51,14 +58,14 @@ def test_failed_answers_are_left_out_of_the_mean_and_counted():
 @given(st.lists(st.sampled_from([*LABELS, "nothing"]), min_size=1, max_size=12), st.randoms())
 def test_the_order_of_the_answers_does_not_matter(answers, random):
     shuffled = random.sample(answers, len(answers))
-    for cls in (Mean, Vote):
+    for cls in REDUCERS:
         np.testing.assert_allclose(one(cls, answers).distribution, one(cls, shuffled).distribution, atol=1e-12)
 
 
 @given(st.lists(st.sampled_from([*LABELS, "nothing"]), min_size=2, max_size=9), st.data())
 def test_a_subset_predicts_what_a_pool_of_these_answers_would(answers, data):
     n = data.draw(st.integers(1, len(answers)))
-    for cls in (Mean, Vote):
+    for cls in REDUCERS:
         members_of = subsets(len(answers), n)
         whole = one(cls, answers)
         at = whole.reducer.reduce(whole.pool, members_of)
@@ -127,7 +134,7 @@ def test_the_log_holds_the_shares_to_the_last_digit():
     assert np.isnan(prediction.tokens)
 
 
-@pytest.mark.parametrize("cls", [Mean, Vote])
+@pytest.mark.parametrize("cls", REDUCERS)
 def test_many_clips_at_once_give_what_each_gives_alone(cls):
     predictions = [one(cls, answers) for answers in (["happy", "sad", "?"], ["", "", ""], ["angry", "sad", "sad"])]
     together = cls().reduce(Pool.stack([p.pool for p in predictions]), subsets(3, 2))

@@ -20,7 +20,12 @@ def test_each_corpus_has_a_command_a_task_yaml_and_a_row_in_the_docs(name: str) 
     assert load_corpus(name).manifest == name
     assert corpus(name).license
     assert corpus(name).citation
-    assert f"| {corpus(name).title} |" in (ROOT / "docs" / "corpora.md").read_text()
+    docs = (ROOT / "docs" / "corpora.md").read_text(encoding="utf-8")
+    assert f"| {corpus(name).title} |" in docs, (
+        f"docs/corpora.md lacks the row of '{corpus(name).title}', and its section"
+    )
+    tests = Path(__file__).parent / "recipes" / f"test_{name}.py"
+    assert name == "demo" or tests.is_file(), f"{tests} is missing: a small made-up release, and each mistake in it"
 
 
 @pytest.mark.parametrize(

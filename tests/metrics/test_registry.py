@@ -61,7 +61,9 @@ def clips(seed: int = 0, n: int = 30, labels: int = 4):
 
 
 def test_the_table_has_the_agreed_names_each_under_its_own():
-    assert {name: metric.name for name, metric in METRICS.items()} == {name: name for name in WORST}
+    assert {name: metric.name for name, metric in METRICS.items()} == {name: name for name in WORST}, (
+        "write the worst value of a new metric over five labels into WORST above"
+    )
 
 
 def test_the_room_needs_numpy_and_nothing_heavier():

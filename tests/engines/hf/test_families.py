@@ -12,6 +12,7 @@ import soundfile
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
+from support import ROOT, families_that_hear, families_that_see
 from transformers import (
     AutoProcessor,
     Dots3NoteConfig,
@@ -247,6 +248,18 @@ def test_a_checkpoint_that_this_installation_cannot_load_is_said(copy, monkeypat
 def test_every_extra_that_a_family_names_is_one_of_the_package():
     extras = set(metadata("ambi-eval").get_all("Provides-Extra"))
     assert {family.extra for family in families.FAMILIES.values() if family.needs} <= extras
+
+
+@pytest.mark.parametrize("name", families.FAMILIES)
+def test_every_family_has_a_tiny_model_for_the_contract_and_a_row_in_the_docs(name):
+    # An Omni model without its part that speaks is a model_type of its own.
+    built = {each.removesuffix("_thinker") for each in families_that_hear.BUILDERS | families_that_see.BUILDERS}
+    assert name.removesuffix("_thinker") in built, (
+        f"write a tiny {name} into BUILDERS of tests/support/families_that_hear.py"
+    )
+    assert f"`{name}`" in (ROOT / "docs" / "families.md").read_text(encoding="utf-8"), (
+        f"docs/families.md: a row of {name}"
+    )
 
 
 def test_a_package_that_does_not_work_is_said_with_what_is_wrong_with_it(copy, monkeypatch):
