@@ -136,7 +136,7 @@ def _against(comparisons: Mapping[str, Comparison], names: Sequence[str]) -> Tab
 
 def cell(estimate: Estimate) -> str:
     """Return a value ± half of its 95% interval, or "≥" and the lower end if the upper end is (nearly) unbounded."""
-    if math.isnan(estimate.value):
+    if math.isnan(estimate.value) or (math.isinf(estimate.value) and math.isnan(estimate.low)):
         return "-"
     half = (estimate.high - estimate.low) / 2
     if estimate.high == math.inf or half > abs(estimate.value) > 1:  # a number of raters such as 40 [10.7, inf]

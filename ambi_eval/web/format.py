@@ -22,7 +22,7 @@ def short(value: float | None) -> str:
 
 def with_interval(estimate: Estimate | None) -> str:
     """Return a value and its 95% interval in brackets, or "at least" the lower end if the upper end is infinite."""
-    if estimate is None or math.isnan(estimate.value):
+    if estimate is None or math.isnan(estimate.value) or (math.isinf(estimate.value) and math.isnan(estimate.low)):
         return DASH
     if estimate.high == math.inf:
         known = "" if math.isinf(estimate.value) else f"{short(estimate.value)}, "

@@ -76,6 +76,7 @@ def test_five_references_fit_eighty_columns_without_a_broken_row(own):
         (Estimate(8.6, 5.25, 600.0), "≥5.250"),
         (Estimate(math.inf, 20.5, math.inf), "≥20.500"),
         (Estimate(math.inf, math.inf, math.inf), "-"),
+        (Estimate(math.inf, math.nan, math.nan), "-"),
         (UNDEFINED, "-"),
     ],
 )

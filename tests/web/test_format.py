@@ -29,7 +29,9 @@ def test_short_numbers(value, text):
 def test_intervals_in_brackets():
     assert with_interval(Estimate(0.5, 0.25, 0.75)) == "0.500 [0.250, 0.750]"
     assert with_interval(Estimate(0.5, float("nan"), float("nan"))) == "0.500"
-    assert with_interval(UNDEFINED) == with_interval(None) == DASH
+    assert (
+        with_interval(UNDEFINED) == with_interval(None) == with_interval(Estimate(math.inf, math.nan, math.nan)) == DASH
+    )
 
 
 def test_counts_have_commas():
