@@ -358,11 +358,14 @@ def _texts(sample: Json, settings: TaskSettings) -> list[Candidate]:
 
 
 def _tokens(sample: Json, settings: TaskSettings) -> float:
+    """Return the tokens of all drawn answers, without thinking; NaN if those of one are not counted."""
     if settings.pool == "labels":
         return 0.0
-    counts = (sample["doc"].get("candidates") or {}).get("n_tokens", [])
-    known = [count for count in counts if count is not None]
-    return float(sum(known)) if known else math.nan
+    candidates = sample["doc"].get("candidates") or {}
+    counts = candidates.get("n_tokens", [])
+    finish = candidates.get("finish") or [None] * len(counts)
+    drawn = [count for count, how in zip(counts, finish, strict=True) if how != "not_drawn"]
+    return float(sum(drawn)) if drawn and None not in drawn else math.nan
 
 
 def _thinking(sample: Json) -> float:

@@ -97,7 +97,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
         for warning in self.selection.warnings:
             self._warn(warning)
         documents: list[dict[str, Any]] = [{"id": clip.id, "audio": audio} for clip, audio in self.asked]
-        for document, before in zip(documents, self.selection.before, strict=False):
+        for document, before in zip(documents, self.selection.before, strict=False):  # for examples and pairs
             document["before"] = before
         self.dataset = {"test": Documents(documents)}
 
@@ -112,7 +112,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
         return self._prompts(doc)[0]
 
     def doc_to_target(self, doc: Mapping[str, Any], doc_to_target: Any = None) -> int | str:
-        """Return an empty target, because the harness logs it, and votes are not for its logs."""
+        """Return a target that says nothing: the harness logs it, and votes are not for its logs."""
         return 0 if self.settings.pool == "labels" else ""
 
     def doc_to_audio(self, doc: Mapping[str, Any], doc_to_audio: Any = None) -> list[Audio]:
@@ -157,8 +157,8 @@ class AmbiguousEmotionTask(ConfigurableTask):
             self._warn("--gen_kwargs has no effect: the task generates no answers, it reads the labels' likelihoods")
         rows = samples or every[: int(limit) if limit and limit >= 1 else None]
         before = self.selection.before
-        heard = [[self.asked[row][1], *(before[row] if row < len(before) else ())] for row in rows]
-        check_files_exist(AudioSpan.from_dict(audio) for audio in chain.from_iterable(heard) if audio)
+        audios = [[self.asked[row][1], *(before[row] if row < len(before) else ())] for row in rows]
+        check_files_exist(AudioSpan.from_dict(audio) for audio in chain.from_iterable(audios) if audio)
         transcript = self.selection.clips[0].transcript
         self._prompts({"id": self.selection.clips[0].id})
         if self.settings.verifier:

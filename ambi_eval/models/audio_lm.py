@@ -131,6 +131,7 @@ class AudioLM(DataParallelLM):
                     for k, one in enumerate(pool)
                 ]
                 for number, position in enumerate(questions[question]):
+                    # Clones of a data-parallel run get the last answer, and repeats of a greedy one all the same.
                     answers[position] = rated[min(number, question.pool_size - 1, len(rated) - 1)]
                 done += 1
                 bar.update(len(questions[question]))

@@ -86,7 +86,7 @@ CALIBRATION = (
     Column("temperature", lambda row: row.calibration and row.calibration.temperature, "above 1 is too sure"),
 )
 ANSWERS = (
-    whole("answers per clip", lambda row: row.pool_size),
+    whole("answers per clip", lambda row: row.diagnostics.get("answers_per_clip", row.pool_size)),
     Column("predicts the same", _merged),
     Column("answers that could not be used", _failures),
     Column("means over clips", _diagnostics),

@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from lm_eval.tasks import TaskManager
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.errors import AmbiError
 from ambi_eval.harness.repeat import command
-from ambi_eval.harness.results import read_runs
+from ambi_eval.harness.results import _tokens, read_runs
 
 CLIPS = [
     {"id": "c3", "audio": "a.wav", "speaker": "ben", "votes": {"calm": 2, "tense": 2}},
@@ -36,9 +37,9 @@ class Scripted(LM):
 
     MULTIMODAL = True
 
-    def __init__(self, thinking=(0, 0, 0, 0)):
+    def __init__(self, thinking=(0, 0, 0, 0), counted=(2, 2, 2, 2)):
         super().__init__()
-        self.thinking = thinking
+        self.thinking, self.counted = thinking, counted
 
     def generate_until(self, requests, disable_tqdm=False):
         seen = {}
@@ -46,7 +47,8 @@ class Scripted(LM):
         for request in requests:
             k = seen[request.doc_id] = seen.get(request.doc_id, -1) + 1
             text, thought = ANSWERS[request.doc["id"].removeprefix("h")][k % 4], self.thinking[k % 4]
-            out.append(Candidate(text, logprob=-1.0, n_tokens=2, finish="stop", thinking_tokens=thought))
+            n_tokens = self.counted[k % 4]
+            out.append(Candidate(text, logprob=-1.0, n_tokens=n_tokens, finish="stop", thinking_tokens=thought))
         return out
 
     def loglikelihood(self, requests, disable_tqdm=False):
@@ -56,13 +58,13 @@ class Scripted(LM):
         raise NotImplementedError
 
 
-def run(folder, out, thinking=(0, 0, 0, 0), **kwargs):
+def run(folder, out, thinking=(0, 0, 0, 0), counted=(2, 2, 2, 2), **kwargs):
     """Do what `lm_eval --log_samples --output_path OUT` does."""
     tracker = EvaluationTracker(output_path=str(out))
     kwargs = {"tasks": list(TASKS), **kwargs}
     metadata = {"repeats": 4}
     results = simple_evaluate(
-        model=Scripted(thinking),
+        model=Scripted(thinking, counted),
         model_args={"pretrained": "scripted"},
         task_manager=TaskManager(include_path=str(folder), include_defaults=False, metadata=metadata),
         metadata=metadata,
@@ -131,6 +133,17 @@ def test_thinking_comes_back_by_clip_and_what_is_unknown_is_not_nothing(corpus, 
     (found,) = read_runs(tmp_path)
     np.testing.assert_array_equal(found.tasks["mine_sc"].thinking, [thought] * 3)
     np.testing.assert_array_equal(found.tasks["mine_sc"].tokens, [tokens] * 3)
+
+
+def test_tokens_are_unknown_if_those_of_one_answer_are(corpus, tmp_path):
+    run(corpus, tmp_path, counted=(2, None, 2, 2), tasks=["mine_sc"])
+    (found,) = read_runs(tmp_path)
+    assert np.isnan(found.tasks["mine_sc"].tokens).all()
+
+
+def test_samples_that_were_not_drawn_cost_no_tokens():
+    sample = {"doc": {"candidates": {"n_tokens": [2, 3, None], "finish": ["stop", "length", "not_drawn"]}}}
+    assert _tokens(sample, SimpleNamespace(pool="samples")) == 5
 
 
 def test_a_run_without_thinking_says_nothing_of_it(corpus):

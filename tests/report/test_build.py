@@ -7,10 +7,12 @@ import pytest
 from scipy.special import logit
 
 from ambi_eval.analysis.ambiguity import bin_clips
+from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.analysis.references.baselines import baselines
 from ambi_eval.harness.results import read_runs
 from ambi_eval.metrics import METRICS
 from ambi_eval.report.build import BEST_CLIPS, FAILED_CLIPS, WORST_CLIPS, build
+from ambi_eval.report.columns import ANSWERS
 from ambi_eval.report.comparison import Found, compare_runs
 from ambi_eval.report.page import render
 from ambi_eval.report.systems import asymptotes, system_name
@@ -100,6 +102,12 @@ def test_references_are_those_of_the_baselines_command(runs, content):
     for name, reference in content.sections[0].references.items():
         assert reference.scores == found.overall[name]
         assert len(reference.binned) == len(content.sections[0].bins)
+
+
+def test_the_answers_of_an_adaptive_pool_are_those_that_were_drawn(content):
+    sampled, drawn = system(content, "good/model", "sc dist"), Estimate(10.6, 9.0, 12.3)
+    assert ANSWERS[0].of(sampled) == 20
+    assert ANSWERS[0].of(replace(sampled, diagnostics={"answers_per_clip": drawn})) == drawn
 
 
 def test_tokens_failures_and_pool_sizes(content):
