@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -100,8 +98,8 @@ def _draw_from_candidates(
     the bound, the row is drawn from all tokens. Larger normalizers than those of the logits only raise the bound.
     """
     least = temperature * (normalizers + math.log(SHARE))
-    places = torch.from_numpy(_candidates(*(each.numpy() for each in (logits, least, hashed_rows, hashed_tokens))))
-    rows, token_ids = places // logits.shape[-1], places % logits.shape[-1]
+    found = _candidates(*(each.numpy() for each in (logits, least, hashed_rows, hashed_tokens)))
+    rows, token_ids = map(torch.from_numpy, found)
     scores = logits[rows, token_ids] / temperature + _noise(hashed_rows[rows] ^ hashed_tokens[token_ids])
     best = torch.full_like(normalizers, -torch.inf).scatter_reduce(0, rows, scores, "amax")
     token_ids = torch.where(scores == best[rows], token_ids, len(hashed_tokens))
@@ -114,11 +112,11 @@ def _draw_from_candidates(
 
 def _candidates(
     logits: NDArray[np.float32], least: NDArray[np.float32], hashed_rows: NDArray[Any], hashed_tokens: NDArray[Any]
-) -> NDArray[np.int64]:
-    """Return the positions, in the flattened logits, of all tokens that `_draw_from_candidates` looks at.
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return row and id of every token that `_draw_from_candidates` looks at.
 
-    Rows are shared out among as many threads as torch has. numpy has unsigned integers, and vector instructions for
-    products of 64 bits; few rows at a time stay in the cache of the processor.
+    As many threads as torch has take the next rows until none are left. numpy has unsigned integers, and vector
+    instructions for products of 64 bits; few rows at a time stay in the cache of the processor.
 
     Args:
         logits: Shape (rows, vocabulary).
@@ -128,31 +126,41 @@ def _candidates(
     """
     rows, size = logits.shape
     of_rows, of_tokens = hashed_rows.view(np.uint64)[:, None], hashed_tokens.view(np.uint64)
-    most = np.uint64(min(2 * SHARE * math.exp(MARGIN), 1) * (2**64 - 2**11))  # twice, because numbers are rounded
-    at_once = max(1, 2**15 // size)
+    most = int(2 * SHARE * math.exp(MARGIN) * 2**64)  # twice, because numbers are rounded
+    # numpy compares floating-point numbers four times as fast as integers. Those of at least this bound have the bits
+    # `INFINITY` less 0 to `most`. Negative numbers and not-a-number are never as high.
+    bound = np.uint64(INFINITY - most).view(np.float64)
+    factors = [np.uint64(factor % 2**64) for factor in (FACTORS[0][1], -FACTORS[1][1])]
+    wins = np.zeros((rows, -(-size // 8) * 8), bool)
+    threads = torch.get_num_threads()
+    at_once = max(1, min(threads, 2) * 2**15 // size)  # calls that are too short make threads wait for each other
+    firsts = iter(range(0, rows, at_once))
 
-    def some(firsts: Sequence[int]) -> list[NDArray[np.int64]]:
-        room, is_candidate = np.empty((2, at_once, size), np.uint64), np.empty((2, at_once, size), bool)
-        found = []
+    def some() -> None:
+        room, is_likely = np.empty((2, at_once, size), np.uint64), np.empty((at_once, size), bool)
         for first in firsts:
             now = slice(first, first + at_once)
-            (x, shifted), (wins, is_likely) = room[:, : rows - first], is_candidate[:, : rows - first]
+            (x, shifted), likely, winning = room[:, : rows - first], is_likely[: rows - first], wins[now, :size]
             np.bitwise_xor(of_rows[now], of_tokens, out=x)
             x -= np.uint64(INCREMENT)
-            for bits, factor in FACTORS:
+            for (bits, _), factor in zip(FACTORS, factors, strict=True):
                 np.right_shift(x, np.uint64(bits), out=shifted)
                 x ^= shifted
-                x *= np.uint64(factor % 2**64)
-            np.less_equal(x, most, out=wins)
-            np.greater_equal(logits[now], least[now, None], out=is_likely)
-            wins |= is_likely
-            found.append(np.flatnonzero(wins) + first * size)
-        return found
+                x *= factor
+            x += np.uint64(INFINITY)
+            np.greater_equal(x.view(np.float64), bound, out=winning)
+            np.greater_equal(logits[now], least[now, None], out=likely)
+            winning |= likely
 
-    firsts, threads = range(0, rows, at_once), torch.get_num_threads()
-    if threads == 1 or len(firsts) == 1:
-        return np.concatenate(some(firsts))
-    return np.concatenate([*chain(*_threads(threads).map(some, (firsts[k::threads] for k in range(threads))))])
+    others = [_threads(threads).submit(some) for _ in range(min(threads, -(-rows // at_once)) - 1)]
+    some()
+    for other in others:
+        other.result()
+    # Candidates are few, so first find the groups of 8 tokens with any.
+    groups = np.flatnonzero(wins.view(np.uint64) != 0)
+    found = np.flatnonzero(wins.reshape(-1, 8)[groups])
+    row, token = np.divmod(8 * groups[found // 8] + found % 8, wins.shape[1])
+    return row, token
 
 
 @lru_cache(maxsize=1)
@@ -194,3 +202,4 @@ def _hash(x: Tensor) -> Tensor:
 
 INCREMENT = 0x61C8864680B583EB  # the published one, negated
 FACTORS = ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15))
+INFINITY = 0x7FF << 52  # the bits of the floating-point number
