@@ -49,7 +49,7 @@ def render(content: Content) -> str:
         .render(
             content=content,
             questions=QUESTIONS,
-            verdicts=lambda section: [verdict.verdict(standing) for standing in verdict.standings(section)],
+            verdicts=verdict.of_models,
             warnings=verdict.section_warnings,
             charts=[_charts(section) for section in content.sections],
             funnels=[(each, sentences(each), way(each), depth(each)) for each in content.funnels],

@@ -11,7 +11,6 @@ from itertools import chain
 from pathlib import Path
 
 from ambi_eval.analysis.estimate import Estimate
-from ambi_eval.analysis.significance import LEVEL
 from ambi_eval.errors import AmbiError, counted
 from ambi_eval.report import columns, plots, verdict
 from ambi_eval.report.content import Content, Section
@@ -80,7 +79,7 @@ def _writer(path: Path) -> Callable[[Sequence[Table]], str]:
 def tables(section: Section) -> tuple[Table, Table]:
     """Return the scores of a section, and the divergence by the ambiguity of the clips."""
     first, *others = section.systems
-    like_best = [y.full_name for y in others if y.against_best and y.against_best.p_corrected > LEVEL]
+    like_best = [y.full_name for y in others if y.against_best and not verdict.surely(y.against_best)]
     said = [
         *verdict.warnings(section.simulated, section.partial, section.other_models),
         JUDGED.format(cluster=section.cluster),

@@ -114,8 +114,30 @@ def verdicts(content: Content) -> list[str]:
 
 
 def of_section(section: Section) -> list[str]:
-    """Return the warnings of one corpus and the verdict on each model."""
-    return [*section_warnings(section), *map(verdict, standings(section))]
+    """Return the warnings of one corpus, and the verdicts on its models."""
+    return [*section_warnings(section), *of_models(section)]
+
+
+def of_models(section: Section) -> list[str]:
+    """Return the verdict on each model, and which of several is better."""
+    return [*map(verdict, standings(section)), *between_models(section)]
+
+
+def between_models(section: Section) -> list[str]:
+    """Return the comparison of the best model with each other one, by their best strategies; empty for one model."""
+    first, *others = section.best
+    said: dict[bool, list[str]] = {}
+    for other in others:
+        if other.against_best:
+            difference = with_interval(other.against_best.difference)
+            said.setdefault(surely(other.against_best), []).append(f"{_title(other)} (difference {difference})")
+    parts = {True: f"{_title(first)} is better than", False: f"Nothing shows that {_title(first)} is better than"}
+    lines = [f"{begins} {' and '.join(said[clear])}." for clear, begins in parts.items() if clear in said]
+    return [" ".join(lines)] if lines else []
+
+
+def _title(system: System) -> str:
+    return f"{system.model} with {system.name}" if system.name else system.model
 
 
 def section_warnings(section: Section) -> list[str]:
@@ -156,7 +178,7 @@ def _standing(section: Section, best: System) -> Standing:
     plain = next((s for name in PLAIN for s in own if s.name.split(" ")[0] == name and s != best), None)
     control = _control(section, best)
     return Standing(
-        name=f"{best.model} with {best.name}" if best.name else best.model,
+        name=_title(best),
         score=best.scores["jsd_bits"],
         worth=best.scores.get("worth_raters"),
         held_out=best.held_out[0] if best.held_out else None,

@@ -79,15 +79,27 @@ def test_csv_has_full_precision_and_both_ends(content, section, tmp_path):
     assert float(people["JSD by ambiguity, all clips"]) == section.systems[0].held_out[0].human.value
 
 
-def with_p(section, *ps):
-    best, *others = section.systems[: len(ps) + 1]
-    said = [replace(y, against_best=replace(y.against_best, p_corrected=p)) for y, p in zip(others, ps, strict=True)]
+def compared(section, *pairs):
+    """The best system, and others with this p-value and this lower end of the difference from it."""
+    best, *others = section.systems[: len(pairs) + 1]
+    said = [
+        replace(y, against_best=replace(y.against_best, p_corrected=p, difference=Estimate(0.1, low, 0.2)))
+        for y, (p, low) in zip(others, pairs, strict=True)
+    ]
     return replace(section, systems=[best, *said])
 
 
-@pytest.mark.parametrize(("ps", "bold", "daggers"), [((0.01, 0.05), 1, 0), ((0.051, 0.01), 0, 2), ((), 0, 0)])
-def test_only_a_lead_over_every_other_system_is_bold(section, ps, bold, daggers):
-    found = table.tables(with_p(section, *ps))
+@pytest.mark.parametrize(
+    ("pairs", "bold", "daggers"),
+    [
+        ([(0.01, 0.01), (0.05, 0.05)], 1, 0),
+        ([(0.051, 0.01), (0.01, 0.05)], 0, 2),
+        ([(0.01, -0.01), (0.01, 0.05)], 0, 2),
+        ([], 0, 0),
+    ],
+)
+def test_only_a_lead_over_every_other_system_is_bold(section, pairs, bold, daggers):
+    found = table.tables(compared(section, *pairs))
     assert table.latex(found).count(r"\textbf") == bold
     assert table.latex(found).count(r"$^\dagger$") == daggers
     assert len(re.findall(r"\| \*\*|\*\* \|", table.markdown(found))) == 2 * bold

@@ -8,7 +8,17 @@ import pytest
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.analysis.references.held_out import HeldOut
 from ambi_eval.analysis.significance import Comparison
-from ambi_eval.report.verdict import Gain, Standing, in_terminal, of_section, verdict, verdicts, warnings, winner
+from ambi_eval.report.verdict import (
+    Gain,
+    Standing,
+    between_models,
+    in_terminal,
+    of_section,
+    verdict,
+    verdicts,
+    warnings,
+    winner,
+)
 
 
 def around(value, margin=0.01):
@@ -162,10 +172,23 @@ def test_a_report_has_a_verdict_for_each_model_from_its_own_numbers(content):
     (section,) = content.sections
     told = verdicts(content)
     assert told == of_section(section)
+    assert told.pop() == between_models(section)[0]
     assert [line.split(" with ")[0] for line in told] == [system.model for system in section.best]
     for line, system in zip(told, section.best, strict=True):
         assert f"by {system.scores['jsd_bits'].value:.3f} [" in line
         assert f"Judged by the same raters ({system.held_out[0].model.value:.3f})" in line
+
+
+def test_the_best_model_is_compared_with_each_other_one_by_the_test_for_all_pairs(content):
+    best, other = content.sections[0].best
+    clear, open_ = (replace(other, against_best=difference(0.1, p=p)) for p in (0.05, 0.051))
+    first, second = (f"{y.model} with {y.name}" for y in (best, other))
+    section = replace(content.sections[0], systems=[best, clear, replace(open_, model="third")])
+    assert between_models(section) == [
+        f"{first} is better than {second} (difference 0.100 [0.090, 0.110]). "
+        f"Nothing shows that {first} is better than third with {other.name} (difference 0.100 [0.090, 0.110])."
+    ]
+    assert between_models(replace(section, systems=[best])) == []
 
 
 def test_lines_fit_a_terminal(content):
