@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ambi_eval.config.model_names import other_models
 from ambi_eval.config.task_settings import TaskSettings
-from ambi_eval.engines.openai.names import other_models
 from ambi_eval.errors import counted
 from ambi_eval.harness.repeat import our_configs
 from ambi_eval.metrics import METRICS

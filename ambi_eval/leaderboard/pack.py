@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from ambi_eval.answers.candidate import Candidate
+from ambi_eval.config.model_names import other_models
 from ambi_eval.config.task_settings import OVERRIDES
 from ambi_eval.engines.base import find_engine
-from ambi_eval.engines.openai.names import other_models
 from ambi_eval.errors import AmbiError
 from ambi_eval.harness.results import Run, TaskRun, read_runs
 from ambi_eval.leaderboard.rescore import task_settings

@@ -24,10 +24,10 @@ from ambi_eval.analysis.references.agreement import krippendorff_alpha
 from ambi_eval.analysis.references.baselines import PROBE, baselines, description
 from ambi_eval.analysis.scaling import Curve
 from ambi_eval.audio import AudioSpan, load_audio
+from ambi_eval.config.model_names import other_models
 from ambi_eval.config.task_settings import TaskSettings
 from ambi_eval.corpora.manifest import Clip
 from ambi_eval.corpora.selection import Selection
-from ambi_eval.engines.openai.names import other_models
 from ambi_eval.errors import AmbiError, counted
 from ambi_eval.funnel.content import Funnel
 from ambi_eval.harness.results import Pipeline, Run

@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 
 from ambi_eval.analysis.significance import Comparison, compare, linearized
-from ambi_eval.engines.openai.names import other_models
+from ambi_eval.config.model_names import other_models
 from ambi_eval.errors import AmbiError, counted, did_you_mean
 from ambi_eval.harness.results import Pipeline, Run, TaskRun, read_runs
 from ambi_eval.metrics import HEADLINE, METRICS

@@ -11,8 +11,8 @@ import pytest
 from support.processes import Script
 
 import ambi_eval
+from ambi_eval.config.model_names import other_models
 from ambi_eval.demo.corpus import prepare
-from ambi_eval.engines.openai.names import other_models
 from ambi_eval.errors import AmbiError
 from ambi_eval.harness.table import cost_line, readable
 from ambi_eval.models.hf_audio import HFAudio
@@ -185,7 +185,7 @@ def test_failed_clips_are_counted_the_others_kept_and_a_second_run_asks_for_what
 def test_of_a_clip_that_fails_half_way_the_first_half_is_kept(load, asked, chat_server):
     chat_server.most = 1
     chat_server.faults = [None] * 7 + [refuse("busy")]
-    with pytest.raises(AmbiError, match="failed on 1 of 1 prompts"):
+    with pytest.raises(AmbiError, match="failed on 1 of 1 prompt"):
         load(num_concurrent=1, samples_per_request=1).generate_until(asked(clips=1))
     kept = len(chat_server.bodies) - 1
     del chat_server.bodies[:]
@@ -218,7 +218,7 @@ def test_a_choice_that_fails_every_time_fails_its_clip_and_the_others_are_kept(l
         return 200, {}, {"choices": choices}
 
     chat_server.faults = [fail]
-    with pytest.raises(AmbiError, match=r"failed on 1 of 1 prompts \(the server could not finish the answer\)"):
+    with pytest.raises(AmbiError, match=r"failed on 1 of 1 prompt \(the server could not finish the answer\)"):
         load(max_retries=2).generate_until(asked(clips=1, repeats=2))
     assert len(chat_server.bodies) == 3
     chat_server.faults = []
@@ -492,7 +492,7 @@ def test_replies_that_count_no_tokens_are_told_and_set_against_max_cost(load, as
     assert len(chat_server.bodies) == 1
     lm = load(store="none", **prices)
     lm.generate_until(asked(clips=1, repeats=2))
-    assert "0 generated (1 replies count no tokens), 0.3 s of audio" in cost_line(lm.get_model_info()["ambi"])
+    assert "0 generated (1 reply without a count of tokens), 0.3 s of audio" in cost_line(lm.get_model_info()["ambi"])
 
 
 def test_a_run_stops_before_max_cost_and_goes_on_with_a_larger_one(load, asked, chat_server):

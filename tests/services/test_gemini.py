@@ -159,7 +159,7 @@ def test_a_passing_fault_is_tried_again(load, asked, gemini, fault):
             r"refuses the key in GEMINI_API_KEY \(API key not valid\)",
         ),
         ((404, error(404, "NOT_FOUND", "models/x is not found")), "has no model 'gemini-3.8-flash'"),
-        ((400, error(400, "INVALID_ARGUMENT", f"broken {KEY}")), r"failed on 1 of 1 prompts \(broken \[key\]\)"),
+        ((400, error(400, "INVALID_ARGUMENT", f"broken {KEY}")), r"failed on 1 of 1 prompt \(broken \[key\]\)"),
     ],
     ids=["key", "model", "clip"],
 )

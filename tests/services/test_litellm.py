@@ -117,7 +117,7 @@ def test_a_field_that_is_refused_by_name_is_left_out(load, asked, chat_server, f
         (told(401, f"bad key {KEY}", code="invalid_api_key"), r"refuses the key in PROVIDER_KEY \(.*bad key \[key\]"),
         (told(404, "no such model"), "has no model 'openai/listener'"),
         (told(429, "You exceeded", code="insufficient_quota"), "the account has no quota left"),
-        (told(400, "audio is broken"), r"failed on 1 of 1 prompts \(.*audio is broken.*kept in the candidate store"),
+        (told(400, "audio is broken"), r"failed on 1 of 1 prompt \(.*audio is broken.*kept in the candidate store"),
     ],
     ids=["key", "model", "quota", "clip"],
 )
@@ -153,7 +153,7 @@ def test_a_provider_without_a_field_is_asked_without_it(load, asked, monkeypatch
     """litellm itself refuses what its table says that a model lacks: before anything is sent."""
     monkeypatch.setenv("GEMINI_API_KEY", KEY)
     lm = load(model="gemini/gemini-3.8-flash", base_url="http://127.0.0.1:1", api_key_env=None, max_retries=0)
-    with pytest.raises(AmbiError, match="failed on 1 of 1 prompts"):
+    with pytest.raises(AmbiError, match="failed on 1 of 1 prompt"):
         lm.generate_until(asked(clips=1))
     assert "temperature" in lm.engine.server.refused
     assert lm.engine.capabilities.sampling_is == "fixed by the provider"

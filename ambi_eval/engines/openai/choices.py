@@ -10,7 +10,14 @@ from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.engines.base import Job, Token, TokenizedAnswer
 from ambi_eval.engines.openai.replies import Choice, GeneratedToken, Reply, Usage
 
-FINISHES: dict[str | None, Finish] = {"stop": "stop", "length": "length", "content_filter": "content_filter"}
+# Some servers write the reasons in capitals, or as other services name them.
+FINISHES: dict[str, Finish] = {
+    "stop": "stop",
+    "end_turn": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "content_filter": "content_filter",
+}
 
 
 def candidates_of(reply: Reply, job: Job, think_end: str | None = None) -> list[Candidate | None]:
@@ -51,7 +58,7 @@ def candidate_of(
         thought = (thinking_length(choice, think_end) or None) if apart else 0
     if n_tokens is None and thought is not None:
         n_tokens = tokens
-    finish = FINISHES.get(choice.finish_reason)
+    finish = FINISHES.get((choice.finish_reason or "").lower())
     if not job.alternatives:
         return Candidate(text, logprob, n_tokens, finish, thinking_tokens=thought)
     answer = TokenizedAnswer(text, logprob, n_tokens, finish, thinking_tokens=thought)

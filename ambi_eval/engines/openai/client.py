@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from threading import Lock
@@ -19,9 +18,7 @@ from ambi_eval.config.prices import Price
 from ambi_eval.costs.budget import Budget
 from ambi_eval.engines.base import Job
 from ambi_eval.engines.openai.address import key_of, masked, server_address, without_key
-from ambi_eval.engines.openai.choices import thinking_length
 from ambi_eval.engines.openai.known_servers import known, note
-from ambi_eval.engines.openai.names import is_same_model
 from ambi_eval.engines.openai.optional import OPTIONAL, is_about
 from ambi_eval.engines.openai.questions import AUDIO_SECONDS, SAMPLE_RATE, audio_part, most_tokens, text_of
 from ambi_eval.engines.openai.replies import (
@@ -29,11 +26,13 @@ from ambi_eval.engines.openai.replies import (
     Reply,
     ServedModel,
     Usage,
+    WithheldError,
     read_models,
     read_reply,
     why_unreadable,
     withheld_reply,
 )
+from ambi_eval.engines.openai.tally import Tally
 from ambi_eval.engines.openai.transport import body_of, pause_after, transport_errors, within
 from ambi_eval.engines.prompt import as_messages
 from ambi_eval.errors import AmbiError, did_you_mean
@@ -46,8 +45,6 @@ OPENAI = "https://api.openai.com/v1"
 # The kind of server by `owned_by` in its list of models.
 KINDS = {"ambi-eval-bridge": "bridge", "vllm": "vllm"}
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-TOKENS = ("prompt_tokens", "generated_tokens", "audio_tokens", "thinking_tokens")
-COUNTERS = ("requests", "retries", "failed", "uncounted_replies", *TOKENS)
 # After so many failed requests in a row the run ends, because the cause is no single clip.
 FAILURES_IN_A_ROW = 10
 # After these status codes the same request may succeed later; every other 4xx means that the request is wrong.
@@ -73,8 +70,7 @@ class ChatServer:
             `prompt_tokens`, `audio_tokens` (among the prompt tokens, if the server counts them), `generated_tokens`,
             `thinking_tokens` (among the generated tokens).
         budget: What the replies cost.
-        fingerprints: Number of replies by system fingerprint.
-        names: Number of replies by the name of the model that they give.
+        tally: Counts what the replies hold; `counts` is a part of it.
         refused: Optional fields that the server refuses.
     """
 
@@ -101,10 +97,9 @@ class ChatServer:
         self._key = key or key_of(self.key_variable)
         if self._key == "none" and (given.api_key_env or self._needs_key()):
             raise AmbiError(f"{self.base_url} needs a key; set the environment variable {self.key_variable}")
-        self.counts = dict.fromkeys(COUNTERS, 0)
+        self.tally = Tally(self.base_url, self.model, given.think_end_token)
+        self.counts = self.tally.counts
         self.budget = Budget(self.model, self._price(), self.counts, max_cost=given.max_cost, batch=given.batch)
-        self.fingerprints: Counter[str] = Counter()
-        self.names: Counter[str] = Counter()
         self.refused: set[str] = set()
         self._failed_in_a_row = 0
         self._lock = Lock()
@@ -261,29 +256,10 @@ class ChatServer:
 
     def count(self, reply: Reply) -> float | None:
         """Add the tokens of a reply to the counts, and return its cost; None if the server did not count them."""
-        usage = reply.usage or Usage()
-        thought = usage.thinking_tokens
-        if thought is None:
-            thought = sum(thinking_length(choice, self.given.think_end_token) for choice in reply.choices)
-        uncounted = usage.prompt_tokens is None or usage.completion_tokens is None
+        is_counted = self.tally.add(reply)
         with self._lock:
             self._failed_in_a_row = 0
-            self.counts["uncounted_replies"] += uncounted
-            for name, tokens in {**usage.paid, "thinking_tokens": thought}.items():
-                self.counts[name] += tokens
-            if reply.system_fingerprint:
-                self.fingerprints[reply.system_fingerprint] += 1
-            if reply.model:
-                if reply.model not in self.names and not is_same_model(reply.model, self.model):
-                    logger.warning(
-                        "%s answers as '%s', but '%s' was asked for: make sure that it does not pass requests on to "
-                        "another model",
-                        self.base_url,
-                        reply.model,
-                        self.model,
-                    )
-                self.names[reply.model] += 1
-        return None if uncounted else self.budget.cost(**usage.paid)
+        return self.budget.cost(**(reply.usage or Usage()).paid) if is_counted else None
 
     def _send(self, body: Mapping[str, Any]) -> Reply:
         """Send a request; leave out an optional field that the server refuses, now and later."""
@@ -291,6 +267,8 @@ class ChatServer:
             sent = self.accepted(body)
             try:
                 return self._with_retries(sent)
+            except WithheldError:
+                return withheld_reply(body.get("n") or 1)
             except (self._sdk.BadRequestError, self._sdk.UnprocessableEntityError) as error:
                 if error.code in WITHHELD:
                     return withheld_reply(body.get("n") or 1)
@@ -356,6 +334,8 @@ class ChatServer:
 
     def _passes(self, error: Exception) -> bool:
         """Return whether the same request may succeed later."""
+        if isinstance(error, WithheldError):
+            return False
         if isinstance(error, self._sdk.APIStatusError):
             if getattr(error, "code", None) == "insufficient_quota":
                 return False

@@ -358,8 +358,8 @@ class OpenAIEngine(Engine):
         return {
             "model": self.name,
             "base_url": self.server.base_url,
-            "answered_as": dict(self.server.names),
-            "system_fingerprints": dict(self.server.fingerprints),
+            "answered_as": dict(self.server.tally.names),
+            "system_fingerprints": dict(self.server.tally.fingerprints),
             **self.server.budget.info(),
             "versions": self.provenance["versions"],
         }

@@ -5,31 +5,48 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FiniteFloat, ValidationError
 
 from ambi_eval.answers.candidate import valid_unicode
 
 
-def _no_negative_number(value: Any) -> Any:
-    # Some servers write -1 for a number that they did not count.
-    return None if value == -1 else value
+def _whole_number(value: Any) -> int | None:
+    """Return a count, which some servers write as a text or a float; None if it is no count, such as -1."""
+    if isinstance(value, str) and value.isdecimal():
+        return int(value)
+    whole = type(value) is int or (isinstance(value, float) and value.is_integer())
+    return int(value) if whole and value >= 0 else None
+
+
+def _log_probability(value: Any) -> Any:
+    """Return a log-probability; None if it is above 0, where rounding cannot have put it."""
+    return None if isinstance(value, (int, float)) and value > LARGEST_LOGPROB else value
+
+
+def _object_or_none(value: Any) -> Any:
+    return value if isinstance(value, dict) else None
 
 
 def _text_or_none(value: Any) -> Any:
     return value if isinstance(value, str) and value.strip() else None
 
 
-Count = Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(_no_negative_number)]
+Count = Annotated[int | None, BeforeValidator(_whole_number)]
+Logprob = Annotated[float | None, BeforeValidator(_log_probability)]
 
 
 def _joined(content: Any) -> Any:
     """Return content as one text: of a list of parts the texts, without thinking and audio."""
-    if isinstance(content, list) and all(isinstance(part, dict) for part in content):
-        texts = [part.get("text") for part in content if part.get("type") in ("text", "output_text")]
+    if isinstance(content, list):
+        parts = [{"type": "text", "text": part} if isinstance(part, str) else part for part in content]
+        if not all(isinstance(part, dict) for part in parts):
+            return content
+        texts = [part.get("text") or "" for part in parts if part.get("type") in ("text", "output_text")]
         return "".join(texts) if all(isinstance(text, str) for text in texts) else content
     return content
 
 
+LARGEST_LOGPROB = 1e-3
 # Codes of errors by which a content filter withholds an answer.
 WITHHELD = ("content_filter", "content_policy_violation")
 
@@ -44,7 +61,7 @@ class Alternative(_Reply):
     """A token and its log-probability, which some servers do not give."""
 
     token: str
-    logprob: float | None = None
+    logprob: Logprob = None
 
 
 class GeneratedToken(Alternative):
@@ -64,14 +81,14 @@ class Message(_Reply):
 
     content: Annotated[str | None, BeforeValidator(_joined)] = None
     refusal: str | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
+    reasoning: Any = None
+    reasoning_content: Any = None
 
 
 class Choice(_Reply):
     """One answer; the fields with `ambi_` are our bridge's, `token_ids` is vLLM's."""
 
-    index: int | None = None
+    index: Count = None
     message: Message
     finish_reason: str | None = None
     logprobs: Logprobs | None = None
@@ -118,13 +135,25 @@ class Usage(_Reply):
 
     prompt_tokens: Count = None
     completion_tokens: Count = None
+    total_tokens: Count = None
     prompt_tokens_details: PromptTokens | None = None
     completion_tokens_details: CompletionTokens | None = None
 
     @property
+    def generated_tokens(self) -> int | None:
+        """The number of tokens of all answers with thinking; None if the server does not count them.
+
+        `completion_tokens` include the thinking in most servers. In some they do not, which the total shows.
+        """
+        asked, made, thought = self.prompt_tokens or 0, self.completion_tokens, self.thinking_tokens or 0
+        if made is not None and thought and (thought > made or self.total_tokens == asked + made + thought):
+            return made + thought
+        return made
+
+    @property
     def answer_tokens(self) -> int | None:
         """The number of tokens of all answers without thinking; None if the server does not count them."""
-        return None if self.completion_tokens is None else self.completion_tokens - (self.thinking_tokens or 0)
+        return None if self.generated_tokens is None else self.generated_tokens - (self.thinking_tokens or 0)
 
     @property
     def thinking_tokens(self) -> int | None:
@@ -135,7 +164,7 @@ class Usage(_Reply):
     def paid(self) -> dict[str, int]:
         """The numbers of tokens that have a price, by their names in the results."""
         audio = self.prompt_tokens_details.audio_tokens if self.prompt_tokens_details else None
-        asked, made = self.prompt_tokens or 0, self.completion_tokens or 0
+        asked, made = self.prompt_tokens or 0, self.generated_tokens or 0
         return {"prompt_tokens": asked, "audio_tokens": audio or 0, "generated_tokens": made}
 
 
@@ -146,11 +175,23 @@ class PromptToken(_Reply):
     rank: int
 
 
+class WithheldError(ValueError):
+    """A reply that is no chat completion, because a content filter withheld the answers."""
+
+
+class ServerError(_Reply):
+    """What went wrong, by some servers with status 200."""
+
+    message: Any = None
+    code: Any = None
+
+
 class Reply(_Reply):
     """A chat completion; the fields with `ambi_` are our bridge's, those with `prompt_` are vLLM's."""
 
     choices: list[Choice] = []
-    usage: Usage | None = None
+    error: Annotated[ServerError | None, BeforeValidator(_object_or_none)] = None
+    usage: Annotated[Usage | None, BeforeValidator(_object_or_none)] = None
     model: Annotated[str | None, BeforeValidator(_text_or_none)] = None
     system_fingerprint: str | None = None
     prompt_token_ids: list[int] | None = None
@@ -177,6 +218,7 @@ def read_reply(content: bytes, likelihoods: int | None = None) -> Reply:
     """Return the reply in a body, its choices in the order of their `index`.
 
     Raises:
+        WithheldError: If a content filter withheld the answers.
         ValueError: If it is no chat completion, or holds another number of likelihoods than were asked for.
     """
     reply = Reply.model_validate_json(_valid_text(content))
@@ -184,7 +226,9 @@ def read_reply(content: bytes, likelihoods: int | None = None) -> Reply:
         if len(reply.ambi_loglikelihoods) != likelihoods:
             raise ValueError(f"{len(reply.ambi_loglikelihoods)} likelihoods of {likelihoods or 0} continuations")
     elif not reply.choices:
-        raise ValueError("it has no choices")
+        if reply.error and reply.error.code in WITHHELD:
+            raise WithheldError(str(reply.error.message))
+        raise ValueError(f"it is the error {reply.error.message}" if reply.error else "it has no choices")
     indices = [choice.index for choice in reply.choices]
     if None not in indices and len(set(indices)) == len(indices):
         reply.choices.sort(key=lambda choice: choice.index or 0)
@@ -218,7 +262,7 @@ def _valid_text(content: bytes) -> str:
     Raises:
         ValueError: If it is no JSON.
     """
-    text = content.decode("utf-8", "replace")
+    text = content.decode("utf-8-sig", "replace")
     if "\\ud" not in text.lower():
         return text
     try:

@@ -107,19 +107,14 @@ def test_a_prompt_without_audio_is_plain_text(connect):
         (200, {}, {"choices": [{"message": {"content": 7}}]}),
         (200, {}, {"choices": [{"message": {"content": {"text": "happy"}}}]}),
         (200, {}, {"choices": [{"message": {"content": [{"type": "text", "text": 1}]}}]}),
-        (200, {}, {"choices": [{"message": {"content": ["happy"]}}]}),
         (200, {}, {"choices": [{"message": {"content": "happy", "refusal": []}}]}),
         (200, {}, {"choices": [{"message": {"content": "happy"}, "finish_reason": 1}]}),
-        (200, {}, {"choices": [{"message": {"content": "happy"}, "index": "first"}]}),
         (200, {}, {"choices": [{"message": {"content": "happy"}, "logprobs": [1]}]}),
         (200, {}, {"choices": [{"message": {"content": "happy"}, "logprobs": {"content": "happy"}}]}),
         (200, {}, {"choices": [{"message": {"content": "happy"}, "logprobs": {"content": [{"logprob": 0}]}}]}),
         (200, {}, {"choices": [{"message": {"content": "x"}, "logprobs": {"content": [{"token": 1}]}}]}),
         (200, {}, {"choices": [{"message": {"content": "x"}, "ambi_logprob": "low"}]}),
         (200, {}, b'{"choices": [{"message": {"content": "x"}, "ambi_logprob": NaN}]}'),
-        (200, {}, {"choices": [{"message": {"content": "x"}}], "usage": [1]}),
-        (200, {}, {"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": "many"}}),
-        (200, {}, {"choices": [{"message": {"content": "x"}}], "usage": {"completion_tokens": -3}}),
         (200, {}, {"choices": [{"message": {"content": "x"}}], "system_fingerprint": {"a": 1}}),
         (200, {}, {"choices": [{"message": {"content": "x"}}], "ambi_beams": "three"}),
         (200, {}, {"ambi_loglikelihoods": [[-1.0, True]]}),
@@ -142,6 +137,74 @@ def test_a_request_is_repeated_after(fault, connect, chat_server):
     with pytest.raises(RequestFailedError):
         server.ask(BODY)
     assert (server.counts["requests"], server.counts["retries"], server.counts["failed"]) == (4, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("usage", "counted"),
+    [
+        ({"prompt_tokens": "100", "completion_tokens": "40"}, (100, 40, 0)),
+        ({"prompt_tokens": 100.0, "completion_tokens": 40.0}, (100, 40, 0)),
+        ({"prompt_tokens": "many", "completion_tokens": 40}, (0, 40, 1)),
+        ({"prompt_tokens": 100, "completion_tokens": -3}, (100, 0, 1)),
+        ({"prompt_tokens": True, "completion_tokens": 2.5}, (0, 0, 1)),
+        ({"prompt_tokens": float("inf"), "completion_tokens": float("nan")}, (0, 0, 1)),
+        ([1], (0, 0, 1)),
+        (None, (0, 0, 1)),
+    ],
+)
+def test_an_answer_is_not_asked_for_again_because_its_tokens_are_miscounted(usage, counted, connect, chat_server):
+    chat_server.faults = [(200, {}, {"choices": [{"message": {"content": "happy"}}], "usage": usage})]
+    counts = connect()
+    assert counts.ask(BODY).choices[0].text == "happy"
+    assert tuple(counts.counts[name] for name in ("prompt_tokens", "generated_tokens", "uncounted_replies")) == counted
+    assert len(chat_server.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    ("choice", "text"),
+    [
+        ({"message": {"content": ["hap", {"type": "text", "text": "py"}]}}, "happy"),
+        ({"message": {"content": [{"type": "thinking", "thinking": "sad?"}, {"type": "text", "text": None}]}}, ""),
+        ({"message": {"content": "happy", "reasoning_content": {"text": "hm"}}}, "happy"),
+        ({"message": {"content": "happy"}, "index": "first"}, "happy"),
+    ],
+)
+def test_an_answer_in_an_odd_form_is_read(choice, text, connect, chat_server):
+    chat_server.faults = [(200, {}, b"\xef\xbb\xbf" + json.dumps({"choices": [choice]}).encode())]
+    assert connect().ask(BODY).choices[0].text == text
+    assert len(chat_server.bodies) == 1
+
+
+def test_choices_are_put_in_order_also_where_their_index_is_a_text(connect, chat_server):
+    choices = [{"message": {"content": f"{n}"}, "index": f"{n}"} for n in (2, 0, 10, 1)]
+    chat_server.faults = [(200, {}, {"choices": choices})]
+    assert [each.text for each in connect().ask(BODY).choices] == ["0", "1", "2", "10"]
+
+
+def test_thinking_without_an_answer_is_told_once(connect, chat_server, caplog):
+    message = {"content": None, "reasoning_content": "The voice is sad."}
+    chat_server.faults = [lambda body: (200, {}, {"choices": [{"message": message, "finish_reason": "stop"}]})]
+    server = connect()
+    assert [server.ask(BODY).choices[0].text for _ in range(2)] == ["", ""]
+    assert caplog.text.count("gives thinking without an answer") == 1
+
+
+def test_an_error_with_status_200_is_told_in_the_servers_words(connect, chat_server):
+    chat_server.faults = [lambda body: (200, {}, {"error": {"message": "upstream overloaded", "code": 502}})]
+    with pytest.raises(RequestFailedError, match="no chat completion: it is the error upstream overloaded"):
+        connect(max_retries=0).ask(BODY)
+    chat_server.faults = [lambda body: (200, {}, {"error": {"message": "no", "code": "content_filter"}})]
+    server = connect()
+    reply = server.ask({**BODY, "n": 3})
+    assert [(each.text, each.finish_reason) for each in reply.choices] == [("", "content_filter")] * 3
+    assert server.counts["retries"] == 0
+
+
+def test_a_log_probability_above_0_is_unknown(connect, chat_server):
+    tokens = [{"token": "a", "logprob": 2.0}, {"token": "b", "logprob": 1e-7}, {"token": "c", "logprob": -9999.0}]
+    content = {"choices": [{"message": {"content": "abc"}, "logprobs": {"content": tokens}}]}
+    chat_server.faults = [(200, {}, content)]
+    assert [token.logprob for token in connect().ask(BODY).choices[0].tokens] == [None, 1e-7, -9999.0]
 
 
 def test_a_longer_pause_than_the_limit_is_cut_to_the_limit(connect, chat_server, monkeypatch):
@@ -337,7 +400,7 @@ def test_what_was_used_is_added_up(connect):
         "audio_tokens": 240,
         "thinking_tokens": 0,
     }
-    assert server.fingerprints == {"fp_1": 3}
+    assert server.tally.fingerprints == {"fp_1": 3}
 
 
 def test_requests_repeated_ones_included_keep_to_the_rate(connect, chat_server):

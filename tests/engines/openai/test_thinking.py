@@ -63,6 +63,26 @@ def test_what_the_server_counts_as_reasoning_is_counted_apart(ask):
     assert (body["max_tokens"], "thinking_token_budget" in body) == (24, False)
 
 
+@pytest.mark.parametrize(
+    ("made", "thought", "total", "answer", "generated"),
+    [(9, 7, 14, 2, 9), (9, 7, None, 2, 9), (2, 7, 14, 2, 9), (9, 7, 21, 9, 16), (2, 7, None, 2, 9), (9, 0, 14, 9, 9)],
+)
+def test_thinking_that_a_server_counts_beside_the_answer_is_counted_too(made, thought, total, answer, generated, ask):
+    details = {"completion_tokens_details": {"reasoning_tokens": thought}}
+    usage = {"prompt_tokens": 5, "completion_tokens": made, "total_tokens": total, **details}
+    found, counts, _ = ask({**choice("sad"), "logprobs": None}, usage)
+    assert (found.n_tokens, found.thinking_tokens) == (answer, thought)
+    assert (counts["generated_tokens"], counts["thinking_tokens"]) == (generated, thought)
+
+
+@pytest.mark.parametrize(
+    ("reason", "finish"),
+    [("LENGTH", "length"), ("max_tokens", "length"), ("end_turn", "stop"), ("eos", None), (None, None)],
+)
+def test_why_an_answer_ended_is_read_in_several_words(reason, finish, ask):
+    assert ask({**choice("sad"), "finish_reason": reason}, None)[0].finish == finish
+
+
 def test_thinking_in_the_text_is_counted_by_its_tokens(ask):
     reply = choice("hm</think>sad", ["hm", END, "sad"])
     answer, counts, _ = ask(reply, {"completion_tokens": 3}, end=END)

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from ambi_eval.engines.openai.names import is_same_model, other_models
+from ambi_eval.config.model_names import is_same_model, other_models
 
 
 @pytest.mark.parametrize(
