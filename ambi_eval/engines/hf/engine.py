@@ -183,7 +183,7 @@ class HFEngine(Engine):
     def _read(self, jobs: Sequence[Job]) -> tuple[list[BatchFeature], list[str]]:
         """Return what the model reads for jobs about one clip, and which audios are longer than the window.
 
-        The audio is decoded, and its features are made, once for all of them.
+        The audio is decoded, and its features are made, once for all of them, and the text of equal prompts once.
         """
         parts, too_long = [], []
         window, rate = self.family.window_seconds, self.family.sample_rate
@@ -194,10 +194,11 @@ class HFEngine(Engine):
                 too_long.append(f"{span.path}: {seconds:.1f} s of audio, of which {self.name} hears {window:g} s")
                 samples = samples[: int(window * rate)]
             parts.append(self.family.audio_part(samples))
-        inputs = [self.family.model_inputs(as_messages(job.prompt, parts)) for job in jobs]
-        for job, each in zip(jobs, inputs, strict=True):
-            job.prompt_tokens = each["input_ids"].shape[1]
-        return inputs, too_long
+        asked = dict.fromkeys(job.prompt for job in jobs)
+        inputs = {prompt: self.family.model_inputs(as_messages(prompt, parts)) for prompt in asked}
+        for job in jobs:
+            job.prompt_tokens = inputs[job.prompt]["input_ids"].shape[1]
+        return [inputs[job.prompt] for job in jobs], too_long
 
     def _noise_keys(self, job: Job) -> list[int]:
         """Return the key of the sampling noise of each answer; greedy and beam search have no noise."""
