@@ -5,6 +5,7 @@
     python benchmarks/decoding.py --n 1 --repetitions 5       some of them
     python benchmarks/decoding.py --against before --n 20     only beside answers with a copy of their prompt each
     python benchmarks/decoding.py --profile                   where the time of a decoding step goes
+    python benchmarks/decoding.py --batch-sizes 1 2 4 8 16 --clips 32   `--batch_size auto` beside others
     python benchmarks/decoding.py --size 7b --device cuda     Qwen2-Audio-7B's shape in bfloat16
 
 The model has Qwen2-Audio's architecture and random weights, which cost what trained ones do. Every answer is exactly as
@@ -248,6 +249,26 @@ def measure(ways: Ways, seconds: float, repetitions: int, others: Sequence[str])
     }
 
 
+def compare_batch_sizes(ways: Ways, sizes: Sequence[int], repetitions: int) -> None:
+    """Print the time of each batch size and of `auto`, which take turns, and how near `auto` comes to the fastest."""
+    named: dict[str, int | None] = {**{str(size): size for size in sizes}, "auto": None}
+    device = ways.family.model.device
+    wall: dict[str, list[float]] = {name: [] for name in named}
+    processor: dict[str, list[float]] = {name: [] for name in named}
+    replace(ways, batch_size=1, tokens=2).ours()  # nobody's first call counts
+    for turn in range(repetitions):
+        for name in list(named)[:: -1 if turn % 2 else 1]:
+            start = process_time()
+            wall[name].append(timed(replace(ways, batch_size=named[name]).ours, device))
+            processor[name].append(process_time() - start)
+    best = min(median(seconds) for name, seconds in wall.items() if name != "auto")
+    answers = ways.n * len(ways.inputs)
+    for name in named:
+        seconds = median(wall[name])
+        cells = f"{answers / seconds:>11.1f}{seconds:>10.2f}{median(processor[name]):>13.2f}{best / seconds:>13.2f}"
+        print(f"{ways.tokens:>13}{name:>12}{cells}", flush=True)
+
+
 def bandwidth_bound(family: Any, row: dict[str, Any], bytes_per_second: float, prompt_tokens: int) -> float:
     """Return the share of the memory-bandwidth bound at which a row decoded; 1 is as fast as memory can be read.
 
@@ -438,6 +459,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, nargs="+", default=[1, 5, 20], help="answers to each clip")
     parser.add_argument("--clips", type=int, help="4 by default")
     parser.add_argument("--batch-size", type=int, help="clips decoded together; by default what fits in memory")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", help="compare these and `auto`, nothing else")
     parser.add_argument("--repetitions", type=int, help="3 by default")
     parser.add_argument("--against", nargs="+", choices=OTHERS, default=["clones", "num_return_sequences"])
     parser.add_argument("--profile", action="store_true", help="where a step's time goes, with and without copies")
@@ -449,6 +471,13 @@ def main() -> None:
     dtype = getattr(torch, arguments.dtype or ("bfloat16" if device.type == "cuda" else "float32"))
     family, theirs = build(arguments.size, device, dtype, as_loaded=True), build(arguments.size, device, dtype)
 
+    if arguments.batch_sizes:
+        print("answer_tokens  batch_size  answers/s   seconds  CPU seconds  of the best")
+        inputs = make_inputs(family, 10.0, clips)
+        for tokens in arguments.tokens:
+            ways = Ways(family, inputs, theirs, [], tokens, max(arguments.n), None)
+            compare_batch_sizes(ways, arguments.batch_sizes, repetitions)
+        return
     if arguments.profile:
         for share_prefixes in (False, True) if "before" in arguments.against else (True,):
             measured = family if share_prefixes else theirs
