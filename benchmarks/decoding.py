@@ -5,7 +5,7 @@
     python benchmarks/decoding.py --n 1 --repetitions 5       some of them
     python benchmarks/decoding.py --against before --n 20     only beside answers with a copy of their prompt each
     python benchmarks/decoding.py --profile                   where the time of a decoding step goes
-    python benchmarks/decoding.py --batch-sizes 1 2 4 8 16 --clips 32   `--batch_size auto` beside others
+    python benchmarks/decoding.py --batch-sizes 1 2 4 8 16 --clips 16   `--batch_size auto` beside others
     python benchmarks/decoding.py --size 7b --device cuda     Qwen2-Audio-7B's shape in bfloat16
 
 The model has Qwen2-Audio's architecture and random weights, which cost what trained ones do. Every answer is exactly as
