@@ -56,9 +56,10 @@ def test_no_weight_is_kept_twice(monkeypatch):
     assert sizes[0] - before.lm_head.weight.nbytes == sizes[1]
 
 
+@pytest.mark.parametrize("shape", [(8,), (1, 8), (2, 1, 8), (3, 8), (4, 1, 8), (2, 3, 8), (0, 8)])
 @torch.inference_mode()
-def test_a_head_with_a_bias_adds_it():
+def test_a_head_gives_the_logits_of_any_number_of_states_with_its_bias(shape):
     head = torch.nn.Linear(8, 20)
-    hidden = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(0))
+    hidden = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     expected = head(hidden)
     torch.testing.assert_close(PackedHead(head)(hidden), expected)
