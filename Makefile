@@ -66,4 +66,6 @@ clean:
 	find .venv/families -name '*.so' -delete
 	# Checks that the pages are accessible; the tests that need it skip with the reason elsewhere.
 	! command -v npm >/dev/null || npm install --silent --no-fund --no-audit --prefix .venv/axe axe-core@4
+	# One process compiles what the tests import, before several do so at once.
+	-$(BIN)/python -m pytest --collect-only --quiet >/dev/null
 	touch $@

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -15,6 +17,7 @@ os.environ["XDG_CACHE_HOME"] = str(Path(__file__).parents[1] / ".pytest_cache" /
 # The process that shares the tests among workers runs none, and starts them sooner if it does not import torch. All
 # others import the fixtures before the conftest.py of any folder: they say where transformers finds some packages.
 if "PYTEST_XDIST_WORKER" in os.environ or not any(each.startswith(("-n", "--numprocesses")) for each in sys.argv):
+    gc.disable()  # until the end of the collection, see support/fixtures.py
     pytest.register_assert_rewrite("support.fixtures")
     import support.fixtures  # noqa: F401
 # By default, a process of Ray waits for every other process of the machine.
@@ -32,15 +35,37 @@ def pytest_xdist_auto_num_workers(config):
     return psutil.cpu_count() + ("not slow" not in config.getoption("markexpr"))
 
 
+@cache
+def starts_processes(file):
+    """Whether the fork server of support/processes.py starts processes for this test file or for its fixtures."""
+    files = [each for each in (file, file.with_name("conftest.py")) if each.exists()]
+    return any("support.processes" in each.read_text() for each in files)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """Give each worker whole files, and all files with processes to one: it starts one fork server and mostly waits."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "processes" if starts_processes(config.rootpath / file) else file
+
+    return Scheduling(config, log)
+
+
 def pytest_collection_modifyitems(config, items):
-    """Run slow tests last, but files with slow tests first where several workers share the files.
+    """Run slow tests last, but where several workers share the files: files with processes, with slow tests, the rest.
 
     What takes a browser, all references of the real votes or real labels is slow wherever it is; its file need not be
-    first.
+    among the first.
     """
     workers = hasattr(config, "workerinput") or getattr(config.option, "dist", "no") != "no"
     slow_files = {item.path for item in items if item.get_closest_marker("slow")}
     for item in items:
         if {"browser", "crema_d_baselines", "real_labels"} & {*getattr(item, "fixturenames", ())}:
             item.add_marker(pytest.mark.slow)
-    items.sort(key=lambda item: (item.path in slow_files) != workers if workers else "slow" in item.keywords)
+    if workers:
+        items.sort(key=lambda item: (not starts_processes(item.path), item.path not in slow_files))
+    else:
+        items.sort(key=lambda item: "slow" in item.keywords)

@@ -23,6 +23,7 @@ from ambi_eval.config.load import load_corpus
 from ambi_eval.corpora.manifest import read_manifest
 from ambi_eval.corpora.recipes import crema_d as crema_d_recipe
 from ambi_eval.corpora.select import select
+from ambi_eval.demo import corpus
 from support import commands
 from support.browser import Browser
 from support.chat_server import ChatTestServer
@@ -57,9 +58,9 @@ def pytest_collect_file(file_path: Path) -> Iterator[None]:
 
 
 def pytest_collection_finish() -> None:
-    """Keep what is there by now, which stays until the end, out of every later search for garbage."""
-    gc.collect()
+    """Search for garbage from here on, and not in what is there by now: it stays until the end."""
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture
@@ -135,6 +136,22 @@ def _equal_plots_are_drawn_once():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vl_convert, "vegalite_to_svg", drawn_before)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _the_demo_is_spoken_once():
+    """Each folder with the demo corpus would synthesize the same voices again, for half a second."""
+    utterances, spoken = corpus.utterances, {}
+
+    def spoken_before(speakers, clips_per_speaker):
+        key = *speakers, clips_per_speaker
+        if key not in spoken:
+            spoken[key] = list(utterances(speakers, clips_per_speaker))
+        return iter(spoken[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpus, "utterances", spoken_before)
         yield
 
 
