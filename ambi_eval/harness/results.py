@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import NotRequired, TypedDict
 
@@ -26,10 +25,10 @@ from ambi_eval.corpora.selection import Selection
 from ambi_eval.errors import AmbiError, counted
 from ambi_eval.harness.repeat import command, our_configs
 from ambi_eval.metrics import METRICS
+from ambi_eval.votes import Array
 
 logger = logging.getLogger(__name__)
 
-Array = NDArray[np.float64]
 Json = dict[str, Any]
 # Further keys, as a later version may write, are ignored.
 READ_BACK = ConfigDict(strict=True, extra="allow")

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ambi_eval.analysis import estimate as intervals
 from ambi_eval.analysis.ambiguity import Binned, bin_clips
@@ -23,8 +22,7 @@ from ambi_eval.leaderboard.schema import Card
 from ambi_eval.leaderboard.verify import HEADLINE, Status, TaskFindings, Verdict, overrides
 from ambi_eval.metrics import METRICS
 from ambi_eval.report.content import BinFacts
-
-Array = NDArray[np.float64]
+from ambi_eval.votes import Array
 
 SHOWN = (HEADLINE, "bc", "acc", "macro_f1")
 INVALID = "invalid_rate"

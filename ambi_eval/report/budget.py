@@ -85,7 +85,7 @@ def _cost(asked: ModelTask, others: Sequence[ModelTask]) -> Cost:
 def _prompt_tokens(asked: ModelTask, others: Sequence[ModelTask]) -> float:
     """Return the mean length of a task's prompts; if its answers came from another task's run, that task's length."""
     known = asked.info.get("prompt_tokens_by_task", {})
-    of_model = [each.task for each in others if each.label == asked.label]
+    of_model = [each.task for each in others if each.model == asked.model]
     same = [task.name for task in of_model if _prompts(task) == _prompts(asked.task)]
     return float(next((known[name] for name in (asked.task.name, *same) if name in known), math.nan))
 

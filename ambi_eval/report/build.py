@@ -76,12 +76,12 @@ def build(runs: Sequence[Run], predictions: Sequence[Path] = (), funnels: Sequen
     Raises:
         AmbiError: If a file of predictions is invalid, or does not fit the clips of any task.
     """
-    labels, sections = _labels(runs), by_clips(runs)
+    models, sections = _model_names(runs), by_clips(runs)
     for path in predictions:
         _add_predictions(path, sections)
     return Content(
         made=_time(datetime.now(tz=timezone.utc).timestamp()),
-        runs=[_run_facts(run, label) for run, label in zip(runs, labels, strict=True)],
+        runs=[_run_facts(run, model) for run, model in zip(runs, models, strict=True)],
         sections=[_section(asked) for asked in sections],
         funnels=funnels,
     )
@@ -90,13 +90,13 @@ def build(runs: Sequence[Run], predictions: Sequence[Path] = (), funnels: Sequen
 def by_clips(runs: Sequence[Run]) -> list[list[ModelTask]]:
     """Return the tasks of some runs, grouped by their clips, labels and votes."""
     sections: dict[Any, list[ModelTask]] = {}
-    for run, label in zip(runs, _labels(runs), strict=True):
+    for run, model in zip(runs, _model_names(runs), strict=True):
         info = run.info
         for task in run.tasks.values():
             ids = tuple(clip.id for clip in task.selection.clips)
             same = (tuple(task.settings.labels), ids, task.votes.tobytes(), tuple(task.selection.clusters))
             asked = ModelTask(
-                label,
+                model,
                 int(info.get("seed") or 0),
                 str(info.get("sampling") or ""),
                 task,
@@ -108,7 +108,7 @@ def by_clips(runs: Sequence[Run]) -> list[list[ModelTask]]:
     return list(sections.values())
 
 
-def _labels(runs: Sequence[Run]) -> list[str]:
+def _model_names(runs: Sequence[Run]) -> list[str]:
     """Return the model's name for each run, with a number if runs of one name differ in more than the seed."""
     models: dict[str, list[tuple[object, set[object]]]] = {}
     places = []
@@ -154,13 +154,13 @@ def _add_predictions(path: Path, sections: Sequence[list[ModelTask]]) -> None:
         raise errors[0]
 
 
-def _run_facts(run: Run, label: str) -> RunFacts:
+def _run_facts(run: Run, model: str) -> RunFacts:
     results = run.results
     info = run.info
     versions = {"lm_eval": results.get("lm_eval_version"), "transformers": results.get("transformers_version")}
     versions |= info.pop("versions", {})
     return RunFacts(
-        label=label,
+        label=model,
         file=str(run.file),
         date=_time(results["date"]),
         seconds=float(results["total_evaluation_time_seconds"]),
@@ -184,7 +184,7 @@ def _section(asked: Sequence[ModelTask]) -> Section:
     given = variants(asked)
     distinct = without_copies(given)
     real, controls = systems(distinct, binned)
-    by_name = {f"{v.label}: {v.name}" if v.name else v.label: v for v in distinct}
+    by_name = {f"{v.model}: {v.name}" if v.name else v.model: v for v in distinct}
     left_out = dict(task.left_out)
     if len(votes) < task.clips_of_task:
         left_out["not asked in this run"] = task.clips_of_task - len(votes)
@@ -236,10 +236,10 @@ def _partial(selection: Selection, left_out: Mapping[str, int], found: Sequence[
 
 def _cut_audio(asked: Sequence[ModelTask]) -> list[str]:
     """Return a warning for each model that did not hear the end of long audios in the runs of these tasks."""
-    cut = {(one.label, int(one.info.get("truncated_audio") or 0)): None for one in asked}
+    cut = {(one.model, int(one.info.get("truncated_audio") or 0)): None for one in asked}
     return [
-        f"{label} heard only the beginning of {counted(count, 'audio')}: its window is shorter."
-        for label, count in cut
+        f"{model} heard only the beginning of {counted(count, 'audio')}: its window is shorter."
+        for model, count in cut
         if count
     ]
 

@@ -40,7 +40,7 @@ class ModelTask:
     """A task of a run, with the facts about the model that answered it.
 
     Attributes:
-        label: The model's name in the report.
+        model: Its name in the report.
         seed: The seed of its sampling.
         sampling: What is known about the server's sampling; empty if nothing.
         task: The task with its answers.
@@ -49,7 +49,7 @@ class ModelTask:
         alone: Whether the run had no other task.
     """
 
-    label: str
+    model: str
     seed: int
     sampling: str
     task: TaskRun
@@ -73,14 +73,14 @@ class Variant:
     same_as: list[str] = field(default_factory=list)
 
     @property
-    def label(self) -> str:
-        """The model."""
-        return self.members[0][0].label
+    def model(self) -> str:
+        """The model's name in the report."""
+        return self.members[0][0].model
 
     @property
     def full_name(self) -> str:
         """Model and name."""
-        return f"{self.label}: {self.name}" if self.name else self.label
+        return f"{self.model}: {self.name}" if self.name else self.model
 
     @property
     def control(self) -> str:
@@ -111,12 +111,12 @@ def variants(asked: Sequence[ModelTask]) -> list[Variant]:
     groups: dict[tuple[str, ...], list[tuple[ModelTask, Pipeline]]] = {}
     for one in asked:
         for pipeline in one.task.pipelines.values():
-            key = (one.label, one.task.name, pipeline.name, json.dumps(shown_config(one.task), sort_keys=True))
+            key = (one.model, one.task.name, pipeline.name, json.dumps(shown_config(one.task), sort_keys=True))
             groups.setdefault(key, []).append((one, pipeline))
     named: dict[tuple[str, str], list[list[tuple[ModelTask, Pipeline]]]] = {}
     for members in groups.values():
         (one, pipeline), *_ = members
-        named.setdefault((one.label, system_name(one.task, pipeline)), []).append(members)
+        named.setdefault((one.model, system_name(one.task, pipeline)), []).append(members)
     return [
         Variant(name + suffix, members)
         for (_, name), of_name in named.items()
@@ -152,7 +152,7 @@ def without_copies(given: Sequence[Variant]) -> list[Variant]:
 
 
 def _alike(a: Variant, b: Variant) -> bool:
-    if (a.label, a.control) != (b.label, b.control) or a.p.shape != b.p.shape:
+    if (a.model, a.control) != (b.model, b.control) or a.p.shape != b.p.shape:
         return False
     p, q, per_clip = a.p, b.p, METRICS[HEADLINE].per_clip
     invalid = np.isnan(p).any(axis=-1)
@@ -169,7 +169,7 @@ def systems(given: Sequence[Variant], binned: Binned) -> tuple[list[System], lis
     everything = [asked for variant in given for asked, _ in variant.members]
     found = []
     for variant in tqdm(given, "systems", unit="system", disable=None):
-        others = [asked.task for asked in everything if asked.label == variant.label]
+        others = [asked.task for asked in everything if asked.model == variant.model]
         of_seeds = [
             _system(variant, asked, pipeline, others, scorer, held_out, ambiguous)
             for asked, pipeline in variant.members
@@ -248,7 +248,7 @@ def _system(
     logged = {name: pipeline.logged[name] for name in OTHER_MEANS if name in pipeline.logged}
     curves, name = curves_of(task), pipeline.name
     return System(
-        model=asked.label,
+        model=asked.model,
         name=variant.name,
         same_as=variant.same_as,
         control=variant.control,
@@ -269,7 +269,7 @@ def _system(
         held_out=held_out.judge(p, HEADLINE),
         curves={metric: c.pipelines[name] for metric, c in curves.items()},
         extrapolated={metric: c.extrapolated[name] for metric, c in curves.items() if name in c.extrapolated},
-        asymptote=next((f"{asked.label}: {found}" for found in asymptotes(task, pipeline, others)), None),
+        asymptote=next((f"{asked.model}: {found}" for found in asymptotes(task, pipeline, others)), None),
         confusion=expected_confusion(p, votes).tolist(),
         reliability=reliability_curve(p, votes, clusters),
         ambiguity_auroc=ambiguity_auroc(p, ambiguous, clusters),

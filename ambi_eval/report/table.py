@@ -124,15 +124,18 @@ def tables(section: Section) -> tuple[Table, Table]:
 
 def latex(found: Sequence[Table]) -> str:
     """Return LaTeX with the rules of booktabs; intervals are below the numbers, which are those of the page."""
-    return "% Tables of ambi_eval. In the preamble: \\usepackage{booktabs}\n" + "\n".join(map(_latex_table, found))
+    names = [re.sub("[^a-z0-9]+", "-", f"{table.section.corpus}-{table.kind}".lower()) for table in found]
+    labels = [name if names.index(name) == place else f"{name}-{place}" for place, name in enumerate(names)]
+    parts = map(_latex_table, found, labels)
+    return "% Tables of ambi_eval. In the preamble: \\usepackage{booktabs}\n" + "\n".join(parts)
 
 
-def _latex_table(table: Table) -> str:
+def _latex_table(table: Table, label: str) -> str:
     lines = [
         r"\begin{table*}[t]",
         r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
         rf"\caption{{{_tex(_title(table))} {_tex(' '.join(table.notes))}}}",
-        rf"\label{{tab:{re.sub('[^a-z0-9]+', '-', table.section.corpus.lower())}-{table.kind}}}",
+        rf"\label{{tab:{label}}}",
         rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
         r"\toprule",
         " & ".join(["", *(_tex(column.title) for column in table.columns)]) + r" \\",
@@ -201,7 +204,7 @@ def as_csv(found: Sequence[Table]) -> str:
     The interval of a number has two columns, `... low` and `... high`. An empty cell is unknown, `inf` is an end that
     does not exist. `note` has the warnings that stand before any score of the report.
     """
-    rows: dict[tuple[str, str, str], dict[str, str | float]] = {}
+    rows: dict[tuple[int, str, str], dict[str, str | float]] = {}
     for table in found:
         section = table.section
         known: dict[str, str | float] = {"corpus": section.corpus, "clips": section.clips}
@@ -213,7 +216,7 @@ def as_csv(found: Sequence[Table]) -> str:
             title = column.title if table.kind == SCORES else f"JSD by ambiguity, {column.title}"
             ends = any(isinstance(cells[place], Estimate) for _, _, cells in named)
             for kind, name, cells in named:
-                row = rows.setdefault((_title(table), kind, name), known | {"kind": kind, "system": name} | note)
+                row = rows.setdefault((id(section), kind, name), known | {"kind": kind, "system": name} | note)
                 row |= _numbers(title, cells[place], ends=ends)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(chain.from_iterable(rows.values()))), lineterminator="\n")

@@ -111,6 +111,14 @@ def test_warnings_are_in_the_caption_and_in_each_row(section):
     assert all("SIMULATED" in row["note"] for row in csv.DictReader(table.as_csv(found).splitlines()))
 
 
+def test_two_sections_of_one_corpus_stay_apart(section):
+    found = [*table.tables(section), *table.tables(replace(section, clips=12))]
+    labels = re.findall(r"\\label\{(.*?)\}", table.latex(found))
+    assert len(labels) == len(set(labels)) == 4
+    rows = list(csv.DictReader(table.as_csv(found).splitlines()))
+    assert [sum(row["clips"] == clips for row in rows) for clips in ("48", "12")] == [len(rows) / 2] * 2
+
+
 def test_names_cannot_break_latex():
     assert table._tex(r"[a]_b\c^{1}~50 %&#$ -0.5 v-1") == (
         r"[a]\_b\textbackslash{}c\textasciicircum{}\{1\}\textasciitilde{}50 \%\&\#\$ $-$0.5 v-1"
