@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime, timedelta, timezone
 
 from ambi_eval.leaderboard.schema import Card
@@ -34,13 +34,25 @@ def look_alikes(card: Card) -> Iterator[str]:
             yield f"the {what} has letters that look like Latin ones and are none ({names}), so it may imitate another."
 
 
-def other_weights(card: Card, other: Card, other_name: str) -> str:
-    """Return a sentence if two submissions contradict each other about a model's weights, else an empty text."""
-    own, theirs = card.model, other.model
-    if own.digest is None or theirs.digest is None:
-        return ""
-    if own.digest == theirs.digest and own.id != theirs.id:
-        return f"{other_name} has the same weights under the name {theirs.id}."
-    if own.digest != theirs.digest and (own.id, own.revision) == (theirs.id, theirs.revision):
-        return f"{other_name} has other weights under the same name {own.id}."
-    return ""
+def other_weights(card: Card, others: Iterable[tuple[str, Card]]) -> Iterator[str]:
+    """Yield a sentence for each way in which other submissions, given by name, contradict a card about the weights."""
+    own = card.model
+    renamed, changed = [], []
+    for name, other in others:
+        theirs = other.model
+        if own.digest and own.digest == theirs.digest and own.id != theirs.id:
+            renamed.append(f"{name} under the name {theirs.id}")
+        if (
+            own.digest
+            and theirs.digest not in (None, own.digest)
+            and (own.id, own.revision) == (theirs.id, theirs.revision)
+        ):
+            changed.append(name)
+    if renamed:
+        yield f"the same weights are in {_first(renamed)}."
+    if changed:
+        yield f"other weights have the same name, {own.id}, in {_first(changed)}."
+
+
+def _first(names: Sequence[str]) -> str:
+    return names[0] + (f" (and {len(names) - 1:,} more)" if names[1:] else "")

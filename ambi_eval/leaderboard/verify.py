@@ -340,9 +340,9 @@ def _check_claims(claims: Mapping[str, Mapping[str, float | None]], pipelines: M
 def _compare(verdicts: Sequence[Verdict], everything: Sequence[Verdict]) -> None:
     """Add a problem to each verdict for every other submission with the same, or nearly the same, answers."""
     for verdict in verdicts:
-        others = [(other.card, other.name) for other in everything if other is not verdict and other.card]
-        told = [other_weights(verdict.card, *other) for other in others] if verdict.card else []
-        verdict.notes += [*dict.fromkeys(filter(None, told))]
+        if verdict.card:
+            others = ((other.name, other.card) for other in everything if other is not verdict and other.card)
+            verdict.notes += other_weights(verdict.card, others)
         for name, own in verdict.tasks.items():
             for other in everything:
                 theirs = other.tasks.get(name)

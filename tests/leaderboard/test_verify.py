@@ -372,12 +372,13 @@ def test_what_a_card_cannot_truly_say_is_found(changed, problems, notes, copy, e
 
 
 def test_submissions_that_contradict_each_other_about_weights_are_told(copy, edit):
-    one, other = copy("exact"), copy("sc")
+    one, other, third = copy("exact"), copy("sc"), copy("sc-shares")
     assert verify(one).notes == []
-    edit.card(other, lambda card: card["model"].update(digest="0" * 64))
-    assert verify(one).notes == [f"{other.name} has other weights under the same name ambi-tiny."]
+    for folder in (other, third):
+        edit.card(folder, lambda card: card["model"].update(digest="0" * 64))
+    first = min(other.name, third.name)
+    assert verify(one).notes == [f"other weights have the same name, ambi-tiny, in {first} (and 1 more)."]
     edit.card(one, lambda card: card["model"].update(digest="0" * 64, id="mine"))
-    assert [verdict.notes for verdict in verify_all(one.parent)] == [
-        [f"{other.name} has the same weights under the name ambi-tiny."],
-        [f"{one.name} has the same weights under the name mine."],
-    ]
+    notes = {verdict.name: verdict.notes for verdict in verify_all(one.parent)}
+    assert notes[one.name] == [f"the same weights are in {first} under the name ambi-tiny (and 1 more)."]
+    assert notes[other.name] == notes[third.name] == [f"the same weights are in {one.name} under the name mine."]
