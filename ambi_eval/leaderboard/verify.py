@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from ambi_eval.errors import AmbiError, counted
 from ambi_eval.harness.aggregation import PipelineScores
 from ambi_eval.inference.stopping import StopRule
 from ambi_eval.leaderboard.card_checks import impossible, look_alikes, other_weights
+from ambi_eval.leaderboard.fingerprints import any_order, common, compared_text, fingerprint
 from ambi_eval.leaderboard.rescore import (
     Overrides,
     ScoringTask,
@@ -41,8 +41,6 @@ STATUSES: tuple[Status, ...] = ("claimed", "re-scored", "re-run")
 
 # Claimed and recomputed numbers may differ by this much, because processors round differently.
 TOLERANCE = 1e-6
-# Two submissions that share this part of the answers to a task are one; different models agree on far fewer answers.
-NEAR_DUPLICATE = 0.95
 # Corpora with public transcripts: the twelve sentences of CREMA-D, and the demo's sounds. Others are licensed.
 PUBLIC_TRANSCRIPTS = ("crema_d", "demo")
 # Shorter transcripts ("yeah", "I don't know") are common phrases.
@@ -53,16 +51,11 @@ PACKED = re.compile(r"[A-Za-z0-9+/=_-]{1000,}")
 PREVIEWED_CLIPS, PREVIEWED_ANSWERS, PREVIEWED_LETTERS = 6, 20, 500
 # The likelihoods of a clip's labels may exceed a sum of 1 by this much, because bfloat16 rounds.
 MASS_TOLERANCE = 0.02
-# As NEAR_DUPLICATE, if the order of a clip's answers does not count. It is higher, because sampled labels agree more
-# often by chance if their order does not count.
-SAME_IN_ANY_ORDER = 0.995
 # What follows if two submissions are copies.
 COPIES = (
     "Both are refused, because nothing in them shows which was first: the one whose commit is older stays, and the "
     "folder of the other must go."
 )
-# Characters without a width, which cannot be seen.
-INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,8 +189,8 @@ def _examine_task(submission: Submission, name: str, pools: Pools, verdict: Verd
     _check_names(submission.claims[name], settings)
     findings = TaskFindings(
         status="claimed",
-        fingerprint=_fingerprint(pools, settings),
-        any_order=_any_order(pools, settings),
+        fingerprint=fingerprint(pools, settings),
+        any_order=any_order(pools, settings),
         clips=tuple(sorted(pools)),
         pipelines={},
         tokens=tokens_per_clip(settings, pools),
@@ -307,15 +300,15 @@ def _check_content(pools: Pools, settings: TaskSettings, task: ScoringTask | Non
             raise AmbiError(f"an answer to the clip {clip!r:.100} holds packed data, such as audio; it must be text.")
     if task and settings.manifest not in PUBLIC_TRANSCRIPTS:
         for row in task.selection.clips:
-            said = _words(row.transcript or "")
-            if said.count(" ") + 1 >= TRANSCRIPT_WORDS and any(said in _words(answer) for answer in pools[row.id]):
+            words = _words(row.transcript or "")
+            if words.count(" ") + 1 >= TRANSCRIPT_WORDS and any(words in _words(answer) for answer in pools[row.id]):
                 raise AmbiError(
                     f"an answer quotes the transcript of the clip '{row.id}', which its license does not let us "
                     "publish: submit strategies without reasons, such as sc, sc_shares or exact."
                 )
     if settings.control == "none":
         if settings.pool == "labels":
-            different = {tuple(_said(answer, settings) for answer in pool) for pool in pools.values()}
+            different = {tuple(compared_text(answer, settings) for answer in pool) for pool in pools.values()}
         else:
             different = {(answer,) for pool in pools.values() for answer in pool if answer.finish != "not_drawn"}
         if len(pools) > 1 and len(different) == 1:
@@ -334,7 +327,11 @@ def _check_claims(claims: Mapping[str, Mapping[str, float | None]], pipelines: M
             if math.isnan(found) != (claimed is None) or abs((claimed or 0.0) - found) > TOLERANCE:
                 wrong.append(f"{pipeline} {metric} is claimed to be {claimed}, the answers give {found:.6f}")
     if wrong:
-        raise AmbiError(f"{wrong[0]}" + (f" (and {counted(len(wrong) - 1, 'more number')})." if wrong[1:] else "."))
+        more = f" (and {counted(len(wrong) - 1, 'more number')})" if wrong[1:] else ""
+        raise AmbiError(
+            f"{wrong[0]}{more}. If nothing was changed, another version of ambi_eval scored the run: run it again "
+            "(stored answers cost nothing), and pack that."
+        )
 
 
 def _compare(verdicts: Sequence[Verdict], everything: Sequence[Verdict]) -> None:
@@ -348,7 +345,7 @@ def _compare(verdicts: Sequence[Verdict], everything: Sequence[Verdict]) -> None
                 theirs = other.tasks.get(name)
                 if other is verdict or theirs is None or theirs.clips != own.clips:
                     continue
-                share = _common(own, theirs)
+                share = common(own.fingerprint, theirs.fingerprint, own.any_order, theirs.any_order)
                 if share:
                     heard, control = _control(verdict, name), _control(other, name)
                     why = f", which heard {control}" if control != heard else ""
@@ -357,44 +354,8 @@ def _compare(verdicts: Sequence[Verdict], everything: Sequence[Verdict]) -> None
                     )
 
 
-def _common(own: TaskFindings, theirs: TaskFindings) -> float:
-    """Return the share of answers that two submissions have in common; 0 if it may be chance."""
-    if len(own.fingerprint) == len(theirs.fingerprint):
-        share = float((own.fingerprint == theirs.fingerprint).mean())
-        if share >= NEAR_DUPLICATE:
-            return share
-    most = max(len(own.any_order), len(theirs.any_order))
-    share = len(np.intersect1d(own.any_order, theirs.any_order, assume_unique=True)) / most
-    return share if share >= SAME_IN_ANY_ORDER else 0.0
-
-
 def _control(verdict: Verdict, name: str) -> object:
     return verdict.card.tasks[name].overrides.get("control", "none") if verdict.card else "none"
-
-
-def _fingerprint(pools: Pools, settings: TaskSettings) -> NDArray[np.int64]:
-    return np.array([hash(_said(answer, settings)) for clip in sorted(pools) for answer in pools[clip]], dtype=np.int64)
-
-
-def _any_order(pools: Pools, settings: TaskSettings) -> NDArray[np.int64]:
-    """Return the hashes that `TaskFindings.any_order` describes; a label's hash includes its place."""
-    numbers = []
-    for clip in sorted(pools):
-        seen: Counter[str] = Counter()
-        for place, answer in enumerate(pools[clip]):
-            said = _said(answer, settings)
-            if settings.pool == "labels":  # two labels may have the same likelihood
-                said = f"{place} {said}"
-            seen[said] += 1
-            numbers.append(hash((clip, said, seen[said])))
-    return np.unique(np.array(numbers, dtype=np.int64))
-
-
-def _said(answer: Candidate, settings: TaskSettings) -> str:
-    """Return what counts in comparisons: a label's likelihood, or the text without case, blanks and invisibles."""
-    if settings.pool == "labels" and answer.logprob is not None:
-        return f"{answer.logprob:.4f}"
-    return " ".join(str(answer).translate(INVISIBLE).casefold().split())
 
 
 def _words(text: str) -> str:
