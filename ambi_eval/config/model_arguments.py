@@ -66,7 +66,8 @@ class ModelArguments(Settings):
     @classmethod
     def _needs_a_model(cls, given: dict[str, Any]) -> dict[str, Any]:
         key, model = cls.example
-        if key in cls.model_fields and not given.get(key):
+        # With an unknown key, perhaps the model's with a typing error, that is said instead.
+        if key in cls.model_fields and not given.get(key) and given.keys() <= cls.model_fields.keys():
             raise ValueError(f"it needs a model: --model_args {key}={model}, for example")
         return given
 

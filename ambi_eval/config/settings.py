@@ -70,6 +70,8 @@ class Settings(BaseModel):
 def problems(kind: type[BaseModel], error: ValidationError, given: Any) -> list[str]:
     """Return one clause for each mistake that pydantic found in a mapping, without the place of the mapping.
 
+    Unknown keys come first, because a key that is missing may be one of them with a typing error.
+
     Args:
         kind: The settings that the mapping should hold.
         error: What pydantic raised.
@@ -78,7 +80,8 @@ def problems(kind: type[BaseModel], error: ValidationError, given: Any) -> list[
     by_key: dict[tuple[Any, ...], list[ErrorDetails]] = {}
     for each in error.errors(include_url=False):
         by_key.setdefault(_path_in(given, each), []).append(each)
-    return [_clause(kind, path, errors) for path, errors in by_key.items()]
+    ordered = sorted(by_key.items(), key=lambda item: item[1][0]["type"] != "extra_forbidden")
+    return [_clause(kind, path, errors) for path, errors in ordered]
 
 
 def show_value(value: Any) -> str:

@@ -37,6 +37,8 @@ def test_arguments_of_the_command_line_get_their_type(text, name, value):
     ("kind", "text", "sentence"),
     [
         (HFAudioArguments, "", "--model_args: it needs a model: --model_args pretrained="),
+        (HFAudioArguments, "pretraind=x", "unknown key 'pretraind', did you mean 'pretrained'"),
+        (OpenAIAudioArguments, "modle=x,base_url=http://x/v1", "unknown key 'modle', did you mean 'model'"),
         (HFAudioArguments, "pretrained=x,batch_size=0", "batch_size is 0; it must be more than 0"),
         (HFAudioArguments, "pretrained=x,batch_size=-1", "batch_size is -1"),
         (HFAudioArguments, "pretrained=x,batch_size=1.5", r"batch_size is 1\.5; it must be a whole number"),
