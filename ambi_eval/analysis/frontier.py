@@ -21,14 +21,14 @@ class Place:
         cost: Its cost per clip.
         on_frontier: Whether its error is smaller than that of every other system of the same or lower cost.
         rival: The best other system of the same or lower cost; empty for the cheapest system.
-        less_than_rival: Its error minus that of the rival, on the same clips; below 0 is better. Undefined without a
+        minus_rival: Its error minus that of the rival, on the same clips; below 0 is better. Undefined without a
             rival.
     """
 
     cost: float
     on_frontier: bool
     rival: str
-    less_than_rival: Estimate
+    minus_rival: Estimate
 
 
 def frontier(errors: Mapping[str, Array], costs: Mapping[str, float], clusters: Sequence[str]) -> dict[str, Place]:

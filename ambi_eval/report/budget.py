@@ -109,7 +109,7 @@ def _seconds(clip: Clip) -> float:
 def in_terminal(corpus: str, found: Budget) -> Group:
     """Return the table of costs, the cheapest system first, and the gains from ten times the answers."""
     without = ["without thinking"] if found.thinks else []
-    headings = ["system", "JSD", "tokens", *without, "audio s", "GFLOPs", "s", "less than the best as cheap"]
+    headings = ["system", "JSD", "tokens", *without, "audio s", "GFLOPs", "s", "minus the best as cheap"]
     table = Table(*headings, box=None)
     for name in found.order:
         cost, place = found.costs[name], found.places.get(name)
@@ -118,7 +118,7 @@ def in_terminal(corpus: str, found: Budget) -> Group:
             short(found.scores[name]),
             *map(_cell, (cost.tokens, *([cost.tokens - cost.thinking] if without else []))),
             *map(_cell, (cost.audio_seconds, cost.flops / 1e9, cost.seconds)),
-            with_interval(place.less_than_rival) if place and place.rival else "",
+            with_interval(place.minus_rival) if place and place.rival else "",
         )
     lines: list[Table | str] = [
         f"{corpus}: quality and cost of a clip. * is on the frontier: nothing that costs as few {found.by} is better.",

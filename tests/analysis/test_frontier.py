@@ -31,7 +31,7 @@ def test_a_system_is_on_the_frontier_if_nothing_as_cheap_is_better():
 
 
 def test_the_difference_from_the_best_that_is_as_cheap_is_paired():
-    found = frontier(ERRORS, COSTS, CLUSTERS)["large"].less_than_rival
+    found = frontier(ERRORS, COSTS, CLUSTERS)["large"].minus_rival
     gap = ERRORS["large"] - ERRORS["small"]
     half = t.ppf(0.975, 39) * gap.std(ddof=1) / np.sqrt(40)
     assert (found.value, found.high - found.low) == pytest.approx((gap.mean(), 2 * half))
@@ -40,7 +40,7 @@ def test_the_difference_from_the_best_that_is_as_cheap_is_paired():
 def test_equal_systems_of_one_cost_are_neither_better():
     found = frontier({"a": BASE, "b": BASE}, {"a": 1.0, "b": 1.0}, CLUSTERS)
     assert not found["a"].on_frontier
-    assert found["a"].less_than_rival.value == 0
+    assert found["a"].minus_rival.value == 0
 
 
 def test_a_pure_sampler_gains_nothing_beyond_sampling():

@@ -105,6 +105,13 @@ def shown(found):
     return console.file.getvalue()
 
 
+def test_the_last_column_is_above_0_where_a_system_is_worse_than_what_is_as_cheap(runs):
+    found = budget_of(runs)
+    name, place = next((name, p) for name, p in found.places.items() if p.rival and p.minus_rival.value > 0.001)
+    assert place.minus_rival.value == pytest.approx(found.scores[name] - found.scores[place.rival])
+    assert re.search(r"\n *system .*  minus the best as cheap *\n", shown(found))
+
+
 def test_tokens_are_shown_with_thinking_and_without(runs, thinking):
     before, found = (budget_of(each).costs["good/model: direct"] for each in (runs, thinking))
     assert (found.tokens - before.tokens, found.thinking) == (pytest.approx(30), 30)
