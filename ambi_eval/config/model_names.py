@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping
+from itertools import combinations
 from typing import Any
 
 from ambi_eval.errors import counted
@@ -32,7 +33,7 @@ def _parts(name: str) -> tuple[str, set[str]]:
 
 
 def other_models(info: Mapping[str, Any]) -> list[str]:
-    """Return a sentence if another model answered than the one asked for, and one if another verifier rated.
+    """Return a sentence if another model answered than the one asked for, or several versions of it; so of a verifier.
 
     Args:
         info: What the model wrote into the results file, with the names in the replies of this run (`answered_as`) and
@@ -46,7 +47,11 @@ def other_models(info: Mapping[str, Any]) -> list[str]:
     said = {name: [counted(count, "reply", "replies")] for name, count in info.get("answered_as", {}).items()}
     for name, count in stored.items():
         said.setdefault(name, []).append(counted(count, "stored answer"))
-    others = [f"'{name}' ({', '.join(counts)})" for name, counts in said.items() if not is_same_model(name, asked)]
-    if not others:
-        return of_verifier
-    return [f"'{asked}' was asked for, but the server named another model: {', '.join(others)}.", *of_verifier]
+    told = {name: f"'{name}' ({', '.join(counts)})" for name, counts in said.items()}
+    fitting = [name for name in told if is_same_model(name, asked)]
+    sentences = []
+    if others := [shown for name, shown in told.items() if name not in fitting]:
+        sentences.append(f"'{asked}' was asked for, but the server named another model: {', '.join(others)}.")
+    if not all(is_same_model(one, other) for one, other in combinations(fitting, 2)):
+        sentences.append(f"several versions of '{asked}' answered: {', '.join(told[name] for name in fitting)}.")
+    return [*sentences, *of_verifier]

@@ -44,3 +44,10 @@ def test_replies_and_stored_answers_of_other_models_are_told_and_those_of_the_ve
     assert other_models({"model": "a", "verifier": info}) == other_models(info)
     assert other_models({"model": "a", "verifier": "self", "stored_answers_from": {"{}": 4}}) == []
     assert other_models({}) == []
+
+
+def test_several_versions_of_the_model_that_was_asked_for_are_told():
+    names = {"gpt-4o-2024-05-13": 2, "openai/gpt-4o": 1}
+    assert other_models({"model": "gpt-4o", "answered_as": names}) == []
+    (told,) = other_models({"model": "gpt-4o", "answered_as": {**names, "gpt-4o-2024-08-06": 1}})
+    assert told.startswith("several versions of 'gpt-4o' answered: 'gpt-4o-2024-05-13' (2 replies), ")
