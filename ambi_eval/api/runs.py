@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from ambi_eval.harness.results import Run, TaskRun, read_runs
 from ambi_eval.report import page, verdict
 from ambi_eval.report.build import build
 from ambi_eval.report.content import Content
+
+logger = logging.getLogger(__name__)
 
 
 class Runs:
@@ -69,6 +72,8 @@ class Runs:
 def load(*paths: str | Path) -> Runs:
     """Return the runs that `lm_eval --log_samples --output_path` left in these folders, the newest of each.
 
+    A warning says of which another model answered than the one asked for.
+
     Raises:
         AmbiError: If a folder holds no run of our tasks, or a broken one.
 
@@ -76,7 +81,11 @@ def load(*paths: str | Path) -> Runs:
         >>> runs = load("runs/demo")  # doctest: +SKIP
         >>> runs.to_pandas().groupby(["task", "pipeline"])["jsd_bits"].mean()  # doctest: +SKIP
     """
-    return Runs([run for path in paths for run in read_runs(Path(path))])
+    runs = [run for path in paths for run in read_runs(Path(path))]
+    for run in runs:
+        for sentence in run.other_models:
+            logger.warning("%s: %s", run.file, sentence)
+    return Runs(runs)
 
 
 def evaluate(

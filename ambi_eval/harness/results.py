@@ -19,6 +19,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from ambi_eval.answers.candidate import Candidate, Finish, answers_digest
 from ambi_eval.config.load import read_back
+from ambi_eval.config.model_names import other_models
 from ambi_eval.config.task_settings import TaskSettings
 from ambi_eval.corpora.select import corpus_clips, select
 from ambi_eval.corpora.selection import Selection
@@ -181,6 +182,11 @@ class Run:
     def info(self) -> Json:
         """What our model wrote about itself; empty for a model of the harness."""
         return dict(self.results["config"].get("ambi", {}))
+
+    @property
+    def other_models(self) -> list[str]:
+        """Sentences about servers that answered with another model than the one asked for; usually empty."""
+        return other_models(self.info)
 
     @property
     def command(self) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ambi_eval.errors import AmbiError
 from ambi_eval.web.terminal import print_tables
+
+if TYPE_CHECKING:
+    from ambi_eval.harness.results import Run
 
 FOLDERS = "Folders that lm_eval --log_samples --output_path wrote."
 Runs = Annotated[list[Path], typer.Argument(help=FOLDERS, metavar="RUN...")]
@@ -66,6 +69,13 @@ def report(
         typer.echo(f"wrote {table_file}")
 
 
+def _with_warnings(runs: list[Run]) -> list[Run]:
+    """Return the runs, and say of which another model answered than the one asked for."""
+    for sentence in dict.fromkeys(sentence for run in runs for sentence in run.other_models):
+        typer.echo(f"ANOTHER MODEL: {sentence}", err=True)
+    return runs
+
+
 def generalizability(
     runs: Runs,
     json_file: JsonFile = None,
@@ -76,7 +86,7 @@ def generalizability(
     from ambi_eval.report.build import by_clips
     from ambi_eval.web.pages import write_json
 
-    found = ranking.rankings(by_clips([run for path in runs for run in read_runs(path)]))
+    found = ranking.rankings(by_clips(_with_warnings([run for path in runs for run in read_runs(path)])))
     print_tables(ranking_table.in_terminal(found))
     if json_file is not None:
         write_json(found, json_file)
@@ -94,7 +104,7 @@ def budget(
     from ambi_eval.web.pages import write_json
 
     found = {}
-    for asked in by_clips([run for path in runs for run in read_runs(path)]):
+    for asked in by_clips(_with_warnings([run for path in runs for run in read_runs(path)])):
         corpus = asked[0].task.settings.clips_name
         found[corpus] = of_budget.budget(without_copies(variants(asked)))
         print_tables(of_budget.in_terminal(corpus, found[corpus]))

@@ -10,7 +10,6 @@ from rich.console import Group
 from rich.table import Table
 
 from ambi_eval.analysis.significance import Comparison, compare, linearized
-from ambi_eval.config.model_names import other_models
 from ambi_eval.errors import AmbiError, counted, did_you_mean
 from ambi_eval.harness.results import Pipeline, Run, TaskRun, read_runs
 from ambi_eval.metrics import HEADLINE, METRICS
@@ -71,7 +70,7 @@ def compare_runs(first: Found, second: Found) -> list[Pair]:
         AmbiError: If there is nothing to compare.
     """
     a, b = first.systems, second.systems
-    told = list(dict.fromkeys(sentence for each in (first, second) for sentence in other_models(each.run.info)))
+    told = list(dict.fromkeys(sentence for each in (first, second) for sentence in each.run.other_models))
     if len(a) == len(b) == 1:
         return [_pair(next(iter(a.values())), next(iter(b.values())), told)]
     common = [name for name in a if name in b]

@@ -81,7 +81,7 @@ def tables(section: Section) -> tuple[Table, Table]:
     first, *others = section.systems
     like_best = [y.full_name for y in others if y.against_best and not verdict.surely(y.against_best)]
     said = [
-        *verdict.warnings(section.simulated, section.partial, section.other_models),
+        *verdict.section_warnings(section),
         JUDGED.format(cluster=section.cluster),
     ]
     notes = [*said, PEOPLE]
@@ -208,9 +208,7 @@ def as_csv(found: Sequence[Table]) -> str:
     for table in found:
         section = table.section
         known: dict[str, str | float] = {"corpus": section.corpus, "clips": section.clips}
-        note: dict[str, str | float] = {
-            "note": " ".join(verdict.warnings(section.simulated, section.partial, section.other_models))
-        }
+        note: dict[str, str | float] = {"note": " ".join(verdict.section_warnings(section))}
         named = [(kind, name, cells) for kind, of_kind in table.groups.items() for name, cells in of_kind]
         for place, column in enumerate(table.columns):
             title = column.title if table.kind == SCORES else f"JSD by ambiguity, {column.title}"

@@ -1,14 +1,19 @@
 """The content of the report against what the harness itself computed, and what is left for the report to work out."""
 
+import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.special import logit
+from typer.testing import CliRunner
 
 from ambi_eval.analysis.ambiguity import bin_clips
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.analysis.references.baselines import baselines
+from ambi_eval.api.runs import load
+from ambi_eval.cli import app
 from ambi_eval.harness.results import read_runs
 from ambi_eval.metrics import METRICS
 from ambi_eval.report.build import BEST_CLIPS, FAILED_CLIPS, WORST_CLIPS, build
@@ -186,6 +191,19 @@ def test_a_server_that_answered_with_another_model_is_told_before_any_score(runs
     found = Found("x", run, {"a": ("A", run.tasks["mine_sc"], run.tasks["mine_sc"].pipelines["dist"])})
     (pair,) = compare_runs(found, replace(found, run=runs[1]))
     assert [f"ANOTHER MODEL: {each}" for each in pair.other_models] == [told]
+
+
+def test_every_command_that_reads_runs_tells_of_another_model(folders, tmp_path, caplog):
+    copied = shutil.copytree(folders[0], tmp_path / "run")
+    (file,) = copied.rglob("results_*.json")
+    results = json.loads(file.read_text())
+    results["config"]["ambi"] = {"model": "good", "answered_as": {"cheap": 7}}
+    file.write_text(json.dumps(results))
+    told = "'good' was asked for, but the server named another model: 'cheap' (7 replies)."
+    for command in ("budget", "generalizability"):
+        assert f"ANOTHER MODEL: {told}\n" in CliRunner().invoke(app, [command, str(copied)]).stderr
+    load(copied)
+    assert caplog.messages == [f"{file}: {told}"]
 
 
 def test_other_clips_make_another_section_and_are_counted(lm_eval, runs, tmp_path):
