@@ -22,6 +22,9 @@ from ambi_eval.votes import Array
 
 RESAMPLES = 100
 SEED = 0
+# If the margin is more than this many times the distance to the nearer end of the range, the interval is cut off there:
+# on the scale of log(x / (1 - x)) it would reach the other end, whatever the data.
+FARTHEST = 4
 UNBOUNDED = (-math.inf, math.inf)
 T = TypeVar("T")
 
@@ -88,8 +91,9 @@ def interval(value: float, standard_error: float, clusters: int, bounds: tuple[f
 
     The interval is value -+ t standard errors, where t is the 97.5 % quantile of Student's t with G - 1 degrees of
     freedom for G clusters. For a score with finite bounds it is computed on the scale of log(x / (1 - x)), where x is
-    the score rescaled to 0..1, and transformed back. It is wide enough for few clusters; a percentile bootstrap is not
-    (its coverage is 84 % for 5 clusters).
+    the score rescaled to 0..1, and transformed back. If the margin is more than four times the distance to an end of
+    the range, it is value -+ margin, cut off at that end. It is wide enough for few clusters; a percentile bootstrap is
+    not (its coverage is 84 % for 5 clusters).
 
     Args:
         value: The score.
@@ -102,7 +106,8 @@ def interval(value: float, standard_error: float, clusters: int, bounds: tuple[f
     if not math.isfinite(high - low) or math.isnan(margin):
         return Estimate(value, value - margin, value + margin)
     place = (value - low) / (high - low)
-    if not 0 < place < 1:  # log(x / (1 - x)) is infinite at both ends
+    nearer = min(place, 1 - place)
+    if nearer <= 0 or margin > FARTHEST * nearer * (high - low):
         return Estimate(value, max(value - margin, low), min(value + margin, high))
     ends = expit(logit(place) + np.array([-1, 1]) * margin / (high - low) / (place * (1 - place)))
     return Estimate(value, *(low + (high - low) * ends).tolist())

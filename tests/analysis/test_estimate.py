@@ -120,7 +120,10 @@ def test_far_from_the_ends_of_the_range_the_interval_is_the_plain_one():
     assert (ranged.low, ranged.high) == pytest.approx((plain.low, plain.high), abs=1e-5)
 
 
-@pytest.mark.parametrize(("value", "expected"), [(0.0, (0.0, 0.226)), (1.0, (0.774, 1.0))])
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0.0, (0.0, 0.226)), (1.0, (0.774, 1.0)), (1e-17, (0.0, 0.226)), (0.01, (0.0, 0.236)), (0.99, (0.764, 1.0))],
+)
 def test_at_an_end_of_the_range_the_interval_is_cut_off(value, expected):
     estimate = interval(value, 0.1, 10, (0, 1))
     assert (estimate.low, estimate.high) == pytest.approx(expected, abs=1e-3)
