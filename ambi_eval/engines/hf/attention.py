@@ -39,7 +39,12 @@ class Prefixes:
     """
 
     def __init__(
-        self, rows: Sequence[Prefilled], unread: int = 0, before: Prefixes | None = None, hold: bool = False
+        self,
+        rows: Sequence[Prefilled],
+        unread: int = 0,
+        before: Prefixes | None = None,
+        hold: bool = False,
+        answers: Sequence[int] | None = None,
     ) -> None:
         """Stack the prefixes of rows.
 
@@ -50,13 +55,16 @@ class Prefixes:
             before: The prefixes of the same batch before rows came or left; they are not used any more.
             hold: Whether the prompts from now on refer to the keys and values in here, so that at most one layer has a
                 second copy at any time.
+            answers: How many answers every row stands for, 1 by default: a prompt with several is likely to get more
+                rows.
         """
+        answers = answers or [1] * len(rows)
         levels = [([row.root for row in rows], [row.shared or row.length - unread for row in rows])]
         if any(row.shared for row in rows):
             levels.append((list(rows), [row.length - unread - row.shared if row.shared else 0 for row in rows]))
         known: list[Level] = before.levels if before else []
         self.levels: list[Level] = [
-            Level(*level, known[number] if number < len(known) else None, hold)
+            Level(*level, answers, known[number] if number < len(known) else None, hold)
             for number, level in enumerate(levels)
             if max(level[1])
         ]
@@ -69,7 +77,7 @@ class Prefixes:
 class Level:
     """The prefixes that rows share at one level, each kept once.
 
-    Every prefix of a stack gets as many slots as the one with the most rows. So prefixes of one row have a stack of
+    Every prefix of a stack gets as many slots as the one with the most rows. So prefixes of one answer have a stack of
     their own, and rows without tokens at this level share one slot.
 
     Attributes:
@@ -77,12 +85,20 @@ class Level:
         places: The slot of every row among those of all stacks, shape (rows,); None if the rows are in this order.
     """
 
-    def __init__(self, prompts: Sequence[Prefilled], seen: Sequence[int], before: Level | None, hold: bool) -> None:
+    def __init__(
+        self,
+        prompts: Sequence[Prefilled],
+        seen: Sequence[int],
+        answers: Sequence[int],
+        before: Level | None,
+        hold: bool,
+    ) -> None:
         """Stack prefixes.
 
         Args:
             prompts: For every row, the prompt with whose `layers` it begins.
             seen: For every row, the number of tokens of these layers that it uses.
+            answers: For every row, how many answers it stands for.
             before: The same level before rows came or left.
             hold: As for `Prefixes`.
         """
@@ -91,8 +107,13 @@ class Level:
         rows_of: dict[Prefilled, list[int]] = {}
         for row in dict.fromkeys(stands_for):
             rows_of.setdefault(prompts[row], []).append(row)
-        single = {prompt: rows for prompt, rows in rows_of.items() if len(rows) == 1}
-        several = {prompt: rows for prompt, rows in rows_of.items() if len(rows) > 1}
+        alone = {
+            prompt
+            for prompt, rows in rows_of.items()
+            if len(rows) == 1 and (answers[rows[0]] <= 1 or not seen[rows[0]])
+        }
+        single = {prompt: rows for prompt, rows in rows_of.items() if prompt in alone}
+        several = {prompt: rows for prompt, rows in rows_of.items() if prompt not in alone}
         self.stacks = [Stack(each, seen) for each in (single, several) if each]
         known: list[Stack] = before.stacks if before else []
         layers = [next((old.layers for old in known if old.same_as(stack)), None) for stack in self.stacks]

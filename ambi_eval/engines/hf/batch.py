@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -201,7 +202,9 @@ class Batch:
 
     def _branches_changed(self, share_prefixes: bool) -> None:
         """Update the prefixes, which depend on the prompts of the branches."""
-        self.prefixes = Prefixes(self.prompts, before=self.prefixes, hold=True) if share_prefixes else None
+        count = Counter(self.branches)
+        answers = [count[number] for number in range(len(self.prompts))]
+        self.prefixes = Prefixes(self.prompts, 0, self.prefixes, True, answers) if share_prefixes else None
         for layer in self.cache.layers:
             layer.prefixes = self.prefixes
 

@@ -95,6 +95,23 @@ def test_rows_are_read_once_as_long_as_their_tokens_are_the_same(model, share):
     check_logits(model, batch, [(TOKENS[0], first)])
 
 
+def test_the_prefixes_of_prompts_stay_where_they_are_when_their_answers_part(model):
+    batch = Batch(model)
+    rows = [[Row(n) for n in range(count)] for count in (3, 2, 1)]
+    batch.add([*zip((read(model, tokens) for tokens in TOKENS), rows, strict=True)], share_prefixes=True)
+
+    def places():
+        return [stack.layers[0][0].data_ptr() for level in batch.prefixes.levels for stack in level.stacks]
+
+    before = places()
+    assert len(before) == 2  # prompts of one answer are apart
+    for tokens, branches in (((3, 3, 4, 1, 1, 1), 4), ((5, 6, 7, 8, 9, 1), 6)):
+        feed(batch, *tokens)
+        assert len(batch.logits) == branches
+        assert places() == before
+        check_logits(model, batch, zip(TOKENS, rows, strict=True))
+
+
 def test_padding_leaves_with_the_longest_row(model, share):
     batch = Batch(model)
     batch.add([(read(model, tokens), [Row(n)]) for n, tokens in enumerate(TOKENS)], share)
