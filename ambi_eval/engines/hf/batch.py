@@ -96,6 +96,10 @@ class Batch:
     def __init__(self, model: Any) -> None:
         """Begin without rows."""
         self.model = model
+        self._empty()
+
+    def _empty(self) -> None:
+        """Drop all rows with their KV cache."""
         self.rows: list[Row] = []
         self.branches: list[int] = []
         self.prompts: list[Prefilled] = []
@@ -140,7 +144,7 @@ class Batch:
     def keep(self, numbers: Sequence[int]) -> None:
         """Keep only the rows with these indices; their branches are dropped later, several at a time."""
         if not numbers:
-            self.__init__(self.model)  # type: ignore[misc]
+            self._empty()
             return
         kept = torch.tensor(numbers, device=self.keys.device)
         self.rows = [self.rows[number] for number in numbers]
