@@ -22,7 +22,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, sleep
 
 import numpy as np
 import psutil
@@ -91,12 +91,25 @@ def processor_seconds(processes: Sequence[psutil.Process]) -> float:
     return sum(each.cpu_times().user + each.cpu_times().system for each in everyone)
 
 
+# Who uses less processor time than this in half a second computes nothing.
+IDLE = 0.05
+
+
+def wait_until_idle() -> None:
+    """Wait until this process and its children compute nothing: vLLM's go on for a second after their last answer."""
+    used, now = -1.0, 0.0
+    while now - used >= IDLE:
+        sleep(0.5)
+        used, now = now, processor_seconds([psutil.Process()])
+
+
 def measure(engine: Engine, jobs: Sequence[Job]) -> tuple[float, float]:
-    """Return wall and processor seconds of an engine for these jobs.
+    """Return wall and processor seconds of an engine for these jobs, from a time on at which all engines are idle.
 
     Raises:
         AssertionError: If an answer is missing.
     """
+    wait_until_idle()
     processes = [psutil.Process()]
     cpu, wall = processor_seconds(processes), perf_counter()
     if jobs[0].continuations:
