@@ -194,7 +194,7 @@ def test_a_chat_server_rates_every_text_once_and_is_not_asked_again(rated_by_ser
     )
     assert all(body["temperature"] == 0 for body in chat_server.bodies[1:])
     assert {answer.rating for answer in answers} == {3.0}, "the mean of 1 and 5, which the test server finds as likely"
-    chat_server.close()
+    chat_server.stop()
     lm, again = rated_by_server()
     assert [answer.rating for answer in again] == [answer.rating for answer in answers]
     assert lm.get_model_info()["ambi"]["requests"] == 0

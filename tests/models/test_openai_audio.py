@@ -151,7 +151,7 @@ def test_an_answer_is_cut_at_a_stop_string_that_the_server_overlooked(load, aske
 
 def test_an_answer_that_is_there_is_never_asked_for_again(load, asked, chat_server):
     first = load().generate_until(asked())
-    chat_server.close()
+    chat_server.stop()
     lm = load()
     assert lm.generate_until(asked()) == first
     info = lm.get_model_info()["ambi"]
@@ -305,7 +305,7 @@ def test_answers_of_another_model_are_told_now_and_when_they_come_from_the_store
     assert caplog.text.count("answers as 'cheap', but 'listener' was asked for") == 1
     (told,) = other_models(info)
     assert told == "'listener' was asked for, but the server named another model: 'cheap' (2 replies)."
-    chat_server.close()
+    chat_server.stop()
     lm = load()
     assert lm.generate_until(asked(clips=4)) == first
     (told,) = other_models(json.loads(json.dumps(lm.get_model_info()["ambi"])))

@@ -81,7 +81,7 @@ def test_a_clip_is_asked_about_as_a_chat_server_hears_it(load, asked, chat_serve
     assert (answers[0].logprob, answers[0].n_tokens, answers[0].finish) == (-0.75, 2, "stop")
     info = lm.get_model_info()["ambi"]
     assert (info["prompt_tokens"], info["audio_tokens"], info["generated_tokens"]) == (200, 160, 16)
-    chat_server.close()
+    chat_server.stop()
     assert load().generate_until(asked()) == answers, "from the store"
 
 

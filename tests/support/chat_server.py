@@ -114,6 +114,10 @@ class ChatTestServer:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    def stop(self) -> None:
+        """Stop listening; nobody else gets the port before `close`."""
+        self._server.stop()
+
     def close(self) -> None:
         """Stop listening."""
         self._server.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import socket
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -38,10 +39,21 @@ class LoopbackServer:
     def __init__(self, handler: type[http.server.BaseHTTPRequestHandler], port: int = 0) -> None:
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
         self._server.daemon_threads = True
+        self._port: socket.socket | None = None
         self.origin = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
-    def close(self) -> None:
-        """Stop listening."""
+    def stop(self) -> None:
+        """Stop listening; the port stays taken until `close`, otherwise another test's server could get it."""
         self._server.shutdown()
         self._server.server_close()
+        self._port = socket.socket()
+        self._port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._port.bind(self._server.server_address)
+
+    def close(self) -> None:
+        """Stop listening, and give the port back."""
+        self._server.shutdown()
+        self._server.server_close()
+        if self._port is not None:
+            self._port.close()

@@ -519,7 +519,7 @@ def test_openai_and_named_variables_need_a_key(monkeypatch):
 
 
 def test_a_server_that_is_not_there_is_said(chat_server, connect):
-    chat_server.close()
+    chat_server.stop()
     with pytest.raises(AmbiError, match=r"no server answers at http://127\.0\.0\.1"):
         assert connect(max_retries=0).is_bridge
 
@@ -550,7 +550,7 @@ def test_a_server_that_cannot_list_its_models_is_asked_twice_and_is_a_chat_serve
 def test_what_a_server_was_is_remembered_for_when_none_answers(connect, chat_server):
     chat_server.owner = "ambi-eval-bridge"
     assert connect().kind == "bridge"
-    chat_server.close()
+    chat_server.stop()
     assert connect(max_retries=0).kind == "bridge"
 
 
