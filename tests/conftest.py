@@ -31,8 +31,8 @@ def pytest_configure(config):
 
 
 def pytest_xdist_auto_num_workers(config):
-    """Start a worker for each processor, and one more with the slow tests, which wait for processes and servers."""
-    return psutil.cpu_count() + ("not slow" not in config.getoption("markexpr"))
+    """Start a worker for each processor, and one more, since tests wait for servers and processes."""
+    return psutil.cpu_count() + 1
 
 
 @cache
