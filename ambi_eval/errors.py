@@ -1,4 +1,4 @@
-"""A user's mistake, told in one sentence that names the thing, the value and the fix; and words of such sentences."""
+"""A user's mistake, told in one sentence that names the thing, the value and the fix; and helpers that word it."""
 
 from __future__ import annotations
 
@@ -25,6 +25,12 @@ class AmbiError(Exception):
         """Make one from its sentence, and from all sentences where there are several."""
         super().__init__(sentence)
         self.problems = list(problems) or [sentence]
+
+    @classmethod
+    def of(cls, problems: Sequence[str]) -> AmbiError:
+        """Return the error for one or more mistakes: it tells the first one, and how many others there are."""
+        more = f" (and {counted(len(problems) - 1, 'more mistake')})" if problems[1:] else ""
+        return cls(f"{problems[0]}{more}", problems)
 
 
 class NotYetError(AmbiError):

@@ -22,8 +22,8 @@ from ambi_eval.votes import Array
 
 RESAMPLES = 100
 SEED = 0
-# If the margin is more than this many times the distance to the nearer end of the range, the interval is cut off there:
-# on the scale of log(x / (1 - x)) it would reach the other end, whatever the data.
+# If the margin is more than this many times the distance from the score to the nearer end of its range, the scale of
+# log(x / (1 - x)) is not used: the interval would be far too wide, up to the whole range.
 FARTHEST = 4
 UNBOUNDED = (-math.inf, math.inf)
 T = TypeVar("T")

@@ -72,7 +72,7 @@ class Runs:
 def load(*paths: str | Path) -> Runs:
     """Return the runs that `lm_eval --log_samples --output_path` left in these folders, the newest of each.
 
-    A warning says of which another model answered than the one asked for.
+    A warning names the runs in which another model answered than the one that was asked for.
 
     Raises:
         AmbiError: If a folder holds no run of our tasks, or a broken one.

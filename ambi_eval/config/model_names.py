@@ -16,7 +16,7 @@ _VERSIONED = re.compile(r"(.+?)(?:[-:@](latest|\d{4}-\d\d-\d\d|\d\d-\d{4}|\d\d-\
 
 
 def is_same_model(named: str, asked: str) -> bool:
-    """Return whether two names can be of one model: one may have a provider in front, and a version at its end.
+    """Return whether two names may mean the same model: either may have a provider before it, and a version after it.
 
     >>> is_same_model("openai/gpt-4o-2024-08-06", "gpt-4o"), is_same_model("gpt-4o-mini", "gpt-4o")
     (True, False)
@@ -33,7 +33,9 @@ def _parts(name: str) -> tuple[str, set[str]]:
 
 
 def other_models(info: Mapping[str, Any]) -> list[str]:
-    """Return a sentence if another model answered than the one asked for, or several versions of it; so of a verifier.
+    """Return a sentence if another model answered than the one asked for, and one if several versions of it answered.
+
+    The sentences about the verifier, if there is one, follow.
 
     Args:
         info: What the model wrote into the results file, with the names in the replies of this run (`answered_as`) and

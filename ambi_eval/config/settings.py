@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 from typing_extensions import Self
 
-from ambi_eval.errors import AmbiError, counted, did_you_mean
+from ambi_eval.errors import AmbiError, did_you_mean
 
 # pydantic's names of errors -> how a message continues after "it must be"; other errors keep pydantic's own words.
 PLAIN_WORDS = {
@@ -61,10 +61,7 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(given)
         except ValidationError as error:
-            found = problems(cls, error, given)
-            first, *others = found
-            more = f" (and {counted(len(others), 'more mistake')})" if others else ""
-            raise AmbiError(f"{where}: {first}{more}", [f"{where}: {each}" for each in found]) from error
+            raise AmbiError.of([f"{where}: {each}" for each in problems(cls, error, given)]) from error
 
 
 def problems(kind: type[BaseModel], error: ValidationError, given: Any) -> list[str]:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ambi_eval.errors import AmbiError, counted, did_you_mean
+from ambi_eval.errors import AmbiError, did_you_mean
 
 _OTHER_NAMES = {
     "sex": "gender",
@@ -44,8 +44,7 @@ def refuse(problems: Sequence[str]) -> None:
         AmbiError: With all of them.
     """
     if problems:
-        more = f" (and {counted(len(problems) - 1, 'more mistake')})" if problems[1:] else ""
-        raise AmbiError(f"{problems[0]}{more}", problems)
+        raise AmbiError.of(problems)
 
 
 def wrong_values(column: str, values: Iterable[Any], ids: Sequence[Any], *, number: bool) -> list[str]:

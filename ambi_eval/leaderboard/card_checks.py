@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta, timezone
 
 from ambi_eval.leaderboard.schema import Card
 
-# Alphabets with letters that look like Latin ones.
+# Alphabets that have letters which look like Latin letters.
 LOOK_ALIKE = {"CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC", "LISU", "FULLWIDTH", "MATHEMATICAL"}
 
 

@@ -70,7 +70,7 @@ def report(
 
 
 def _with_warnings(runs: list[Run]) -> list[Run]:
-    """Return the runs, and say of which another model answered than the one asked for."""
+    """Return the runs, and warn of those in which another model answered than the one that was asked for."""
     for sentence in dict.fromkeys(sentence for run in runs for sentence in run.other_models):
         typer.echo(f"ANOTHER MODEL: {sentence}", err=True)
     return runs

@@ -205,7 +205,7 @@ class Batch:
         self._place()
 
     def _branches_changed(self, share_prefixes: bool) -> None:
-        """Update the prefixes, which depend on the prompts of the branches."""
+        """Stack the prefixes of the prompts of all branches anew."""
         count = Counter(self.branches)
         answers = [count[number] for number in range(len(self.prompts))]
         self.prefixes = Prefixes(self.prompts, 0, self.prefixes, True, answers) if share_prefixes else None

@@ -228,7 +228,7 @@ class Prefiller:
             return self.model(**inputs, past_key_values=cache, use_cache=True)
 
 
-# Prompts with audio that go through the model at once, on a GPU.
+# On a GPU, so many prompts with audio go through the model at once.
 TOGETHER = 8
 
 
