@@ -76,23 +76,21 @@ FIRST_OR_SECOND = ("first", "second")
 class PairSettings(Settings):
     """How clips are put into pairs."""
 
-    label: Annotated[str, Field(description="The label: of which clip of the two do more raters choose it?")]
-    among: Annotated[
-        list[str],
-        BeforeValidator(_no_booleans),
-        Field(description="The labels of the corpus; filled in from its `labels`, whose place `first, second` take."),
-    ]
+    label: str
+    """The label: of which clip of the two do more raters choose it?"""
+    among: Annotated[list[str], BeforeValidator(_no_booleans)]
+    """The labels of the corpus; filled in from its `labels`, whose place `first, second` take."""
 
 
 class ShotSettings(Settings):
     """How the prompt shows examples."""
 
-    clips: Annotated[int, Field(ge=1, le=50, description="Number of clips of other speakers in the prompt.")]
-    seed: Annotated[int, Field(ge=0, description="The seed with which they are drawn.")] = 0
-    text: Annotated[
-        str,
-        Field(min_length=1, description="The text of one, a Jinja template with `answer` and one `<audio>`."),
-    ]
+    clips: Annotated[int, Field(ge=1, le=50)]
+    """Number of clips of other speakers in the prompt."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """The seed with which they are drawn."""
+    text: Annotated[str, Field(min_length=1)]
+    """The text of one, a Jinja template with `answer` and one `<audio>`."""
 
 
 def _partition_and_part(fold: Any) -> Any:
@@ -104,89 +102,45 @@ def _partition_and_part(fold: Any) -> Any:
 class CorpusSettings(Settings):
     """The settings of a corpus: its clips and their votes."""
 
-    task: Annotated[
-        str,
-        AfterValidator(_file_name),
-        Field(min_length=1, max_length=200, description="The task's name, as after `--tasks`."),
-    ]
-    manifest: Annotated[
-        str,
-        Field(
-            min_length=1,
-            description="A prepared corpus (`iemocap`), or a `.parquet` or `.jsonl` file beside this file.",
-        ),
-        Key(clips=True),
-    ]
-    labels: Annotated[
-        list[str],
-        BeforeValidator(_no_booleans),
-        Field(description="The labels, in the order of the prompt."),
-        Key(clips=True, answers=True, task_wide=True),
-    ]
-    merge: Annotated[
-        dict[str, str],
-        Field(description="`{excited: happy}` counts a vote for `excited` as a vote for `happy`."),
-        Key(clips=True, reported=True),
-    ] = {}
-    outside: Annotated[
-        Literal["drop_clip", "renormalise"],
-        Field(
-            description="What happens to a clip with votes outside the labels: `drop_clip` leaves the clip out, "
-            "`renormalise` leaves those votes out."
-        ),
-        Key(clips=True, reported=True),
-    ] = "drop_clip"
+    task: Annotated[str, AfterValidator(_file_name), Field(min_length=1, max_length=200)]
+    """The task's name, as after `--tasks`."""
+    manifest: Annotated[str, Field(min_length=1), Key(clips=True)]
+    """A prepared corpus (`iemocap`), or a `.parquet` or `.jsonl` file beside this file."""
+    labels: Annotated[list[str], BeforeValidator(_no_booleans), Key(clips=True, answers=True, task_wide=True)]
+    """The labels, in the order of the prompt."""
+    merge: Annotated[dict[str, str], Key(clips=True, reported=True)] = {}
+    """`{excited: happy}` counts a vote for `excited` as a vote for `happy`."""
+    outside: Annotated[Literal["drop_clip", "renormalise"], Key(clips=True, reported=True)] = "drop_clip"
+    """What happens to a clip with votes outside the labels: `drop_clip` leaves the clip out, `renormalise` leaves those
+    votes out."""
     target: Annotated[
-        Literal["votes", "arousal", "valence", "dominance", "intensity"],
-        Field(
-            description="What the raters' answers are about: the emotion (`votes`), or a number of each single rating, "
-            "which becomes one of the `labels`."
-        ),
-        Key(clips=True, answers=True, reported=True),
+        Literal["votes", "arousal", "valence", "dominance", "intensity"], Key(clips=True, answers=True, reported=True)
     ] = "votes"
-    bins: Annotated[
-        list[int | float] | None,
-        Field(
-            description="For a `target` of numbers: the edges between neighboring labels, `[20, 40, 60, 80]` for five "
-            "of them; without edges each label is a number, and a rating counts for the nearest."
-        ),
-        Key(clips=True, reported=True),
-    ] = None
-    split: Annotated[
-        str | None,
-        Field(min_length=1, description="Ask about the clips of this split only: `test1`."),
-        Key(overrides={"split": "everywhere"}, clips=True, reported=True),
-    ] = None
-    session: Annotated[
-        int | str | None,
-        Field(description="Ask about the clips of this session only: `5` for `Ses05`, or the session's whole name."),
-        Key(overrides={"session": "everywhere"}, clips=True, reported=True),
-    ] = None
+    """What the raters' answers are about: the emotion (`votes`), or a number of each single rating, which becomes one
+    of the `labels`."""
+    bins: Annotated[list[int | float] | None, Key(clips=True, reported=True)] = None
+    """For a `target` of numbers: the edges between neighboring labels, `[20, 40, 60, 80]` for five of them; without
+    edges each label is a number, and a rating counts for the nearest."""
+    split: Annotated[str | None, Field(min_length=1), Key({"split": "everywhere"}, clips=True, reported=True)] = None
+    """Ask about the clips of this split only: `test1`."""
+    session: Annotated[int | str | None, Key({"session": "everywhere"}, clips=True, reported=True)] = None
+    """Ask about the clips of this session only: `5` for `Ses05`, or the session's whole name."""
     fold: Annotated[
         str | None,
         BeforeValidator(_partition_and_part),
-        Field(description="Ask about one part of a named partition only: `studio0.test`."),
-        Key(overrides={"fold": "everywhere"}, clips=True, reported=True),
+        Key({"fold": "everywhere"}, clips=True, reported=True),
     ] = None
-    synonyms: Annotated[
-        dict[str, list[str]],
-        Field(description="`{happy: [happiness]}`: further words that an answer may use for a label."),
-        Key(task_wide=True),
-    ] = {}
-    language: Annotated[
-        str | None,
-        Field(min_length=2, description="The spoken language, as an ISO 639-1 code: `it`."),
-    ] = None
-    cluster: Annotated[
-        Literal["speaker", "session", "dialogue"],
-        Field(description="Clips that share this depend on each other; error bars are clustered by it."),
-        Key(clips=True),
-    ] = "speaker"
+    """Ask about one part of a named partition only: `studio0.test`."""
+    synonyms: Annotated[dict[str, list[str]], Key(task_wide=True)] = {}
+    """`{happy: [happiness]}`: further words that an answer may use for a label."""
+    language: Annotated[str | None, Field(min_length=2)] = None
+    """The spoken language, as an ISO 639-1 code: `it`."""
+    cluster: Annotated[Literal["speaker", "session", "dialogue"], Key(clips=True)] = "speaker"
+    """Clips that share this depend on each other; error bars are clustered by it."""
     transcript: Annotated[
-        Literal["none", "given"],
-        Field(description="`given` puts the words of the clip into the prompt."),
-        Key(overrides={"transcript": "everywhere"}, clips=True, answers=True, reported=True),
+        Literal["none", "given"], Key({"transcript": "everywhere"}, clips=True, answers=True, reported=True)
     ] = "none"
+    """`given` puts the words of the clip into the prompt."""
     control: Annotated[
         Literal[
             "none",
@@ -198,38 +152,19 @@ class CorpusSettings(Settings):
             "shuffle_same_speaker",
             "transcript",
         ],
-        Field(description="What the model hears instead of the clip, see [below](#controls)."),
-        Key(overrides={"control": "everywhere"}, clips=True, reported=True),
+        Key({"control": "everywhere"}, clips=True, reported=True),
     ] = "none"
-    items: Annotated[
-        Literal["all", "conflict"],
-        Field(
-            description="`conflict` asks only about clips whose raters hear another emotion than the raters of "
-            "other speakers of the same sentence, see [strategies](strategies.md#conflict-items)."
-        ),
-        Key(overrides={"items": "everywhere"}, clips=True, reported=True),
-    ] = "all"
-    pairs: Annotated[
-        PairSettings | None,
-        Field(
-            description="`{label: angry}` asks which of two clips more raters call angry; the labels of the task are "
-            "then `first` and `second`."
-        ),
-        Key(merged=True, clips=True, answers=True, reported=True),
-    ] = None
-    shots: Annotated[
-        ShotSettings | None,
-        Field(
-            description="`{clips: 3, seed: 0, text: ...}` shows that many clips of other speakers, with their votes, "
-            "before each clip."
-        ),
-        Key(merged=True, clips=True, answers=True, reported=True),
-    ] = None
-    metadata: Annotated[
-        dict[str, Any],
-        Field(description="Facts for the results: `version`, `corpus`, and those of `--metadata`."),
-        Key(merged=True),
-    ] = {}
+    """What the model hears instead of the clip, see [below](#controls)."""
+    items: Annotated[Literal["all", "conflict"], Key({"items": "everywhere"}, clips=True, reported=True)] = "all"
+    """`conflict` asks only about clips whose raters hear another emotion than the raters of other speakers of the same
+    sentence, see [strategies](strategies.md#conflict-items)."""
+    pairs: Annotated[PairSettings | None, Key(merged=True, clips=True, answers=True, reported=True)] = None
+    """`{label: angry}` asks which of two clips more raters call angry; the labels of the task are then `first` and
+    `second`."""
+    shots: Annotated[ShotSettings | None, Key(merged=True, clips=True, answers=True, reported=True)] = None
+    """`{clips: 3, seed: 0, text: ...}` shows that many clips of other speakers, with their votes, before each clip."""
+    metadata: Annotated[dict[str, Any], Key(merged=True)] = {}
+    """Facts for the results: `version`, `corpus`, and those of `--metadata`."""
 
     @property
     def source(self) -> str:

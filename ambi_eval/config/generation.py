@@ -25,33 +25,25 @@ class GenerationSettings(Settings):
     its default value, so that settings are equal if and only if the answers are.
     """
 
-    do_sample: Annotated[bool, Field(description="Whether answers are drawn at random.")] = False
-    temperature: Annotated[float, Field(ge=0, le=100, description="Temperature of the softmax; 0 is greedy.")] = 0.0
-    top_k: Annotated[int, Field(ge=0, le=10**9, description="Sample from the k most likely tokens; 0 is all.")] = 0
-    top_p: Annotated[
-        float,
-        Field(gt=0, le=1, description="Sample from the fewest tokens with this total probability; 1 is all."),
-    ] = 1.0
-    num_beams: Annotated[int, Field(ge=1, le=1000, description="Width of the beam search; 1 is none.")] = 1
-    length_penalty: Annotated[
-        float,
-        Field(description="Beams are ranked by log-likelihood / tokens ** length_penalty; 0 is the likelihood itself."),
-    ] = 0.0
-    until: Annotated[
-        tuple[Text, ...],
-        BeforeValidator(_one_or_several),
-        Field(max_length=20, description="Strings that end an answer and are not part of it."),
-    ] = ()
-    max_gen_toks: Annotated[int, Field(ge=1, le=10**6, description="Tokens after which an answer is cut.")] = 256
-    max_thinking_toks: Annotated[
-        int,
-        Field(
-            ge=0,
-            le=10**6,
-            description="The most thinking tokens before the answer, which then has `max_gen_toks` for itself. "
-            "Longer thinking is ended with `think_end_token`. 0: thinking counts in `max_gen_toks`.",
-        ),
-    ] = 0
+    do_sample: bool = False
+    """Whether answers are drawn at random."""
+    temperature: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """Temperature of the softmax; 0 is greedy."""
+    top_k: Annotated[int, Field(ge=0, le=10**9)] = 0
+    """Sample from the k most likely tokens; 0 is all."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Sample from the fewest tokens with this total probability; 1 is all."""
+    num_beams: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Width of the beam search; 1 is none."""
+    length_penalty: float = 0.0
+    """Beams are ranked by log-likelihood / tokens ** length_penalty; 0 is the likelihood itself."""
+    until: Annotated[tuple[Text, ...], BeforeValidator(_one_or_several), Field(max_length=20)] = ()
+    """Strings that end an answer and are not part of it."""
+    max_gen_toks: Annotated[int, Field(ge=1, le=10**6)] = 256
+    """Tokens after which an answer is cut."""
+    max_thinking_toks: Annotated[int, Field(ge=0, le=10**6)] = 0
+    """The most thinking tokens before the answer, which then has `max_gen_toks` for itself. Longer thinking is ended
+    with `think_end_token`. 0: thinking counts in `max_gen_toks`."""
 
     @classmethod
     def from_kwargs(cls, kwargs: Mapping[str, Any], where: str = "generation_kwargs") -> GenerationSettings:

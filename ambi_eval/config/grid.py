@@ -60,43 +60,35 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy takes
 class GridModel(Settings):
     """A model of the grid."""
 
-    model: Annotated[str, Field(description="The harness's name for its kind, as after `lm_eval --model`.")] = (
-        "hf-audio"
-    )
-    model_args: Annotated[
-        dict[str, Any], BeforeValidator(_arguments), Field(description="As after `--model_args`.")
-    ] = {}
-    batch_size: Annotated[int, Field(ge=1)] | Annotated[str, Field(pattern=r"^auto(:\d+)?$")] = Field(
-        1, description="As after `--batch_size`."
-    )
-    gpus: Annotated[
-        float,
-        Field(ge=0, description="GPUs of one replica where an engine shares them out; a part of one may be enough."),
-    ] = 1
-    strategies: Annotated[
-        list[Strategy] | None, Field(description="Those of the grid's strategies that it runs; by default all.")
-    ] = None
+    model: str = "hf-audio"
+    """The harness's name for its kind, as after `lm_eval --model`."""
+    model_args: Annotated[dict[str, Any], BeforeValidator(_arguments)] = {}
+    """As after `--model_args`."""
+    batch_size: Annotated[int, Field(ge=1)] | Annotated[str, Field(pattern="^auto(:\\d+)?$")] = 1
+    """As after `--batch_size`."""
+    gpus: Annotated[float, Field(ge=0)] = 1
+    """GPUs of one replica where an engine shares them out; a part of one may be enough."""
+    strategies: list[Strategy] | None = None
+    """Those of the grid's strategies that it runs; by default all."""
 
 
 class Grid(Settings):
     """Models, each with each corpus and strategy, each with each seed and override."""
 
-    models: Annotated[
-        dict[ModelName, GridModel], Field(min_length=1, description="The models, by the names of their folders.")
-    ]
-    corpora: Annotated[list[Corpus], Field(description="Corpora of ours.")] = []
-    strategies: Annotated[list[Strategy], Field(description="Strategies of ours; each runs on each corpus.")] = []
-    tasks: Annotated[list[str], Field(description="Task files of one's own, relative to the grid's file.")] = []
-    seeds: Annotated[
-        list[Seed], Field(min_length=1, description="As after `--seed`; one run for each where answers are sampled.")
-    ] = [0]
-    metadata: Annotated[
-        list[Override],
-        Field(min_length=1, description="As after `--metadata`; one run for each that has an effect."),
-    ] = [{}]
-    limit: Annotated[
-        int | None, Field(ge=1, description="Number of clips of each task, the first ones; by default all.")
-    ] = None
+    models: Annotated[dict[ModelName, GridModel], Field(min_length=1)]
+    """The models, by the names of their folders."""
+    corpora: list[Corpus] = []
+    """Corpora of ours."""
+    strategies: list[Strategy] = []
+    """Strategies of ours; each runs on each corpus."""
+    tasks: list[str] = []
+    """Task files of one's own, relative to the grid's file."""
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
+    """As after `--seed`; one run for each where answers are sampled."""
+    metadata: Annotated[list[Override], Field(min_length=1)] = [{}]
+    """As after `--metadata`; one run for each that has an effect."""
+    limit: Annotated[int | None, Field(ge=1)] = None
+    """Number of clips of each task, the first ones; by default all."""
 
     @model_validator(mode="after")
     def _runs_something(self) -> Grid:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import Field
+from typing import Any, Literal
 
 from ambi_eval.config.load import read_yaml, strategy_names
 from ambi_eval.config.prices import Price, read_prices
@@ -24,19 +22,28 @@ SERVERS = {"openai-audio": ("vllm", "bridge", "chat")}
 class KnownModel(Settings):
     """A model: the engine that runs it, and what is known about it."""
 
-    name: Annotated[str, Field(description="What people call it.")]
-    engine: Annotated[str, Field(description="The engine that reaches it.")]
-    server: Annotated[str, Field(description="What serves it, where the engine asks a server: `vllm`, `chat`.")] = ""
-    checkpoint: Annotated[str | None, Field(description="Its repository on the Hugging Face hub.")] = None
-    model: Annotated[str | None, Field(description="Its name for the service.")] = None
-    paper: Annotated[bool, Field(description="Whether arXiv 2602.03873 has it.")] = False
-    state: Annotated[str, Field(description="Whether it can be had.")] = "current"
-    successor: Annotated[str | None, Field(description="What its maker offers instead.")] = None
-    window: Annotated[str, Field(description="The longest audio that it hears.")] = ""
-    temperature: Annotated[
-        Honored | None, Field(description="What it makes of a temperature, where that is known.")
-    ] = None
-    source: Annotated[str | None, Field(description="Where its state was read.")] = None
+    name: str
+    """What people call it."""
+    engine: str
+    """The engine that reaches it."""
+    server: str = ""
+    """What serves it, where the engine asks a server: `vllm`, `chat`."""
+    checkpoint: str | None = None
+    """Its repository on the Hugging Face hub."""
+    model: str | None = None
+    """Its name for the service."""
+    paper: bool = False
+    """Whether arXiv 2602.03873 has it."""
+    state: str = "current"
+    """Whether it can be had."""
+    successor: str | None = None
+    """What its maker offers instead."""
+    window: str = ""
+    """The longest audio that it hears."""
+    temperature: Honored | None = None
+    """What it makes of a temperature, where that is known."""
+    source: str | None = None
+    """Where its state was read."""
 
 
 def known_models() -> list[KnownModel]:

@@ -25,42 +25,26 @@ class ModelArguments(Settings):
     # The argument that names the model, with an example; an error message shows it.
     example: ClassVar[tuple[str, str]] = ("pretrained", "Qwen/Qwen2-Audio-7B-Instruct")
 
-    seed: int | None = Field(
-        None, description="Seed of the sampling; by default the harness's `--seed`.", json_schema_extra=PUBLISHED
-    )
-    store: str | None = Field(
-        None,
-        description="File of stored answers; by default `candidates.sqlite` in the data "
-        "directory, `none` for no store.",
-    )
-    verifier: str = Field(
-        "self",
-        description="Who rates answers: `self` (this model), a checkpoint for `hf-audio`, or `openai:MODEL` at "
-        "`verifier_base_url`.",
-    )
-    verifier_base_url: str | None = Field(
-        None, description="Address of the verifier's server; by default OPENAI_BASE_URL, else OpenAI's own."
-    )
-    verifier_api_key_env: str | None = Field(
-        None, description="Environment variable with the verifier's key; by default OPENAI_API_KEY."
-    )
-    think_end_token: str | None = Field(
-        None,
-        min_length=1,
-        description="The text with which a model that reasons first ends its thinking (`</think>`). The thinking is "
-        "counted separately, and is no part of the answer.",
-        json_schema_extra=PUBLISHED,
-    )
-    batch_size: PositiveInt | Literal["auto"] = Field(
-        1,
-        description="Clips that are decoded together (all answers of a clip at once), or `auto`: as many as fit in "
-        "memory. A server decides this itself.",
-    )
-    max_batch_size: PositiveInt = Field(64, description="The largest batch that `auto` may choose.")
-    device: str | None = Field(
-        None,
-        description="`cuda:0`, `cpu`, `mps` ...; without CUDA, `cuda` means the CPU. A server decides this itself.",
-    )
+    seed: int | None = Field(None, json_schema_extra=PUBLISHED)
+    """Seed of the sampling; by default the harness's `--seed`."""
+    store: str | None = None
+    """File of stored answers; by default `candidates.sqlite` in the data directory, `none` for no store."""
+    verifier: str = "self"
+    """Who rates answers: `self` (this model), a checkpoint for `hf-audio`, or `openai:MODEL` at `verifier_base_url`."""
+    verifier_base_url: str | None = None
+    """Address of the verifier's server; by default OPENAI_BASE_URL, else OpenAI's own."""
+    verifier_api_key_env: str | None = None
+    """Environment variable with the verifier's key; by default OPENAI_API_KEY."""
+    think_end_token: str | None = Field(None, min_length=1, json_schema_extra=PUBLISHED)
+    """The text with which a model that reasons first ends its thinking (`</think>`). The thinking is counted
+    separately, and is no part of the answer."""
+    batch_size: PositiveInt | Literal["auto"] = 1
+    """Clips that are decoded together (all answers of a clip at once), or `auto`: as many as fit in memory. A server
+    decides this itself."""
+    max_batch_size: PositiveInt = 64
+    """The largest batch that `auto` may choose."""
+    device: str | None = None
+    """`cuda:0`, `cpu`, `mps` ...; without CUDA, `cuda` means the CPU. A server decides this itself."""
 
     @model_validator(mode="before")
     @classmethod
@@ -94,46 +78,39 @@ class ModelArguments(Settings):
 class HFAudioArguments(ModelArguments):
     """The arguments of `hf-audio`."""
 
-    pretrained: str = Field(
-        description="A folder, a repository on the Hugging Face hub, or `ambi-tiny`, the model in this package.",
-        json_schema_extra=PUBLISHED,
-    )
-    revision: str = Field("main", description="Branch, tag or commit of the repository.", json_schema_extra=PUBLISHED)
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto",
-        description="Precision of the weights. `auto` is the checkpoint's own on a GPU, and float32 on a CPU (where "
-        "half precision is slow, and where answers must be the same to the last digit).",
-        json_schema_extra=PUBLISHED,
-    )
-    long_audio: Literal["cut", "refuse"] = Field(
-        "cut",
-        description="What happens to audio that is longer than the model's window.",
-        json_schema_extra=PUBLISHED,
-    )
-    max_length: PositiveInt | None = Field(
-        None,
-        description="Tokens of prompt and answer together; by default what the model was built for.",
-        json_schema_extra=PUBLISHED,
-    )
-    attn_implementation: str | None = Field(None, description="`sdpa`, `flash_attention_2`, `eager` ...")
-    device_map: str | dict[str, Any] | None = Field(None, description="Spreads the model over several GPUs (`auto`).")
-    peft: str | None = Field(
-        None, description="Folder or repository of an adapter, merged into the weights.", json_schema_extra=PUBLISHED
-    )
-    trust_remote_code: bool = Field(False, description="Whether code that comes with the checkpoint may run.")
+    pretrained: str = Field(json_schema_extra=PUBLISHED)
+    """A folder, a repository on the Hugging Face hub, or `ambi-tiny`, the model in this package."""
+    revision: str = Field("main", json_schema_extra=PUBLISHED)
+    """Branch, tag or commit of the repository."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", json_schema_extra=PUBLISHED)
+    """Precision of the weights. `auto` is the checkpoint's own on a GPU, and float32 on a CPU (where half precision is
+    slow, and where answers must be the same to the last digit)."""
+    long_audio: Literal["cut", "refuse"] = Field("cut", json_schema_extra=PUBLISHED)
+    """What happens to audio that is longer than the model's window."""
+    max_length: PositiveInt | None = Field(None, json_schema_extra=PUBLISHED)
+    """Tokens of prompt and answer together; by default what the model was built for."""
+    attn_implementation: str | None = None
+    """`sdpa`, `flash_attention_2`, `eager` ..."""
+    device_map: str | dict[str, Any] | None = None
+    """Spreads the model over several GPUs (`auto`)."""
+    peft: str | None = Field(None, json_schema_extra=PUBLISHED)
+    """Folder or repository of an adapter, merged into the weights."""
+    trust_remote_code: bool = False
+    """Whether code that comes with the checkpoint may run."""
 
 
 class ServerArguments(ModelArguments):
     """The arguments of every model behind a network."""
 
-    num_concurrent: PositiveInt = Field(8, description="Requests at the same time.")
-    samples_per_request: PositiveInt | None = Field(
-        None,
-        description="The most samples that one request asks for (`n`); by default all of a clip's. A server that gives "
-        "fewer is asked again for the rest.",
-    )
-    timeout: float = Field(300.0, gt=0, description="Seconds after which a request is given up and repeated.")
-    max_retries: NonNegativeInt = Field(5, description="How often a request is repeated.")
+    num_concurrent: PositiveInt = 8
+    """Requests at the same time."""
+    samples_per_request: PositiveInt | None = None
+    """The most samples that one request asks for (`n`); by default all of a clip's. A server that gives fewer is asked
+    again for the rest."""
+    timeout: float = Field(300.0, gt=0)
+    """Seconds after which a request is given up and repeated."""
+    max_retries: NonNegativeInt = 5
+    """How often a request is repeated."""
 
 
 class ServiceArguments(ServerArguments):
@@ -141,24 +118,22 @@ class ServiceArguments(ServerArguments):
 
     example = ("model", "gpt-audio-1.5")
 
-    model: str = Field(description="The name under which the server knows the model.", json_schema_extra=PUBLISHED)
-    api_key_env: str | None = Field(
-        None, description="Environment variable with the key; by default the one that the service names."
-    )
-    requests_per_minute: float | None = Field(
-        None, gt=0, description="The most requests that are sent in a minute; by default no limit."
-    )
-    prices: str | None = Field(None, description="File of prices instead of the one in this package.")
-    input_price: float | None = Field(
-        None, gt=0, description="Price of a million prompt tokens, instead of the one in the file of prices."
-    )
-    output_price: float | None = Field(None, gt=0, description="Price of a million generated tokens.")
-    audio_price: float | None = Field(
-        None, gt=0, description="Price of a million audio tokens, where it is not `input_price`."
-    )
-    max_cost: float | None = Field(
-        None, gt=0, description="The run stops before it costs more than this; all answers are kept."
-    )
+    model: str = Field(json_schema_extra=PUBLISHED)
+    """The name under which the server knows the model."""
+    api_key_env: str | None = None
+    """Environment variable with the key; by default the one that the service names."""
+    requests_per_minute: float | None = Field(None, gt=0)
+    """The most requests that are sent in a minute; by default no limit."""
+    prices: str | None = None
+    """File of prices instead of the one in this package."""
+    input_price: float | None = Field(None, gt=0)
+    """Price of a million prompt tokens, instead of the one in the file of prices."""
+    output_price: float | None = Field(None, gt=0)
+    """Price of a million generated tokens."""
+    audio_price: float | None = Field(None, gt=0)
+    """Price of a million audio tokens, where it is not `input_price`."""
+    max_cost: float | None = Field(None, gt=0)
+    """The run stops before it costs more than this; all answers are kept."""
 
     @model_validator(mode="before")
     @classmethod
@@ -167,14 +142,10 @@ class ServiceArguments(ServerArguments):
             raise ValueError("keys do not belong on the command line; name an environment variable with api_key_env=")
         return given
 
-    batch: bool = Field(
-        False, description="Send requests in batches, which are answered within a day, where the service takes them."
-    )
-    batch_wait: float = Field(
-        86400.0,
-        ge=0,
-        description="Seconds to wait for batches; after that, the same command continues later (exit code 4).",
-    )
+    batch: bool = False
+    """Send requests in batches, which are answered within a day, where the service takes them."""
+    batch_wait: float = Field(86400.0, ge=0)
+    """Seconds to wait for batches; after that, the same command continues later (exit code 4)."""
 
     @model_validator(mode="after")
     def _keeps_what_is_paid_for(self) -> ServiceArguments:
@@ -198,19 +169,13 @@ class ServiceArguments(ServerArguments):
 class ChatServerArguments(ServerArguments):
     """The arguments of every model that speaks OpenAI's chat protocol."""
 
-    max_audio_seconds: float | None = Field(
-        None,
-        gt=0,
-        description="The longest audio that the model hears. By default that of the checkpoint's processor, "
-        "if the server is vLLM and the family is known; else no limit.",
-        json_schema_extra=PUBLISHED,
-    )
-    long_audio: Literal["cut", "refuse"] = Field(
-        "cut", description="What happens to audio that is longer than that.", json_schema_extra=PUBLISHED
-    )
-    extra_body: dict[str, Any] = Field(
-        {}, description="Further fields of each request, as JSON; null takes a field out."
-    )
+    max_audio_seconds: float | None = Field(None, gt=0, json_schema_extra=PUBLISHED)
+    """The longest audio that the model hears. By default that of the checkpoint's processor, if the server is vLLM and
+    the family is known; else no limit."""
+    long_audio: Literal["cut", "refuse"] = Field("cut", json_schema_extra=PUBLISHED)
+    """What happens to audio that is longer than that."""
+    extra_body: dict[str, Any] = {}
+    """Further fields of each request, as JSON; null takes a field out."""
 
     @field_validator("extra_body", mode="before")
     @classmethod
@@ -226,9 +191,8 @@ class ChatServerArguments(ServerArguments):
 class OpenAIAudioArguments(ServiceArguments, ChatServerArguments):
     """The arguments of `openai-audio`."""
 
-    base_url: str | None = Field(
-        None, description="Address of the server, with `/v1`; by default OPENAI_BASE_URL, else OpenAI's own."
-    )
+    base_url: str | None = None
+    """Address of the server, with `/v1`; by default OPENAI_BASE_URL, else OpenAI's own."""
 
 
 class LiteLLMAudioArguments(ServiceArguments, ChatServerArguments):
@@ -236,7 +200,8 @@ class LiteLLMAudioArguments(ServiceArguments, ChatServerArguments):
 
     example = ("model", "gemini/gemini-3.8-flash")
 
-    base_url: str | None = Field(None, description="Address of the server; by default the provider's own.")
+    base_url: str | None = None
+    """Address of the server; by default the provider's own."""
 
     @field_validator("batch")
     @classmethod
@@ -253,49 +218,42 @@ class GeminiAudioArguments(ServiceArguments, ChatServerArguments):
 
     example = ("model", "gemini-3.8-flash")
 
-    base_url: str | None = Field(None, description="Address of the Gemini API; by default Google's own.")
+    base_url: str | None = None
+    """Address of the Gemini API; by default Google's own."""
 
 
 class VLLMAudioArguments(ChatServerArguments):
     """The arguments of `vllm-audio`."""
 
-    pretrained: str = Field(
-        description="A folder, or a repository on the Hugging Face hub, that vLLM can serve.",
-        json_schema_extra=PUBLISHED,
-    )
-    vllm: str | None = Field(
-        None,
-        description="The environment in which vLLM is installed, its Python or its program `vllm`; by default the "
-        "`vllm` of this environment, else the first on PATH.",
-    )
-    revision: str | None = Field(
-        None, description="Branch, tag or commit of the repository.", json_schema_extra=PUBLISHED
-    )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Precision of the weights; `auto` is vLLM's choice.", json_schema_extra=PUBLISHED
-    )
-    max_model_len: PositiveInt | None = Field(
-        None,
-        description="Tokens of prompt and answer together; by default what the model was built for.",
-        json_schema_extra=PUBLISHED,
-    )
-    tensor_parallel_size: PositiveInt | None = Field(None, description="GPUs over which each layer is spread.")
-    pipeline_parallel_size: PositiveInt | None = Field(None, description="GPUs over which the layers are spread.")
-    data_parallel_size: PositiveInt | None = Field(None, description="Copies of the model that share the requests.")
-    data_parallel_backend: Literal["mp", "ray"] | None = Field(
-        None, description="`ray` spreads the copies over the machines of a Ray cluster."
-    )
-    gpu_memory_utilization: float | None = Field(
-        None, gt=0, le=1, description="Part of a GPU's memory that vLLM may fill; by default vLLM's own."
-    )
-    trust_remote_code: bool = Field(False, description="Whether code that comes with the checkpoint may run.")
-    serve_args: str | list[str] | None = Field(
-        None, description="Further options of `vllm serve`, as on its command line."
-    )
-    serve_log: str | None = Field(
-        None, description="File for what the server prints; by default a new one in the cache directory."
-    )
-    start_timeout: float = Field(1800.0, gt=0, description="Seconds that the server may take until it answers.")
+    pretrained: str = Field(json_schema_extra=PUBLISHED)
+    """A folder, or a repository on the Hugging Face hub, that vLLM can serve."""
+    vllm: str | None = None
+    """The environment in which vLLM is installed, its Python or its program `vllm`; by default the `vllm` of this
+    environment, else the first on PATH."""
+    revision: str | None = Field(None, json_schema_extra=PUBLISHED)
+    """Branch, tag or commit of the repository."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", json_schema_extra=PUBLISHED)
+    """Precision of the weights; `auto` is vLLM's choice."""
+    max_model_len: PositiveInt | None = Field(None, json_schema_extra=PUBLISHED)
+    """Tokens of prompt and answer together; by default what the model was built for."""
+    tensor_parallel_size: PositiveInt | None = None
+    """GPUs over which each layer is spread."""
+    pipeline_parallel_size: PositiveInt | None = None
+    """GPUs over which the layers are spread."""
+    data_parallel_size: PositiveInt | None = None
+    """Copies of the model that share the requests."""
+    data_parallel_backend: Literal["mp", "ray"] | None = None
+    """`ray` spreads the copies over the machines of a Ray cluster."""
+    gpu_memory_utilization: float | None = Field(None, gt=0, le=1)
+    """Part of a GPU's memory that vLLM may fill; by default vLLM's own."""
+    trust_remote_code: bool = False
+    """Whether code that comes with the checkpoint may run."""
+    serve_args: str | list[str] | None = None
+    """Further options of `vllm serve`, as on its command line."""
+    serve_log: str | None = None
+    """File for what the server prints; by default a new one in the cache directory."""
+    start_timeout: float = Field(1800.0, gt=0)
+    """Seconds that the server may take until it answers."""
 
 
 # The arguments of the engines of this package, by the engine's name; to read them imports no engine.

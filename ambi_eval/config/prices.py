@@ -24,20 +24,22 @@ TEMPLATE_TOKENS = 256
 class Price(Settings):
     """The price of a million tokens of one model."""
 
-    host: Annotated[str | None, Field(description="The host that asks this price; none for any.")] = None
-    input: Annotated[float, Field(ge=0, description="Of a million prompt tokens.")] = 0.0
-    audio: Annotated[float | None, Field(ge=0, description="Of a million audio tokens; none: as `input`.")] = None
-    output: Annotated[float, Field(ge=0, description="Of a million generated tokens, thinking included.")] = 0.0
-    batch: Annotated[
-        float | None, Field(gt=0, le=1, description="What batch mode multiplies a price by; none: unknown.")
-    ] = None
-    audio_tokens_per_second: Annotated[
-        float | None, Field(gt=0, description="Tokens that a second of audio becomes; none: unknown.")
-    ] = None
-    source: Annotated[str, Field(description="Where the price was read.")] = "given by the user"
-    date: Annotated[str | None, Field(pattern=r"^\d{4}-\d{2}-\d{2}$", description="The day on which it was true.")] = (
-        None
-    )
+    host: str | None = None
+    """The host that asks this price; none for any."""
+    input: Annotated[float, Field(ge=0)] = 0.0
+    """Of a million prompt tokens."""
+    audio: Annotated[float | None, Field(ge=0)] = None
+    """Of a million audio tokens; none: as `input`."""
+    output: Annotated[float, Field(ge=0)] = 0.0
+    """Of a million generated tokens, thinking included."""
+    batch: Annotated[float | None, Field(gt=0, le=1)] = None
+    """What batch mode multiplies a price by; none: unknown."""
+    audio_tokens_per_second: Annotated[float | None, Field(gt=0)] = None
+    """Tokens that a second of audio becomes; none: unknown."""
+    source: str = "given by the user"
+    """Where the price was read."""
+    date: Annotated[str | None, Field(pattern="^\\d{4}-\\d{2}-\\d{2}$")] = None
+    """The day on which it was true."""
 
     def of(self, prompt_tokens: float, audio_tokens: float, generated_tokens: float, *, batch: bool = False) -> float:
         """Return the price of some tokens.
@@ -66,8 +68,10 @@ class Price(Settings):
 class PriceList(Settings):
     """A file of prices: each model has the name that its service gives it."""
 
-    currency: Annotated[str, Field(description="Of all prices.")] = "USD"
-    models: Annotated[dict[str, Price], Field(description="The price of each model.")]
+    currency: str = "USD"
+    """Of all prices."""
+    models: dict[str, Price]
+    """The price of each model."""
 
     def find(self, model: str, address: str) -> Price | None:
         """Return the price of a model at the service with this address; None if it is not known.

@@ -33,141 +33,76 @@ class FilterPipeline(TypedDict):
 class VerifierSettings(Settings):
     """How answers are rated."""
 
-    prompt: Annotated[
-        str, Field(description="The verifier's prompt, with `{{ candidate }}` and, if you like, `{{ ratings }}`.")
-    ]
-    ratings: Annotated[
-        int,
-        Field(ge=2, le=9, description="The best rating; the worst is 1."),
-        Key(overrides={"ratings": "verifier"}),
-    ]
+    prompt: str
+    """The verifier's prompt, with `{{ candidate }}` and, if you like, `{{ ratings }}`."""
+    ratings: Annotated[int, Field(ge=2, le=9), Key({"ratings": "verifier"})]
+    """The best rating; the worst is 1."""
 
 
 class StopRuleSettings(Settings):
     """When to stop drawing answers about a clip."""
 
-    confidence: Annotated[
-        float, Field(ge=0.5, lt=1, description="How certain the most frequent label must be the majority's.")
-    ]
-    round: Annotated[int, Field(ge=1, description="How many answers are drawn before the rule is asked again.")]
+    confidence: Annotated[float, Field(ge=0.5, lt=1)]
+    """How certain the most frequent label must be the majority's."""
+    round: Annotated[int, Field(ge=1)]
+    """How many answers are drawn before the rule is asked again."""
 
 
 class TaskSettings(CorpusSettings):
     """The settings of a task: those of its corpus, and how answers are generated and reduced to a prediction."""
 
-    strategy: Annotated[
-        str | None,
-        Field(
-            description="One of ours (`tasks/_strategies/`), or a path that ends in `.yaml` beside this file; the keys "
-            "below come from it unless the task states them."
-        ),
-        Key(reported=True),
-    ] = None
-    pool: Annotated[
-        Literal["greedy", "samples", "beams", "prompts", "labels"],
-        Field(
-            description="How a clip's answers are made: one `greedy` answer, N = `repeats` `samples`, the best of a "
-            "search with `beams`, one greedy answer to each of several `prompts`, or no answer but the likelihoods of "
-            "the `labels`."
-        ),
-        Key(answers=True, reported=True),
-    ]
-    readout: Annotated[
-        Literal["shares", "label", "exact"],
-        Field(description="What an answer states: `shares` of all labels, one `label`, or `exact` likelihoods."),
-        Key(task_wide=True, reported=True),
-    ]
-    doc_to_text: Annotated[
-        str,
-        Field(min_length=1, description="The prompt, a Jinja template; `<audio>` is the place of the clip."),
-        Key(answers=True, reported=True),
-    ]
-    prompts: Annotated[
-        list[str], Field(description="For `pool: prompts`: further wordings."), Key(answers=True, reported=True)
-    ] = []
+    strategy: Annotated[str | None, Key(reported=True)] = None
+    """One of ours (`tasks/_strategies/`), or a path that ends in `.yaml` beside this file; the keys below come from it
+    unless the task states them."""
+    pool: Annotated[Literal["greedy", "samples", "beams", "prompts", "labels"], Key(answers=True, reported=True)]
+    """How a clip's answers are made: one `greedy` answer, N = `repeats` `samples`, the best of a search with `beams`,
+    one greedy answer to each of several `prompts`, or no answer but the likelihoods of the `labels`."""
+    readout: Annotated[Literal["shares", "label", "exact"], Key(task_wide=True, reported=True)]
+    """What an answer states: `shares` of all labels, one `label`, or `exact` likelihoods."""
+    doc_to_text: Annotated[str, Field(min_length=1), Key(answers=True, reported=True)]
+    """The prompt, a Jinja template; `<audio>` is the place of the clip."""
+    prompts: Annotated[list[str], Key(answers=True, reported=True)] = []
+    """For `pool: prompts`: further wordings."""
     prompt_language: Annotated[
         Literal["en", "corpus", "it", "ru", "th"],
-        Field(
-            description="The language of our prompts and of the labels in them: English, or with `corpus` the "
-            "`language` of the corpus."
-        ),
-        Key(overrides={"prompt_language": "everywhere"}, answers=True, task_wide=True, reported=True),
+        Key({"prompt_language": "everywhere"}, answers=True, task_wide=True, reported=True),
     ] = "en"
-    label_words: Annotated[
-        dict[str, str],
-        Field(description="`{calm: calmo}`: what the prompt calls a label, where `prompt_language` is not English."),
-        Key(merged=True, answers=True, task_wide=True),
-    ] = {}
-    prompt_words: Annotated[
-        dict[str, str],
-        Field(description="Words that the prompts fill in: `{clip: this recording, raters: listeners}`."),
-        Key(merged=True, answers=True),
-    ] = {}
-    generation_kwargs: Annotated[
-        dict[str, Any] | None,
-        Field(description="How answers are generated: see the keys of generation below."),
-        Key(merged=True, answers=True, reported=True),
-    ] = None
-    repeats: Annotated[
-        int,
-        Field(ge=1, description="How many answers a pool of samples or beams has."),
-        Key(overrides={"repeats": "samples", "beams": "beams"}, reported=True),
-    ] = 1
-    rotations: Annotated[
-        int,
-        Field(ge=1, description="For `pool: labels`: ask with the labels in this many orders, and take the mean."),
-        Key(overrides={"rotations": "labels"}, answers=True, reported=True),
-    ] = 1
+    """The language of our prompts and of the labels in them: English, or with `corpus` the `language` of the corpus."""
+    label_words: Annotated[dict[str, str], Key(merged=True, answers=True, task_wide=True)] = {}
+    """`{calm: calmo}`: what the prompt calls a label, where `prompt_language` is not English."""
+    prompt_words: Annotated[dict[str, str], Key(merged=True, answers=True)] = {}
+    """Words that the prompts fill in: `{clip: this recording, raters: listeners}`."""
+    generation_kwargs: Annotated[dict[str, Any] | None, Key(merged=True, answers=True, reported=True)] = None
+    """How answers are generated: see the keys of generation below."""
+    repeats: Annotated[int, Field(ge=1), Key({"repeats": "samples", "beams": "beams"}, reported=True)] = 1
+    """How many answers a pool of samples or beams has."""
+    rotations: Annotated[int, Field(ge=1), Key({"rotations": "labels"}, answers=True, reported=True)] = 1
+    """For `pool: labels`: ask with the labels in this many orders, and take the mean."""
     calibration: Annotated[
-        Literal["none", "silence"],
-        Field(description="For `pool: labels`: `silence` divides by the likelihoods under silence."),
-        Key(overrides={"calibration": "labels"}, task_wide=True, reported=True),
+        Literal["none", "silence"], Key({"calibration": "labels"}, task_wide=True, reported=True)
     ] = "none"
+    """For `pool: labels`: `silence` divides by the likelihoods under silence."""
     length_normalisation: Annotated[
-        Literal["none", "bytes"],
-        Field(description="For `pool: labels`: `bytes` takes the log-likelihood per byte of the label."),
-        Key(overrides={"length_normalisation": "labels"}, task_wide=True, reported=True),
+        Literal["none", "bytes"], Key({"length_normalisation": "labels"}, task_wide=True, reported=True)
     ] = "none"
-    weighting: Annotated[
-        Literal["softmax", "linear"],
-        Field(description="Of `ambi_weighted`: `softmax`, or `linear` for ratings."),
-        Key(overrides={"weighting": "verifier"}, reported=True),
-    ] = "softmax"
-    weighting_temperature: Annotated[
-        float,
-        Field(gt=0, description="Of `ambi_weighted`: the temperature of the softmax."),
-        Key(overrides={"weighting_temperature": "beams"}, reported=True),
-    ] = 1.0
-    verifier: Annotated[
-        VerifierSettings | None,
-        Field(description="How answers are rated: `{prompt: ..., ratings: 5}`, from 1 to `ratings` (2 to 9)."),
-        Key(merged=True),
-    ] = None
-    stop_rule: Annotated[
-        StopRuleSettings | None,
-        Field(
-            description="When an adaptive pool is settled: `{confidence: 0.95, round: 4}` draws four answers at a time "
-            "until the majority is certain."
-        ),
-        Key(merged=True),
-    ] = None
+    """For `pool: labels`: `bytes` takes the log-likelihood per byte of the label."""
+    weighting: Annotated[Literal["softmax", "linear"], Key({"weighting": "verifier"}, reported=True)] = "softmax"
+    """Of `ambi_weighted`: `softmax`, or `linear` for ratings."""
+    weighting_temperature: Annotated[float, Field(gt=0), Key({"weighting_temperature": "beams"}, reported=True)] = 1.0
+    """Of `ambi_weighted`: the temperature of the softmax."""
+    verifier: Annotated[VerifierSettings | None, Key(merged=True)] = None
+    """How answers are rated: `{prompt: ..., ratings: 5}`, from 1 to `ratings` (2 to 9)."""
+    stop_rule: Annotated[StopRuleSettings | None, Key(merged=True)] = None
+    """When an adaptive pool is settled: `{confidence: 0.95, round: 4}` draws four answers at a time until the majority
+    is certain."""
     metrics: Annotated[
-        list[str],
-        BeforeValidator(lambda given: [given] if given == "all" else given),
-        Field(min_length=1, description="Names of [metrics](metrics.md), or `all`. The harness's table shows them."),
-    ] = [
-        "jsd_bits",
-        "bc",
-        "acc",
-        "macro_f1",
-    ]
-    filter_list: Annotated[
-        list[FilterPipeline],
-        Field(min_length=1, description="The pipelines that turn the answers of a clip into a prediction."),
-    ]
-    harness: Annotated[
-        dict[str, Any], Field(description="The keys of the harness's own that we do not read.", exclude=True)
-    ] = {}
+        list[str], BeforeValidator(lambda given: [given] if given == "all" else given), Field(min_length=1)
+    ] = ["jsd_bits", "bc", "acc", "macro_f1"]
+    """Names of [metrics](metrics.md), or `all`. The harness's table shows them."""
+    filter_list: Annotated[list[FilterPipeline], Field(min_length=1)]
+    """The pipelines that turn the answers of a clip into a prediction."""
+    harness: Annotated[dict[str, Any], Field(exclude=True)] = {}
+    """The keys of the harness's own that we do not read."""
 
     @property
     def asked_labels(self) -> list[str]:
