@@ -78,16 +78,13 @@ def majority(p: ArrayLike) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """The raters of one clip. Raters with the same ballot form one kind.
-
-    Attributes:
-        ballots: The ballot of each kind of rater, shape (kinds, labels): one vote for one label, or a whole vote or an
-            equal part of a vote for each of several labels.
-        raters: The number of raters of each kind.
-    """
+    """The raters of one clip. Raters with the same ballot form one kind."""
 
     ballots: tuple[tuple[float, ...], ...]
+    """The ballot of each kind of rater, shape (kinds, labels): one vote for one label, or a whole vote or an equal part
+    of a vote for each of several labels."""
     raters: tuple[int, ...]
+    """The number of raters of each kind."""
 
     @property
     def size(self) -> int:
@@ -206,10 +203,7 @@ def noise_of_whole_votes(votes: ArrayLike) -> Array:
 
 
 def select_labels(
-    votes: Mapping[str, float],
-    labels: Sequence[str],
-    merge: Mapping[str, str],
-    outside: Outside,
+    votes: Mapping[str, float], labels: Sequence[str], merge: Mapping[str, str], outside: Outside
 ) -> Array | None:
     """Return the votes of one clip over the task's labels, or None if the clip is to be left out.
 

@@ -29,28 +29,25 @@ class Candidate(str):
     """The text of one answer, with attributes such as its log-likelihood.
 
     A `Candidate` is a `str`, so every stock filter of the harness works on it. Its text is always valid Unicode.
-
-    Attributes:
-        logprob: Natural log-likelihood of the generated tokens, summed, at temperature 1 without top-k or top-p; the
-            end-of-turn token is included if it was generated. None if the model does not give it.
-        n_tokens: Number of generated tokens, the end-of-turn token included.
-        finish: `stop` (the model ended its turn or a stop string came), `length` (cut at the token limit),
-            `content_filter` (the model's provider withheld the answer), `not_drawn` (an adaptive strategy did not need
-            this sample).
-        number: Index of this sample (or beam, best first) in its clip's pool, from 0.
-        rating: A verifier's rating of how well the answer fits the clip; None without a verifier, or if it gave none.
-        thinking_tokens: Number of thinking tokens before the answer, which `n_tokens` does not count; None if unknown.
-            If a server counts them for several answers together, each answer gets an equal share.
     """
 
     __slots__ = ("logprob", "n_tokens", "finish", "number", "rating", "thinking_tokens")
 
     logprob: float | None
+    """Natural log-likelihood of the generated tokens, summed, at temperature 1 without top-k or top-p; the end-of-turn
+    token is included if it was generated. None if the model does not give it."""
     n_tokens: int | None
+    """Number of generated tokens, the end-of-turn token included."""
     finish: Finish | None
+    """`stop` (the model ended its turn or a stop string came), `length` (cut at the token limit), `content_filter` (the
+    model's provider withheld the answer), `not_drawn` (an adaptive strategy did not need this sample)."""
     number: int | None
+    """Index of this sample (or beam, best first) in its clip's pool, from 0."""
     rating: float | None
+    """A verifier's rating of how well the answer fits the clip; None without a verifier, or if it gave none."""
     thinking_tokens: int | None
+    """Number of thinking tokens before the answer, which `n_tokens` does not count; None if unknown. If a server counts
+    them for several answers together, each answer gets an equal share."""
 
     # The harness builds `type(result)(gold)` from the text alone, so all other arguments have defaults.
     def __new__(

@@ -99,21 +99,18 @@ class Run:
 
 @dataclass(slots=True)
 class Listed:
-    """The labels and numbers in the lines and sentences of a text.
-
-    Attributes:
-        runs: The listed distributions.
-        unread: Numbers that belong to no label.
-        bare: Whether a label has no number while others in its sentence have one.
-        joined: Whether several labels have one number together.
-        vague: Whether a number is a range or a bound.
-    """
+    """The labels and numbers in the lines and sentences of a text."""
 
     runs: list[Run] = field(default_factory=list)
+    """The listed distributions."""
     unread: list[float] = field(default_factory=list)
+    """Numbers that belong to no label."""
     bare: bool = False
+    """Whether a label has no number while others in its sentence have one."""
     joined: bool = False
+    """Whether several labels have one number together."""
     vague: bool = False
+    """Whether a number is a range or a bound."""
 
     def add(self, label: int, number: Number, lead: str) -> None:
         """Add a label with its number; `lead` is the text before it."""

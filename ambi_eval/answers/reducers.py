@@ -51,23 +51,20 @@ class Reducer(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The prediction of one pipeline for one clip.
-
-    Attributes:
-        labels: The task's labels.
-        distribution: Predicted shares, shape (C,), sums to 1; all NaN if no answer of the pool could be used.
-        pool: The answers.
-        reducer: The reducer that made the prediction, and can make one from a part of the pool.
-        failed: Number of answers that could not be read, by reason.
-        diagnostics: Further numbers about this clip for the results (`label_mass` ...).
-    """
+    """The prediction of one pipeline for one clip."""
 
     labels: tuple[str, ...]
+    """The task's labels."""
     distribution: Array
+    """Predicted shares, shape (C,), sums to 1; all NaN if no answer of the pool could be used."""
     pool: Pool
+    """The answers."""
     reducer: Reducer
+    """The reducer that made the prediction, and can make one from a part of the pool."""
     failed: Mapping[str, int]
+    """Number of answers that could not be read, by reason."""
     diagnostics: Mapping[str, float]
+    """Further numbers about this clip for the results (`label_mass` ...)."""
 
     @property
     def invalid(self) -> bool:

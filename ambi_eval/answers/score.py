@@ -147,11 +147,7 @@ def _columns(
 
 
 def _exact_curves(
-    reducer: Reducer,
-    counts: NDArray[np.intp],
-    votes: NDArray[np.float64],
-    curves: Sequence[str],
-    points: Sequence[int],
+    reducer: Reducer, counts: NDArray[np.intp], votes: NDArray[np.float64], curves: Sequence[str], points: Sequence[int]
 ) -> dict[str, Sequence[float]]:
     """Return the expected score of n answers drawn from a clip's pool, where each answer names one label.
 

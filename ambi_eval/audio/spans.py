@@ -56,21 +56,19 @@ clipped: dict[str, int] = {}
 class AudioSpan:
     """A part of an audio file, or a control that replaces it.
 
-    Attributes:
-        path: The audio file.
-        start: Start in seconds; None is the beginning of the file.
-        end: End in seconds; None is the end of the file.
-        control: What the model hears instead: `silence` (zeros, as long as the clip), `noise` (white noise, as long and
-            as loud as the clip) or `silence_fixed` (five seconds of zeros for every clip). None: the clip itself.
-
     Raises:
         AmbiError: If the span is empty or negative, or the control unknown.
     """
 
     path: str
+    """The audio file."""
     start: float | None = None
+    """Start in seconds; None is the beginning of the file."""
     end: float | None = None
+    """End in seconds; None is the end of the file."""
     control: Control | None = None
+    """What the model hears instead: `silence` (zeros, as long as the clip), `noise` (white noise, as long and as loud
+    as the clip) or `silence_fixed` (five seconds of zeros for every clip). None: the clip itself."""
 
     def __post_init__(self) -> None:
         """Check the values."""

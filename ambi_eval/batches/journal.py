@@ -18,23 +18,20 @@ from ambi_eval.paths import writing
 
 @dataclass
 class Batch:
-    """A batch of requests.
-
-    Attributes:
-        address: The address of the service.
-        keys: The keys of its requests whose results are not collected yet.
-        name: Our name for the batch, which the service stores with it, so that it can be found there.
-        file: The service's id of the uploaded requests; empty until they are uploaded.
-        id: The service's id of the batch; empty until the service has confirmed it.
-        sent: The time of sending.
-    """
+    """A batch of requests."""
 
     address: str
+    """The address of the service."""
     keys: list[str]
+    """The keys of its requests whose results are not collected yet."""
     name: str = field(default_factory=lambda: f"ambi-eval-{uuid.uuid4().hex}")
+    """Our name for the batch, which the service stores with it, so that it can be found there."""
     file: str = ""
+    """The service's id of the uploaded requests; empty until they are uploaded."""
     id: str = ""
+    """The service's id of the batch; empty until the service has confirmed it."""
     sent: str = field(default_factory=lambda: time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()))
+    """The time of sending."""
 
 
 class Journal:

@@ -21,32 +21,26 @@ UNKNOWN_IN_A_ROW = 5
 
 @dataclass(frozen=True)
 class Result:
-    """The result of one request.
-
-    Attributes:
-        key: The key of the request.
-        reply: The service's reply, as JSON; None if there is none.
-        failure: Why there is no reply.
-        refused: The field of the request that the service refuses, if this is the reason.
-    """
+    """The result of one request."""
 
     key: str
+    """The key of the request."""
     reply: bytes | None = None
+    """The service's reply, as JSON; None if there is none."""
     failure: str = ""
+    """Why there is no reply."""
     refused: str | None = None
+    """The field of the request that the service refuses, if this is the reason."""
 
 
 @dataclass(frozen=True)
 class State:
-    """The state of a batch.
-
-    Attributes:
-        ended: Whether the service has ended the batch.
-        told: The service's name for the state.
-    """
+    """The state of a batch."""
 
     ended: bool
+    """Whether the service has ended the batch."""
     told: str
+    """The service's name for the state."""
 
 
 class Service(Protocol):

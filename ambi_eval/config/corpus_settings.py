@@ -24,24 +24,21 @@ Place = Literal["everywhere", "samples", "beams", "labels", "verifier"]
 
 @dataclass(frozen=True)
 class Key:
-    """The properties of a key of a task.
-
-    Attributes:
-        overrides: The keys of `--metadata` that set it, with the tasks that each applies to: all (`everywhere`), those
-            with one pool, or those with a verifier.
-        merged: Whether a mapping in an upper file is merged with the lower one key by key; other values replace it.
-        clips: Whether it decides which clips a task asks about, or what the model hears of them.
-        answers: Whether the model's answers depend on it, besides model, seed and clips.
-        task_wide: Whether all filters of a task share it, so that no step of a pipeline may set it.
-        reported: Whether the report shows it.
-    """
+    """The properties of a key of a task."""
 
     overrides: Mapping[str, Place] = field(default_factory=dict)
+    """The keys of `--metadata` that set it, with the tasks that each applies to: all (`everywhere`), those with one
+    pool, or those with a verifier."""
     merged: bool = False
+    """Whether a mapping in an upper file is merged with the lower one key by key; other values replace it."""
     clips: bool = False
+    """Whether it decides which clips a task asks about, or what the model hears of them."""
     answers: bool = False
+    """Whether the model's answers depend on it, besides model, seed and clips."""
     task_wide: bool = False
+    """Whether all filters of a task share it, so that no step of a pipeline may set it."""
     reported: bool = False
+    """Whether the report shows it."""
 
 
 def _file_name(task: str) -> str:
@@ -126,9 +123,7 @@ class CorpusSettings(Settings):
     session: Annotated[int | str | None, Key({"session": "everywhere"}, clips=True, reported=True)] = None
     """Ask about the clips of this session only: `5` for `Ses05`, or the session's whole name."""
     fold: Annotated[
-        str | None,
-        BeforeValidator(_partition_and_part),
-        Key({"fold": "everywhere"}, clips=True, reported=True),
+        str | None, BeforeValidator(_partition_and_part), Key({"fold": "everywhere"}, clips=True, reported=True)
     ] = None
     """Ask about one part of a named partition only: `studio0.test`."""
     synonyms: Annotated[dict[str, list[str]], Key(task_wide=True)] = {}

@@ -53,11 +53,7 @@ def command(
 
 
 def load(name: str, tables: str) -> Any:
-    """Return a database with the tables that a manifest needs, and its audio.
-
-    Args:
-        name: The name of a database that audb serves, `name@version`, or a folder that holds one.
-        tables: Regular expression of the names of its tables of votes.
+    """Return a database (`name`, `name@version` or a folder) with the tables that a manifest needs, and its audio.
 
     Raises:
         AmbiError: If audb is not installed, the database cannot be loaded, or it has no such table.
@@ -113,9 +109,8 @@ def read_audb(
         try:
             votes = database[table_name].get().astype(float)
         except (TypeError, ValueError) as error:
-            raise AmbiError(
-                f"{database.name}: the table {table_name} holds other things than numbers of votes: give --tables"
-            ) from error
+            what = "holds other things than numbers of votes: give --tables"
+            raise AmbiError(f"{database.name}: the table {table_name} {what}") from error
         groups = re.fullmatch(tables, table_name)
         split = groups[1] if groups and groups.re.groups else None
         acted = _acted(database, table_name, labels)
@@ -123,16 +118,10 @@ def read_audb(
             name = Path(file).stem
             there = (root / file).is_file() and name not in unheard
             told = {"split": _SPLITS.get(split or "", split), "acted": acted.get(file), **traits.get(file, {})}
-            clip = Clip(
-                id=name,
-                votes={
-                    labels.get(label, label): count
-                    for label, count in zip(votes.columns, counts, strict=True)
-                    if not math.isnan(count)
-                },
-                audio=str(root / file) if there else None,
-                **(told | describe(name)),
-            )
+            named = zip((labels.get(label, label) for label in votes.columns), counts, strict=True)
+            of_clip = {label: count for label, count in named if not math.isnan(count)}
+            audio = str(root / file) if there else None
+            clip = Clip(id=name, votes=of_clip, audio=audio, **(told | describe(name)))
             preparation.add(clip, unheard.get(name, NO_AUDIO))
 
 
@@ -141,11 +130,8 @@ def _is_used(table: str, votes: str) -> bool:
 
 
 def _acted(database: Any, votes_table: str, labels: Mapping[str, str]) -> dict[str, str]:
-    """Return the acted emotion of each file, from the table of desired emotions that belongs to a table of votes.
-
-    For `emotion.categories.train.votes` that table is `emotion.categories.desired.train`, as audeering names it, or
-    `emotion.categories.train.desired`.
-    """
+    """Return the acted emotion of each file, from the table of desired emotions that belongs to a table of votes."""
+    # For `emotion.categories.train.votes`: `emotion.categories.desired.train`, or `emotion.categories.train.desired`.
     whole, _, split = votes_table.removesuffix(".votes").rpartition(".")
     names = (f"{whole}.desired.{split}", f"{whole}.{split}.desired")
     desired = next((name for name in names if name in database.tables), None)

@@ -30,9 +30,9 @@ AllowMissingAudio = Annotated[
 def command_of(name: str) -> Callable[..., None]:
     """Return the command `ambi-eval prepare NAME`, whose options are the parameters of the recipe's `prepare`.
 
-    The type of a parameter documents it: `Annotated[..., typer.Option(help=...)]`. Every recipe has `out`, the folder
-    for `manifest.parquet`, and may have `source`, the folder of the release (`CORPUS.source` names its content), which
-    is required unless a mirror is given. Votes of raters who saw the face (`modality`) go into a separate folder.
+    Every recipe has `out`, the folder for `manifest.parquet`, and may have `source`, the folder of the release
+    (`CORPUS.source` names its content), which is required unless a mirror is given. Votes of raters who saw the face
+    (`modality`) go into a separate folder.
     """
     prepare = recipe(name).prepare
 
@@ -63,10 +63,8 @@ def out_folder(out: Path | None, name: str) -> Path:
 
 def refuse_together(route: str, **given: object) -> None:
     """Raise an error if a given option does not go with the source of the corpus (`route`), such as `--from-hub`."""
-    for name, value in given.items():
-        if value:
-            option = "--" + name.replace("_", "-")
-            raise AmbiError(f"{option} does not go with {route}: leave one of the two out.")
+    for name in (name for name, value in given.items() if value):
+        raise AmbiError(f"--{name.replace('_', '-')} does not go with {route}: leave one of the two out.")
 
 
 def report(preparation: Preparation, name: str) -> None:

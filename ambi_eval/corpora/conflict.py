@@ -17,11 +17,7 @@ def conflicting(clips: Sequence[Clip], votes: Array) -> tuple[list[int], Counter
 
     For a neutral sentence this is mostly the neutral or the most frequent label. These items then distinguish a model
     that hears the voice from one that answers by the words or by habit. They do not show what happens when emotional
-    words meet a voice with another emotion.
-
-    Args:
-        clips: The clips.
-        votes: Their votes, shape (clips, labels).
+    words meet a voice with another emotion. `votes` has the shape (clips, labels).
     """
     speakers, sentences = [clip.speaker for clip in clips], [clip.sentence for clip in clips]
     suggested = majority(mean_of_others(shares(votes), speakers, within=sentences))  # zeros: nobody else says it

@@ -19,10 +19,6 @@ def with_examples(settings: CorpusSettings, selection: Selection) -> Selection:
     They are drawn with a seed from the clips of all other speakers, each of a different speaker if there are enough.
     Clips of unknown speakers are left out, because they might be of the same speaker.
 
-    Args:
-        settings: The settings of the task, with `shots`.
-        selection: The clips.
-
     Raises:
         AmbiError: If there are not enough clips of other speakers.
     """

@@ -72,11 +72,9 @@ def read_mirror(
 
 
 def mirrored_audio(mirror: str, out: Path) -> tuple[dict[str, str], Path, str | None]:
-    """Find the audio of a mirror whose labels are in files of their own: WAV files, or audio in parquet files.
+    """Find the audio of a mirror (see `read_mirror`) whose labels are in files of their own: WAV or parquet files.
 
-    Args:
-        mirror: As for `read_mirror`.
-        out: The folder of the manifest; the audio of parquet files goes into `audio/` in it.
+    The audio of parquet files is written into `audio/` in the folder `out` of the manifest.
 
     Returns:
         The path of each WAV file by its name, the mirror's folder on this machine, and its revision (None for a
@@ -95,9 +93,7 @@ def mirrored_audio(mirror: str, out: Path) -> tuple[dict[str, str], Path, str | 
                 audio = row["audio"] or {}
                 name = PurePosixPath(str((row[named] if named else None) or audio.get("path") or "")).name
                 if not name:
-                    raise AmbiError(
-                        f"{file} does not say which file its audio is: it has none of {', '.join(NAME_COLUMNS)}."
-                    )
+                    raise AmbiError(f"{file} does not say which file its audio is: it lacks {', '.join(NAME_COLUMNS)}.")
                 name = name if name.endswith(".wav") else f"{name}.wav"
                 if content := audio.get("bytes"):
                     found[name] = _write_audio(out, name, content)

@@ -27,81 +27,75 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Rating:
-    """The rating of one clip by one rater.
-
-    Attributes:
-        rater: The rater's name in the corpus.
-        labels: Every label that the rater chose; most raters choose one.
-        arousal: How active the voice sounds to the rater, on the scale of the corpus.
-        valence: How pleasant.
-        dominance: How dominant.
-        intensity: How strong the emotion is.
-    """
+    """The rating of one clip by one rater."""
 
     rater: str
+    """The rater's name in the corpus."""
     labels: tuple[str, ...]
+    """Every label that the rater chose; most raters choose one."""
     arousal: float | None = None
+    """How active the voice sounds to the rater, on the scale of the corpus."""
     valence: float | None = None
+    """How pleasant."""
     dominance: float | None = None
+    """How dominant."""
     intensity: float | None = None
+    """How strong the emotion is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clip:
-    """One clip of a corpus: a row of the manifest.
-
-    Attributes:
-        id: Name of the clip, unique in its manifest.
-        votes: Votes per label, not negative, at least one above zero. A rater who chose several labels may split a
-            vote. Empty if the votes are withheld.
-        audio: Path of the audio file, or None if the clip has no audio here.
-        start: Start of the clip in its audio file, in seconds; None: the beginning of the file.
-        end: End of the clip in its audio file, in seconds; None: the end of the file.
-        speaker: Who speaks; clips of one speaker are not independent. None: unknown.
-        sex: `female` or `male`, as the corpus states it.
-        dialogue: The conversation, podcast or tape that the clip was cut from.
-        session: The recording session; speakers of one session talk to each other.
-        style: `scripted` or `improvised`.
-        sentence: Code of the sentence, in corpora where many speakers read the same ones.
-        transcript: What is said.
-        split: Part of the corpus that its authors put the clip in.
-        acted: The emotion that the speaker was asked to act, in the words of the labels.
-        sha256: Hexadecimal SHA-256 of the whole audio file.
-        release: The release of the corpus that the clip was read from.
-        age: The speaker's age in years.
-        consensus: The label that the authors of the corpus settled on, in the words of the labels.
-        arousal: Mean rating of how active the voice sounds, as published, on the scale of the corpus.
-        valence: The same of how pleasant.
-        dominance: The same of how dominant.
-        folds: Named partitions of the corpus -> the part that the clip is in, such as `train`.
-        ratings: The single ratings behind the votes, where the corpus publishes them.
-        votes_hash: For withheld votes: a hash with which they can be checked when they are published.
-    """
+    """One clip of a corpus: a row of the manifest."""
 
     id: str
+    """Name of the clip, unique in its manifest."""
     votes: dict[str, float]
+    """Votes per label, not negative, at least one above zero. A rater who chose several labels may split a vote. Empty
+    if the votes are withheld."""
     audio: str | None = None
+    """Path of the audio file, or None if the clip has no audio here."""
     start: float | None = None
+    """Start of the clip in its audio file, in seconds; None: the beginning of the file."""
     end: float | None = None
+    """End of the clip in its audio file, in seconds; None: the end of the file."""
     speaker: str | None = None
+    """Who speaks; clips of one speaker are not independent. None: unknown."""
     sex: str | None = None
+    """`female` or `male`, as the corpus states it."""
     dialogue: str | None = None
+    """The conversation, podcast or tape that the clip was cut from."""
     session: str | None = None
+    """The recording session; speakers of one session talk to each other."""
     style: str | None = None
+    """`scripted` or `improvised`."""
     sentence: str | None = None
+    """Code of the sentence, in corpora where many speakers read the same ones."""
     transcript: str | None = None
+    """What is said."""
     split: str | None = None
+    """Part of the corpus that its authors put the clip in."""
     acted: str | None = None
+    """The emotion that the speaker was asked to act, in the words of the labels."""
     sha256: str | None = None
+    """Hexadecimal SHA-256 of the whole audio file."""
     release: str | None = None
+    """The release of the corpus that the clip was read from."""
     age: float | None = None
+    """The speaker's age in years."""
     consensus: str | None = None
+    """The label that the authors of the corpus settled on, in the words of the labels."""
     arousal: float | None = None
+    """Mean rating of how active the voice sounds, as published, on the scale of the corpus."""
     valence: float | None = None
+    """The same of how pleasant."""
     dominance: float | None = None
+    """The same of how dominant."""
     folds: dict[str, str] = field(default_factory=dict)
+    """Named partitions of the corpus -> the part that the clip is in, such as `train`."""
     ratings: tuple[Rating, ...] = ()
+    """The single ratings behind the votes, where the corpus publishes them."""
     votes_hash: str | None = None
+    """For withheld votes: a hash with which they can be checked when they are published."""
 
 
 class Manifest(list[Clip]):
@@ -126,7 +120,6 @@ RATED_NUMBERS = tuple(field.name for field in fields(Rating)[2:])
 _RATING = {"rater": pa.string(), "labels": pa.list_(pa.string()), **dict.fromkeys(RATED_NUMBERS, pa.float64())}
 _TYPES = dict.fromkeys(COLUMNS, pa.string()) | dict.fromkeys(NUMBERS, pa.float64())
 
-
 # The key of the parquet file's metadata that holds `Manifest.about`, as JSON.
 _ABOUT = b"ambi_eval"
 ANOTHER_FOLDER = "choose another folder with --out, or for all corpora with the environment variable AMBI_DATA."
@@ -136,12 +129,8 @@ def write_manifest(path: Path, clips: Iterable[Clip], about: Mapping[str, Any] |
     """Write clips as a parquet file, sorted by id; the file is written completely or not at all.
 
     The same clips give the same bytes. Labels that a clip does not mention are null in the struct column `votes`. Audio
-    paths are written unchanged; relative paths are relative to the manifest's folder.
-
-    Args:
-        path: The file.
-        clips: The clips.
-        about: Facts about the corpus (see `Manifest`), JSON values.
+    paths are written unchanged; relative paths are relative to the manifest's folder. `about` are the facts about the
+    corpus (see `Manifest`), JSON values.
 
     Raises:
         AmbiError: If the clips would not pass the checks of `read_manifest`, or the folder cannot be written to.
@@ -252,15 +241,16 @@ def _checked(path: Path, columns: Mapping[str, pa.ChunkedArray | list[Any]]) -> 
             problems += error.problems
     mistakes.refuse(problems)
     table = pa.table(typed)
-    mistakes.refuse(
-        [f"{path}: {wrong}" for check in (_wrong_ids, _wrong_votes, _wrong_spans) for wrong in check(table)]
-    )
+    checks = (_wrong_ids, _wrong_votes, _wrong_spans)
+    mistakes.refuse([f"{path}: {wrong}" for check in checks for wrong in check(table)])
     return table
 
 
 def _typed(path: Path, name: str, values: pa.ChunkedArray | list[Any], ids: pa.ChunkedArray | list[Any]) -> pa.Array:
     try:
-        array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else _array(name, values)
+        is_text = _TYPES[name] == pa.string() and name not in (*_STRUCTS, "ratings")
+        read = isinstance(values, pa.ChunkedArray)
+        array = values.combine_chunks() if read else pa.array(values, from_pandas=is_text)
         if name == "ratings":
             return _typed_ratings(path, array)
         if name in _STRUCTS:
@@ -271,10 +261,6 @@ def _typed(path: Path, name: str, values: pa.ChunkedArray | list[Any], ids: pa.C
         wrong = mistakes.wrong_values(name, given, of, number=name in NUMBERS)
         mistakes.refuse([f"{path}: {each}" for each in wrong])
         raise AmbiError(f"{path}, column '{name}': {error!s:.300}.") from error
-
-
-def _array(name: str, values: list[Any]) -> pa.Array:
-    return pa.array(values, from_pandas=_TYPES[name] == pa.string() and name not in (*_STRUCTS, "ratings"))
 
 
 def _typed_text(name: str, array: pa.Array) -> pa.Array:
@@ -332,10 +318,8 @@ def _wrong_spans(table: pa.Table) -> Iterator[str]:
     end = pc.fill_null(table["end"], np.inf).to_numpy()
     bad = ~((start >= 0) & (start < end))  # also True for NaN
     for row in np.flatnonzero(bad).tolist():
-        yield (
-            f"clip '{table['id'][row]}' goes from {start[row]} s to {end[row]} s; a clip starts at 0 or later and "
-            "before its end."
-        )
+        fix = "a clip starts at 0 or later and before its end."
+        yield f"clip '{table['id'][row]}' goes from {start[row]} s to {end[row]} s; {fix}"
 
 
 def _clips(table: pa.Table, folder: Path) -> list[Clip]:

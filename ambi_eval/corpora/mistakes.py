@@ -30,31 +30,20 @@ def unknown_column(name: str, known: Sequence[str]) -> str:
     """Return the end of the error message for an unknown column."""
     if other := OTHER_NAMES.get(name.lower()):
         return f"has the column '{name}', which a manifest calls '{other}': rename it."
-    hint = did_you_mean(name.lower()[:100], known)
-    return (
-        f"has the column '{name:.100}', which manifests do not know{hint} (known: {', '.join(known)}); rename it or "
-        "leave it out."
-    )
+    hint = f"{did_you_mean(name.lower()[:100], known)} (known: {', '.join(known)})"
+    return f"has the column '{name:.100}', which manifests do not know{hint}; rename it or leave it out."
 
 
 def refuse(problems: Sequence[str]) -> None:
-    """Raise an error if there are problems; its message has the first one and the number of the others.
-
-    Raises:
-        AmbiError: With all of them.
-    """
+    """Raise an `AmbiError` if there are problems; its message has the first one and the number of the others."""
     if problems:
         raise AmbiError.of(problems)
 
 
 def wrong_values(column: str, values: Iterable[Any], ids: Sequence[Any], *, number: bool) -> list[str]:
-    """Return an error message for each invalid value of a column.
+    """Return an error message for each invalid value of a column of numbers, or of text, votes, folds or ratings.
 
-    Args:
-        column: The column's name.
-        values: Its values, as Python objects.
-        ids: The clips' ids, as the file gives them.
-        number: Whether the column holds numbers; otherwise it holds text (or votes, partitions, ratings).
+    The values are Python objects, and `ids` the clips' ids, as the file gives them.
     """
     values, found = list(values), []
     for place, value in enumerate(values):

@@ -6,9 +6,8 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -20,17 +19,8 @@ Choice = Literal["primary", "secondary"]
 ChoiceOption = Annotated[Choice, typer.Option(help="One emotion of each rater, or all that the rater named.")]
 
 LABELS = ("angry", "contempt", "disgust", "fear", "happy", "neutral", "other", "sad", "surprise")
-SECONDARY_LABELS = (
-    *LABELS,
-    "amused",
-    "annoyed",
-    "concerned",
-    "confused",
-    "depressed",
-    "disappointed",
-    "excited",
-    "frustrated",
-)
+_OTHERS = ("amused", "annoyed", "concerned", "confused", "depressed", "disappointed", "excited", "frustrated")
+SECONDARY_LABELS = (*LABELS, *_OTHERS)
 _CONSENSUS = dict(zip("ACDFHNOSU", LABELS, strict=True))  # X: no label got the most votes
 _MISSPELT = {"dissapointed": "disappointed"}
 
@@ -39,8 +29,7 @@ _MISSPELT = {"dissapointed": "disappointed"}
 _DETAIL = re.compile(r"(WORKER\d+);\s*(.*?)\s*;\s*A:([^;]*);\s*V:([^;]*);\s*D:([^;]*);?\s*", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Annotation:
+class Annotation(NamedTuple):
     """One line of the detailed labels: the rating of one file by one worker, in the worker's words."""
 
     file: str
@@ -51,12 +40,9 @@ class Annotation:
 
 
 def read_ratings(folder: Path, choice: Choice, remarks: Counter[str]) -> dict[str, list[Rating]]:
-    """Return the ratings of each audio file.
+    """Return the ratings of each audio file: the one `primary` emotion, or all that the worker named (`secondary`).
 
-    Args:
-        folder: The folder of the labels.
-        choice: Whether a rating has the one `primary` emotion, or all emotions that the worker named (`secondary`).
-        remarks: A counter of labels and lines that were not read, or were read as something else.
+    `remarks` counts the labels and lines that were not read, or were read as something else.
     """
     ratings: dict[str, list[Rating]] = {}
     for each in _annotations(folder, remarks):
@@ -121,10 +107,8 @@ def _annotations(folder: Path, remarks: Counter[str]) -> Iterator[Annotation]:
             if match is None:
                 remarks["ratings that could not be read"] += 1
             else:
-                primary, secondary = _primary_and_secondary(match[2])
-                yield Annotation(
-                    row["FileName"], match[1], primary, secondary, tuple(map(number_of, match.groups()[2:]))
-                )
+                attributes = tuple(map(number_of, match.groups()[2:]))
+                yield Annotation(row["FileName"], match[1], *_primary_and_secondary(match[2]), attributes)
         elif worker and "EmoClass_Major" in row:
             yield _of_columns(row["FileName"], worker, row)
         else:

@@ -23,10 +23,6 @@ def matched_pairs(settings: CorpusSettings, selection: Selection) -> Selection:
     both clips. Otherwise it has one vote, for the clip with the larger share. The model is asked in both orders, so a
     constant answer is right in exactly half of the cases.
 
-    Args:
-        settings: The settings of the task, with `pairs`.
-        selection: The single clips, with votes over the labels of the corpus.
-
     Raises:
         AmbiError: If there is no pair.
     """
@@ -69,16 +65,6 @@ def matched_pairs(settings: CorpusSettings, selection: Selection) -> Selection:
 
 def _pair(clips: Sequence[Clip], pair: tuple[int, int], votes: np.ndarray) -> Clip:
     first, second = (clips[number] for number in pair)
-    return replace(
-        second,
-        id=f"{first.id} | {second.id}",
-        votes=dict(zip(FIRST_OR_SECOND, votes.tolist(), strict=True)),
-        audio=None,
-        start=None,
-        end=None,
-        transcript=None,
-        acted=None,
-        consensus=None,
-        sha256=None,
-        ratings=(),
-    )
+    of_one = dict.fromkeys(("audio", "start", "end", "transcript", "acted", "consensus", "sha256"), None)
+    named = dict(zip(FIRST_OR_SECOND, votes.tolist(), strict=True))
+    return replace(second, id=f"{first.id} | {second.id}", votes=named, ratings=(), **of_one)

@@ -30,31 +30,28 @@ NO_AUDIO = "no audio file"
 
 @dataclass(slots=True)
 class Preparation:
-    """A manifest in preparation: the clips so far, and the number of skipped ones by reason.
-
-    Attributes:
-        out: Folder for `manifest.parquet`.
-        corpus: Facts about the corpus, for the manifest.
-        allow_missing_audio: Whether clips without audio are kept, for work on the votes alone.
-        counting: How ratings became votes, in one sentence.
-        count_each: Whether each of a rater's k labels is a whole vote, or 1/k of a vote.
-        raters: By name, facts about each rater, such as sex and age; empty if none are known.
-        single_raters: For clips without ratings: whether each whole vote comes from one rater.
-        clips: Clips for the manifest.
-        skipped: Number of skipped clips, by reason.
-        remarks: Other facts that a user should know, and how often each occurred.
-    """
+    """A manifest in preparation: the clips so far, and the number of skipped ones by reason."""
 
     out: Path
+    """Folder for `manifest.parquet`."""
     corpus: Corpus
+    """Facts about the corpus, for the manifest."""
     allow_missing_audio: bool = False
+    """Whether clips without audio are kept, for work on the votes alone."""
     counting: str = "one vote a rater"
+    """How ratings became votes, in one sentence."""
     count_each: bool = False
+    """Whether each of a rater's k labels is a whole vote, or 1/k of a vote."""
     raters: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By name, facts about each rater, such as sex and age; empty if none are known."""
     single_raters: bool = True
+    """For clips without ratings: whether each whole vote comes from one rater."""
     clips: list[Clip] = field(default_factory=list)
+    """Clips for the manifest."""
     skipped: Counter[str] = field(default_factory=Counter)
+    """Number of skipped clips, by reason."""
     remarks: Counter[str] = field(default_factory=Counter)
+    """Other facts that a user should know, and how often each occurred."""
 
     def panel(self, ratings: Iterable[Rating]) -> dict[str, Any]:
         """Return the `ratings` of a clip, one per rater, and the `votes` that they give."""
@@ -65,12 +62,7 @@ class Preparation:
         return {"votes": count_votes(merged, self.count_each), "ratings": merged}
 
     def add(self, clip: Clip, missing: str = NO_AUDIO) -> None:
-        """Add a clip, or count it as skipped if it has no vote or, unless allowed, no audio.
-
-        Args:
-            clip: The clip; `audio` is None if there is none.
-            missing: Why there is no audio, if there is none.
-        """
+        """Add a clip, or count it as skipped if it has no vote or, unless allowed, no audio (`missing`: why not)."""
         if not any(clip.votes.values()):
             self.skipped["no votes"] += 1
         elif clip.audio is None and not self.allow_missing_audio:
@@ -111,32 +103,29 @@ class Preparation:
         """The manifest's facts about the corpus and its preparation."""
         told = ("title", "language", "license", "citation", "homepage")
         facts = {name: getattr(self.corpus, name) for name in told}
-        return {**facts, "votes": self.counting, "skipped": dict(self.skipped), "remarks": dict(self.remarks)} | (
-            ({"raters": self.raters} if self.raters else {}) | ({} if self.single_raters else {"single_raters": False})
-        )
+        facts |= {"votes": self.counting, "skipped": dict(self.skipped), "remarks": dict(self.remarks)}
+        facts |= {"raters": self.raters} if self.raters else {}
+        return facts if self.single_raters else {**facts, "single_raters": False}
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The figures of a manifest by which a user checks the preparation.
-
-    Attributes:
-        clips: Number of clips.
-        votes: Number of votes; a rater who chose several labels may split one.
-        raters: Raters per clip: the fewest, the mean, the most.
-        ambiguity_bits: Mean entropy of the clips' vote distributions over all labels of the corpus, in bits.
-        unanimous: Number of clips whose votes all went to one label.
-        tied: Number of clips on which several labels have the most votes.
-        splits: Number of clips by split; empty where the corpus has none.
-    """
+    """The figures of a manifest by which a user checks the preparation."""
 
     clips: int
+    """Number of clips."""
     votes: float
+    """Number of votes; a rater who chose several labels may split one."""
     raters: tuple[float, float, float]
+    """Raters per clip: the fewest, the mean, the most."""
     ambiguity_bits: float
+    """Mean entropy of the clips' vote distributions over all labels of the corpus, in bits."""
     unanimous: int
+    """Number of clips whose votes all went to one label."""
     tied: int
+    """Number of clips on which several labels have the most votes."""
     splits: dict[str, int]
+    """Number of clips by split; empty where the corpus has none."""
 
 
 def summarize(clips: Sequence[Clip]) -> Summary:
@@ -180,12 +169,7 @@ def label_choices(corpus: str, clips: Sequence[Clip]) -> list[tuple[str, int, fl
 
 
 def count_votes(ratings: Iterable[Rating], count_each: bool) -> dict[str, float]:
-    """Return the votes of a panel in which some raters chose several labels.
-
-    Args:
-        ratings: One rating of each rater.
-        count_each: Whether each of a rater's k labels is a whole vote, or 1/k of one.
-    """
+    """Return the votes of a panel; each of a rater's k labels is a whole vote (`count_each`), or 1/k of one."""
     votes: defaultdict[str, float] = defaultdict(float)
     for rating in ratings:
         for label in rating.labels:
@@ -245,27 +229,18 @@ def find_folder(source: Path, *names: str) -> Path:
 
 
 def find_files(source: Path, suffix: str, *names: str, optional: bool) -> dict[str, str]:
-    """Return the paths of the files in the first of several folders that exists, by file name.
+    """Return the paths of the files with a suffix in the first of several folders that exists, by file name.
 
-    The folder is listed once, because looking up 250,000 single files takes minutes.
-
-    Args:
-        source: The folder of the release.
-        suffix: The end of the file names, such as `.wav`.
-        names: Possible names of the folder.
-        optional: Whether the folder may be missing.
+    If none exists, the result is empty (`optional`), or an error is raised.
     """
+    # The folder is listed once, because looking up 250,000 single files takes minutes.
     if optional and not any((source / name).is_dir() for name in names):
         return {}
     return {path.name: str(path) for path in find_folder(source, *names).absolute().glob(f"*{suffix}")}
 
 
 def parts_of(pattern: re.Pattern[str], name: str, what: str) -> tuple[str, ...]:
-    """Return the groups of a pattern in the name of a clip.
-
-    Raises:
-        AmbiError: If the name does not fit the pattern; the message says that it is no name of `what`.
-    """
+    """Return the groups of a pattern in the name of a clip, or raise an error that says that it is none of `what`."""
     match = pattern.fullmatch(name)
     if match is None:
         raise AmbiError(f"'{name}' is no name of {what}: take the official files.")
@@ -280,11 +255,7 @@ def known_label(where: Path, word: str, labels: Iterable[str]) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the object that a JSON file of a release holds.
-
-    Raises:
-        AmbiError: If the file is missing, or holds anything else.
-    """
+    """Return the object that a JSON file of a release holds, or raise an error if it is missing or no such file."""
     try:
         return dict(json.loads(present(path).read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
@@ -306,20 +277,15 @@ def require_columns(where: Path, columns: Iterable[str], there: Iterable[str]) -
     there = list(there)
     for column in columns:
         if column not in there:
-            raise AmbiError(
-                f"{where} has no column '{column}'{did_you_mean(column, there)} (it has: {', '.join(there)})."
-            )
+            hint = did_you_mean(column, there)
+            raise AmbiError(f"{where} has no column '{column}'{hint} (it has: {', '.join(there)}).")
 
 
 def read_rows(path: Path, *columns: str) -> Iterator[dict[str, str]]:
-    """Yield the rows of a CSV file as dictionaries.
-
-    Args:
-        path: A CSV file with a header, UTF-8.
-        columns: Columns that it must have.
+    """Yield the rows of a CSV file with a header as dictionaries.
 
     Raises:
-        AmbiError: If the file is missing or lacks a column.
+        AmbiError: If the file is missing or lacks one of the columns.
     """
     # Raters' free text may have any encoding. It is not used, so invalid UTF-8 is no error.
     with present(path).open(encoding="utf-8-sig", errors="replace", newline="") as file:

@@ -17,27 +17,24 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corpus:
-    """Facts about a corpus that are known before it is prepared.
-
-    Attributes:
-        title: The name that its authors use.
-        language: What the speakers speak, as an ISO 639-1 code.
-        license: Its license in a few words, and what the license forbids.
-        citation: The paper to cite.
-        homepage: Where to get the release.
-        source: Content of the folder that `--source` names; None for a corpus that needs no release.
-        clips: Published number of clips; None if it is unknown or differs between releases.
-        hours: Published length of the audio (an upper bound) in hours; None if it is unknown.
-    """
+    """Facts about a corpus that are known before it is prepared."""
 
     title: str
+    """The name that its authors use."""
     language: str
+    """What the speakers speak, as an ISO 639-1 code."""
     license: str
+    """Its license in a few words, and what the license forbids."""
     citation: str
+    """The paper to cite."""
     homepage: str
+    """Where to get the release."""
     source: str | None = None
+    """Content of the folder that `--source` names; None for a corpus that needs no release."""
     clips: int | None = None
+    """Published number of clips; None if it is unknown or differs between releases."""
     hours: float | None = None
+    """Published length of the audio (an upper bound) in hours; None if it is unknown."""
 
 
 def corpus_names() -> list[str]:
@@ -79,10 +76,9 @@ def prepare_command(name: str) -> str:
 
 
 def ensure_manifest(name: str) -> Path:
-    """Return the path of a corpus' manifest. A corpus that needs no release is prepared if it is missing.
+    """Return the path of the manifest of a corpus, or of any folder of the data directory that holds one.
 
-    Args:
-        name: One of `corpus_names`, or any folder of the data directory that holds a `manifest.parquet`.
+    A corpus that needs no release is prepared if its manifest is missing.
 
     Raises:
         AmbiError: If there is no manifest and none can be made here; the message names the command to run.
@@ -91,10 +87,8 @@ def ensure_manifest(name: str) -> Path:
     if path.is_file():
         return path
     if name not in corpus_names():
-        raise AmbiError(
-            f"no corpus is named '{name}'{did_you_mean(name, corpus_names())} (known: {', '.join(corpus_names())}; "
-            f"give a manifest of your own by its path)"
-        )
+        known = f"{did_you_mean(name, corpus_names())} (known: {', '.join(corpus_names())}"
+        raise AmbiError(f"no corpus is named '{name}'{known}; give a manifest of your own by its path)")
     if needs_release(name):
         raise AmbiError(f"no manifest of {name} at {path}: make it with {prepare_command(name)}")
     logger.info("preparing the corpus %s in %s", name, path.parent)

@@ -112,11 +112,7 @@ def select(settings: CorpusSettings, clips: Iterable[Clip], *, hear: bool = True
 
 
 def _part(settings: CorpusSettings, clips: Manifest) -> list[Clip]:
-    """Return the clips of the split, session and fold that the settings name; all clips where they name none.
-
-    Raises:
-        AmbiError: If no clip has such a split, session or fold.
-    """
+    """Return the clips of the split, session and fold that the settings name; all clips where they name none."""
     kept = list(clips)
     if settings.split is not None:
         kept = _having(settings, "split", settings.split, [(clip, clip.split) for clip in kept])
@@ -134,25 +130,17 @@ def _part(settings: CorpusSettings, clips: Manifest) -> list[Clip]:
 
 
 def _rated(settings: CorpusSettings, clips: Iterable[Clip]) -> list[Clip]:
-    """Return the clips with votes for the levels of a rated number, such as arousal, instead of votes for emotions.
-
-    Raises:
-        AmbiError: If no rating states the number.
-    """
+    """Return the clips with votes for the levels of a rated number, such as arousal, instead of votes for emotions."""
     rated = []
     for clip in clips:
         numbers = [(rating.rater, getattr(rating, settings.target)) for rating in clip.ratings]
         panel = [Rating(rater, (settings.label_of(number),)) for rater, number in numbers if number is not None]
         if panel:
-            votes = Counter(rating.labels[0] for rating in panel)
-            rated.append(
-                replace(clip, votes={label: float(count) for label, count in votes.items()}, ratings=tuple(panel))
-            )
+            votes = {label: float(count) for label, count in Counter(rating.labels[0] for rating in panel).items()}
+            rated.append(replace(clip, votes=votes, ratings=tuple(panel)))
     if not rated:
-        raise AmbiError(
-            f"{settings.task}: no single rating in the manifest '{settings.manifest}' states the {settings.target}: "
-            f"take another target"
-        )
+        where = f"{settings.task}: no single rating in the manifest '{settings.manifest}'"
+        raise AmbiError(f"{where} states the {settings.target}: take another target")
     return rated
 
 
@@ -203,11 +191,7 @@ def _same_word(label: str, known: Iterable[str]) -> str:
 
 
 def _shared_key(settings: CorpusSettings, clips: Iterable[Clip]) -> str | None:
-    """Return the attribute that a clip and its substitute under the task's control must share; None if there is none.
-
-    Raises:
-        AmbiError: If no clip has this attribute.
-    """
+    """Return the attribute that a clip and its substitute under the task's control must share, None without one."""
     control = settings.control
     if not control.startswith("shuffle_same_"):
         return None

@@ -25,38 +25,35 @@ MANY_UNKNOWN = 0.05
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """The clips that a task asks about.
-
-    Attributes:
-        clips: The clips, in the order of the manifest.
-        votes: Votes over the task's labels, shape (clips, C).
-        clusters: The speaker or session of each clip, or a substitute; clips with the same value depend on each other.
-        heard: What the model hears of each clip: path, start, end and control; None if the model only reads.
-        left_out: Number of clips of the manifest that are not asked about, by reason.
-        panels: The single raters of each clip; None if the votes do not distinguish them.
-        before: What the model hears before each clip: examples, or the first clip of a pair; empty for other tasks.
-        shown: The votes of each clip's examples, shape (examples, C); empty for tasks without examples.
-        unchanged: The clips' own audio, if a control changes what is heard; else empty.
-        corpus_size: Number of clips of the corpus, including those that its preparation skipped; 0: unknown.
-        lost_votes: Warnings about votes that may be lost by mistake, one sentence each: a label without votes, votes
-            for another spelling of a label, a merge without votes.
-        raters: Facts about the single raters, such as sex and age, by the rater's name.
-        withheld: Further clips whose votes are withheld: the model answers them, too, but they are not scored.
-    """
+    """The clips that a task asks about."""
 
     clips: Sequence[Clip]
+    """The clips, in the order of the manifest."""
     votes: NDArray[np.float64]
+    """Votes over the task's labels, shape (clips, C)."""
     clusters: Sequence[str]
+    """The speaker or session of each clip, or a substitute; clips with the same value depend on each other."""
     heard: Sequence[Heard | None]
+    """What the model hears of each clip: path, start, end and control; None if the model only reads."""
     left_out: Mapping[str, int]
+    """Number of clips of the manifest that are not asked about, by reason."""
     panels: Sequence[Panel | None]
+    """The single raters of each clip; None if the votes do not distinguish them."""
     before: Sequence[Sequence[Heard]] = ()
+    """What the model hears before each clip: examples, or the first clip of a pair; empty for other tasks."""
     shown: Sequence[NDArray[np.float64]] = ()
+    """The votes of each clip's examples, shape (examples, C); empty for tasks without examples."""
     unchanged: Sequence[Heard | None] = ()
+    """The clips' own audio, if a control changes what is heard; else empty."""
     corpus_size: int = 0
+    """Number of clips of the corpus, including those that its preparation skipped; 0: unknown."""
     lost_votes: Sequence[str] = ()
+    """Warnings about votes that may be lost by mistake, one sentence each: a label without votes, votes for another
+    spelling of a label, a merge without votes."""
     raters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Facts about the single raters, such as sex and age, by the rater's name."""
     withheld: Sequence[tuple[Clip, Heard | None]] = ()
+    """Further clips whose votes are withheld: the model answers them, too, but they are not scored."""
 
     @property
     def simulated(self) -> bool:

@@ -49,20 +49,17 @@ class RemarkError(AmbiError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of one check.
-
-    Attributes:
-        name: The check.
-        status: `passed`, `failed`, `remark` (no fault, but a user should know it), or `refused` (the model cannot do
-            what the check needs).
-        sentence: What the check saw.
-        seconds: Its wall time.
-    """
+    """The outcome of one check."""
 
     name: str
+    """The check."""
     status: Status
+    """`passed`, `failed`, `remark` (no fault, but a user should know it), or `refused` (the model cannot do what the
+    check needs)."""
     sentence: str
+    """What the check saw."""
     seconds: float
+    """Its wall time."""
 
 
 def hears(subject: Subject) -> str:

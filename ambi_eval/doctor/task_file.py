@@ -34,19 +34,16 @@ SHOWN = 5  # mistakes of one source, such as a manifest
 
 @dataclass
 class Findings:
-    """What a check of a task has found.
-
-    Attributes:
-        facts: What the task asks about, one line each.
-        problems: What is wrong, one sentence each; a run would end with the first of them.
-        more: Number of further mistakes of the same source, beyond the first `SHOWN`.
-        remarks: What is not wrong, but has a disadvantage.
-    """
+    """What a check of a task has found."""
 
     facts: list[str] = field(default_factory=list)
+    """What the task asks about, one line each."""
     problems: list[str] = field(default_factory=list)
+    """What is wrong, one sentence each; a run would end with the first of them."""
     remarks: list[str] = field(default_factory=list)
+    """What is not wrong, but has a disadvantage."""
     more: int = 0
+    """Number of further mistakes of the same source, beyond the first `SHOWN`."""
 
     def attempt(self, work: Callable[[], Found]) -> Found | None:
         """Return what `work` returns; if it finds mistakes, note them and return None."""

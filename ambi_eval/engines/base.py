@@ -27,33 +27,30 @@ Likelihood = tuple[float, bool]  # natural log-likelihood of a continuation, and
 
 @dataclass(eq=False)
 class Job:
-    """One prompt with its audios, and what is wanted of it: answers, or the likelihoods of given continuations.
-
-    Attributes:
-        prompt: The text, with one `<audio>` where each audio goes (`engines.prompt` says how a system message is put in
-            front).
-        spans: The audios.
-        settings: How answers are generated.
-        seed: Seed of the sampling. Answer k of a pool depends on it and on k, not on what is generated beside it.
-        numbers: Which answers of the pool are wanted, counted from 0. All greedy answers are one: number 0. Beams are
-            numbered from the best one on.
-        continuations: The continuations whose likelihoods are wanted.
-        alternatives: How many alternatives of each token an answer should carry (`TokenizedAnswer`).
-        digests: What identifies each audio in the choice of samples; None: `audio_digest` of each span.
-        task: The task that asks, for messages.
-        prompt_tokens: Number of tokens of the prompt; the engine fills it in where it knows.
-    """
+    """One prompt with its audios, and what is wanted of it: answers, or the likelihoods of given continuations."""
 
     prompt: str
+    """The text, with one `<audio>` where each audio goes (`engines.prompt` says how a system message is put in front).
+    """
     spans: tuple[AudioSpan, ...] = ()
+    """The audios."""
     settings: GenerationSettings = field(default_factory=GenerationSettings)
+    """How answers are generated."""
     seed: int = 0
+    """Seed of the sampling. Answer k of a pool depends on it and on k, not on what is generated beside it."""
     numbers: Sequence[int] = (0,)
+    """Which answers of the pool are wanted, counted from 0. All greedy answers are one: number 0. Beams are numbered
+    from the best one on."""
     continuations: Sequence[Continuation] = ()
+    """The continuations whose likelihoods are wanted."""
     alternatives: int = 0
+    """How many alternatives of each token an answer should carry (`TokenizedAnswer`)."""
     digests: Sequence[str] | None = None
+    """What identifies each audio in the choice of samples; None: `audio_digest` of each span."""
     task: str = "a prompt"
+    """The task that asks, for messages."""
     prompt_tokens: int | None = None
+    """Number of tokens of the prompt; the engine fills it in where it knows."""
 
     @property
     def heard(self) -> list[str]:
@@ -63,15 +60,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Token:
-    """A generated token.
-
-    Attributes:
-        text: Its text.
-        alternatives: The natural log-probability of each token that the model gave in its place, its own included.
-    """
+    """A generated token."""
 
     text: str
+    """Its text."""
     alternatives: Mapping[str, float]
+    """The natural log-probability of each token that the model gave in its place, its own included."""
 
 
 class TokenizedAnswer(Candidate):
@@ -88,24 +82,21 @@ SAMPLING: dict[str | None, Sampling] = {name: name for name in get_args(Sampling
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What an engine can do with its model, besides greedy answers, which every engine gives.
-
-    Attributes:
-        sampling: Whether it draws samples.
-        seeds: Whether the same seed gives the same samples again.
-        beams: Whether it has beam search with likelihoods.
-        likelihoods: Whether it gives the likelihoods of given continuations.
-        sampling_is: Whether samples are drawn as the settings say: `honoured`, `fixed by the provider` (temperature and
-            top-p have no effect), or `unknown`.
-        answers_per_request: The most answers that one request brings; None is any number.
-    """
+    """What an engine can do with its model, besides greedy answers, which every engine gives."""
 
     sampling: bool = True
+    """Whether it draws samples."""
     seeds: bool = True
+    """Whether the same seed gives the same samples again."""
     beams: bool = False
+    """Whether it has beam search with likelihoods."""
     likelihoods: bool = False
+    """Whether it gives the likelihoods of given continuations."""
     sampling_is: Sampling = "unknown"
+    """Whether samples are drawn as the settings say: `honoured`, `fixed by the provider` (temperature and top-p have no
+    effect), or `unknown`."""
     answers_per_request: int | None = None
+    """The most answers that one request brings; None is any number."""
 
 
 class Engine(ABC):

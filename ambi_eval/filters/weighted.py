@@ -21,11 +21,7 @@ class Weighted(PoolFilter):
     """Takes the mean of the answers of a pool, where better answers have larger weights."""
 
     def __init__(
-        self,
-        by: str | None = None,
-        weighting: str = "softmax",
-        weighting_temperature: float = 1.0,
-        **kwargs: Any,
+        self, by: str | None = None, weighting: str = "softmax", weighting_temperature: float = 1.0, **kwargs: Any
     ) -> None:
         """Create the filter: `by` as for `Best`; the other two turn it into weights (see `reducers.Weighted`)."""
         super().__init__(**kwargs)

@@ -19,19 +19,16 @@ from ambi_eval.metrics.clustered import clustered_standard_error, influence_on_m
 
 @dataclass(frozen=True, slots=True)
 class ClipResult:
-    """What every score of one clip under one pipeline is computed from.
-
-    Attributes:
-        clip: The clip's id.
-        cluster: Its cluster for error bars: the speaker, the session ...
-        distribution: Predicted shares, shape (C,); NaN if invalid.
-        votes: Human votes, shape (C,).
-    """
+    """What every score of one clip under one pipeline is computed from."""
 
     clip: str
+    """The clip's id."""
     cluster: str
+    """Its cluster for error bars: the speaker, the session ..."""
     distribution: NDArray[np.float64]
+    """Predicted shares, shape (C,); NaN if invalid."""
     votes: NDArray[np.float64]
+    """Human votes, shape (C,)."""
 
 
 class ClipScore(float):
@@ -54,18 +51,15 @@ class ClipScore(float):
 
 @dataclass(frozen=True, slots=True)
 class ScoredClip:
-    """A prediction with its scores: the content of the harness's `filtered_resps` after the filters.
-
-    Attributes:
-        prediction: One pipeline's prediction for the clip.
-        scores: Every metric; under `<metric>_stderr` the same score again, for the error bar.
-        logged: Further fields for the log of the clip: the digest of the answers, and their attributes (`candidates`).
-            Only the first pipeline has them.
-    """
+    """A prediction with its scores: the content of the harness's `filtered_resps` after the filters."""
 
     prediction: Prediction
+    """One pipeline's prediction for the clip."""
     scores: dict[str, ClipScore]
+    """Every metric; under `<metric>_stderr` the same score again, for the error bar."""
     logged: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields for the log of the clip: the digest of the answers, and their attributes (`candidates`). Only the
+    first pipeline has them."""
 
     def add(self, scores: Mapping[str, float], result: ClipResult) -> None:
         """Add the scores of the clip, by metric."""
@@ -83,15 +77,12 @@ class ScoredClip:
 
 @dataclass(frozen=True, eq=False)
 class PipelineScores:
-    """The results of a pipeline over all clips.
-
-    Attributes:
-        metrics: Every number of the harness's table: scores, and under `<metric>_stderr` their standard errors.
-        p: Predicted distributions, shape (clips, labels), clips as in the task's selection; NaN where invalid.
-    """
+    """The results of a pipeline over all clips."""
 
     metrics: Mapping[str, float]
+    """Every number of the harness's table: scores, and under `<metric>_stderr` their standard errors."""
     p: NDArray[np.float64]
+    """Predicted distributions, shape (clips, labels), clips as in the task's selection; NaN where invalid."""
 
 
 BY_CLIP = attrgetter("result.clip")

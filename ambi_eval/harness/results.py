@@ -101,52 +101,46 @@ RESULTS, TASK_CONFIG = TypeAdapter(_Results), TypeAdapter(_TaskConfig)
 
 @dataclass(frozen=True, eq=False)
 class Pipeline:
-    """The results of one filter pipeline on one task.
-
-    Attributes:
-        name: As in the harness's table: `dist`, `vote` ...
-        p: Predicted distributions, shape (clips, labels); NaN where invalid.
-        logged: Every number that the harness logged for each clip, by name, shape (clips,): scores, `jsd_bits@5`,
-            `label_mass` ...
-    """
+    """The results of one filter pipeline on one task."""
 
     name: str
+    """As in the harness's table: `dist`, `vote` ..."""
     p: Array
+    """Predicted distributions, shape (clips, labels); NaN where invalid."""
     logged: Mapping[str, Array]
+    """Every number that the harness logged for each clip, by name, shape (clips,): scores, `jsd_bits@5`, `label_mass`
+    ..."""
 
 
 @dataclass(frozen=True, eq=False)
 class TaskRun:
-    """One task of a run.
-
-    Attributes:
-        settings: Its settings: labels, manifest, strategy, repeats, generation_kwargs ...
-        clips_of_task: Number of clips of the whole task; `--limit` asks about fewer.
-        left_out: Number of clips of the manifest that the task leaves out, by reason.
-        warnings: The run's warnings about its clips and answers, one sentence each.
-        curves: Its curves over the pool size, by metric, as in the results file.
-        selection: The clips that were asked about, with their votes, in the order of the manifest.
-        pipelines: The results, by pipeline.
-        texts: The answers of each clip, and why each ended. For `exact`, the log-likelihood of each label, for each
-            prompt (and for silence, if calibrated).
-        tokens: Generated tokens of all answers about each clip, thinking included, shape (clips,): 0 for `exact`, NaN
-            where the model does not count them.
-        thinking: Thinking tokens among these, shape (clips,); NaN where unknown.
-        failed: Number of answers that could not be read, by reason.
-    """
+    """One task of a run."""
 
     name: str
     settings: TaskSettings
+    """Its settings: labels, manifest, strategy, repeats, generation_kwargs ..."""
     clips_of_task: int
+    """Number of clips of the whole task; `--limit` asks about fewer."""
     left_out: Mapping[str, int]
+    """Number of clips of the manifest that the task leaves out, by reason."""
     warnings: Sequence[str]
+    """The run's warnings about its clips and answers, one sentence each."""
     curves: Mapping[str, Json]
+    """Its curves over the pool size, by metric, as in the results file."""
     selection: Selection
+    """The clips that were asked about, with their votes, in the order of the manifest."""
     pipelines: dict[str, Pipeline]
+    """The results, by pipeline."""
     texts: Sequence[Sequence[Candidate]]
+    """The answers of each clip, and why each ended. For `exact`, the log-likelihood of each label, for each prompt (and
+    for silence, if calibrated)."""
     tokens: Array
+    """Generated tokens of all answers about each clip, thinking included, shape (clips,): 0 for `exact`, NaN where the
+    model does not count them."""
     thinking: Array
+    """Thinking tokens among these, shape (clips,); NaN where unknown."""
     failed: Mapping[str, int]
+    """Number of answers that could not be read, by reason."""
 
     @property
     def votes(self) -> Array:
@@ -161,17 +155,14 @@ class TaskRun:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One results file of `lm_eval` and the samples beside it.
-
-    Attributes:
-        file: The results file.
-        results: Its content.
-        tasks: Our tasks in it, by name.
-    """
+    """One results file of `lm_eval` and the samples beside it."""
 
     file: Path
+    """The results file."""
     results: Json
+    """Its content."""
     tasks: dict[str, TaskRun]
+    """Our tasks in it, by name."""
 
     @property
     def model(self) -> str:

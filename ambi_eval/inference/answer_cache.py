@@ -23,19 +23,16 @@ _END_OF_TURN = "\0end of turn"
 
 @dataclass
 class AnswerCache:
-    """Finds stored answers, and stores new ones as soon as they are made; without a store it does nothing.
-
-    Attributes:
-        store: Where answers are stored; None: nowhere.
-        engine: The engine. Its `identity` is part of every key; its `provenance` is stored with each answer.
-        hits: Number of answers, likelihoods and ratings that came from the store.
-        origins: Number of stored answers by their provenance (JSON).
-    """
+    """Finds stored answers, and stores new ones as soon as they are made; without a store it does nothing."""
 
     store: CandidateStore | None
+    """Where answers are stored; None: nowhere."""
     engine: Engine
+    """The engine. Its `identity` is part of every key; its `provenance` is stored with each answer."""
     hits: int = 0
+    """Number of answers, likelihoods and ratings that came from the store."""
     origins: dict[str, int] = field(default_factory=dict)
+    """Number of stored answers by their provenance (JSON)."""
 
     def key(self, prompt: str, spans: Sequence[AudioSpan], **decoding: Any) -> str:
         """Return the key of a pool: a hash of exactly what its answers depend on."""

@@ -14,15 +14,12 @@ Answered = tuple[Question, list[Candidate]]
 
 @dataclass
 class Pools:
-    """Gives every question its answers; equal questions of several tasks share one pool.
-
-    Attributes:
-        cache: The earlier answers of an engine, which makes the others.
-        seed: Seed of the sampling.
-    """
+    """Gives every question its answers; equal questions of several tasks share one pool."""
 
     cache: AnswerCache
+    """The earlier answers of an engine, which makes the others."""
     seed: int
+    """Seed of the sampling."""
 
     def answers(self, questions: Sequence[Question]) -> Iterator[list[Answered]]:
         """Yield each pool's questions with their answers as soon as these are complete, in any order.

@@ -15,38 +15,32 @@ CANDIDATE_MARK = "<candidate>"
 
 @dataclass(frozen=True)
 class RatingScale:
-    """How a verifier rates answers.
-
-    Attributes:
-        prompt: What the verifier is asked, with `<audio>` and `<candidate>`.
-        ratings: The possible ratings, as text: `1`, `2` ...
-    """
+    """How a verifier rates answers."""
 
     prompt: str
+    """What the verifier is asked, with `<audio>` and `<candidate>`."""
     ratings: tuple[str, ...]
+    """The possible ratings, as text: `1`, `2` ..."""
 
 
 @dataclass(eq=False)
 class Question:
-    """A prompt with its audios; its answers are a pool.
-
-    Attributes:
-        prompt: The text, with one `<audio>` where each audio goes.
-        spans: The audios.
-        settings: How its answers are generated.
-        pool_size: Number of answers that the strategy wants.
-        scale: How a verifier rates the answers; None without a verifier.
-        stop_rule: When an adaptive strategy has enough answers; None if it wants all.
-        task: The task that asks, for messages.
-    """
+    """A prompt with its audios; its answers are a pool."""
 
     prompt: str
+    """The text, with one `<audio>` where each audio goes."""
     spans: tuple[AudioSpan, ...] = ()
+    """The audios."""
     settings: GenerationSettings = field(default_factory=GenerationSettings)
+    """How its answers are generated."""
     pool_size: int = 1
+    """Number of answers that the strategy wants."""
     scale: RatingScale | None = None
+    """How a verifier rates the answers; None without a verifier."""
     stop_rule: StopRule | None = None
+    """When an adaptive strategy has enough answers; None if it wants all."""
     task: str = "a prompt"
+    """The task that asks, for messages."""
 
     @property
     def n_answers(self) -> int:

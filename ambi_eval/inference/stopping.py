@@ -20,16 +20,14 @@ class StopRule:
     The most frequent label has n1 answers, the second one n2. Under a uniform prior, the first label's share of these
     has the posterior Beta(n1 + 1, n2 + 1). The confidence is the posterior probability that this share exceeds 1/2: the
     Beta criterion of Aggarwal et al. 2023, Let's Sample Step by Step, arXiv 2305.11860.
-
-    Attributes:
-        reader: Reads the label that an answer names.
-        confidence: Confidence at which drawing stops, 0.5 to 1.
-        round: Number of answers between two checks of the rule.
     """
 
     reader: Reader
+    """Reads the label that an answer names."""
     confidence: float
+    """Confidence at which drawing stops, 0.5 to 1."""
     round: int
+    """Number of answers between two checks of the rule."""
 
     @classmethod
     def from_dict(

@@ -41,21 +41,18 @@ OURS = ("--host", "--port", "--api-key", "--served-model-name", "--uds")
 
 @dataclass(frozen=True)
 class Address:
-    """The address of a server, and what a client must know.
-
-    Attributes:
-        base_url: The URL, which ends with `/v1`.
-        key: The API key that clients must send.
-        model: The name of the model on the server.
-        log: The file of the server's output.
-        serves: The arguments of `vllm`, without address and log.
-    """
+    """The address of a server, and what a client must know."""
 
     base_url: str
+    """The URL, which ends with `/v1`."""
     key: str
+    """The API key that clients must send."""
     model: str
+    """The name of the model on the server."""
     log: str
+    """The file of the server's output."""
     serves: list[str]
+    """The arguments of `vllm`, without address and log."""
 
 
 class VLLMServer:

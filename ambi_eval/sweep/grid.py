@@ -26,40 +26,37 @@ from ambi_eval.paths import tasks_dir
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One run of the grid.
-
-    Attributes:
-        name: Its name and its folder below that of the grid: model, task, and what differs from other runs.
-        model_name: The model's name in the grid.
-        source: File of the task.
-        pool: As in the task's YAML.
-        seed: As `lm_eval --seed`.
-        metadata: As `--metadata`.
-        limit: As `--limit`; None for all clips.
-        clips: Number of clips that are asked about.
-        answers: Number of answers to generate for all clips together, without those that an earlier cell generates.
-        max_tokens: Largest number of tokens of one answer, with its thinking.
-        audio_seconds: Total length of the audio, each clip heard once; NaN if unknown.
-        prepared: Whether its corpus is prepared; if not, the numbers come from its published size.
-        identity: Everything that the results depend on, as plain JSON.
-    """
+    """One run of the grid."""
 
     name: str
+    """Its name and its folder below that of the grid: model, task, and what differs from other runs."""
     model_name: str
+    """The model's name in the grid."""
     model: GridModel
     task: str
     source: Path
+    """File of the task."""
     corpus: str
     pool: str
+    """As in the task's YAML."""
     seed: int
+    """As `lm_eval --seed`."""
     metadata: Mapping[str, Any]
+    """As `--metadata`."""
     limit: int | None
+    """As `--limit`; None for all clips."""
     clips: int
+    """Number of clips that are asked about."""
     answers: int
+    """Number of answers to generate for all clips together, without those that an earlier cell generates."""
     max_tokens: int
+    """Largest number of tokens of one answer, with its thinking."""
     audio_seconds: float
+    """Total length of the audio, each clip heard once; NaN if unknown."""
     prepared: bool
+    """Whether its corpus is prepared; if not, the numbers come from its published size."""
     identity: Mapping[str, Any]
+    """Everything that the results depend on, as plain JSON."""
 
     @property
     def group(self) -> str:

@@ -33,19 +33,16 @@ SPENT = ("cost", "audio_seconds", "cost_unanswered_at_most")
 
 @dataclass(frozen=True, eq=False)
 class SweepJob:
-    """Work for one process: cells of one group. Over all clips it writes results; over a share it only fills its store.
-
-    Attributes:
-        folder: Folder of the grid.
-        store: File for the answers; no other process has it open.
-        share: `(i, n)` for clips i, i + n, i + 2n ... of each cell; None for all clips.
-    """
+    """Work for one process: cells of one group. Of all clips it writes results; of a share it only fills its store."""
 
     name: str
     cells: tuple[Cell, ...]
     folder: Path
+    """Folder of the grid."""
     store: Path
+    """File for the answers; no other process has it open."""
     share: tuple[int, int] | None = None
+    """`(i, n)` for clips i, i + n, i + 2n ... of each cell; None for all clips."""
 
     @property
     def log(self) -> str:
@@ -55,25 +52,22 @@ class SweepJob:
 
 @dataclass(frozen=True)
 class Event:
-    """An event in a job.
-
-    Attributes:
-        kind: A cell has `started`, makes `progress`, is `done`, `waits` for a service or has `failed`; or the job has
-            `ended`.
-        cell: Name of the cell; empty for `ended`.
-        fraction: Share of the cell's clips that is done, 0 to 1.
-        answers_per_second: Mean rate since the cell's first answer.
-        reason: Why the cell failed or waits, or why the process of the job was lost; else empty.
-        jsd: For `done`: `jsd_bits` by pipeline; empty for a share of the clips.
-    """
+    """An event in a job."""
 
     job: str
     kind: Literal["started", "progress", "done", "waits", "failed", "ended"]
+    """A cell has `started`, makes `progress`, is `done`, `waits` for a service or has `failed`; or the job has `ended`.
+    """
     cell: str = ""
+    """Name of the cell; empty for `ended`."""
     fraction: float = 0.0
+    """Share of the cell's clips that is done, 0 to 1."""
     answers_per_second: float = 0.0
+    """Mean rate since the cell's first answer."""
     reason: str = ""
+    """Why the cell failed or waits, or why the process of the job was lost; else empty."""
     jsd: Mapping[str, float] = field(default_factory=dict)
+    """For `done`: `jsd_bits` by pipeline; empty for a share of the clips."""
 
 
 Report = Callable[[Event], None]

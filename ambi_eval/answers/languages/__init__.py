@@ -33,15 +33,12 @@ _SPELLINGS = str.maketrans(
 
 
 class Spoken(NamedTuple):
-    """The language of a task's prompts and answers.
-
-    Attributes:
-        language: Its ISO 639-1 code.
-        words: The words for the labels in the prompts, each with its label.
-    """
+    """The language of a task's prompts and answers."""
 
     language: str = "en"
+    """Its ISO 639-1 code."""
     words: tuple[tuple[str, str], ...] = ()
+    """The words for the labels in the prompts, each with its label."""
 
 
 ENGLISH = Spoken()

@@ -88,8 +88,7 @@ def prepare(
     from_audb: FromAudb = None,
     modality: Annotated[Modality, typer.Option(help="Raters heard the voice, saw the face, or both.")] = "voice",
     leave_out_differing: Annotated[
-        bool,
-        typer.Option("--leave-out-differing", help="Leave out three clips whose WAV differs from what was rated."),
+        bool, typer.Option("--leave-out-differing", help="Leave out three clips whose WAV differs from what was rated.")
     ] = False,
     allow_missing_audio: options.AllowMissingAudio = False,
 ) -> Preparation:

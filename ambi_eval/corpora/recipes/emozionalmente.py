@@ -45,8 +45,7 @@ def prepare(
     *,
     from_audb: FromAudb = None,
     splits: Annotated[
-        Path | None,
-        typer.Option(help="The speaker_splits.json of audeering, by which audb's database is split."),
+        Path | None, typer.Option(help="The speaker_splits.json of audeering, by which audb's database is split.")
     ] = None,
     allow_missing_audio: options.AllowMissingAudio = False,
 ) -> Preparation:

@@ -143,10 +143,8 @@ def _turns(path: Path, remarks: Counter[str]) -> dict[str, tuple[dict[str, Any],
             known = {attribute: float(mean) for attribute, mean in means if mean}
             turns[name] = ({"consensus": _CONSENSUS.get(header[2]), **known}, [])
         elif turns and (attributes := _ATTRIBUTES.match(line)):
-            ratings = turns[name][1]
-            told: dict[str, Any] = {
-                _ATTRIBUTE_WORDS[word]: float(number) for word, number in _ATTRIBUTE.findall(attributes[2])
-            }
+            ratings, stated = turns[name][1], _ATTRIBUTE.findall(attributes[2])
+            told: dict[str, Any] = {_ATTRIBUTE_WORDS[word]: float(number) for word, number in stated}
             # The lines of a rater's emotions come before those of the attributes.
             ratings[:] = [replace(each, **told) if each.rater == attributes[1] else each for each in ratings]
         elif turns and (category := _CATEGORY.match(line)):

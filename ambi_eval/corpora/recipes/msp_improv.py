@@ -121,9 +121,7 @@ def _turns(path: Path, choice: Choice, remarks: Counter[str]) -> dict[str, tuple
             flipped = None if arousal is None else _FLIPPED - arousal
             ratings.append(Rating(rating[1], tuple(labels), flipped, valence, dominance))
     if not turns:
-        raise AmbiError(
-            f"{path} holds no turn such as `UTD-IMPROV-S01A-F01-P-FM01.avi; N; ...`: take the official file."
-        )
+        raise AmbiError(f"{path} holds no turn (`UTD-IMPROV-S01A-F01-P-FM01.avi; N; ...`): take the official file.")
     return turns
 
 

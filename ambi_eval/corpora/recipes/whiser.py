@@ -59,14 +59,10 @@ def prepare(
             preparation.skipped["no published votes"] += 1
             continue
         stem = name.removesuffix(".wav")
-        told = {
-            "audio": audio.get(name),
-            # Without the table of sources: a clip is named after its tape, 006-040.1-2_13 after 006-040.1-2.
-            "dialogue": tapes.get(name) or stem.rpartition("_")[0] or None,
-        }
-        preparation.add(
-            Clip(id=stem, release=release, **preparation.panel(ratings[name]), **(consensus.get(name, {}) | told))
-        )
+        # Without the table of sources: a clip is named after its tape, 006-040.1-2_13 after 006-040.1-2.
+        told = {"audio": audio.get(name), "dialogue": tapes.get(name) or stem.rpartition("_")[0] or None}
+        facts = preparation.panel(ratings[name]) | consensus.get(name, {}) | told
+        preparation.add(Clip(id=stem, release=release, **facts))
     return preparation.save()
 
 

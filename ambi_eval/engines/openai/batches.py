@@ -26,17 +26,14 @@ MANY = 1_000_000_000  # jobs at once in batch mode: all
 
 @dataclass(frozen=True)
 class Part:
-    """The part of a job that one request asks for.
-
-    Attributes:
-        attempt: How often the server has failed to give them.
-        alone: Whether each answer needs a request of its own.
-    """
+    """The part of a job that one request asks for."""
 
     job: Job
     numbers: Sequence[int]
     attempt: int = 0
+    """How often the server has failed to give them."""
     alone: bool = False
+    """Whether each answer needs a request of its own."""
 
 
 class ChatBatches:

@@ -17,19 +17,16 @@ ENOUGH_CLIPS = 3
 
 @dataclass
 class _Doubt:
-    """Equal answers to one request.
-
-    Attributes:
-        text: The answer.
-        awaited: The numbers of the answers that are drawn again one by one.
-        rest: The other answers, which count if the first one of these is equal, too.
-        differs: Whether one of these was another answer.
-    """
+    """Equal answers to one request."""
 
     text: str
+    """The answer."""
     awaited: set[int]
+    """The numbers of the answers that are drawn again one by one."""
     rest: dict[int, Candidate]
+    """The other answers, which count if the first one of these is equal, too."""
     differs: bool = False
+    """Whether one of these was another answer."""
 
 
 class Copies:

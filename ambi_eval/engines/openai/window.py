@@ -21,20 +21,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Hearing:
-    """Loads the audio of jobs, and cuts or refuses audio that is longer than the model's window, before it is sent.
-
-    Attributes:
-        name: What messages call the model.
-        find_window: Returns the window in seconds; None if there is none, or if it is unknown. It is called when the
-            first audio is needed.
-        refuse: Whether longer audio is refused; otherwise it is cut, and counted.
-        cut: The jobs with audio that was cut.
-    """
+    """Loads the audio of jobs, and cuts or refuses audio that is longer than the model's window, before it is sent."""
 
     name: str
+    """What messages call the model."""
     find_window: Callable[[], float | None]
+    """Returns the window in seconds; None if there is none, or if it is unknown. It is called when the first audio is
+    needed."""
     refuse: bool
+    """Whether longer audio is refused; otherwise it is cut, and counted."""
     cut: set[Job] = field(default_factory=set)
+    """The jobs with audio that was cut."""
     _lock: Lock = field(default_factory=Lock)
 
     @cached_property
