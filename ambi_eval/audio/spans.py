@@ -146,7 +146,9 @@ def load_audio(span: AudioSpan, sample_rate: int) -> Samples:
 
 
 def span_seconds(span: AudioSpan) -> float:
-    """Return the length of a span in seconds, from the header of its file; 0 if the header cannot be read.
+    """Return the length of a span in seconds, from the header of its file; 0 if it cannot be read.
+
+    A file whose header does not state its length is decoded.
 
     Raises:
         AmbiError: If the file is missing.
@@ -155,19 +157,28 @@ def span_seconds(span: AudioSpan) -> float:
         return FIXED_SECONDS
     check_files_exist([span])
     try:
-        whole = float(soundfile.info(span.path).duration)
-    except soundfile.SoundFileError:
+        with ExitStack() as stack:
+            files = open_audio(Path(span.path), stack)
+            rate, frames = files[0].samplerate, stated_frames(files)
+            if frames is None:
+                frames = sum(map(len, read_blocks(files, MOST_SECONDS * rate)))
+    except (AmbiError, soundfile.SoundFileError):
         return 0.0
-    return max(0.0, min(whole, math.inf if span.end is None else span.end) - (span.start or 0.0))
+    return max(0.0, min(frames / rate, math.inf if span.end is None else span.end) - (span.start or 0.0))
 
 
 def _clip(path: str, samples: Samples) -> Samples:
-    """Return the samples clipped to -1..1; log the first time that a file needs it."""
+    """Return the samples clipped to -1..1; log the first file that needs it."""
     beyond = int((np.abs(samples) > 1).sum())
     if not beyond:
         return samples
-    if path not in clipped:
-        logger.warning("%s: %d of %d samples lie beyond -1..1 and are clipped", path, beyond, len(samples))
+    if not clipped:
+        logger.warning(
+            "%s: %d of %d samples lie beyond -1..1 and are clipped, as in all other such files",
+            path,
+            beyond,
+            len(samples),
+        )
     clipped[path] = beyond
     return samples.clip(-1, 1)
 

@@ -107,13 +107,10 @@ class Subject:
         Raises:
             AmbiError: If the model runs elsewhere and its limit is unknown.
         """
-        if self.runs_here:
-            window: float | None = self.family.window_seconds
-            return window
-        hearing = getattr(self.engine, "hearing", None)
-        if hearing is None or hearing.window_seconds is None:
+        window = self.engine.window_seconds
+        if window is None and not self.runs_here:
             raise AmbiError("how much audio the model hears is unknown; give max_audio_seconds= if it has a limit")
-        return float(hearing.window_seconds)
+        return window
 
     @property
     def long_seconds(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -10,13 +11,15 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from ambi_eval.answers.candidate import Candidate
-from ambi_eval.audio import AudioSpan, audio_digest
+from ambi_eval.audio import AudioSpan, audio_digest, span_seconds
 from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.config.model_arguments import ARGUMENTS, ModelArguments
 from ambi_eval.errors import AmbiError, did_you_mean
 
 if TYPE_CHECKING:
     import torch
+
+logger = logging.getLogger(__name__)
 
 # Each engine is registered as an entry point of this group; the harness then knows it as a model of the same name.
 ENGINES = "ambi_eval.engines"
@@ -111,6 +114,7 @@ class Engine(ABC):
         data_parallel: Whether it computes in this process, so that each process of `torchrun` can have its own.
         jobs_at_once: How many jobs it works on at the same time, where they come one after the other.
         last_failure: Why the engine left out a job, the last time it did.
+        is_cut: For each audio of the jobs, whether the model hears only its beginning.
     """
 
     Arguments: ClassVar[type[ModelArguments]] = ModelArguments
@@ -130,6 +134,7 @@ class Engine(ABC):
             AmbiError: If the model cannot be loaded or reached.
         """
         self.arguments = arguments
+        self.is_cut: dict[AudioSpan, bool] = {}
 
     @classmethod
     def check_arguments(cls, arguments: Any) -> None:
@@ -197,6 +202,32 @@ class Engine(ABC):
         """The part of the `identity` that says where a model's thinking ends."""
         end = self.arguments.think_end_token
         return {} if end is None else {"think_end_token": end}
+
+    @property
+    def window_seconds(self) -> float | None:
+        """The longest audio that the model hears as a whole; None if there is no limit, or if it is unknown.
+
+        The engine cuts longer audio in silence; `note_audio` counts it.
+        """
+        return None
+
+    def note_audio(self, spans: Sequence[AudioSpan]) -> None:
+        """Count the audios of which the model hears only the beginning, also where its answers are stored already.
+
+        Raises:
+            AmbiError: If there is one, and the arguments refuse it (`long_audio=refuse`).
+        """
+        for span in dict.fromkeys(spans):
+            if span in self.is_cut or (window := self.window_seconds) is None:
+                continue
+            seconds = span_seconds(span)
+            self.is_cut[span] = seconds > window
+            if self.is_cut[span]:
+                what = f"{span.path}: {seconds:.1f} s of audio, of which {self.name} hears {window:g} s"
+                if getattr(self.arguments, "long_audio", "cut") == "refuse":
+                    raise AmbiError(f"{what}; give long_audio=cut to go on with these")
+                if sum(self.is_cut.values()) == 1:
+                    logger.warning("%s; the rest is cut off, for this and all other long audios", what)
 
     @property
     def may_think(self) -> bool:

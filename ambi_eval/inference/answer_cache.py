@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -12,7 +13,7 @@ from ambi_eval.answers.candidate import Candidate
 from ambi_eval.audio import AudioSpan, audio_digest
 from ambi_eval.engines.base import Continuation, Engine, Likelihood
 from ambi_eval.inference.question import Question
-from ambi_eval.inference.rows import pool_key
+from ambi_eval.inference.rows import canonical_json, pool_key
 from ambi_eval.inference.store import CandidateStore
 
 logger = logging.getLogger(__name__)
@@ -31,11 +32,20 @@ class AnswerCache:
     """The engine. Its `identity` is part of every key; its `provenance` is stored with each answer."""
     hits: int = 0
     """Number of answers, likelihoods and ratings that came from the store."""
-    origins: dict[str, int] = field(default_factory=dict)
+    withheld: int = 0
+    """Number of answers, stored and new, that the model's provider withheld."""
+    origins: Counter[str] = field(default_factory=Counter)
     """Number of stored answers by their provenance (JSON)."""
+    set_ups: dict[str, None] = field(default_factory=dict)
+    """The provenances of stored and new answers."""
 
     def key(self, prompt: str, spans: Sequence[AudioSpan], **decoding: Any) -> str:
-        """Return the key of a pool: a hash of exactly what its answers depend on."""
+        """Return the key of a pool: a hash of exactly what its answers depend on.
+
+        Raises:
+            AmbiError: If an audio is missing, or longer than the model hears where that is refused.
+        """
+        self.engine.note_audio(spans)
         heard = [audio_digest(span) for span in spans]
         return pool_key(model=dict(self.engine.identity), prompt=prompt, audio=heard, decoding=decoding)
 
@@ -73,16 +83,19 @@ class AnswerCache:
                 answer.thinking_tokens = 0
         self.hits += sum(map(len, found.values()))
         self._note_origins(pools.values())
+        for answers in found.values():
+            self._count_withheld(answers)
         return found
 
     def keep_answers(self, question: Question, pool: str, answers: Mapping[int, Candidate]) -> None:
         """Store the answers of one pool: samples one by one, beams as a set."""
+        self._count_withheld(answers)
         if self.store is None:
             return
         if question.settings.num_beams > 1:
-            self.store.add_beams({pool: [answers[number] for number in sorted(answers)]}, self.engine.provenance)
+            self.store.add_beams({pool: [answers[number] for number in sorted(answers)]}, self._provenance())
         else:
-            self.store.add_samples({pool: answers}, self.engine.provenance)
+            self.store.add_samples({pool: answers}, self._provenance())
 
     def likelihoods(self, wanted: Mapping[str, Sequence[Continuation]]) -> dict[str, list[Likelihood | None]]:
         """Return the stored likelihoods of the continuations of each key; None for each that is not stored."""
@@ -101,7 +114,7 @@ class AnswerCache:
         """Store the likelihoods of one prompt's continuations."""
         if self.store is not None:
             named = {_name(*each): likelihood for each, likelihood in zip(continuations, likelihoods, strict=True)}
-            self.store.add_likelihoods({key: named}, self.engine.provenance)
+            self.store.add_likelihoods({key: named}, self._provenance())
 
     def ratings(self, key: str, texts: Sequence[str]) -> dict[str, float]:
         """Return the stored ratings of these texts, by text."""
@@ -114,14 +127,31 @@ class AnswerCache:
     def keep_ratings(self, key: str, ratings: Mapping[str, float]) -> None:
         """Store a verifier's ratings of texts."""
         if self.store is not None and ratings:
-            self.store.add_ratings({key: ratings}, self.engine.provenance)
+            self.store.add_ratings({key: ratings}, self._provenance())
+
+    def _count_withheld(self, answers: Mapping[int, Candidate]) -> None:
+        self.withheld += sum(answer.finish == "content_filter" for answer in answers.values())
 
     def _note_origins(self, keys: Iterable[str]) -> None:
-        """Note the provenances of the stored answers of these pools; warn if there are several."""
+        """Note the provenances of the stored answers of these pools."""
         assert self.store is not None, "only stored answers have origins"
-        self.origins |= self.store.origins(keys)
-        if len(self.origins) > 1:
-            logger.warning("the stored answers come from %d different set-ups: %s", len(self.origins), self.origins)
+        found = self.store.origins(keys)
+        self.origins.update(found)
+        self._note_set_ups(found)
+
+    def _provenance(self) -> Mapping[str, Any]:
+        """Return the provenance of a new answer, and note it."""
+        provenance = self.engine.provenance
+        self._note_set_ups([canonical_json(provenance)])
+        return provenance
+
+    def _note_set_ups(self, provenances: Iterable[str]) -> None:
+        """Warn once if the answers of this run, stored and new, come from several set-ups."""
+        before = len(self.set_ups)
+        self.set_ups |= dict.fromkeys(provenances)
+        if before < 2 <= len(self.set_ups):
+            told = ", ".join(self.set_ups)
+            logger.warning("the answers come from %d different set-ups: %s", len(self.set_ups), told)
 
 
 def _name(text: str, end_of_turn: bool) -> str:

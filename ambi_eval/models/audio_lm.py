@@ -228,7 +228,13 @@ class AudioLM(DataParallelLM):
 
     def _counts(self) -> tuple[dict[str, int], dict[str, int]]:
         """Return the counts of this process and those of its verifier."""
-        own, verifier = ({"store_hits": each.cache.hits, **each.engine.counts()} for each in (self, self.verifier))
+        own, verifier = (
+            {
+                **{"store_hits": each.cache.hits, "content_filtered": each.cache.withheld},
+                **{"truncated_audio": sum(each.engine.is_cut.values()), **each.engine.counts()},
+            }
+            for each in (self, self.verifier)
+        )
         return {**own, "clipped_audio": len(clipped)}, verifier
 
     def _add_up_counts(self) -> None:
@@ -255,7 +261,7 @@ class AudioLM(DataParallelLM):
 
 
 def _info(answering: AudioLM | Verifier, totals: dict[str, int]) -> dict[str, Any]:
-    return {**totals, "stored_answers_from": answering.cache.origins, **answering.engine.info()}
+    return {**totals, "stored_answers_from": dict(answering.cache.origins), **answering.engine.info()}
 
 
 def open_engine(name: str, model_args: str, **defaults: Any) -> Engine:

@@ -39,6 +39,8 @@ class BridgedEngine:
         """
         asked = {_job(chat): chat for chat in chats}
         try:
+            for job in asked:
+                self.engine.note_audio(job.spans)
             scored = [job for job in asked if job.continuations]
             for job, likelihoods in self.engine.loglikelihoods(scored) if scored else ():
                 yield asked[job], Reply(loglikelihoods=likelihoods)

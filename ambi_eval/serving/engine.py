@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import Any, ClassVar
 
 from ambi_eval.answers.candidate import Candidate
@@ -89,8 +90,9 @@ class VLLMEngine(OpenAIEngine):
             raise process.ended() from failure
         super()._note_failure(failure)
 
-    def _window_seconds(self) -> float | None:
-        """Return the longest audio that the model hears, from the arguments or else from the checkpoint."""
+    @cached_property
+    def window_seconds(self) -> float | None:
+        """The longest audio that the model hears, from the arguments or else from the checkpoint."""
         given = self.arguments
         return given.max_audio_seconds or window_of(checkpoint(given.pretrained), given.revision)
 

@@ -195,11 +195,13 @@ def test_samples_beyond_full_scale_are_clipped_counted_and_said_once(write, monk
         assert np.array_equal(load_audio(AudioSpan(path), RATE), samples.clip(-1, 1))
     beyond = int((np.abs(samples) > 1).sum())
     assert spans.clipped == {path: beyond}
-    assert [record.message for record in caplog.records] == [
-        f"{path}: {beyond} of 16000 samples lie beyond -1..1 and are clipped"
-    ]
     load_audio(AudioSpan(write("b.wav", tone(1), subtype="FLOAT")), RATE)
     assert len(spans.clipped) == 1
+    load_audio(AudioSpan(write("c.wav", samples, subtype="FLOAT")), RATE)
+    assert len(spans.clipped) == 2
+    assert [record.message for record in caplog.records] == [
+        f"{path}: {beyond} of 16000 samples lie beyond -1..1 and are clipped, as in all other such files"
+    ]
 
 
 def test_missing_files_are_counted_and_the_first_is_named(write, tmp_path):

@@ -322,6 +322,7 @@ def test_audio_beyond_the_window_is_cut_by_us_and_counted_or_refused(lm, ask, vo
         (text,), (score,) = reference(lm, alone)
         assert answer == text
         assert answer.logprob == pytest.approx(score, abs=1e-4)
+        lm.engine.is_cut.clear()
         monkeypatch.setattr(lm.engine, "arguments", lm.engine.arguments.model_copy(update={"long_audio": "refuse"}))
         with pytest.raises(AmbiError, match=rf"s of audio, of which .* hears {window:g} s; give long_audio=cut"):
             lm.generate_until([request])

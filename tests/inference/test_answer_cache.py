@@ -227,6 +227,33 @@ def test_an_adapter_never_meets_an_answer_without_it(load, ask, voice, tmp_path)
     assert found == [0, 0, 1]
 
 
+def test_a_run_from_the_store_counts_its_cut_audio_as_the_first_one_did(load, ask, voice, caplog):
+    requests = [ask("<audio>Which?", voice(31.0, n), max_gen_toks=2) for n in (0, 0, 1)]
+    for _ in range(2):
+        caplog.clear()
+        lm = load()
+        lm.generate_until(requests)
+        lm.loglikelihood([ask("<audio>Which?", voice(31.0), continuation="happy", end_of_turn=True)])
+        assert lm.get_model_info()["ambi"]["truncated_audio"] == 2
+        assert [" hears 30 s; the rest is cut off" in record.message for record in caplog.records] == [True]
+
+
+def test_a_continued_run_tells_of_another_set_up_and_counts_all_stored_answers(load, ask, voice, caplog):
+    one, other = (ask("<audio>Which?", voice(1.0, n), max_gen_toks=2) for n in range(2))
+    likely = ask("<audio>Which?", voice(1.0), continuation="happy", end_of_turn=True)
+    lm = load()
+    lm.generate_until([one])
+    lm.loglikelihood([likely])
+    assert not caplog.records
+    lm = load(attn_implementation="eager")
+    lm.generate_until([one, other])
+    lm.loglikelihood([likely])
+    assert [record.message.partition(":")[0] for record in caplog.records] == [
+        "the answers come from 2 different set-ups"
+    ]
+    assert list(lm.get_model_info()["ambi"]["stored_answers_from"].values()) == [2]
+
+
 @pytest.mark.parametrize("beams", [2, 4])
 def test_a_beam_set_of_another_size_is_another_pool(load, ask, voice, beams):
     load().generate_until(clones(ask("<audio>Which?", voice(1.0), repeats=3, num_beams=3, max_gen_toks=4)))

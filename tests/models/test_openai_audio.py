@@ -365,6 +365,9 @@ def test_what_the_provider_refuses_of_the_sampling_is_in_the_results(load, asked
     assert lm.get_model_info()["ambi"]["sampling"] == "unknown"
     lm.generate_until(asked())
     assert lm.get_model_info()["ambi"]["sampling"] == "fixed by the provider"
+    from_store = load()
+    from_store.generate_until(asked())
+    assert from_store.get_model_info()["ambi"]["sampling"] == "fixed by the provider"
 
 
 def test_an_answer_that_a_filter_withheld_is_an_answer(load, asked, chat_server):
@@ -373,8 +376,10 @@ def test_an_answer_that_a_filter_withheld_is_an_answer(load, asked, chat_server)
     (answer,) = lm.generate_until(asked(clips=1, repeats=1))
     assert (answer, answer.finish) == ("", "content_filter")
     assert lm.get_model_info()["ambi"]["content_filtered"] == 1
-    (again,) = load().generate_until(asked(clips=1, repeats=1))
+    lm = load()
+    (again,) = lm.generate_until(asked(clips=1, repeats=1))
     assert (again, again.finish) == ("", "content_filter")
+    assert lm.get_model_info()["ambi"]["content_filtered"] == 1
     assert len(chat_server.bodies) == 1
 
 

@@ -37,7 +37,7 @@ from ambi_eval.errors import AmbiError
 
 logger = logging.getLogger(__name__)
 
-COUNTERS = ("encodes", "prefills", "generated_tokens", "thinking_tokens", "truncated_audio")
+COUNTERS = ("encodes", "prefills", "generated_tokens", "thinking_tokens")
 # Clips whose audio is loaded before their turn: 30 s are 2 MB.
 CLIPS_AHEAD = 16
 
@@ -90,7 +90,6 @@ class HFEngine(Engine):
         self.scheduler = Scheduler(
             self.family, batch_size, arguments.max_batch_size, think_end_token=arguments.think_end_token
         )
-        self.truncated = 0
         self.prompts: dict[str, tuple[int, int]] = {}
 
     @classmethod
@@ -128,6 +127,11 @@ class HFEngine(Engine):
     def pools(cls, server: str = "") -> frozenset[str]:
         """Return all pools."""
         return super().pools() | {"beams", "labels"}
+
+    @property
+    def window_seconds(self) -> float | None:
+        """The longest audio that the family hears whole."""
+        return self.family.window_seconds
 
     @property
     def capabilities(self) -> Capabilities:
@@ -168,37 +172,25 @@ class HFEngine(Engine):
         """Yield each job with what the model reads, while threads prepare the next ones."""
         about_one_clip = [list(group) for _, group in groupby(jobs, lambda job: job.spans or id(job))]
         ready = load_ahead(self._read, about_one_clip, CLIPS_AHEAD)
-        for group, (inputs, too_long) in zip(about_one_clip, ready, strict=True):
-            for what in too_long:
-                if self.arguments.long_audio == "refuse":
-                    raise AmbiError(f"{what}; give long_audio=cut to go on with these")
-                if self.truncated == 0:
-                    logger.warning("%s; the rest is cut off, for this and all other long audios", what)
-                self.truncated += len(group)
+        for group, inputs in zip(about_one_clip, ready, strict=True):
             for job, each in zip(group, inputs, strict=True):
                 count, tokens = self.prompts.get(job.task, (0, 0))
                 self.prompts[job.task] = count + 1, tokens + each["input_ids"].shape[1]
                 yield job, each
 
-    def _read(self, jobs: Sequence[Job]) -> tuple[list[BatchFeature], list[str]]:
-        """Return what the model reads for jobs about one clip, and which audios are longer than the window.
+    def _read(self, jobs: Sequence[Job]) -> list[BatchFeature]:
+        """Return what the model reads for jobs about one clip; audio is cut after the model's window.
 
         The audio is decoded, and its features are made, once for all of them, and the text of equal prompts once.
         """
-        parts, too_long = [], []
-        window, rate = self.family.window_seconds, self.family.sample_rate
-        for span in jobs[0].spans:
-            samples = load_audio(span, rate)
-            if window is not None and len(samples) > window * rate:
-                seconds = len(samples) / rate
-                too_long.append(f"{span.path}: {seconds:.1f} s of audio, of which {self.name} hears {window:g} s")
-                samples = samples[: int(window * rate)]
-            parts.append(self.family.audio_part(samples))
+        window, rate = self.window_seconds, self.family.sample_rate
+        most = None if window is None else int(window * rate)
+        parts = [self.family.audio_part(load_audio(span, rate)[:most]) for span in jobs[0].spans]
         asked = dict.fromkeys(job.prompt for job in jobs)
         inputs = {prompt: self.family.model_inputs(as_messages(prompt, parts)) for prompt in asked}
         for job in jobs:
             job.prompt_tokens = inputs[job.prompt]["input_ids"].shape[1]
-        return [inputs[job.prompt] for job in jobs], too_long
+        return [inputs[job.prompt] for job in jobs]
 
     def _noise_keys(self, job: Job) -> list[int]:
         """Return the key of the sampling noise of each answer; greedy and beam search have no noise."""
@@ -219,9 +211,8 @@ class HFEngine(Engine):
         return found
 
     def counts(self) -> dict[str, int]:
-        """Return the audios encoded, prompts read, tokens generated, and jobs whose audio was cut."""
-        counts = {**self.scheduler.counts, "truncated_audio": self.truncated}
-        return {name: counts.get(name, 0) for name in COUNTERS}
+        """Return the audios encoded, prompts read, and tokens generated."""
+        return {name: self.scheduler.counts.get(name, 0) for name in COUNTERS}
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from importlib import metadata
 from typing import Any, ClassVar, TypeVar
 
@@ -24,7 +25,7 @@ from ambi_eval.engines.openai.copies import Copies
 from ambi_eval.engines.openai.known_servers import known, note
 from ambi_eval.engines.openai.replies import Reply
 from ambi_eval.engines.openai.vllm import VLLM
-from ambi_eval.engines.openai.window import Hearing, window_of
+from ambi_eval.engines.openai.window import heard, window_of
 from ambi_eval.errors import AmbiError
 
 logger = logging.getLogger(__name__)
@@ -55,10 +56,8 @@ class OpenAIEngine(Engine):
         super().__init__(arguments, device)
         self.server = self._connect()
         self.vllm = VLLM(self.server)
-        self.hearing = Hearing(self.name, self._window_seconds, arguments.long_audio == "refuse")
         self.jobs_at_once = MANY if self.server.given.batch else arguments.num_concurrent
         self.per_request: float = arguments.samples_per_request or math.inf
-        self.content_filtered = 0
         self.copies = Copies(self.server.base_url)
         self._answered_as: str | None = None  # the model's name in the reply whose answers were handed out last
 
@@ -107,7 +106,7 @@ class OpenAIEngine(Engine):
     def _sampling(self) -> Sampling:
         """Return whether the server follows the sampling settings: as this run saw, else as `doctor` noted."""
         if self.server.refused & {"temperature", "top_p"}:
-            return "fixed by the provider"
+            self.note_sampling("fixed by the provider")  # a later run from stored answers asks nothing
         found = known(self._known_as).get("sampling")
         return SAMPLING.get(found.get(self.name), "unknown") if isinstance(found, dict) else "unknown"
 
@@ -176,7 +175,6 @@ class OpenAIEngine(Engine):
                 answers, again = self.copies.sift(part.job, answers)
                 if again:
                     queue.appendleft(replace(part, numbers=again, alone=True))
-            self.content_filtered += sum(answer.finish == "content_filter" for answer in answers.values())
             if answers:
                 yield part.job, dict(answers)
 
@@ -292,14 +290,26 @@ class OpenAIEngine(Engine):
 
     def _question(self, job: Job) -> dict[str, Any]:
         """Return the fields of a request that hold the question and the audio, cut to what the model hears."""
-        return self.server.question(job, self.hearing.audios(job))
+        return self.server.question(job, heard(job, self.window_seconds))
 
-    def _window_seconds(self) -> float | None:
-        """Return the longest audio that the model hears in seconds, as the arguments or vLLM's checkpoint say."""
+    @cached_property
+    def window_seconds(self) -> float | None:
+        """The longest audio that the model hears, as the arguments or vLLM's checkpoint say.
+
+        If the server does not answer, it is what an earlier run noted: stored answers need no server.
+        """
         given: float | None = self.arguments.max_audio_seconds
-        if given is None and self.server.is_vllm and (served := self.server.served.get(self.server.model)):
-            return window_of(served.root or served.id)
-        return given
+        if given is not None or not self.server.is_vllm:
+            return given
+        noted = known(self._known_as).get("window_seconds", {})
+        try:
+            served = self.server.served.get(self.server.model)
+        except AmbiError:
+            window: float | None = noted.get(self.name)
+            return window
+        window = window_of(served.root or served.id) if served else None
+        note(self._known_as, window_seconds={**noted, self.name: window})
+        return window
 
     def _first_seed(self, job: Job) -> int:
         """Return the seed of a clip's first sample, of 30 bits, because some servers take no more than 31."""
@@ -343,9 +353,8 @@ class OpenAIEngine(Engine):
     # ------------------------------------------------------------------------------------------- results
 
     def counts(self) -> dict[str, int]:
-        """Return the counts of requests, tokens, withheld answers and cut audio."""
-        more = {"content_filtered": self.content_filtered, "truncated_audio": len(self.hearing.cut)}
-        return {**self.server.counts, **more}
+        """Return the counts of requests and tokens."""
+        return dict(self.server.counts)
 
     @property
     def provenance(self) -> dict[str, Any]:

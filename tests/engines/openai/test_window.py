@@ -36,32 +36,34 @@ def test_what_is_sent_is_as_long_as_the_window(window, sent, cut, engine, chat_s
     asked = engine(max_audio_seconds=window)
     ask(asked, voice(2.0))
     assert seconds_sent(chat_server.bodies[0]) == sent
-    assert asked.counts()["truncated_audio"] == cut
+    asked.note_audio([AudioSpan(voice(2.0))])
+    assert sum(asked.is_cut.values()) == cut
     assert asked.identity.get("max_audio_seconds") == window
 
 
-def test_the_cut_is_said_once_and_counted_for_each_question(engine, voice, caplog):
+def test_the_cut_is_said_once_and_each_audio_counts_once(engine, voice, caplog):
     asked = engine(max_audio_seconds=1.0)
-    ask(asked, voice(2.0), voice(2.0, 1), voice(0.5))
-    assert asked.counts()["truncated_audio"] == 2
+    for path in (voice(2.0), voice(2.0, 1), voice(2.0), voice(0.5)):
+        asked.note_audio([AudioSpan(path)])
+    assert list(asked.is_cut.values()) == [True, True, False]
     (told,) = [record.message for record in caplog.records if "is cut off" in record.message]
     assert "2.0 s of audio, of which listener hears 1 s; the rest is cut off" in told
 
 
-def test_longer_audio_is_refused_before_it_is_sent_where_that_is_wanted(engine, chat_server, voice):
+def test_longer_audio_is_refused_where_that_is_wanted(engine, voice):
     with pytest.raises(AmbiError, match=r"2\.0 s of audio, of which listener hears 1 s; give long_audio=cut to go on"):
-        ask(engine(max_audio_seconds=1.0, long_audio="refuse"), voice(2.0))
-    assert chat_server.bodies == []
+        engine(max_audio_seconds=1.0, long_audio="refuse").note_audio([AudioSpan(voice(2.0))])
 
 
-def test_the_window_behind_vllm_is_that_of_the_checkpoint_that_it_serves(
+def test_the_window_behind_vllm_is_that_of_the_checkpoint_that_it_serves_also_when_it_is_off(
     engine, chat_server, voice, qwen2_audio_checkpoint
 ):
     chat_server.owner, chat_server.root = "vllm", str(qwen2_audio_checkpoint)
     asked = engine()
     ask(asked, voice(31.0))
-    assert seconds_sent(chat_server.bodies[0]) == asked.hearing.window_seconds == 30
-    assert asked.counts()["truncated_audio"] == 1
+    assert seconds_sent(chat_server.bodies[0]) == asked.window_seconds == 30
+    chat_server.close()
+    assert engine(max_retries=0).window_seconds == 30
 
 
 @pytest.mark.parametrize(
