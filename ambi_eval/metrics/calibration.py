@@ -53,15 +53,6 @@ def expected_calibration_error_majority(
 
     Source: Guo et al. (2017), On calibration of modern neural networks.
 
-    Args:
-        p: Predicted distributions, shape (clips, labels).
-        votes: Votes, shape (clips, labels).
-        bins: Number of equal-width bins from 0 to 1.
-        weights: How often each clip counts, as in a bootstrap: whole numbers, shape (..., clips). None: once.
-
-    Returns:
-        Calibration error, 0 to 1, shape (...): one number without weights.
-
     >>> round(expected_calibration_error_majority([[0.8, 0.2], [0.8, 0.2]], [[3, 1], [2, 2]]), 4)
     0.05
     """
@@ -79,14 +70,8 @@ def entropy_correlation(p: ArrayLike, votes: ArrayLike, weights: ArrayLike | Non
 
     Source: Spearman (1904), The proof and measurement of association between two things.
 
-    Args:
-        p: Predicted distributions, shape (clips, labels).
-        votes: Votes, shape (clips, labels).
-        weights: How often each clip counts, as in a bootstrap: whole numbers, shape (..., clips). None: once.
-
-    Returns:
-        Correlation, -1 to 1, shape (...): one number without weights. NaN where it is undefined: fewer than two clips,
-        or all entropies on one side equal.
+    Arguments and shape are those of `expected_calibration_error_votes`. The result, -1 to 1, is NaN where it is
+    undefined: fewer than two clips, or all entropies on one side equal.
 
     >>> p = [[0.9, 0.1], [0.5, 0.5], [0.7, 0.3]]
     >>> entropy_correlation(p, [[4, 0], [3, 1], [2, 2]])
@@ -94,14 +79,15 @@ def entropy_correlation(p: ArrayLike, votes: ArrayLike, weights: ArrayLike | Non
     """
     # Rounded, so that (3, 1) and (1, 3) tie although the last digits of their entropies differ.
     human, predicted = np.round(entropy_bits(shares(votes)), 9), np.round(entropy_bits(p), 9)
-    if weights is None:
-        return float(_worst_correlation(predicted, human))
-    weights = np.asarray(weights)
-    if not np.isnan(predicted).any():
-        return _rank_correlation(predicted, human, weights)
-    rows = [np.repeat(np.arange(len(human)), each) for each in weights.reshape(-1, len(human)).astype(int)]
-    each = [_worst_correlation(predicted[clips], human[clips]) for clips in rows]
-    return np.array(each).reshape(weights.shape[:-1])
+    counts = np.ones(len(human)) if weights is None else np.asarray(weights)
+    if np.isnan(predicted).any():
+        rows = [np.repeat(np.arange(len(human)), times) for times in counts.reshape(-1, len(human)).astype(int)]
+        worst = [_least_favorable(predicted[clips], human[clips]) for clips in rows]
+        each = [_rank_correlation(p, human[clips], np.ones(len(p))) for p, clips in zip(worst, rows, strict=True)]
+        found = np.array(each).reshape(counts.shape[:-1])
+    else:
+        found = _rank_correlation(predicted, human, counts)
+    return float(found) if weights is None else found
 
 
 def expected_calibration_error_majority_5(p: ArrayLike, votes: ArrayLike, weights: ArrayLike | None = None) -> Any:
@@ -124,11 +110,6 @@ def _expected_calibration_error(p: ArrayLike, outcome: Array, bins: int, weights
     counts = np.ones(len(confidence)) if weights is None else np.asarray(weights, dtype=float)
     errors = np.abs(counts @ gaps).sum(axis=-1) / counts.sum(axis=-1)
     return float(errors) if weights is None else errors
-
-
-def _worst_correlation(predicted: Array, human: Array) -> Array:
-    """Return the least rank correlation that any values in place of the missing ones give."""
-    return _rank_correlation(_least_favorable(predicted, human), human, np.ones(len(human)))
 
 
 def _rank_correlation(x: Array, y: Array, weights: NDArray[Any]) -> Array:
@@ -156,12 +137,6 @@ def _least_favorable(predicted: Array, human: Array) -> Array:
     So the worst place of a missing clip among the valid ones depends on its own human rank only: the higher the rank,
     the lower the place. Missing clips with the same place are put in falling order of `human`, the worst order.
 
-    Args:
-        predicted: Predicted entropies, shape (clips,).
-        human: Entropies of the votes, shape (clips,).
-
-    Returns:
-        Values to rank instead of the entropies, shape (clips,).
     """
     missing = np.isnan(predicted)
     if not missing.any():

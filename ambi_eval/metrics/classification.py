@@ -17,12 +17,8 @@ from ambi_eval.votes import TIE_TOLERANCE, Array, majority, shares
 def expected_accuracy(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return the probability that the predicted label is the majority label, ties broken at random on both sides.
 
-    Args:
-        p: Predicted distributions, shape (..., labels).
-        votes: Votes, shape (..., labels).
-
-    Returns:
-        Accuracy of each clip, shape (...): 0 without a prediction, at most 1/m if m labels tie for the majority.
+    The arguments have shape (..., labels), and the result (...): 0 without a prediction, at most 1/m if m labels tie
+    for the majority.
 
     >>> float(expected_accuracy([0.4, 0.4, 0.2], [5, 3, 1]))
     0.5
@@ -31,11 +27,10 @@ def expected_accuracy(p: ArrayLike, votes: ArrayLike) -> Array:
 
 
 def expected_confusion(p: ArrayLike, votes: ArrayLike) -> Array:
-    """Return the confusion matrix of majority labels, ties broken at random on both sides.
+    """Return the confusion matrix of majority labels, in expected numbers of clips, ties broken at random.
 
-    Returns:
-        Expected number of clips, shape (labels, labels + 1): a row per true label, a column per predicted label, and a
-        last column for the clips without a prediction. Sums to the number of clips.
+    Its shape is (labels, labels + 1): a row per true label, a column per predicted label, and a last column for the
+    clips without a prediction. It sums to the number of clips.
 
     >>> expected_confusion([[0.9, 0.1], [0.5, 0.5], [np.nan, np.nan]], [[3, 0], [1, 2], [0, 3]]).tolist()
     [[1.0, 0.0, 0.0], [0.5, 0.5, 1.0]]
@@ -45,13 +40,10 @@ def expected_confusion(p: ArrayLike, votes: ArrayLike) -> Array:
 
 
 def macro_f1(p: ArrayLike, votes: ArrayLike) -> float:
-    """Return the mean over labels of F1, 2 hits / (true + predicted), from expected counts.
+    """Return the mean over labels of F1, 2 hits / (true + predicted), from expected counts: 0 to 1.
 
     The mean leaves out a label that no clip has as its true or predicted label, as scikit-learn does. A clip without a
     prediction lowers the recall of its label and no label's precision, so it costs less than a wrong prediction.
-
-    Returns:
-        Macro F1, 0 to 1.
 
     >>> round(macro_f1([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0], [0.7, 0.3, 0.0]], [[3, 0, 0], [0, 3, 0], [1, 2, 0]]), 4)
     0.6667
@@ -71,10 +63,7 @@ def macro_f1_influence(p: ArrayLike, votes: ArrayLike) -> Array:
 
 
 def weighted_f1(p: ArrayLike, votes: ArrayLike) -> float:
-    """Return the mean over labels of F1, weighted by how often each label is the true one; otherwise as `macro_f1`.
-
-    Returns:
-        Weighted F1, 0 to 1.
+    """Return the mean over labels of F1, 0 to 1, weighted by how often each label is the true one; else as `macro_f1`.
 
     >>> round(weighted_f1([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.6, 0.4]], [[3, 0], [0, 3], [1, 2], [0, 3]]), 4)
     0.5
@@ -96,13 +85,10 @@ def weighted_f1_influence(p: ArrayLike, votes: ArrayLike) -> Array:
 
 
 def unweighted_average_recall(p: ArrayLike, votes: ArrayLike) -> float:
-    """Return the mean over labels of recall, hits / true, from expected counts: the balanced accuracy.
+    """Return the mean over labels of recall, hits / true, from expected counts: the balanced accuracy, 0 to 1.
 
     The mean leaves out a label that is never the true one, since it has no recall. A clip without a prediction costs as
     much as a wrong prediction.
-
-    Returns:
-        Unweighted average recall, 0 to 1.
 
     >>> round(unweighted_average_recall([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]], [[3, 0], [0, 3], [1, 2]]), 4)
     0.75
@@ -122,15 +108,12 @@ def unweighted_average_recall_influence(p: ArrayLike, votes: ArrayLike) -> Array
 
 
 def macro_f1_multilabel(p: ArrayLike, votes: ArrayLike) -> float:
-    """Return the mean over labels of F1, where every label with a share above 1 / labels counts as present.
+    """Return the mean over labels of F1, 0 to 1, where every label with a share above 1 / labels counts as present.
 
     A clip can have several true and several predicted labels. A label that no clip has as a true or predicted label
     counts 0, as in scikit-learn. A clip without a prediction lowers recall and no label's precision.
 
     Source: EMO-SUPERB (Wu et al. 2024, arXiv 2402.13018).
-
-    Returns:
-        Macro F1, 0 to 1.
 
     >>> round(macro_f1_multilabel([[0.6, 0.4, 0.0], [0.0, 0.5, 0.5]], [[3, 2, 0], [0, 0, 5]]), 4)
     0.8889

@@ -15,10 +15,7 @@ UNKNOWN = "unknown"
 
 
 def mean_of_defined(scores: ArrayLike) -> float:
-    """Return the mean of the scores that are not NaN; NaN if there is none.
-
-    Args:
-        scores: One per clip, shape (clips,); NaN where the clip's votes leave the score undefined.
+    """Return the mean of the scores, shape (clips,), that are not NaN; NaN if there is none.
 
     >>> mean_of_defined([1.0, float("nan"), 2.0])
     1.5
@@ -54,19 +51,19 @@ def _numbers(clusters: tuple[Hashable, ...]) -> NDArray[np.intp]:
     return found
 
 
-def cluster_sums(values: ArrayLike, clusters: Sequence[Hashable]) -> tuple[Array, Array]:
-    """Return the sum of the values in each cluster and the number of its clips, shapes (G, ...) and (G,).
+def jackknife(influence: ArrayLike, clusters: Sequence[Hashable]) -> Array:
+    """Return how much a score changes when one cluster is left out, for each of G clusters, shape (G, ...).
 
-    Clips whose value is NaN, and those in the cluster `UNKNOWN`, are left out.
+    Clips of the cluster `UNKNOWN` are left out, and clips with a value that is NaN.
 
     Args:
-        values: Shape (clips, ...). A clip is left out if any of its values is NaN.
+        influence: Each clip's influence on the score, shape (clips, ...), as for `clustered_standard_error`.
         clusters: Each clip's cluster, in the same order: anything hashable.
 
     Raises:
         ValueError: If there are not as many clusters as clips.
     """
-    values = np.asarray(values, dtype=float)
+    values, clusters = np.asarray(influence, dtype=float), list(clusters)
     if len(values) != len(clusters):
         raise ValueError(f"values and clusters must have the same length, they have {len(values)} and {len(clusters)}")
     defined = ~np.isnan(values).any(axis=tuple(range(1, values.ndim)))
@@ -76,19 +73,10 @@ def cluster_sums(values: ArrayLike, clusters: Sequence[Hashable]) -> tuple[Array
     used = numbers >= 0
     sums = np.zeros((numbers.max(initial=-1) + 1, *values.shape[1:]))
     np.add.at(sums, numbers[used], values[used])
-    return sums, np.bincount(numbers[used], minlength=len(sums)).astype(float)
-
-
-def jackknife(influence: ArrayLike, clusters: Sequence[Hashable]) -> Array:
-    """Return how much a score changes when one cluster is left out, for each of G clusters, shape (G, ...).
-
-    Args:
-        influence: Each clip's influence on the score, shape (clips, ...), as for `clustered_standard_error`.
-        clusters: Each clip's cluster.
-    """
-    sums, sizes = cluster_sums(influence, clusters)
+    sizes = np.bincount(numbers[used], minlength=len(sums)).astype(float)
     if not len(sizes):
         return sums
+
     sizes = sizes.reshape(-1, *[1] * (sums.ndim - 1))
     centered = sums - sizes * sums.sum(axis=0) / sizes.sum()  # without clips of unknown clusters the mean is not 0
     others = sizes.sum() - sizes

@@ -18,15 +18,12 @@ NLL_FLOOR = 1e-4
 
 
 def jensen_shannon_divergence_bits(p: ArrayLike, votes: ArrayLike) -> Array:
-    """Return the Jensen-Shannon divergence H((p + q) / 2) - (H(p) + H(q)) / 2 in bits.
+    """Return the Jensen-Shannon divergence H((p + q) / 2) - (H(p) + H(q)) / 2, 0 to 1 bit.
 
     It is 0 if the distributions are equal and 1 if they share no label, and it is symmetric in p and q. It is not a
     proper score for a finite panel: the prediction with the least expected divergence is sharper than the true shares.
 
     Source: Lin (1991), Divergence measures based on the Shannon entropy.
-
-    Returns:
-        Divergences, shape (...), 0 to 1 bit.
 
     >>> round(float(jensen_shannon_divergence_bits([0.5, 0.5, 0, 0], [4, 0, 0, 0])), 4)
     0.3113
@@ -39,13 +36,10 @@ def jensen_shannon_divergence_bits(p: ArrayLike, votes: ArrayLike) -> Array:
 def jensen_shannon_distance_nats(p: ArrayLike, votes: ArrayLike) -> Array:
     """Return the Jensen-Shannon distance: the square root of the divergence taken with natural logarithms.
 
-    It is a metric in the mathematical sense. AER-LLM (arXiv 2409.18339) reports it, and
-    `scipy.spatial.distance.jensenshannon` computes it.
+    It is a metric in the mathematical sense, 0 (equal) to sqrt(ln 2) = 0.8326 (no label shared). AER-LLM (arXiv
+    2409.18339) reports it, and `scipy.spatial.distance.jensenshannon` computes it.
 
     Source: Endres and Schindelin (2003), A new metric for probability distributions.
-
-    Returns:
-        Distances, shape (...), 0 (equal) to sqrt(ln 2) = 0.8326 (no label shared).
 
     >>> round(float(jensen_shannon_distance_nats([0.5, 0.5, 0, 0], [4, 0, 0, 0])), 4)
     0.4645
@@ -61,9 +55,6 @@ def bhattacharyya_coefficient(p: ArrayLike, votes: ArrayLike) -> Array:
 
     Source: Bhattacharyya (1943), On a measure of divergence between two statistical populations.
 
-    Returns:
-        Coefficients, shape (...), 0 to 1.
-
     >>> round(float(bhattacharyya_coefficient([0.5, 0.5, 0, 0], [4, 0, 0, 0])), 4)
     0.7071
     """
@@ -71,13 +62,10 @@ def bhattacharyya_coefficient(p: ArrayLike, votes: ArrayLike) -> Array:
 
 
 def pearson_r(p: ArrayLike, votes: ArrayLike) -> Array:
-    """Return Pearson's correlation between p and q across the labels of each clip.
+    """Return Pearson's correlation between p and q across the labels of each clip, -1 to 1.
 
     If p or q is constant over the labels (the uniform distribution), the correlation is undefined; it is 0 by
     convention, because a constant prediction does not order the labels.
-
-    Returns:
-        Correlations, shape (...), -1 to 1.
 
     >>> round(float(pearson_r([0.0, 0.3, 0.3, 0.4], [3, 0, 0, 0])), 4)
     -0.9623
@@ -93,13 +81,10 @@ def pearson_r(p: ArrayLike, votes: ArrayLike) -> Array:
 
 
 def pearson_r_squared(p: ArrayLike, votes: ArrayLike) -> Array:
-    """Return the square of `pearson_r`, the "R2" of AER-LLM (arXiv 2409.18339).
+    """Return the square of `pearson_r`, 0 to 1, the "R2" of AER-LLM (arXiv 2409.18339).
 
     It ignores the sign: (0, 1/3, 1/3, 1/3) against votes (1, 0, 0, 0) scores 1. Chance is not 0: two unrelated vectors
     over C labels score 1 / (C - 1) on average.
-
-    Returns:
-        Squared correlations, shape (...), 0 to 1; 0 where either distribution is constant.
 
     >>> round(float(pearson_r_squared([0, 1 / 3, 1 / 3, 1 / 3], [1, 0, 0, 0])), 4)
     1.0
@@ -108,7 +93,7 @@ def pearson_r_squared(p: ArrayLike, votes: ArrayLike) -> Array:
 
 
 def negative_log_likelihood_bits(p: ArrayLike, votes: ArrayLike) -> Array:
-    """Return the negative log-likelihood per vote, -sum q log2 max(p, NLL_FLOOR), in bits.
+    """Return the negative log-likelihood per vote, -sum q log2 max(p, NLL_FLOOR), 0 to 13.29 bits.
 
     Predicted shares below NLL_FLOOR = 0.0001 count as that, so a vote for a label with share 0 costs 13.29 bits instead
     of infinitely many. Shares are not renormalized afterwards, so a prediction without such shares is scored exactly.
@@ -116,9 +101,6 @@ def negative_log_likelihood_bits(p: ArrayLike, votes: ArrayLike) -> Array:
     true share below 0.0003 as 0 may score better.)
 
     Source: Good (1952), Rational decisions (the logarithmic score).
-
-    Returns:
-        Bits per vote, shape (...), 0 to 13.29.
 
     >>> round(float(negative_log_likelihood_bits([0.5, 0.25, 0.25], [2, 1, 1])), 4)
     1.5
@@ -132,12 +114,9 @@ def kullback_leibler_bits(p: ArrayLike, votes: ArrayLike) -> Array:
 
     It is `negative_log_likelihood_bits` minus the entropy of the human shares, with the same floor for predicted
     shares; without a floor, a vote for a label with share 0 makes it infinite. Papers use other floors or smooth the
-    votes instead, so compare only figures with the same floor.
+    votes instead, so compare only figures with the same floor. The range is 0 (equal) to 13.29 bits.
 
     Source: Kullback and Leibler (1951), On information and sufficiency.
-
-    Returns:
-        Divergences in bits, shape (...), 0 (equal) to 13.29.
 
     >>> round(float(kullback_leibler_bits([0.5, 0.5, 0, 0], [4, 0, 0, 0])), 4)
     1.0
@@ -147,10 +126,7 @@ def kullback_leibler_bits(p: ArrayLike, votes: ArrayLike) -> Array:
 
 
 def manhattan_distance(p: ArrayLike, votes: ArrayLike) -> Array:
-    """Return the Manhattan distance, the sum over labels of |p - q|: the measure of the LeWiDi 2025 task.
-
-    Returns:
-        Distances, shape (...), 0 (equal) to 2 (no label shared).
+    """Return the Manhattan distance, the sum over labels of |p - q|, 0 to 2: the measure of the LeWiDi 2025 task.
 
     >>> round(float(manhattan_distance([0.5, 0.5, 0, 0], [4, 0, 0, 0])), 4)
     1.0
@@ -159,10 +135,7 @@ def manhattan_distance(p: ArrayLike, votes: ArrayLike) -> Array:
 
 
 def total_variation_distance(p: ArrayLike, votes: ArrayLike) -> Array:
-    """Return the total variation distance, half of `manhattan_distance`: the share of votes on wrong labels.
-
-    Returns:
-        Distances, shape (...), 0 (equal) to 1 (no label shared).
+    """Return the total variation distance, half of `manhattan_distance`, 0 to 1: the share of votes on wrong labels.
 
     >>> round(float(total_variation_distance([0.5, 0.5, 0, 0], [4, 0, 0, 0])), 4)
     0.5
@@ -171,10 +144,7 @@ def total_variation_distance(p: ArrayLike, votes: ArrayLike) -> Array:
 
 
 def cosine_similarity(p: ArrayLike, votes: ArrayLike) -> Array:
-    """Return the cosine of the angle between p and q, sum p q / (|p| |q|).
-
-    Returns:
-        Similarities, shape (...), 0 (no label shared) to 1 (equal); 0 if all shares are 0.
+    """Return the cosine of the angle between p and q, sum p q / (|p| |q|), 0 to 1 (equal); 0 if all shares are 0.
 
     >>> round(float(cosine_similarity([0.5, 0.5, 0, 0], [4, 0, 0, 0])), 4)
     0.7071
@@ -186,12 +156,9 @@ def cosine_similarity(p: ArrayLike, votes: ArrayLike) -> Array:
 
 
 def brier_sum(p: ArrayLike, votes: ArrayLike) -> Array:
-    """Return the Brier score against the human shares, the sum over labels of (p - q)^2.
+    """Return the Brier score against the human shares, the sum over labels of (p - q)^2, 0 (equal) to 2.
 
     Source: Brier (1950), Verification of forecasts expressed in terms of probability.
-
-    Returns:
-        Scores, shape (...), 0 (equal) to 2 (all on one label, all votes on another).
 
     >>> round(float(brier_sum([0.5, 0.5, 0, 0], [4, 0, 0, 0])), 4)
     0.5
@@ -200,16 +167,13 @@ def brier_sum(p: ArrayLike, votes: ArrayLike) -> Array:
 
 
 def ranked_probability_score(p: ArrayLike, votes: ArrayLike) -> Array:
-    """Return the ranked probability score against the human shares, for ordered labels.
+    """Return the ranked probability score against the human shares, for ordered labels: 0 (equal) to 1.
 
     It is the mean of (P - Q)^2 over the C - 1 boundaries between neighboring labels, where P and Q are the predicted
     and human shares below the boundary. So a share far from the raters' labels costs more than one next to them. The
     mean score against single votes differs from it by a term that depends on the votes alone.
 
     Source: Epstein (1969), A scoring system for probability forecasts of ranked categories.
-
-    Returns:
-        Scores, shape (...), 0 (equal) to 1 (all on the first label, all votes on the last).
 
     >>> ranked_probability_score([1, 0, 0], [[0, 2, 0], [0, 0, 2]]).tolist()
     [0.5, 1.0]
@@ -219,12 +183,9 @@ def ranked_probability_score(p: ArrayLike, votes: ArrayLike) -> Array:
 
 
 def brier_mean(p: ArrayLike, votes: ArrayLike) -> Array:
-    """Return the mean over labels of (p - q)^2: `brier_sum` divided by the number of labels.
+    """Return the mean over labels of (p - q)^2: `brier_sum` divided by the number of labels, 0 to 2 / labels.
 
     Some papers call this the Brier score; it shrinks as labels are added.
-
-    Returns:
-        Scores, shape (...), 0 to 2 / labels.
 
     >>> round(float(brier_mean([0.5, 0.5, 0, 0], [4, 0, 0, 0])), 4)
     0.125
@@ -241,14 +202,9 @@ def squared_error_debiased(p: ArrayLike, votes: ArrayLike, noise: ArrayLike | No
     over clips does not depend on the size of the panels, and a perfect prediction scores 0 on average. Single clips may
     be negative.
 
-    Args:
-        p: Predicted distributions, shape (..., labels).
-        votes: Votes, shape (..., labels).
-        noise: The noise of each panel, shape (...). None: each vote is one rater's.
-
-    Returns:
-        Squared errors, shape (...), -0.5 to 2 for whole votes. NaN if the noise is unknown: for a clip with one rater,
-        and for votes that are not whole and without single ballots.
+    `noise` is that of each panel, shape (...); None: each vote is one rater's. The result, -0.5 to 2 for whole votes,
+    is NaN if the noise is unknown: for a clip with one rater, and for votes that are not whole and without single
+    ballots.
 
     >>> round(float(squared_error_debiased([0.5, 0.5], [3, 1])), 4)
     0.0
@@ -257,7 +213,7 @@ def squared_error_debiased(p: ArrayLike, votes: ArrayLike, noise: ArrayLike | No
 
 
 def r2_of_classes(p: ArrayLike, votes: ArrayLike) -> float:
-    """Return the coefficient of determination of each label's shares across clips, averaged over labels.
+    """Return the coefficient of determination of each label's shares across clips, averaged over labels: at most 1.
 
     1 - sum (q - p)^2 / sum (q - mean q)^2, both sums over clips, as scikit-learn's `r2_score` with its default options:
     a label whose human share never varies counts 1 if it is predicted exactly, else 0. The prior scores 0, worse
@@ -267,18 +223,12 @@ def r2_of_classes(p: ArrayLike, votes: ArrayLike) -> float:
 
     Source: Wright (1921), Correlation and causation; the R2 of "Scaling Ambiguity" (arXiv 2601.14620).
 
-    Args:
-        p: Predicted distributions, shape (clips, labels).
-        votes: Votes, shape (clips, labels).
-
-    Returns:
-        Mean coefficient, at most 1.
-
     >>> round(r2_of_classes([[0.9, 0.1], [0.5, 0.5], [0.1, 0.9]], [[1, 0], [1, 1], [0, 1]]), 4)
     0.96
     """
-    error, spread = _errors_and_spreads(p, votes)
-    return float(_r2(error.sum(axis=0), spread.sum(axis=0)).mean())
+    error, spread = (each.sum(axis=0) for each in _errors_and_spreads(p, votes))
+    constant = np.where(error > 0, 0.0, 1.0)
+    return float(np.where(spread > 0, 1 - error / np.where(spread > 0, spread, 1.0), constant).mean())
 
 
 def r2_of_classes_influence(p: ArrayLike, votes: ArrayLike) -> Array:
@@ -300,8 +250,3 @@ def _errors_and_spreads(p: ArrayLike, votes: ArrayLike) -> tuple[Array, Array]:
     invalid = np.isnan(p).any(axis=-1, keepdims=True)
     error = np.where(invalid, np.square(np.maximum(q, 1 - q)), np.square(q - p))
     return error, np.square(q - q.mean(axis=0))
-
-
-def _r2(error: Array, spread: Array) -> Array:
-    constant = np.where(error > 0, 0.0, 1.0)
-    return np.where(spread > 0, 1 - error / np.where(spread > 0, spread, 1.0), constant)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from ambi_eval.metrics.distribution import NLL_FLOOR
 from ambi_eval.votes import Array
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Metric(ABC):
     """A measure of how well predictions `p` fit `votes`, both of shape (clips, labels).
 
@@ -28,17 +28,19 @@ class Metric(ABC):
 
     Attributes:
         name: The name in results and tables, with the unit if there is one.
-        description: One line that ends with the range.
         best: The score of a perfect prediction.
-        worst_score: The worst score there is.
-        worst_is_per_label: Whether the worst score is `worst_score` divided by the number of labels.
+        worst_score: The worst score there is; with `worst_is_per_label` it is divided by the number of labels.
     """
 
     name: str
-    description: str
     best: float
     worst_score: float
-    worst_is_per_label: bool = False
+    worst_is_per_label: bool = field(default=False, kw_only=True)
+
+    @property
+    def description(self) -> str:
+        """One line that ends with the range."""
+        return _DESCRIPTIONS[self.name]
 
     @property
     def higher_is_better(self) -> bool:
@@ -70,7 +72,7 @@ class Metric(ABC):
         """
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ClipMetric(Metric):
     """A metric that scores every clip. Its value is the mean over clips.
 
@@ -83,7 +85,7 @@ class ClipMetric(Metric):
     """
 
     of_clip: Callable[..., Array]
-    needs_noise: bool = False
+    needs_noise: bool = field(default=False, kw_only=True)
 
     def bounds(self, n_labels: int) -> tuple[float, float]:
         """Return the range of the score; an unbiased estimate (`sq_debiased`) has no bounds."""
@@ -106,7 +108,7 @@ class ClipMetric(Metric):
         return influence_on_mean(self.per_clip(p, votes, noise))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class SetMetric(Metric):
     """A metric that scores a set of clips, such as F1. A single clip has no score.
 
@@ -130,10 +132,7 @@ class SetMetric(Metric):
     def resampled(self, p: ArrayLike, votes: ArrayLike, weights: ArrayLike) -> Array:
         """Return the score of each resample of the clips, shape (resamples,); for metrics without a closed form only.
 
-        Args:
-            p: Predicted distributions, shape (clips, labels).
-            votes: Votes, shape (clips, labels).
-            weights: How often each clip is in each resample, shape (resamples, clips).
+        `weights` holds how often each clip is in each resample, shape (resamples, clips).
         """
         return np.asarray(self.of_set(p, votes, weights=weights))
 
@@ -142,182 +141,62 @@ class SetMetric(Metric):
         return self.influence_of_set(p, votes) if self.influence_of_set else None
 
 
+_DESCRIPTIONS = {
+    "jsd_bits": "Jensen-Shannon divergence, in bits: 0 (equal) to 1 (no label shared)",
+    "jsd_sqrt_nats": "Jensen-Shannon distance, the square root of the divergence in nats: 0 (equal) to 0.8326",
+    "bc": "Bhattacharyya coefficient: 0 (no label shared) to 1 (equal)",
+    "r_pearson": "Pearson's correlation across the labels of a clip: -1 to 1, 0 for a constant distribution",
+    "r2_pearson": "Square of r_pearson, blind to its sign: 0 to 1, 1 / (labels - 1) by chance",
+    "nll_bits": f"Negative log-likelihood per vote, in bits, shares below {NLL_FLOOR} counted as that: 0 to 13.29",
+    "sq_debiased": "Squared error less what a finite panel adds to it: 0 (equal to the true shares, on average) to 2",
+    "acc": "Accuracy of the top label against the majority label, ties by expectation: 0 to 1",
+    "macro_f1": "F1 against the majority label, mean over labels: 0 to 1",
+    "weighted_f1": "F1 against the majority label, mean over labels weighted by their frequency: 0 to 1",
+    "uar": "Unweighted average recall of the majority label (balanced accuracy): 0 to 1",
+    "ece_votes": "Expected calibration error of the top label against the share of raters who chose it: 0 to 1",
+    "ece_majority": "Expected calibration error of the top label against the majority label, for papers only: 0 to 1",
+    "brier_sum": "Squared error against the votes' shares, summed over labels: 0 to 2",
+    "brier_mean": "Squared error against the votes' shares, mean over labels: 0 to 2 / labels",
+    "rps": "Ranked probability score, for labels that stand in order: 0 (equal) to 1",
+    "entropy_rho": "Spearman's correlation over clips between the entropies of prediction and votes: -1 to 1",
+    "kl_bits": f"Kullback-Leibler divergence, in bits, shares below {NLL_FLOOR} counted as that: 0 to 13.29",
+    "manhattan": "Manhattan distance, sum over labels of |p - q|: 0 (equal) to 2 (no label shared)",
+    "tvd": "Total variation distance, half of manhattan: 0 (equal) to 1 (no label shared)",
+    "cosine": "Cosine similarity of p and q: 0 (no label shared) to 1 (equal)",
+    "r2_classes": "Variance across clips that is predicted (R2), mean over labels: at most 1, 0 for the prior",
+    "macro_f1_multilabel": "F1 of the labels with a share above 1 / labels, mean over labels: 0 to 1",
+    "ece_majority_5": "ece_majority in five bins instead of ten: 0 to 1",
+}
+# Name, best and worst score, function, and the function of the influence if there is a closed form.
 _ROWS = (
-    ClipMetric(
-        name="jsd_bits",
-        description="Jensen-Shannon divergence, in bits: 0 (equal) to 1 (no label shared)",
-        best=0,
-        worst_score=1,
-        of_clip=distribution.jensen_shannon_divergence_bits,
-    ),
-    ClipMetric(
-        name="jsd_sqrt_nats",
-        description="Jensen-Shannon distance, the square root of the divergence in nats: 0 (equal) to 0.8326",
-        best=0,
-        worst_score=math.sqrt(math.log(2)),
-        of_clip=distribution.jensen_shannon_distance_nats,
-    ),
-    ClipMetric(
-        name="bc",
-        description="Bhattacharyya coefficient: 0 (no label shared) to 1 (equal)",
-        best=1,
-        worst_score=0,
-        of_clip=distribution.bhattacharyya_coefficient,
-    ),
-    ClipMetric(
-        name="r_pearson",
-        description="Pearson's correlation across the labels of a clip: -1 to 1, 0 for a constant distribution",
-        best=1,
-        worst_score=-1,
-        of_clip=distribution.pearson_r,
-    ),
-    ClipMetric(
-        name="r2_pearson",
-        description="Square of r_pearson, blind to its sign: 0 to 1, 1 / (labels - 1) by chance",
-        best=1,
-        worst_score=0,
-        of_clip=distribution.pearson_r_squared,
-    ),
-    ClipMetric(
-        name="nll_bits",
-        description=f"Negative log-likelihood per vote, in bits, shares below {NLL_FLOOR} counted as that: 0 to 13.29",
-        best=0,
-        worst_score=-math.log2(NLL_FLOOR),
-        of_clip=distribution.negative_log_likelihood_bits,
-    ),
-    ClipMetric(
-        name="sq_debiased",
-        description="Squared error less what a finite panel adds to it: 0 (equal to the true shares, on average) to 2",
-        best=0,
-        worst_score=2,
-        of_clip=distribution.squared_error_debiased,
-        needs_noise=True,
-    ),
-    ClipMetric(
-        name="acc",
-        description="Accuracy of the top label against the majority label, ties by expectation: 0 to 1",
-        best=1,
-        worst_score=0,
-        of_clip=classification.expected_accuracy,
-    ),
+    ClipMetric("jsd_bits", 0, 1, distribution.jensen_shannon_divergence_bits),
+    ClipMetric("jsd_sqrt_nats", 0, math.sqrt(math.log(2)), distribution.jensen_shannon_distance_nats),
+    ClipMetric("bc", 1, 0, distribution.bhattacharyya_coefficient),
+    ClipMetric("r_pearson", 1, -1, distribution.pearson_r),
+    ClipMetric("r2_pearson", 1, 0, distribution.pearson_r_squared),
+    ClipMetric("nll_bits", 0, -math.log2(NLL_FLOOR), distribution.negative_log_likelihood_bits),
+    ClipMetric("sq_debiased", 0, 2, distribution.squared_error_debiased, needs_noise=True),
+    ClipMetric("acc", 1, 0, classification.expected_accuracy),
+    SetMetric("macro_f1", 1, 0, classification.macro_f1, classification.macro_f1_influence),
+    SetMetric("weighted_f1", 1, 0, classification.weighted_f1, classification.weighted_f1_influence),
     SetMetric(
-        name="macro_f1",
-        description="F1 against the majority label, mean over labels: 0 to 1",
-        best=1,
-        worst_score=0,
-        of_set=classification.macro_f1,
-        influence_of_set=classification.macro_f1_influence,
+        "uar", 1, 0, classification.unweighted_average_recall, classification.unweighted_average_recall_influence
     ),
+    SetMetric("ece_votes", 0, 1, calibration.expected_calibration_error_votes),
+    SetMetric("ece_majority", 0, 1, calibration.expected_calibration_error_majority),
+    ClipMetric("brier_sum", 0, 2, distribution.brier_sum),
+    ClipMetric("brier_mean", 0, 2, distribution.brier_mean, worst_is_per_label=True),
+    ClipMetric("rps", 0, 1, distribution.ranked_probability_score),
+    SetMetric("entropy_rho", 1, -1, calibration.entropy_correlation),
+    ClipMetric("kl_bits", 0, -math.log2(NLL_FLOOR), distribution.kullback_leibler_bits),
+    ClipMetric("manhattan", 0, 2, distribution.manhattan_distance),
+    ClipMetric("tvd", 0, 1, distribution.total_variation_distance),
+    ClipMetric("cosine", 1, 0, distribution.cosine_similarity),
+    SetMetric("r2_classes", 1, -math.inf, distribution.r2_of_classes, distribution.r2_of_classes_influence),
     SetMetric(
-        name="weighted_f1",
-        description="F1 against the majority label, mean over labels weighted by their frequency: 0 to 1",
-        best=1,
-        worst_score=0,
-        of_set=classification.weighted_f1,
-        influence_of_set=classification.weighted_f1_influence,
+        "macro_f1_multilabel", 1, 0, classification.macro_f1_multilabel, classification.macro_f1_multilabel_influence
     ),
-    SetMetric(
-        name="uar",
-        description="Unweighted average recall of the majority label (balanced accuracy): 0 to 1",
-        best=1,
-        worst_score=0,
-        of_set=classification.unweighted_average_recall,
-        influence_of_set=classification.unweighted_average_recall_influence,
-    ),
-    SetMetric(
-        name="ece_votes",
-        description="Expected calibration error of the top label against the share of raters who chose it: 0 to 1",
-        best=0,
-        worst_score=1,
-        of_set=calibration.expected_calibration_error_votes,
-    ),
-    SetMetric(
-        name="ece_majority",
-        description="Expected calibration error of the top label against the majority label, for papers only: 0 to 1",
-        best=0,
-        worst_score=1,
-        of_set=calibration.expected_calibration_error_majority,
-    ),
-    ClipMetric(
-        name="brier_sum",
-        description="Squared error against the votes' shares, summed over labels: 0 to 2",
-        best=0,
-        worst_score=2,
-        of_clip=distribution.brier_sum,
-    ),
-    ClipMetric(
-        name="brier_mean",
-        description="Squared error against the votes' shares, mean over labels: 0 to 2 / labels",
-        best=0,
-        worst_score=2,
-        worst_is_per_label=True,
-        of_clip=distribution.brier_mean,
-    ),
-    ClipMetric(
-        name="rps",
-        description="Ranked probability score, for labels that stand in order: 0 (equal) to 1",
-        best=0,
-        worst_score=1,
-        of_clip=distribution.ranked_probability_score,
-    ),
-    SetMetric(
-        name="entropy_rho",
-        description="Spearman's correlation over clips between the entropies of prediction and votes: -1 to 1",
-        best=1,
-        worst_score=-1,
-        of_set=calibration.entropy_correlation,
-    ),
-    ClipMetric(
-        name="kl_bits",
-        description=f"Kullback-Leibler divergence, in bits, shares below {NLL_FLOOR} counted as that: 0 to 13.29",
-        best=0,
-        worst_score=-math.log2(NLL_FLOOR),
-        of_clip=distribution.kullback_leibler_bits,
-    ),
-    ClipMetric(
-        name="manhattan",
-        description="Manhattan distance, sum over labels of |p - q|: 0 (equal) to 2 (no label shared)",
-        best=0,
-        worst_score=2,
-        of_clip=distribution.manhattan_distance,
-    ),
-    ClipMetric(
-        name="tvd",
-        description="Total variation distance, half of manhattan: 0 (equal) to 1 (no label shared)",
-        best=0,
-        worst_score=1,
-        of_clip=distribution.total_variation_distance,
-    ),
-    ClipMetric(
-        name="cosine",
-        description="Cosine similarity of p and q: 0 (no label shared) to 1 (equal)",
-        best=1,
-        worst_score=0,
-        of_clip=distribution.cosine_similarity,
-    ),
-    SetMetric(
-        name="r2_classes",
-        description="Variance across clips that is predicted (R2), mean over labels: at most 1, 0 for the prior",
-        best=1,
-        worst_score=-math.inf,
-        of_set=distribution.r2_of_classes,
-        influence_of_set=distribution.r2_of_classes_influence,
-    ),
-    SetMetric(
-        name="macro_f1_multilabel",
-        description="F1 of the labels with a share above 1 / labels, mean over labels: 0 to 1",
-        best=1,
-        worst_score=0,
-        of_set=classification.macro_f1_multilabel,
-        influence_of_set=classification.macro_f1_multilabel_influence,
-    ),
-    SetMetric(
-        name="ece_majority_5",
-        description="ece_majority in five bins instead of ten: 0 to 1",
-        best=0,
-        worst_score=1,
-        of_set=calibration.expected_calibration_error_majority_5,
-    ),
+    SetMetric("ece_majority_5", 0, 1, calibration.expected_calibration_error_majority_5),
 )
 # The metric by which systems are ranked.
 HEADLINE = "jsd_bits"
