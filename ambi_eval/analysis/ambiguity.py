@@ -26,13 +26,7 @@ ENOUGH_CLIPS = 0.75
 
 @dataclass(frozen=True, eq=False)
 class Bin:
-    """Clips of similar ambiguity.
-
-    Attributes:
-        low: Smallest entropy of the votes on one of its clips, in bits.
-        high: Largest one, in bits.
-        members: The mask of its clips, shape (clips,), bool.
-    """
+    """Clips of similar ambiguity: the smallest and the largest entropy in bits, and their mask, shape (clips,)."""
 
     low: float
     high: float
@@ -69,10 +63,6 @@ def bin_clips(selection: Selection, edges: Sequence[float] | None = None) -> Bin
     bits in the most ambiguous bin; it does not if other raters choose the bins. So three raters of each clip (two of a
     panel of four) choose the bin, and the others score. They are drawn without replacement, the same in every run. If
     fewer than three quarters of the clips have four known raters, all votes do both, and the note says so.
-
-    Args:
-        selection: The clips.
-        edges: See `ambiguity_bins`.
 
     Raises:
         AmbiError: See `ambiguity_bins`.

@@ -50,16 +50,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Overview:
-    """A corpus, with statistics if it is prepared.
-
-    Attributes:
-        name: Its name, as in the names of its tasks.
-        language: The spoken language.
-        license: The license in a few words.
-        homepage: Where to get the release.
-        command: The command that prepares it.
-        figures: The statistics; None if it is not prepared.
-    """
+    """A corpus, as in the names of its tasks: how to get it, and its statistics if it is prepared."""
 
     name: str
     language: str

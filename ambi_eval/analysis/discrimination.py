@@ -31,7 +31,6 @@ class Discrimination:
         score: Share of pairs that are assigned correctly, 0 to 1, the mean over speakers: 0.5 by chance, and exactly
             0.5 for a constant prediction. The interval is undefined if fewer than `FEWEST_CLUSTERS` clusters have
             pairs.
-        pairs: Number of pairs.
         matched_by: What the two clips of a pair share: `speaker and sentence`, or `speaker` if no sentence is known.
     """
 
@@ -50,12 +49,8 @@ def two_alternatives(p: Array, votes: Array, clips: Sequence[Clip], clusters: Se
     Every speaker has the same weight. The number of pairs grows with the square of the number of clips, so in a mean
     over pairs the few speakers with the most clips would dominate.
 
-    Args:
-        p: Predicted distributions, shape (..., clips, labels); a row of NaN is an invalid one. The result is the mean
-            over the leading axes.
-        votes: Votes, shape (..., clips, labels).
-        clips: The clips.
-        clusters: The cluster of each clip.
+    `p` (a row of NaN is an invalid prediction) and `votes` have shape (..., clips, labels). The result is the mean over
+    the leading axes.
 
     Returns:
         The result, or None if no two clips match.
@@ -92,9 +87,7 @@ def two_alternatives(p: Array, votes: Array, clips: Sequence[Clip], clusters: Se
 def human_two_alternatives(selection: Selection, guessers: Callable[[int], int]) -> Discrimination | None:
     """Return `two_alternatives` of some raters of each clip against its other raters, averaged over random splits.
 
-    Args:
-        selection: The clips.
-        guessers: Function from the size of a panel to the number of its raters who predict.
+    `guessers` is a function from the size of a panel to the number of its raters who predict.
     """
     trials = split_panels(selection.panels, guessers)
     if trials is None:

@@ -94,12 +94,6 @@ def interval(value: float, standard_error: float, clusters: int, bounds: tuple[f
     the score rescaled to 0..1, and transformed back. If the margin is more than four times the distance to an end of
     the range, it is value -+ margin, cut off at that end. It is wide enough for few clusters; a percentile bootstrap is
     not (its coverage is 84 % for 5 clusters).
-
-    Args:
-        value: The score.
-        standard_error: Its standard error.
-        clusters: The number of clusters.
-        bounds: The lowest and the highest possible score.
     """
     margin = float(stdtrit(clusters - 1, 0.975)) * standard_error if clusters > 1 else float("nan")
     low, high = bounds
@@ -172,14 +166,9 @@ def bootstrap(
 ) -> Estimate:
     """Return the estimate of a score whose influence has no closed form, by a seeded bootstrap of whole clusters.
 
-    The standard error is the standard deviation over resamples, times sqrt(G / (G - 1)) for G clusters.
-
-    Args:
-        value: The score of all clips.
-        statistic: Function from the number of times that each clip is in each resample, shape (resamples, clips), to
-            the scores of the resamples, shape (resamples,).
-        clusters: Each clip's cluster; resamples leave out clips of unknown clusters.
-        bounds: The lowest and the highest possible score.
+    The standard error is the standard deviation over resamples, times sqrt(G / (G - 1)) for G clusters. Resamples leave
+    out clips of unknown clusters. `statistic` is a function from the number of times that each clip is in each
+    resample, shape (resamples, clips), to the scores of the resamples, shape (resamples,).
     """
     of_clip = cluster_numbers(clusters)
     groups = int(of_clip.max(initial=-1)) + 1

@@ -32,13 +32,7 @@ class Scorer:
         bins: Sequence[NDArray[np.bool_]] = (),
         metrics: Collection[str] = METRICS.keys(),
     ) -> None:
-        """Take the clips.
-
-        Args:
-            selection: The clips.
-            bins: The mask of the clips in each bin, shape (clips,).
-            metrics: Names of the metrics; `worth_raters` comes with `sq_debiased`.
-        """
+        """Take the clips, the mask of the clips in each bin, shape (clips,), and the names of the metrics."""
         self.metrics = {name: METRICS[name] for name in metrics}
         self.clusters = selection.clusters
         self.groups = [np.ones(len(selection.votes), dtype=bool), *bins]
@@ -47,12 +41,11 @@ class Scorer:
     def score(self, trials: Trials, p: Array) -> list[Scores]:
         """Return every metric of this scorer, and `worth_raters`, over all clips and then in each bin.
 
-        `worth_raters` is the number of raters whose mean has the same expected squared error as the prediction: the
-        `sq_debiased` of one rater divided by that of the prediction.
+        `worth_raters`, which comes with `sq_debiased`, is the number of raters whose mean has the same expected squared
+        error as the prediction: the `sq_debiased` of one rater divided by that of the prediction.
 
-        Args:
-            trials: The possible cases of each clip, with their votes and probabilities.
-            p: Predicted distributions, shape (cases, labels); a row of NaN is an invalid prediction.
+        `p` are the predicted distributions for the cases of the trials, shape (cases, labels); a row of NaN is an
+        invalid prediction.
         """
         rng = np.random.default_rng(estimate.SEED)
         draws = [trials.draw(rng) for _ in range(DRAWS if trials.random else 1)]

@@ -18,7 +18,6 @@ class Place:
     """How a system compares with those of the same or lower cost.
 
     Attributes:
-        cost: Its cost per clip.
         on_frontier: Whether its error is smaller than that of every other system of the same or lower cost.
         rival: The best other system of the same or lower cost; empty for the cheapest system.
         minus_rival: Its error minus that of the rival, on the same clips; below 0 is better. Undefined without a
@@ -34,10 +33,8 @@ class Place:
 def frontier(errors: Mapping[str, Array], costs: Mapping[str, float], clusters: Sequence[str]) -> dict[str, Place]:
     """Return the place of each system, the cheapest first: the Pareto frontier of error and cost.
 
-    Args:
-        errors: By system, the error of each clip, shape (clips,), lower is better.
-        costs: By system, the cost per clip; systems of unknown cost (NaN) are left out.
-        clusters: The cluster of each clip.
+    `errors` are those of each clip, shape (clips,), lower is better. Systems whose cost per clip is unknown (NaN) are
+    left out.
     """
     known = sorted((name for name in errors if not math.isnan(costs[name])), key=lambda name: costs[name])
     means = {name: float(np.mean(errors[name])) for name in known}
@@ -74,11 +71,8 @@ def ten_times(
 ) -> TenTimes | None:
     """Return the gain at the largest pool that is ten times another pool; None if there is none.
 
-    Args:
-        scores: By pool size, the error of each clip.
-        clusters: The cluster of each clip.
-        people: Function from a number of answers of a perfect model to the error of each clip
-            (`scaling.perfect_sampler`); None if the predictions are no histograms of labels.
+    `scores` are the errors of the clips by pool size. `people` is a function from a number of answers of a perfect
+    model to the error of each clip (`scaling.perfect_sampler`); None if the predictions are no histograms of labels.
     """
     pairs = [few for few in scores if 10 * few in scores]
     if not pairs:

@@ -30,7 +30,6 @@ class Share:
 
     Attributes:
         effect: Its factors, such as `("system", "clip")`. The last effect of a study includes the residual.
-        share: The share, 0 to 1.
         variance: The variance itself; an estimate may be below 0.
     """
 
@@ -45,9 +44,7 @@ class Study:
 
     Attributes:
         factor: What varies besides systems, speakers and clips, such as `wording` or `seed`; empty if nothing does.
-        systems: The names of the systems.
         levels: Number of clips, of speakers if they are known, and of levels of the factor (the mean number per clip).
-        shares: The variance components, as shares.
         generalizability: The reliability of the ranking, 0 to 1: the share of true differences in the variance of the
             observed differences between systems. Undefined for one system.
         dependability: The same for the scores themselves instead of their order.
@@ -125,7 +122,8 @@ def study(
         for name, number in numbers.items():
             if name == "speaker":
                 continue
-            with_it = np.array([_shrinks(effect, name) for effect in effects])
+            # More levels reduce these effects; more clips come with more speakers.
+            with_it = np.array([name in of or (name == "clip" and "speaker" in of) for of in effects])
             of_ranking[name] = _more(true, errors[:, with_it].sum(axis=1), errors[:, ~with_it].sum(axis=1), number)
         absolute = rows * kept * [effect != ("system",) for effect in effects]
         coefficients = _reliability(true, errors.sum(axis=1)), _reliability(true, absolute.sum(axis=1))
@@ -164,11 +162,6 @@ def _effects(factor: str, kind: Kind, *, several_systems: bool, speakers: bool) 
         if factor and kind == "of answers":
             effects.append(("system", "clip", factor))
     return effects
-
-
-def _shrinks(effect: Effect, name: str) -> bool:
-    """Return whether more levels of a factor reduce an effect in a mean; more clips come with more speakers."""
-    return name in effect or (name == "clip" and "speaker" in effect)
 
 
 def _kept(levels: Sequence[NDArray[np.generic]]) -> float:

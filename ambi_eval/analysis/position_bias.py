@@ -32,11 +32,8 @@ class PositionBias:
 def position_bias(p: Array, labels: Sequence[str], clusters: Sequence[str]) -> PositionBias:
     """Return the position bias from predictions under several rotations of the labels.
 
-    Args:
-        p: Predicted distributions, shape (clips, rotations, labels), labels in the task's order. Rotation t names label
-            t first, then the labels after it, then those before it.
-        labels: The labels.
-        clusters: The cluster of each clip.
+    `p` has shape (clips, rotations, labels), labels in the task's order. Rotation t names label t first, then the
+    labels after it, then those before it.
 
     Raises:
         ValueError: If there is only one rotation.

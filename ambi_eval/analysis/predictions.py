@@ -28,7 +28,6 @@ class Predictions:
     Attributes:
         clips: Indices of the predicted clips, ascending, shape (predicted,).
         p: Predicted distributions of these clips, shape (predicted, labels); NaN if the file says null.
-        notes: Notes for readers of the scores, one sentence each.
     """
 
     clips: NDArray[np.intp]
@@ -37,12 +36,7 @@ class Predictions:
 
 
 class _LineError(Exception):
-    """A mistake in one line.
-
-    Attributes:
-        kind: The kind of mistake, the same for all lines with it, and how to correct it.
-        value: The wrong content of this line.
-    """
+    """A mistake in one line: its kind with the way to correct it, the same for all of its kind, and the wrong text."""
 
     def __init__(self, kind: tuple[str, str], value: str) -> None:
         super().__init__(kind, value)

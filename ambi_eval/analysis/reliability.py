@@ -20,14 +20,9 @@ BINS = 10
 
 @dataclass(frozen=True)
 class ConfidenceBin:
-    """Clips whose top label was predicted with about the same share.
+    """Clips whose top label was predicted with about the same share, above `low` and at most `high`.
 
-    Attributes:
-        low: Lower end of the bin of confidence, exclusive.
-        high: Upper end, inclusive.
-        clips: Number of clips.
-        confidence: Mean predicted share of the top label.
-        agreement: Mean share of the raters who chose that label.
+    `confidence` is the mean predicted share of the top label, `agreement` the mean share of the raters who chose it.
     """
 
     low: float
@@ -41,12 +36,7 @@ def reliability_curve(p: Array, votes: Array, clusters: Sequence[str]) -> list[C
     """Return mean confidence and agreement in each of the ten bins of `ece_votes` that has clips.
 
     The sum over bins of clips * |confidence - agreement|, divided by the number of clips, is the `ece_votes` of the
-    valid predictions.
-
-    Args:
-        p: Predicted distributions, shape (clips, labels); a row of NaN (an invalid prediction) is in no bin.
-        votes: Votes, shape (clips, labels).
-        clusters: The cluster of each clip.
+    valid predictions. `p` and `votes` have shape (clips, labels); a row of NaN (an invalid prediction) is in no bin.
     """
     confidence = p.max(axis=1)
     agreement = (majority(p) * shares(votes)).sum(axis=1)
@@ -68,21 +58,14 @@ def reliability_curve(p: Array, votes: Array, clusters: Sequence[str]) -> list[C
 
 
 def ambiguity_auroc(p: Array, ambiguous: NDArray[np.bool_], clusters: Sequence[str]) -> Estimate:
-    """Return the area under the ROC curve of the predicted entropy as a detector of ambiguous clips.
+    """Return the area under the ROC curve of the predicted entropy as a detector of ambiguous clips: 0 to 1.
 
     It is the probability that the prediction of an ambiguous clip has more entropy than that of a clear clip; ties
-    count half. An invalid prediction loses all its comparisons.
+    count half, so a constant prediction has 0.5. An invalid prediction loses all its comparisons. The area is undefined
+    unless there are clips of both kinds. `p` has shape (clips, labels), `ambiguous` (clips,).
 
     Sources: Hanley and McNeil (1982), The meaning and use of the area under a ROC curve; Obuchowski (1997),
     Nonparametric analysis of clustered ROC curve data (the interval).
-
-    Args:
-        p: Predicted distributions, shape (clips, labels).
-        ambiguous: Whether each clip is ambiguous, shape (clips,).
-        clusters: The cluster of each clip.
-
-    Returns:
-        The area, 0 to 1; 0.5 for a constant prediction. Undefined unless there are clips of both kinds.
     """
     n_ambiguous, n_clear = ambiguous.sum(), (~ambiguous).sum()
     if not n_ambiguous or not n_clear:

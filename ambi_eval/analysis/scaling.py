@@ -44,13 +44,10 @@ class Curve:
 def scaling_curve(
     scores: Mapping[str, Mapping[int, Array]], metric: str, selection: Selection, *, means: Collection[str]
 ) -> Curve:
-    """Return the curve of one metric.
+    """Return the curve of one metric, `jsd_bits` or `bc`.
 
-    Args:
-        scores: By pipeline and pool size N, the score of each clip, shape (clips,).
-        metric: `jsd_bits` or `bc`.
-        selection: The clips.
-        means: The pipelines that average independent answers, whose scores can be extrapolated.
+    `scores` are those of each clip, shape (clips,), by pipeline and pool size N. The pipelines `means` average
+    independent answers, so that their scores can be extrapolated.
     """
     human, clusters = shares(selection.votes), selection.clusters
     bounds = METRICS[metric].bounds(human.shape[1])
@@ -71,19 +68,13 @@ def sampler_curve(
 ) -> dict[int, Estimate]:
     """Return the scores of the histogram of N draws from a distribution, by N.
 
-    For every `p` the score improves with N, because the histogram becomes finer. So only a model's curve of another
-    shape shows an effect of inference. Draws from the raters' own shares, scored against new panels, give the curve of
-    a perfect model, whose limit is the sampling floor (`perfect_model`). Draws from the prior give the curve of a model
-    that does not listen.
+    For every `p`, shape (labels,) or (clips, labels), the score improves with N, because the histogram becomes finer.
+    So only a model's curve of another shape shows an effect of inference. Draws from the raters' own shares, scored
+    against new panels, give the curve of a perfect model, whose limit is the sampling floor (`perfect_model`). Draws
+    from the prior give the curve of a model that does not listen.
 
-    Args:
-        p: Distribution to draw from, shape (labels,) or (clips, labels).
-        selection: The clips.
-        metric: Name of a metric that single clips have.
-        sizes: Pool sizes N.
-        new_panels: Whether to score against new panels of the same size, drawn from each clip's own raters, instead of
-            the votes. This is needed if `p` are the shares of the votes themselves. Clips with unknown raters are then
-            left out.
+    With `new_panels`, new panels of the same size, drawn from each clip's own raters, score instead of the votes. This
+    is needed if `p` are the shares of the votes themselves. Clips with unknown raters are then left out.
     """
     votes = selection.votes
     p = np.broadcast_to(shares(p), votes.shape)
@@ -107,15 +98,8 @@ def perfect_sampler(selection: Selection, metric: str, size: int) -> Array:
     A perfect model answers as further raters of the clip would. Their distribution is unknown, so it is drawn from its
     posterior: a Dirichlet distribution of the clip's votes plus `prior_worth` votes of the prior. The clip's votes
     score it, as they score a model. Draws from the shares of the votes would be wrong: with panels of six raters, ten
-    times the answers would gain .03 bits less for them than for a model that draws from the truth.
-
-    Args:
-        selection: The clips.
-        metric: Name of a metric that single clips have.
-        size: Number of answers.
-
-    Returns:
-        The scores; NaN if no clip has two known raters.
+    times the answers would gain .03 bits less for them than for a model that draws from the truth. The scores are NaN
+    if no clip has two known raters.
     """
     votes = selection.votes
     worth = prior_worth(votes, selection.noise, selection.one_rater)
@@ -144,15 +128,10 @@ def extrapolate(scores: Mapping[int, Array], clusters: Sequence[str], bounds: tu
     and its half n, (N f(N) - n f(n)) / (N - n) has no first-order term. Some bias remains for `jsd_bits` and `bc`,
     which are not smooth where the share of a label is near 0.
 
+    `scores` are those of each clip, shape (clips,), by pool size. The result is clipped to the bounds, and undefined if
+    no pool size is at most half of the largest.
+
     Source: Quenouille (1956), Notes on bias in estimation.
-
-    Args:
-        scores: By pool size, the score of each clip, shape (clips,).
-        clusters: The cluster of each clip.
-        bounds: The range of the metric, to which the result is clipped.
-
-    Returns:
-        The estimate; undefined if no pool size is at most half of the largest.
     """
     most = max(scores)
     half = max((size for size in scores if 2 * size <= most), default=None)

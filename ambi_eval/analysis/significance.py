@@ -30,12 +30,10 @@ class Comparison:
 
     Attributes:
         difference: Mean over clips of first minus second, with its 95% interval.
-        p: Two-sided p-value of the sign-flip test.
         p_corrected: The p-value corrected for all comparisons made together (max-T): the probability that the largest
             of all standardized differences is as large as this one by chance.
         smallest_p: The smallest possible `p` for this number of clusters. If it is above 0.05, nothing can be
             significant.
-        clusters: Number of clusters.
     """
 
     difference: Estimate
@@ -99,13 +97,9 @@ def compare_all_pairs(errors: Array, clusters: Sequence[str]) -> Pairs:
 
     Without a correction, the best of ten equal systems differs "significantly" from another one in more than half of
     all samples. So all pairs form one family, and the critical value is that of the largest of all differences
-    (Westfall and Young's max-T).
+    (Westfall and Young's max-T). `errors`, lower is better, have shape (systems, clips).
 
     Sources: Westfall and Young (1993), Resampling-based multiple testing; Hsu (1996), Multiple comparisons.
-
-    Args:
-        errors: Error of each clip, lower is better, shape (systems, clips).
-        clusters: The cluster of each clip, shape (clips,).
     """
     systems = len(errors)
     first, second = np.triu_indices(systems, 1)
@@ -136,16 +130,8 @@ def linearized(metric: Metric, p: ArrayLike, votes: ArrayLike, noise: ArrayLike 
     """Return one number per clip such that their mean is the metric's value, with the same standard error.
 
     Each number is the value plus the clip's influence on it (the delta method). For a mean over clips these are the
-    scores of the clips; for F1 and UAR they show how much one clip changes the whole.
-
-    Args:
-        metric: The metric.
-        p: Predicted distributions, shape (clips, labels).
-        votes: Votes, shape (clips, labels).
-        noise: The noise of each panel, shape (clips,), as `Metric` takes it.
-
-    Returns:
-        Values, shape (clips,), or None where the metric has no closed form of its influence.
+    scores of the clips; for F1 and UAR they show how much one clip changes the whole. `p` and `votes` have shape
+    (clips, labels), and `noise` and the result (clips,). The result is None where the influence has no closed form.
     """
     influence = metric.influence(p, votes, noise)
     return None if influence is None else metric.value(p, votes, noise) + influence
@@ -156,12 +142,9 @@ class _Flipped:
     """The result of the sign-flip test of several differences together.
 
     Attributes:
-        p: P-value of each difference alone, shape (differences,).
         p_corrected: P-value of each difference, corrected for all, shape (differences,).
         critical: The number of standard errors from 0 at which a difference is significant after the correction.
         spread: Square root of the sum of squared cluster sums of each difference, shape (differences,).
-        smallest_p: The smallest possible p-value for this number of clusters.
-        clusters: Number of clusters.
     """
 
     p: Array
@@ -175,8 +158,7 @@ class _Flipped:
 def _flip_signs(sums: Array) -> _Flipped:
     """Return p-values from flips of the signs of whole clusters, the same flips for all differences.
 
-    Args:
-        sums: The sum of each difference over the clips of each cluster, shape (clusters, differences).
+    `sums` are those of each difference over the clips of each cluster, shape (clusters, differences).
     """
     clusters, differences = sums.shape
     spread = np.sqrt(np.square(sums).sum(axis=0))

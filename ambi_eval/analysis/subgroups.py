@@ -19,15 +19,9 @@ AGE_BANDS = (30, 45, 60)
 
 @dataclass(frozen=True)
 class Subgroup:
-    """The clips of one kind of speaker.
+    """The clips of one kind of speaker (trait `sex` or `age`), such as `female` or `30-44`.
 
-    Attributes:
-        trait: `sex` or `age`.
-        name: The group, such as `female` or `30-44`.
-        clips: Number of clips.
-        speakers: Number of speakers.
-        mean: Mean score of its clips.
-        gap: That mean minus the mean of all other clips whose trait is known.
+    `mean` is the mean score of its clips, `gap` that mean minus the mean of all other clips whose trait is known.
     """
 
     trait: str
@@ -42,11 +36,7 @@ def subgroups(scores: Array, selection: Selection) -> list[Subgroup]:
     """Return the groups of speakers by sex and by age band; a trait with only one group is left out.
 
     A group's mean score depends on the ambiguity of its clips. To see whether a model is worse for a group, give the
-    differences from the prior's scores on the same clips.
-
-    Args:
-        scores: One per clip, shape (clips,); NaN does not count.
-        selection: The clips.
+    differences from the prior's scores on the same clips. `scores` has shape (clips,); NaN does not count.
     """
     found = []
     traits = {

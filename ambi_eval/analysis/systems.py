@@ -23,9 +23,7 @@ class SystemScores:
     """The scores of a file of predictions.
 
     Attributes:
-        overall: Scores over all predicted clips.
         binned: Scores in each bin of ambiguity, in the order of `baselines.bins`.
-        baselines: The references on the same clips.
         held_out: Prior, system and half panel, scored by the other half of the raters, over all clips and in each bin;
             None if no panel can be halved.
         calibration: The gains of scaling that is fitted on other speakers; None for fewer than three speakers.
@@ -50,16 +48,10 @@ def score_file(
     smooth: bool = False,
     acoustic: bool = True,
 ) -> SystemScores:
-    """Score the predictions of a `.jsonl` file.
+    """Score the predictions of a `.jsonl` file, or its content, as `read_predictions` takes it.
 
-    Args:
-        path: The file, or its content, see `read_predictions`.
-        selection: The clips of the corpus, with the votes to score against.
-        settings: The settings that selected them.
-        edges: Edges of the bins of ambiguity, see `ambiguity_bins`.
-        allow_partial: Whether to ignore missing and unknown clips.
-        smooth: Whether to apply `smooth_towards_prior` first.
-        acoustic: Whether to read the audio for the acoustic reference.
+    `edges` are those of the bins (`ambiguity_bins`). `smooth` applies `smooth_towards_prior` first, and `acoustic`
+    reads the audio for the acoustic reference.
 
     Raises:
         AmbiError: If the file or the edges are invalid, or smoothing is impossible.

@@ -78,11 +78,8 @@ def _calibration(found: Calibration) -> Table:
 def tables(title: str, baselines: Baselines, system: SystemScores | None = None, *, everything: bool = False) -> Group:
     """Return the tables for the terminal: scores over all clips, differences from each reference, bins, and notes.
 
-    Args:
-        title: The title of the first table.
-        baselines: The references.
-        system: A system to show in the first row, and to compare with each reference.
-        everything: Whether to show all references and metrics; otherwise those that fit 80 columns.
+    A system is in the first row, and is compared with each reference. `everything` shows all references and metrics,
+    not only those that fit 80 columns.
     """
     names = [
         name

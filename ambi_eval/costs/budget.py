@@ -25,7 +25,6 @@ class Budget:
     without a reply, or whose reply does not count its tokens, may be billed, too: the most that it can cost is spent.
 
     Attributes:
-        price: The price of the model's tokens; None if it is not known.
         audio_seconds: Length of the audio of all requests that got a reply, in seconds.
         unanswered: The most that requests without a reply, or whose replies count no tokens, can have cost.
     """
@@ -39,15 +38,11 @@ class Budget:
         max_cost: float | None = None,
         batch: bool = False,
     ) -> None:
-        """Set up.
+        """Set up a budget for the model of this name in messages.
 
-        Args:
-            name: The name of the model in messages.
-            price: The price of its tokens; None if it is not known.
-            tokens: Tokens used so far, which the caller keeps up to date: `prompt_tokens`, `audio_tokens` (some
-                of these) and `generated_tokens`.
-            max_cost: The most that the run may cost; None is any amount.
-            batch: Whether requests are made in batch mode, which may cost less.
+        The caller keeps `tokens`, those used so far, up to date: `prompt_tokens`, `audio_tokens` (some of these) and
+        `generated_tokens`. Without `max_cost` the run may cost any amount. `batch` says that requests are made in batch
+        mode, which may cost less.
 
         Raises:
             AmbiError: If there is a limit and no price.
@@ -77,10 +72,8 @@ class Budget:
     def spending(self, text: str, audio_seconds: float, generated_tokens: int) -> Iterator[Request]:
         """Admit a request for as long as it is under way; the caller sets its `cost` when the reply is there.
 
-        Args:
-            text: All text of the request.
-            audio_seconds: Length of its audio.
-            generated_tokens: The most tokens that all of its answers can have together, thinking included.
+        `text` is all text of the request; `generated_tokens` is the most that all its answers can have, thinking
+        included.
 
         Raises:
             AmbiError: If the run could then cost more than `max_cost`.

@@ -72,11 +72,7 @@ def _on_meta(tensor: Tensor) -> Tensor:
 
 
 def without_weights(model: Any) -> Any:
-    """Return a model of the same class and configuration whose weights are shapes.
-
-    Args:
-        model: A transformers model.
-    """
+    """Return a model of the same class and configuration whose weights are shapes."""
     with torch.device("meta"):
         shapes = (
             type(model)

@@ -20,7 +20,6 @@ class Rater:
     """One simulated rater: a noisy function from moods to labels.
 
     Attributes:
-        id: The rater's name.
         keenness: Factor on the differences between labels; below 1 the rater distinguishes them less than average.
         bias: Log-odds that the rater adds to each label for every clip, shape (labels,).
         lapse: Share of clips for which the rater chooses a label at random.
@@ -32,13 +31,9 @@ class Rater:
     lapse: float
 
     def distribution(self, mood: Array) -> Array:
-        """Return the probability that this rater names each of `LABELS`.
+        """Return the probability that this rater names each of `LABELS` for a mood (arousal and valence).
 
-        Args:
-            mood: Arousal and valence, shape (2,).
-
-        Returns:
-            Probabilities, shape (labels,): a softmax over the squared distances to the prototypes, mixed with lapses.
+        Its shape is (labels,). It is a softmax over the squared distances to the prototypes, mixed with lapses.
         """
         distances = (((mood - PROTOTYPES) / SPREAD) ** 2).sum(axis=1)
         logits = -self.keenness * distances + self.bias

@@ -24,8 +24,6 @@ class Speaker:
     """A voice.
 
     Attributes:
-        id: The speaker's name.
-        sex: `female` or `male`.
         pitch_hz: The speaker's pitch in a delivery of 0 semitones.
         formant_scale: Factor on all formant frequencies: a shorter vocal tract has a larger one.
     """

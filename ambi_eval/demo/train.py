@@ -193,10 +193,8 @@ class TrainingBatches:
 def answer_loss(model: Qwen2AudioForConditionalGeneration, inputs: dict[str, Tensor], lengths: Tensor) -> Tensor:
     """Return the negative log-likelihood of the answers in nats, summed over the tokens and the rows.
 
-    Args:
-        model: The model.
-        inputs: Its inputs, padded on the left, each row ending with its answer.
-        lengths: Number of tokens of each row's answer, end of turn included, shape (rows,).
+    Inputs are padded on the left, each row ending with its answer. `lengths`, shape (rows,), are the numbers of tokens
+    of the answers, end of turn included.
     """
     ids = inputs["input_ids"]
     answered = torch.arange(ids.shape[1], 0, -1) <= lengths[:, None]

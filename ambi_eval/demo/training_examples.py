@@ -78,16 +78,10 @@ def votes_of(utterance: Utterance) -> Array:
 def training_example(
     prompt: Prompt, utterance: Utterance, others: Sequence[Utterance], rng: np.random.Generator
 ) -> tuple[str, str]:
-    """Return a prompt about an utterance, and a good answer to it.
+    """Return a prompt about an utterance, and a good answer to it, without the end-of-turn token.
 
-    Args:
-        prompt: The prompt.
-        utterance: The clip.
-        others: Utterances whose votes serve as wrong estimates.
-        rng: Chooses the rater whose vote is the label, and the estimate to rate.
-
-    Returns:
-        The text of the prompt, and the answer without the end-of-turn token.
+    The votes of others serve as wrong estimates. `rng` chooses the rater whose vote is the label, and the estimate to
+    rate.
     """
     votes = votes_of(utterance)
     share = shares(votes)

@@ -24,7 +24,6 @@ class Stage:
 
     Attributes:
         key: `encoder`, `projected`, `layers`, or the strategy: `exact`, `direct`, `cot`.
-        name: The name that readers see.
         gain: Bits per vote gained over the prior of the other speakers; for a strategy, after calibration.
         raw: The same before calibration; None for a place that a probe reads.
         invalid: Share of clips whose answers could not be read; they count as the prior.
@@ -54,13 +53,7 @@ class Step:
 
 @dataclass(frozen=True)
 class NamedGain:
-    """A reference, a control, or one layer: it is measured in the same unit, but is no stage.
-
-    Attributes:
-        name: The name that readers see.
-        gain: Bits per vote gained over the prior of the other speakers.
-        clips: Number of clips that it is measured on.
-    """
+    """A reference, a control, or one layer: it is measured in the same unit, but is no stage."""
 
     name: str
     gain: Estimate
@@ -72,13 +65,7 @@ class Funnel:
     """The result of `ambi-eval funnel` for one model on one corpus.
 
     Attributes:
-        version: Version of the file's format.
-        model: The model's name.
-        digest: The digest of its weights.
         corpus: The corpus, and the part of it if one was chosen.
-        simulated: Whether its raters are simulated.
-        labels: The labels.
-        clips: Number of clips.
         clusters: Number of speakers (or sessions) in the folds and intervals.
         cluster: What the clusters are: `speaker` or `session`.
         stages: The stages, from the encoder to the answer.
@@ -89,7 +76,6 @@ class Funnel:
         references: Half of the raters, and supervised models without a language model, on the same clips.
         controls: Probes of the place with the most information. One is fitted to shuffled votes: its gain must be 0.
             The other reads the state of another clip of the same speaker: its gain is what the speaker explains.
-        notes: Further notes for readers, one sentence each.
     """
 
     version: int

@@ -39,16 +39,11 @@ StatesOf = Callable[[Samples], States]
 def probe(encoder: str, corpus: str, metadata: str, device: str | None = None) -> tuple[str, Reading, Selection, Path]:
     """Fit probes of an encoder to the votes of a corpus, and store the predictions as a reference of that corpus.
 
-    Inner folds choose the layer, as in the funnel.
+    Inner folds choose the layer, as in the funnel. The encoder is `egemaps`, or a checkpoint of transformers with an
+    audio encoder: a folder or a repository. The corpus is a name or the path of a YAML file, of which `metadata` may
+    choose a part.
 
-    Args:
-        encoder: `egemaps`, or a checkpoint of transformers with an audio encoder: a folder or a repository.
-        corpus: The name of a corpus, or the path of a YAML file.
-        metadata: Settings that choose a part of the corpus, as for `--metadata`.
-        device: The torch device; None: a GPU if there is one.
-
-    Returns:
-        The reference's name, the probe's predictions, the clips, and the file of the predictions.
+    Return the reference's name, the probe's predictions, the clips, and the file of the predictions.
 
     Raises:
         AmbiError: If the encoder cannot be used, or the corpus has no audio or too few speakers.

@@ -50,13 +50,8 @@ def measure(model_args: str, corpus: str, output: Path, metadata: Mapping[str, A
     """Return the funnel of a model on a corpus.
 
     States are recorded while the model reads the prompts of `exact`. The likelihoods of that pass go into the store,
-    where the run of `exact` finds them. States that are already in `output` are not recorded again.
-
-    Args:
-        model_args: As for `--model_args` of `hf-audio`.
-        corpus: The name of a corpus, or the path of a YAML file.
-        output: The folder for the states.
-        metadata: Settings that choose a part of the corpus, as for `--metadata`.
+    where the run of `exact` finds them. States that are already in `output` are not recorded again. `model_args` and
+    `metadata` are those of the harness's options; a corpus is a name or the path of a YAML file.
 
     Raises:
         AmbiError: If the model or the corpus cannot be used, or there are too few speakers.
@@ -77,16 +72,9 @@ def measure(model_args: str, corpus: str, output: Path, metadata: Mapping[str, A
 def record(
     engine: HFEngine, cache: AnswerCache, task: AmbiguousEmotionTask, folder: Path
 ) -> tuple[StateFolder, list[str]]:
-    """Record the states of a model while it reads the prompts of a task that asks for likelihoods.
+    """Record the states of a model while it reads the prompts of a task that asks for likelihoods, which `cache` gets.
 
-    Args:
-        engine: The model.
-        cache: The model's answer cache, which gets the likelihoods.
-        task: The task.
-        folder: The folder of the states.
-
-    Returns:
-        The states, and the key of each clip in them, in the order of the task's selection.
+    Return the states, and the key of each clip in them, in the order of the task's selection.
 
     Raises:
         AmbiError: If the folder holds states of another model.
@@ -122,13 +110,8 @@ def funnel_of(
 ) -> Funnel:
     """Return the funnel from states and predictions.
 
-    Args:
-        model: The model's name.
-        digest: The digest of its weights.
-        task: The task `exact`.
-        states: The states of its clips.
-        keys: The key of each clip in them.
-        p: By strategy, its predictions, shape (clips, labels); a row of NaN is an invalid prediction.
+    `task` is `exact`, `keys` are those of its clips in the states, and `p` has the predictions of each strategy, shape
+    (clips, labels); a row of NaN is an invalid prediction.
     """
     selection, settings = task.selection, task.settings
     folds = Folds(selection.votes, selection.clusters)

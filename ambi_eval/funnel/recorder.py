@@ -31,11 +31,7 @@ States = dict[str, NDArray[np.float32]]
 
 
 class StateRecorder:
-    """Records the states of a transformers model; use it as a context manager.
-
-    Attributes:
-        places: The names of the places, in order.
-    """
+    """Records the states of a transformers model; use it as a context manager."""
 
     def __init__(self, family: Family) -> None:
         """Find the places of a model.
@@ -88,8 +84,7 @@ class StateRecorder:
     def take(self, tokens: int | None) -> States:
         """Return the states of the last prompt by place, float32, shape (numbers,), and forget them.
 
-        Args:
-            tokens: The expected number of tokens of the prompt, as a check; None: no check.
+        `tokens` is the expected number of tokens of the prompt, as a check.
 
         Raises:
             RuntimeError: If the prompt has another number of tokens, or if no prompt with audio was read.

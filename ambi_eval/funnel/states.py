@@ -29,18 +29,12 @@ SEED = 0
 class StateFolder:
     """Pooled states of clips in safetensors shards; each shard names the model.
 
-    Attributes:
-        folder: The folder of the shards.
-        model: The identity of the model (`Engine.identity`), on which states depend besides clip and prompt.
-        places: The names of the places, in order; empty before the first clip is added.
+    `model` is the identity of the model (`Engine.identity`), on which states depend besides clip and prompt. `places`
+    are in order, and empty before the first clip is added.
     """
 
     def __init__(self, folder: Path, model: Mapping[str, Any]) -> None:
-        """Read the headers of the shards.
-
-        Args:
-            folder: The folder; it need not exist.
-            model: The identity of the model, JSON values.
+        """Read the headers of the shards in a folder, which need not exist.
 
         Raises:
             AmbiError: If a shard is broken, or holds states of another model.

@@ -35,10 +35,6 @@ class RankedSystem:
     """One system: a model with a task and one pipeline.
 
     Attributes:
-        submission: Folder of the submission.
-        name: The submission's name for the system.
-        pipeline: The pipeline that reduced the answers.
-        control: What replaced the clip; `none` without a control.
         n: Number of answers about each clip; 0 for `exact`.
         status: How far the scores are confirmed.
         scores: Scores with 95% intervals by metric; no intervals if they are only claimed.
@@ -83,13 +79,7 @@ class RankedSystem:
 
 @dataclass(frozen=True)
 class BoardReference:
-    """A reference for scores; undefined if the corpus has none, or is not on this machine. It has no rank and no cost.
-
-    Attributes:
-        description: Its prediction in words.
-        scores: Scores by metric.
-        binned: The divergence in each bin.
-    """
+    """A reference for scores, without rank and cost; undefined if the corpus has none or is not on this machine."""
 
     name: str
     description: str
@@ -112,13 +102,7 @@ class Board:
 
     Attributes:
         corpus: Its name, then the split, session or fold that was asked about.
-        simulated: Whether the raters are simulated.
         clips: Number of clips; 0 if the votes are not on this machine.
-        clusters: Number of clusters of dependent clips.
-        cluster: What a cluster is, such as a speaker.
-        bins: Bins of ambiguity.
-        references: References for the scores.
-        systems: The systems, the best first.
         controls: Systems that heard something other than the clip, or only read the words.
         implausible: Systems nearer to the votes than a perfect model can expect to be: they must have used the votes.
     """

@@ -26,14 +26,7 @@ def common(
     one_any_order: NDArray[np.int64],
     other_any_order: NDArray[np.int64],
 ) -> float:
-    """Return the share of answers that two submissions have in common; 0 if it may be chance.
-
-    Args:
-        one: `fingerprint` of the first.
-        other: `fingerprint` of the second.
-        one_any_order: `any_order` of the first.
-        other_any_order: `any_order` of the second.
-    """
+    """Return the share of answers that two submissions have in common, by both hashes; 0 if it may be chance."""
     if len(one) == len(other):
         share = float((one == other).mean())
         if share >= NEAR_DUPLICATE:

@@ -18,8 +18,6 @@ class Published(Settings):
     """One published number.
 
     Attributes:
-        corpus: The corpus, as our tasks call it.
-        system: Model and method.
         metric: The measure, in the source's words.
         split: Clips and labels that it was measured on, as far as the source says.
         checked: `source` if the number was read there, `second-hand` if others report it.

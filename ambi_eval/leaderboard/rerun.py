@@ -34,8 +34,6 @@ class Rerun:
     """The result of a re-run.
 
     Attributes:
-        compared: Number of answers that were generated again.
-        agreeing: Number of these that equal the submitted ones.
         required: Share that must be equal.
         example: A clip whose answer differs now, with both answers; None if all are equal.
         evidence: Odds against the submitted answers, from `evidence`; 1 if all are equal or none was sampled.
@@ -87,13 +85,9 @@ def evidence(differences: Sequence[float]) -> float:
 
 
 def rerun(card: Card, pools: Mapping[str, Pools], count: int, seed: int) -> dict[str, Rerun]:
-    """Generate some answers of each task again, and return the results by task.
+    """Generate `count` answers of each task again, and return the results by task.
 
-    Args:
-        card: The submission's card: the model, its arguments, the seeds.
-        pools: The answers, by task and clip.
-        count: Number of answers of each task to generate again.
-        seed: Seed of the choice of answers. Submitters must not know it before.
+    `pools` are the answers by task and clip. The seed chooses among them; submitters must not know it before.
 
     Raises:
         AmbiError: If the model cannot be loaded, or is not the submitted one.

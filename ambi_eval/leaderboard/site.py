@@ -40,13 +40,7 @@ PAGE = re.compile(r"(?:submissions/|models/)?[A-Za-z0-9_.-]+\.html")
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """The built site.
-
-    Attributes:
-        shown: Submissions on these boards.
-        refused: Submissions with problems, which are on no board.
-        published: Numbers that others published.
-    """
+    """The built site: submissions on its boards, those refused for problems, and numbers that others published."""
 
     boards: Sequence[Board]
     shown: Sequence[Verdict]

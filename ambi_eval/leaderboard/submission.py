@@ -39,9 +39,7 @@ class Submission:
     """A submission in valid form; `verify` checks whether it is true.
 
     Attributes:
-        name: Its folder's name.
         digest: SHA-256 of its files.
-        card: The content of `submission.yaml`.
         pools: The answers to each task, by clip.
     """
 

@@ -88,12 +88,7 @@ def parse_json(text: str, where: str) -> Any:
 
 @dataclass
 class UnpackLimit:
-    """The limit on unpacked bytes of one submission.
-
-    Attributes:
-        limit: The limit in bytes, over all files.
-        used: The bytes unpacked so far.
-    """
+    """The most bytes that all files of one submission may unpack to, and the number used so far."""
 
     limit: int = UNPACKED_BYTES
     used: int = 0

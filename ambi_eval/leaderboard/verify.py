@@ -63,15 +63,12 @@ class TaskFindings:
     """Findings about the answers to one task.
 
     Attributes:
-        status: How far the claim is confirmed.
         fingerprint: A hash of each answer, shape (answers,), clips sorted by id.
         any_order: A hash of clip, answer and the count of equal answers before it, sorted, shape (answers,): equal for
             the same answers in any order.
-        clips: The ids of the clips, sorted.
         pipelines: Scores of the answers; empty if the votes are not on this machine.
         tokens: Mean of generated tokens per clip, thinking included; NaN if they were not counted.
         thinking: Mean of thinking tokens per clip; NaN if they are unknown.
-        preview: The answers to the first clips.
     """
 
     status: Status
@@ -89,12 +86,9 @@ class Verdict:
     """The result of `verify` for a submission.
 
     Attributes:
-        name: Its folder's name.
         problems: Reasons to refuse it, one sentence each; empty if it is accepted.
         notes: Checks that were not possible here, and other remarks.
         digest: SHA-256 of its files; empty if they could not be read.
-        card: The content of `submission.yaml`, if it could be read.
-        tasks: The findings, by task.
     """
 
     name: str

@@ -108,15 +108,7 @@ def read_withheld(path: Path) -> dict[str, Withheld]:
 
 @dataclass(frozen=True)
 class HalfScores:
-    """`jsd_bits` of one pipeline on the clips whose votes are withheld, and on the others.
-
-    Attributes:
-        clips: Number of clips whose votes are withheld.
-        withheld: Score on these.
-        withheld_stderr: Its standard error, clustered as in the task.
-        shown: Score on the others.
-        shown_stderr: Its standard error.
-    """
+    """`jsd_bits` of one pipeline with its clustered standard error: on the clips with withheld votes, and on others."""
 
     pipeline: str
     clips: int

@@ -68,10 +68,7 @@ MP3_COMPRESSION = 0.9
 def build(runs: Sequence[Run], predictions: Sequence[Path] = (), funnels: Sequence[Funnel] = ()) -> Content:
     """Return the content of the report on some runs, and show a progress bar.
 
-    Args:
-        runs: The runs.
-        predictions: Files of predictions, as `ambi-eval score` reads them, to show as further systems.
-        funnels: Results of `ambi-eval funnel`.
+    `predictions` are files as `ambi-eval score` reads them, to show as further systems.
 
     Raises:
         AmbiError: If a file of predictions is invalid, or does not fit the clips of any task.

@@ -28,9 +28,7 @@ class Pair:
         first: Model, task, pipeline, control and run of the first.
         second: Those of the second.
         verdict: Which of the two is better, if the difference is significant.
-        clips: Number of clips that both were asked about.
         left_out: Number of clips that only one of them was asked about.
-        simulated: Whether the raters are simulated.
         other_models: Sentences about servers that answered with another model than the one asked for.
         metrics: First minus second, by metric; p-values are corrected for all metrics of the pair.
     """
@@ -51,7 +49,6 @@ class Found:
 
     Attributes:
         named: The argument, such as `RUN:TASK`.
-        run: The whole run.
         systems: The systems of the run that the argument names, by `TASK:PIPELINE`.
     """
 

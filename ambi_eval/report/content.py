@@ -25,15 +25,9 @@ from ambi_eval.funnel.content import Funnel
 class RunFacts:
     """The origin of a run and how to repeat it.
 
-    Attributes:
-        label: The model's name, with a number if several models have the same name.
-        file: The results file.
-        date: When it started.
-        seconds: How long it took.
-        command: The command line that repeats it.
-        versions: Versions of the software, by package.
-        model_info: What the model wrote into the results file: digest, dtype, device, counters ...
-        environment: The harness's description of the machine.
+    `label` is the model's name, with a number if several models have the same name. `versions` are those of the
+    software, by package. `model_info` is what the model wrote into the results file: digest, dtype, device, counters.
+    `environment` is the harness's description of the machine.
     """
 
     label: str
@@ -48,13 +42,10 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class ClipPrediction:
-    """The prediction of one system for one clip.
+    """The prediction of one system for one clip: its score, the predicted shares, and the different answers, counted.
 
-    Attributes:
-        system: Full name of the system.
-        jsd_bits: Its score on the clip, the mean over seeds.
-        predicted: Predicted shares by label, the mean over seeds; None if no answer could be used.
-        answers: The different answers and the count of each, the most frequent first.
+    Score and shares are means over seeds; the shares are None if no answer could be used. The most frequent answer is
+    the first one.
     """
 
     system: str
@@ -68,10 +59,8 @@ class ShownClip:
     """A clip in the table of clips: one of those with the largest or smallest errors, or with unusable answers.
 
     Attributes:
-        clip: The clip's id.
         ambiguity: Entropy of its votes, in bits.
         majority: The raters' majority label; tied labels are joined by a slash.
-        votes: Votes by label.
         audio: Address of the audio file on this machine; for the demo, the audio itself (a data URL). None if there is
             no file.
         predictions: The prediction of each system, in the order of the section's systems.
@@ -90,7 +79,6 @@ class System:
     """One model under one strategy and pipeline, on the clips of a section.
 
     Attributes:
-        model: Label of its run.
         name: Strategy and pipeline; with control and transcript if they are not `none`, and with other settings that
             distinguish it from another system of the same name.
         same_as: Names of the model's systems with almost the same predictions, which have no row of their own.
@@ -98,10 +86,6 @@ class System:
         seeds: The seeds of the merged runs; every estimate is a mean over them.
         spread: Standard deviation of the divergence over the seeds; NaN for one seed.
         sampling: Whether the server honored the sampling settings, as far as the model knows; empty if unknown.
-        task: The harness's task.
-        pipeline: The filter pipeline.
-        config: The reported settings of the task.
-        pool_size: Number of answers about a clip.
         scores: Every metric and `worth_raters`, over all clips.
         binned: The same in each bin of ambiguity.
         invalid_rate: Share of clips without a valid prediction.
@@ -113,8 +97,6 @@ class System:
         curves: By metric, the score at each pool size; empty if a part of the pool is no valid smaller pool (beams).
         extrapolated: By metric, the limit of the curve for large N; empty for pipelines that do not average answers.
         asymptote: Full name of the system to which the curve tends (`exact` with the same model and prompt), if it ran.
-        confusion: Expected number of clips: a row per majority label, a column per predicted label, and a last column
-            for clips without a prediction.
         reliability: Confidence against agreement.
         ambiguity_auroc: How well its entropy detects the clips of the most ambiguous bin.
         calibration: The effect of scaling that is fitted on other speakers; None for fewer than three speakers.
@@ -177,14 +159,9 @@ class BinFacts:
 
 @dataclass(frozen=True)
 class Reference:
-    """A trivial predictor or a human reference.
+    """A trivial predictor or a human reference: what it predicts, which raters score it, and scores as in `System`.
 
-    Attributes:
-        description: What it predicts, and which raters score it.
-        clips: Number of clips on which it is scored.
-        scores: Every metric and `worth_raters`, over all clips.
-        binned: The same in each bin of ambiguity.
-        two_alternatives: The matched-pair forced choice; None if no two clips match.
+    `two_alternatives` is None if no two clips match.
     """
 
     description: str
@@ -196,13 +173,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Wordings:
-    """The scores of the single wordings of a prompt ensemble.
-
-    Attributes:
-        system: Full name of the system.
-        scores: The divergence of each wording, in the order of the task.
-        spread: Their standard deviation.
-    """
+    """The divergence of each wording of a prompt ensemble, in the order of the task, and their standard deviation."""
 
     system: str
     scores: Sequence[Estimate]
@@ -215,7 +186,6 @@ class Ranking:
 
     Attributes:
         studies: A study of the systems' scores, and one for each further factor, such as the wording of the prompt.
-        wordings: The scores of the single wordings, for each prompt ensemble.
         position_bias: The position bias, by full name, of each system whose prompts had several orders of the labels.
         missing: For each study that is impossible, one sentence that gives the reason.
     """
@@ -259,8 +229,6 @@ class Budget:
     """Quality against cost in a section. All mappings are by the full name of a system.
 
     Attributes:
-        scores: The divergence.
-        costs: The cost.
         by: The cost of the frontier: `FLOPs` if they are known of any system, else `tokens`.
         places: The comparison with systems of the same or lower cost, the cheapest first; only for known costs.
         ten_times: The gain from ten times as many answers, of systems that sample.
@@ -288,31 +256,19 @@ class Section:
     """All systems that were asked about the same clips with the same labels.
 
     Attributes:
-        corpus: Its name.
-        simulated: Whether its raters are simulated.
-        labels: The labels.
-        clips: Number of clips.
         left_out: Number of clips of the corpus that were not asked about, by reason.
         clusters: Number of clusters of dependent clips.
         cluster: What a cluster is: speaker, session or dialogue.
         raters: Smallest, mean and largest number of votes on a clip.
         ambiguity: Mean entropy of the votes, in bits.
-        krippendorff_alpha: Agreement of the raters.
         best_accuracy: Accuracy of the best possible prediction, below 1 because of ties in the votes.
-        bins: Bins of ambiguity.
-        references: Trivial predictors and human references.
         samplers: Curves of pure sampling from the raters' shares (`people`) and from the prior (`prior`), by metric.
-        systems: The systems, the best first.
         controls: Systems in whose runs the model did not hear the clip; the best first.
         partial: Sentences about missing clips or answers, because of which scores do not describe the corpus; usually
             empty.
         other_models: Sentences about servers that answered with another model than the one asked for; usually empty.
         shown: The clips with the largest errors of the best system of each model, those without usable answers, and
             those with the smallest errors.
-        rater_study: How the single raters score these systems; None if the corpus does not name its raters.
-        notes: Notes on the references.
-        ranking: How reliable the ranking of the systems is.
-        budget: Quality against cost.
     """
 
     corpus: str

@@ -235,9 +235,7 @@ def by_ambiguity(section: Section) -> Chart:
 def against_held_out(system: System, place: int) -> Estimate:
     """Return the divergence from half of the raters if panels can be halved, else from all votes.
 
-    Args:
-        system: The system.
-        place: 0 for all clips, 1 for the first bin ...
+    The place is 0 for all clips, 1 for the first bin, and so on.
     """
     if system.held_out is not None:
         return system.held_out[place].model

@@ -27,9 +27,7 @@ from ambi_eval.votes import Array, select_labels, shares
 def ranking(given: Sequence[Variant], distinct: Sequence[Variant]) -> Ranking:
     """Return how reliable the ranking of a section is.
 
-    Args:
-        given: All variants of its runs; controls are left out.
-        distinct: Those that predict differently (`without_copies`).
+    `given` are all variants of its runs, of which controls are left out; `distinct` those that predict differently.
     """
     selection = given[0].members[0][0].task.selection
     real = [variant for variant in distinct if variant.control == "none"]
@@ -78,11 +76,7 @@ def ranking(given: Sequence[Variant], distinct: Sequence[Variant]) -> Ranking:
 
 
 def rankings(sections: Sequence[Sequence[ModelTask]]) -> dict[str, Ranking]:
-    """Return how reliable each ranking is, by corpus. If a corpus has several sections, the key names the section.
-
-    Args:
-        sections: Tasks about the same clips, see `build.by_clips`.
-    """
+    """Return how reliable each ranking is, by corpus. If a corpus has several sections, the key names the section."""
     found: dict[str, Ranking] = {}
     for number, asked in enumerate(sections, start=1):
         corpus = asked[0].task.settings.clips_name
@@ -94,9 +88,7 @@ def rankings(sections: Sequence[Sequence[ModelTask]]) -> dict[str, Ranking]:
 def wording_scores(p: Array, selection: Selection) -> tuple[list[Estimate], float]:
     """Return the divergence of each wording alone, and the standard deviation over the wordings.
 
-    Args:
-        p: The distribution in the answer to each wording, shape (clips, wordings, labels); NaN if it could not be read.
-        selection: The clips.
+    `p` is the distribution in the answer to each wording, shape (clips, wordings, labels); NaN if it could not be read.
     """
     bounds = METRICS[HEADLINE].bounds(p.shape[-1])
     scores = [of_mean(of_clips, selection.clusters, bounds) for of_clips in _scores(p, selection).T]

@@ -37,16 +37,10 @@ ALIKE_BITS = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class ModelTask:
-    """A task of a run, with the facts about the model that answered it.
+    """A task of a run, with the name of the model in the report, and the facts about it.
 
-    Attributes:
-        model: Its name in the report.
-        seed: The seed of its sampling.
-        sampling: What is known about the server's sampling; empty if nothing.
-        task: The task with its answers.
-        info: What the model wrote into the results file.
-        seconds: How long the run took.
-        alone: Whether the run had no other task.
+    `sampling` is what is known about the server's sampling, `info` what the model wrote into the results file, and
+    `seconds` how long the run took. `alone` says whether the run had no other task.
     """
 
     model: str

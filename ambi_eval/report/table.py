@@ -37,11 +37,8 @@ class Table:
     """One table: the systems of a section, its controls and its references.
 
     Attributes:
-        section: The section.
         kind: `scores` or `ambiguity`.
-        columns: The columns after the names.
         groups: By kind of row (`system`, `control`, `reference`), each row's name and the content of its cells.
-        notes: The sentences of the caption.
         best: Name of the system whose JSD is significantly lower than that of every other one; None without one.
         like_best: Names of the systems whose JSD is not significantly above the lowest one, which is the first.
     """

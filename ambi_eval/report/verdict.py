@@ -41,8 +41,6 @@ class Gain:
     """The gain of a sampling strategy from N answers instead of one.
 
     Attributes:
-        strategy: Its name.
-        size: Number of answers, N.
         first: The divergence with one answer.
         last: The divergence with N answers.
         sampler_first: The divergence of one draw from the raters' own shares.
@@ -64,7 +62,6 @@ class Standing:
     """The results on which the verdict on one model is based.
 
     Attributes:
-        name: Model and strategy.
         score: Its divergence from the votes.
         worth: The number of raters that it is worth (`worth_raters`); None if unknown.
         held_out: The system, the prior and half a panel against the same raters; None if panels cannot be halved.
@@ -299,13 +296,7 @@ def sampling(gain: Gain | None) -> str:
 
 
 def winner(first: str, second: str, comparison: Comparison) -> str:
-    """Return which of two systems is better, if the difference is significant.
-
-    Args:
-        first: Name of the first.
-        second: Name of the second.
-        comparison: The divergence of the first minus that of the second.
-    """
+    """Return which of two systems is better, if the difference (first minus second) is significant."""
     difference = with_interval(comparison.difference)
     if not surely(comparison):
         return f"Neither {first} nor {second} is shown to be better: the difference is {difference}."

@@ -72,17 +72,10 @@ CONFIG: Spec = {
 
 @dataclass(frozen=True)
 class Chart:
-    """A plot with its title, description and table of numbers.
+    """A plot with its title, its description for screen readers, and its table of numbers.
 
-    Attributes:
-        title: The title.
-        description: Its content in words, for screen readers.
-        header: Columns of the table of numbers.
-        rows: Rows of that table.
-        wide: The SVG for wide screens and for paper.
-        narrow: The SVG for phones.
-        spec: The Vega-Lite specification of the wide one, as JSON.
-        css: The CSS class for its width: `full` or `half`.
+    It has one SVG for wide screens and paper, and a narrow one for phones. `spec` is the Vega-Lite specification of the
+    wide one, as JSON. `css` is the class for its width: `full` or `half`.
     """
 
     title: str
@@ -106,13 +99,8 @@ def chart(
 ) -> Chart:
     """Return a plot, drawn for wide screens and for phones.
 
-    Args:
-        title: The title.
-        description: Its content in words.
-        header: Columns of its table of numbers.
-        rows: Rows of that table.
-        spec: Function from the width in pixels to the specification of one view with layers.
-        width: `FULL` or `HALF` of a wide page.
+    `spec` is a function from the width in pixels to the specification of one view with layers; `width` is `FULL` or
+    `HALF` of a wide page.
     """
     wide = whole(spec(width), width)
     return Chart(
@@ -168,9 +156,7 @@ def y_axis(field: str, title: str) -> Spec:
 def tokens_axis(nothing: float, highest: float) -> Spec:
     """Return the encoding of generated tokens per clip along a logarithmic axis.
 
-    Args:
-        nothing: The start of the axis, where systems without generated tokens stand (`none`).
-        highest: The end of the axis.
+    Systems without generated tokens stand at its start, `nothing`, where the axis says `none`.
     """
     return {
         "field": "at",
@@ -188,13 +174,9 @@ def tokens_axis(nothing: float, highest: float) -> Spec:
 def series(
     names: Sequence[str], width: int = 0, *, colors: Sequence[str] = COLORS, legend: bool = True
 ) -> dict[str, Spec]:
-    """Return the encodings of color and shape by series, with one legend for both.
+    """Return color and shape of series, with one legend for both.
 
-    Args:
-        names: The names of the series.
-        width: Pixels for the legend, which gets as many columns as fit; 0: one column.
-        colors: The colors; they repeat if there are more series.
-        legend: Whether to show a legend.
+    With a width in pixels, the legend has as many columns as fit, else one. The colors repeat if there are more series.
     """
     scale = {"domain": list(names)}
     colored = [colors[number % len(colors)] for number in range(len(names))]

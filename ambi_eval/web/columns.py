@@ -20,12 +20,10 @@ class Column:
     """One column of a table.
 
     Attributes:
-        title: Its heading.
         of: Function from a row to the content of the cell: an estimate (shown with its interval), a number, text, or
             None.
         hint: A small line below the heading: the unit, or which values are good.
         show: Function from a number to its text.
-        help: The tooltip of the heading.
     """
 
     title: str

@@ -48,12 +48,9 @@ class Calibration:
 
 @dataclass(frozen=True, eq=False)
 class Calibrated:
-    """Predictions after vector scaling.
+    """Predictions after vector scaling, shape (clips, labels), NaN for clips of unknown speakers, and the gains by it.
 
-    Attributes:
-        p: Distributions, shape (clips, labels); NaN for clips of unknown speakers.
-        bits: Bits per vote gained over the prior of the other speakers, shape (clips,).
-        numbers: The gains by each step of the scaling.
+    `bits`, shape (clips,), are those per vote gained over the prior of the other speakers.
     """
 
     p: Array
@@ -66,13 +63,9 @@ def calibrate(p: Array, folds: Folds) -> Calibrated:
 
     Temperature scaling is softmax(log p / T). Vector scaling is softmax(w log p + b) with a weight and an offset for
     each label. Both maximize the likelihood of the votes of other speakers (or sessions). Shares below `NLL_FLOOR` are
-    raised to it.
+    raised to it. A row of NaN in `p`, shape (clips, labels), is an invalid prediction.
 
     Source: Guo et al. (2017), On calibration of modern neural networks.
-
-    Args:
-        p: Predicted distributions, shape (clips, labels); a row of NaN is an invalid prediction.
-        folds: The clips.
     """
     valid = np.asarray(np.isfinite(p).all(axis=1))
     usable = np.where(valid[:, None], p, folds.prior)

@@ -26,7 +26,6 @@ class Folds:
 
     Attributes:
         votes: Votes, shape (clips, labels).
-        clusters: Each clip's speaker or session.
         groups: The number of each clip's speaker, shape (clips,); -1 if unknown.
         splits: For each fold, the indices of its training clips and of its test clips.
         prior: For each clip, the mean distribution of the training clips of the fold that tests it, shape
@@ -35,10 +34,6 @@ class Folds:
 
     def __init__(self, votes: Array, clusters: Sequence[Hashable]) -> None:
         """Make the folds.
-
-        Args:
-            votes: Votes, shape (clips, labels); each clip has at least one.
-            clusters: Each clip's speaker or session.
 
         Raises:
             AmbiError: If there are fewer than three known speakers.
@@ -70,12 +65,8 @@ def split_by_group(groups: NDArray[np.intp], clips: Rows, folds: int) -> list[tu
     """Return the training and the test clips of each fold, as indices.
 
     Each group is in one fold: in a seeded random order, each goes to the fold that has the fewest clips so far. So
-    every clip is tested once, and never by a fit on clips of its own group.
-
-    Args:
-        groups: The group of every clip of the corpus, shape (clips,).
-        clips: The indices of the clips to split.
-        folds: Number of folds; if there are fewer groups, each group is a fold.
+    every clip is tested once, and never by a fit on clips of its own group. If there are fewer groups than folds, each
+    group is a fold. `groups` holds the group of every clip of the corpus, `clips` the indices of the clips to split.
     """
     numbers, sizes = np.unique(groups[clips], return_counts=True)
     members = np.zeros(min(folds, len(numbers)), dtype=int)

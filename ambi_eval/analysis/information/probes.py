@@ -34,8 +34,6 @@ class Reading:
     Attributes:
         p: Predicted distributions, shape (clips, labels); NaN for clips of unknown speakers.
         bits: Bits per vote gained over the prior of the other speakers, shape (clips,).
-        gain: The mean of `bits` with its 95 % interval, clustered.
-        places: The place in the model that was chosen for each fold.
     """
 
     p: Array
@@ -61,13 +59,7 @@ class Probes:
     """
 
     def __init__(self, folds: Folds, *, shuffle: int | None = None) -> None:
-        """Set up.
-
-        Args:
-            folds: The clips.
-            shuffle: Seed of a control, whose gain must be 0: the votes of each fold's training clips are shuffled among
-                these clips. None: no shuffling.
-        """
+        """Take the clips, and the seed of a control: shuffled training votes, whose gain must be 0."""
         self.folds = folds
         self.shuffle = shuffle
         self._losses: dict[str, list[float]] = {}
@@ -76,9 +68,7 @@ class Probes:
     def fit(self, place: str, states: States) -> Reading:
         """Fit the probes of one place, which `best` may then choose, and return their predictions.
 
-        Args:
-            place: The name of the place.
-            states: The states there, shape (clips, numbers).
+        `states` has shape (clips, numbers).
 
         Raises:
             AmbiError: If a state is NaN or infinite.
@@ -118,10 +108,7 @@ class Probes:
 def read(states: Mapping[str, States], folds: Folds, *, shuffle: int | None = None) -> Reading:
     """Return the predictions of probes of one or several places; each fold uses the place that its inner folds choose.
 
-    Args:
-        states: By place (a layer, for example), the states, shape (clips, numbers).
-        folds: The clips.
-        shuffle: As for `Probes`.
+    `states` are those of each place, shape (clips, numbers); `shuffle` is the seed of a control, as in `Probes`.
     """
     probes = Probes(folds, shuffle=shuffle)
     for place, of_place in states.items():
@@ -133,11 +120,7 @@ def of_another_clip(states: States, folds: Folds) -> States:
     """Return for each clip the state of another clip of its speaker: a control that keeps nothing but who speaks.
 
     The other clip is the next one in a random circle through the speaker's clips, the same in every run. If a speaker
-    has only one clip, the mean state of all clips takes its place.
-
-    Args:
-        states: States, shape (clips, numbers).
-        folds: The clips.
+    has only one clip, the mean state of all clips takes its place. States have shape (clips, numbers).
     """
     others = states.copy()
     for group in np.unique(folds.groups):
@@ -147,18 +130,10 @@ def of_another_clip(states: States, folds: Folds) -> States:
 
 
 def softmax_regression(x: Array, q: Array, strength: float, start: Array) -> Array:
-    """Return the weights of a softmax regression with an L2 penalty.
+    """Return the weights of a softmax regression with an L2 penalty, shape (numbers + 1, labels).
 
-    They minimize the sum over clips of -q log softmax(x W + b), plus strength / 2 |W|^2.
-
-    Args:
-        x: Inputs, shape (clips, numbers).
-        q: Distributions to predict, shape (clips, labels).
-        strength: Strength of the penalty; the intercept b has none.
-        start: Initial weights, shape (numbers + 1, labels); the last row is b.
-
-    Returns:
-        Weights, shape (numbers + 1, labels).
+    They minimize the sum over clips of -q log softmax(x W + b), plus strength / 2 |W|^2; b is the last row. `x` has
+    shape (clips, numbers), and `q`, the distributions to predict, (clips, labels). `start` are the initial weights.
     """
 
     def loss(flat: Array) -> tuple[float, Array]:

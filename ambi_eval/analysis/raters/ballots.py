@@ -26,7 +26,6 @@ class Ballots:
         clip: The index of each ballot's clip in the selection, ascending, shape (B,).
         rater: The index of each ballot's rater in `names`, shape (B,).
         votes: The ballots, shape (B, labels): 1 for one label, or equal parts that sum to 1 for several labels.
-        names: The raters' names.
         clusters: The cluster of each ballot's clip (its speaker, for example), as in the selection.
     """
 
@@ -66,11 +65,9 @@ class Ballots:
     def scores(self, p: Array, metric: str) -> Array:
         """Return the score of the prediction of each ballot, shape (B,).
 
-        Args:
-            p: Predicted distributions, shape (B, labels), or (seeds, B, labels) for the mean score over seeds. A row of
-                NaN is an invalid prediction and gets the worst score.
-            metric: Name of a metric that single clips have. `nll_bits` is the log score of a ballot and `brier_sum` its
-                quadratic score. Both are proper scores: in expectation, the true shares score best.
+        `p` has shape (B, labels), or (seeds, B, labels) for the mean score over seeds; a row of NaN is an invalid
+        prediction and gets the worst score. `nll_bits` is the log score of a ballot and `brier_sum` its quadratic
+        score. Both are proper scores: in expectation, the true shares score best.
         """
         of_seeds = np.asarray(METRICS[metric].per_clip(p, self.votes), dtype=float)
         return of_seeds.reshape(-1, len(self.clip)).mean(axis=0)
@@ -78,11 +75,8 @@ class Ballots:
     def mean(self, scores: Array, bounds: tuple[float, float] = estimate.UNBOUNDED) -> Estimate:
         """Return the mean over clips of the mean over each clip's ballots, with a two-way interval.
 
-        Ballots depend on each other in two ways: their clips share a speaker, or they come from one rater.
-
-        Args:
-            scores: Shape (B,).
-            bounds: The least and the greatest score there can be.
+        Ballots depend on each other in two ways: their clips share a speaker, or they come from one rater. Scores have
+        shape (B,).
         """
         return self.weighted(scores, 1 / self.per_clip / self.clips, bounds)
 
@@ -95,11 +89,8 @@ class Ballots:
     ) -> Estimate:
         """Return a weighted sum of scores with a two-way interval (`two_way_standard_error`).
 
-        Args:
-            scores: Shape (B,).
-            weights: Shape (B,); a ballot of weight 0 does not count.
-            bounds: The least and the greatest value that the sum can have.
-            expected: The expected score of each ballot, shape (B,); None: the weighted sum, for every ballot.
+        All arrays have shape (B,). A ballot of weight 0 does not count. The expected score of each ballot is by default
+        the weighted sum.
         """
         value = float((weights * scores).sum())
         used = np.flatnonzero(weights)
@@ -114,13 +105,7 @@ def ballots_of(selection: Selection, settings: CorpusSettings) -> Ballots | None
     """Return the ballots on the clips of a selection, over the task's labels.
 
     A rater who chose several labels gives each an equal part. Labels outside the task's are left out, as in the votes.
-
-    Args:
-        selection: The clips.
-        settings: The settings that selected the clips (`labels`, `merge`).
-
-    Returns:
-        The ballots; None if no clip has two raters whose names the corpus publishes.
+    The result is None if no clip has two raters whose names the corpus publishes.
     """
     rows: list[tuple[int, str, Array]] = []
     for number, clip in enumerate(selection.clips):

@@ -19,9 +19,6 @@ class RaterGroup:
     """The raters of one kind.
 
     Attributes:
-        trait: `sex` or `age`.
-        name: `female`, `30-44` ...
-        raters: Number of raters.
         clips: Number of clips with raters of this group and raters of another known group.
         weights: The weight of each ballot in the paired difference, shape (B,). On each such clip, the weights of the
             group's ballots sum to 1 / clips, and those of the other ballots to -1 / clips.
@@ -36,12 +33,8 @@ class RaterGroup:
     def difference(self, ballots: Ballots, scores: Array) -> Estimate:
         """Return the mean score of the group's ballots minus that of the others on the same clips.
 
-        The difference is paired by clip, so it does not depend on which clips a group judged. The interval is two-way:
-        ballots depend on each other by speaker and by rater.
-
-        Args:
-            ballots: The ballots from which `rater_groups` formed the group.
-            scores: The score of each ballot, shape (B,).
+        Scores have shape (B,). The difference is paired by clip, so it does not depend on which clips a group judged.
+        The interval is two-way: ballots depend on each other by speaker and by rater.
         """
         value = (self.weights * scores).sum()
         # Expected score: the two sides of a clip lie half of the difference above and below the middle of the clip.
@@ -53,9 +46,7 @@ class RaterGroup:
 def rater_groups(ballots: Ballots, traits: Mapping[str, Mapping[str, Any]]) -> list[RaterGroup]:
     """Return the groups of raters by sex and by age band that have clips in common with other raters.
 
-    Args:
-        ballots: The ballots.
-        traits: By the rater's name, what is known of `sex` and `age`.
+    `traits` says, by the rater's name, what is known of `sex` and `age`.
     """
     found = []
     for trait in ("sex", "age"):

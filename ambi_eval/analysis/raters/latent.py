@@ -37,9 +37,6 @@ def latent_truth(ballots: Ballots) -> dict[str, Array]:
     Sources: Dawid and Skene (1979), Maximum likelihood estimation of observer error-rates using the EM algorithm; Hovy,
     Berg-Kirkpatrick, Vaswani and Hovy (2013), Learning whom to trust with MACE. Fitted by crowd-kit.
 
-    Args:
-        ballots: Ballots of raters who are known beyond one clip.
-
     Returns:
         By model, distributions of shape (B, labels).
 

@@ -14,8 +14,6 @@ class Reliability:
     """Each rater's agreement with the other raters, and how much raters differ beyond chance.
 
     Attributes:
-        names: The raters.
-        ballots: Number of ballots of each rater.
         agreement: Mean share of the clip's other raters who chose the same label, for each rater; the clips' own
             difficulty is taken out.
         shrunk: The same after shrinkage towards the mean of all raters.

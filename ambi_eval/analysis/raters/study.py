@@ -38,9 +38,6 @@ class GroupScores:
     """How much worse the ballots of one group of raters are predicted than those of other raters of the same clips.
 
     Attributes:
-        trait: `sex` or `age`.
-        name: `female`, `30-44` ...
-        raters: Number of raters.
         clips: Number of clips with raters of this group and raters of another known group.
         gaps: By reference or system, then by score: the group's mean minus that of the others.
         beyond_prior: By system, then by score: its gap minus the gap of the prior. This is the question of fairness,
@@ -61,7 +58,6 @@ class RaterStudy:
 
     Attributes:
         clips: Number of clips with at least two raters.
-        ballots: Number of ballots.
         raters: Number of raters; None if raters are known within a clip only.
         one_human: `jsd_bits` of one rater against the others, each rater left out once; the interval is two-way, by the
             clip's speaker and by the rater.
@@ -70,7 +66,6 @@ class RaterStudy:
         minus_prior: By system, then by score: its mean minus that of the prior, on the same ballots.
         groups: Groups of raters; empty if nothing is known about the raters.
         reliability: How reliable each rater is; None if raters are known within a clip only.
-        notes: Notes for readers, one sentence each.
     """
 
     clips: int
@@ -92,16 +87,10 @@ def study_raters(
     *,
     latent: bool = False,
 ) -> RaterStudy | None:
-    """Return the rater study of some clips.
+    """Return the rater study of some clips; None if no clip has two raters whose names are published.
 
-    Args:
-        selection: The clips.
-        settings: The settings that selected them.
-        systems: By name, predictions, shape (clips, labels), or (seeds, clips, labels) for the mean score over seeds.
-        latent: Whether to fit Dawid-Skene and MACE, too; this takes a minute for some thousand clips.
-
-    Returns:
-        The study, or None if no clip has two raters whose names are published.
+    `systems` are predictions by name, shape (clips, labels), or (seeds, clips, labels) for the mean score over seeds.
+    `latent` fits Dawid-Skene and MACE, too, which takes a minute for some thousand clips.
 
     Raises:
         AmbiError: If `latent` is true and crowd-kit is not installed.

@@ -57,15 +57,10 @@ def prior_worth(votes: Array, noise: Array, one_rater: Array) -> float:
     mixtures of k raters' votes with votes of the prior, the one with this many votes of the prior has the smallest
     expected squared error.
 
+    `votes` have shape (clips, labels); `noise` and `one_rater` are those of the selection, shape (clips,). The result
+    is above 0, very large where clips do not differ, and NaN if no clip has two known raters.
+
     Source: Buehlmann (1967), Experience rating and credibility.
-
-    Args:
-        votes: Votes, shape (clips, labels).
-        noise: The noise of each panel, shape (clips,): `Selection.noise`.
-        one_rater: The squared error of one rater, shape (clips,): `Selection.one_rater`.
-
-    Returns:
-        Number of raters, above 0; very large where clips do not differ. NaN if no clip has two known raters.
     """
     known = ~np.isnan(noise)
     if not known.any():

@@ -64,13 +64,9 @@ class Baselines:
     """The references of one set of clips.
 
     Attributes:
-        clips: Number of clips.
-        krippendorff_alpha: Agreement of the raters.
         best_reachable_accuracy: Accuracy of the best possible prediction; a clip on which m labels tie counts 1/m.
-        most_frequent_label: The label that `always_majority` predicts.
         first_label_accuracy: Accuracy of `always_majority` if the first of several tied labels is the majority, as in
             papers; it depends on the order of the labels.
-        bins: Bins of ambiguity.
         overall: Scores of each reference over all clips, without references that exist for no clip.
         binned: The same in each bin, in the order of `bins`.
         counts: Number of clips on which each reference is scored.
@@ -104,14 +100,8 @@ def baselines(
 ) -> Baselines:
     """Return the scores of references, and show a progress bar.
 
-    Args:
-        selection: The clips; some may be without audio.
-        settings: The settings that selected them (`labels`, `merge`).
-        binned: These clips in bins.
-        acoustic: Whether to read the audio for the acoustic reference.
-        system: Predictions of a system, shape (clips, labels), to compare with each reference.
-        names: Names in `REFERENCES`; stored probes of audio encoders are always included.
-        metrics: Names in `METRICS`.
+    `acoustic` reads the audio for the acoustic reference. The predictions of a `system`, shape (clips, labels), are
+    compared with each reference. Stored probes of audio encoders are references whatever `names` say.
     """
     top = majority(selection.votes)
     frequent = int(top.sum(axis=0).argmax())
@@ -159,10 +149,7 @@ def baselines(
 def _difference(system: Array, trials: Trials, p: Array) -> Array:
     """Return a system's error minus a reference's, against the same raters, shape (clips,); NaN without trials.
 
-    Args:
-        system: The system's predictions, shape (clips, labels).
-        trials: The cases in which the reference is scored.
-        p: The prediction of the reference in each case, shape (cases, labels).
+    `system` has shape (clips, labels); `p`, the prediction of the reference in each case, (cases, labels).
     """
     per_clip, each = METRICS[HEADLINE].per_clip, trials.of_each_clip()
     own = each.expected(np.asarray(per_clip(system[each.clip_of_case], each.votes)))
@@ -180,11 +167,8 @@ def _references(
 ) -> Iterator[Reference]:
     """Yield each reference: its name, its trials, and its prediction in each of their cases.
 
-    Args:
-        selection: The clips.
-        sounds: The prosodic features of each clip (`prosody.listen`); None leaves out the acoustic reference.
-        models: Predictions of supervised models.
-        notes: A list; a sentence is added for each reference that does not exist for all clips.
+    `sounds` are the prosodic features of each clip; None leaves out the acoustic reference. A sentence is added to
+    `notes` for each reference that does not exist for all clips.
     """
     votes, human = selection.votes, shares(selection.votes)
     known = int((~np.isnan(selection.noise)).sum())

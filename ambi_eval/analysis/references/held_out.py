@@ -24,11 +24,7 @@ class HeldOut:
     Attributes:
         clips: Number of clips with at least two known raters.
         prior: Score of the mean distribution of these clips.
-        model: Score of the model.
-        human: Score of the half panel.
         model_minus_prior: Difference on the same clips and raters.
-        model_minus_human: The same.
-        human_minus_prior: The same.
         gap_closed: (model - prior) / (human - prior): 0 if the model is as good as the prior, 1 if it is as good as the
             half panel. None if the half panel is not significantly better than the prior (95% interval), as on the most
             ambiguous clips.
@@ -58,9 +54,7 @@ class HeldOutRaters:
     def judge(self, p: Array, metric: str) -> list[HeldOut] | None:
         """Return one metric over all clips and then in each bin; None if no clip has two known raters.
 
-        Args:
-            p: Predicted distributions, shape (clips, labels); a row of NaN is an invalid one.
-            metric: Name of a metric that single clips have.
+        A row of NaN in `p`, shape (clips, labels), is an invalid prediction. The metric is one that single clips have.
         """
         if self.trials is None:
             return None

@@ -33,8 +33,6 @@ class Trials:
         noise: The sampling noise of the shares of these votes, shape (R,): `Panel.noise`.
         probability: Probability of each case among the cases of its panel, shape (R,).
         first: Index of the first case of each panel, shape (D,); its last case is just before the next panel's first.
-        clips: Indices of the clips that have cases, shape (clips,).
-        panel: Index of the panel of each of these clips, shape (clips,).
     """
 
     given: Array
@@ -83,9 +81,7 @@ Cases = tuple[Array, Array, Array, Array]
 def full_panels(selection: Selection, clips: NDArray[np.intp] | None = None) -> Trials:
     """Return the trials with one case per clip: all of its votes score the prediction.
 
-    Args:
-        selection: All clips.
-        clips: Indices of the clips to keep; None keeps all.
+    `clips` are the indices of the clips to keep; None keeps all.
     """
     clips = np.arange(len(selection.votes)) if clips is None else clips
     votes, each = selection.votes[clips], np.arange(len(clips))
@@ -110,18 +106,12 @@ def tied_labels(selection: Selection) -> Trials:
 
 
 def split_panels(panels: Sequence[Panel | None], guessers: Callable[[int], int]) -> Trials | None:
-    """Return the trials where random raters of each clip predict and its other raters score.
+    """Return the trials where random raters of each clip predict and its other raters score; None without any.
 
     The raters are drawn without replacement. The cases are all splits of a panel with their exact probabilities, those
-    of the multivariate hypergeometric distribution (above `MOST_CASES`, random splits).
-
-    Args:
-        panels: Each clip's raters.
-        guessers: Function from the size of a panel to the number of its raters who predict. A clip is left out if no
-            rater would predict, or none would score.
-
-    Returns:
-        The trials, or None if every clip is left out.
+    of the multivariate hypergeometric distribution (above `MOST_CASES`, random splits). `guessers` is a function from
+    the size of a panel to the number of its raters who predict. A clip is left out if no rater would predict, or none
+    would score.
     """
 
     def count(panel: Panel) -> int:
@@ -146,13 +136,8 @@ def resampled_panels(panels: Sequence[Panel | None]) -> Trials | None:
     """Return the trials where each clip's votes predict and a new panel of the same size, drawn from them, scores.
 
     As in a bootstrap, the votes' shares stand for the true ones. The cases are all panels with their exact
-    probabilities, those of the multinomial distribution (above `MOST_CASES`, random panels).
-
-    Args:
-        panels: Each clip's raters.
-
-    Returns:
-        The trials, or None if no clip has a panel.
+    probabilities, those of the multinomial distribution (above `MOST_CASES`, random panels). The result is None if no
+    clip has a panel.
     """
 
     def count(panel: Panel) -> int:
@@ -194,10 +179,8 @@ def _trials(
 ) -> Trials | None:
     """Return the trials of all clips with a panel; the cases of each different panel are computed once.
 
-    Args:
-        panels: Each clip's raters, or None.
-        count: Function from a panel to the number of its cases, or an upper bound of it.
-        cases: Function of a panel and a number `most` that returns all cases, or `most` random ones if there are more.
+    `count` returns the number of a panel's cases, or an upper bound of it; `cases` takes a panel and a number, and
+    returns all cases, or so many random ones if there are more.
     """
     numbers: dict[Panel, int] = {}
     clips = [clip for clip, panel in enumerate(panels) if panel]

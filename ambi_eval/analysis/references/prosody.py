@@ -109,16 +109,11 @@ def ridge_on_log_shares(features: Array, votes: Array, unheard: Array, prior_vot
 
     A ridge regression of strength `RIDGE` on the standardized features predicts the logarithms of the shares; the
     softmax of its output is the distribution. The votes of each training clip are first shrunk towards the mean
-    distribution. A share is then 0 only for labels that nobody chose on any clip; it is raised to `NLL_FLOOR`.
+    distribution, by `prior_votes` votes of it (`agreement.prior_worth`). A share is then 0 only for labels that nobody
+    chose on any clip; it is raised to `NLL_FLOOR`.
 
-    Args:
-        features: Features of the training clips, shape (clips, features).
-        votes: Votes on the training clips, shape (clips, labels).
-        unheard: Features of the other clips, shape (others, features).
-        prior_votes: Number of votes of the mean distribution added to those of each clip: `agreement.prior_worth`.
-
-    Returns:
-        Distributions, shape (others, labels).
+    `features` has shape (clips, features), `votes` (clips, labels), `unheard`, the features of the other clips,
+    (others, features), and the result (others, labels).
     """
     # Imported here, because it takes half a second and nothing else needs it.
     from sklearn.linear_model import Ridge

@@ -27,13 +27,8 @@ def smooth_towards_prior(p: Array, votes: Array, clusters: Sequence[str]) -> tup
     For each fold, the prior is the mean distribution of the other nine, and T and w are the values of a grid with the
     largest likelihood of their votes.
 
-    Args:
-        p: Predicted distributions, shape (clips, labels); rows of NaN stay.
-        votes: Votes, shape (clips, labels).
-        clusters: Each clip's speaker or session.
-
-    Returns:
-        The new predictions, and a sentence with the fitted values.
+    `p` and `votes` have shape (clips, labels); rows of NaN stay. The second result is a sentence with the fitted
+    values.
 
     Raises:
         AmbiError: If there is only one cluster.

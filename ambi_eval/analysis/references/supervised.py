@@ -19,12 +19,7 @@ from ambi_eval.votes import Array
 
 @dataclass(frozen=True, eq=False)
 class Supervised:
-    """The predictions of one supervised model.
-
-    Attributes:
-        name: The name of the reference, which contains that of the encoder.
-        p: Predicted distributions, shape (clips, labels); NaN for clips without a prediction.
-    """
+    """The predictions of one supervised model, shape (clips, labels); NaN for clips without a prediction."""
 
     name: str
     p: Array
@@ -33,12 +28,7 @@ class Supervised:
 def save_supervised(name: str, p: Array, selection: Selection, settings: CorpusSettings) -> Path:
     """Store predictions as a reference of a corpus, and return the path of the file.
 
-    Args:
-        name: The name of the reference.
-        p: Predicted distributions, shape (clips, labels), each by a fit without clips of the same speaker; a row of NaN
-            is no prediction.
-        selection: The clips.
-        settings: The settings that selected them.
+    `p` has shape (clips, labels), each row by a fit without clips of the same speaker; a row of NaN is no prediction.
 
     Raises:
         AmbiError: If the file cannot be written.
@@ -62,10 +52,7 @@ def save_supervised(name: str, p: Array, selection: Selection, settings: CorpusS
 def supervised(selection: Selection, settings: CorpusSettings, notes: list[str]) -> Iterator[Supervised]:
     """Yield the stored references of a corpus with the same labels and votes.
 
-    Args:
-        selection: The clips.
-        settings: The settings that selected them.
-        notes: A list; a sentence is added for each reference that was fitted to other votes.
+    A sentence is added to `notes` for each reference that was fitted to other votes.
 
     Raises:
         AmbiError: If a file cannot be read or holds something else.
