@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from collections.abc import Iterable, Mapping
-from functools import cache
-from inspect import getsource
-from itertools import pairwise
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -74,22 +70,11 @@ def written(page: str, known: Mapping[str, str] | None = None) -> str:
     )
 
 
-@cache
-def descriptions(kind: type[Settings]) -> dict[str, str]:
-    """Return the description of each key: the text below it in the source of its class."""
-    found = {}
-    for each in (base for base in reversed(kind.mro()) if issubclass(base, Settings)):
-        (declared,) = ast.parse(getsource(each)).body
-        assert isinstance(declared, ast.ClassDef)
-        for key, below in pairwise(declared.body):
-            if isinstance(key, ast.AnnAssign) and isinstance(below, ast.Expr):
-                found[ast.unparse(key.target)] = " ".join(str(ast.literal_eval(below.value)).split())
-    return found
-
-
 def _keys(kind: type[Settings], names: Iterable[str]) -> str:
-    fields, told = kind.model_fields, descriptions(kind)
-    rows = [f"| `{name}` | {_type(fields[name])} | {told[name]} | {_default(fields[name])} |" for name in names]
+    rows = [
+        f"| `{name}` | {_type(field)} | {' '.join((field.description or '').split())} | {_default(field)} |"
+        for name, field in ((name, kind.model_fields[name]) for name in names)
+    ]
     return "\n".join(["| key | value | meaning | default |", "|---|---|---|---|", *rows, ""])
 
 

@@ -42,10 +42,13 @@ LONGEST_VALUE, LONGEST_KEY = 80, 200
 class Settings(BaseModel):
     """A set of keys with types, defaults and descriptions; other keys are refused.
 
-    Types are strict: `"5"` and `true` are no numbers. Settings are immutable; `model_copy` returns changed ones.
+    A description is the text below a key. Types are strict: `"5"` and `true` are no numbers. Settings are immutable;
+    `model_copy` returns changed ones.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     @classmethod
     def read(cls, given: Any, where: str) -> Self:

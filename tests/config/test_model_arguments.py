@@ -1,7 +1,6 @@
 import pytest
 from lm_eval.utils import simple_parse_args_string
 
-from ambi_eval.config.docs import descriptions
 from ambi_eval.config.model_arguments import (
     HFAudioArguments,
     ModelArguments,
@@ -69,7 +68,7 @@ def test_a_mistake_is_one_sentence(kind, text, sentence):
 
 def test_every_argument_says_what_it_means():
     for kind in (ModelArguments, HFAudioArguments, OpenAIAudioArguments, VLLMAudioArguments):
-        assert descriptions(kind).keys() >= kind.model_fields.keys()
+        assert all(field.description for field in kind.model_fields.values())
 
 
 def test_what_a_submission_publishes_names_no_place_on_a_machine_and_runs_no_code():
