@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
@@ -119,15 +118,20 @@ def _listen(selection: Selection, found: Findings) -> None:
     """Load every audio file; note those that cannot be read, and clips in which there is nothing to hear."""
     every = [*selection.heard, *chain.from_iterable(selection.before)]
     spans = dict.fromkeys(AudioSpan.from_dict(heard) for heard in every if heard)
-    silent, short = [], []
+    broken, silent, short = [], [], []
     for span in tqdm(spans, "audio", unit="clip", disable=None, leave=False):
-        samples = found.attempt(partial(load_audio, span, SAMPLE_RATE))
-        if samples is None or span.control:
+        try:
+            samples = load_audio(span, SAMPLE_RATE)
+        except AmbiError as mistake:
+            broken.append(str(mistake))
+            continue
+        if span.control:
             continue
         if np.abs(samples).max() < SILENT:
             silent.append(span.path)
         if span_seconds(span) < SHORTEST_SECONDS:
             short.append(span.path)
+    found.add(broken)
     for paths, said in (
         (silent, "nothing but silence, or channels that cancel each other out"),
         (short, f"shorter than {SHORTEST_SECONDS} s, so silence is added up to that length"),

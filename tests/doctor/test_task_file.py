@@ -126,6 +126,16 @@ def test_every_audio_file_is_heard(tmp_path):
     assert len(problems) == 2
 
 
+def test_of_many_audio_files_that_cannot_be_read_five_are_shown_and_all_are_counted(tmp_path):
+    clips = [{"id": f"c{n}", "audio": f"c{n}.wav", "speaker": f"s{n}", "votes": {"calm": 3}} for n in range(9)]
+    path = write(tmp_path, clips=clips)
+    for n in range(9):
+        (tmp_path / f"c{n}.wav").write_bytes(b"no audio")
+    found = check_task(path)
+    assert (len(found.problems), found.more) == (5, 4)
+    assert "c4.wav: cannot be decoded" in found.problems[4]
+
+
 @pytest.mark.parametrize(
     ("samples", "remark"),
     [

@@ -19,6 +19,8 @@ from ambi_eval.votes import Array, Panel, majority
 # Up to this many cases in all (one or two gigabytes), every case of every panel is used with its exact probability. If
 # there are more, a panel with more than an equal part of this number uses random cases, the same in every run.
 MOST_CASES = 4_000_000
+# Random cases of one panel: the mean of their scores is off by a 300th of the scores' standard deviation.
+MOST_RANDOM = 100_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,17 +117,20 @@ def split_panels(panels: Sequence[Panel | None], guessers: Callable[[int], int])
     """
 
     def count(panel: Panel) -> int:
-        return prod(n + 1 for n in panel.raters)
+        return min(prod(n + 1 for n in panel.raters), _number_of_compositions(guessers(panel.size), len(panel.raters)))
 
     def cases(panel: Panel, most: int) -> Cases:
         raters, size = np.array(panel.raters), guessers(panel.size)
         if count(panel) > most:
             rng = np.random.default_rng([size, *panel.raters])
-            hands = rng.multivariate_hypergeometric(raters, size, most)
-            probability = np.full(most, 1 / most)
+            hands = rng.multivariate_hypergeometric(raters, size, min(most, MOST_RANDOM))
+            probability = np.full(len(hands), 1 / len(hands))
         else:
-            every = np.indices([n + 1 for n in panel.raters]).reshape(len(raters), -1).T
-            hands = every[every.sum(axis=1) == size]
+            if _number_of_compositions(size, len(raters)) < prod(raters + 1):
+                every = _compositions(size, len(raters))
+            else:
+                every = np.indices(raters + 1).reshape(len(raters), -1).T
+            hands = every[(every.sum(axis=1) == size) & (every <= raters).all(axis=1)]
             probability = np.exp(_log_binomial(raters, hands).sum(axis=1) - _log_binomial(panel.size, size))
         return panel.votes(hands), panel.votes(raters - hands), panel.noise(raters - hands), probability
 
@@ -141,14 +146,14 @@ def resampled_panels(panels: Sequence[Panel | None]) -> Trials | None:
     """
 
     def count(panel: Panel) -> int:
-        return comb(panel.size + len(panel.raters) - 1, panel.size)
+        return _number_of_compositions(panel.size, len(panel.raters))
 
     def cases(panel: Panel, most: int) -> Cases:
         raters = np.array(panel.raters)
         if count(panel) > most:
             rng = np.random.default_rng(panel.raters)
-            hands = rng.multinomial(panel.size, raters / panel.size, most)
-            probability = np.full(most, 1 / most)
+            hands = rng.multinomial(panel.size, raters / panel.size, min(most, MOST_RANDOM))
+            probability = np.full(len(hands), 1 / len(hands))
         else:
             hands = _compositions(panel.size, len(raters))
             probability = multinomial.pmf(hands, panel.size, raters / panel.size)
@@ -164,12 +169,18 @@ def _log_binomial(n: ArrayLike, k: ArrayLike) -> Array:
     return -betaln(n - k + 1, k + 1) - np.log(n + 1)
 
 
+def _number_of_compositions(total: int, parts: int) -> int:
+    """Return the length of `_compositions`."""
+    return comb(total + parts - 1, total)
+
+
 @lru_cache
 def _compositions(total: int, parts: int) -> NDArray[np.int64]:
     """Return all ways to write `total` as an ordered sum of `parts` non-negative integers, shape (ways, parts)."""
     # Stars and bars: parts - 1 bars among total + parts - 1 places leave the parts between them.
     places = total + parts - 1
-    bars = np.array(list(combinations(range(places), parts - 1)), dtype=int).reshape(comb(places, total), parts - 1)
+    bars = np.array([*combinations(range(places), parts - 1)], dtype=int)
+    bars = bars.reshape(_number_of_compositions(total, parts), parts - 1)
     edges = np.pad(bars, ((0, 0), (1, 1)), constant_values=((0, 0), (-1, places)))
     return np.diff(edges, axis=1) - 1
 
@@ -180,7 +191,7 @@ def _trials(
     """Return the trials of all clips with a panel; the cases of each different panel are computed once.
 
     `count` returns the number of a panel's cases, or an upper bound of it; `cases` takes a panel and a number, and
-    returns all cases, or so many random ones if there are more.
+    returns all cases, or at most so many random ones if there are more.
     """
     numbers: dict[Panel, int] = {}
     clips = [clip for clip, panel in enumerate(panels) if panel]

@@ -75,15 +75,24 @@ def test_deals_give_each_rater_the_same_chance_and_share_out_all_votes(votes, gu
 def test_too_many_cases_are_drawn_at_random_from_large_panels_only(monkeypatch):
     small, large = panel(2, 1, 0), panel(40, 30, 30)
     exact = split_panels([small, large], lambda n: n // 2), resampled_panels([small, large])
-    monkeypatch.setattr(panels, "MOST_CASES", 2000)
+    monkeypatch.setattr(panels, "MOST_CASES", 1000)
     drawn = split_panels([small, large], lambda n: n // 2), resampled_panels([small, large])
     for all_cases, some_cases in zip(exact, drawn, strict=True):
-        assert len(some_cases.votes) == 1000 + all_cases.first[1]
+        assert len(some_cases.votes) == 500 + all_cases.first[1]
         assert len(all_cases.votes) != len(some_cases.votes)
         wanted, got = (t.expected(JSD.per_clip(shares(t.given), t.votes)) for t in (all_cases, some_cases))
         assert got[0] == wanted[0]
         assert got[1] == pytest.approx(wanted[1], rel=0.1)
     np.testing.assert_array_equal(split_panels([small, large], lambda n: n // 2).votes, drawn[0].votes)
+
+
+def test_one_rater_of_a_huge_panel_is_exact_and_its_halves_are_random_cases(monkeypatch):
+    monkeypatch.setattr(panels, "MOST_RANDOM", 50)
+    huge = [panel(300_000, 200_000, 100_000)]
+    one = split_panels(huge, lambda _: 1)
+    assert one.given.tolist() == [[0, 0, 1], [0, 1, 0], [1, 0, 0]]
+    np.testing.assert_allclose(one.probability, [1 / 6, 1 / 3, 1 / 2])
+    assert len(split_panels(huge, lambda n: n // 2).votes) == len(resampled_panels(huge).votes) == 50
 
 
 def test_tied_labels_are_equally_likely():
