@@ -120,11 +120,14 @@ def tables(section: Section) -> tuple[Table, Table]:
 
 
 def latex(found: Sequence[Table]) -> str:
-    """Return LaTeX with the rules of booktabs; intervals are below the numbers, which are those of the page."""
+    """Return LaTeX with the rules of booktabs; intervals are below the numbers, which are those of the page.
+
+    A table that is wider than the text of the paper is scaled down to it.
+    """
     names = [re.sub("[^a-z0-9]+", "-", f"{table.section.corpus}-{table.kind}".lower()) for table in found]
     labels = [name if names.index(name) == place else f"{name}-{place}" for place, name in enumerate(names)]
     parts = map(_latex_table, found, labels)
-    return "% Tables of ambi_eval. In the preamble: \\usepackage{booktabs}\n" + "\n".join(parts)
+    return "% Tables of ambi_eval. In the preamble: \\usepackage{booktabs,graphicx}\n" + "\n".join(parts)
 
 
 def _latex_table(table: Table, label: str) -> str:
@@ -133,6 +136,7 @@ def _latex_table(table: Table, label: str) -> str:
         r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
         rf"\caption{{{_tex(_title(table))} {_tex(' '.join(table.notes))}}}",
         rf"\label{{tab:{label}}}",
+        r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
         r"\toprule",
         " & ".join(["", *(_tex(column.title) for column in table.columns)]) + r" \\",
@@ -149,7 +153,7 @@ def _latex_table(table: Table, label: str) -> str:
             if any(intervals):
                 small = [rf"{{\scriptsize {_tex(each)}}}" if each else "" for each in intervals]
                 lines.append(" & ".join(["", *small]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table*}", ""])
 
 
 _SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", DASH: "--"}

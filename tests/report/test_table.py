@@ -57,6 +57,7 @@ def test_each_cell_of_markdown_is_the_cell_of_the_page(content, section, tmp_pat
 def test_latex_has_the_numbers_of_markdown_and_a_cell_for_each_column(content, tmp_path):
     text, other = written(content, tmp_path / "t.tex"), written(content, tmp_path / "t.md")
     body = re.findall(r"\\toprule.*?\\bottomrule", text, re.DOTALL)
+    assert text.count(r"\resizebox") == len(body)
     assert re.findall(r"\d+\.\d+", "".join(body)) != []
     assert sorted(re.findall(r"\d+\.\d+", "".join(body))) == sorted(
         re.findall(r"\d+\.\d+", "".join(line for line in other.splitlines() if line.startswith("|")))
