@@ -64,6 +64,7 @@ CONFIG: Spec = {
         "direction": "vertical",
         "symbolOpacity": 1,
         "symbolStrokeWidth": 2,
+        "columnPadding": 40,  # a browser may have wider letters than those that were measured here
     },
     "text": {"color": "var(--fg)", "fontSize": FONT_SIZE},
     "range": {"category": list(COLORS), "symbol": list(SHAPES)},
