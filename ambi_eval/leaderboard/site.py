@@ -28,7 +28,7 @@ from ambi_eval.web.pages import CHARTS, STYLE, TABLES, environment, write_json
 
 TEMPLATES = Path(__file__).parent / "templates"
 # The style and scripts of the report, and those of boards only.
-FILES = (STYLE, TABLES, CHARTS, TEMPLATES / "leaderboard.css", TEMPLATES / "filter.js", TEMPLATES / "icon.svg")
+FILES = (STYLE, TABLES, CHARTS, TEMPLATES / "leaderboard.css", TEMPLATES / "icon.svg")
 # Pages may load files of this site only; a script or style inside a page does not run.
 POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'"
 RESULTS = "results.json"

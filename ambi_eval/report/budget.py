@@ -68,18 +68,13 @@ def _cost(asked: ModelTask, others: Sequence[ModelTask]) -> Cost:
     alone = asked.seconds / clips if asked.alone and not asked.info.get("store_hits") else math.nan
     model = ForwardFlops.from_json(flops) if flops else None
     prompt = _prompt_tokens(asked, others)
-    if model is None or settings.verifier is not None or np.isnan(seconds).any():
-        return Cost(tokens, thinking, heard, math.nan, math.nan, math.nan, alone)
-    answers = max(task.pool_size, 1)
-    return Cost(
-        tokens=tokens,
-        thinking=thinking,
-        audio_seconds=heard,
-        encoder=audios * float(np.mean([model.encoder(each) for each in seconds])),
-        prefill=settings.prompts_per_clip * model.prefill(prompt),
-        decode=answers * model.decode(tokens / answers, prompt),
-        seconds=alone,
-    )
+    encoder = prefill = decode = math.nan
+    if model is not None and settings.verifier is None and not np.isnan(seconds).any():
+        answers = max(task.pool_size, 1)
+        encoder = audios * float(np.mean([model.encoder(each) for each in seconds]))
+        prefill = settings.prompts_per_clip * model.prefill(prompt)
+        decode = answers * model.decode(tokens / answers, prompt)
+    return Cost(tokens, thinking, heard, encoder, prefill, decode, alone)
 
 
 def _prompt_tokens(asked: ModelTask, others: Sequence[ModelTask]) -> float:

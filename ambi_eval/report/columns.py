@@ -18,20 +18,8 @@ def _pairs(row: Any) -> Cell:
     return of.score if hasattr(of, "score") else of
 
 
-def _merged(row: System) -> str:
-    return "; ".join(row.same_as)
-
-
 def _seeds(row: System) -> Cell:
     return None if math.isnan(row.spread) else f"{row.spread:.3f} over {len(row.seeds)} seeds"
-
-
-def _failures(row: System) -> str:
-    return "; ".join(f"{count} {reason}" for reason, count in row.failed.items()) or "none"
-
-
-def _diagnostics(row: System) -> str:
-    return "; ".join(f"{name} {with_interval(e)}" for name, e in row.diagnostics.items())
 
 
 # For systems, controls and references.
@@ -87,7 +75,13 @@ CALIBRATION = (
 )
 ANSWERS = (
     whole("answers per clip", lambda row: row.diagnostics.get("answers_per_clip", row.pool_size)),
-    Column("predicts the same", _merged),
-    Column("answers that could not be used", _failures),
-    Column("means over clips", _diagnostics),
+    Column("predicts the same", lambda row: "; ".join(row.same_as)),
+    Column(
+        "answers that could not be used",
+        lambda row: "; ".join(f"{number} {reason}" for reason, number in row.failed.items()) or "none",
+    ),
+    Column(
+        "means over clips",
+        lambda row: "; ".join(f"{name} {with_interval(mean)}" for name, mean in row.diagnostics.items()),
+    ),
 )

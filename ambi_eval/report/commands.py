@@ -11,7 +11,7 @@ from ambi_eval.errors import AmbiError
 from ambi_eval.web.terminal import print_tables
 
 if TYPE_CHECKING:
-    from ambi_eval.harness.results import Run
+    from ambi_eval.report.systems import ModelTask
 
 FOLDERS = "Folders that lm_eval --log_samples --output_path wrote."
 Runs = Annotated[list[Path], typer.Argument(help=FOLDERS, metavar="RUN...")]
@@ -45,7 +45,7 @@ def report(
     if (compare is None) == (not runs):
         raise AmbiError("ambi-eval report: name the folders of runs, or two systems with --compare A B.")
     if table_file is not None:
-        table.check_path(table_file)
+        table.writer(table_file)  # refuses an ending before anything is computed
     if compare is not None:
         if beside or table_file:
             raise AmbiError("ambi-eval report: --with and --table go with the folders of runs, not with --compare.")
@@ -69,42 +69,36 @@ def report(
         typer.echo(f"wrote {table_file}")
 
 
-def _with_warnings(runs: list[Run]) -> list[Run]:
-    """Return the runs, and warn of those in which another model answered than the one that was asked for."""
+def _tasks(paths: list[Path]) -> list[list[ModelTask]]:
+    """Return the tasks of runs, grouped by their clips, and warn of runs in which another model answered."""
+    from ambi_eval.harness.results import read_runs
+    from ambi_eval.report.build import by_clips
+
+    runs = [run for path in paths for run in read_runs(path)]
     for sentence in dict.fromkeys(sentence for run in runs for sentence in run.other_models):
         typer.echo(f"ANOTHER MODEL: {sentence}", err=True)
-    return runs
+    return by_clips(runs)
 
 
-def generalizability(
-    runs: Runs,
-    json_file: JsonFile = None,
-) -> None:
+def generalizability(runs: Runs, json_file: JsonFile = None) -> None:
     """Show how sure a ranking is: what scores vary with, and how many clips, wordings or seeds would make it sure."""
-    from ambi_eval.harness.results import read_runs
     from ambi_eval.report import ranking, ranking_table
-    from ambi_eval.report.build import by_clips
     from ambi_eval.web.pages import write_json
 
-    found = ranking.rankings(by_clips(_with_warnings([run for path in runs for run in read_runs(path)])))
+    found = ranking.rankings(_tasks(runs))
     print_tables(ranking_table.in_terminal(found))
     if json_file is not None:
         write_json(found, json_file)
 
 
-def budget(
-    runs: Runs,
-    json_file: JsonFile = None,
-) -> None:
+def budget(runs: Runs, json_file: JsonFile = None) -> None:
     """Show what quality costs (tokens, audio, FLOPs, time), which systems are best at it, and what more answers buy."""
-    from ambi_eval.harness.results import read_runs
     from ambi_eval.report import budget as of_budget
-    from ambi_eval.report.build import by_clips
     from ambi_eval.report.systems import variants, without_copies
     from ambi_eval.web.pages import write_json
 
     found = {}
-    for asked in by_clips(_with_warnings([run for path in runs for run in read_runs(path)])):
+    for asked in _tasks(runs):
         corpus = asked[0].task.settings.clips_name
         found[corpus] = of_budget.budget(without_copies(variants(asked)))
         print_tables(of_budget.in_terminal(corpus, found[corpus]))

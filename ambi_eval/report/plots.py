@@ -123,18 +123,12 @@ def by_size(section: Section) -> Chart | None:
         "axis": {"values": sizes, "grid": False},
     }
 
-    def spec(width: int) -> Spec:
-        area = {
-            "data": {"values": sampled["people"]},
-            "mark": {"type": "area", "color": "var(--muted)", "opacity": 0.25},
-        }
-        limit = {
-            "data": {"values": exact},
-            "mark": {"type": "line", "strokeDash": DOTTED, "strokeWidth": 2},
-            "encoding": {"color": series(names)["color"]},
-        }
-        return curves(x, points, names, width, [area, limit])
-
+    area = {"data": {"values": sampled["people"]}, "mark": {"type": "area", "color": "var(--muted)", "opacity": 0.25}}
+    limit = {
+        "data": {"values": exact},
+        "mark": {"type": "line", "strokeDash": DOTTED, "strokeWidth": 2},
+        "encoding": {"color": series(names)["color"]},
+    }
     everything = [*points, *exact, *sampled["people"], *sampled["prior"]]
     rows = [[point["series"], count(point["at"]), point["score"]] for point in everything]
     rows += [
@@ -148,7 +142,7 @@ def by_size(section: Section) -> Chart | None:
         + ", ".join(f"{row_name(section, s)} from {short(_ends(s)[0])} to {short(_ends(s)[1])}" for s in systems),
         ["system", "N", "JSD bits"],
         rows,
-        spec,
+        lambda width: curves(x, points, names, width, [area, limit]),
     )
 
 
@@ -175,18 +169,15 @@ def by_tokens(section: Section) -> Chart | None:
     highest = max(point["at"] for point in [*points, *singles])
     x = tokens_axis(nothing, highest * 1.3)
 
-    def spec(width: int) -> Spec:
-        circles = {
-            "data": {"values": singles},
-            "mark": {"type": "point", "filled": False, "size": 60, "color": "var(--muted)", "strokeWidth": 2},
-        }
-        words = {
-            "data": {"values": [point for point in singles if point in cheapest]},
-            "mark": {"type": "text", "align": "left", "dx": 8, "dy": 10, **HALO},
-            "encoding": {"text": {"field": "series"}},
-        }
-        return curves(x, points, names, width, [circles, words])
-
+    circles = {
+        "data": {"values": singles},
+        "mark": {"type": "point", "filled": False, "size": 60, "color": "var(--muted)", "strokeWidth": 2},
+    }
+    words = {
+        "data": {"values": [point for point in singles if point in cheapest]},
+        "mark": {"type": "text", "align": "left", "dx": 8, "dy": 10, **HALO},
+        "encoding": {"text": {"field": "series"}},
+    }
     return chart(
         "Against generated tokens",
         "Divergence against generated tokens per clip; the best at their cost are "
@@ -196,7 +187,7 @@ def by_tokens(section: Section) -> Chart | None:
             [p["series"], "0" if p["at"] == nothing else f"{p['at']:,.1f}", p["score"]]
             for p in sorted([*points, *singles], key=lambda point: float(point["at"]))
         ],
-        spec,
+        lambda width: curves(x, points, names, width, [circles, words]),
     )
 
 
@@ -211,24 +202,15 @@ def by_ambiguity(section: Section) -> Chart:
     all_series = list(dict.fromkeys(point["series"] for point in points))
     best = [row_name(section, system) for system in section.best]
     colors = [*colors_of(best), "var(--fg)", "var(--muted)"]
-    x = {
-        "field": "at",
-        "type": "ordinal",
-        "sort": names,
-        "title": "entropy of a clip's votes, bits",
-        "axis": {"labelAngle": 0},
-    }
-
-    def spec(width: int) -> Spec:
-        return curves(x, points, all_series, width, [], colors)
-
+    x: Spec = {"field": "at", "type": "ordinal", "sort": names}
+    x |= {"title": "entropy of a clip's votes, bits", "axis": {"labelAngle": 0}}
     return chart(
         "By ambiguity of the clips",
         "Divergence by the entropy of the votes: "
         + ", ".join(f"{point['series']} at {point['at']} bits {point['short']}" for point in points),
         ["system", "entropy of the votes, bits", "JSD bits"],
         [[point["series"], point["at"], point["score"]] for point in points],
-        spec,
+        lambda width: curves(x, points, all_series, width, [], colors),
     )
 
 
@@ -255,12 +237,7 @@ def confusion(section: Section, system: System) -> Chart:
     """Return the confusion matrix of the predicted top label and the raters' majority label."""
     predicted = [*section.labels, "none valid"]
     cells: list[Row] = [
-        {
-            "raters": label,
-            "model": other,
-            "clips": f"{round(value, 2):g}",
-            "share": value / (sum(counts) or 1),
-        }
+        {"raters": label, "model": other, "clips": f"{round(value, 2):g}", "share": value / (sum(counts) or 1)}
         for label, counts in zip(section.labels, system.confusion, strict=True)
         for other, value in zip(predicted, counts, strict=True)
         if other != "none valid" or any(row[-1] for row in system.confusion)
@@ -280,10 +257,7 @@ def confusion(section: Section, system: System) -> Chart:
                 "tooltip": [{"field": "raters"}, {"field": "model"}, {"field": "clips"}],
             },
             "layer": [
-                {
-                    "mark": {"type": "rect", "color": "var(--c0)"},
-                    "encoding": {"opacity": {**shade, "legend": None}},
-                },
+                {"mark": {"type": "rect", "color": "var(--c0)"}, "encoding": {"opacity": {**shade, "legend": None}}},
                 {"mark": "text", "encoding": {"text": {"field": "clips"}}},
             ],
         }
@@ -306,15 +280,14 @@ def calibration(section: Section) -> Chart:
         for name, system in zip(names, section.best, strict=True)
         for b in system.reliability
     ]
-    line = [{"at": 0, "value": 0}, {"at": 1, "value": 1}]
+    diagonal = {
+        "data": {"values": [{"at": 0, "value": 0}, {"at": 1, "value": 1}]},
+        "mark": {"type": "line", "color": "var(--muted)", "strokeDash": DASHED},
+        "encoding": {"tooltip": None},
+    }
 
     def spec(width: int) -> Spec:
         x = x_axis("at", "predicted share of the top label", width, scale={"domain": [0, 1]})
-        diagonal = {
-            "data": {"values": line},
-            "mark": {"type": "line", "color": "var(--muted)", "strokeDash": DASHED},
-            "encoding": {"tooltip": None},
-        }
         return curves(x, points, names, width, [diagonal], title="share of raters who chose it")
 
     return chart(

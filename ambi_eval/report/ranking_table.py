@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 
 from ambi_eval.analysis.estimate import Estimate
-from ambi_eval.analysis.generalizability import Share, Study
+from ambi_eval.analysis.generalizability import Study
 from ambi_eval.errors import counted
 from ambi_eval.report.content import Ranking, Wordings
 from ambi_eval.web.format import short, with_interval
@@ -30,11 +30,6 @@ TITLES = {
 def in_terminal(rankings: Mapping[str, Ranking]) -> Group:
     """Return the tables and sentences on the ranking of each corpus."""
     return Group(*chain.from_iterable(_blocks(corpus, ranking) for corpus, ranking in rankings.items()))
-
-
-def effect_name(share: Share) -> str:
-    """Return the name of an effect in tables."""
-    return " x ".join(share.effect)
 
 
 def sentences(study: Study) -> list[str]:
@@ -76,13 +71,9 @@ def position_sentences(ranking: Ranking) -> list[str]:
     """Return the gain in probability of a label that the prompt names first, one sentence for each system."""
     return [
         f"{name}: a label gains {with_interval(bias.first)} of probability when it stands first in the prompt"
-        f" ({_by_label(bias.by_label)})."
+        f" ({', '.join(f'{label} {short(gain.value)}' for label, gain in bias.by_label.items())})."
         for name, bias in ranking.position_bias.items()
     ]
-
-
-def _by_label(gains: Mapping[str, Estimate]) -> str:
-    return ", ".join(f"{label} {short(gain.value)}" for label, gain in gains.items())
 
 
 def _blocks(corpus: str, ranking: Ranking) -> list[Table | str]:
@@ -93,11 +84,8 @@ def _blocks(corpus: str, ranking: Ranking) -> list[Table | str]:
         table = Table("share of variance", "", "95 % interval", box=None)
         blocks.append(f"{TITLES[study.factor]}: {systems}, {levels}")
         for share in study.shares:
-            table.add_row(effect_name(share), short(share.share.value), _interval(share.share))
+            of = share.share
+            table.add_row(" x ".join(share.effect), short(of.value), f"[{short(of.low)}, {short(of.high)}]")
         blocks += [table, *sentences(study), ""]
     blocks += [wordings_sentence(wordings) for wordings in ranking.wordings]
     return [*blocks, *position_sentences(ranking), *ranking.missing, ""]
-
-
-def _interval(estimate: Estimate) -> str:
-    return f"[{short(estimate.low)}, {short(estimate.high)}]"

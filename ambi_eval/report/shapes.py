@@ -77,11 +77,8 @@ def curves(
 
 def dot(name: str, estimate: Estimate, of_series: str) -> Row:
     """Return the data of one dot: the name of its row, its value with the interval, and its series."""
-    return {"row": name, "series": of_series, "end": _end(estimate), **values_of(estimate)}
-
-
-def _end(estimate: Estimate) -> float:
-    return estimate.high if math.isfinite(estimate.high) else estimate.value
+    end = estimate.high if math.isfinite(estimate.high) else estimate.value
+    return {"row": name, "series": of_series, "end": end, **values_of(estimate)}
 
 
 def names_axis(width: int) -> Spec:

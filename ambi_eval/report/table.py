@@ -58,15 +58,11 @@ def write_tables(content: Content, path: Path) -> None:
     Raises:
         AmbiError: If the ending is none of `.tex`, `.md` and `.csv`, or the file cannot be written.
     """
-    write_text(_writer(path)([table for section in content.sections for table in tables(section)]), path)
+    write_text(writer(path)([table for section in content.sections for table in tables(section)]), path)
 
 
-def check_path(path: Path) -> None:
-    """Raise an `AmbiError` if no table is written with the ending of this path."""
-    _writer(path)
-
-
-def _writer(path: Path) -> Callable[[Sequence[Table]], str]:
+def writer(path: Path) -> Callable[[Sequence[Table]], str]:
+    """Return the function for the format of this path; an `AmbiError` if its ending is none of the three."""
     known = {".tex": latex, ".md": markdown, ".csv": as_csv}
     if path.suffix.lower() not in known:
         raise AmbiError(f"--table {path}: its ending says the format, and must be one of {', '.join(known)}.")
@@ -77,10 +73,7 @@ def tables(section: Section) -> tuple[Table, Table]:
     """Return the scores of a section, and the divergence by the ambiguity of the clips."""
     first, *others = section.systems
     like_best = [y.full_name for y in others if y.against_best and not verdict.surely(y.against_best)]
-    said = [
-        *verdict.section_warnings(section),
-        JUDGED.format(cluster=section.cluster),
-    ]
+    said = [*verdict.section_warnings(section), JUDGED.format(cluster=section.cluster)]
     notes = [*said, PEOPLE]
     if others:
         notes += [DIFFERENCE, UNCLEAR if like_best else CLEAR]

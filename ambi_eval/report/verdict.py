@@ -117,7 +117,7 @@ def of_section(section: Section) -> list[str]:
 
 def of_models(section: Section) -> list[str]:
     """Return the verdict on each model, and which of several is better."""
-    return [*map(verdict, standings(section)), *between_models(section)]
+    return [*(verdict(standing_of(section, best)) for best in section.best), *between_models(section)]
 
 
 def between_models(section: Section) -> list[str]:
@@ -165,12 +165,8 @@ def of_file(name: str, system: SystemScores, simulated: bool) -> list[str]:
     return [*warnings(simulated, partial), verdict(standing)]
 
 
-def standings(section: Section) -> list[Standing]:
-    """Return the results of the best strategy of each model."""
-    return [_standing(section, best) for best in section.best]
-
-
-def _standing(section: Section, best: System) -> Standing:
+def standing_of(section: Section, best: System) -> Standing:
+    """Return the results of the best strategy of a model."""
     own = [system for system in section.systems if system.model == best.model]
     plain = next((s for name in PLAIN for s in own if s.name.split(" ")[0] == name and s != best), None)
     control = _control(section, best)
@@ -192,12 +188,8 @@ def _standing(section: Section, best: System) -> Standing:
 def _control(section: Section, best: System) -> System | None:
     """Return the control of the model that tells most about listening, if possible one of the best strategy."""
     own = [system for system in section.controls if system.model == best.model and system.against_best]
-    own.sort(key=lambda system: (counterpart(system, section.systems) is not best, _says(system.control)))
+    own.sort(key=lambda each: (counterpart(each, section.systems) is not best, LISTENING.index(each.control)))
     return own[0] if own else None
-
-
-def _says(control: str) -> int:
-    return LISTENING.index(control) if control in LISTENING else len(LISTENING)
 
 
 def _gain(section: Section, own: Sequence[System]) -> Gain | None:
@@ -221,10 +213,7 @@ def against_references(standing: Standing) -> str:
         if standing.prior is None:
             return ""
         return f"The prior, which hears nothing, has {short(standing.prior.value)}."
-    compared = [
-        (HALF_PANEL, found.human, found.model_minus_human),
-        (PRIOR, found.prior, found.model_minus_prior),
-    ]
+    compared = (HALF_PANEL, found.human, found.model_minus_human), (PRIOR, found.prior, found.model_minus_prior)
     verbs = {
         "less": "it is nearer to the votes than",
         "more": "it is further from the votes than",

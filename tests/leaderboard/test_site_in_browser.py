@@ -47,7 +47,7 @@ def opened(browser, root, request):
 
 def choose(browser, name, value):
     browser.js(
-        f"const field = document.querySelector('.board-filters').elements['{name}']; field.value = {value!r};"
+        f"const field = document.querySelector('.filters').elements['{name}']; field.value = {value!r};"
         "field.dispatchEvent(new Event('input', {bubbles: true}));"
     )
 
@@ -62,7 +62,7 @@ def test_every_page_loads_without_an_error_from_its_own_files_only(browser, root
         assert browser.js("return document.documentElement.scrollWidth <= window.innerWidth"), page
         assert browser.js("return document.title") != "pwned"
         assert browser.js("return document.querySelectorAll('img, body script:not([type])').length") == 0
-    files = {"page.css", "leaderboard.css", "tables.js", "filter.js", "charts.js", "icon.svg"}
+    files = {"page.css", "leaderboard.css", "tables.js", "charts.js", "icon.svg"}
     asked = {url for url in browser.requests() if not url.startswith("data:")}
     assert {urlparse(url).netloc for url in asked} == {urlparse(root).netloc}
     assert {PurePosixPath(urlparse(url).path).name for url in asked} - files == {
@@ -113,9 +113,7 @@ def test_systems_are_filtered_and_counted(opened, name, value, matches):
     assert 0 < expected <= every
     assert opened.js(f"return {SHOWN}.length") == expected
     assert opened.js(f"return {SHOWN}.every(row => {matches})")
-    assert (
-        opened.js("return document.querySelector('.board-filters output').textContent") == f"{expected} of {every} rows"
-    )
+    assert opened.js("return document.querySelector('.filters output').textContent") == f"{expected} of {every} rows"
     choose(opened, name, "")
     assert opened.js(f"return {SHOWN}.length") == every
 

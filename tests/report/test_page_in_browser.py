@@ -68,7 +68,7 @@ def test_scores_sort_without_the_references_among_them(opened):
 @pytest.mark.parametrize(
     ("name", "value", "matches"),
     [
-        ("label", "tense", "row.dataset.labels.split('/').includes('tense')"),
+        ("label", "tense", "row.dataset.label.split('/').includes('tense')"),
         ("text", "NOT SURE", "row.textContent.includes('not sure')"),
     ],
 )

@@ -17,7 +17,7 @@ from ambi_eval.metrics import METRICS
 from ambi_eval.report.build import build
 from ambi_eval.report.plots import controls
 from ambi_eval.report.systems import _average
-from ambi_eval.report.verdict import standings
+from ambi_eval.report.verdict import standing_of
 
 
 def seeded(run, seed):
@@ -121,7 +121,8 @@ def test_a_control_is_compared_with_what_predicts_the_same_as_its_own_strategy(l
 def test_the_control_of_another_strategy_is_named_in_the_verdict(lm_eval, tmp_path, two, runs):
     (silent,) = read_runs(lm_eval(tmp_path, 0.2, "good/model", tasks=["mine_sc"], metadata={"control": "silence"}))
     good = next(run for run in runs if run.model == "good/model")
-    (standing,) = standings(build([seeded(good, 1), seeded(silent, 1)]).sections[0])
+    (section,) = build([seeded(good, 1), seeded(silent, 1)]).sections
+    standing = standing_of(section, section.best[0])
     assert standing.name == "good/model with exact"
     assert (standing.control[0], standing.control_of) == ("silence", "sc dist")
 

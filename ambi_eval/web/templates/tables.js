@@ -25,17 +25,13 @@ for (const table of document.querySelectorAll("table.sortable")) {
 }
 for (const form of document.querySelectorAll(".filters")) {
   const rows = [...document.getElementById(form.dataset.table).tBodies[0].rows];
-  const count = form.querySelector("output");
   const apply = () => {
-    const text = form.elements.text.value.toLowerCase();
-    let shown = 0;
+    const { text, ...chosen } = Object.fromEntries(new FormData(form));
     for (const row of rows) {
-      const label = form.elements.label.value;
-      row.hidden = (label && !row.dataset.labels.split("/").includes(label))
-        || (text && !row.textContent.toLowerCase().includes(text));
-      shown += !row.hidden;
+      row.hidden = !row.textContent.toLowerCase().includes(text.toLowerCase())
+        || Object.entries(chosen).some(([name, value]) => value && !row.dataset[name].split("/").includes(value));
     }
-    count.textContent = `${shown} of ${rows.length} rows`;
+    form.querySelector("output").textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} rows`;
   };
   form.addEventListener("input", apply);
   form.addEventListener("submit", (event) => event.preventDefault());
