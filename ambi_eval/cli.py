@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from ambi_eval.config.load import corpus_overrides
 from ambi_eval.corpora.registry import corpus_names
-from ambi_eval.errors import AmbiError
+from ambi_eval.errors import AmbiError, counted
 from ambi_eval.leaderboard.commands import leaderboard
 from ambi_eval.report.commands import budget, generalizability, report
 from ambi_eval.sweep.commands import sweep
@@ -166,10 +166,8 @@ def raters(
     systems = {path.stem: read_predictions(path, selection.clips, settings.labels).p for path in predictions or ()}
     study = study_raters(selection, settings, systems, latent=latent)
     if study is None:
-        raise AmbiError(
-            f"{settings.clips_name} has no single ratings, so its raters cannot be studied: prepare it from a release "
-            f"that has them"
-        )
+        what = f"{settings.clips_name} has no single ratings, so its raters cannot be studied"
+        raise AmbiError(f"{what}: prepare it from a release that has them")
     if as_json:
         _print_json({"corpus": settings.clips_name, **vars(study)})
     else:
@@ -207,15 +205,8 @@ def score(
 
     settings = load_corpus(corpus, metadata)
     selection = target_votes(settings, against)
-    system = score_file(
-        predictions,
-        selection,
-        settings,
-        edges=edges,
-        allow_partial=allow_partial,
-        smooth=smooth is not None,
-        acoustic=acoustic,
-    )
+    given = {"allow_partial": allow_partial, "smooth": smooth is not None, "acoustic": acoustic}
+    system = score_file(predictions, selection, settings, edges=edges, **given)
     system.notes[:0] = selection.warnings
     if as_json:
         _print_json({"corpus": settings.clips_name, "against": against, **tables.system_json(system)})
@@ -323,7 +314,6 @@ def check(
 ) -> None:
     """Check a task's keys, prompts, votes and audio, and list all problems at once. Exit code 1 if there are any."""
     from ambi_eval.doctor.task_file import check_task
-    from ambi_eval.errors import counted
 
     found = check_task(task)
     for line in [*found.facts, *(f"note: {remark}" for remark in found.remarks)]:

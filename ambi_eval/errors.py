@@ -42,9 +42,8 @@ class NotYetError(AmbiError):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `", did you mean 'x'?"` for the known name nearest to `name`, or an empty string if none is near."""
     known = list(known)
-    near = get_close_matches(name, known, n=1, cutoff=NEAR) or [
-        other for other in known if name and other.startswith(name)
-    ]
+    longer = [other for other in known if name and other.startswith(name)]
+    near = get_close_matches(name, known, n=1, cutoff=NEAR) or longer
     return f", did you mean '{near[0]}'?" if near else ""
 
 

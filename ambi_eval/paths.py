@@ -29,14 +29,10 @@ def manifest_path(corpus: str) -> Path:
 
 
 def check_can_write(folder: Path, fix: str) -> None:
-    """Check that files can be written into a folder. The folder need not exist yet, and the check leaves no file.
-
-    Args:
-        folder: The folder.
-        fix: The end of the sentence: what the user can do about it.
+    """Check that files can be written into a folder, which need not exist yet; the check leaves no file.
 
     Raises:
-        AmbiError: If not.
+        AmbiError: If not; `fix` is the end of the sentence: what the user can do about it.
     """
     try:
         there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
@@ -49,12 +45,10 @@ def check_can_write(folder: Path, fix: str) -> None:
 def writing(path: Path, fix: str) -> Iterator[Path]:
     """Yield a temporary path beside a file, which gets the file's name at the end: it is written whole or not at all.
 
-    Args:
-        path: The file; its folder is made if it is missing.
-        fix: The end of the error message: what the user can do about it.
+    The folder is made if it is missing.
 
     Raises:
-        AmbiError: If the folder cannot be made, or the file not written.
+        AmbiError: If it cannot be written; `fix` is the end of the sentence: what the user can do about it.
     """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:

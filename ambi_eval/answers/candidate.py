@@ -75,12 +75,9 @@ class Candidate(str):
 def answers_digest(answers: Sequence[Any], candidates: Mapping[str, Sequence[Any]] | None = None) -> str:
     """Return a digest of a clip's answers: the first 16 hexadecimal digits of a SHA-256.
 
-    It is the same for a run and for its log, in which numbers are texts. It shows whether a log was changed by
-    accident, but does not protect against forgery: whoever changes the log can change the digest, too.
-
-    Args:
-        answers: The texts, or pairs of a log-likelihood and whether the label is the greedy answer.
-        candidates: The other logged attributes of each answer, by name.
+    The answers are texts, or pairs of a log-likelihood and whether the label is the greedy answer; `candidates` are
+    their other logged attributes, by name. The digest is the same for a run and for its log, in which numbers are
+    texts. It shows whether a log was changed by accident, but whoever changes the log can change the digest, too.
     """
     said = [[str(part) for part in each] if isinstance(each, (list, tuple)) else str(each) for each in answers]
     text = json.dumps([said, candidates or {}], sort_keys=True)

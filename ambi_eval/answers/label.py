@@ -116,11 +116,8 @@ def _concluded(sentences: list[Sentence]) -> int | None:
         return None
     (label,) = asserted
     others = {state for other, state in mentions if other != label}
-    if (label, "denied") in mentions or "open" in others:
-        return None
-    if "asked" in others and naming[-1].label is None:
-        return None
-    return label
+    unclear = (label, "denied") in mentions or "open" in others or ("asked" in others and last.label is None)
+    return None if unclear else label
 
 
 def _first_form(sentences: list[Sentence]) -> int | None:

@@ -185,11 +185,7 @@ _MARKUP = str.maketrans("_", " ", "*`")
 
 
 def normalized_answer(text: str) -> str | None:
-    """Return the text after the model's thinking, in lower case, with ASCII punctuation and without markup.
-
-    Returns:
-        The text, or None if it ends within the thinking.
-    """
+    """Return the text after the model's thinking (None if it ends within it), in lower case and without markup."""
     text = _fold(text)
     if '"' in text[:1]:
         try:

@@ -15,13 +15,8 @@ from ambi_eval.answers.objects import Number, Stated, number_of, pick_column
 
 NO_NUMBER = Number(math.nan)
 _ONES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
-_TENS = dict(
-    zip(
-        ["ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety", "hundred"],
-        range(10, 101, 10),
-        strict=True,
-    )
-)
+_TENS_WORDS = ["ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety", "hundred"]
+_TENS = dict(zip(_TENS_WORDS, range(10, 101, 10), strict=True))
 _PARTS = {"half": 2, "halves": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "tenth": 10}
 _WORD_NUMBER = (
     rf"(?P<tens>{'|'.join(_TENS)})(?:[ -](?P<ones>{'|'.join(_ONES[1:10])}))? ?(?:%|percent|per cent)"
@@ -122,10 +117,9 @@ class Listed:
             or (label in run.stated.numbers and run.stated.numbers[label].value != number.value)
             or (final and not run.is_final)
         ):
-            if run and not aside and not final:
-                for earlier in self.runs:
-                    if not earlier.is_aside and earlier.stated.numbers.get(label, NO_NUMBER).value == number.value:
-                        return  # restated
+            plain = [run.stated.numbers.get(label, NO_NUMBER).value for run in self.runs if not run.is_aside]
+            if not aside and not final and any(earlier == number.value for earlier in plain):
+                return  # restated
             run = Run(is_final=final, is_aside=aside)
             self.runs.append(run)
         run.stated.numbers.setdefault(label, number)
@@ -184,9 +178,8 @@ def _word_number(token: re.Match[str]) -> Number:
     if token["all"]:
         return Number(1.0, is_percent=None)
     if token["tens"]:
-        return Number(
-            (_TENS[token["tens"]] + (_ONES.index(token["ones"]) if token["ones"] else 0)) / 100, is_percent=True
-        )
+        ones = _ONES.index(token["ones"]) if token["ones"] else 0
+        return Number((_TENS[token["tens"]] + ones) / 100, is_percent=True)
     many = token["many"]
     times = _ONES.index(many) if many in _ONES else 1
     return Number(times / _PARTS[token["part"]], is_percent=None)

@@ -207,16 +207,14 @@ _LISTENER = re.compile(grammar.LISTENER)
 
 def _interpret(entries: Sequence[tuple[str | None, str | _Part]], lexicon: Lexicon) -> Stated | None:
     """Return the content of an object or array; None if it has neither labels nor numbers."""
-    labeled = [(label, value) for key, value in entries if key is not None and (label := lexicon.find(key)) is not None]
-    if labeled:
+    if labeled := [(label, value) for key, value in entries if key and (label := lexicon.find(key)) is not None]:
         return _labeled(labeled, entries, lexicon)
     rows = [value for _, value in entries if isinstance(value, _Part)]
     if rows and len(rows) == len(entries) and all(key is None for key, _ in entries):
         return _rows(rows, lexicon)
     if parallel := _parallel(rows, lexicon):
         return parallel
-    inner = [(key or "", value.stated) for key, value in entries if isinstance(value, _Part) and value.stated]
-    if inner:
+    if inner := [(key or "", value.stated) for key, value in entries if isinstance(value, _Part) and value.stated]:
         return _choose(inner)
     named = [
         label
@@ -357,30 +355,22 @@ _SHARE_COLUMN = re.compile(
 
 
 def pick_column(rows: Sequence[tuple[int, Mapping[str, Number]]]) -> dict[int, Number] | None:
-    """Return the column of shares: the one that sums to 1 or 100, else the one with a name such as "share".
+    """Return the column of shares by label: the one that sums to 1 or 100, else the one with a name such as "share".
 
-    Args:
-        rows: The label of each row, with its numbers by column.
-
-    Returns:
-        The numbers by label; None if no column or several different ones fit.
+    `rows` has the label of each row, with its numbers by column. None if no column or several different ones fit.
     """
     names = list(dict.fromkeys(name for _, cells in rows for name in cells))
     columns = {name: {label: cells.get(name, Number(0.0)) for label, cells in rows} for name in names}
     sums = {name: sum(n.value for n in column.values()) for name, column in columns.items()}
     ranks = list(range(1, len(rows) + 1))
     names = [name for name in names if sorted(n.value for n in columns[name].values()) != ranks or len(ranks) == 1]
-    whole = [name for name in names if min(abs(sums[name] - 1), abs(sums[name] / 100 - 1)) < 0.011]
-    candidates = [name for name in whole if not _NO_SHARES.fullmatch(name)] or [
-        name for name in names if _SHARE_COLUMN.fullmatch(name) and not _NO_SHARES.fullmatch(name)
-    ]
-    if not candidates and len(names) == 1 and not _NO_SHARES.fullmatch(names[0]):
-        candidates = names
-    if not candidates:
+    possible = [name for name in names if not _NO_SHARES.fullmatch(name)]
+    whole = [name for name in possible if min(abs(sums[name] - 1), abs(sums[name] / 100 - 1)) < 0.011]
+    chosen = whole or [name for name in possible if len(names) == 1 or _SHARE_COLUMN.fullmatch(name)]
+    if not chosen:
         return None
-    first = columns[candidates[0]]
-    total = sums[candidates[0]] or 1.0
-    for name in candidates[1:]:
+    first, total = columns[chosen[0]], sums[chosen[0]] or 1.0
+    for name in chosen[1:]:
         other = sums[name] or 1.0
         if any(abs(first[label].value / total - n.value / other) > 0.011 for label, n in columns[name].items()):
             return None

@@ -27,10 +27,10 @@ class Reducer(ABC):
 
     @abstractmethod
     def reduce(self, pool: Pool, members: Members) -> Array:
-        """Return the predicted distribution of each subset of a pool.
+        """Return the predicted distribution of each subset of the N answers of a pool, or of the pools of many clips.
 
         Args:
-            pool: The answers about one clip, N of them, or those about many clips.
+            pool: The answers.
             members: Which answers are in each subset, shape (S, N).
 
         Returns:
@@ -164,10 +164,7 @@ class Weighting(Reducer):
     """The weighted mean of the answers; an answer's weight depends on its merit."""
 
     def __init__(self, by: str | None) -> None:
-        """Keep the merit to use.
-
-        Args:
-            by: `logprob` (summed log-likelihood), `mean_logprob` (per token) or `rating` (by a verifier).
+        """Keep the merit: `logprob` (summed log-likelihood), `mean_logprob` (per token) or `rating` (by a verifier).
 
         Raises:
             AmbiError: If the merit is not known, or not given.
@@ -178,10 +175,9 @@ class Weighting(Reducer):
 
     @abstractmethod
     def weigh(self, merits: Array) -> Array:
-        """Return weights that are not negative, shape (..., S, N).
+        """Return weights that are not negative, shape (..., S, N), from merits of this shape.
 
-        Args:
-            merits: Shape (..., S, N); -inf for an answer that must have weight 0. At least one of each row is finite.
+        An answer that must have weight 0 has the merit -inf. At least one merit of each row is finite.
         """
 
     def reduce(self, pool: Pool, members: Members) -> Array:
@@ -244,13 +240,9 @@ class Weighted(Weighting):
     """The mean weighted by softmax(merit / temperature), or by the merit itself."""
 
     def __init__(self, by: str | None, weighting: str = "softmax", temperature: float = 1.0) -> None:
-        """Keep how merits become weights.
+        """Keep how merits become weights: by `softmax`, or `linear` for ratings, which are positive.
 
-        Args:
-            by: As for every weighting.
-            weighting: `softmax`, or `linear` for ratings, which are positive (log-likelihoods are negative).
-            temperature: Temperature of the softmax: near 0 only the best answer counts, near infinity all count
-                equally.
+        Near temperature 0 of the softmax only the best answer counts, near infinity all count equally.
 
         Raises:
             AmbiError: If the weighting is not known or not possible.
@@ -282,20 +274,11 @@ class Exact(Mean):
     """
 
     def __init__(
-        self,
-        labels: tuple[str, ...],
-        *,
-        calibrated: bool = False,
-        per_byte: bool = False,
-        asked: Sequence[str] | None = None,
+        self, labels: tuple[str, ...], *, calibrated: bool = False, per_byte: bool = False, asked: Sequence[str] = ()
     ) -> None:
         """Keep the labels and how to normalize their likelihoods.
 
-        Args:
-            labels: The task's labels.
-            calibrated: Whether the likelihoods for silence follow those for the clip.
-            per_byte: Whether to divide by the length.
-            asked: The words whose likelihoods are given, if they are not the labels themselves.
+        `asked` are the words whose likelihoods are given, if they are not the labels themselves.
         """
         super().__init__()
         self.labels, self.calibrated = labels, calibrated
@@ -304,9 +287,8 @@ class Exact(Mean):
     def predict(self, logprobs: Sequence[float]) -> Prediction:
         """Return the prediction for one clip.
 
-        Args:
-            logprobs: The log-likelihood of each label in the task's order, once per rotation; with `calibrated` all of
-                them again for silence.
+        `logprobs` holds the log-likelihood of each label in the task's order, once per rotation; with `calibrated` all
+        of them again for silence.
         """
         rows = np.array(logprobs).reshape(-1, len(self.labels))
         mass = np.exp(rows).sum(axis=1)

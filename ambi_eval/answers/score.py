@@ -11,6 +11,9 @@ from ambi_eval.answers.pool import Pool, draws, of_equal_size, subsets
 from ambi_eval.answers.reducers import Prediction, Reducer
 from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.metrics import METRICS, ClipMetric
+from ambi_eval.votes import Array
+
+Columns = dict[str, Sequence[float]]  # scores by name, one for each clip
 
 # Pool sizes N at which the curve is computed; a pool has the points up to its own size.
 CURVE_SIZES = (1, 3, 5, 10, 20)
@@ -64,8 +67,8 @@ def check_metrics(names: Sequence[str], task: str) -> tuple[str, ...]:
 
 def score_clips(
     predictions: Sequence[Prediction],
-    votes: NDArray[np.float64],
-    noise: NDArray[np.float64],
+    votes: Array,
+    noise: Array,
     metrics: Sequence[str],
     *,
     curve: bool = False,
@@ -115,16 +118,16 @@ def score_clips(
 
 def _columns(
     predictions: Sequence[Prediction],
-    votes: NDArray[np.float64],
-    noise: NDArray[np.float64],
+    votes: Array,
+    noise: Array,
     metrics: Sequence[str],
     points: Sequence[int],
     n_subsets: int,
-) -> dict[str, Sequence[float]]:
+) -> Columns:
     """Return each metric's scores of clips whose pools have one size, one per clip."""
     pools, reducer = Pool.stack([prediction.pool for prediction in predictions]), predictions[0].reducer
     whole = np.array([prediction.distribution for prediction in predictions])
-    columns: dict[str, Sequence[float]] = {}
+    columns: Columns = {}
     for name in metrics:
         if name == "tokens_per_clip":
             columns[name] = [prediction.tokens for prediction in predictions]
@@ -147,12 +150,10 @@ def _columns(
 
 
 def _exact_curves(
-    reducer: Reducer, counts: NDArray[np.intp], votes: NDArray[np.float64], curves: Sequence[str], points: Sequence[int]
-) -> dict[str, Sequence[float]]:
-    """Return the expected score of n answers drawn from a clip's pool, where each answer names one label.
-
-    The score of a draw depends only on the number of its answers for each label, which is hypergeometric.
-    """
+    reducer: Reducer, counts: NDArray[np.intp], votes: Array, curves: Sequence[str], points: Sequence[int]
+) -> Columns:
+    """Return the expected score of n answers drawn from a clip's pool, where each answer names one label."""
+    # The score of a draw depends only on the number of its answers for each label, which is hypergeometric.
     # Clips whose counts are permutations of each other share their cases: each clip's counts are sorted, and `back`
     # restores the order of the labels.
     back = counts.argsort(axis=1).argsort(axis=1)
@@ -165,7 +166,7 @@ def _exact_curves(
     clips = np.repeat(np.tile(np.arange(len(votes)), len(points)), [len(p) for _, p in cases])
     # With the labels as the outer axis in memory, sums over a handful of labels are several times faster.
     p, of_clip = (np.asfortranarray(each) for each in (reducer.of_counts(drawn), votes[clips]))
-    columns: dict[str, Sequence[float]] = {}
+    columns: Columns = {}
     for name in curves:
         expected = np.add.reduceat(probability * _clip_metric(name).per_clip(p, of_clip), first)
         for n, scores in zip(points, expected.reshape(len(points), -1), strict=True):
@@ -174,18 +175,13 @@ def _exact_curves(
 
 
 def _sampled_curves(
-    reducer: Reducer,
-    pools: Pool,
-    votes: NDArray[np.float64],
-    curves: Sequence[str],
-    points: Sequence[int],
-    n_subsets: int,
-) -> dict[str, Sequence[float]]:
+    reducer: Reducer, pools: Pool, votes: Array, curves: Sequence[str], points: Sequence[int], n_subsets: int
+) -> Columns:
     """Return the mean score over subsets of n of each clip's answers."""
     members = [subsets(pools.size, n, n_subsets) for n in points]
     ends = np.cumsum([0, *map(len, members)])
     rows = reducer.reduce(pools, np.concatenate(members))
-    columns: dict[str, Sequence[float]] = {}
+    columns: Columns = {}
     for name in curves:
         scores = _clip_metric(name).per_clip(rows, votes[:, None])
         for n, start, end in zip(points, ends, ends[1:], strict=False):
@@ -193,9 +189,7 @@ def _sampled_curves(
     return columns
 
 
-def _wordings(
-    predictions: Sequence[Prediction], votes: NDArray[np.float64], metrics: Sequence[str], wordings: int
-) -> dict[str, Sequence[float]]:
+def _wordings(predictions: Sequence[Prediction], votes: Array, metrics: Sequence[str], wordings: int) -> Columns:
     """Return the scores of the answer to each wording alone."""
     shares = Pool.stack([prediction.pool for prediction in predictions]).shares
     alone = [_clip_metric(name).per_clip(shares, votes[:, None]) for name in CURVE_METRICS if name in metrics]
@@ -203,7 +197,7 @@ def _wordings(
     return dict(zip(wording_names(metrics, wordings), columns, strict=True))
 
 
-def _stated(predictions: Sequence[Prediction]) -> dict[str, Sequence[float]]:
+def _stated(predictions: Sequence[Prediction]) -> Columns:
     """Return how many of a clip's stated distributions were rescaled, and their mean sum; NaN where none is stated."""
     sums = np.array([prediction.pool.stated_sums for prediction in predictions])
     stated = np.isfinite(sums).sum(axis=1)
@@ -212,7 +206,7 @@ def _stated(predictions: Sequence[Prediction]) -> dict[str, Sequence[float]]:
     return {"rescaled_rate": (rescaled / stated).tolist(), "stated_sum": (np.nansum(sums, axis=1) / stated).tolist()}
 
 
-def _nearest(predictions: Sequence[Prediction], votes: NDArray[np.float64]) -> list[float]:
+def _nearest(predictions: Sequence[Prediction], votes: Array) -> list[float]:
     """Return the divergence in bits between each clip's votes and the nearest answer of a pool."""
     answers = Pool.stack([prediction.pool for prediction in predictions]).shares
     return _clip_metric("jsd_bits").per_clip(answers, votes[:, None]).min(axis=1).tolist()

@@ -82,8 +82,7 @@ def _unquote(quote: re.Match[str], words: Lexicon) -> str:
     inner = quote[0][1:-1]
     if words.find(inner.strip(" .,!")) is not None:
         return f" {inner} "
-    end = "." if inner[-1:] in (".", "!", "?") else ""
-    return f" QUOTED{end} "
+    return " QUOTED. " if inner[-1:] in (".", "!", "?") else " QUOTED "
 
 
 def _sentence(piece: str, *, carried: bool) -> Sentence:
@@ -238,17 +237,13 @@ def _state(left: str, right: str, before: str, states: list[State], *, several: 
 
 
 def _is_denied(left: str) -> bool:
-    """Return whether the words before a label deny it, and not the object of another verb.
-
-    "The lack of energy suggests sad" denies energy, and states sad.
-    """
+    """Return whether the words before a label deny it, and not the object of another verb."""
+    # "The lack of energy suggests sad" denies energy, and states sad.
     denials = list(grammar.NEGATION.finditer(left))
-    if not denials:
-        return False
-    denial = denials[-1]
-    if denial[0] in ("n't", "not", "cannot"):
-        return True
-    return not any(word in grammar.VERBS for word in grammar.WORD.findall(left[denial.end() :]))
+    return bool(denials) and (
+        denials[-1][0] in ("n't", "not", "cannot")
+        or grammar.VERBS.isdisjoint(grammar.WORD.findall(left[denials[-1].end() :]))
+    )
 
 
 def _is_statement(before: list[str]) -> bool:

@@ -92,8 +92,6 @@ def _read_shares(text: str, labels: tuple[str, ...], synonyms: Synonyms, cut: bo
 
 _LISTENER_LEAD = re.compile(rf"\b{grammar.LISTENER}\W*$")
 _SENTENCE_END = re.compile(r"[.!?](?=\s)")
-
-
 _EXAMPLE = re.compile(r"\b(?:examples?|format|form|template|placeholder)\b")
 
 

@@ -69,12 +69,8 @@ def read_table(plain: str, words: Lexicon) -> Stated | None:
             others[" ".join(row)] = max(numbers.values())
     if len(columns) < 2:
         return None
-    if not any(numbers for _, numbers in columns):
-        return Stated(several=True)
     picked = pick_column(columns)
-    if picked is None:
-        return Stated(several=True)
-    return Stated(picked, others=others, conflict=conflict)
+    return Stated(several=True) if picked is None else Stated(picked, others=others, conflict=conflict)
 
 
 def _cells(line: str) -> list[str]:

@@ -74,11 +74,7 @@ def read_blocks(files: Sequence[Stream], last: int) -> Iterator[NDArray[np.float
 
 
 def open_audio(path: Path, stack: ExitStack) -> list[Stream]:
-    """Open a file and check its header: one stream, or one for each link of a chained Ogg file.
-
-    Raises:
-        AmbiError: See `check_audio_file`.
-    """
+    """Open a file and check its header (`check_audio_file`): one stream, or one for each link of a chained Ogg file."""
     if not path.is_file():
         raise AmbiError(f"{path}: there is no such audio file; {correct(path, 'the path')}")
     if path.stat().st_size == 0:
@@ -188,7 +184,5 @@ def breaks_off(path: Path, where: str) -> AmbiError:
 
 def undecodable(path: Path, error: Exception) -> AmbiError:
     """Return the error of a file that cannot be decoded."""
-    return AmbiError(
-        f"{path}: cannot be decoded ({error}); give a readable wav, flac, mp3 or ogg file "
-        "(`ffmpeg -i clip.m4a clip.wav` converts others)"
-    )
+    fix = "give a readable wav, flac, mp3 or ogg file (`ffmpeg -i clip.m4a clip.wav` converts others)"
+    return AmbiError(f"{path}: cannot be decoded ({error}); {fix}")

@@ -82,11 +82,7 @@ class AudioSpan:
 
     @classmethod
     def from_dict(cls, doc: Mapping[str, Any]) -> AudioSpan:
-        """Build a span from a document's `{"path": ..., "start": ..., "end": ..., "control": ...}`.
-
-        Raises:
-            AmbiError: If a key is unknown or the path is missing.
-        """
+        """Build a span from a document's `{"path": ..., "start": ..., "end": ..., "control": ...}`."""
         known = [field.name for field in fields(cls)]
         for key in doc:
             if key not in known:
@@ -97,17 +93,12 @@ class AudioSpan:
 
 
 def check_files_exist(spans: Iterable[AudioSpan]) -> None:
-    """Check that every file exists, before a run begins.
-
-    Raises:
-        AmbiError: If a file is missing; names the first one and counts the others.
-    """
+    """Check that every file exists; an AmbiError names the first one that is missing, and counts the others."""
     missing = [path for path in dict.fromkeys(span.path for span in spans) if not Path(path).is_file()]
     if missing:
         others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise AmbiError(
-            f"{missing[0]}: there is no such audio file{others}; {correct(missing[0], 'the paths in the manifest')}"
-        )
+        fix = correct(missing[0], "the paths in the manifest")
+        raise AmbiError(f"{missing[0]}: there is no such audio file{others}; {fix}")
 
 
 def load_audio(span: AudioSpan, sample_rate: int) -> Samples:
@@ -204,9 +195,8 @@ def _decode(span: AudioSpan) -> tuple[Samples, int]:
     if not np.isfinite(channels).all():
         raise AmbiError(f"{path}: the audio holds values that are not finite; copy it anew from the release")
     if (peak := np.abs(channels).max()) > FULL_SCALE_LIMIT:
-        raise AmbiError(
-            f"{path}: its samples are floats up to {peak:,.0f}, as of integers; divide them so that they lie in -1..1"
-        )
+        fix = "divide them so that they lie in -1..1"
+        raise AmbiError(f"{path}: its samples are floats up to {peak:,.0f}, as of integers; {fix}")
     # The mean of the channels; for equal channels, FFmpeg's down-mix is louder by sqrt(2).
     return channels.mean(axis=1), rate
 
@@ -243,8 +233,8 @@ def audio_digest(span: AudioSpan) -> str:
 @lru_cache(maxsize=100_000)
 def _file_digest(path: str, modified_ns: int, size: int) -> str:
     """Return the sha256 (hex) of a file's bytes; time and size tell whether the file was replaced."""
+    digest = hashlib.sha256()
     with Path(path).open("rb") as file:
-        digest = hashlib.sha256()
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

@@ -57,9 +57,8 @@ class Journal:
             try:
                 batch = Batch(**json.loads(file.read_text(encoding="utf-8")))
             except (OSError, ValueError, TypeError) as error:
-                raise AmbiError(
-                    f"{file} is no note of a batch ({error}); repair it, or delete it to send the batch again"
-                ) from error
+                fix = "repair it, or delete it to send the batch again"
+                raise AmbiError(f"{file} is no note of a batch ({error}); {fix}") from error
             if batch.address == self.address:
                 found.append(batch)
         return found
@@ -86,7 +85,6 @@ class Journal:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise AmbiError(
-                    f"another run waits for batches of {self.address}; run this command again when that one has ended"
-                ) from error
+                fix = "run this command again when that one has ended"
+                raise AmbiError(f"another run waits for batches of {self.address}; {fix}") from error
             yield

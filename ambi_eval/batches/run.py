@@ -102,21 +102,17 @@ def answers_of(
                 state = service.state(batch.id)
                 unknown[batch.id] = 0 if state else unknown[batch.id] + 1
                 if unknown[batch.id] >= UNKNOWN_IN_A_ROW:
-                    raise AmbiError(
-                        f"{service.address} does not know the batch {batch.id} any more "
-                        f"({counted(len(batch.keys), 'request')}, sent {batch.sent}), which may have been "
-                        f"paid; delete {journal.path(batch)} to send it again"
-                    )
+                    lost = f"the batch {batch.id} any more ({counted(len(batch.keys), 'request')}, sent {batch.sent})"
+                    fix = f"which may have been paid; delete {journal.path(batch)} to send it again"
+                    raise AmbiError(f"{service.address} does not know {lost}, {fix}")
                 if state and state.ended:
                     waiting.remove(batch)
                     yield from _collect(service, journal, batch, lines.keys(), state)
             left = deadline - time.monotonic()
             if waiting and left <= 0:
-                requests = sum(len(batch.keys) for batch in waiting)
-                raise NotYetError(
-                    f"{service.address} still works on {counted(requests, 'request')}; all answers so far are kept: "
-                    f"run the same command later"
-                )
+                left_over = counted(sum(len(batch.keys) for batch in waiting), "request")
+                fix = "all answers so far are kept: run the same command later"
+                raise NotYetError(f"{service.address} still works on {left_over}; {fix}")
             if waiting:
                 time.sleep(min(pause, left))
                 pause = min(pause * 1.5, LONGEST_PAUSE)

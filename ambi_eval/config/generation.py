@@ -45,15 +45,6 @@ class GenerationSettings(Settings):
     """The most thinking tokens before the answer, which then has `max_gen_toks` for itself. Longer thinking is ended
     with `think_end_token`. 0: thinking counts in `max_gen_toks`."""
 
-    @classmethod
-    def from_kwargs(cls, kwargs: Mapping[str, Any], where: str = "generation_kwargs") -> GenerationSettings:
-        """Return the settings in a task's `generation_kwargs`.
-
-        Raises:
-            AmbiError: If a key is unknown, a value is impossible, or beams would be sampled.
-        """
-        return cls.read(kwargs, where)
-
     @model_validator(mode="before")
     @classmethod
     def _one_form(cls, given: Any) -> Any:

@@ -76,13 +76,7 @@ def read_yaml(path: Path, _above: tuple[Path, ...] = ()) -> Config:
 
 
 def refuse_broken_yaml(folders: Iterable[str | Path]) -> None:
-    """Raise for a broken task file of ours, which the harness would skip silently.
-
-    Only files that contain `ambi_eval` are checked.
-
-    Raises:
-        AmbiError: For the first such file that is broken, with the reason.
-    """
+    """Raise an `AmbiError` for the first broken YAML that names `ambi_eval`, which the harness would skip silently."""
     for folder in folders:
         for path in sorted(Path(folder).glob("**/*.yaml")):
             if "ambi_eval" in path.read_text(encoding="utf-8", errors="replace"):
@@ -90,12 +84,7 @@ def refuse_broken_yaml(folders: Iterable[str | Path]) -> None:
 
 
 def load_task(path: Path, metadata: Mapping[str, Any] | None = None) -> TaskSettings:
-    """Return the settings of a task file, outside the harness.
-
-    Args:
-        path: The file.
-        metadata: The keys of `--metadata`.
-    """
+    """Return the settings of a task file with the keys of `--metadata`, outside the harness."""
     return resolve(with_metadata(read_yaml(path), path, metadata or {}))
 
 
@@ -143,17 +132,13 @@ def corpus_overrides(metadata: str) -> Config:
 
 
 def corpus_path(name: str) -> Path:
-    """Return the path of the YAML of a corpus of ours, by its name; a path is returned as it is.
-
-    Raises:
-        AmbiError: If there is no such corpus.
-    """
-    ours = corpus_files()
-    if not name.endswith(".yaml") and name not in ours:
-        raise AmbiError(
-            f"no corpus '{name}'{did_you_mean(name, ours)} (ours: {', '.join(ours)}; your own: the path of its YAML)"
-        )
-    return Path(name) if name.endswith(".yaml") else ours[name]
+    """Return the path of the YAML of a corpus of ours, by its name; a path is returned as it is."""
+    if name.endswith(".yaml"):
+        return Path(name)
+    if name not in (ours := corpus_files()):
+        hint = did_you_mean(name, ours)
+        raise AmbiError(f"no corpus '{name}'{hint} (ours: {', '.join(ours)}; your own: the path of its YAML)")
+    return ours[name]
 
 
 def corpus_files() -> dict[str, Path]:
@@ -196,11 +181,7 @@ def resolve(config: Mapping[str, Any]) -> TaskSettings:
 
 
 def _prompt_language(config: Config, where: str) -> str:
-    """Return the language of a task's prompts; `corpus` becomes the language of the corpus.
-
-    Raises:
-        AmbiError: If the language of the corpus is unknown, or has no prompts.
-    """
+    """Return the language of a task's prompts; `corpus` becomes the language of the corpus."""
     asked = str(config["metadata"].get("prompt_language", config.get("prompt_language", "en")))
     if asked != "corpus":
         return asked
@@ -221,9 +202,6 @@ def _wording(strategy: Path, language: str) -> Config:
     """Return the prompts of a strategy of ours in another language; empty for English, and for a user's strategy.
 
     A strategy without prompts of its own has those of the strategy that it includes.
-
-    Raises:
-        AmbiError: If the strategy's own prompts are in English only.
     """
     if language == "en" or strategy.parent != tasks_dir() / "_strategies":
         return {}
@@ -238,11 +216,7 @@ def _wording(strategy: Path, language: str) -> Config:
 
 
 def _label_words(config: Config, language: str, where: str) -> dict[str, str]:
-    """Return the word for each label in another language; labels that are numbers have none.
-
-    Raises:
-        AmbiError: If there is no word for a label.
-    """
+    """Return the word for each label in another language; labels that are numbers have none."""
     if language not in prompt_languages():
         known = ", ".join(["en", "corpus", *prompt_languages()])
         raise AmbiError(f"{where}: prompt_language is {show_value(language)}; it must be one of {known}")
@@ -257,11 +231,7 @@ def _label_words(config: Config, language: str, where: str) -> dict[str, str]:
 
 
 def read_back(logged: Mapping[str, Any], where: str) -> TaskSettings:
-    """Return the settings of a task from its configuration in a results file.
-
-    Raises:
-        AmbiError: If that is no valid configuration, because the file was changed.
-    """
+    """Return the settings of a task from its configuration in a results file (AmbiError if that was changed)."""
     return TaskSettings.read(_given(_only(logged, OUR_KEYS)), where)
 
 
@@ -283,11 +253,9 @@ def beside(source: str, name: str) -> Path:
 def _strategy_path(name: str, source: str) -> Path:
     if str(name).endswith(".yaml"):
         return beside(source, name)
-    if name not in strategy_names():
-        raise AmbiError(
-            f"{source}: no strategy {show_value(str(name))}{did_you_mean(str(name), strategy_names())} "
-            f"(ours: {', '.join(strategy_names())}; your own: a path that ends in .yaml, beside the task's file)"
-        )
+    if name not in (ours := strategy_names()):
+        told = f"{show_value(str(name))}{did_you_mean(str(name), ours)} (ours: {', '.join(ours)}"
+        raise AmbiError(f"{source}: no strategy {told}; your own: a path that ends in .yaml, beside the task's file)")
     return tasks_dir() / "_strategies" / f"{name}.yaml"
 
 

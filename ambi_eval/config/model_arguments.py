@@ -64,9 +64,8 @@ class ModelArguments(Settings):
     @model_validator(mode="after")
     def _server_of_the_verifier(self) -> ModelArguments:
         if (self.verifier_base_url or self.verifier_api_key_env) and not self.verifier.startswith("openai:"):
-            raise ValueError(
-                f"verifier={self.verifier} is no server; give verifier=openai:MODEL with verifier_base_url and key"
-            )
+            fix = "give verifier=openai:MODEL with verifier_base_url and key"
+            raise ValueError(f"verifier={self.verifier} is no server; {fix}")
         return self
 
     @classmethod
@@ -156,11 +155,7 @@ class ServiceArguments(ServerArguments):
         return self
 
     def price(self, address: str) -> Price | None:
-        """Return the price of the model at the service with this address; None if it is not known.
-
-        Raises:
-            AmbiError: If there is a mistake in the file of prices.
-        """
+        """Return the price of the model at the service with this address; None if it is not known."""
         if any((self.input_price, self.output_price, self.audio_price)):
             return Price(input=self.input_price or 0.0, output=self.output_price or 0.0, audio=self.audio_price)
         return read_prices(self.prices).find(self.model, address)

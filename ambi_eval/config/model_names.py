@@ -35,11 +35,8 @@ def _parts(name: str) -> tuple[str, set[str]]:
 def other_models(info: Mapping[str, Any]) -> list[str]:
     """Return a sentence if another model answered than the one asked for, and one if several versions of it answered.
 
-    The sentences about the verifier, if there is one, follow.
-
-    Args:
-        info: What the model wrote into the results file, with the names in the replies of this run (`answered_as`) and
-            the origins of its stored answers (`stored_answers_from`).
+    The sentences about the verifier, if there is one, follow. `info` is what the model wrote into the results file,
+    with the names in the replies of this run (`answered_as`) and the origins of its stored answers.
     """
     verifier = info.get("verifier")
     of_verifier = other_models(verifier) if isinstance(verifier, dict) else []

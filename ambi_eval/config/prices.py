@@ -42,13 +42,9 @@ class Price(Settings):
     """The day on which it was true."""
 
     def of(self, prompt_tokens: float, audio_tokens: float, generated_tokens: float, *, batch: bool = False) -> float:
-        """Return the price of some tokens.
+        """Return the price of the tokens of prompts (those of audio included), and of answers (thinking included).
 
-        Args:
-            prompt_tokens: Tokens of prompts, those of audio included.
-            audio_tokens: Those of them that were audio.
-            generated_tokens: Tokens of answers, thinking included.
-            batch: Whether batch mode was used. Without a known discount it has the usual price.
+        Batch mode without a known discount has the usual price.
         """
         audio = self.input if self.audio is None else self.audio
         tokens = (prompt_tokens - audio_tokens) * self.input + audio_tokens * audio + generated_tokens * self.output
@@ -94,11 +90,7 @@ def _is_version(name: str, model: str) -> bool:
 
 @lru_cache
 def read_prices(path: str | None = None) -> PriceList:
-    """Return the prices in a file; without a path, those in the package.
-
-    Raises:
-        AmbiError: If the file cannot be read, or for the first mistake in it.
-    """
+    """Return the prices in a file (AmbiError for the first mistake in it); without a path, those in the package."""
     file = OURS if path is None else Path(path).expanduser()
     try:
         text = file.read_text(encoding="utf-8")

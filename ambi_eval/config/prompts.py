@@ -17,11 +17,7 @@ class Prompts:
     """The prompts that a task asks about each clip."""
 
     def __init__(self, settings: TaskSettings) -> None:
-        """Compile the templates of a task.
-
-        Raises:
-            AmbiError: If one is not a valid Jinja template.
-        """
+        """Compile the templates of a task; raises AmbiError if one is not a valid Jinja template."""
         self.settings = settings
         self.templates = [self._compiled(text) for text in settings.templates]
         self.example = self._compiled(settings.shots.text) if settings.shots else None
@@ -56,11 +52,7 @@ class Prompts:
         return self._render(self.example, None, answer=answer) + "\n"
 
     def rating(self, transcript: str | None, candidate: str) -> str:
-        """Return the prompt that asks the verifier to rate a candidate answer about one clip.
-
-        Raises:
-            AmbiError: If the template uses an unknown variable.
-        """
+        """Return the prompt that asks the verifier to rate a candidate answer about one clip."""
         assert self.verifier is not None and self.settings.verifier is not None  # noqa: PT018 - asked of such tasks only
         return self._render(self.verifier, transcript, candidate=candidate, ratings=self.settings.verifier.ratings)
 

@@ -71,11 +71,6 @@ def problems(kind: type[BaseModel], error: ValidationError, given: Any) -> list[
     """Return one clause for each mistake that pydantic found in a mapping, without the place of the mapping.
 
     Unknown keys come first, because a key that is missing may be one of them with a typing error.
-
-    Args:
-        kind: The settings that the mapping should hold.
-        error: What pydantic raised.
-        given: The mapping.
     """
     by_key: dict[tuple[Any, ...], list[ErrorDetails]] = {}
     for each in error.errors(include_url=False):

@@ -137,16 +137,13 @@ class TaskSettings(CorpusSettings):
         return self.pool in ("samples", "prompts") and not self.stop_rule
 
     def generation(self, kwargs: Mapping[str, Any] | None = None) -> GenerationSettings:
-        """Return how answers are generated; only `pool: samples` is sampled.
-
-        Args:
-            kwargs: `generation_kwargs` with the user's `--gen_kwargs`; None for those of the YAML.
+        """Return how answers are generated: by the `generation_kwargs` of the YAML, or these; only samples are sampled.
 
         Raises:
             AmbiError: If a key is unknown or a value impossible.
         """
         given = self.for_pool(self.generation_kwargs or {} if kwargs is None else kwargs)
-        return GenerationSettings.from_kwargs(given, f"{self.where}: generation_kwargs")
+        return GenerationSettings.read(given, f"{self.where}: generation_kwargs")
 
     def for_pool(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return `generation_kwargs` without keys of no effect: sampling keys, if the pool is not `samples`."""

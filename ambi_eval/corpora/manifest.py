@@ -118,7 +118,6 @@ NUMBERS = ("start", "end", "age", "arousal", "valence", "dominance")
 _STRUCTS = {"votes": pa.float64(), "folds": pa.string()}
 RATED_NUMBERS = tuple(field.name for field in fields(Rating)[2:])
 _RATING = {"rater": pa.string(), "labels": pa.list_(pa.string()), **dict.fromkeys(RATED_NUMBERS, pa.float64())}
-_TYPES = dict.fromkeys(COLUMNS, pa.string()) | dict.fromkeys(NUMBERS, pa.float64())
 
 # The key of the parquet file's metadata that holds `Manifest.about`, as JSON.
 _ABOUT = b"ambi_eval"
@@ -248,14 +247,14 @@ def _checked(path: Path, columns: Mapping[str, pa.ChunkedArray | list[Any]]) -> 
 
 def _typed(path: Path, name: str, values: pa.ChunkedArray | list[Any], ids: pa.ChunkedArray | list[Any]) -> pa.Array:
     try:
-        is_text = _TYPES[name] == pa.string() and name not in (*_STRUCTS, "ratings")
-        read = isinstance(values, pa.ChunkedArray)
-        array = values.combine_chunks() if read else pa.array(values, from_pandas=is_text)
+        is_text = name not in (*NUMBERS, *_STRUCTS, "ratings")
+        made = pa.array(values, from_pandas=is_text) if isinstance(values, list) else values
+        array = made.combine_chunks() if isinstance(made, pa.ChunkedArray) else made
         if name == "ratings":
             return _typed_ratings(path, array)
         if name in _STRUCTS:
             return _typed_struct(path, name, array)
-        return array.cast(_TYPES[name]) if name in NUMBERS else _typed_text(name, array)
+        return array.cast(pa.float64()) if name in NUMBERS else _typed_text(name, array)
     except (pa.ArrowException, OverflowError, TypeError, AttributeError) as error:
         given, of = (column.to_pylist() if isinstance(column, pa.ChunkedArray) else column for column in (values, ids))
         wrong = mistakes.wrong_values(name, given, of, number=name in NUMBERS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -65,6 +66,6 @@ def matched_pairs(settings: CorpusSettings, selection: Selection) -> Selection:
 
 def _pair(clips: Sequence[Clip], pair: tuple[int, int], votes: np.ndarray) -> Clip:
     first, second = (clips[number] for number in pair)
-    of_one = dict.fromkeys(("audio", "start", "end", "transcript", "acted", "consensus", "sha256"), None)
+    of_one: dict[str, Any] = dict.fromkeys(("audio", "start", "end", "transcript", "acted", "consensus", "sha256"))
     named = dict(zip(FIRST_OR_SECOND, votes.tolist(), strict=True))
     return replace(second, id=f"{first.id} | {second.id}", votes=named, ratings=(), **of_one)

@@ -185,10 +185,8 @@ def encodes_once(subject: Subject) -> str:
 def agrees_with_generate(subject: Subject) -> str:
     """The greedy answer and its likelihood are those of `generate()` of transformers."""
     family, path = subject.family, subject.voice(3.0, 1)
-    inputs = family.model_inputs(
-        as_messages(QUESTION, [family.audio_part(load_audio(AudioSpan(path), family.sample_rate))])
-    )
-    inputs = inputs.to(family.model.device, dtype=family.model.dtype)
+    audio = family.audio_part(load_audio(AudioSpan(path), family.sample_rate))
+    inputs = family.model_inputs(as_messages(QUESTION, [audio])).to(family.model.device, dtype=family.model.dtype)
     output = family.model.generate(
         **inputs,
         max_new_tokens=GREEDY["max_gen_toks"],
@@ -297,22 +295,14 @@ CHECKS: tuple[Callable[[Subject], str], ...] = (
 
 
 def examine(model: str, model_args: str) -> list[Outcome]:
-    """Load a model, given as for `lm_eval`, and run every check; no stored answers are used.
-
-    Raises:
-        AmbiError: If there is no such model, or if it cannot be loaded or asked at all.
-    """
+    """Load a model, given as for `lm_eval`, and run every check; no stored answers are used."""
     engine = open_engine(model, model_args, batch_size=4)
     with TemporaryDirectory(prefix="ambi_eval_doctor_") as folder:
         return list(run_checks(Subject(engine, Path(folder))))
 
 
 def run_checks(subject: Subject) -> Iterator[Outcome]:
-    """Yield the outcome of every check, in their order.
-
-    Raises:
-        AmbiError: If the model refuses even the first check, which only needs an answer.
-    """
+    """Yield the outcome of every check in order; AmbiError if the model refuses the first, which needs an answer."""
     for check in CHECKS:
         begun = time.perf_counter()
         status: Status = "passed"

@@ -39,11 +39,7 @@ class Subject:
 
     @property
     def family(self) -> Any:
-        """The family of a model that runs in this process.
-
-        Raises:
-            AmbiError: If the model runs elsewhere.
-        """
+        """The family of a model that runs in this process; raises AmbiError if the model runs elsewhere."""
         family = getattr(self.engine, "family", None)
         if family is None:
             raise AmbiError("only a model that runs in this process can be checked for that")
@@ -60,12 +56,8 @@ class Subject:
     def answers(
         self, asked: Sequence[tuple[str, str]], settings: dict[str, Any], count: int = 1
     ) -> list[list[Candidate]]:
-        """Return `count` answers to each pair of prompt and audio file, which are all asked about together.
-
-        Raises:
-            AmbiError: If the engine cannot do it, or fails on some.
-        """
-        generation = GenerationSettings.from_kwargs(settings)
+        """Return `count` answers to each pair of prompt and audio file, which are all asked about together."""
+        generation = GenerationSettings.read(settings, "generation_kwargs")
         jobs = [
             Job(prompt, (AudioSpan(path),), generation, numbers=range(count), task="doctor") for prompt, path in asked
         ]
@@ -78,13 +70,7 @@ class Subject:
         return [[found[job][number] for number in job.numbers] for job in jobs]
 
     def likelihoods(self, path: str, ends: bool = True) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Return the log-likelihood of each label as an answer about a file, shape (labels,).
-
-        `ends` says whether the end of the turn is part of the answer.
-
-        Raises:
-            AmbiError: If the engine gives none, or fails.
-        """
+        """Return the log-likelihood of each label (with the end of the turn) as an answer, shape (labels,)."""
         job = Job(QUESTION, (AudioSpan(path),), continuations=[(label, ends) for label in LABELS], task="doctor")
         for _, likelihoods in self.engine.loglikelihoods([job]):
             return np.array([logprob for logprob, _ in likelihoods])
@@ -102,11 +88,7 @@ class Subject:
 
     @property
     def window_seconds(self) -> float | None:
-        """The longest audio that the model hears as a whole; None without a limit.
-
-        Raises:
-            AmbiError: If the model runs elsewhere and its limit is unknown.
-        """
+        """The longest audio that the model hears as a whole; None without a limit; AmbiError if it is unknown."""
         window = self.engine.window_seconds
         if window is None and not self.runs_here:
             raise AmbiError("how much audio the model hears is unknown; give max_audio_seconds= if it has a limit")

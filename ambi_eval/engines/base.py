@@ -124,11 +124,9 @@ class Engine(ABC):
     last_failure = ""
 
     def __init__(self, arguments: Any, device: torch.device | None = None) -> None:
-        """Set up.
+        """Set up from an instance of `Arguments`.
 
-        Args:
-            arguments: An instance of `Arguments`.
-            device: Where to compute, for engines that compute in this process; None: as the arguments say.
+        Engines that compute in this process use the `device`; None: as the arguments say.
 
         Raises:
             AmbiError: If the model cannot be loaded or reached.
@@ -252,11 +250,7 @@ class Engine(ABC):
 
     @classmethod
     def pools(cls, server: str = "") -> frozenset[str]:
-        """Return the pools (a strategy's `pool:`) that the engine can make.
-
-        Args:
-            server: What the engine asks (`vllm`, `bridge`, `chat`), where that makes a difference.
-        """
+        """Return the pools (a strategy's `pool:`) that the engine can make, with a server such as `vllm` or `chat`."""
         return frozenset({"greedy", "samples", "prompts"})
 
     @property
@@ -290,11 +284,7 @@ def arguments_of(name: str) -> type[ModelArguments] | None:
 
 
 def find_engine(name: str) -> type[Engine]:
-    """Return the engine of this name.
-
-    Raises:
-        AmbiError: If there is none.
-    """
+    """Return the engine of this name; raises AmbiError if there is none."""
     known = {each.name: each for each in entry_points(group=ENGINES)}
     if name not in known:
         raise AmbiError(f"there is no engine '{name}'{did_you_mean(name, known)}; give {' or '.join(sorted(known))}")

@@ -23,20 +23,14 @@ def as_prompt(chat_history: Sequence[dict[str, str]]) -> str:
     """
     roles = [message["role"] for message in chat_history]
     if roles not in (["user"], ["system", "user"]):
-        raise AmbiError(
-            f"an audio model takes one question, not {', '.join(roles)}; leave out --num_fewshot and gen_prefix"
-        )
+        fix = "leave out --num_fewshot and gen_prefix"
+        raise AmbiError(f"an audio model takes one question, not {', '.join(roles)}; {fix}")
     *before, question = (message["content"] for message in chat_history)
     return "".join(map(_SYSTEM.format, before)) + question
 
 
 def as_messages(prompt: str, audio_parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return a prompt in the form that chat templates take.
-
-    Args:
-        prompt: What `as_prompt` gave, or plain text.
-        audio_parts: What replaces each `<audio>`.
-    """
+    """Return a prompt (see `as_prompt`) in the form that chat templates take, with a part for each `<audio>`."""
     found = _PROMPT.fullmatch(prompt)
     assert found, "the pattern matches every text"
     system, text = found.groups()

@@ -37,10 +37,7 @@ def answers_again(
     generation: Mapping[str, Any] | None,
     system_instruction: str | None,
 ) -> dict[str, list[Again]]:
-    """Return the answers of a model about some clips of a task, by the clip's id.
-
-    `generation` and `system_instruction` are the run's `--gen_kwargs` and `--system_instruction`.
-    """
+    """Return the answers about some clips, by id, under a run's `--gen_kwargs` and `--system_instruction`."""
     results = simple_evaluate(
         model=model,
         tasks=[task],
@@ -58,19 +55,11 @@ def answers_again(
 
 
 def likelihoods_again(model: LM, asked: Sequence[tuple[tuple[Any, ...], Candidate]]) -> list[float]:
-    """Return the natural log-likelihood of each answer to the request with these arguments.
-
-    It includes the end of the turn if the model ended its turn.
-    """
-    instances = [
-        Instance(
-            request_type="loglikelihood",
-            doc={},
-            arguments=(context, str(answer), {**more, "end_of_turn": answer.finish == "stop"}),
-            idx=number,
-        )
-        for number, ((context, _, more), answer) in enumerate(asked)
+    """Return the log-likelihood (nats) of each answer to its request, the end of the turn included if it has one."""
+    arguments = [
+        (context, str(answer), {**more, "end_of_turn": answer.finish == "stop"}) for (context, _, more), answer in asked
     ]
+    instances = [Instance("loglikelihood", {}, each, number) for number, each in enumerate(arguments)]
     return [likelihood for likelihood, _ in model.loglikelihood(instances, disable_tqdm=True)]
 
 

@@ -48,10 +48,7 @@ def end_at_ctrl_c(kept: Callable[[], str] = what_is_kept, only_if: Callable[[], 
 
     It ends at once, where an exception would first wait for threads with open requests. Only if a server is answering,
     and a store can keep the answers, the first Ctrl-C waits for them for a short time. Earlier ones are kept already.
-
-    Args:
-        kept: Returns a text about the kept answers.
-        only_if: Returns whether Ctrl-C ends the process so; otherwise it has its usual effect.
+    `kept` returns a text about the kept answers; where `only_if` returns False, Ctrl-C has its usual effect.
     """
     stopping: list[bool] = []
 
@@ -69,20 +66,15 @@ def end_at_ctrl_c(kept: Callable[[], str] = what_is_kept, only_if: Callable[[], 
             leave()
         stopping.append(True)
         requests = "a request" if waited_for == 1 else f"{waited_for} requests"
-        sys.stderr.write(
-            f"\nambi_eval: waiting up to {GRACE} s for the answers to {requests} under way; press Ctrl-C again to "
-            "leave at once\n"
-        )
+        waiting = f"waiting up to {GRACE} s for the answers to {requests} under way"
+        sys.stderr.write(f"\nambi_eval: {waiting}; press Ctrl-C again to leave at once\n")
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, end)
 
 
 def _wait_for_replies(leave: Callable[[], NoReturn]) -> int:
-    """Let `leave` be called when a server has answered the requests under way, and return their number.
-
-    It is 0, and nothing is done, if no store keeps the answers.
-    """
+    """Let `leave` be called when the requests under way are answered, and return their number; 0 without a store."""
     kept = getattr(sys.modules.get("ambi_eval.inference.store"), "kept_here", None)
     concurrency = sys.modules.get("ambi_eval.engines.openai.concurrency")
     return concurrency.finish(GRACE, leave) if kept and concurrency else 0
@@ -116,10 +108,8 @@ def refuse_unsaved(output_path: Any) -> None:
     """End with exit code 3 and one sentence if the harness could not write the results of a run of ours."""
     errors, not_saved[:] = list(not_saved), []
     if errors and is_ours():
-        sys.stderr.write(
-            f"ambi_eval: lm_eval could not write its results to {output_path} ({errors[0]}); {what_is_kept()}: "
-            "run the same command with another --output_path\n"
-        )
+        what = f"lm_eval could not write its results to {output_path} ({errors[0]})"
+        sys.stderr.write(f"ambi_eval: {what}; {what_is_kept()}: run the same command with another --output_path\n")
         sys.exit(NOT_WRITTEN)
 
 

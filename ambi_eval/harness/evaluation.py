@@ -29,9 +29,6 @@ def evaluate_tasks(
 
     The arguments are those of `lm_eval`; without an `output_path` nothing is written. `options` are further arguments
     of `simple_evaluate`.
-
-    Raises:
-        AmbiError: For a mistake in the arguments.
     """
     arguments = model_args if isinstance(model_args, str) else dict(model_args)
     tracker = EvaluationTracker(output_path=None if output_path is None else str(output_path))
@@ -61,11 +58,7 @@ def write_results(results: Mapping[str, Any], tracker: EvaluationTracker) -> Non
 
 
 def strategy_task(corpus: str, strategy: str, metadata: Mapping[str, Any]) -> AmbiguousEmotionTask:
-    """Return the task of a corpus (one of ours, or the path of a YAML) and one of our strategies.
-
-    Raises:
-        AmbiError: If there is no such corpus, or a part of it that `metadata` names.
-    """
+    """Return the task of a corpus (one of ours, or the path of a YAML) and one of our strategies."""
     path = corpus_path(corpus)
     config = {**read_yaml(path), "strategy": strategy, "task": f"ambi_{path.stem.removeprefix('_')}_{strategy}"}
     return AmbiguousEmotionTask(with_metadata(config, path, metadata))

@@ -31,10 +31,9 @@ def _complete(step: dict[str, Any], settings: TaskSettings) -> dict[str, Any]:
     if not name.startswith("ambi_"):
         return step
     if name not in filter_registry:
-        raise AmbiError(
-            f"{settings.where}: no filter '{name}'{did_you_mean(name, filter_registry)}; a new one needs an "
-            "entry point in the group lm_eval.filters, and its package installed again (pip install -e .)"
-        )
+        fix = "a new one needs an entry point in the group lm_eval.filters, and its package installed again"
+        hint = did_you_mean(name, filter_registry)
+        raise AmbiError(f"{settings.where}: no filter '{name}'{hint}; {fix} (pip install -e .)")
     made_by = filter_registry.get(name)
     takes = {parameter for each in made_by.__mro__ for parameter in signature(each.__init__).parameters}
     options = takes - set(keys_that("task_wide")) - {"self", "args", "kwargs"}

@@ -63,10 +63,8 @@ def _refuse_old_harness(lm_eval_tasks: ModuleType) -> None:
     version = installed_version("lm_eval")
     if tuple(int(part) for part in version.split(".")[:3] if part.isdigit()) < OLDEST_HARNESS:
         oldest = ".".join(map(str, OLDEST_HARNESS))
-        sys.stderr.write(
-            f"ambi_eval: lm_eval {version} is too old, {oldest} is needed: pip install -U 'lm-eval>={oldest}' "
-            "(or set AMBI_EVAL_PLUGIN=0 to use lm_eval without ambi_eval)\n"
-        )
+        fix = f"pip install -U 'lm-eval>={oldest}' (or set AMBI_EVAL_PLUGIN=0 to use lm_eval without ambi_eval)"
+        sys.stderr.write(f"ambi_eval: lm_eval {version} is too old, {oldest} is needed: {fix}\n")
         sys.exit(2)
 
 

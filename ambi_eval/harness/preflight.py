@@ -57,10 +57,6 @@ def _checked(run: Mapping[str, Any]) -> dict[str, Any]:
 
     The tasks are loaded here; the harness gets the loaded ones. For a model of ours `--apply_chat_template` is always
     set, so that a system instruction becomes the same message with and without it.
-
-    Raises:
-        AmbiError: For a mistake in a task of ours, missing audio, an option that would make scores wrong, an output
-            folder that cannot be written to, or an unknown model.
     """
     from lm_eval.tasks import TaskManager
     from lm_eval.utils import simple_parse_args_string
@@ -78,11 +74,11 @@ def _checked(run: Mapping[str, Any]) -> dict[str, Any]:
     if ours:
         for option, harm in REFUSED.items():
             if run.get(option):
-                raise AmbiError(
-                    f"{ours[0].config.task}: leave out --{option}: it {harm}. ambi_eval keeps every answer in a "
-                    "store of its own (--model_args store=FILE)"
-                )
-        _check_output(getattr(run.get("evaluation_tracker"), "output_path", None))
+                instead = "ambi_eval keeps every answer in a store of its own (--model_args store=FILE)"
+                raise AmbiError(f"{ours[0].config.task}: leave out --{option}: it {harm}. {instead}")
+        if output := getattr(run.get("evaluation_tracker"), "output_path", None):
+            folder = Path(output).parent if Path(output).suffix == ".json" else Path(output)
+            check_can_write(folder, "give another --output_path")
     gen_kwargs = run.get("gen_kwargs") or {}
     given = simple_parse_args_string(gen_kwargs) if isinstance(gen_kwargs, str) else gen_kwargs
     samples = run.get("samples") or {}
@@ -99,13 +95,6 @@ def _checked(run: Mapping[str, Any]) -> dict[str, Any]:
     return {**changed, "apply_chat_template": True}
 
 
-def _check_output(path: str | None) -> None:
-    """Check that results can be written into this folder, or beside this .json file."""
-    if path:
-        folder = Path(path).parent if Path(path).suffix == ".json" else Path(path)
-        check_can_write(folder, "give another --output_path")
-
-
 def _has_a_class(spec: Any, manager: Any) -> bool:
     """Return whether a task, or a member of a group or tag, is made by a class, as all of ours are."""
     if not isinstance(spec, str | dict):
@@ -120,11 +109,7 @@ def _has_a_class(spec: Any, manager: Any) -> bool:
 
 
 def _audio_model(model: Any) -> type[AudioLM] | None:
-    """Return the class of a model, given by name or itself, if it is one of ours; None for every other model.
-
-    Raises:
-        AmbiError: If there is no model of this name.
-    """
+    """Return the class of a model, given by name or itself, if it is one of ours; None for every other model."""
     import lm_eval.models  # noqa: F401 - fills the registry
     from lm_eval.api.registry import get_model, model_registry
 

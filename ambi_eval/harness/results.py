@@ -200,11 +200,9 @@ def read_runs(path: Path) -> list[Run]:
     if not newest:
         raise AmbiError(f"{path} holds no results_*.json: give the folder that --output_path of lm_eval named.")
     for folder, file in newest.items():
-        older = len(list(folder.glob("results_*.json"))) - 1
-        if older:
-            logger.info(
-                "%s: %s in this folder left alone; name the file of a run to read it", file, counted(older, "older run")
-            )
+        if older := len(list(folder.glob("results_*.json"))) - 1:
+            left = counted(older, "older run")
+            logger.info("%s: %s in this folder left alone; name the file of a run to read it", file, left)
     contents = {file: _content(file) for file in newest.values()}
     ours = {file: results for file, results in contents.items() if our_configs(results)}
     for foreign in contents.keys() - ours.keys() if ours else ():
@@ -294,10 +292,8 @@ def _lines(path: Path) -> Iterator[Json]:
             doc = sample["doc"]
             answers = [answer for request in sample["resps"] for answer in request]
             if "answers_digest" in doc and doc["answers_digest"] != answers_digest(answers, doc.get("candidates")):
-                raise AmbiError(
-                    f"{path}, line {number}: the answers about the clip {doc['id']!r:.100} are not those that were "
-                    "scored; the file was changed: repeat the run."
-                )
+                which = f"{path}, line {number}: the answers about the clip {doc['id']!r:.100}"
+                raise AmbiError(f"{which} are not those that were scored; the file was changed: repeat the run.")
             sample["hashes"] = sample["doc_hash"] + sample["prompt_hash"] + sample["target_hash"]
             yield sample
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain, compress
 from pathlib import Path
 from typing import Any
@@ -79,13 +79,8 @@ class AmbiguousEmotionTask(ConfigurableTask):
         if part or settings.control != "none":
             control = "" if settings.control == "none" else f" [{settings.control}]"
             ours["task_alias"] = f"{settings.task}{part}{control}"
-        defaults = {
-            "test_split": "test",
-            "doc_to_target": "",
-            "doc_to_audio": "audio",
-            "fewshot_config": {"samples": []},
-            "metric_list": [],
-        }
+        defaults: dict[str, Any] = {"test_split": "test", "doc_to_target": "", "doc_to_audio": "audio"}
+        defaults |= {"fewshot_config": {"samples": []}, "metric_list": []}
         super().__init__(config={**defaults, **for_harness(settings), **ours}, **kwargs)
 
     # ------------------------------------------------------------------------------------------- documents
@@ -178,11 +173,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
             raise AmbiError(f"{self.config.task}: there are no few-shot examples with audio; leave out --num_fewshot")
 
     def fewshot_context(self, doc: dict[str, Any], num_fewshot: int, **kwargs: Any) -> Any:
-        """Return the prompt with the system message and description that the harness puts around it.
-
-        Raises:
-            AmbiError: If few-shot examples are asked for.
-        """
+        """Return the prompt with the system message and description that the harness puts around it."""
         self._refuse_fewshot(num_fewshot)
         return super().fewshot_context(doc, num_fewshot, **kwargs)
 
@@ -223,25 +214,17 @@ class AmbiguousEmotionTask(ConfigurableTask):
         has_votes = [row < len(self.selection.clips) for row in rows]
         voted_rows = list(compress(rows, has_votes))
         votes, noise = self.selection.votes[voted_rows], self.selection.noise[voted_rows]
+        shown: dict[str, Any] = {"curve": self.settings.has_curve, "wordings": self.settings.wordings}
+        scored_clips = partial(score_clips, votes=votes, noise=noise, metrics=self.metrics, **shown)
         for number, pipeline in enumerate(self._filters):
             pipeline.apply(pools)
             predictions = [pool.filtered_resps[pipeline.name] for pool in pools]
             if not all(isinstance(prediction, Prediction) for prediction in predictions):
                 raise AmbiError(f"{self.config.task}: the pipeline '{pipeline.name}' must end with an ambi_* filter")
-            scores = iter(
-                score_clips(
-                    list(compress(predictions, has_votes)),
-                    votes,
-                    noise,
-                    self.metrics,
-                    curve=self.settings.has_curve,
-                    wordings=self.settings.wordings,
-                    oracle=number == 0,
-                )
-            )
-            for clip, row, voted_on, pool, prediction in zip(ids, rows, has_votes, pools, predictions, strict=True):
+            scores = iter(scored_clips(predictions=list(compress(predictions, has_votes)), oracle=number == 0))
+            for clip, row, has, pool, prediction in zip(ids, rows, has_votes, pools, predictions, strict=True):
                 scored = ScoredClip(prediction, {}, _logged(pool.resps) if number == 0 else {})
-                if voted_on:
+                if has:
                     cluster, voted = self.selection.clusters[row], self.selection.votes[row]
                     scored.add(next(scores), ClipResult(clip, cluster, prediction.distribution, voted))
                 pool.filtered_resps[pipeline.name] = scored
@@ -259,11 +242,9 @@ class AmbiguousEmotionTask(ConfigurableTask):
             self._warn(f"the {n} answers about a clip are the same one, for each of the {len(pools)} clips asked about")
 
     def score_answers(self, answers: Mapping[str, Sequence[Candidate]]) -> dict[str, PipelineScores]:
-        """Return the results of each pipeline for given answers, by the pipeline's name.
+        """Return the results of each pipeline for the answers about every clip (by its id), by the pipeline's name.
 
-        Args:
-            answers: The answers about every clip of the task, by its id; for `exact`, the labels with their
-                log-likelihoods.
+        For `exact`, the answers are the labels with their log-likelihoods.
         """
         likelihoods = self.settings.pool == "labels"
         self._instances = [

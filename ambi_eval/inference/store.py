@@ -58,7 +58,6 @@ _COLUMNS = {
 }
 _POOLS_PER_QUERY = 500  # SQLite before 3.32 takes at most 999 variables
 
-
 kept_here: Counter[Path] = Counter()  # answers that this process has added, by store
 
 
@@ -126,9 +125,6 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         """Store samples: for each pool, samples by index (`Candidate.number` itself is not stored).
 
         The provenance is plain JSON: what should not change the samples, such as the device and library versions.
-
-        Raises:
-            ValueError: If a candidate is not an answer of the model, such as one that is `not_drawn`.
         """
         rows = [candidate_row(pool, k, None, one) for pool, by_k in samples.items() for k, one in by_k.items()]
         self._add("candidates", rows, provenance)
@@ -143,11 +139,7 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         return {pool: beams for pool, beams in sets.items() if sizes[pool] == {len(beams)}}
 
     def add_beams(self, sets: Mapping[str, Sequence[Candidate]], provenance: Mapping[str, Any]) -> None:
-        """Store complete beam sets: for each pool all of its beams, best first.
-
-        Raises:
-            ValueError: If a candidate is not an answer of the model, such as one that is `not_drawn`.
-        """
+        """Store complete beam sets: for each pool all of its beams, best first."""
         rows = [candidate_row(pool, k, len(beams), one) for pool, beams in sets.items() for k, one in enumerate(beams)]
         self._add("candidates", rows, provenance)
 
@@ -297,17 +289,13 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
             raise self._unusable("it is damaged") from error
 
     def _unusable(self, reason: object) -> AmbiError:
-        return AmbiError(
-            f"cannot use the candidate store {self.path} ({reason}): choose another path with store=PATH, or do "
-            f"without one with store=none."
-        )
+        fix = "choose another path with store=PATH, or do without one with store=none."
+        return AmbiError(f"cannot use the candidate store {self.path} ({reason}): {fix}")
 
 
 def _has_locks(folder: Path) -> bool:
-    """Return whether files in a folder can be locked; on some network file systems they cannot.
-
-    SQLite takes the failure for a lock of another process and would wait for its end.
-    """
+    """Return whether files in a folder can be locked; on some network file systems they cannot."""
+    # SQLite takes the failure for a lock of another process and would wait for its end.
     with tempfile.TemporaryDirectory(dir=folder, prefix=".ambi-locks-") as own:
         try:
             with closing(sqlite3.connect(Path(own) / "new.sqlite", timeout=0, isolation_level=None)) as database:

@@ -55,7 +55,7 @@ class AudioLM(DataParallelLM):
         """Load or connect to the model; a server is not asked before the first question.
 
         Args:
-            model: The model's name: the argument `pretrained` or `model`, as the engine calls it.
+            model: The argument `pretrained` or `model`, as the engine calls it.
             arguments: As in `--model_args`; the engine's `Arguments` describes them.
 
         Raises:
@@ -165,11 +165,7 @@ class AudioLM(DataParallelLM):
     # ------------------------------------------------------------------------------------------- likelihoods
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Likelihood]:
-        """Return the natural log-likelihood of each continuation, and whether greedy decoding gives it.
-
-        Raises:
-            AmbiError: As `generate_until`.
-        """
+        """Return the natural log-likelihood of each continuation, and whether greedy decoding gives it."""
         positions = shared_prompts(requests)
         jobs = sorted(positions, key=lambda job: str(job.spans))
         likelihoods: list[Any] = [None] * len(requests)
@@ -192,20 +188,12 @@ class AudioLM(DataParallelLM):
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """Return the conversation as one string that still holds its `<audio>` marks.
 
-        The engine applies the chat template later, together with the audio, whether `--apply_chat_template` is given
-        or not.
-
-        Raises:
-            AmbiError: If there is more than a system message and one question.
+        The engine applies the chat template later, together with the audio, with or without `--apply_chat_template`.
         """
         return as_prompt(chat_history)
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
-        """Return the engine's own template, for the log; it has no others.
-
-        Raises:
-            AmbiError: If another one is asked for by name.
-        """
+        """Return the engine's own template, for the log, or raise an error if another one is asked for by name."""
         if isinstance(chat_template, str):
             raise AmbiError(f"{self.engine_name} has one chat template, the model's own: there is no '{chat_template}'")
         return self.engine.chat_template
@@ -250,11 +238,9 @@ class AudioLM(DataParallelLM):
         self._add_up_counts()
         if done < asked:
             kept = "kept in the candidate store" if self.cache.store else "lost (store=none)"
-            raise AmbiError(
-                f"{self.name} failed on {asked - done} of {counted(asked, 'prompt')} ({self.engine.last_failure}), so "
-                f"there is no score; the other answers are {kept}: run the same command again to ask only for the "
-                f"missing ones"
-            )
+            failed = f"{self.name} failed on {asked - done} of {counted(asked, 'prompt')} ({self.engine.last_failure})"
+            fix = "run the same command again to ask only for the missing ones"
+            raise AmbiError(f"{failed}, so there is no score; the other answers are {kept}: {fix}")
 
     def _progress(self, total: int, unit: str, disable: bool) -> Any:
         return tqdm(total=total, unit=unit, desc=f"{self.name}: {unit}", disable=disable or self.rank != 0)
@@ -279,22 +265,14 @@ def open_engine(name: str, model_args: str, **defaults: Any) -> Engine:
 
 
 def _open(kind: type[Engine], arguments: ModelArguments, device: torch.device | None) -> Engine:
-    """Return an engine that is ready to answer.
-
-    Raises:
-        AmbiError: If it cannot be used, or if it asks a server from several processes of torchrun.
-    """
+    """Return an engine that is ready to answer; one that asks a server runs in no processes of torchrun."""
     if not kind.data_parallel and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise AmbiError(f"{kind.__name__} (as the model or as its verifier) runs in one process; leave out torchrun")
     return kind(arguments, device)
 
 
 def _verifier(arguments: ModelArguments) -> tuple[type[Engine], ModelArguments]:
-    """Return the class and the arguments of the engine that `verifier=` names.
-
-    Raises:
-        AmbiError: If they are impossible.
-    """
+    """Return the class and the arguments of the engine that `verifier=` names."""
     if arguments.verifier.startswith("openai:"):
         server = {"base_url": arguments.verifier_base_url, "api_key_env": arguments.verifier_api_key_env}
         kind, given = find_engine("openai-audio"), {"model": arguments.verifier.removeprefix("openai:"), **server}

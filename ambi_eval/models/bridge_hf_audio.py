@@ -32,11 +32,7 @@ class BridgedEngine:
         self.fingerprint = digest and str(digest)[:16]
 
     def answer(self, chats: Sequence[Chat]) -> Iterator[tuple[Chat, Reply]]:
-        """Yield each request with its reply.
-
-        Raises:
-            BridgeError: If one of them is impossible.
-        """
+        """Yield each request with its reply; raises BridgeError if one of them is impossible."""
         asked = {_job(chat): chat for chat in chats}
         try:
             for job in asked:
@@ -51,10 +47,9 @@ class BridgedEngine:
             for job, made in self.engine.generate(generated) if generated else ():
                 found[job] |= made
                 if len(found[job]) == len(job.numbers):
-                    candidates = [found[job][number] for number in job.numbers]
                     answers = [
                         Answer(str(each), each.logprob, each.n_tokens, each.finish, each.thinking_tokens or 0)
-                        for each in candidates
+                        for each in (found[job][number] for number in job.numbers)
                     ]
                     # All greedy answers are one.
                     yield asked[job], Reply(answers * (asked[job].n // len(answers)), (), job.prompt_tokens)
@@ -73,7 +68,18 @@ def _job(chat: Chat) -> Job:
         raise BridgeError(f"the text holds {AUDIO_MARK}, which marks the place of an audio: write it in another way")
     question = "".join(AUDIO_MARK if isinstance(part, Audio) else part for part in chat.parts)
     system = [{"role": "system", "content": chat.system}] if chat.system else []
-    settings = _settings(chat)
+    settings = GenerationSettings.read(
+        {
+            "temperature": chat.temperature,
+            "top_k": chat.top_k,
+            "top_p": chat.top_p,
+            "num_beams": chat.ambi_beams or 1,
+            "length_penalty": chat.length_penalty if chat.ambi_beams else 0.0,
+            "until": chat.stop or (),
+            "max_gen_toks": chat.max_tokens,
+        },
+        "this request",
+    )
     numbers = chat.ambi_samples or range(chat.n)
     seeds = (chat.ambi_seed, chat.seed, secrets.randbits(63))
     return Job(
@@ -85,18 +91,4 @@ def _job(chat: Chat) -> Job:
         [(text, True) for text in chat.ambi_continuations or ()],
         digests=chat.ambi_audio_digests,
         task="this request",
-    )
-
-
-def _settings(chat: Chat) -> GenerationSettings:
-    return GenerationSettings.from_kwargs(
-        {
-            "temperature": chat.temperature,
-            "top_k": chat.top_k,
-            "top_p": chat.top_p,
-            "num_beams": chat.ambi_beams or 1,
-            "length_penalty": chat.length_penalty if chat.ambi_beams else 0.0,
-            "until": chat.stop or (),
-            "max_gen_toks": chat.max_tokens,
-        }
     )

@@ -15,9 +15,7 @@ class DataParallelLM(LM):
     def join_other_processes(self, device: torch.device) -> None:
         """Set the rank of this process, the number of processes, and the device of this one.
 
-        Args:
-            device: The device of a single process. Several processes compute on the CPU if this is one, else each on
-                a GPU of its own.
+        `device` is that of a single process. Several compute on the CPU if this is one, else each on a GPU of its own.
         """
         self._device = device
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:

@@ -33,11 +33,7 @@ def asked_questions(requests: Sequence[Instance]) -> dict[Question, list[int]]:
 
 
 def shared_prompts(requests: Sequence[Instance]) -> dict[Job, list[int]]:
-    """Return one job for all likelihood requests about the same prompt, with their positions in the list of requests.
-
-    Raises:
-        AmbiError: If an audio is missing, or `<audio>` is not in the prompt once for each.
-    """
+    """Return one job for all likelihood requests about the same prompt, with their positions among the requests."""
     positions: dict[tuple[str, tuple[AudioSpan, ...]], list[int]] = {}
     for position, request in enumerate(requests):
         positions.setdefault((request.args[0], _spans(request)), []).append(position)
@@ -50,7 +46,7 @@ def shared_prompts(requests: Sequence[Instance]) -> dict[Job, list[int]]:
 
 
 def _question(request: Instance, clones: int) -> Question:
-    settings = GenerationSettings.from_kwargs(request.args[1])
+    settings = GenerationSettings.read(request.args[1], "generation_kwargs")
     # In a data-parallel run the harness adds clones, so that all processes have equally many requests.
     size, task = min(request.repeats or 1, clones), str(request.task_name)
     if 1 < settings.num_beams < size:
@@ -81,8 +77,6 @@ def _check_audios(asked: Sequence[Question | Job]) -> None:
     for each in asked:
         marks = each.prompt.count(AUDIO_MARK)
         if marks != len(each.spans):
-            raise AmbiError(
-                f"{each.task}: {marks} {AUDIO_MARK} in a prompt with {len(each.spans)} audios; write {AUDIO_MARK} in "
-                f"doc_to_text at the place of each audio"
-            )
+            fix = f"write {AUDIO_MARK} in doc_to_text at the place of each audio"
+            raise AmbiError(f"{each.task}: {marks} {AUDIO_MARK} in a prompt with {len(each.spans)} audios; {fix}")
     check_files_exist(span for each in asked for span in each.spans)

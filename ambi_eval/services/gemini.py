@@ -127,11 +127,7 @@ class GeminiEngine(OpenAIEngine):
     library = "google-genai"
 
     def __init__(self, arguments: GeminiAudioArguments, device: torch.device | None = None) -> None:
-        """Set up; the first request is sent with the first job.
-
-        Raises:
-            AmbiError: If `base_url` is no address, the key is missing, or google-genai is not installed.
-        """
+        """Set up; the first request is sent with the first job."""
         super().__init__(arguments, device)
         self.per_request = min(self.per_request, MOST_CANDIDATES)
 

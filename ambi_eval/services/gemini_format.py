@@ -42,9 +42,7 @@ WITHHELD = ("SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT
 def to_gemini(body: Mapping[str, Any], uri: Callable[[bytes], str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Return the contents and the configuration of a request, as google-genai takes them.
 
-    Args:
-        body: The request to a chat server, with audios as `{"wav": bytes}`.
-        uri: Function that uploads the bytes of an audio and returns its address.
+    The request is one to a chat server, with audios as `{"wav": bytes}`; `uri` uploads one and returns its address.
     """
     contents = []
     config = {FIELDS.get(name, name): value for name, value in body.items() if name not in ("model", "messages")}
@@ -84,22 +82,17 @@ def _camel(value: Any) -> Any:
 
 
 def to_chat_reply(reply: Mapping[str, Any]) -> bytes:
-    """Return a reply in the format of a chat server.
-
-    Args:
-        reply: The reply of google-genai as JSON values.
-    """
+    """Return a reply of google-genai (as JSON values) in the format of a chat server."""
     blocked = (reply.get("prompt_feedback") or {}).get("block_reason")
     candidates = reply.get("candidates") or ([{"finish_reason": "SAFETY"}] if blocked else [])
     used = reply.get("usage_metadata") or {}
     thought = used.get("thoughts_token_count") or 0
     details = used.get("prompt_tokens_details") or []
+    audio = sum(each.get("token_count") or 0 for each in details if each.get("modality") == "AUDIO")
     usage = {
         "prompt_tokens": used.get("prompt_token_count"),
         "completion_tokens": (used.get("candidates_token_count") or 0) + thought,
-        "prompt_tokens_details": {
-            "audio_tokens": sum(each.get("token_count") or 0 for each in details if each.get("modality") == "AUDIO")
-        },
+        "prompt_tokens_details": {"audio_tokens": audio},
         "completion_tokens_details": {"reasoning_tokens": thought},
     }
     choices = [_choice(number, candidate) for number, candidate in enumerate(candidates)]

@@ -20,11 +20,7 @@ LITELLM = "litellm"  # stands for the address of a provider, which only litellm 
 
 
 def library() -> Any:
-    """Return the litellm package, set up to neither download prices nor print advice.
-
-    Raises:
-        AmbiError: If it is not installed.
-    """
+    """Return the litellm package, if it is installed, set up to neither download prices nor print advice."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     try:
         import litellm
@@ -50,10 +46,8 @@ class LiteLLMServer(ChatServer):
         try:
             self.provider = self._litellm.get_llm_provider(self.model, api_base=base_url)[1]
         except self._litellm.BadRequestError as error:
-            raise AmbiError(
-                f"litellm knows no provider of model={self.model}; put it in front, as in gemini/gemini-3.8-flash or "
-                f"openai/gpt-audio-1.5"
-            ) from error
+            fix = "put it in front, as in gemini/gemini-3.8-flash or openai/gpt-audio-1.5"
+            raise AmbiError(f"litellm knows no provider of model={self.model}; {fix}") from error
         return server_address(base_url) if base_url else LITELLM
 
     def _usual_key_variable(self) -> str:

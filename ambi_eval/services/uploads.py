@@ -29,12 +29,9 @@ class Uploads:
     """
 
     def __init__(self, client: Any, account: str, seconds_left: float = 3600.0) -> None:
-        """Set up.
+        """Set up for a client of google-genai and a name of its account and address, without the API key.
 
-        Args:
-            client: The client of google-genai.
-            account: A name of the account and the address, without the API key.
-            seconds_left: A file that expires in less time is uploaded again.
+        A file that expires in less than `seconds_left` is uploaded again.
         """
         self._client = client
         self._account = account
@@ -62,10 +59,9 @@ class Uploads:
         gone = [digest for digest, (uri, _) in self._known.items() if uri.rpartition("/")[2] in text]
         for digest in gone:
             del self._known[digest]
+        rows = [(self._account, each) for each in gone]
         with closing(self._open()) as database, database:
-            database.executemany(
-                "DELETE FROM uploads WHERE account = ? AND digest = ?", [(self._account, each) for each in gone]
-            )
+            database.executemany("DELETE FROM uploads WHERE account = ? AND digest = ?", rows)
         return bool(gone)
 
     def _upload(self, wav: bytes) -> tuple[str, float]:

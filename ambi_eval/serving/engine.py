@@ -28,11 +28,7 @@ class VLLMEngine(OpenAIEngine):
     Arguments: ClassVar[type[ModelArguments]] = VLLMAudioArguments
 
     def _connect(self) -> ChatServer:
-        """Return the client of the server, which need not run yet.
-
-        Raises:
-            AmbiError: If there is no vLLM, the checkpoint cannot be read, or a shared server has not started.
-        """
+        """Return the client of the server, which need not run yet."""
         self.arguments: VLLMAudioArguments = pinned(self.arguments)
         self._weights = weights_of(self.arguments)
         self._own: VLLMServer | None = None

@@ -42,13 +42,7 @@ class ServerProcess:
     seconds_to_leave: ClassVar[float] = 15.0
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
-        """Start the program.
-
-        Args:
-            name: Its name in messages.
-            command: The program with its arguments.
-            environment: All of its environment variables.
-            log: The file for its output.
+        """Start a program with its arguments, these environment variables alone, and a log for its output.
 
         Raises:
             AmbiError: If the log cannot be written.
@@ -79,12 +73,7 @@ class ServerProcess:
         return self._process.poll() is None
 
     def wait_until_ready(self, url: str, headers: Mapping[str, str], seconds: float) -> None:
-        """Wait until a URL answers with status 200, and show the time so far.
-
-        Args:
-            url: The URL.
-            headers: Headers of the request.
-            seconds: The longest time to wait, in seconds.
+        """Wait up to so many seconds until a URL answers a request with status 200, and show the time so far.
 
         Raises:
             AmbiError: If the server ends first, or if it does not answer in time; then it is stopped.
@@ -97,18 +86,15 @@ class ServerProcess:
                     raise self.ended()
                 if time.monotonic() - begun > seconds:
                     self.stop()
-                    raise AmbiError(
-                        f"{self.name} did not answer within {seconds:g} s; look into its log ({self.log}), or give a "
-                        f"longer start_timeout="
-                    )
+                    fix = f"look into its log ({self.log}), or give a longer start_timeout="
+                    raise AmbiError(f"{self.name} did not answer within {seconds:g} s; {fix}")
                 time.sleep(SECONDS_BETWEEN_TRIES)
                 line.update()
 
     def ended(self) -> AmbiError:
         """Return the error that the server has ended, with the reason that its log gives."""
-        return AmbiError(
-            f"{self.name} ended with exit code {self._process.wait()} ({self.reason()}); its log is {self.log}"
-        )
+        code = self._process.wait()
+        return AmbiError(f"{self.name} ended with exit code {code} ({self.reason()}); its log is {self.log}")
 
     def reason(self) -> str:
         """Return the last error in the log as one line; without an error, the last line of the log."""

@@ -66,28 +66,15 @@ class VLLMServer:
     process: ServerProcess | None = None
 
     def __init__(self, arguments: VLLMAudioArguments) -> None:
-        """Choose a free port, a key and a log; nothing is started.
-
-        Raises:
-            AmbiError: If there is no vLLM, or an argument is impossible.
-        """
+        """Choose a free port, a key and a log; nothing is started."""
         self._arguments = arguments
         self._program = executable(arguments.vllm)
-        model = served_name(arguments)
-        self.address = Address(
-            f"http://127.0.0.1:{free_port()}/v1",
-            secrets.token_urlsafe(24),
-            model,
-            arguments.serve_log or str(_new_log(model)),
-            serve_arguments(arguments),
-        )
+        model, url = served_name(arguments), f"http://127.0.0.1:{free_port()}/v1"
+        log = arguments.serve_log or str(_new_log(model))
+        self.address = Address(url, secrets.token_urlsafe(24), model, log, serve_arguments(arguments))
 
     def start(self) -> None:
-        """Start the server, and wait until it answers.
-
-        Raises:
-            AmbiError: If it does not start, or does not answer in time.
-        """
+        """Start the server, and wait until it answers."""
         address = self.address
         # The key is an environment variable, because other users of this machine can read command lines. PYTHONPATH and
         # PYTHONHOME are left out: they name the packages of this Python, not those of vLLM's Python.
@@ -96,9 +83,8 @@ class VLLMServer:
         port = str(urlsplit(address.base_url).port)
         command = [self._program, *address.serves, "--host", "127.0.0.1", "--port", port]
         self.process = ServerProcess(f"vllm serve {address.model}", command, environment, Path(address.log))
-        self.process.wait_until_ready(
-            f"{address.base_url}/models", {"Authorization": f"Bearer {address.key}"}, self._arguments.start_timeout
-        )
+        headers = {"Authorization": f"Bearer {address.key}"}
+        self.process.wait_until_ready(f"{address.base_url}/models", headers, self._arguments.start_timeout)
 
     def stop(self) -> None:
         """End it with all of its child processes, if it runs."""
@@ -107,11 +93,7 @@ class VLLMServer:
 
 
 def serve_arguments(arguments: VLLMAudioArguments) -> list[str]:
-    """Return the arguments of `vllm`, without those of the address.
-
-    Raises:
-        AmbiError: If `serve_args` holds an option that we set ourselves.
-    """
+    """Return the arguments of `vllm`, without those of the address, which `serve_args` may not hold."""
     more = arguments.serve_args or []
     more = shlex.split(more) if isinstance(more, str) else list(more)
     if taken := [word for word in more if word.partition("=")[0] in OURS]:
@@ -152,10 +134,8 @@ def executable(given: str | None) -> str:
         here = Path(sys.executable).parent / "vllm"
         if found := str(here) if here.is_file() else shutil.which("vllm"):
             return found
-        raise AmbiError(
-            "vLLM is neither in this environment nor on PATH; make an environment of its own (python3 -m venv VENV && "
-            "VENV/bin/pip install 'vllm[audio]') and give vllm=VENV"
-        )
+        fix = "make an environment of its own (python3 -m venv VENV && VENV/bin/pip install 'vllm[audio]')"
+        raise AmbiError(f"vLLM is neither in this environment nor on PATH; {fix} and give vllm=VENV")
     path = Path(given).expanduser().absolute()
     inside = path / "bin" / "vllm" if path.is_dir() else path.with_name("vllm")
     program = path if path.name == "vllm" and path.is_file() else inside
@@ -185,11 +165,7 @@ def shared_server(arguments: VLLMAudioArguments) -> Iterator[dict[str, str]]:
 
 
 def shared_address(arguments: VLLMAudioArguments) -> Address | None:
-    """Return the address of the server that another process started for these arguments; None if there is none.
-
-    Raises:
-        AmbiError: If that server did not start.
-    """
+    """Return the address of the server that another process started for these arguments; None if there is none."""
     found = json.loads(os.environ.get(SHARED, "{}"))
     if "error" in found:
         raise AmbiError(found["error"])

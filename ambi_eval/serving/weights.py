@@ -25,10 +25,8 @@ def pinned(arguments: VLLMAudioArguments) -> VLLMAudioArguments:
         config = hf_hub_download(source, "config.json", revision=arguments.revision)
     except (HfHubHTTPError, OSError, ValueError) as error:
         told = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
-        raise AmbiError(
-            f"{arguments.pretrained} cannot be read ({told}); give a folder or a repository of the Hugging Face hub, "
-            f"and check the network and HF_TOKEN"
-        ) from error
+        fix = "give a folder or a repository of the Hugging Face hub, and check the network and HF_TOKEN"
+        raise AmbiError(f"{arguments.pretrained} cannot be read ({told}); {fix}") from error
     return arguments.model_copy(update={"revision": Path(config).parent.name})
 
 

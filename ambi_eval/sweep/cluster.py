@@ -26,11 +26,7 @@ class RayRunner:
     """
 
     def __init__(self, models: Mapping[str, GridModel], address: str | None = None) -> None:
-        """Connect to a cluster.
-
-        Args:
-            models: The models that are to run, by name.
-            address: Address of a running cluster, or `auto` for the one of this machine; None starts one here.
+        """Connect to the cluster at an address, or to this machine's (`auto`); None starts one here.
 
         Raises:
             AmbiError: If Ray is not installed, no cluster answers, or it has too few GPUs for a model.
@@ -54,18 +50,14 @@ class RayRunner:
                 include_dashboard=None if address else False,
             )
         except (ConnectionError, TimeoutError, socket.gaierror) as error:
-            raise AmbiError(
-                f"no Ray cluster at '{address}': start one with `ray start --head`, or leave out --address to use this "
-                "machine alone"
-            ) from error
+            fix = "start one with `ray start --head`, or leave out --address to use this machine alone"
+            raise AmbiError(f"no Ray cluster at '{address}': {fix}") from error
         gpus = ray.cluster_resources().get("GPU", 0)
         for name, model in models.items():
             if model.gpus > gpus:
                 self.close()
-                raise AmbiError(
-                    f"the model {name} takes {model.gpus:g} GPU, the Ray cluster has {gpus:g}: say how many in "
-                    f"the grid (models: {name}: gpus: 0)"
-                )
+                what = f"the model {name} takes {model.gpus:g} GPU, the Ray cluster has {gpus:g}"
+                raise AmbiError(f"{what}: say how many in the grid (models: {name}: gpus: 0)")
         # The queue of events stays on this machine: on another one it could be lost with that machine.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self.sent = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
@@ -101,10 +93,8 @@ def _refuse_long_paths() -> None:
     folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     room = LONGEST_SOCKET_PATH - len("/ray/session_2026-01-31_12-00-00_000000_1234567/sockets/plasma_store")
     if len(folder) > room:
-        raise AmbiError(
-            f"the folder for temporary files has a path of more than {room} characters ({folder}), too long for "
-            "Ray's sockets: set TMPDIR to a shorter one, for example TMPDIR=/tmp"
-        )
+        what = f"the folder for temporary files has a path of more than {room} characters ({folder})"
+        raise AmbiError(f"{what}, too long for Ray's sockets: set TMPDIR to a shorter one, for example TMPDIR=/tmp")
 
 
 def _refuse_silent_address(address: str | None) -> None:

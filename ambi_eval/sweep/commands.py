@@ -46,7 +46,10 @@ def sweep(
     from ambi_eval.sweep.grid import read_grid
     from ambi_eval.sweep.overview import cost_table, finished_runs, probed_tokens, scores_table
 
-    _check_options(engine, address, replicas, dry_run, probe)
+    if engine == "local" and (address or replicas > 1):
+        raise AmbiError("--address and --replicas go with --engine ray")
+    if probe is not None and not dry_run:
+        raise AmbiError("--probe goes with --dry-run")
     out = out.absolute()
     end_at_ctrl_c(lambda: f"every answer so far is kept in {out / 'stores'}")
     check_can_write(out, "give another --out")
@@ -80,13 +83,6 @@ def sweep(
         raise typer.Exit(1)
     if progress.waiting:
         raise typer.Exit(NotYetError.exit_code)
-
-
-def _check_options(engine: str, address: str | None, replicas: int, dry_run: bool, probe: int | None) -> None:
-    if engine == "local" and (address or replicas > 1):
-        raise AmbiError("--address and --replicas go with --engine ray")
-    if probe is not None and not dry_run:
-        raise AmbiError("--probe goes with --dry-run")
 
 
 def _runner(name: str, address: str | None, cells: Sequence[Cell]) -> Runner:

@@ -225,10 +225,8 @@ def _check_model(where: str, model: GridModel) -> None:
 
 
 def _weights(model: GridModel) -> str | None:
-    """Return a digest of the folders of checkpoints that the arguments of one of our models name; None without one.
-
-    A checkpoint on the hub needs no digest: its repository and revision are arguments.
-    """
+    """Return a digest of the folders of checkpoints that the arguments of one of our models name; None without one."""
+    # A checkpoint on the hub needs no digest: its repository and revision are arguments.
     folders = [str(value) for value in model.model_args.values() if isinstance(value, str) and Path(value).is_dir()]
     if not folders or arguments_of(model.model) is None:
         return None
@@ -238,11 +236,7 @@ def _weights(model: GridModel) -> str | None:
 
 
 def _sources(path: Path, grid: Grid) -> list[Path]:
-    """Return the task files of a grid: ours for each corpus and strategy, and the user's own.
-
-    Raises:
-        AmbiError: If two files name the same task, or a name is no name for a folder.
-    """
+    """Return the task files of a grid: ours for each corpus and strategy, and the user's own."""
     ours = {file.stem: file for file in tasks_dir().glob("[!_]*/ambi_*.yaml")}
     files = [ours[f"ambi_{corpus}_{strategy}"] for corpus in grid.corpora for strategy in grid.strategies]
     files += [(path.parent / name).resolve() for name in grid.tasks]

@@ -37,12 +37,9 @@ def probed_tokens(cells: Sequence[Cell], folder: Path) -> dict[str, float]:
 
 
 def cost_table(cells: Sequence[Cell], folder: Path, probed: Mapping[str, float] | None = None) -> Table:
-    """Return a table of the cost of each cell, and of all cells.
+    """Return a table of the cost of each cell, and of all cells; finished cells cost nothing.
 
-    Args:
-        cells: The cells.
-        folder: Folder of the grid; finished cells cost nothing.
-        probed: Measured mean tokens per answer, by cell; None: the token limit counts.
+    `probed` holds the measured mean tokens per answer, by cell; None: the token limit counts.
     """
     table = Table(title=counted(len(cells), "run"), title_justify="left", show_footer=True, box=None)
     rows = []

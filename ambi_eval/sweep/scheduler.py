@@ -42,10 +42,8 @@ def run_cells(cells: Sequence[Cell], folder: Path, runner: Runner, progress: Pro
     """
     for name, model in {cell.model_name: cell.model for cell in cells}.items():
         if replicas > 1 and arguments_of(model.model) is None:
-            raise AmbiError(
-                f"the model {name} ({model.model}) keeps no candidate store, through which replicas share their "
-                "answers: leave out --replicas"
-            )
+            what = f"the model {name} ({model.model}) keeps no candidate store, through which replicas share answers"
+            raise AmbiError(f"{what}: leave out --replicas")
     missing = [cell for cell in cells if not results_file(folder, cell)]
     groups = {name: _Group(name, of_group, folder, replicas) for name, of_group in by_group(missing).items()}
     jobs: dict[str, tuple[_Group, SweepJob]] = {}
@@ -95,17 +93,12 @@ class _Group:
         """Return the jobs that follow a job that has ended."""
         if not any(self.tries[job.name, cell.name] for cell in job.cells):
             self.tries[job.name, job.cells[0].name] = ATTEMPTS  # the process was lost before its first cell
-        left = tuple(
-            cell
-            for cell in job.cells
-            if (job.name, cell.name) not in self.done and self.tries[job.name, cell.name] < ATTEMPTS
-        )
+        tried = {cell: (job.name, cell.name) for cell in job.cells}
+        left = tuple(cell for cell, of in tried.items() if of not in self.done and self.tries[of] < ATTEMPTS)
         if left:
             return [self._job_of(job.share, left)]
-        if job.share is None:
-            return []
-        self.unfinished -= 1
-        if self.unfinished:
+        self.unfinished -= job.share is not None
+        if job.share is None or self.unfinished:
             return []
         self._gather()
         return [self._job_of(None, self.cells)]

@@ -18,7 +18,7 @@ from ambi_eval.engines.base import Engine, Job
 from ambi_eval.errors import AmbiError
 
 GREEDY = GenerationSettings(max_gen_toks=6)
-SAMPLED = GenerationSettings.from_kwargs({"do_sample": True, "temperature": 1.0, "max_gen_toks": 6})
+SAMPLED = GenerationSettings(do_sample=True, temperature=1.0, max_gen_toks=6)
 BEAMS = GenerationSettings(num_beams=3, max_gen_toks=6)
 
 Ask = Callable[..., Job]

@@ -23,7 +23,7 @@ from ambi_eval.errors import AmbiError
     ],
 )
 def test_generation_kwargs_become_settings(kwargs, expected):
-    assert GenerationSettings.from_kwargs(kwargs) == expected
+    assert GenerationSettings.read(kwargs, "generation_kwargs") == expected
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_generation_kwargs_become_settings(kwargs, expected):
 )
 def test_impossible_generation_kwargs_are_refused(kwargs, sentence):
     with pytest.raises(AmbiError, match=sentence):
-        GenerationSettings.from_kwargs(kwargs)
+        GenerationSettings.read(kwargs, "generation_kwargs")
 
 
 KWARGS = st.fixed_dictionaries(
@@ -63,12 +63,14 @@ KWARGS = st.fixed_dictionaries(
 
 @given(KWARGS)
 def test_settings_written_out_mean_the_same_settings(kwargs):
-    settings = GenerationSettings.from_kwargs(kwargs)
-    assert GenerationSettings.from_kwargs(settings.model_dump(mode="json")) == settings
+    settings = GenerationSettings.read(kwargs, "generation_kwargs")
+    assert GenerationSettings.read(settings.model_dump(mode="json"), "generation_kwargs") == settings
     assert settings.sampled == (settings.temperature > 0)
 
 
 @given(KWARGS)
 def test_greedy_settings_know_nothing_of_sampling(kwargs):
     plain = {key: value for key, value in kwargs.items() if key not in SAMPLING_KEYS}
-    assert GenerationSettings.from_kwargs({**kwargs, "do_sample": False}) == GenerationSettings.from_kwargs(plain)
+    assert GenerationSettings.read({**kwargs, "do_sample": False}, "generation_kwargs") == GenerationSettings.read(
+        plain, "generation_kwargs"
+    )

@@ -158,7 +158,7 @@ def test_greedy_answers_of_a_mixed_batch_are_those_of_generate_on_each_clip_alon
 def test_samples_of_a_mixed_batch_are_those_of_generate_with_the_same_noise(lm, inputs, requests):
     asked = requests(repeats=2, **SAMPLED)
     answers = lm.generate_until([request for request in asked for _ in range(2)])
-    settings = GenerationSettings.from_kwargs(SAMPLED)
+    settings = GenerationSettings.read(SAMPLED, "generation_kwargs")
     for n, (question, alone) in enumerate(zip(asked_questions(asked), inputs, strict=True)):
         keys = lm.engine._noise_keys(question.job(0, range(2)))
         for answer, key in zip(answers[2 * n : 2 * n + 2], keys, strict=True):

@@ -49,13 +49,8 @@ def spoken_in(language: str, label_words: Mapping[str, str]) -> Spoken:
     return Spoken(language, tuple((word, label) for label, word in label_words.items()))
 
 
-class _Words(NamedTuple):
-    pattern: re.Pattern[str]
-    english: tuple[str, ...]
-
-
 @lru_cache
-def _words(spoken: Spoken) -> _Words:
+def _words(spoken: Spoken) -> tuple[re.Pattern[str], tuple[str, ...]]:
     """Return the table of a language: a pattern with a group for each form, longest first, and their English words."""
     language = spoken.language
     table = Path(__file__).with_name(f"{language}.txt").read_text(encoding="utf-8")
@@ -63,7 +58,7 @@ def _words(spoken: Spoken) -> _Words:
     forms = [(re.escape(_spelled(word.casefold())), label) for word, label in spoken.words]
     forms += [(form.strip(), english.strip()) for english, _, listed in lines for form in listed.split(",")]
     forms.sort(key=lambda form: len(form[0]), reverse=True)
-    return _Words(re.compile("|".join(f"({_form(form, language)})" for form, _ in forms)), tuple(e for _, e in forms))
+    return re.compile("|".join(f"({_form(form, language)})" for form, _ in forms)), tuple(e for _, e in forms)
 
 
 def _form(form: str, language: str) -> str:
@@ -81,9 +76,7 @@ def _spelled(text: str) -> str:
 def in_english(plain: str, spoken: Spoken) -> str:
     """Return a plain text (`lexicon.normalized_answer`) with the known words of a language in English.
 
-    Args:
-        plain: The text; English words in it stay.
-        spoken: The language; a text in a language that has no table stays as it is.
+    English words stay, and so does a text in a language that has no table.
 
     >>> in_english("il tono è molto triste", Spoken("it"))
     'the tone is very sad'
@@ -93,14 +86,14 @@ def in_english(plain: str, spoken: Spoken) -> str:
     language = spoken.language
     if language not in LANGUAGES:
         return plain
-    text, words = _RUSSIAN_COMMA.sub("", _spelled(plain)), _words(spoken)
+    pattern, words = _words(spoken)
     pad = " {} " if language == "th" else "{}"
 
     def english(found: re.Match[str]) -> str:
-        word = words.english[found.lastindex - 1] if found.lastindex else ""
+        word = words[found.lastindex - 1] if found.lastindex else ""
         return pad.format(word) if not found[0].endswith("'") else f"{word} "
 
-    text = words.pattern.sub(english, text)
+    text = pattern.sub(english, _RUSSIAN_COMMA.sub("", _spelled(plain)))
     if language in _LETTERS:
         text = _LETTERS[language].sub(pad.format(UNKNOWN_WORD), text)
     # The name of a field has no verb: `{"emotion": ...}`.

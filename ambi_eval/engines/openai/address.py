@@ -26,10 +26,8 @@ def server_address(base_url: str) -> str:
     except ValueError:
         usable = False
     if not usable or url.username or url.query or url.fragment or re.search(r"[\s\x00-\x1f]", base_url):
-        raise AmbiError(
-            f"base_url={shown!r} is no address of a server; give one such as http://localhost:8000/v1, without key or "
-            f"password"
-        )
+        fix = "give one such as http://localhost:8000/v1, without key or password"
+        raise AmbiError(f"base_url={shown!r} is no address of a server; {fix}")
     return url._replace(netloc=url.netloc.lower()).geturl().rstrip("/")
 
 
@@ -41,9 +39,8 @@ def key_of(variable: str) -> str:
     """
     key = os.environ.get(variable) or "none"
     if not all(" " < character <= "~" for character in key):
-        raise AmbiError(
-            f"the key in {variable} holds a blank, a line break or another character that no key has; remove it"
-        )
+        what = "a blank, a line break or another character that no key has"
+        raise AmbiError(f"the key in {variable} holds {what}; remove it")
     return key
 
 

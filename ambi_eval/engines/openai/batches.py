@@ -123,13 +123,8 @@ def in_batches(
         again = []
         bodies = _Bodies(server, service, parts, body_of)
         try:
-            for result in answers_of(
-                service,
-                data_dir() / "batches",
-                {key: bodies.line(key) for key in parts},
-                server.given.batch_wait,
-                bodies.pay,
-            ):
+            lines = {key: bodies.line(key) for key in parts}
+            for result in answers_of(service, data_dir() / "batches", lines, server.given.batch_wait, bodies.pay):
                 part = parts[result.key]
                 if result.reply is None and result.refused and result.refused not in server.refused:
                     server.refuse(result.refused, result.failure)
@@ -139,10 +134,8 @@ def in_batches(
                     continue
                 yield part, _outcome(server, bodies, result)
         except service.errors as error:
-            raise AmbiError(
-                f"{server.base_url} took no batch ({server.told(error)}); what was sent is noted: run the same command "
-                f"again, or without batch=true if it has no batch mode"
-            ) from error
+            fix = "what was sent is noted: run the same command again, or without batch=true if it has no batch mode"
+            raise AmbiError(f"{server.base_url} took no batch ({server.told(error)}); {fix}") from error
 
 
 def _outcome(server: Any, bodies: _Bodies, result: Result) -> Reply | RequestFailedError:

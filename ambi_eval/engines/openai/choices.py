@@ -40,14 +40,10 @@ def candidates_of(reply: Reply, job: Job, think_end: str | None = None) -> list[
 def candidate_of(
     choice: Choice, job: Job, tokens: int | None, think_end: str | None = None, thought: int | None = None
 ) -> Candidate:
-    """Return an answer without the thinking before it, cut at the first stop string.
+    """Return an answer without the thinking before it, cut at the first stop string of its job.
 
-    Args:
-        choice: A choice of the reply.
-        job: The job, with its stop strings.
-        tokens: Number of tokens without thinking, as the server counts them; the choice's own number has priority.
-        think_end: What the model writes at the end of its thinking.
-        thought: Number of thinking tokens, as the server counts them; None if it does not.
+    The server counts the tokens without thinking (the choice's own number has priority), and the thinking tokens
+    (`thought`); None if it does not.
     """
     whole, listed = after_thinking(choice, think_end, job.settings)
     text, logprob, n_tokens = cut(whole, listed, job.settings.until)

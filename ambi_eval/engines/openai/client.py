@@ -75,11 +75,9 @@ class ChatServer:
     """
 
     def __init__(self, given: PaidArguments, key: str | None = None) -> None:
-        """Set up; the server is not asked before the first question.
+        """Set up by the `--model_args`; the server is not asked before the first question.
 
-        Args:
-            given: The `--model_args`: where the server is, and how it is asked.
-            key: The key of a server that this process has started; None: an environment variable holds it.
+        `key` is that of a server that this process has started; None: an environment variable holds it.
 
         Raises:
             AmbiError: If the SDK is not installed, the key is missing or unusable, or the address is not valid.
@@ -200,17 +198,12 @@ class ChatServer:
         return self.kind == "vllm"
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """Return the reply to a request outside the chat protocol; `path` is relative to the server's root, not `/v1`.
-
-        Raises:
-            RequestFailedError: If the server does not answer it.
-        """
+        """Return the reply to a request outside the chat protocol; `path` is below the server's root, without `/v1`."""
         address = self.base_url.removesuffix("/v1") + path
         client = self.client.with_options(max_retries=self.given.max_retries)
+        whole = {"model": self.model, **body}
         try:
-            return within(
-                self.given.timeout, lambda: client.post(address, body={"model": self.model, **body}, cast_to=object)
-            )
+            return within(self.given.timeout, lambda: client.post(address, body=whole, cast_to=object))
         except Exception as error:
             if not self._is_failure(error):
                 raise
@@ -285,11 +278,7 @@ class ChatServer:
             self.refused.add(name)
 
     def read(self, content: bytes, likelihoods: int | None = None) -> Reply:
-        """Return the reply in a body, without the key.
-
-        Raises:
-            ValueError: If the body is no valid reply.
-        """
+        """Return the reply in a body, without the key; raises ValueError if the body is no valid reply."""
         return read_reply(without_key(content, self._key), likelihoods)
 
     def accepted(self, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -351,10 +340,8 @@ class ChatServer:
             hint = did_you_mean(self.model, {*self.served} - {self.model})
             return AmbiError(f"{self.base_url} has no model '{self.model}'{hint} ({told}); correct model or base_url")
         if isinstance(error, sdk.APIStatusError) and 300 <= error.status_code < 400:
-            return AmbiError(
-                f"{self.base_url} redirects to another address ({told}), to which neither audio nor key are sent; give "
-                f"it as base_url if it is the right one"
-            )
+            where = f"{self.base_url} redirects to another address ({told}), to which neither audio nor key are sent"
+            return AmbiError(f"{where}; give it as base_url if it is the right one")
         if isinstance(error, sdk.RateLimitError) and error.code == "insufficient_quota":
             return AmbiError(f"{self.base_url}: the account has no quota left ({told}); add some, then run again")
         if getattr(error, "code", None) == "unsupported":
@@ -367,10 +354,8 @@ class ChatServer:
             self.counts["failed"] += 1
             self._failed_in_a_row += 1
             if self._failed_in_a_row >= max(FAILURES_IN_A_ROW, 2 * self.given.num_concurrent):
-                return AmbiError(
-                    f"{self.base_url}: {self._failed_in_a_row} requests in a row failed, the last one with: {told}; "
-                    f"run the same command again when that is mended"
-                )
+                failed = f"{self._failed_in_a_row} requests in a row failed, the last one with: {told}"
+                return AmbiError(f"{self.base_url}: {failed}; run the same command again when that is mended")
         return RequestFailedError(told)
 
     def told(self, error: Any) -> str:

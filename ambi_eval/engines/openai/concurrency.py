@@ -18,12 +18,8 @@ _ending: tuple[float, Callable[[], NoReturn]] | None = None
 def finish(within: float, then: Callable[[], NoReturn]) -> int:
     """Let the running work of this process finish without beginning any more, then call a function in its main thread.
 
-    Args:
-        within: The seconds after which the function is called though work is still running.
-        then: The function.
-
-    Returns:
-        The number of items that are worked on; if it is 0, nothing is done.
+    After `within` seconds it is called though work is still running. Return the number of items that are worked on; if
+    it is 0, nothing is done.
     """
     global _ending
     if _running:
@@ -34,15 +30,11 @@ def finish(within: float, then: Callable[[], NoReturn]) -> int:
 def concurrently(
     work: Callable[[Item], Result], take: Callable[[], Item | None], at_once: int
 ) -> Iterator[tuple[Item, Result]]:
-    """Yield each item with the result of the work on it, in the order in which results arrive.
+    """Yield each item with the result of the work on it (in a thread), in the order in which results arrive.
 
     After an error no more items are taken; the results of running work are still yielded before the error is raised.
-    The same after `finish`.
-
-    Args:
-        work: Does the work on one item, in a thread.
-        take: Returns the next item, or None if there is none at the moment; it is asked again while work is running.
-        at_once: Number of items that are worked on at the same time.
+    The same after `finish`. `take` returns the next item, or None if there is none at the moment; it is asked again
+    while work is running.
     """
     running: dict[Future[Result], Item] = {}
     error: BaseException | None = None

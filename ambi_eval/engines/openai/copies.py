@@ -72,12 +72,8 @@ class Copies:
         checked = others[:1] if few else others
         which = "from here on, one answer of each such clip is" if few else "each of the others is"
         if which != self._told or not few:
-            logger.warning(
-                "%s gives %d equal answers to one request (n), which may be copies: %s asked for again by itself",
-                self.server,
-                len(answers),
-                which,
-            )
+            what = "%s gives %d equal answers to one request (n), which may be copies: %s asked for again by itself"
+            logger.warning(what, self.server, len(answers), which)
         self._told = which
         doubt = _Doubt(answers[first], set(checked), {number: answers[number] for number in others[len(checked) :]})
         self._doubts |= {(job, number): doubt for number in checked}

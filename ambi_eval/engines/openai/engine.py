@@ -72,11 +72,7 @@ class OpenAIEngine(Engine):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Address and kind of the server, and the model's name; which weights these are only the server knows.
-
-        Raises:
-            AmbiError: If no server answers, and none has before.
-        """
+        """Address and kind of the server, and the model's name; which weights these are only the server knows."""
         kind = {} if self.server.kind == "chat" else {"kind": self.server.kind}
         named = {"server": self.server.base_url, "model": self.name, "extra_body": self.arguments.extra_body}
         window = self.arguments.max_audio_seconds
@@ -84,11 +80,7 @@ class OpenAIEngine(Engine):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the server can do.
-
-        Raises:
-            AmbiError: If no server answers, and none has before.
-        """
+        """What the server can do; raises AmbiError if no server answers, and none has before."""
         more = "beams" in self.pools(self.server.kind)
         return Capabilities(
             seeds="seed" not in self.server.refused,
@@ -126,11 +118,7 @@ class OpenAIEngine(Engine):
         return True
 
     def check(self, jobs: Sequence[Job]) -> None:
-        """Check the jobs with beams; the server is asked what it can do only if there are any.
-
-        Raises:
-            AmbiError: If a job asks for beams that the server does not have.
-        """
+        """Check the jobs with beams; the server is asked what it can do only if there are any."""
         searches = [job for job in jobs if job.settings.num_beams > 1]
         super().check(searches)
         for job in searches:
@@ -139,10 +127,9 @@ class OpenAIEngine(Engine):
 
     def lacks(self, job: Job, what: str, instead: str) -> AmbiError:
         """Return the error of a job that asks for what chat servers do not do."""
-        return AmbiError(
-            f"{job.task}: a model behind a chat server {what}, and {self.server.base_url} is neither vLLM nor an "
-            f"ambi-eval bridge; use {instead}, or serve the model with `vllm serve` or `ambi-eval bridge`"
-        )
+        why = f"a model behind a chat server {what}, and {self.server.base_url} is neither vLLM nor an ambi-eval bridge"
+        fix = f"use {instead}, or serve the model with `vllm serve` or `ambi-eval bridge`"
+        return AmbiError(f"{job.task}: {why}; {fix}")
 
     # ------------------------------------------------------------------------------------------- answers
 
@@ -239,12 +226,8 @@ class OpenAIEngine(Engine):
     def _note_fewer(self, asked: int, given: int) -> None:
         """Ask for no more answers at once than the server gives, and log each new number."""
         if given < self.per_request:
-            logger.warning(
-                "%s gives %d of %d answers to one request (n): the others are asked for by further requests",
-                self.server.base_url,
-                given,
-                asked,
-            )
+            what = "%s gives %d of %d answers to one request (n): the others are asked for by further requests"
+            logger.warning(what, self.server.base_url, given, asked)
             self.per_request = given
 
     def _body(self, part: Part) -> dict[str, Any]:
@@ -282,10 +265,8 @@ class OpenAIEngine(Engine):
         ranked = len(answers) == len(numbers) and all(each and each.logprob is not None for each in answers)
         searched = self.server.is_vllm or reply.ambi_beams == settings.num_beams
         if settings.num_beams > 1 and not (ranked and searched):
-            raise AmbiError(
-                f"{job.task}: the model behind {self.server.base_url} has no beam search with likelihoods; use a "
-                f"strategy that samples (sc, sc_shares)"
-            )
+            what = f"the model behind {self.server.base_url} has no beam search with likelihoods"
+            raise AmbiError(f"{job.task}: {what}; use a strategy that samples (sc, sc_shares)")
         return answers
 
     def _question(self, job: Job) -> dict[str, Any]:
@@ -320,11 +301,7 @@ class OpenAIEngine(Engine):
     # ------------------------------------------------------------------------------------------- likelihoods
 
     def loglikelihoods(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, list[Likelihood]]]:
-        """Yield each job with the likelihoods of its continuations, which only vLLM and our bridge give.
-
-        Raises:
-            AmbiError: If the server does not give them.
-        """
+        """Yield each job with the likelihoods of its continuations, which only vLLM and our bridge give."""
         if not self.capabilities.likelihoods:
             yield from super().loglikelihoods(jobs)
         left = iter(jobs)
@@ -336,18 +313,15 @@ class OpenAIEngine(Engine):
 
     def _from_bridge(self, job: Job) -> list[Likelihood]:
         if not all(ends for _, ends in job.continuations):
-            raise AmbiError(
-                f"{job.task}: the bridge gives likelihoods of whole answers only; set end_of_turn: true in the requests"
-            )
+            what = "the bridge gives likelihoods of whole answers only"
+            raise AmbiError(f"{job.task}: {what}; set end_of_turn: true in the requests")
         texts = [text for text, _ in job.continuations]
         # A server that does not know the field generates an answer instead, of one token.
         short = {"temperature": 0, "max_tokens": 1}
         reply = self.server.ask({**self._question(job), **short, "ambi_continuations": texts})
         if reply.ambi_loglikelihoods is None:
-            raise AmbiError(
-                f"{job.task}: the model behind {self.server.base_url} gives no likelihoods of given answers; use sc, "
-                f"which samples answers to the same question"
-            )
+            what = f"the model behind {self.server.base_url} gives no likelihoods of given answers"
+            raise AmbiError(f"{job.task}: {what}; use sc, which samples answers to the same question")
         return reply.ambi_loglikelihoods
 
     # ------------------------------------------------------------------------------------------- results

@@ -37,13 +37,11 @@ Logprob = Annotated[float | None, BeforeValidator(_log_probability)]
 
 def _joined(content: Any) -> Any:
     """Return content as one text: of a list of parts the texts, without thinking and audio."""
-    if isinstance(content, list):
-        parts = [{"type": "text", "text": part} if isinstance(part, str) else part for part in content]
-        if not all(isinstance(part, dict) for part in parts):
-            return content
-        texts = [part.get("text") or "" for part in parts if part.get("type") in ("text", "output_text")]
-        return "".join(texts) if all(isinstance(text, str) for text in texts) else content
-    return content
+    if not isinstance(content, list) or not all(isinstance(part, dict | str) for part in content):
+        return content
+    parts = [{"type": "text", "text": part} if isinstance(part, str) else part for part in content]
+    texts = [part.get("text") or "" for part in parts if part.get("type") in ("text", "output_text")]
+    return "".join(texts) if all(isinstance(text, str) for text in texts) else content
 
 
 LARGEST_LOGPROB = 1e-3
@@ -257,11 +255,7 @@ def why_unreadable(error: ValueError) -> str:
 
 
 def _valid_text(content: bytes) -> str:
-    """Return JSON as valid Unicode: U+FFFD replaces half of a surrogate pair, which servers leave that cut an emoji.
-
-    Raises:
-        ValueError: If it is no JSON.
-    """
+    """Return JSON as valid Unicode: U+FFFD replaces half of a surrogate pair, which servers leave that cut an emoji."""
     text = content.decode("utf-8-sig", "replace")
     if "\\ud" not in text.lower():
         return text

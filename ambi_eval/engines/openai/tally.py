@@ -54,17 +54,10 @@ class Tally:
 
     def _tell(self, reply: Reply) -> None:
         if reply.model and reply.model not in self.names and not is_same_model(reply.model, self.model):
-            logger.warning(
-                "%s answers as '%s', but '%s' was asked for: make sure that it does not pass requests on to another "
-                "model",
-                self.server,
-                reply.model,
-                self.model,
-            )
+            what = "%s answers as '%s', but '%s' was asked for: make sure that it does not ask another model"
+            logger.warning(what, self.server, reply.model, self.model)
         if not self._told_of_thinking and any(each.thought_apart and not each.text for each in reply.choices):
             self._told_of_thinking = True
-            logger.warning(
-                "%s gives thinking without an answer, which counts as an empty answer: allow more tokens (--gen_kwargs "
-                "max_gen_toks=2048); if this is no model that thinks, start it without a reasoning parser",
-                self.server,
-            )
+            what = "%s gives thinking without an answer, which counts as an empty answer: allow more tokens (%s); %s"
+            fix = "if this is no model that thinks, start it without a reasoning parser"
+            logger.warning(what, self.server, "--gen_kwargs max_gen_toks=2048", fix)

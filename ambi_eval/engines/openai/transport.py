@@ -43,11 +43,7 @@ def within(seconds: float, work: Callable[[], Result]) -> Result:
 
 
 def body_of(response: Any) -> bytes:
-    """Return the body of a response.
-
-    Raises:
-        ValueError: If it is larger than a chat completion can be.
-    """
+    """Return the body of a response; raises ValueError if it is larger than a chat completion can be."""
     content = bytearray()
     for part in response.iter_bytes():
         content += part

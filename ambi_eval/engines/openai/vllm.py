@@ -10,6 +10,8 @@ from ambi_eval.engines.base import Continuation, Job, Likelihood
 from ambi_eval.engines.openai.client import ChatServer
 from ambi_eval.errors import AmbiError
 
+INSTEAD = "use sc, which samples answers, or hf-audio"
+
 
 class VLLM:
     """Makes the requests that only vLLM understands, and reads its replies (tested with vLLM 0.32)."""
@@ -30,18 +32,11 @@ class VLLM:
         Raises:
             AmbiError: If the job has a length penalty: vLLM's counts the tokens of the prompt, too.
         """
-        if job.settings.length_penalty != 0:
-            raise AmbiError(
-                f"{job.task}: length_penalty is {job.settings.length_penalty:g}, and vLLM would count the tokens of "
-                f"the prompt too; leave it out (0)"
-            )
-        return {
-            "use_beam_search": True,
-            "n": job.settings.num_beams,
-            "length_penalty": 0.0,
-            "stop": None,
-            "include_stop_str_in_output": True,
-        }
+        if penalty := job.settings.length_penalty:
+            why = f"length_penalty is {penalty:g}, and vLLM would count the tokens of the prompt too"
+            raise AmbiError(f"{job.task}: {why}; leave it out (0)")
+        ending = {"stop": None, "include_stop_str_in_output": True}
+        return {"use_beam_search": True, "n": job.settings.num_beams, "length_penalty": 0.0, **ending}
 
     # ------------------------------------------------------------------------------------------- likelihoods
 
@@ -72,15 +67,11 @@ class VLLM:
             }
         )
         if reply.prompt_token_ids is None or reply.prompt_logprobs is None:
-            raise AmbiError(
-                f"{job.task}: {self.server.base_url} gives no log-likelihoods of prompts, as vLLM 0.32 does; update "
-                f"it, or use sc, which samples answers"
-            )
+            what = f"{self.server.base_url} gives no log-likelihoods of prompts, as vLLM 0.32 does"
+            raise AmbiError(f"{job.task}: {what}; update it, or use sc, which samples answers")
         if reply.prompt_token_ids[-len(wanted) :] != wanted:
-            raise AmbiError(
-                f"{job.task}: the chat template of {self.server.model} changes the answer {text!r}, so vLLM cannot "
-                f"tell its likelihood; use sc, which samples answers, or hf-audio"
-            )
+            what = f"the chat template of {self.server.model} changes the answer {text!r}"
+            raise AmbiError(f"{job.task}: {what}, so vLLM cannot tell its likelihood; {INSTEAD}")
         # What the template puts after the end of the turn (a line break) is no choice of the model.
         chosen = wanted[: len(wanted) - len(tail) + 1] if ends else wanted
         places = reply.prompt_logprobs[-len(wanted) :]
@@ -99,17 +90,11 @@ class VLLM:
     def end(self) -> list[int]:
         """The tokens that the chat template puts after an answer: the end of the turn, and what follows it."""
         conversation = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        ended, open_ended = (
-            self._tokenized(
-                {"messages": conversation, "add_generation_prompt": False, "continue_final_message": goes_on}
-            )
-            for goes_on in (False, True)
-        )
+        body = {"messages": conversation, "add_generation_prompt": False}
+        ended, open_ended = (self._tokenized({**body, "continue_final_message": goes_on}) for goes_on in (False, True))
         if len(ended) <= len(open_ended) or ended[: len(open_ended)] != open_ended:
-            raise AmbiError(
-                f"the chat template of {self.server.model} puts no token after an answer, so vLLM cannot tell the "
-                f"likelihood of a whole answer; use sc, which samples answers, or hf-audio"
-            )
+            what = f"the chat template of {self.server.model} puts no token after an answer"
+            raise AmbiError(f"{what}, so vLLM cannot tell the likelihood of a whole answer; {INSTEAD}")
         return ended[len(open_ended) :]
 
     def _tokenized(self, body: Mapping[str, Any]) -> list[int]:

@@ -32,10 +32,6 @@ def window_of(checkpoint: str, revision: str | None = None) -> float | None:
         why = f"we do not know the family {kind}"
     except (OSError, ValueError, ImportError, KeyError, AttributeError) as error:
         why = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
-    logger.warning(
-        "how much audio %s hears is not known (%s), and vLLM may cut longer audio without a word: give "
-        "max_audio_seconds= if it has a window",
-        checkpoint,
-        why,
-    )
+    what = "how much audio %s hears is not known (%s), and vLLM may cut longer audio without a word"
+    logger.warning(f"{what}: give max_audio_seconds= if it has a window", checkpoint, why)
     return None

@@ -33,7 +33,7 @@ def job(voice):
     question = next(prompt.text for prompt in demo_prompts() if prompt.kind == "reasons")
 
     def ask(numbers=(0,), **settings):
-        settings = GenerationSettings.from_kwargs({"max_gen_toks": ANSWER, **settings})
+        settings = GenerationSettings.read({"max_gen_toks": ANSWER, **settings}, "generation_kwargs")
         return Job(question, (AudioSpan(voice(1.0)),), settings, numbers=numbers, task="mine")
 
     return ask
@@ -163,4 +163,4 @@ def test_thinking_that_cannot_end_is_refused(end, tokens, sentence, load, job):
 
 def test_beams_do_not_think():
     with pytest.raises(AmbiError, match="beams are searched over answers alone; leave out num_beams or max_thinking"):
-        GenerationSettings.from_kwargs({"num_beams": 2, "max_thinking_toks": 8})
+        GenerationSettings.read({"num_beams": 2, "max_thinking_toks": 8}, "generation_kwargs")
