@@ -129,7 +129,7 @@ def split_panels(panels: Sequence[Panel | None], guessers: Callable[[int], int])
             if _number_of_compositions(size, len(raters)) < prod(raters + 1):
                 every = _compositions(size, len(raters))
             else:
-                every = np.indices(raters + 1).reshape(len(raters), -1).T
+                every = np.indices([n + 1 for n in panel.raters]).reshape(len(raters), -1).T
             hands = every[(every.sum(axis=1) == size) & (every <= raters).all(axis=1)]
             probability = np.exp(_log_binomial(raters, hands).sum(axis=1) - _log_binomial(panel.size, size))
         return panel.votes(hands), panel.votes(raters - hands), panel.noise(raters - hands), probability
