@@ -135,7 +135,15 @@ class OpenAIEngine(Engine):
 
     def generate(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, dict[int, Candidate]]]:
         """Ask for answers, and yield those of each reply as soon as it is there."""
-        queue = deque(Part(job, job.numbers) for job in jobs)
+        yield from self._generate([Part(job, job.numbers) for job in jobs])
+        draw_again, held = self.copies.take_held()
+        if draw_again:
+            yield from self._generate([Part(job, list(answers), alone=True) for job, answers in held.items()])
+        else:
+            yield from held.items()
+
+    def _generate(self, parts: Sequence[Part]) -> Iterator[tuple[Job, dict[int, Candidate]]]:
+        queue = deque(parts)
 
         def take() -> Part | None:
             if not queue:
