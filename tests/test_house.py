@@ -25,6 +25,7 @@ ORDER = [
         "filters",
         "costs",
         "batches",
+        "sampling",
         "engines",
         "services",
     ),

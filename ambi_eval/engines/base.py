@@ -113,6 +113,7 @@ class Engine(ABC):
         arguments: Those that it was given.
         data_parallel: Whether it computes in this process, so that each process of `torchrun` can have its own.
         jobs_at_once: How many jobs it works on at the same time, where they come one after the other.
+        ready: How many answered jobs `generate` hands over before it computes again.
         last_failure: Why the engine left out a job, the last time it did.
         is_cut: For each audio of the jobs, whether the model hears only its beginning.
     """
@@ -121,6 +122,7 @@ class Engine(ABC):
     data_parallel: ClassVar[bool] = False
     arguments: Any
     jobs_at_once = 1
+    ready = 0
     last_failure = ""
 
     def __init__(self, arguments: Any, device: torch.device | None = None) -> None:

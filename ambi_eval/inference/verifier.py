@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.config.generation import GenerationSettings
@@ -40,13 +39,20 @@ class Verifier:
         """The engine that rates."""
         return self.cache.engine
 
-    def rate(self, pools: Iterator[Answered]) -> Iterator[tuple[Answered, Ratings]]:
+    def rate(self, pools: Iterator[Answered], answering: Engine) -> Iterator[tuple[Answered, Ratings]]:
         """Yield every pool with the ratings of its texts, without those that got none.
 
-        A pool is rated as soon as it is complete, while a local engine still has its clip in the KV cache; an engine
-        that works on several jobs at a time rates as many pools together.
+        Pools are rated together that come together, while a local engine still has their clips in the KV cache; an
+        engine that works on several jobs at a time rates at least as many pools together.
+
+        Args:
+            pools: The pools.
+            answering: The engine that answers them.
         """
-        while group := list(islice(pools, self.engine.jobs_at_once)):
+        for first in pools:
+            group = [first]
+            while (answering.ready or len(group) < self.engine.jobs_at_once) and (more := next(pools, None)):
+                group.append(more)
             rated: list[Ratings] = [{} for _ in group]
             missing: dict[Job, int] = {}
             keys: dict[Job, tuple[str, str]] = {}

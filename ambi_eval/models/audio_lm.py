@@ -155,7 +155,7 @@ class AudioLM(DataParallelLM):
                     yield group[0]
 
         if any(question.scale for question in questions):
-            rated = self.verifier.rate(one_of_each())
+            rated = self.verifier.rate(one_of_each(), self.engine)
         else:
             rated = ((pool, {}) for pool in one_of_each())
         for (question, _), ratings in rated:

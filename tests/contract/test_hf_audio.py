@@ -12,11 +12,11 @@ from ambi_eval.audio import AudioSpan, load_audio
 from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.engines.hf.prefill import TOGETHER
 from ambi_eval.engines.hf.prompts import Prompt
-from ambi_eval.engines.hf.sampling import choose_tokens
 from ambi_eval.engines.prompt import as_messages
 from ambi_eval.errors import AmbiError
 from ambi_eval.models.hf_audio import HFAudio
 from ambi_eval.models.requests import asked_questions
+from ambi_eval.sampling.gumbel import choose_tokens
 from ambi_eval.testing import EngineContract
 
 # Seconds of each audio of a prompt: of every length, over the window of some families (who get several windows), two.

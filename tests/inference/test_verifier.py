@@ -27,7 +27,7 @@ def lm(qwen2_audio_checkpoint):
 def rate(engine, path, candidates, prompt=PROMPT):
     """Let an engine rate answers to one clip."""
     question = Question("<audio>Which?", (AudioSpan(path),), scale=RatingScale(prompt, tuple(RATINGS)))
-    ((_, ratings),) = Verifier(AnswerCache(None, engine)).rate(iter([(question, candidates)]))
+    ((_, ratings),) = Verifier(AnswerCache(None, engine)).rate(iter([(question, candidates)]), engine)
     return ratings
 
 

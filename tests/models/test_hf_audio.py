@@ -164,7 +164,7 @@ def test_a_pool_costs_one_encoding_however_many_answers_it_has(lm, ask, voice):
     assert (info["encodes"], info["prefills"]) == (3, 3)
     lm.loglikelihood([ask("<audio>Which?", voice(1.0), continuation=label) for label in ("happy", "sad", "angry")])
     info = lm.get_model_info()["ambi"]
-    assert (info["encodes"], info["prefills"]) == (4, 5)  # a prompt goes on from its audio for likelihoods
+    assert (info["encodes"], info["prefills"]) == (4, 4)
 
 
 def test_all_strategies_about_a_clip_share_its_encoding(lm, ask, voice):

@@ -24,7 +24,7 @@ class Row:
     """One answer that is being decoded.
 
     Attributes:
-        key: The key of its sampling noise (`sampling.row_key`).
+        key: The key of its sampling noise (`sampling.keys.row_key`).
         settings: How it is generated.
         tokens: The tokens so far, those of its thinking first.
         logprob: Their log-likelihood.

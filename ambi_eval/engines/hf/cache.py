@@ -106,16 +106,16 @@ class SharedCache(DynamicCache):
         ]
 
     @contextmanager
-    def attended(self, model: Any, new: int = 1) -> Iterator[None]:
+    def attended(self, model: Any, visible: Tensor | None = None) -> Iterator[None]:
         """Let forward passes of a model in this context attend to the prefixes.
 
         Args:
             model: The model.
-            new: How many tokens its only forward pass reads if the suffixes are empty.
+            visible: If its only forward pass reads several tokens of each row: which of them each one sees, bool, shape
+                (tokens, tokens) or (rows, tokens, tokens).
         """
-        if new > 1:
-            columns = torch.arange(new, device=self.prefixes.device)
-            self.prefixes.suffix_mask = mask(columns <= columns[:, None])[None, None, None]
+        if visible is not None:
+            self.prefixes.suffix_mask = mask(visible if visible.dim() == 3 else visible[None])[:, None, None]
         with attending(model, self.prefixes):
             yield
 

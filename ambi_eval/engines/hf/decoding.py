@@ -8,7 +8,7 @@
    tokens read is read once.
 
 Beam search hands the KV caches of several prompts to `generate()` of transformers. The log-likelihoods of given
-continuations are one forward pass over the KV caches of their prompts.
+continuations are one forward pass (`likelihoods.py`).
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from transformers import DynamicCache, GenerationConfig, StoppingCriteria, Stopp
 
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.config.generation import GenerationSettings
-from ambi_eval.engines.hf.batch import Batch, Row, precise
+from ambi_eval.engines.hf.batch import Batch, Row
 from ambi_eval.engines.hf.cache import SharedCache, joined
 from ambi_eval.engines.hf.families import Family
 from ambi_eval.engines.hf.prefill import Prefiller
 from ambi_eval.engines.hf.prompts import Prefilled, Prompt
-from ambi_eval.engines.hf.sampling import choose_tokens, log_normalizers
 from ambi_eval.engines.hf.thinking import Thinking
+from ambi_eval.sampling.gumbel import choose_tokens, log_normalizers
 
 
 class Decoder:
@@ -69,13 +69,13 @@ class Decoder:
         """Whether rows share the keys and values of their prompts."""
         return self.prefiller.shares_prefixes
 
-    def prefill(self, prompts: Sequence[Prompt], from_the_audio: bool = False) -> list[Prefilled]:
-        """Return the KV cache of every prompt, and the logits of its first answer token (see `Prefiller.prefill`).
+    def prefill(self, prompts: Sequence[Prompt]) -> list[Prefilled]:
+        """Return the KV cache of every prompt, and the logits of its first answer token.
 
         Raises:
             AmbiError: If a prompt with its answer is longer than the model allows.
         """
-        return self.prefiller.prefill(prompts, self.prefiller.encode(prompts), from_the_audio)
+        return self.prefiller.prefill(prompts, self.prefiller.encode(prompts))
 
     def expand(self, batch: Batch, arrivals: Sequence[tuple[Prefilled, Sequence[Row]]]) -> None:
         """Give each of these prompts its rows in the batch, one for each answer."""
@@ -175,46 +175,6 @@ class Decoder:
             ][: prompt.rows]
             for prompt in prompts
         ]
-
-    def loglikelihoods(self, prompt: Prompt, prefilled: Prefilled) -> list[tuple[float, bool]]:
-        """Return log-likelihoods of the continuations of a prompt, from one forward pass over all of them.
-
-        For each continuation, also return whether greedy decoding gives it.
-        """
-        device = prefilled.logits.device
-        longest = max(len(wanted.tokens) for wanted in prompt.continuations)
-        # Shorter continuations are padded on the right; causal attention hides that padding from their own tokens.
-        padded = [[*each.tokens, *each.tokens[-1:] * (longest - len(each.tokens))] for each in prompt.continuations]
-        tokens = torch.tensor(padded, device=device)
-        positions = torch.arange(longest, device=device) + prefilled.length + prefilled.rope_delta
-        inputs = {"input_ids": tokens, "position_ids": positions.expand(len(tokens), -1)}
-        cache: DynamicCache
-        attention: AbstractContextManager[None]
-        if self.shares_prefixes:
-            cache = SharedCache([prefilled] * len(tokens))
-            attention = cache.attended(self.model, longest)
-        else:
-            cache = DynamicCache(prefilled.expanded(len(tokens)))
-            inputs["attention_mask"] = torch.ones(
-                len(tokens), prefilled.length + longest, dtype=torch.long, device=device
-            )
-            attention = nullcontext()
-        with attention:
-            output = self.model(**inputs, past_key_values=cache, use_cache=True)
-        logits = torch.cat([prefilled.logits.expand(len(tokens), 1, -1), output.logits.float()], dim=1)
-        logprobs = logits.log_softmax(-1, dtype=precise(device))
-        greedy = logits.index_fill_(-1, self.placeholder_ids.to(device), -torch.inf).argmax(-1).tolist()
-        of_tokens = logprobs[:, :longest].gather(-1, tokens[:, :, None]).squeeze(-1).tolist()
-        of_ends = logprobs[:, :, self.family.end_ids].logsumexp(-1).tolist()
-        scores = []
-        for row, wanted in enumerate(prompt.continuations):
-            end = len(wanted.tokens)
-            logprob, is_greedy = sum(of_tokens[row][:end]), greedy[row][:end] == wanted.tokens
-            if wanted.ends:
-                logprob += of_ends[row][end]
-                is_greedy = is_greedy and greedy[row][end] in self.family.end_ids
-            scores.append((logprob, is_greedy))
-        return scores
 
     def candidates(self, rows: Sequence[Row]) -> list[Candidate]:
         """Return the answers of finished rows, numbered in this order."""

@@ -30,10 +30,10 @@ from ambi_eval.engines.hf.loading import (
     weights_digest,
 )
 from ambi_eval.engines.hf.prompts import Continuation, Prompt
-from ambi_eval.engines.hf.sampling import row_key
 from ambi_eval.engines.hf.scheduler import Scheduler
 from ambi_eval.engines.prompt import as_messages
 from ambi_eval.errors import AmbiError
+from ambi_eval.sampling.keys import row_key
 
 logger = logging.getLogger(__name__)
 
@@ -161,8 +161,13 @@ class HFEngine(Engine):
         for prompt, answers in self.scheduler.generate(map(_prompt, prompts), self.widest, self.answers_to_a_clip):
             yield prompt.owner, dict(zip(prompt.owner.numbers, answers, strict=True))
 
+    @property
+    def ready(self) -> int:  # type: ignore[override]
+        """As of every engine."""
+        return len(self.scheduler.finished)
+
     def loglikelihoods(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, list[Likelihood]]]:
-        """Yield each job with the likelihoods of its continuations; one prefill per job."""
+        """Yield each job with the likelihoods of its continuations; one forward pass for those about several clips."""
         tokens = {job: self._continuations(job) for job in jobs}
         prompts = ((job, inputs, (), tokens[job]) for job, inputs in self._inputs(jobs))
         for prompt, likelihoods in self.scheduler.loglikelihoods(map(_prompt, prompts)):

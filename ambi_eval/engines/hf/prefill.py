@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 import torch
@@ -75,22 +75,52 @@ class Prefiller:
         return [encoded[name] for name in names]
 
     @torch.inference_mode()
-    def prefill(
-        self, prompts: Sequence[Prompt], encoded: Sequence[Prefilled], from_the_audio: bool = False
-    ) -> list[Prefilled]:
-        """Prefill prompts whose audio is encoded; consecutive prompts about one audio go together.
+    def prefill(self, prompts: Sequence[Prompt], encoded: Sequence[Prefilled]) -> list[Prefilled]:
+        """Prefill prompts whose audio is encoded (`encoded` is the result of `encode`), equal ones once."""
+        names = [(audio, tuple(prompt.tokens)) for prompt, audio in zip(prompts, encoded, strict=True)]
+        different = dict(zip(names, prompts, strict=True))
+        begun = {name: self.beginning(prompt, name[0]) for name, prompt in different.items()}
+        found = {name: beginning.audio for name, beginning in begun.items()}
 
-        Args:
-            prompts: The prompts.
-            encoded: The result of `encode` for each of them.
-            from_the_audio: Whether each prompt, the first one about its audio included, goes on from the end of its
-                audio. By default it goes on from where it differs from the first one, which is faster, but then the
-                last digit of the results depends on which prompt came first.
+        def unread(name: tuple[Prefilled, tuple[int, ...]]) -> int:
+            return len(name[1]) - begun[name].length
+
+        def fit(some: Sequence[tuple[Prefilled, tuple[int, ...]]]) -> bool:
+            beginnings = 1 if self.shares_prefixes else len({audio for audio, _ in some})
+            return len(some) * unread(some[-1]) <= TOKENS_AT_ONCE and beginnings == 1
+
+        others = sorted(filter(unread, different), key=unread)
+        if not self.shares_prefixes:  # copies in one pass have one length
+            others.sort(key=lambda name: id(name[0]))
+            for name in others:
+                begun[name] = name[0].beginning(min(begun[each].length for each in others if each[0] is name[0]))
+        for some in in_passes(others, fit):
+            read = self._rest([different[name] for name in some], [begun[name] for name in some])
+            found |= zip(some, read, strict=True)
+        return [found[name] for name in names]
+
+    def beginning(self, prompt: Prompt, audio: Prefilled) -> Prefilled:
+        """Return the tokens of a prompt that have been read with the first prompt about its audio.
+
+        These are all tokens only if the two are equal. A prompt that cannot go on from the first one is read whole:
+        audio follows on what they share, or the family makes it impossible (token types; KV caches of a sliding window,
+        which forget).
         """
-        prefilled: list[Prefilled] = []
-        for audio, group in groupby(zip(prompts, encoded, strict=True), lambda pair: pair[1]):
-            prefilled += self._together([prompt for prompt, _ in group], audio, from_the_audio)
-        return prefilled
+        ids, before = prompt.inputs["input_ids"][0].to(audio.input_ids.device), audio.input_ids[0]
+        if torch.equal(ids, before):
+            return audio.beginning(prompt.length)
+        most = min(len(ids) - 1, len(before))
+        same = int((ids[:most] == before[:most]).long().cumprod(0).sum())
+        forgets = any(keys.shape[2] < audio.length for keys, _ in audio.layers)
+        typed = any("token_type" in name for name in prompt.inputs)
+        if forgets or typed or self.after_audio(prompt) < len(ids) - same:
+            return self._whole([prompt])[0].beginning(prompt.length)
+        return audio.beginning(same)
+
+    def after_audio(self, prompt: Prompt) -> int:
+        """Return how many tokens of a prompt come after its last audio."""
+        heard = torch.isin(prompt.inputs["input_ids"][0], torch.tensor(self.family.placeholder_ids))
+        return int(heard.flip(0).long().cumsum(0).eq(0).sum())
 
     def _check_length(self, prompt: Prompt) -> None:
         limit = self.family.max_positions
@@ -100,49 +130,6 @@ class Prefiller:
                 f"more than the {limit} positions of the model; lower max_gen_toks or shorten the prompt"
             )
 
-    def _together(self, prompts: Sequence[Prompt], audio: Prefilled, from_the_audio: bool) -> list[Prefilled]:
-        """Prefill different prompts about one audio, each of them once, from tokens on that they share with the first.
-
-        The arguments are those of `prefill`.
-        """
-        end = self._end_of_audio(audio) if from_the_audio else 0
-        found = {} if end else {tuple(audio.input_ids[0].tolist()): audio}
-        going_on: dict[tuple[int, ...], Prompt] = {}
-        shared = end or audio.length  # tokens that all of them share with the first one
-        names = [tuple(prompt.inputs["input_ids"][0].tolist()) for prompt in prompts]
-        for name, prompt in zip(names, prompts, strict=True):
-            if name in found or name in going_on:
-                continue
-            if same := self._same(prompt, audio):
-                going_on[name], shared = prompt, min(shared, same)
-            else:
-                (found[name],) = self._whole([prompt])
-        if going_on:
-            found |= zip(going_on, self._rest([*going_on.values()], audio, shared), strict=True)
-        return [found[name] for name in names]
-
-    def _end_of_audio(self, prompt: Prefilled) -> int:
-        """Return how many tokens a prompt has up to the end of its last audio; 0 if there is none."""
-        placeholders = torch.tensor(self.family.placeholder_ids, device=prompt.input_ids.device)
-        (places,) = torch.isin(prompt.input_ids[0], placeholders).nonzero(as_tuple=True)
-        return int(places[-1]) + 1 if len(places) else 0
-
-    def _same(self, prompt: Prompt, audio: Prefilled) -> int:
-        """Return how many tokens at the beginning, the audio among them, a prompt shares with the first one about it.
-
-        0 where the prompt cannot be prefilled from there: audio follows after them, or the family makes it impossible
-        (token types; KV caches of a sliding window, which forget).
-        """
-        if any("token_type" in name for name in prompt.inputs):
-            return 0
-        ids, before = prompt.inputs["input_ids"][0].to(audio.input_ids.device), audio.input_ids[0]
-        most = min(len(ids) - 1, len(before))
-        same = int((ids[:most] == before[:most]).long().cumprod(0).sum())
-        placeholders = torch.tensor(self.family.placeholder_ids, dtype=ids.dtype, device=ids.device)
-        if torch.isin(ids[same:], placeholders).any() or any(keys.shape[2] < audio.length for keys, _ in audio.layers):
-            return 0
-        return same
-
     def _whole(self, prompts: Sequence[Prompt]) -> list[Prefilled]:
         """Let prompts go through the model with their audio, padded on the right to the longest."""
         inputs = {
@@ -150,7 +137,8 @@ class Prefiller:
             for name, value in self._side_by_side([prompt.inputs for prompt in prompts]).items()
         }
         self.counts["encodes"] += sum(prompt.audios for prompt in prompts)
-        output = self._forward(inputs, DynamicCache(), torch.tensor([prompt.length - 1 for prompt in prompts]))
+        self.counts["prefills"] += len(prompts)
+        output = self._forward(inputs, DynamicCache(), [(row, prompt.length - 1) for row, prompt in enumerate(prompts)])
         layers = keys_and_values(output.past_key_values)
         return [
             Prefilled(
@@ -180,64 +168,91 @@ class Prefiller:
             together[name] = torch.cat([pad(*each, value=fill) for each in zip(values, missing, strict=True)])
         return together
 
-    def _rest(self, prompts: Sequence[Prompt], audio: Prefilled, start: int) -> list[Prefilled]:
-        """Prefill each prompt after its first `start` tokens, which it shares with the first prompt."""
-        device = audio.input_ids.device
-        all_ids = [prompt.inputs["input_ids"].to(device) for prompt in prompts]
-        lengths = [prompt.length for prompt in prompts]
-        # Shorter prompts are padded on the right; causal attention hides that padding from their own tokens.
-        unread = [
-            torch.cat([ids[:, start:], ids[:, -1:].expand(1, max(lengths) - length)], dim=1)
-            for ids, length in zip(all_ids, lengths, strict=True)
-        ]
-        rows, new = len(prompts), max(lengths) - start
-        inputs = {
-            "input_ids": torch.cat(unread),
-            "position_ids": (torch.arange(start, max(lengths), device=device) + audio.rope_delta).expand(rows, -1),
-        }
-        ends = torch.tensor(lengths) - start - 1
-        if self.shares_prefixes:
-            beginning = Prefilled(audio.expanded(1, start), audio.logits, audio.input_ids[:, :start], audio.rope_delta)
-            cache = SharedCache([beginning] * rows)
-            with cache.attended(self.model, new):
-                output = self._forward(inputs, cache, ends)
-            shared = start
-        else:
-            inputs["attention_mask"] = torch.ones(rows, max(lengths), dtype=torch.long, device=device)
-            output = self._forward(inputs, DynamicCache(audio.expanded(rows, start)), ends)
-            shared = 0
+    def _rest(self, prompts: Sequence[Prompt], beginnings: Sequence[Prefilled]) -> list[Prefilled]:
+        """Prefill prompts after their beginnings."""
+        self.counts["prefills"] += len(prompts)
+        unread = [prompt.tokens[start.length :] for prompt, start in zip(prompts, beginnings, strict=True)]
+        output = self.go_on(beginnings, unread, [(row, len(each) - 1) for row, each in enumerate(unread)])
         layers = keys_and_values(output.past_key_values)
-        return [
-            Prefilled(
-                [
-                    (keys[row, None, :, : length - shared], values[row, None, :, : length - shared])
-                    for keys, values in layers
-                ],
-                output.logits[row, -1].float(),
-                all_ids[row],
-                audio.rope_delta,
-                audio,
-                shared,
-            )
-            for row, length in enumerate(lengths)
-        ]
+        read = []
+        for row, (prompt, start) in enumerate(zip(prompts, beginnings, strict=True)):
+            shared = start.length if self.shares_prefixes else 0
+            own = slice(prompt.length - shared)
+            of_row = [(keys[row, None, :, own], values[row, None, :, own]) for keys, values in layers]
+            ids = prompt.inputs["input_ids"].to(self.model.device)
+            read.append(Prefilled(of_row, output.logits[row, -1].float(), ids, start.rope_delta, start.audio, shared))
+        return read
 
-    def _forward(self, inputs: Mapping[str, Tensor], cache: DynamicCache, ends: Tensor) -> Any:
-        self.counts["prefills"] += len(ends)
-        with _only(ends, self.model):
+    def go_on(
+        self,
+        beginnings: Sequence[Prefilled],
+        tokens: Sequence[Sequence[int]],
+        wanted: Sequence[tuple[int, int]],
+        depths: Tensor | None = None,
+        visible: Tensor | None = None,
+    ) -> Any:
+        """Let the model read more tokens after beginnings of prompts, one row for each, padded on the right.
+
+        Args:
+            beginnings: The beginning of every row; where prefixes are not shared, of one length and of one prompt.
+            tokens: What the model reads after it, in every row.
+            wanted: Row and column of the tokens whose logits are wanted.
+            depths: How many tokens each token comes after its beginning, shape (rows, tokens); by default its column.
+            visible: Which tokens of its row each token sees, bool, shape (rows, tokens, tokens); by default those up to
+                itself. Only where prefixes are shared.
+
+        Returns:
+            The output of the model; `logits` has the shape (wanted, 1, vocabulary).
+        """
+        width, device = max(map(len, tokens)), self.model.device
+        starts = torch.tensor([[each.length + each.rope_delta] for each in beginnings], device=device)
+        columns = torch.arange(width, device=device)
+        inputs = {
+            "input_ids": torch.tensor([[*each, *[each[-1]] * (width - len(each))] for each in tokens], device=device),
+            "position_ids": starts + (columns if depths is None else depths),
+        }
+        cache: DynamicCache
+        if self.shares_prefixes:
+            cache = SharedCache(beginnings)
+            with cache.attended(self.model, columns <= columns[:, None] if visible is None else visible):
+                return self._forward(inputs, cache, wanted)
+        known = beginnings[0].length
+        inputs["attention_mask"] = torch.ones(len(tokens), known + width, dtype=torch.long, device=device)
+        cache = DynamicCache(beginnings[0].root.expanded(len(tokens), known))
+        return self._forward(inputs, cache, wanted)
+
+    def _forward(self, inputs: Mapping[str, Tensor], cache: DynamicCache, wanted: Sequence[tuple[int, int]]) -> Any:
+        with _only(wanted, self.model):
             return self.model(**inputs, past_key_values=cache, use_cache=True)
 
 
 # On a GPU, so many prompts with audio go through the model at once.
 TOGETHER = 8
+# So many tokens of other prompts do, padding included.
+TOKENS_AT_ONCE = 2048
+
+
+Item = TypeVar("Item")
+
+
+def in_passes(items: Iterable[Item], fit: Callable[[list[Item]], bool]) -> Iterator[list[Item]]:
+    """Yield consecutive items together, as many as fit."""
+    some: list[Item] = []
+    for item in items:
+        if some and not fit([*some, item]):
+            yield some
+            some = []
+        some.append(item)
+    if some:
+        yield some
 
 
 @contextmanager
-def _only(positions: Tensor, model: Any) -> Iterator[None]:
-    """Let the LM head see one position of each row: with 152k tokens in the vocabulary, all logits take gigabytes."""
-    rows = torch.arange(len(positions))
+def _only(wanted: Sequence[tuple[int, int]], model: Any) -> Iterator[None]:
+    """Let the LM head see these rows and columns: with 152k tokens in the vocabulary, all logits take gigabytes."""
+    rows, columns = torch.tensor(wanted).T
     handle = model.get_output_embeddings().register_forward_pre_hook(
-        lambda head, hidden: (hidden[0][rows, positions][:, None],)
+        lambda head, hidden: (hidden[0][rows, columns][:, None],)
     )
     try:
         yield

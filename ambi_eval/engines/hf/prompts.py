@@ -33,8 +33,8 @@ class Prompt:
 
     Attributes:
         inputs: What the model reads, as `Family.model_inputs` gives it.
-        keys: The noise key of every answer that is wanted (`sampling.row_key`); for beam search, one for each of the
-            best beams that are wanted.
+        keys: The noise key of every answer that is wanted (`sampling.keys.row_key`); for beam search, one for each of
+            the best beams that are wanted.
         settings: How they are generated.
         continuations: The answers whose likelihoods are wanted.
         audios: Number of audios in it.
@@ -54,6 +54,11 @@ class Prompt:
     def length(self) -> int:
         """Number of tokens, those that stand for audio included."""
         return self.inputs["input_ids"].shape[1]
+
+    @property
+    def tokens(self) -> list[int]:
+        """Its tokens, those that stand for audio included."""
+        return self.inputs["input_ids"][0].tolist()
 
     @property
     def rows(self) -> int:
@@ -101,6 +106,11 @@ class Prefilled:
     def length(self) -> int:
         """Number of tokens."""
         return self.input_ids.shape[1]
+
+    def beginning(self, tokens: int) -> Prefilled:
+        """Return the first tokens of a prompt, from which others go on; the logits are those of the whole prompt."""
+        none = [(keys[:, :, :0], values[:, :, :0]) for keys, values in self.layers]
+        return Prefilled(none, self.logits, self.input_ids[:, :tokens], self.rope_delta, self, tokens)
 
     def expanded(self, rows: int, tokens: int | None = None) -> list[KeysAndValues]:
         """Return keys and values of the first `tokens` tokens (all by default) for this many rows, without copying."""

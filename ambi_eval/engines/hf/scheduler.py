@@ -6,30 +6,28 @@ state of its own, so that one call can go on while another one waits for its cal
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from itertools import chain, groupby
+from itertools import chain
 from time import perf_counter, thread_time
 
-import psutil
 import torch
 
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.config.generation import GenerationSettings
+from ambi_eval.engines.base import Likelihood
 from ambi_eval.engines.hf.batch import Batch, Row
-from ambi_eval.engines.hf.cache import ROOM
 from ambi_eval.engines.hf.decoding import Decoder
 from ambi_eval.engines.hf.families import Family
+from ambi_eval.engines.hf.likelihoods import loglikelihoods
+from ambi_eval.engines.hf.prefill import TOGETHER, TOKENS_AT_ONCE, in_passes
 from ambi_eval.engines.hf.prompts import Prefilled, Prompt
+from ambi_eval.engines.hf.room import DOES_NOT_FIT, FIRST_ROWS, Pace, Room
 from ambi_eval.errors import AmbiError
 
-logger = logging.getLogger(__name__)
-
 Answered = tuple[Prompt, list[Candidate]]
-# For every continuation its log-likelihood, and whether greedy decoding gives it.
-Likelihoods = tuple[Prompt, list[tuple[float, bool]]]
+Likelihoods = tuple[Prompt, list[Likelihood]]
 
 
 class Scheduler:
@@ -38,6 +36,7 @@ class Scheduler:
     Attributes:
         decoder: The model, and what it does.
         counts: What has been computed so far: `encodes` (audios), `prefills` (prompts), `generated_tokens`.
+        finished: Answered prompts that `generate` has not handed out yet.
     """
 
     def __init__(
@@ -62,6 +61,7 @@ class Scheduler:
         self.counts: Counter[str] = self.decoder.counts
         self.batch_size = batch_size
         self.max_batch_size = max_batch_size
+        self.finished: dict[Prompt, list[Candidate]] = {}
 
     @torch.inference_mode()
     def generate(
@@ -86,14 +86,18 @@ class Scheduler:
                 generation.advance()
             except torch.OutOfMemoryError as error:
                 generation.begin_again(error)
-            yield from generation.take_finished()
+            self.finished = generation.finished
+            while self.finished:  # the caller may go on with their audio, with a verifier for example
+                prompt = next(iter(self.finished))
+                yield prompt, self.finished.pop(prompt)
+            generation.drop_audio()
 
     @torch.inference_mode()
     def loglikelihoods(self, prompts: Iterable[Prompt]) -> Iterator[Likelihoods]:
-        """Yield every prompt with the log-likelihoods of its continuations, computed together.
+        """Yield every prompt with the log-likelihoods of its continuations.
 
-        Prompts go one by one, each from the end of its audio on. So likelihoods are the same to the last digit whatever
-        else the run asks, for example if it continues a stopped run.
+        All prompts about as many clips as `batch_size` says are one forward pass. What else is in it changes
+        likelihoods by the rounding of float32 alone.
 
         Args:
             prompts: Taken as they are needed. Those about one audio share the encoding if they follow one another.
@@ -102,138 +106,32 @@ class Scheduler:
             AmbiError: If a prompt with a continuation is longer than the model allows, or one prompt does not fit in
                 memory.
         """
-        for _, about_one_clip in groupby(prompts, lambda prompt: prompt if prompt.heard is None else prompt.heard):
-            for prompt in about_one_clip:
-                try:
-                    (prefilled,) = self.decoder.prefill([prompt], from_the_audio=True)
-                    found = self.decoder.loglikelihoods(prompt, prefilled)
-                except torch.OutOfMemoryError as error:
-                    raise AmbiError(DOES_NOT_FIT) from error
-                yield prompt, found
-            del prefilled  # it kept the audio for the prompts that followed
+        held: list[Prefilled] = []
 
+        def fit(some: Sequence[Prompt]) -> bool:
+            clips = {prompt if prompt.heard is None else prompt.heard for prompt in some}
+            return len(clips) <= (self.batch_size or TOGETHER) and sum(map(self._unread, some)) <= TOKENS_AT_ONCE
 
-# Said if not even one clip fits.
-DOES_NOT_FIT = "the answers to one clip do not fit in memory; lower repeats, or give dtype=bfloat16"
+        for some in in_passes(prompts, fit):
+            yield from zip(some, self._loglikelihoods(some, held), strict=True)
 
+    def _unread(self, prompt: Prompt) -> int:
+        """Return how many tokens of a prompt and its continuations come after its audio."""
+        return self.decoder.prefiller.after_audio(prompt) + sum(len(each.tokens) for each in prompt.continuations)
 
-class Room:
-    """The number of answers that there is room for: those of `batch_size` clips, or as many as fit in memory.
+    def _loglikelihoods(self, prompts: Sequence[Prompt], held: list[Prefilled]) -> list[list[Likelihood]]:
+        """Return the likelihoods of each prompt, half of them at a time if they do not fit in memory together.
 
-    Attributes:
-        rows: The most answers; None as long as it depends on a prompt that has not been prefilled.
-        beams: The most beams; None as long as `rows` is.
-    """
-
-    def __init__(
-        self, batch_size: int | None, max_batch_size: int, widest: int | None, of_a_clip: int | None = None
-    ) -> None:
-        """Set up for prompts of at most `widest` answers each, and all about one clip of `of_a_clip`."""
-        self.batch_size = batch_size
-        self.max_batch_size = max_batch_size
-        self.widest = widest
-        self.of_a_clip = of_a_clip or widest
-        self.rows: int | None = None
-        self.beams: int | None = None
-        self._bytes: float | None = None  # None: not limited
-        self._prompt_bytes = self._row_bytes = 0.0
-
-    def begin(self, first: Prompt) -> None:
-        """Use the size of the first prompt if no other is known."""
-        self.widest = self.widest or first.rows
-        self.of_a_clip = self.of_a_clip or self.widest
-        if self.rows is None and self.batch_size is not None:
-            self.rows, self.beams = self.batch_size * self.of_a_clip, self.batch_size * self.widest
-
-    def measure(self, prompt: Prompt, prefilled: Prefilled, share_prefixes: bool) -> None:
-        """Estimate from the first prompt what fits in memory: KV caches and logits.
-
-        A prompt that its answers share counts once. Copies count twice, because they move whenever rows come or go.
+        `held` has the audio of those before, from which these may go on; their own takes its place.
         """
-        if self.rows is not None:
-            return
-        widest = self.widest or prompt.rows
-        cache = sum(keys.nbytes + values.nbytes for keys, values in prefilled.root.layers)
-        token = cache / prefilled.root.length
-        self._row_bytes = token * (prompt.answer_length + ROOM) + LOGITS_COPIES * prefilled.logits.nbytes
-        if share_prefixes:
-            self._prompt_bytes = token * prefilled.length
-        else:
-            self._row_bytes += token * (2 * prefilled.length + prompt.answer_length)
-        if prompt.settings.num_beams > 1:  # generate() keeps the scores of all tokens at every step
-            self._row_bytes += prompt.answer_length * prefilled.logits.nbytes
-        self._bytes = MEMORY_SHARE * _free_memory(prefilled.logits.device)
-        clips = int(self._bytes / (self._prompt_bytes + widest * self._row_bytes))
-        self.rows = self.beams = min(clips, self.max_batch_size) * widest
-
-    def holds(self, prompts: int, rows: int) -> bool:
-        """Whether there is room for this many prompts with this many answers in all."""
-        return self.rows is not None and rows <= self.rows and self._fits_memory(prompts, rows)
-
-    def holds_beams(self, prompts: int, beams: int) -> bool:
-        """Whether there is room for the searches of this many prompts with this many beams in all."""
-        return self.beams is not None and beams <= self.beams and self._fits_memory(prompts, beams)
-
-    def _fits_memory(self, prompts: int, rows: int) -> bool:
-        return self._bytes is None or prompts * self._prompt_bytes + rows * self._row_bytes <= self._bytes
-
-    def halve(self, prompts: Sequence[Prompt], error: torch.OutOfMemoryError) -> None:
-        """Halve the room, because these prompts together did not fit in memory.
-
-        Raises:
-            AmbiError: If there is one prompt only.
-        """
-        if len(prompts) == 1 or not self.rows or not self.beams:
-            raise AmbiError(DOES_NOT_FIT) from error
-        logger.warning("out of memory with room for %d answers: going on with %d", self.rows, self.rows // 2)
-        self.rows, self.beams = self.rows // 2, max(self.beams // 2, 1)
-        if self._bytes is not None:
-            self._bytes /= 2
-
-
-class Pace:
-    """Finds the number of answers that are decoded fastest together, by doubling it as long as that pays.
-
-    On a GPU more answers at a time are faster up to hundreds of them; on a CPU they soon are slower.
-
-    Attributes:
-        rows: How many answers may be decoded together now.
-    """
-
-    def __init__(self, rows: int) -> None:
-        """Begin with this many answers."""
-        self.rows = rows
-        self._found: int | None = None
-        self._best = 0.0  # tokens per second
-        self._start()
-
-    def _start(self) -> None:
-        self._tokens, self._seconds = 0, 0.0
-
-    def watch(self, rows: int, tokens: int, seconds: float) -> None:
-        """Record a step: its rows, its tokens and its time."""
-        if self._found is not None or 2 * rows <= self.rows:  # a batch that is mostly empty says nothing
-            return
-        self._tokens, self._seconds = self._tokens + tokens, self._seconds + seconds
-        if self._seconds < PACE_SECONDS or self._tokens < PACE_STEPS * self.rows:
-            return
-        speed = self._tokens / self._seconds
-        if speed > PACE_GAIN * self._best:
-            self._best = speed
-            self.rows *= 2
-        else:
-            self.rows //= 2
-            self._found = self.rows
-            logger.info("%d answers at a time are the fastest: %.0f tokens/s", self.rows, self._best)
-        self._start()
-
-
-# Answers that are decoded together at first: a step reads all weights, so fewer answers take nearly as long.
-FIRST_ROWS = 96
-# Least time and steps for which each number of answers is tried, and the speed-up that twice as many must give.
-PACE_SECONDS = 1.0
-PACE_STEPS = 16
-PACE_GAIN = 1.05
+        try:
+            held[:] = self.decoder.prefiller.encode(prompts)
+            return loglikelihoods(self.decoder.prefiller, prompts, held)
+        except torch.OutOfMemoryError as error:
+            if len(prompts) == 1:
+                raise AmbiError(DOES_NOT_FIT) from error
+        half = len(prompts) // 2
+        return [*self._loglikelihoods(prompts[:half], held), *self._loglikelihoods(prompts[half:], held)]
 
 
 class _Generation:
@@ -291,10 +189,8 @@ class _Generation:
         for prompt in [prompt for prompt, rows in self.answers.items() if all(row.finish for row in rows)]:
             self.finished[prompt] = self.decoder.candidates(self.answers.pop(prompt))
 
-    def take_finished(self) -> Iterator[Answered]:
-        """Hand out the prompts that are answered, then drop the audio that no other prompt is about."""
-        finished, self.finished = self.finished, {}
-        yield from finished.items()  # the caller may go on with this audio, with a verifier for example
+    def drop_audio(self) -> None:
+        """Drop the audio that no unfinished prompt is about."""
         left = chain(self.answers, *self.searches.values(), [self.ahead] if self.ahead else [])
         heard = {prompt.heard for prompt in left}
         self.audio = {each: prefilled for each, prefilled in self.audio.items() if each in heard}
@@ -372,16 +268,3 @@ class _Generation:
 
 def _rows(prompt: Prompt) -> int:
     return prompt.rows
-
-
-# Number of copies of all rows' logits in memory while tokens are chosen.
-LOGITS_COPIES = 4
-# Share of the free memory. The rest is for the encoder, the activations, and prompts longer than the first.
-MEMORY_SHARE = 0.6
-
-
-def _free_memory(device: torch.device) -> int:
-    """Return the free memory in bytes: of the GPU, or of the machine."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available

@@ -24,7 +24,7 @@ class _Doubt:
     awaited: set[int]
     """The numbers of the answers that are drawn again one by one."""
     rest: dict[int, Candidate]
-    """The other answers, which are held back if the first one of these is equal, too."""
+    """The other answers, which count if the first one of these is equal, too."""
     differs: bool = False
     """Whether one of these was another answer."""
 
@@ -34,14 +34,12 @@ class Copies:
 
     Different answers to one request show that the server draws each. Equal answers may be copies, or the model may be
     sure. So one of them is kept, and the others are drawn again by requests of their own. If these are equal, too, for
-    several clips, then only one answer of each further clip is drawn again, until one differs; the others are held back
-    until the end of the run, when it is known whether one differs.
+    several clips, then only one answer of each further clip is drawn again, until one differs.
 
     Attributes:
         draws: Whether a request has brought different answers.
         copied: The clips with equal answers to one request, and different ones to requests of their own.
         sure: The clips with equal answers to both.
-        held: The answers that are held back, by job.
     """
 
     def __init__(self, server: str) -> None:
@@ -49,14 +47,8 @@ class Copies:
         self.server = server
         self.draws = False
         self.copied = self.sure = 0
-        self.held: dict[Job, dict[int, Candidate]] = {}
         self._told = ""
         self._doubts: dict[tuple[Job, int], _Doubt] = {}
-
-    def take_held(self) -> tuple[bool, dict[Job, dict[int, Candidate]]]:
-        """Return whether the answers that are held back must be drawn again, and these; none is held back then."""
-        held, self.held = self.held, {}
-        return bool(self.copied and not self.draws), held
 
     @property
     def found(self) -> bool:
@@ -71,7 +63,7 @@ class Copies:
         if len(answers) == 1:
             ((number, answer),) = answers.items()
             doubt = self._doubts.pop((job, number), None)
-            return self._settled(job, doubt, number, answer) if doubt else (answers, ())
+            return self._settled(doubt, number, answer) if doubt else (answers, ())
         self.draws |= len(set(answers.values())) > 1
         if self.draws or all(answer.finish == "content_filter" for answer in answers.values()):
             return answers, ()
@@ -87,9 +79,7 @@ class Copies:
         self._doubts |= {(job, number): doubt for number in checked}
         return {first: answers[first]}, checked
 
-    def _settled(
-        self, job: Job, doubt: _Doubt, number: int, answer: Candidate
-    ) -> tuple[Mapping[int, Candidate], Sequence[int]]:
+    def _settled(self, doubt: _Doubt, number: int, answer: Candidate) -> tuple[Mapping[int, Candidate], Sequence[int]]:
         """Return what `sift` returns for an answer that was drawn again."""
         doubt.awaited.discard(number)
         doubt.differs |= answer != doubt.text
@@ -100,6 +90,4 @@ class Copies:
                 logger.warning("%s copies one answer n times: each answer takes a request of its own", self.server)
         if doubt.differs:
             return {number: answer}, list(doubt.rest)
-        if doubt.rest:
-            self.held[job] = {**self.held.get(job, {}), **doubt.rest}
-        return {number: answer}, ()
+        return {number: answer, **doubt.rest}, ()

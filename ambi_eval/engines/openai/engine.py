@@ -16,7 +16,6 @@ import torch
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.config.model_arguments import ChatServerArguments, ModelArguments, OpenAIAudioArguments
 from ambi_eval.engines.base import SAMPLING, Capabilities, Engine, Job, Likelihood, Sampling
-from ambi_eval.engines.hf.sampling import row_key
 from ambi_eval.engines.openai.batches import MANY, Part, in_batches
 from ambi_eval.engines.openai.choices import candidates_of
 from ambi_eval.engines.openai.client import ChatServer, RequestFailedError
@@ -27,6 +26,7 @@ from ambi_eval.engines.openai.replies import Reply
 from ambi_eval.engines.openai.vllm import VLLM
 from ambi_eval.engines.openai.window import heard, window_of
 from ambi_eval.errors import AmbiError
+from ambi_eval.sampling.keys import row_key
 
 logger = logging.getLogger(__name__)
 
@@ -135,15 +135,7 @@ class OpenAIEngine(Engine):
 
     def generate(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, dict[int, Candidate]]]:
         """Ask for answers, and yield those of each reply as soon as it is there."""
-        yield from self._generate([Part(job, job.numbers) for job in jobs])
-        draw_again, held = self.copies.take_held()
-        if draw_again:
-            yield from self._generate([Part(job, list(answers), alone=True) for job, answers in held.items()])
-        else:
-            yield from held.items()
-
-    def _generate(self, parts: Sequence[Part]) -> Iterator[tuple[Job, dict[int, Candidate]]]:
-        queue = deque(parts)
+        queue = deque(Part(job, job.numbers) for job in jobs)
 
         def take() -> Part | None:
             if not queue:

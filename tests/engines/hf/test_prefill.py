@@ -77,17 +77,21 @@ def test_all_but_the_first_go_together_from_where_they_differ(prompt, decoder, p
     assert [rows for rows, _ in passes] == [1, 3]
     lengths = [each.length for each in prompts]
     assert passes[0][1] == lengths[0]
-    same = min((a[0][: len(b[0])] != b[0][: len(a[0])]).nonzero()[0].item() for a, b in differing(prompts))
-    assert passes[1][1] == max(lengths) - same
+    same = [length - 1 for length in lengths[1:]]  # of each with the first one
+    for n, (a, b) in differing(prompts):
+        same[n] = (a != b)[0].nonzero()[0].item()
+    if not decoder.shares_prefixes:  # copies have one length
+        same = [min(same)] * len(same)
+    assert passes[1][1] == max(length - begun for length, begun in zip(lengths[1:], same, strict=True))
 
 
 def differing(prompts):
-    """Return the tokens of the first prompt with those of each other that is not its beginning."""
+    """Yield the number of each prompt that is not the beginning of the first one, and the tokens of both."""
     first, *others = (prompt.inputs["input_ids"] for prompt in prompts)
-    for other in others:
+    for n, other in enumerate(others):
         least = min(first.shape[1], other.shape[1])
         if not torch.equal(first[:, :least], other[:, :least]):
-            yield first[:, :least], other[:, :least]
+            yield n, (first[:, :least], other[:, :least])
 
 
 def test_the_same_prompt_is_read_once(family, prompt, decoder, passes):

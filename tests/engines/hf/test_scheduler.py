@@ -13,17 +13,18 @@ from ambi_eval.audio import AudioSpan, load_audio
 from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.config.model_arguments import HFAudioArguments
 from ambi_eval.engines.base import Job
-from ambi_eval.engines.hf import decoding, sampling
-from ambi_eval.engines.hf import scheduler as scheduling
+from ambi_eval.engines.hf import decoding, room
 from ambi_eval.engines.hf.batch import MOST_USED, Batch, Row
 from ambi_eval.engines.hf.decoding import Decoder
 from ambi_eval.engines.hf.engine import HFEngine
 from ambi_eval.engines.hf.loading import load_family
-from ambi_eval.engines.hf.prompts import Continuation, Prefilled, Prompt
-from ambi_eval.engines.hf.sampling import choose_tokens, row_key
+from ambi_eval.engines.hf.prompts import Continuation, Prompt
 from ambi_eval.engines.hf.scheduler import Scheduler
 from ambi_eval.engines.prompt import as_messages
 from ambi_eval.errors import AmbiError
+from ambi_eval.sampling import gumbel
+from ambi_eval.sampling.gumbel import choose_tokens
+from ambi_eval.sampling.keys import row_key
 
 GREEDY = GenerationSettings(max_gen_toks=10)
 SAMPLED = GenerationSettings(temperature=1.0, max_gen_toks=10)
@@ -267,19 +268,50 @@ def scores_of(scheduler, prompts):
     return {prompt.owner: scores for prompt, scores in scheduler.loglikelihoods(prompts)}
 
 
-def test_likelihoods_are_the_same_to_the_last_digit_whatever_else_is_asked(family, scored_prompts):
+@pytest.mark.parametrize("share_prefixes", [True, False])
+def test_likelihoods_are_the_same_whatever_else_is_asked(family, scored_prompts, share_prefixes):
     """So a run that was stopped, and asks for the rest, ends like one that was not."""
+
+    def assert_same(scheduler, prompts):
+        for owner, scores in scores_of(scheduler, prompts).items():
+            assert [each for each, _ in scores] == pytest.approx([each for each, _ in whole[owner]], abs=1e-5)
+            assert [is_greedy for _, is_greedy in scores] == [is_greedy for _, is_greedy in whole[owner]]
+
     whole = scores_of(Scheduler(family), scored_prompts())
-    parts = ([0], [1, 2], [5, 4, 3], [2, 1, 0], [4])
-    for part in parts:
+    for part in ([0], [1, 2], [5, 4, 3], [2, 1, 0, 4], [*range(6)]):
         prompts = list(scored_prompts())
-        for owner, scores in scores_of(Scheduler(family, 2), [prompts[n] for n in part]).items():
-            assert scores == whole[owner]
-    generating = Scheduler(family)  # its answers hold a prompt about the audio, from which the likelihoods go on
-    answered = next(scored_prompts())
+        assert_same(Scheduler(family, 2, share_prefixes=share_prefixes), [prompts[n] for n in part])
+    generating = Scheduler(family, share_prefixes=share_prefixes)
+    answered = next(scored_prompts())  # its answers hold a prompt about the audio, from which the likelihoods go on
     answered.continuations, answered.keys, answered.settings = (), [0], GREEDY
     for _ in generating.generate([answered]):
-        assert scores_of(generating, list(scored_prompts())[1:3]) == {owner: whole[owner] for owner in ((0, 1), (0, 2))}
+        assert_same(generating, list(scored_prompts())[1:3])
+
+
+@pytest.mark.parametrize(("batch_size", "passes"), [(1, 4), (2, 3), (None, 3)])
+def test_likelihoods_about_as_many_clips_as_the_batch_holds_take_one_pass_that_reads_equal_beginnings_once(
+    family, scored_prompts, calls, batch_size, passes
+):
+    asked = list(scored_prompts())
+    for n, prompt in enumerate(asked):
+        prompt.inputs["input_ids"][0, -4:] = torch.tensor([60, 61, 62, 63])
+        prompt.inputs["input_ids"][0, -4] = 64 + n % 3  # the others differ from the first one at one place
+    scores_of(Scheduler(family, batch_size), asked)
+    shapes = [tuple(kwargs["input_ids"].shape) for kwargs in calls]
+    sequences = [[*each.tokens[-4:], *more.tokens] for each in asked[1:3] for more in each.continuations]
+    beginnings = {tuple(sequence[: n + 1]) for sequence in sequences for n in range(len(sequence))}
+    # Two rows for a clip, because the first prompt about it has been read with it.
+    assert shapes[-1] == (2 * (5 - passes), len(beginnings))
+    assert len(shapes) == passes
+
+
+def test_likelihoods_that_do_not_fit_in_memory_together_are_computed_apart(family, scored_prompts):
+    expected = scores_of(Scheduler(family), scored_prompts())
+    memory = RunsOutOfMemory(family.model, rows=1)
+    found = scores_of(Scheduler(family, 2), scored_prompts())
+    memory.handle.remove()
+    for owner, scores in found.items():
+        assert [each for each, _ in scores] == pytest.approx([each for each, _ in expected[owner]], abs=1e-5)
 
 
 def test_likelihoods_share_the_audio_that_others_hold_and_leave_it_to_them(family, scored_prompts):
@@ -292,7 +324,7 @@ def test_likelihoods_share_the_audio_that_others_hold_and_leave_it_to_them(famil
 
 
 def test_a_prompt_whose_continuations_do_not_fit_is_said(family, scored_prompts):
-    memory = RunsOutOfMemory(family.model, rows=2)
+    memory = RunsOutOfMemory(family.model, rows=0)
     with pytest.raises(AmbiError, match="do not fit in memory"):
         scores_of(Scheduler(family, 2), scored_prompts())
     memory.handle.remove()
@@ -445,17 +477,13 @@ def test_a_clip_that_does_not_fit_alone_is_said(family, prompts):
 
 @pytest.mark.parametrize(("free", "most", "clips"), [(10**12, 64, 6), (10**12, 2, 2), (1, 64, 1)])
 def test_batch_size_auto_fits_the_memory(family, prompts, calls, monkeypatch, free, most, clips):
-    monkeypatch.setattr(scheduling, "_free_memory", lambda device: free)
-    monkeypatch.setattr(scheduling.Pace, "rows", math.inf, raising=False)
-    monkeypatch.setattr(scheduling.Pace, "__init__", lambda pace, rows: pace._start())
-    monkeypatch.setattr(scheduling.Pace, "watch", lambda *step: None)
+    monkeypatch.setattr(room, "_free_memory", lambda device: free)
+    monkeypatch.setattr(room.Pace, "rows", math.inf, raising=False)
+    monkeypatch.setattr(room.Pace, "__init__", lambda pace, rows: pace._start())
+    monkeypatch.setattr(room.Pace, "watch", lambda *step: None)
     answers(Scheduler(family, None, max_batch_size=most), prompts(4), SAMPLED)
     rows = [len(kwargs["input_ids"]) for kwargs in calls]
     assert 4 * (clips - 1) < max(rows) <= 4 * clips
-
-
-def test_free_memory_is_that_of_the_machine(family):
-    assert 10**6 < scheduling._free_memory(torch.device("cpu")) < 10**14
 
 
 def test_prompts_are_taken_as_they_are_needed(family, prompts):
@@ -481,46 +509,6 @@ def test_a_verifier_that_rates_answers_as_they_come_needs_no_encoding_of_its_own
         assert len(list(scheduler.loglikelihoods([rated]))) == 1
     assert scheduler.counts["encodes"] == sum(prompt.audios for prompt in asked)
     assert not scheduler.decoder.prefiller.audio
-
-
-def test_a_prompt_counts_once_where_its_answers_share_it(monkeypatch):
-    """Qwen2-Audio-7B: 850 tokens of 512 KB each, 20 answers of 64 tokens, 48 GB of free memory."""
-    monkeypatch.setattr(scheduling, "_free_memory", lambda device: 48e9)
-    keys = torch.empty(1, 32, 850, 128, dtype=torch.bfloat16, device="meta")
-    logits, ids = torch.empty(156_032, device="meta"), torch.empty(1, 850, device="meta")
-    prefilled = Prefilled([(keys, keys)] * 32, logits, ids, rope_delta=0)
-    prompt = Prompt({"input_ids": ids}, range(20), GenerationSettings(max_gen_toks=64))
-    clips = {}
-    for share in (True, False):
-        room = scheduling.Room(None, 64, widest=20)
-        room.measure(prompt, prefilled, share)
-        clips[share] = room.rows / 20
-        assert room.holds(int(clips[share]), room.rows)
-        assert not room.holds(int(clips[share]) + 1, room.rows + 20)
-    assert clips == {True: 19, False: 1}
-    room = scheduling.Room(None, 64, widest=20)
-    room.measure(prompt, prefilled, True)
-    assert room.holds(40, 40)
-    assert not room.holds(70, 70)  # of one answer each: the prompts need the memory
-
-
-@pytest.mark.parametrize(
-    ("speed", "rows"),
-    [
-        (lambda rows: 100.0, 20),  # as a CPU does
-        (lambda rows: rows, 20 * 2**9),  # as a GPU does, up to what the steps of this test reach
-        (lambda rows: {20: 400, 40: 700, 80: 820, 160: 660}[rows], 80),
-        (lambda rows: {20: 400, 40: 410}[rows], 20),  # too little to be worth the memory
-    ],
-)
-def test_more_answers_go_together_as_long_as_that_is_faster(speed, rows):
-    pace = scheduling.Pace(20)
-    for _ in range(10_000):
-        if pace.rows >= rows and pace.rows > 5000:
-            break
-        pace.watch(pace.rows, pace.rows, pace.rows / speed(pace.rows))
-        pace.watch(pace.rows // 2, 1, 1000.0)  # a batch that is half empty says nothing
-    assert pace.rows == rows
 
 
 class Waits(TorchFunctionMode):
@@ -553,9 +541,9 @@ class Operators(TorchDispatchMode):
 @pytest.mark.parametrize("settings", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
 @torch.inference_mode()
 def test_a_step_waits_for_the_device_once(family, prompts, settings, share_prefixes, monkeypatch):
-    draw = sampling._draw_from_all
+    draw = gumbel._draw_from_all
     # As on a GPU.
-    monkeypatch.setattr(sampling, "_draw_from_candidates", lambda *options: draw(*options[:4]))
+    monkeypatch.setattr(gumbel, "_draw_from_candidates", lambda *options: draw(*options[:4]))
     monkeypatch.setattr(decoding, "log_normalizers", lambda logits: logits.logsumexp(-1))
     decoder, batch = Decoder(family, share_prefixes), Batch(family.model)
     asked = prompts(2)[:2] if settings.sampled else prompts(1)[:4]  # four answers that differ

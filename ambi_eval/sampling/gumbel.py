@@ -8,7 +8,6 @@ logits a little (bfloat16, another GPU), the choice changes only if the two best
 
 from __future__ import annotations
 
-import hashlib
 import math
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -22,12 +21,6 @@ from torch import Tensor
 from ambi_eval.config.generation import GenerationSettings
 
 
-def row_key(*parts: object) -> int:
-    """Return the 64-bit key of one answer's noise: a hash of all that the answer may depend on."""
-    text = "\x1f".join(map(str, parts))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
-
-
 def choose_tokens(
     logits: Tensor, settings: GenerationSettings, keys: Tensor, steps: Tensor, normalizers: Tensor | None = None
 ) -> Tensor:
@@ -36,7 +29,7 @@ def choose_tokens(
     Args:
         logits: float32, shape (rows, vocabulary); -inf is never chosen.
         settings: Greedy, or temperature, top_k and top_p of the sampling.
-        keys: `row_key` of every row, int64, shape (rows,).
+        keys: `keys.row_key` of every row, int64, shape (rows,).
         steps: How many tokens every row has already, int64, shape (rows,).
         normalizers: `log_normalizers` of the logits, or of logits some of which are now -inf. It saves time to give
             them, and changes nothing.

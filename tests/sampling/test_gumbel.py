@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ambi_eval.config.generation import GenerationSettings
-from ambi_eval.engines.hf import sampling
-from ambi_eval.engines.hf.sampling import choose_tokens, log_normalizers, row_key
+from ambi_eval.sampling import gumbel
+from ambi_eval.sampling.gumbel import choose_tokens, log_normalizers
+from ambi_eval.sampling.keys import row_key
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 
@@ -20,7 +21,7 @@ def keys(n, *parts):
 
 def gumbel_noise(keys, steps, token_ids):
     """Return the noise of every row (key and step) for these tokens: the plain way, with which the fast one agrees."""
-    return sampling._noise(sampling._hash(keys ^ sampling._hash(steps))[:, None] ^ sampling._hash(token_ids))
+    return gumbel._noise(gumbel._hash(keys ^ gumbel._hash(steps))[:, None] ^ gumbel._hash(token_ids))
 
 
 def draw(logits, settings, n=20_000, step=0):
@@ -63,14 +64,14 @@ def test_top_k_and_top_p_cut_the_tail_and_keep_the_proportions(options, kept):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("margin", [sampling.MARGIN, -3.0], ids=["as it is", "too small"])
+@pytest.mark.parametrize("margin", [gumbel.MARGIN, -3.0], ids=["as it is", "too small"])
 @pytest.mark.parametrize("scale", [0.1, 1.0, 5.0, 30.0])
 def test_candidates_give_the_draws_of_the_whole_vocabulary(scale, margin, monkeypatch):
     """Also where the best candidate is below the margin, which is seldom as it is."""
-    monkeypatch.setattr(sampling, "MARGIN", margin)
+    monkeypatch.setattr(gumbel, "MARGIN", margin)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    whole = mock.Mock(wraps=sampling._draw_from_all)
-    monkeypatch.setattr(sampling, "_draw_from_all", whole)
+    whole = mock.Mock(wraps=gumbel._draw_from_all)
+    monkeypatch.setattr(gumbel, "_draw_from_all", whole)
     generator = torch.Generator().manual_seed(0)
     for size in (1, 7, 1000, 40_000):
         logits = scale * torch.randn(60, size, generator=generator)
@@ -132,8 +133,3 @@ def _splitmix64(x):
     x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & mask
     x = (x ^ x >> 27) * 0x94D049BB133111EB & mask
     return x ^ x >> 31
-
-
-def test_a_row_key_depends_on_every_part_and_is_the_same_everywhere():
-    assert row_key(1234, "model", "prompt", 0) == 4481700184787811378
-    assert len({row_key(1, "a"), row_key(1, "b"), row_key(2, "a"), row_key("1a"), row_key("", 1, "a")}) == 5
