@@ -52,7 +52,9 @@ class Shape(Tensor):
         if func.overloadpacket in (torch.ops.aten.index, torch.ops.aten.index_put, torch.ops.aten.index_put_):
             # The shape of a masked selection depends on the values of the mask.
             args = args[0], [part for index in args[1] for part in _numbers(index)], *args[2:]
-        args, kwargs = tree_map_only(Tensor, _on_meta, (args, kwargs or {}))
+        args, kwargs = tree_map_only(
+            Tensor, lambda each: each.meta if isinstance(each, Shape) else each.to("meta"), (args, kwargs or {})
+        )
         if "device" in kwargs:
             kwargs["device"] = torch.device("meta")
         found = func(*args, **kwargs)
@@ -65,10 +67,6 @@ def _numbers(index: Tensor | None) -> tuple[Tensor | None, ...]:
     """Return the indices that a mask selects, one tensor for each of its axes; any other index as it is."""
     is_mask = index is not None and index.dtype == torch.bool and not isinstance(index, Shape)
     return index.nonzero(as_tuple=True) if index is not None and is_mask else (index,)
-
-
-def _on_meta(tensor: Tensor) -> Tensor:
-    return tensor.meta if isinstance(tensor, Shape) else tensor.to("meta")
 
 
 def without_weights(model: Any) -> Any:

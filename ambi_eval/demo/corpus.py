@@ -108,15 +108,11 @@ def prepare(out: Path) -> Preparation:
     for utterance in tqdm(
         utterances(TEST_SPEAKERS, TEST_CLIPS_PER_SPEAKER), "demo corpus", total, unit="clip", disable=None
     ):
-        _write_wav(out / str(utterance.clip.audio), utterance.samples)
+        wav = io.BytesIO()
+        soundfile.write(wav, utterance.samples, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+        with writing(out / str(utterance.clip.audio), ANOTHER_FOLDER) as unfinished:
+            unfinished.write_bytes(wav.getvalue())
         clips.append(utterance.clip)
     preparation = Preparation(out, CORPUS, counting=COUNTING, clips=clips)
     write_manifest(preparation.manifest, clips, preparation.about)
     return preparation
-
-
-def _write_wav(path: Path, samples: NDArray[np.float32]) -> None:
-    content = io.BytesIO()
-    soundfile.write(content, samples, SAMPLE_RATE, subtype="PCM_16", format="WAV")
-    with writing(path, ANOTHER_FOLDER) as unfinished:
-        unfinished.write_bytes(content.getvalue())

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from ambi_eval.config.load import read_yaml, resolve, strategy_names
 from ambi_eval.config.prompts import AUDIO_MARK, Prompts
-from ambi_eval.config.task_settings import TaskSettings
 from ambi_eval.config.tasks import APART
 from ambi_eval.demo.corpus import Utterance
 from ambi_eval.demo.raters import LABELS
@@ -49,25 +48,17 @@ def demo_prompts() -> list[Prompt]:
     """Return the distinct prompts of all strategies of the group `ambi_demo`, rendered for the demo corpus."""
     prompts = []
     for strategy in sorted(set(strategy_names()) - set(APART)):
-        settings = _settings(strategy)
+        base = read_yaml(tasks_dir() / "demo" / "_demo.yaml")
+        metadata = {**base["metadata"], "config_source": "inline"}
+        settings = resolve({**base, "task": f"ambi_demo_{strategy}", "strategy": strategy, "metadata": metadata})
         templates = Prompts(settings)
         kind: Kind = "shares" if settings.readout == "shares" else "label"
         for text in templates.about(transcript=None):
-            prompts.append(Prompt("reasons" if strategy == "cot" else kind, _heard(text)))
+            prompts.append(Prompt("reasons" if strategy == "cot" else kind, text))
         if settings.verifier:
-            prompts.append(Prompt("rating", _heard(templates.rating(None, candidate="{{ candidate }}"))))
-    return list(dict.fromkeys(prompts))
-
-
-def _settings(strategy: str) -> TaskSettings:
-    base = read_yaml(tasks_dir() / "demo" / "_demo.yaml")
-    metadata = {**base["metadata"], "config_source": "inline"}
-    return resolve({**base, "task": f"ambi_demo_{strategy}", "strategy": strategy, "metadata": metadata})
-
-
-def _heard(prompt: str) -> str:
-    """Return a prompt without `<audio>`, because the processor inserts the audio itself."""
-    return prompt.replace(AUDIO_MARK, "")
+            prompts.append(Prompt("rating", templates.rating(None, candidate="{{ candidate }}")))
+    # The processor inserts the audio itself.
+    return list(dict.fromkeys(replace(prompt, text=prompt.text.replace(AUDIO_MARK, "")) for prompt in prompts))
 
 
 def votes_of(utterance: Utterance) -> Array:

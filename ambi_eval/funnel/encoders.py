@@ -137,15 +137,12 @@ def _transformers(encoder: str, device: str | None) -> tuple[Mapping[str, Any], 
                     "encoder such as microsoft/wavlm-large"
                 ) from error
             share = 1.0 if window is None else len(samples) / window
+            layers = {f"layer {number}": hidden[number][0] for number in recorded_layers(len(hidden) - 1)}
             return {
-                f"layer {number}": pooled(_heard(hidden[number][0], share)).cpu().numpy()
-                for number in recorded_layers(len(hidden) - 1)
+                name: pooled(frames[: max(1, round(share * len(frames)))]).cpu().numpy()
+                for name, frames in layers.items()
             }
 
         return extract
 
     return identity, load
-
-
-def _heard(frames: torch.Tensor, share: float) -> torch.Tensor:
-    return frames[: max(1, round(share * len(frames)))]

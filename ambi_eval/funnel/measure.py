@@ -174,9 +174,9 @@ def _references(task: AmbiguousEmotionTask, folds: Folds, notes: list[str]) -> l
     sounds = listen(selection.clips)
     if not np.isnan(sounds).any():
         found.append(NamedGain("eight prosodic numbers", read({"prosody": sounds}, folds).gain, len(sounds)))
-    for model in supervised(selection, task.settings, notes):
-        bits = folds.bits(model.p)
-        found.append(NamedGain(model.name, of_mean(bits, folds.clusters), int((~np.isnan(bits)).sum())))
+    for name, p in supervised(selection, task.settings, notes):
+        bits = folds.bits(p)
+        found.append(NamedGain(name, of_mean(bits, folds.clusters), int((~np.isnan(bits)).sum())))
     return found
 
 

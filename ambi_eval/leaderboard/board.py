@@ -19,8 +19,8 @@ from ambi_eval.corpora.selection import Selection
 from ambi_eval.leaderboard.ranks import Rank, rank_intervals
 from ambi_eval.leaderboard.rescore import scoring_task, task_settings
 from ambi_eval.leaderboard.schema import Card
-from ambi_eval.leaderboard.verify import HEADLINE, Status, TaskFindings, Verdict, overrides
-from ambi_eval.metrics import METRICS
+from ambi_eval.leaderboard.verify import Status, TaskFindings, Verdict, overrides
+from ambi_eval.metrics import HEADLINE, METRICS
 from ambi_eval.report.content import BinFacts
 from ambi_eval.votes import Array
 
@@ -178,7 +178,12 @@ def _board(corpus: str, entries: Sequence[_Entry]) -> Board:
     for entry in entries:
         for pipeline in entry.verdict.claims[entry.task]:
             if pipeline not in entry.findings.pipelines:
-                rows.append(_row(entry, pipeline, _claimed(entry.verdict.claims[entry.task][pipeline]), []))
+                claims = entry.verdict.claims[entry.task][pipeline]
+                values = {name: claims.get(name) for name in (*SHOWN, INVALID)}
+                claimed = {
+                    name: UNDEFINED if v is None else Estimate(v, math.nan, math.nan) for name, v in values.items()
+                }
+                rows.append(_row(entry, pipeline, claimed, []))
                 continue
             p, own = entry.findings.pipelines[pipeline].p, entry.selection
             if own is None or selection is None or scorer is None:
@@ -235,11 +240,6 @@ def _row(entry: _Entry, pipeline: str, scores: Mapping[str, Estimate], binned: S
         sampling=entry.card.backend.sampling if settings.pool == "samples" else None,
         prompt_language=settings.prompt_language,
     )
-
-
-def _claimed(claims: Mapping[str, float | None]) -> dict[str, Estimate]:
-    values = {name: claims.get(name) for name in (*SHOWN, INVALID)}
-    return {name: UNDEFINED if v is None else Estimate(v, math.nan, math.nan) for name, v in values.items()}
 
 
 def _frontier(rows: Sequence[RankedSystem]) -> list[bool]:

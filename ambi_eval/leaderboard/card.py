@@ -6,7 +6,8 @@ import yaml
 from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
 from ambi_eval.errors import AmbiError
-from ambi_eval.leaderboard.verify import HEADLINE, Verdict
+from ambi_eval.leaderboard.verify import Verdict
+from ambi_eval.metrics import HEADLINE
 
 
 def eval_results_yaml(verdict: Verdict, dataset: str) -> str:

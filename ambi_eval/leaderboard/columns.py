@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ambi_eval.leaderboard.board import INVALID, RankedSystem
-from ambi_eval.leaderboard.verify import HEADLINE
+from ambi_eval.metrics import HEADLINE
 from ambi_eval.web.columns import Cell, Column, metric, percent, thinking, whole
 from ambi_eval.web.glossary import WORDS
 
@@ -14,11 +14,6 @@ from ambi_eval.web.glossary import WORDS
 def _ranks(row: Any) -> Cell:
     rank = row.rank
     return None if rank is None else str(rank.low) if rank.low == rank.high else f"{rank.low} to {rank.high}"
-
-
-def _invalid(row: Any) -> Cell:
-    found = row.scores.get(INVALID)
-    return found.value if found else None
 
 
 def columns(rows: Sequence[RankedSystem]) -> tuple[Column, ...]:
@@ -33,6 +28,11 @@ def columns(rows: Sequence[RankedSystem]) -> tuple[Column, ...]:
         metric("bc", "BC", "1 is best"),
         metric("acc", "accuracy"),
         metric("macro_f1", "macro F1"),
-        Column("invalid clips", _invalid, show=percent, help=WORDS["invalid clips"]),
+        Column(
+            "invalid clips",
+            lambda row: row.scores[INVALID].value if INVALID in row.scores else None,
+            show=percent,
+            help=WORDS["invalid clips"],
+        ),
         Column("sampling", lambda row: getattr(row, "sampling", None)),
     )

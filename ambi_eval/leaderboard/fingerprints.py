@@ -11,6 +11,8 @@ from ambi_eval.answers.candidate import Candidate
 from ambi_eval.config.task_settings import TaskSettings
 from ambi_eval.leaderboard.submission import Pools
 
+Hashes = NDArray[np.int64]
+
 # Two submissions that share this part of the answers to a task are one; different models agree on far fewer answers.
 NEAR_DUPLICATE = 0.95
 # As NEAR_DUPLICATE, if the order of a clip's answers does not count. It is higher, because sampled labels agree more
@@ -20,12 +22,7 @@ SAME_IN_ANY_ORDER = 0.995
 INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
 
 
-def common(
-    one: NDArray[np.int64],
-    other: NDArray[np.int64],
-    one_any_order: NDArray[np.int64],
-    other_any_order: NDArray[np.int64],
-) -> float:
+def common(one: Hashes, other: Hashes, one_any_order: Hashes, other_any_order: Hashes) -> float:
     """Return the share of answers that two submissions have in common, by both hashes; 0 if it may be chance."""
     if len(one) == len(other):
         share = float((one == other).mean())

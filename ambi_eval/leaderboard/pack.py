@@ -97,7 +97,15 @@ def _card(run: Run, statement: Statement, pools: Mapping[str, Pools]) -> dict[st
             **({"other_models": [printable(f"{told:.300}") for told in others]} if others else {}),
         },
         "system_instruction": results.get("system_instruction"),
-        "tasks": {name: _task(task, pools[name]) for name, task in run.tasks.items()},
+        "tasks": {
+            name: {
+                "strategy": task.settings.strategy,
+                "n": max(map(len, pools[name].values())),
+                "overrides": {key: value for key, value in task.settings.metadata.items() if key in OVERRIDES},
+                "generation": task.settings.generation_kwargs,
+            }
+            for name, task in run.tasks.items()
+        },
         "seeds": {
             **{name: config.get(f"{name}_seed") for name in ("random", "numpy", "torch", "fewshot")},
             "sampling": about.get("seed"),
@@ -107,16 +115,6 @@ def _card(run: Run, statement: Statement, pools: Mapping[str, Pools]) -> dict[st
         "tokens": int(tokens) if np.isfinite(tokens) else None,
         "contact": statement.contact,
         "training_data": dict(statement.training_data),
-    }
-
-
-def _task(task: TaskRun, pools: Pools) -> dict[str, Any]:
-    changed = {key: value for key, value in task.settings.metadata.items() if key in OVERRIDES}
-    return {
-        "strategy": task.settings.strategy,
-        "n": max(map(len, pools.values())),
-        "overrides": changed,
-        "generation": task.settings.generation_kwargs,
     }
 
 

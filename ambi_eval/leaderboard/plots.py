@@ -6,7 +6,7 @@ import math
 
 from ambi_eval.errors import counted
 from ambi_eval.leaderboard.board import Board
-from ambi_eval.leaderboard.verify import HEADLINE
+from ambi_eval.metrics import HEADLINE
 from ambi_eval.web.charts import FULL, HALO, Chart, Spec, chart, frontier, point, series, tokens_axis, y_axis
 from ambi_eval.web.format import count, with_interval
 

@@ -49,12 +49,6 @@ def task_settings(name: str, overrides: Overrides = ()) -> TaskSettings:
     return resolve(_raw_config(name, overrides))
 
 
-@cache
-def scoring_task(name: str, overrides: Overrides = ()) -> ScoringTask:
-    """Return `new_scoring_task` from a cache; callers must not change it."""
-    return new_scoring_task(name, overrides)
-
-
 def new_scoring_task(name: str, overrides: Overrides = ()) -> ScoringTask:
     """Return one of our tasks with its votes.
 
@@ -62,6 +56,9 @@ def new_scoring_task(name: str, overrides: Overrides = ()) -> ScoringTask:
         AmbiError: If there is no such task, its votes are not on this machine, or the overrides are invalid.
     """
     return ScoringTask(_raw_config(name, overrides))
+
+
+scoring_task = cache(new_scoring_task)  # callers must not change the tasks
 
 
 def votes_are_here(settings: TaskSettings) -> bool:

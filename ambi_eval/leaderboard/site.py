@@ -78,7 +78,10 @@ def build(submissions: Path, out: Path, record: Path) -> Site:
 
 def _write(site: Site, out: Path, words: dict[str, Markup]) -> None:
     templates = environment(TEMPLATES)
-    models = _models(site)
+    models: dict[str, list[tuple[Board, RankedSystem]]] = {}
+    for board in site.boards:
+        for row in (*board.systems, *board.controls):
+            models.setdefault(row.model, []).append((board, row))
     tabs = {board.corpus: board_page(site, board) for board in site.boards}
     templates.globals |= {
         "policy": POLICY,
@@ -140,15 +143,6 @@ def model_page(model: str) -> str:
     """Return the name of a model's page: the model's letters and digits, and a digest that makes it unique."""
     readable = re.sub(r"[^a-z0-9]+", "-", model.lower())[:60].strip("-")
     return f"models/{readable or 'model'}-{sha256(model.encode()).hexdigest()[:8]}.html"
-
-
-def _models(site: Site) -> dict[str, list[tuple[Board, RankedSystem]]]:
-    """Return all results of each model, over all corpora."""
-    models: dict[str, list[tuple[Board, RankedSystem]]] = {}
-    for board in site.boards:
-        for row in (*board.systems, *board.controls):
-            models.setdefault(row.model, []).append((board, row))
-    return models
 
 
 def _words(submissions: Path) -> dict[str, Markup]:

@@ -33,10 +33,9 @@ from ambi_eval.leaderboard.rescore import (
 from ambi_eval.leaderboard.schema import FOLDER, Card, Claims, SubmittedTask
 from ambi_eval.leaderboard.submission import Pools, Submission, read_submission
 from ambi_eval.leaderboard.untrusted import printable
-from ambi_eval.metrics import METRICS
+from ambi_eval.metrics import HEADLINE, METRICS
 
 Status = Literal["claimed", "re-scored", "re-run"]
-HEADLINE = "jsd_bits"
 STATUSES: tuple[Status, ...] = ("claimed", "re-scored", "re-run")
 
 # Claimed and recomputed numbers may differ by this much, because processors round differently.
@@ -119,20 +118,14 @@ def verify(folder: Path) -> Verdict:
 
 def verify_all(folder: Path) -> list[Verdict]:
     """Return the verdicts on all submissions in a folder, each compared with all others."""
-    verdicts = [_examine(submission, rescoring=True) for submission in _submission_folders(folder)]
-    _compare(verdicts, verdicts)
-    return verdicts
-
-
-def _submission_folders(folder: Path) -> list[Path]:
-    """Return the submissions in a folder, sorted by name: everything but plain files and hidden entries.
-
-    Links and special files are among them. They are never followed; each is refused later.
-    """
     if folder.is_symlink() or not folder.is_dir():
         raise AmbiError(f"{folder} is no folder: give the folder of the submissions.")
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    return [path for path in entries if path.is_symlink() or not path.is_file()]
+    # Links and special files are never followed; each is refused later.
+    submissions = [path for path in entries if path.is_symlink() or not path.is_file()]
+    verdicts = [_examine(submission, rescoring=True) for submission in submissions]
+    _compare(verdicts, verdicts)
+    return verdicts
 
 
 def overrides(task: SubmittedTask) -> Overrides:

@@ -20,7 +20,7 @@ from ambi_eval.corpora.select import corpus_clips
 from ambi_eval.errors import AmbiError, counted
 from ambi_eval.leaderboard.rescore import Overrides, new_scoring_task
 from ambi_eval.leaderboard.submission import Pools
-from ambi_eval.leaderboard.verify import HEADLINE
+from ambi_eval.metrics import HEADLINE
 from ambi_eval.paths import writing
 
 PUBLIC, PRIVATE = "manifest.parquet", "private.jsonl"

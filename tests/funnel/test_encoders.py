@@ -140,8 +140,9 @@ def test_a_reference_is_kept_for_its_corpus_its_labels_and_its_votes(demo, kept)
     p[0] = np.nan
     file = save_supervised("probe:x/y", p, selection, settings)
     notes: list[str] = []
-    (found,) = supervised(selection.at([2, 0, 1]), settings, notes)
-    assert np.array_equal(found.p, p[[2, 0, 1]], equal_nan=True)
+    ((name, found),) = supervised(selection.at([2, 0, 1]), settings, notes)
+    assert name == "probe:x/y"
+    assert np.array_equal(found, p[[2, 0, 1]], equal_nan=True)
     assert not list(supervised(selection, settings.model_copy(update={"labels": ["a", "b"]}), notes))
     assert not list(supervised(selection, settings.model_copy(update={"manifest": "other"}), notes))
     content = json.loads(file.read_text())

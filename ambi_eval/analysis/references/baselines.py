@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +13,7 @@ from ambi_eval.analysis.evaluate import Scorer, Scores
 from ambi_eval.analysis.references.agreement import krippendorff_alpha, prior_worth
 from ambi_eval.analysis.references.panels import Trials, full_panels, resampled_panels, split_panels, tied_labels
 from ambi_eval.analysis.references.prosody import listen, ridge_on_log_shares
-from ambi_eval.analysis.references.supervised import Supervised, supervised
+from ambi_eval.analysis.references.supervised import supervised
 from ambi_eval.analysis.significance import Comparison, compare
 from ambi_eval.config.corpus_settings import CorpusSettings
 from ambi_eval.corpora.selection import Selection
@@ -117,11 +117,11 @@ def baselines(
     if selection.simulated:
         result.notes.append(SIMULATED)
     sounds = listen(selection.clips) if acoustic else None
-    models = list(supervised(selection, settings, result.notes))
+    models = dict(supervised(selection, settings, result.notes))
     differences: dict[str, Array] = {}
     everywhere = Scorer(selection, metrics=metrics)
     in_bins = Scorer(binned.judged, [b.members for b in binned.bins], metrics)
-    wanted = {name for name in REFERENCES if not {*_names(name)}.isdisjoint(names)} | {model.name for model in models}
+    wanted = {name for name in REFERENCES if not {*_names(name)}.isdisjoint(names)} | models.keys()
     with tqdm(desc="references", total=2 * len(wanted), unit="reference", disable=None) as progress:
         for name, trials, p in _references(selection, sounds, models, result.notes):
             if name not in wanted:
@@ -133,7 +133,7 @@ def baselines(
                 differences[name] = _difference(system, trials, p)
             progress.update()
         in_bins_sounds = None if sounds is None else sounds[binned.numbers]
-        in_bins_models = [Supervised(model.name, model.p[binned.numbers]) for model in models]
+        in_bins_models = {name: p[binned.numbers] for name, p in models.items()}
         for name, trials, p in _references(binned.judged, in_bins_sounds, in_bins_models, []):
             if name not in wanted:
                 continue
@@ -163,7 +163,7 @@ def _names(reference: str) -> tuple[str, ...]:
 
 
 def _references(
-    selection: Selection, sounds: Array | None, models: Sequence[Supervised], notes: list[str]
+    selection: Selection, sounds: Array | None, models: Mapping[str, Array], notes: list[str]
 ) -> Iterator[Reference]:
     """Yield each reference: its name, its trials, and its prediction in each of their cases.
 
@@ -190,8 +190,8 @@ def _references(
     yield from _where_known("sentence_prior", selection, spoken, "whose sentence other speakers say", notes)
     if sounds is not None:
         yield from _acoustic(selection, sounds, notes)
-    for model in models:
-        yield from _where_known(model.name, selection, model.p, "that it predicts", notes)
+    for name, p in models.items():
+        yield from _where_known(name, selection, p, "that it predicts", notes)
 
 
 def _where_known(name: str, selection: Selection, p: Array, which: str, notes: list[str]) -> Iterator[Reference]:

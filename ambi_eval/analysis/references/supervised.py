@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +15,7 @@ from ambi_eval.errors import AmbiError
 from ambi_eval.paths import data_dir, writing
 from ambi_eval.votes import Array
 
-
-@dataclass(frozen=True, eq=False)
-class Supervised:
-    """The predictions of one supervised model, shape (clips, labels); NaN for clips without a prediction."""
-
-    name: str
-    p: Array
+FOLDER = "references"
 
 
 def save_supervised(name: str, p: Array, selection: Selection, settings: CorpusSettings) -> Path:
@@ -43,21 +36,21 @@ def save_supervised(name: str, p: Array, selection: Selection, settings: CorpusS
             for row in known.tolist()
         },
     }
-    file = _folder() / f"{re.sub('[^A-Za-z0-9.-]+', '_', f'{Path(settings.manifest).stem}__{name}')}.json"
+    file = data_dir() / FOLDER / f"{re.sub('[^A-Za-z0-9.-]+', '_', f'{Path(settings.manifest).stem}__{name}')}.json"
     with writing(file, "set AMBI_DATA to another folder") as unfinished:
         unfinished.write_text(json.dumps(content), encoding="utf-8")
     return file
 
 
-def supervised(selection: Selection, settings: CorpusSettings, notes: list[str]) -> Iterator[Supervised]:
-    """Yield the stored references of a corpus with the same labels and votes.
+def supervised(selection: Selection, settings: CorpusSettings, notes: list[str]) -> Iterator[tuple[str, Array]]:
+    """Yield the stored references of a corpus with the same labels and votes: a name, and predictions as above.
 
     A sentence is added to `notes` for each reference that was fitted to other votes.
 
     Raises:
         AmbiError: If a file cannot be read or holds something else.
     """
-    for file in sorted(_folder().glob("*.json")):
+    for file in sorted((data_dir() / FOLDER).glob("*.json")):
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
             same = content["manifest"] == settings.manifest and content["labels"] == list(settings.labels)
@@ -72,8 +65,4 @@ def supervised(selection: Selection, settings: CorpusSettings, notes: list[str])
         if not fits:
             notes.append(f"{name} was fitted to other votes than these: run `ambi-eval probe` again")
             continue
-        yield Supervised(name, p)
-
-
-def _folder() -> Path:
-    return data_dir() / "references"
+        yield name, p
