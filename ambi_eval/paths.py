@@ -45,8 +45,6 @@ def check_can_write(folder: Path, fix: str) -> None:
 def writing(path: Path, fix: str) -> Iterator[Path]:
     """Yield a temporary path beside a file, which gets the file's name at the end: it is written whole or not at all.
 
-    The folder is made if it is missing.
-
     Raises:
         AmbiError: If it cannot be written; `fix` is the end of the sentence: what the user can do about it.
     """

@@ -43,13 +43,7 @@ def shares(votes: ArrayLike) -> Array:
 
 
 def entropy_bits(p: ArrayLike) -> Array:
-    """Return the Shannon entropy of each distribution in bits, 0 to log2(labels); 0 log 0 counts as 0.
-
-    Args:
-        p: Distributions, shape (..., labels).
-
-    Returns:
-        Entropies, shape (...).
+    """Return the Shannon entropy, shape (...), of distributions, shape (..., labels), in bits; 0 log 0 counts as 0.
 
     >>> float(entropy_bits([0.5, 0.5, 0.0]))
     1.0
@@ -92,14 +86,7 @@ class Panel:
         return sum(self.raters)
 
     def votes(self, counts: ArrayLike) -> Array:
-        """Return the votes of some of the raters.
-
-        Args:
-            counts: Number of raters of each kind, shape (..., kinds).
-
-        Returns:
-            Votes, shape (..., labels).
-        """
+        """Return the votes, shape (..., labels), of some of the raters: `counts` of each kind, shape (..., kinds)."""
         return np.asarray(counts, dtype=float) @ np.array(self.ballots)
 
     def noise(self, counts: ArrayLike) -> Array:
@@ -184,14 +171,9 @@ def _panel(
 
 
 def noise_of_whole_votes(votes: ArrayLike) -> Array:
-    """Return `Panel.noise` where each vote is one rater: sum q (1 - q) / (n - 1).
+    """Return `Panel.noise`, shape (...), of votes, shape (..., labels), of one rater each: sum q (1 - q) / (n - 1).
 
-    Args:
-        votes: Votes, shape (..., labels).
-
-    Returns:
-        Squared distances, shape (...). NaN for fewer than two votes, and if a count is not whole, because then the
-        raters are unknown.
+    NaN for fewer than two votes, and if a count is not whole, because then the raters are unknown.
 
     >>> noise_of_whole_votes([[3, 1], [2.5, 1.5]]).tolist()
     [0.125, nan]

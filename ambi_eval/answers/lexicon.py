@@ -36,13 +36,12 @@ Synonyms = tuple[tuple[str, tuple[str, ...]], ...]
 class Answer(NamedTuple):
     """The result of reading a text."""
 
+    # One share per label, in the labels' order, each in 0..1, with the sum 1; None if the text is unclear.
     shares: tuple[float, ...] | None
-    """One share per label, in the labels' order, each in 0..1, with the sum 1; None if the text is unclear."""
-    reason: Reason | None = None
-    """Why there are no shares; None if there are."""
+    reason: Reason | None = None  # why there are no shares; None if there are
+    # The sum of the stated shares before normalization (percentages are divided by 100); None if the text names one
+    # label, or has no shares.
     stated_sum: float | None = None
-    """The sum of the stated shares before normalization (percentages are divided by 100); None if the text names one
-    label, or has no shares."""
 
 
 def freeze_synonyms(labels: Sequence[str], synonyms: Mapping[str, Sequence[str]]) -> Synonyms:
@@ -97,12 +96,10 @@ EMOTIONS = frozenset(word for family in FAMILIES for word in family.split())
 class Lexicon(NamedTuple):
     """The words for a task's labels."""
 
-    names: dict[str, int]
-    """The index of the label that each word or phrase stands for."""
+    names: dict[str, int]  # the index of the label that each word or phrase stands for
+    # Pattern that finds these words; it tries the longest first, so "low arousal" is not read as "low".
     label: re.Pattern[str]
-    """Pattern that finds these words; it tries the longest first, so "low arousal" is not read as "low"."""
-    size: int
-    """Number of labels."""
+    size: int  # number of labels
 
     def find(self, phrase: str) -> int | None:
         """Return the label that a whole phrase stands for; emoji and punctuation around it are ignored."""

@@ -96,16 +96,11 @@ class Run:
 class Listed:
     """The labels and numbers in the lines and sentences of a text."""
 
-    runs: list[Run] = field(default_factory=list)
-    """The listed distributions."""
-    unread: list[float] = field(default_factory=list)
-    """Numbers that belong to no label."""
-    bare: bool = False
-    """Whether a label has no number while others in its sentence have one."""
-    joined: bool = False
-    """Whether several labels have one number together."""
-    vague: bool = False
-    """Whether a number is a range or a bound."""
+    runs: list[Run] = field(default_factory=list)  # the listed distributions
+    unread: list[float] = field(default_factory=list)  # numbers that belong to no label
+    bare: bool = False  # whether a label has no number while others in its sentence have one
+    joined: bool = False  # whether several labels have one number together
+    vague: bool = False  # whether a number is a range or a bound
 
     def add(self, label: int, number: Number, lead: str) -> None:
         """Add a label with its number; `lead` is the text before it."""

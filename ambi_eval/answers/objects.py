@@ -47,16 +47,11 @@ def number_of(raw: str) -> Number:
 class Stated:
     """The content of one object, list or table: labels with numbers, or one label."""
 
-    numbers: dict[int, Number] = field(default_factory=dict)
-    """The number of each label that has one."""
-    conflict: bool = False
-    """Whether a label has two numbers."""
-    others: dict[str, Number] = field(default_factory=dict)
-    """Numbers above 0 of names that are no labels."""
-    label: int | None = None
-    """The one label that it names; None if it states numbers."""
-    several: bool = False
-    """Whether it has several answers, and it is unclear which one counts."""
+    numbers: dict[int, Number] = field(default_factory=dict)  # the number of each label that has one
+    conflict: bool = False  # whether a label has two numbers
+    others: dict[str, Number] = field(default_factory=dict)  # numbers above 0 of names that are no labels
+    label: int | None = None  # the one label that it names; None if it states numbers
+    several: bool = False  # whether it has several answers, and it is unclear which one counts
 
     def same(self, other: Stated) -> bool:
         """Return whether another one states the same."""

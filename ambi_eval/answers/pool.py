@@ -28,18 +28,12 @@ READERS: dict[str, Callable[..., Answer]] = {"shares": read_shares, "label": rea
 class Pool:
     """The answers about one clip as arrays; for many clips, each array has one more axis in front."""
 
-    shares: Array
-    """Distribution of each answer, shape (N, C); a row of NaN for an answer that could not be read."""
-    logprobs: Array
-    """Summed log-likelihood of each answer, shape (N,); NaN if the model gives none."""
-    lengths: Array
-    """Number of tokens of each answer, without thinking, shape (N,); NaN if unknown."""
-    thinking: Array
-    """Number of thinking tokens before each answer, shape (N,); NaN if unknown."""
-    ratings: Array
-    """The verifier's rating of each answer, shape (N,); NaN if there is none."""
-    stated_sums: Array
-    """Sum of the shares that each answer states, shape (N,); NaN if it states none."""
+    shares: Array  # distribution of each answer, shape (N, C); a row of NaN for an answer that could not be read
+    logprobs: Array  # summed log-likelihood of each answer, shape (N,); NaN if the model gives none
+    lengths: Array  # number of tokens of each answer, without thinking, shape (N,); NaN if unknown
+    thinking: Array  # number of thinking tokens before each answer, shape (N,); NaN if unknown
+    ratings: Array  # the verifier's rating of each answer, shape (N,); NaN if there is none
+    stated_sums: Array  # sum of the shares that each answer states, shape (N,); NaN if it states none
 
     @property
     def size(self) -> int:
@@ -83,10 +77,8 @@ def of_equal_size(pools: Sequence[Pool], at_once: int) -> Iterator[tuple[list[in
 class ReadPool(NamedTuple):
     """A clip's answers after reading."""
 
-    pool: Pool
-    """The answers as arrays."""
-    failed: Mapping[str, int]
-    """Number of answers that could not be read, by reason."""
+    pool: Pool  # the answers as arrays
+    failed: Mapping[str, int]  # number of answers that could not be read, by reason
 
 
 class Answers(list[str]):
@@ -99,14 +91,10 @@ class Answers(list[str]):
 class Reader:
     """Reads the answers of a task."""
 
-    labels: tuple[str, ...]
-    """The task's labels."""
-    readout: str
-    """`shares` (an answer states a distribution) or `label` (an answer names one label)."""
-    synonyms: Synonyms = ()
-    """Other words for the labels, as `freeze_synonyms` returns them."""
-    spoken: Spoken = ENGLISH
-    """The language of the answers, besides English."""
+    labels: tuple[str, ...]  # the task's labels
+    readout: str  # `shares` (an answer states a distribution) or `label` (an answer names one label)
+    synonyms: Synonyms = ()  # other words for the labels, as `freeze_synonyms` returns them
+    spoken: Spoken = ENGLISH  # the language of the answers, besides English
 
     def read(self, answers: Sequence[str]) -> ReadPool:
         """Return a clip's answers as a pool; `Answers` are read once."""

@@ -53,18 +53,12 @@ class Reducer(ABC):
 class Prediction:
     """The prediction of one pipeline for one clip."""
 
-    labels: tuple[str, ...]
-    """The task's labels."""
-    distribution: Array
-    """Predicted shares, shape (C,), sums to 1; all NaN if no answer of the pool could be used."""
-    pool: Pool
-    """The answers."""
-    reducer: Reducer
-    """The reducer that made the prediction, and can make one from a part of the pool."""
-    failed: Mapping[str, int]
-    """Number of answers that could not be read, by reason."""
-    diagnostics: Mapping[str, float]
-    """Further numbers about this clip for the results (`label_mass` ...)."""
+    labels: tuple[str, ...]  # the task's labels
+    distribution: Array  # predicted shares, shape (C,), sums to 1; all NaN if no answer of the pool could be used
+    pool: Pool  # the answers
+    reducer: Reducer  # the reducer that made the prediction, and can make one from a part of the pool
+    failed: Mapping[str, int]  # number of answers that could not be read, by reason
+    diagnostics: Mapping[str, float]  # further numbers about this clip for the results (`label_mass` ...)
 
     @property
     def invalid(self) -> bool:
@@ -164,11 +158,7 @@ class Weighting(Reducer):
     """The weighted mean of the answers; an answer's weight depends on its merit."""
 
     def __init__(self, by: str | None) -> None:
-        """Keep the merit: `logprob` (summed log-likelihood), `mean_logprob` (per token) or `rating` (by a verifier).
-
-        Raises:
-            AmbiError: If the merit is not known, or not given.
-        """
+        """Keep the merit: `logprob` (summed log-likelihood), `mean_logprob` (per token) or `rating` (by a verifier)."""
         if by not in MERITS:
             raise AmbiError(f"by is '{by}'; it must be one of {', '.join(MERITS)}")
         self.by = by
@@ -243,9 +233,6 @@ class Weighted(Weighting):
         """Keep how merits become weights: by `softmax`, or `linear` for ratings, which are positive.
 
         Near temperature 0 of the softmax only the best answer counts, near infinity all count equally.
-
-        Raises:
-            AmbiError: If the weighting is not known or not possible.
         """
         super().__init__(by)
         if weighting not in ("softmax", "linear") or (weighting == "linear" and by != "rating"):
@@ -285,10 +272,9 @@ class Exact(Mean):
         self.lengths = np.array([len(word.encode()) if per_byte else 1 for word in asked or labels])
 
     def predict(self, logprobs: Sequence[float]) -> Prediction:
-        """Return the prediction for one clip.
+        """Return the prediction for one clip from the log-likelihood of each label, in order, once per rotation.
 
-        `logprobs` holds the log-likelihood of each label in the task's order, once per rotation; with `calibrated` all
-        of them again for silence.
+        With `calibrated` all of them follow again for silence.
         """
         rows = np.array(logprobs).reshape(-1, len(self.labels))
         mass = np.exp(rows).sum(axis=1)

@@ -51,11 +51,7 @@ def wording_names(metrics: Sequence[str], wordings: int) -> list[str]:
 
 
 def check_metrics(names: Sequence[str], task: str) -> tuple[str, ...]:
-    """Return the names of a task's metrics; `all` means all of them.
-
-    Raises:
-        AmbiError: If one is not known.
-    """
+    """Return the names of a task's metrics (AmbiError if one is not known); `all` means all of them."""
     known = [*METRICS, "tokens_per_clip", "answers_per_clip"]
     if list(names) == ["all"]:
         return tuple(METRICS)

@@ -153,14 +153,9 @@ def _mentions(body: str) -> list[tuple[int, State]]:
 
 
 def _in_context(body: str, position: int, states: list[State], divider: str, *, is_conclusion: bool) -> list[State]:
-    """Return the states of the labels in a part of a sentence, given the text before it.
+    """Return the states of the labels in a part of a sentence (`body`), given the text before the first of them.
 
-    Args:
-        body: The sentence.
-        position: Position of the part's first label in the sentence.
-        states: The states according to the part alone.
-        divider: The divider before the part.
-        is_conclusion: Whether the part follows a colon, and no later part has a label.
+    A part `is_conclusion` if it follows a colon, and no later part has a label.
     """
     head = body[:position].rstrip(" :\n\"'(").rstrip()
     voice = grammar.IN_A_VOICE.search(body)
@@ -195,12 +190,7 @@ def _states(part: str, labels: list[re.Match[str]]) -> list[State]:
 def _state(left: str, right: str, before: str, states: list[State], *, several: bool) -> State:
     """Return the state of a label, from the words around it.
 
-    Args:
-        left: The text from the previous label, or the beginning of the part, to this label.
-        right: The text after it in the part.
-        before: All text before it in the part.
-        states: The states of the labels before it.
-        several: Whether the part names several labels.
+    `left` is the text from the previous label, or the beginning of the part, to this one; `before` all text before it.
     """
     if grammar.COMPARED.search(left):
         if re.search(r"\bthan\W*$", left) and re.search(r"\bless\b", before):

@@ -88,8 +88,6 @@ def _read_shares(text: str, labels: tuple[str, ...], synonyms: Synonyms, cut: bo
     return _of_prose(plain, words)
 
 
-# ------------------------------------------------------------------------------------------------------- objects
-
 _LISTENER_LEAD = re.compile(rf"\b{grammar.LISTENER}\W*$")
 _SENTENCE_END = re.compile(r"[.!?](?=\s)")
 _EXAMPLE = re.compile(r"\b(?:examples?|format|form|template|placeholder)\b")
@@ -165,11 +163,7 @@ def _says_nothing(stated: Stated) -> bool:
 def _answer(stated: Stated, words: Lexicon, *, unread: bool = False, bare: bool = False) -> Answer:
     """Return the stated distribution, or the reason why there is none.
 
-    Args:
-        stated: The content of an object, list or table.
-        words: The words for the labels.
-        unread: Whether there are unread numbers beside it.
-        bare: Whether there are labels without a number beside it.
+    Beside an object, list or table there may be `unread` numbers, or labels without a number (`bare`).
     """
     if stated.several:
         return Answer(None, "ambiguous_label")
@@ -216,8 +210,6 @@ def _answer(stated: Stated, words: Lexicon, *, unread: bool = False, bare: bool 
     shares = {label: number.value / total for label, number in stated.numbers.items()}
     return Answer(tuple([shares.get(label, 0.0) for label in range(words.size)]), None, stated_sum)
 
-
-# --------------------------------------------------------------------------------------------------------- prose
 
 _PERCENT = re.compile(r"\b\d+(?:\.\d+)? ?(?:%|percent\b)?")
 _OTHER_SCALE = re.compile(r"\b(?:logits?|log|odds|z-scores?|rank\w*|ratings?|intensit\w+|scale|stars?)\b")

@@ -140,9 +140,6 @@ def span_seconds(span: AudioSpan) -> float:
     """Return the length of a span in seconds, from the header of its file; 0 if it cannot be read.
 
     A file whose header does not state its length is decoded.
-
-    Raises:
-        AmbiError: If the file is missing.
     """
     if span.control == "silence_fixed":
         return FIXED_SECONDS
@@ -217,9 +214,6 @@ def audio_digest(span: AudioSpan) -> str:
     """Return the sha256 (hex) of what the model hears: the file's bytes, the span and the control, but not the path.
 
     `silence_fixed`, which sounds the same for every clip, has one digest for all clips.
-
-    Raises:
-        AmbiError: If the file is missing.
     """
     if span.control == "silence_fixed":
         return hashlib.sha256(f"{span.control}|{FIXED_SECONDS}".encode()).hexdigest()

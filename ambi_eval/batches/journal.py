@@ -20,18 +20,13 @@ from ambi_eval.paths import writing
 class Batch:
     """A batch of requests."""
 
-    address: str
-    """The address of the service."""
-    keys: list[str]
-    """The keys of its requests whose results are not collected yet."""
+    address: str  # the address of the service
+    keys: list[str]  # the keys of its requests whose results are not collected yet
+    # Our name for the batch, which the service stores with it, so that it can be found there.
     name: str = field(default_factory=lambda: f"ambi-eval-{uuid.uuid4().hex}")
-    """Our name for the batch, which the service stores with it, so that it can be found there."""
-    file: str = ""
-    """The service's id of the uploaded requests; empty until they are uploaded."""
-    id: str = ""
-    """The service's id of the batch; empty until the service has confirmed it."""
-    sent: str = field(default_factory=lambda: time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()))
-    """The time of sending."""
+    file: str = ""  # the service's id of the uploaded requests; empty until they are uploaded
+    id: str = ""  # the service's id of the batch; empty until the service has confirmed it
+    sent: str = field(default_factory=lambda: time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()))  # the time of sending
 
 
 class Journal:
@@ -47,11 +42,7 @@ class Journal:
         return self.folder / f"{batch.name}.json"
 
     def open(self) -> list[Batch]:
-        """Return the batches of this service that are not collected.
-
-        Raises:
-            AmbiError: If the file of a batch is damaged.
-        """
+        """Return the batches of this service that are not collected."""
         found = []
         for file in sorted(self.folder.glob("ambi-eval-*.json")):
             try:
@@ -74,11 +65,7 @@ class Journal:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Lock the batches of this service against other processes.
-
-        Raises:
-            AmbiError: If another process holds the lock.
-        """
+        """Lock the batches of this service against other processes, or raise an error if another one holds the lock."""
         self.folder.mkdir(parents=True, exist_ok=True)
         name = hashlib.sha256(self.address.encode()).hexdigest()[:16]
         with (self.folder / f"{name}.lock").open("w") as file:

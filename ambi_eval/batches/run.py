@@ -23,24 +23,18 @@ UNKNOWN_IN_A_ROW = 5
 class Result:
     """The result of one request."""
 
-    key: str
-    """The key of the request."""
-    reply: bytes | None = None
-    """The service's reply, as JSON; None if there is none."""
-    failure: str = ""
-    """Why there is no reply."""
-    refused: str | None = None
-    """The field of the request that the service refuses, if this is the reason."""
+    key: str  # the key of the request
+    reply: bytes | None = None  # the service's reply, as JSON; None if there is none
+    failure: str = ""  # why there is no reply
+    refused: str | None = None  # the field of the request that the service refuses, if this is the reason
 
 
 @dataclass(frozen=True)
 class State:
     """The state of a batch."""
 
-    ended: bool
-    """Whether the service has ended the batch."""
-    told: str
-    """The service's name for the state."""
+    ended: bool  # whether the service has ended the batch
+    told: str  # the service's name for the state
 
 
 class Service(Protocol):
@@ -79,8 +73,7 @@ def answers_of(
     Args:
         service: The service.
         folder: The folder of the notes.
-        lines: By key, a function that returns the line of a request. The key is made of everything that the answer
-            depends on.
+        lines: By key, a function that returns the line of a request; its answer depends on nothing but the key.
         wait: Seconds to wait for batches.
         pay: Called with the key of each request before it is sent; its error stops the sending.
 

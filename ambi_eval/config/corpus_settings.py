@@ -26,19 +26,15 @@ Place = Literal["everywhere", "samples", "beams", "labels", "verifier"]
 class Key:
     """The properties of a key of a task."""
 
+    # The keys of `--metadata` that set it, with the tasks that each applies to: all (`everywhere`), those with one
+    # pool, or those with a verifier.
     overrides: Mapping[str, Place] = field(default_factory=dict)
-    """The keys of `--metadata` that set it, with the tasks that each applies to: all (`everywhere`), those with one
-    pool, or those with a verifier."""
+    # Whether a mapping in an upper file is merged with the lower one key by key; other values replace it.
     merged: bool = False
-    """Whether a mapping in an upper file is merged with the lower one key by key; other values replace it."""
-    clips: bool = False
-    """Whether it decides which clips a task asks about, or what the model hears of them."""
-    answers: bool = False
-    """Whether the model's answers depend on it, besides model, seed and clips."""
-    task_wide: bool = False
-    """Whether all filters of a task share it, so that no step of a pipeline may set it."""
-    reported: bool = False
-    """Whether the report shows it."""
+    clips: bool = False  # whether it decides which clips a task asks about, or what the model hears of them
+    answers: bool = False  # whether the model's answers depend on it, besides model, seed and clips
+    task_wide: bool = False  # whether all filters of a task share it, so that no step of a pipeline may set it
+    reported: bool = False  # whether the report shows it
 
 
 def _file_name(task: str) -> str:

@@ -14,20 +14,12 @@ from pydantic.fields import FieldInfo
 from ambi_eval.config import known_models
 from ambi_eval.config.corpus_settings import CorpusSettings, PairSettings, Place, ShotSettings
 from ambi_eval.config.generation import GenerationSettings
-from ambi_eval.config.model_arguments import (
-    GeminiAudioArguments,
-    HFAudioArguments,
-    LiteLLMAudioArguments,
-    ModelArguments,
-    OpenAIAudioArguments,
-    ServerArguments,
-    ServiceArguments,
-    VLLMAudioArguments,
-)
+from ambi_eval.config.model_arguments import ARGUMENTS, ModelArguments, ServerArguments, ServiceArguments
 from ambi_eval.config.settings import Settings
 from ambi_eval.config.task_settings import StopRuleSettings, TaskSettings, VerifierSettings, key_of
 
 PAGES = [Path(__file__).parents[2] / "docs" / name for name in ("tasks.md", "models.md", "api_models.md")]
+BASES = (ServiceArguments, ServerArguments, ModelArguments)
 REACHES: dict[Place, str] = {
     "everywhere": "every task",
     "samples": "tasks that sample: `pool: samples`",
@@ -53,12 +45,11 @@ def tables() -> dict[str, str]:
         "overrides": _overrides(),
         "models": known_models.table(),
         "model_args": _keys(ModelArguments, ModelArguments.model_fields),
-        "hf-audio": _own_keys(HFAudioArguments),
-        "service": _own_keys(ServiceArguments),
-        "openai-audio": _own_keys(OpenAIAudioArguments, ServiceArguments),
-        "litellm-audio": _own_keys(LiteLLMAudioArguments, ServiceArguments),
-        "gemini-audio": _own_keys(GeminiAudioArguments, ServiceArguments),
-        "vllm-audio": _own_keys(VLLMAudioArguments, ServerArguments),
+        "service": _own_keys(ServiceArguments, ModelArguments),
+        **{
+            name: _own_keys(kind, next(each for each in BASES if issubclass(kind, each)))
+            for name, kind in ARGUMENTS.items()
+        },
     }
 
 
@@ -78,7 +69,7 @@ def _keys(kind: type[Settings], names: Iterable[str]) -> str:
     return "\n".join(["| key | value | meaning | default |", "|---|---|---|---|", *rows, ""])
 
 
-def _own_keys(kind: type[ModelArguments], beyond: type[ModelArguments] = ModelArguments) -> str:
+def _own_keys(kind: type[ModelArguments], beyond: type[ModelArguments]) -> str:
     """Return the table of a model's arguments without those of its base class `beyond`."""
     return _keys(kind, [name for name in kind.model_fields if name not in beyond.model_fields])
 

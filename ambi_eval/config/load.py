@@ -89,11 +89,7 @@ def load_task(path: Path, metadata: Mapping[str, Any] | None = None) -> TaskSett
 
 
 def with_metadata(config: Mapping[str, Any], source: Path, metadata: Mapping[str, Any]) -> Config:
-    """Return a task's configuration with the `metadata` that the harness adds: the file's path, and `--metadata`.
-
-    Raises:
-        AmbiError: If the file's own `metadata` is no mapping.
-    """
+    """Return a task's configuration with the `metadata` that the harness adds: the file's path, and `--metadata`."""
     own = config.get("metadata") or {}
     if not isinstance(own, dict):
         raise AmbiError(f"{source}: metadata is {show_value(own)}; it must be `key: value` lines")
@@ -118,11 +114,7 @@ def load_corpus(name: str, metadata: str = "") -> CorpusSettings:
 
 
 def corpus_overrides(metadata: str) -> Config:
-    """Parse `KEY=VALUE,KEY=VALUE` into the keys that choose a part of a corpus.
-
-    Raises:
-        AmbiError: If it sets anything else.
-    """
+    """Parse `KEY=VALUE,KEY=VALUE` into the keys that choose a part of a corpus, or raise an error for other keys."""
     given = dict(pair.partition("=")[::2] for pair in metadata.split(",") if pair.strip())
     for key, value in given.items():
         if key not in PART_KEYS or not value:

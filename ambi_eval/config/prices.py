@@ -51,11 +51,7 @@ class Price(Settings):
         return tokens / MILLION * (self.batch if batch and self.batch is not None else 1.0)
 
     def most(self, text: str, audio_seconds: float, generated_tokens: int, *, batch: bool = False) -> float:
-        """Return an upper bound of the price of a request.
-
-        It assumes that each byte of the text is a token, that the service adds 256 tokens, and that no answer ends
-        early.
-        """
+        """Return an upper bound of the price of a request: each byte of text is a token, no answer ends early."""
         rate = self.audio_tokens_per_second or MOST_AUDIO_TOKENS_PER_SECOND
         audio_tokens = audio_seconds * rate
         return self.of(TEMPLATE_TOKENS + len(text.encode()) + audio_tokens, audio_tokens, generated_tokens, batch=batch)

@@ -137,11 +137,7 @@ class TaskSettings(CorpusSettings):
         return self.pool in ("samples", "prompts") and not self.stop_rule
 
     def generation(self, kwargs: Mapping[str, Any] | None = None) -> GenerationSettings:
-        """Return how answers are generated: by the `generation_kwargs` of the YAML, or these; only samples are sampled.
-
-        Raises:
-            AmbiError: If a key is unknown or a value impossible.
-        """
+        """Return how answers are generated: by the YAML's `generation_kwargs`, or these; only samples are sampled."""
         given = self.for_pool(self.generation_kwargs or {} if kwargs is None else kwargs)
         return GenerationSettings.read(given, f"{self.where}: generation_kwargs")
 

@@ -41,13 +41,10 @@ _TaskLoader.add_constructor("!function", lambda loader, node: str(node.value))
 
 
 def parse_yaml(text: str, where: str, *, trusted: bool) -> Any:
-    """Return the content of a YAML text.
+    """Return the content of a YAML text, which messages call `where`.
 
-    Args:
-        text: The text.
-        where: Its name in error messages.
-        trusted: Whether it is the user's own, and so may use anchors and `!function`. Other texts may not, and have at
-            most 20 levels.
+    A `trusted` text is the user's own, and so may use anchors and `!function`. Other texts may not, and have at most 20
+    levels.
 
     Raises:
         AmbiError: If it is not valid YAML, has a key twice, is nested too deeply, or uses a feature that it may not.

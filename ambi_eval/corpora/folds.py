@@ -6,15 +6,10 @@ from collections.abc import Sequence
 
 
 def emo_superb(group: int, tests: Sequence[int], step: int) -> dict[str, str]:
-    """Return the part of each EMO-SUPERB fold that a group of speakers belongs to.
+    """Return the part of each EMO-SUPERB fold that a group of speakers (1, 2 ...) belongs to.
 
     Fold k tests on the group `tests[k - 1]`, develops on the next one (`step` 1) or the one before (-1), in a circle,
     and trains on all others. Read from the label files of EMO-SUPERB (Wu et al., arXiv 2402.13018).
-
-    Args:
-        group: The number of the group, from 1.
-        tests: The test group of each fold, in the order of the folds.
-        step: Step from the test group to the development group.
 
     >>> emo_superb(5, tests=(4, 3, 2, 1, 5), step=1)["emo_superb1"]
     'development'

@@ -16,15 +16,10 @@ Against = Literal["voice", "face", "av", "acted"]
 
 
 def target_votes(settings: CorpusSettings, against: Against = "voice") -> Selection:
-    """Return the clips of a corpus, including those without audio, with the chosen votes.
+    """Return the clips of a corpus, including those without audio, with the chosen votes (AmbiError if there are none).
 
-    Args:
-        settings: The settings of the corpus, as `load_corpus` gives them.
-        against: `voice`: the votes in the corpus' own manifest. `face`, `av`: the votes of raters who only saw, or saw
-            and heard the speaker, from the manifest CORPUS_face or CORPUS_av. `acted`: one vote for the acted emotion.
-
-    Raises:
-        AmbiError: If there are no such votes.
+    `voice`: the votes in the corpus' own manifest. `face`, `av`: the votes of raters who only saw, or saw and heard the
+    speaker, from the manifest CORPUS_face or CORPUS_av. `acted`: one vote for the acted emotion.
     """
     if against == "voice":
         return select(settings, corpus_clips(settings), hear=False)

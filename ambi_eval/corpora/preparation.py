@@ -32,26 +32,18 @@ NO_AUDIO = "no audio file"
 class Preparation:
     """A manifest in preparation: the clips so far, and the number of skipped ones by reason."""
 
-    out: Path
-    """Folder for `manifest.parquet`."""
-    corpus: Corpus
-    """Facts about the corpus, for the manifest."""
-    allow_missing_audio: bool = False
-    """Whether clips without audio are kept, for work on the votes alone."""
-    counting: str = "one vote a rater"
-    """How ratings became votes, in one sentence."""
-    count_each: bool = False
-    """Whether each of a rater's k labels is a whole vote, or 1/k of a vote."""
+    out: Path  # folder for `manifest.parquet`
+    corpus: Corpus  # facts about the corpus, for the manifest
+    allow_missing_audio: bool = False  # whether clips without audio are kept, for work on the votes alone
+    counting: str = "one vote a rater"  # how ratings became votes, in one sentence
+    count_each: bool = False  # whether each of a rater's k labels is a whole vote, or 1/k of a vote
+    # By name, facts about each rater, such as sex and age; empty if none are known.
     raters: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By name, facts about each rater, such as sex and age; empty if none are known."""
-    single_raters: bool = True
-    """For clips without ratings: whether each whole vote comes from one rater."""
-    clips: list[Clip] = field(default_factory=list)
-    """Clips for the manifest."""
-    skipped: Counter[str] = field(default_factory=Counter)
-    """Number of skipped clips, by reason."""
+    single_raters: bool = True  # for clips without ratings: whether each whole vote comes from one rater
+    clips: list[Clip] = field(default_factory=list)  # clips for the manifest
+    skipped: Counter[str] = field(default_factory=Counter)  # number of skipped clips, by reason
+    # Other facts that a user should know, and how often each occurred.
     remarks: Counter[str] = field(default_factory=Counter)
-    """Other facts that a user should know, and how often each occurred."""
 
     def panel(self, ratings: Iterable[Rating]) -> dict[str, Any]:
         """Return the `ratings` of a clip, one per rater, and the `votes` that they give."""
@@ -78,11 +70,7 @@ class Preparation:
         return self.out / "manifest.parquet"
 
     def save(self) -> Preparation:
-        """Write the manifest, with the SHA-256 of each audio file; unusable audio files count as missing.
-
-        Raises:
-            AmbiError: If no clip is left, or the folder cannot be written to.
-        """
+        """Write the manifest, with the SHA-256 of each audio file; unusable audio files count as missing."""
         hashes = hash_audio(self.out / clip.audio for clip in self.clips if clip.audio)
         problem = next((each for each in hashes.values() if isinstance(each, AmbiError)), None)
         clips, self.clips = self.clips, []
@@ -112,20 +100,13 @@ class Preparation:
 class Summary:
     """The figures of a manifest by which a user checks the preparation."""
 
-    clips: int
-    """Number of clips."""
-    votes: float
-    """Number of votes; a rater who chose several labels may split one."""
-    raters: tuple[float, float, float]
-    """Raters per clip: the fewest, the mean, the most."""
-    ambiguity_bits: float
-    """Mean entropy of the clips' vote distributions over all labels of the corpus, in bits."""
-    unanimous: int
-    """Number of clips whose votes all went to one label."""
-    tied: int
-    """Number of clips on which several labels have the most votes."""
-    splits: dict[str, int]
-    """Number of clips by split; empty where the corpus has none."""
+    clips: int  # number of clips
+    votes: float  # number of votes; a rater who chose several labels may split one
+    raters: tuple[float, float, float]  # raters per clip: the fewest, the mean, the most
+    ambiguity_bits: float  # mean entropy of the clips' vote distributions over all labels of the corpus, in bits
+    unanimous: int  # number of clips whose votes all went to one label
+    tied: int  # number of clips on which several labels have the most votes
+    splits: dict[str, int]  # number of clips by split; empty where the corpus has none
 
 
 def summarize(clips: Sequence[Clip]) -> Summary:
@@ -282,11 +263,7 @@ def require_columns(where: Path, columns: Iterable[str], there: Iterable[str]) -
 
 
 def read_rows(path: Path, *columns: str) -> Iterator[dict[str, str]]:
-    """Yield the rows of a CSV file with a header as dictionaries.
-
-    Raises:
-        AmbiError: If the file is missing or lacks one of the columns.
-    """
+    """Yield the rows of a CSV file as dictionaries, or raise an error if it is missing or lacks one of the columns."""
     # Raters' free text may have any encoding. It is not used, so invalid UTF-8 is no error.
     with present(path).open(encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.DictReader(file, restval="")

@@ -19,22 +19,14 @@ logger = logging.getLogger(__name__)
 class Corpus:
     """Facts about a corpus that are known before it is prepared."""
 
-    title: str
-    """The name that its authors use."""
-    language: str
-    """What the speakers speak, as an ISO 639-1 code."""
-    license: str
-    """Its license in a few words, and what the license forbids."""
-    citation: str
-    """The paper to cite."""
-    homepage: str
-    """Where to get the release."""
-    source: str | None = None
-    """Content of the folder that `--source` names; None for a corpus that needs no release."""
-    clips: int | None = None
-    """Published number of clips; None if it is unknown or differs between releases."""
-    hours: float | None = None
-    """Published length of the audio (an upper bound) in hours; None if it is unknown."""
+    title: str  # the name that its authors use
+    language: str  # what the speakers speak, as an ISO 639-1 code
+    license: str  # its license in a few words, and what the license forbids
+    citation: str  # the paper to cite
+    homepage: str  # where to get the release
+    source: str | None = None  # content of the folder that `--source` names; None for a corpus that needs no release
+    clips: int | None = None  # published number of clips; None if it is unknown or differs between releases
+    hours: float | None = None  # published length of the audio (an upper bound) in hours; None if it is unknown
 
 
 def corpus_names() -> list[str]:

@@ -39,10 +39,7 @@ def corpus_clips(settings: CorpusSettings) -> Manifest:
 def select(settings: CorpusSettings, clips: Iterable[Clip], *, hear: bool = True) -> Selection:
     """Return the clips that a task asks about.
 
-    Args:
-        settings: The settings of the task (`labels`, `merge`, `outside`, `cluster`, `control`, `transcript` ...).
-        clips: The clips of its manifest.
-        hear: Whether a model will hear them; False keeps clips without audio, for work on the votes alone.
+    A model will hear them, unless `hear` is False, which keeps clips without audio, for work on the votes alone.
 
     Raises:
         AmbiError: If no clip is left, or the control needs a column that the manifest does not fill.

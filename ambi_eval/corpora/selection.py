@@ -8,12 +8,12 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ambi_eval.corpora.manifest import Clip
 from ambi_eval.errors import counted
 from ambi_eval.metrics.clustered import UNKNOWN
-from ambi_eval.votes import Panel, majority
+from ambi_eval.votes import Array, Panel, majority
 
 Heard = dict[str, Any]
 
@@ -27,33 +27,27 @@ MANY_UNKNOWN = 0.05
 class Selection:
     """The clips that a task asks about."""
 
-    clips: Sequence[Clip]
-    """The clips, in the order of the manifest."""
-    votes: NDArray[np.float64]
-    """Votes over the task's labels, shape (clips, C)."""
+    clips: Sequence[Clip]  # the clips, in the order of the manifest
+    votes: Array  # votes over the task's labels, shape (clips, C)
+    # The speaker or session of each clip, or a substitute; clips with the same value depend on each other.
     clusters: Sequence[str]
-    """The speaker or session of each clip, or a substitute; clips with the same value depend on each other."""
+    # What the model hears of each clip: path, start, end and control; None if the model only reads.
     heard: Sequence[Heard | None]
-    """What the model hears of each clip: path, start, end and control; None if the model only reads."""
-    left_out: Mapping[str, int]
-    """Number of clips of the manifest that are not asked about, by reason."""
-    panels: Sequence[Panel | None]
-    """The single raters of each clip; None if the votes do not distinguish them."""
+    left_out: Mapping[str, int]  # number of clips of the manifest that are not asked about, by reason
+    panels: Sequence[Panel | None]  # the single raters of each clip; None if the votes do not distinguish them
+    # What the model hears before each clip: examples, or the first clip of a pair; empty for other tasks.
     before: Sequence[Sequence[Heard]] = ()
-    """What the model hears before each clip: examples, or the first clip of a pair; empty for other tasks."""
-    shown: Sequence[NDArray[np.float64]] = ()
-    """The votes of each clip's examples, shape (examples, C); empty for tasks without examples."""
-    unchanged: Sequence[Heard | None] = ()
-    """The clips' own audio, if a control changes what is heard; else empty."""
-    corpus_size: int = 0
-    """Number of clips of the corpus, including those that its preparation skipped; 0: unknown."""
+    # The votes of each clip's examples, shape (examples, C); empty for tasks without examples.
+    shown: Sequence[Array] = ()
+    unchanged: Sequence[Heard | None] = ()  # the clips' own audio, if a control changes what is heard; else empty
+    corpus_size: int = 0  # number of clips of the corpus, including those that its preparation skipped; 0: unknown
+    # Warnings about votes that may be lost by mistake, one sentence each: a label without votes, votes for another
+    # spelling of a label, a merge without votes.
     lost_votes: Sequence[str] = ()
-    """Warnings about votes that may be lost by mistake, one sentence each: a label without votes, votes for another
-    spelling of a label, a merge without votes."""
+    # Facts about the single raters, such as sex and age, by the rater's name.
     raters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Facts about the single raters, such as sex and age, by the rater's name."""
+    # Further clips whose votes are withheld: the model answers them, too, but they are not scored.
     withheld: Sequence[tuple[Clip, Heard | None]] = ()
-    """Further clips whose votes are withheld: the model answers them, too, but they are not scored."""
 
     @property
     def simulated(self) -> bool:
@@ -61,12 +55,12 @@ class Selection:
         return any(clip.release == "simulated" for clip in self.clips)
 
     @cached_property
-    def noise(self) -> NDArray[np.float64]:
+    def noise(self) -> Array:
         """The sampling noise of each clip's shares (`Panel.noise`), shape (clips,); NaN for unknown raters."""
         return np.array([np.nan if panel is None else panel.noise(panel.raters) for panel in self.panels], dtype=float)
 
     @cached_property
-    def one_rater(self) -> NDArray[np.float64]:
+    def one_rater(self) -> Array:
         """The expected `sq_debiased` of one random rater of each panel, shape (clips,); NaN for unknown raters.
 
         The noise of the mean of n raters is 1/n of that of one rater. If each rater gives one whole vote, this is

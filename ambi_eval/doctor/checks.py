@@ -51,15 +51,12 @@ class RemarkError(AmbiError):
 class Outcome:
     """The outcome of one check."""
 
-    name: str
-    """The check."""
+    name: str  # the check
+    # `passed`, `failed`, `remark` (no fault, but a user should know it), or `refused` (the model cannot do what the
+    # check needs).
     status: Status
-    """`passed`, `failed`, `remark` (no fault, but a user should know it), or `refused` (the model cannot do what the
-    check needs)."""
-    sentence: str
-    """What the check saw."""
-    seconds: float
-    """Its wall time."""
+    sentence: str  # what the check saw
+    seconds: float  # its wall time
 
 
 def hears(subject: Subject) -> str:

@@ -35,14 +35,11 @@ SHOWN = 5  # mistakes of one source, such as a manifest
 class Findings:
     """What a check of a task has found."""
 
-    facts: list[str] = field(default_factory=list)
-    """What the task asks about, one line each."""
+    facts: list[str] = field(default_factory=list)  # what the task asks about, one line each
+    # What is wrong, one sentence each; a run would end with the first of them.
     problems: list[str] = field(default_factory=list)
-    """What is wrong, one sentence each; a run would end with the first of them."""
-    remarks: list[str] = field(default_factory=list)
-    """What is not wrong, but has a disadvantage."""
-    more: int = 0
-    """Number of further mistakes of the same source, beyond the first `SHOWN`."""
+    remarks: list[str] = field(default_factory=list)  # what is not wrong, but has a disadvantage
+    more: int = 0  # number of further mistakes of the same source, beyond the first `SHOWN`
 
     def attempt(self, work: Callable[[], Found]) -> Found | None:
         """Return what `work` returns; if it finds mistakes, note them and return None."""

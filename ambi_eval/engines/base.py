@@ -235,11 +235,7 @@ class Engine(ABC):
         return bool(self.thinking_identity)
 
     def check(self, jobs: Sequence[Job]) -> None:
-        """Look at all jobs of a run before the first is answered.
-
-        Raises:
-            AmbiError: If one of them asks for what the engine cannot do.
-        """
+        """Look at all jobs of a run before the first is answered; raises AmbiError if one asks for the impossible."""
         for job in jobs:
             if job.settings.num_beams > 1 and not self.capabilities.beams:
                 raise self.lacks(job, "has no beam search", "a strategy that samples (sc, sc_shares)")

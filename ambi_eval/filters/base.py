@@ -27,16 +27,7 @@ class PoolFilter(Filter):
         label_words: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Keep how the task reads an answer.
-
-        Args:
-            labels: The task's labels, in order.
-            readout: `shares` (an answer states a distribution) or `label` (an answer names one label).
-            synonyms: Further words for a label.
-            prompt_language: The language of the prompt, in which answers may be.
-            label_words: What the prompt calls each label, where that is another word.
-            kwargs: Keys of the harness's own, unused.
-        """
+        """Keep how the task reads an answer, by keys of its settings; the harness's own keys are unused."""
         super().__init__(**kwargs)
         self.label_words = label_words or {}
         spoken = spoken_in(prompt_language, self.label_words)

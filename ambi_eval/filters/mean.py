@@ -17,15 +17,9 @@ class Mean(PoolFilter):
     """Every answer that could be read counts the same; with one label per answer, this is the histogram of votes."""
 
     def __init__(self, fallback: str | None = None, **kwargs: Any) -> None:
-        """Set up.
+        """Take an answer that could not be read as `uniform` or as a label, if there is a fallback; else leave it out.
 
-        Args:
-            fallback: What an answer counts as that could not be read: `uniform`, or a label. By default it is left out;
-                other papers fill it in, and then failing may pay.
-            kwargs: What every pool filter takes.
-
-        Raises:
-            AmbiError: If the fallback is no label.
+        Other papers fill it in, and then failing may pay.
         """
         super().__init__(**kwargs)
         labels = self.reader.labels

@@ -21,14 +21,10 @@ from ambi_eval.metrics.clustered import clustered_standard_error, influence_on_m
 class ClipResult:
     """What every score of one clip under one pipeline is computed from."""
 
-    clip: str
-    """The clip's id."""
-    cluster: str
-    """Its cluster for error bars: the speaker, the session ..."""
-    distribution: NDArray[np.float64]
-    """Predicted shares, shape (C,); NaN if invalid."""
-    votes: NDArray[np.float64]
-    """Human votes, shape (C,)."""
+    clip: str  # the clip's id
+    cluster: str  # its cluster for error bars: the speaker, the session ...
+    distribution: NDArray[np.float64]  # predicted shares, shape (C,); NaN if invalid
+    votes: NDArray[np.float64]  # human votes, shape (C,)
 
 
 class ClipScore(float):
@@ -53,13 +49,11 @@ class ClipScore(float):
 class ScoredClip:
     """A prediction with its scores: the content of the harness's `filtered_resps` after the filters."""
 
-    prediction: Prediction
-    """One pipeline's prediction for the clip."""
-    scores: dict[str, ClipScore]
-    """Every metric; under `<metric>_stderr` the same score again, for the error bar."""
+    prediction: Prediction  # one pipeline's prediction for the clip
+    scores: dict[str, ClipScore]  # every metric; under `<metric>_stderr` the same score again, for the error bar
+    # Further fields for the log of the clip: the digest of the answers, and their attributes (`candidates`). Only the
+    # first pipeline has them.
     logged: Mapping[str, Any] = field(default_factory=dict)
-    """Further fields for the log of the clip: the digest of the answers, and their attributes (`candidates`). Only the
-    first pipeline has them."""
 
     def add(self, scores: Mapping[str, float], result: ClipResult) -> None:
         """Add the scores of the clip, by metric."""
@@ -79,10 +73,10 @@ class ScoredClip:
 class PipelineScores:
     """The results of a pipeline over all clips."""
 
+    # Every number of the harness's table: scores, and under `<metric>_stderr` their standard errors.
     metrics: Mapping[str, float]
-    """Every number of the harness's table: scores, and under `<metric>_stderr` their standard errors."""
+    # Predicted distributions, shape (clips, labels), clips as in the task's selection; NaN where invalid.
     p: NDArray[np.float64]
-    """Predicted distributions, shape (clips, labels), clips as in the task's selection; NaN where invalid."""
 
 
 BY_CLIP = attrgetter("result.clip")

@@ -67,8 +67,7 @@ def strategy_task(corpus: str, strategy: str, metadata: Mapping[str, Any]) -> Am
 def predictions(model: LM, tasks: Sequence[AmbiguousEmotionTask]) -> list[NDArray[np.float64]]:
     """Run tasks in the harness, and return the predictions of each task's first pipeline.
 
-    Returns:
-        For each task, distributions of shape (clips, labels), clips as in the task's selection; NaN where invalid.
+    They have the shape (clips, labels), clips as in the task's selection; NaN where invalid.
     """
     simple_evaluate(model=model, tasks=list(tasks), bootstrap_iters=0, log_samples=False)
     found = []

@@ -16,9 +16,6 @@ def complete_pipelines(settings: TaskSettings) -> list[dict[str, Any]]:
     """Return the task's `filter_list`; our filters also get the options that are keys of the task.
 
     Each filter is made once here, so that a wrong option is found before the model answers anything.
-
-    Raises:
-        AmbiError: If there is no such filter, or if it does not accept the options of a step.
     """
     return [
         {"name": pipeline["name"], "filter": [_complete(step, settings) for step in pipeline["filter"]]}

@@ -103,13 +103,11 @@ RESULTS, TASK_CONFIG = TypeAdapter(_Results), TypeAdapter(_TaskConfig)
 class Pipeline:
     """The results of one filter pipeline on one task."""
 
-    name: str
-    """As in the harness's table: `dist`, `vote` ..."""
-    p: Array
-    """Predicted distributions, shape (clips, labels); NaN where invalid."""
+    name: str  # as in the harness's table: `dist`, `vote` ...
+    p: Array  # predicted distributions, shape (clips, labels); NaN where invalid
+    # Every number that the harness logged for each clip, by name, shape (clips,): scores, `jsd_bits@5`, `label_mass`
+    # ...
     logged: Mapping[str, Array]
-    """Every number that the harness logged for each clip, by name, shape (clips,): scores, `jsd_bits@5`, `label_mass`
-    ..."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,30 +115,21 @@ class TaskRun:
     """One task of a run."""
 
     name: str
-    settings: TaskSettings
-    """Its settings: labels, manifest, strategy, repeats, generation_kwargs ..."""
-    clips_of_task: int
-    """Number of clips of the whole task; `--limit` asks about fewer."""
-    left_out: Mapping[str, int]
-    """Number of clips of the manifest that the task leaves out, by reason."""
-    warnings: Sequence[str]
-    """The run's warnings about its clips and answers, one sentence each."""
-    curves: Mapping[str, Json]
-    """Its curves over the pool size, by metric, as in the results file."""
-    selection: Selection
-    """The clips that were asked about, with their votes, in the order of the manifest."""
-    pipelines: dict[str, Pipeline]
-    """The results, by pipeline."""
+    settings: TaskSettings  # its settings: labels, manifest, strategy, repeats, generation_kwargs ...
+    clips_of_task: int  # number of clips of the whole task; `--limit` asks about fewer
+    left_out: Mapping[str, int]  # number of clips of the manifest that the task leaves out, by reason
+    warnings: Sequence[str]  # the run's warnings about its clips and answers, one sentence each
+    curves: Mapping[str, Json]  # its curves over the pool size, by metric, as in the results file
+    selection: Selection  # the clips that were asked about, with their votes, in the order of the manifest
+    pipelines: dict[str, Pipeline]  # the results, by pipeline
+    # The answers of each clip, and why each ended. For `exact`, the log-likelihood of each label, for each prompt (and
+    # for silence, if calibrated).
     texts: Sequence[Sequence[Candidate]]
-    """The answers of each clip, and why each ended. For `exact`, the log-likelihood of each label, for each prompt (and
-    for silence, if calibrated)."""
+    # Generated tokens of all answers about each clip, thinking included, shape (clips,): 0 for `exact`, NaN where the
+    # model does not count them.
     tokens: Array
-    """Generated tokens of all answers about each clip, thinking included, shape (clips,): 0 for `exact`, NaN where the
-    model does not count them."""
-    thinking: Array
-    """Thinking tokens among these, shape (clips,); NaN where unknown."""
-    failed: Mapping[str, int]
-    """Number of answers that could not be read, by reason."""
+    thinking: Array  # thinking tokens among these, shape (clips,); NaN where unknown
+    failed: Mapping[str, int]  # number of answers that could not be read, by reason
 
     @property
     def votes(self) -> Array:
@@ -157,12 +146,9 @@ class TaskRun:
 class Run:
     """One results file of `lm_eval` and the samples beside it."""
 
-    file: Path
-    """The results file."""
-    results: Json
-    """Its content."""
-    tasks: dict[str, TaskRun]
-    """Our tasks in it, by name."""
+    file: Path  # the results file
+    results: Json  # its content
+    tasks: dict[str, TaskRun]  # our tasks in it, by name
 
     @property
     def model(self) -> str:

@@ -58,11 +58,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
     rows: dict[str, int]
 
     def __init__(self, config: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
-        """Read the configuration, find the manifest and select the clips.
-
-        Raises:
-            AmbiError: For every mistake in the YAML, the manifest or the overrides.
-        """
+        """Read the configuration, find the manifest and select the clips; an AmbiError tells every mistake in them."""
         self.settings = settings = resolve(config or {})
         self.metrics = check_metrics(settings.metrics, settings.task)
         try:
@@ -82,8 +78,6 @@ class AmbiguousEmotionTask(ConfigurableTask):
         defaults: dict[str, Any] = {"test_split": "test", "doc_to_target": "", "doc_to_audio": "audio"}
         defaults |= {"fewshot_config": {"samples": []}, "metric_list": []}
         super().__init__(config={**defaults, **for_harness(settings), **ours}, **kwargs)
-
-    # ------------------------------------------------------------------------------------------- documents
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Read the manifest, and give the harness documents of id and audio."""
@@ -124,8 +118,6 @@ class AmbiguousEmotionTask(ConfigurableTask):
     def _prompts(self, doc: Mapping[str, Any]) -> list[str]:
         shown = self.selection.shown[self.rows[doc["id"]]].tolist() if self.selection.shown else ()
         return self.prompts.about(self._transcript(doc), shown)
-
-    # ------------------------------------------------------------------------------------------- requests
 
     def check(
         self,
@@ -194,8 +186,6 @@ class AmbiguousEmotionTask(ConfigurableTask):
             return None
         ratings = [str(rating) for rating in range(1, self.settings.verifier.ratings + 1)]
         return {"prompt": self.prompts.rating(self._transcript(doc), CANDIDATE_MARK), "ratings": ratings}
-
-    # ------------------------------------------------------------------------------------------- scores
 
     @paused()
     def apply_filters(self) -> None:

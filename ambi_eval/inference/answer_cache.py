@@ -26,18 +26,12 @@ _END_OF_TURN = "\0end of turn"
 class AnswerCache:
     """Finds stored answers, and stores new ones as soon as they are made; without a store it does nothing."""
 
-    store: CandidateStore | None
-    """Where answers are stored; None: nowhere."""
-    engine: Engine
-    """The engine. Its `identity` is part of every key; its `provenance` is stored with each answer."""
-    hits: int = 0
-    """Number of answers, likelihoods and ratings that came from the store."""
-    withheld: int = 0
-    """Number of answers, stored and new, that the model's provider withheld."""
-    origins: Counter[str] = field(default_factory=Counter)
-    """Number of stored answers by their provenance (JSON)."""
-    set_ups: dict[str, None] = field(default_factory=dict)
-    """The provenances of stored and new answers."""
+    store: CandidateStore | None  # where answers are stored; None: nowhere
+    engine: Engine  # The engine. Its `identity` is part of every key; its `provenance` is stored with each answer.
+    hits: int = 0  # number of answers, likelihoods and ratings that came from the store
+    withheld: int = 0  # number of answers, stored and new, that the model's provider withheld
+    origins: Counter[str] = field(default_factory=Counter)  # number of stored answers by their provenance (JSON)
+    set_ups: dict[str, None] = field(default_factory=dict)  # the provenances of stored and new answers
 
     def key(self, prompt: str, spans: Sequence[AudioSpan], **decoding: Any) -> str:
         """Return the key of a pool: a hash of exactly what its answers depend on.

@@ -16,10 +16,8 @@ Answered = tuple[Question, list[Candidate]]
 class Pools:
     """Gives every question its answers; equal questions of several tasks share one pool."""
 
-    cache: AnswerCache
-    """The earlier answers of an engine, which makes the others."""
-    seed: int
-    """Seed of the sampling."""
+    cache: AnswerCache  # the earlier answers of an engine, which makes the others
+    seed: int  # seed of the sampling
 
     def answers(self, questions: Sequence[Question]) -> Iterator[list[Answered]]:
         """Yield each pool's questions with their answers as soon as these are complete, in any order.

@@ -17,30 +17,21 @@ CANDIDATE_MARK = "<candidate>"
 class RatingScale:
     """How a verifier rates answers."""
 
-    prompt: str
-    """What the verifier is asked, with `<audio>` and `<candidate>`."""
-    ratings: tuple[str, ...]
-    """The possible ratings, as text: `1`, `2` ..."""
+    prompt: str  # what the verifier is asked, with `<audio>` and `<candidate>`
+    ratings: tuple[str, ...]  # the possible ratings, as text: `1`, `2` ...
 
 
 @dataclass(eq=False)
 class Question:
     """A prompt with its audios; its answers are a pool."""
 
-    prompt: str
-    """The text, with one `<audio>` where each audio goes."""
-    spans: tuple[AudioSpan, ...] = ()
-    """The audios."""
-    settings: GenerationSettings = field(default_factory=GenerationSettings)
-    """How its answers are generated."""
-    pool_size: int = 1
-    """Number of answers that the strategy wants."""
-    scale: RatingScale | None = None
-    """How a verifier rates the answers; None without a verifier."""
-    stop_rule: StopRule | None = None
-    """When an adaptive strategy has enough answers; None if it wants all."""
-    task: str = "a prompt"
-    """The task that asks, for messages."""
+    prompt: str  # the text, with one `<audio>` where each audio goes
+    spans: tuple[AudioSpan, ...] = ()  # the audios
+    settings: GenerationSettings = field(default_factory=GenerationSettings)  # how its answers are generated
+    pool_size: int = 1  # number of answers that the strategy wants
+    scale: RatingScale | None = None  # how a verifier rates the answers; None without a verifier
+    stop_rule: StopRule | None = None  # when an adaptive strategy has enough answers; None if it wants all
+    task: str = "a prompt"  # the task that asks, for messages
 
     @property
     def n_answers(self) -> int:

@@ -39,11 +39,7 @@ def canonical_json(parts: Mapping[str, Any]) -> str:
 
 
 def candidate_row(pool: str, k: int, set_size: int | None, candidate: Candidate) -> Row:
-    """Return the row of answer `k` of a pool, without provenance; `set_size` is the number of beams, None for samples.
-
-    Raises:
-        ValueError: If the candidate is not an answer of the model, such as one that is `not_drawn`.
-    """
+    """Return the row of answer `k` of a pool, without provenance; `set_size` is the number of beams, or None."""
     if candidate.finish not in ("stop", "length", "content_filter", None):
         raise ValueError(f"a candidate that ended with '{candidate.finish}' is no answer to keep")
     logprob = None if candidate.logprob is None else stored_float(candidate.logprob)

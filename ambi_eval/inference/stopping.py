@@ -22,12 +22,9 @@ class StopRule:
     Beta criterion of Aggarwal et al. 2023, Let's Sample Step by Step, arXiv 2305.11860.
     """
 
-    reader: Reader
-    """Reads the label that an answer names."""
-    confidence: float
-    """Confidence at which drawing stops, 0.5 to 1."""
-    round: int
-    """Number of answers between two checks of the rule."""
+    reader: Reader  # reads the label that an answer names
+    confidence: float  # confidence at which drawing stops, 0.5 to 1
+    round: int  # number of answers between two checks of the rule
 
     @classmethod
     def from_dict(

@@ -306,12 +306,9 @@ def _has_locks(folder: Path) -> bool:
 
 
 def merge(paths: Iterable[str | Path], into: str | Path) -> int:
-    """Add the answers of several stores to one, and return how many were new.
+    """Add the answers of several stores to one, which is made if it does not exist, and return how many were new.
 
-    If two stores hold the same answer, the first one stays. The store `into` is made if it does not exist.
-
-    Raises:
-        AmbiError: If one of `paths` does not exist, or any of the files is unusable. The stores before it are merged.
+    If two stores hold the same answer, the first one stays. If one is missing or unusable, those before it are merged.
     """
     sources = [Path(path) for path in paths]
     for source in sources:

@@ -54,9 +54,7 @@ class AudioLM(DataParallelLM):
     def __init__(self, model: str | None = None, /, **arguments: Any) -> None:
         """Load or connect to the model; a server is not asked before the first question.
 
-        Args:
-            model: The argument `pretrained` or `model`, as the engine calls it.
-            arguments: As in `--model_args`; the engine's `Arguments` describes them.
+        `model` is the argument `pretrained` or `model`, as the engine calls it; its `Arguments` describe the others.
 
         Raises:
             AmbiError: If an argument is unknown or impossible, or if the engine cannot be used.
@@ -107,8 +105,6 @@ class AudioLM(DataParallelLM):
     def name(self) -> str:
         """What messages call the model."""
         return self.engine.name
-
-    # ------------------------------------------------------------------------------------------- answers
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Candidate]:
         """Answer requests; the repeats of one request (the same object several times) are its pool.
@@ -162,8 +158,6 @@ class AudioLM(DataParallelLM):
             for each in alike.pop(question):
                 yield each, ratings
 
-    # ------------------------------------------------------------------------------------------- likelihoods
-
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Likelihood]:
         """Return the natural log-likelihood of each continuation, and whether greedy decoding gives it."""
         positions = shared_prompts(requests)
@@ -183,8 +177,6 @@ class AudioLM(DataParallelLM):
         """Refuse: the perplexity of a text has nothing to do with audio."""
         raise AmbiError("loglikelihood_rolling: audio models give no perplexity; use --model hf for such tasks")
 
-    # ------------------------------------------------------------------------------------------- chat template
-
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """Return the conversation as one string that still holds its `<audio>` marks.
 
@@ -202,8 +194,6 @@ class AudioLM(DataParallelLM):
     def tokenizer_name(self) -> str:
         """Name of tokenizer and template, part of the names of the harness's caches."""
         return self.name.replace("/", "__")
-
-    # ------------------------------------------------------------------------------------------- results
 
     def get_model_info(self) -> dict[str, Any]:
         """Return the part of the results about the model: the store, the verifier, the seed and the counts."""
@@ -251,11 +241,7 @@ def _info(answering: AudioLM | Verifier, totals: dict[str, int]) -> dict[str, An
 
 
 def open_engine(name: str, model_args: str, **defaults: Any) -> Engine:
-    """Return an engine that is set up from `--model_args`, for use without the harness.
-
-    Raises:
-        AmbiError: If there is no such engine, an argument is impossible, or the engine cannot be used.
-    """
+    """Return an engine that is set up from `--model_args`, for use without the harness."""
     kind, stated = find_engine(name), simple_parse_args_string(model_args)
     given = kind.Arguments.read({**defaults, **stated}, name)
     if unread := stated.keys() & {"seed", "store", "verifier", "verifier_base_url", "verifier_api_key_env"}:

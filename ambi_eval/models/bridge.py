@@ -205,8 +205,7 @@ def _as_answer(returned: Any) -> Answer:
 def read_chat(body: dict[str, Any], folder: Path) -> Chat:
     """Check the JSON of a request; the files of its audios will be in `folder`.
 
-    Raises:
-        BridgeError: If a field is missing, impossible, or unknown (it might have changed the answer).
+    A field that is missing, impossible or unknown (it might have changed the answer) is a `BridgeError`.
     """
     given = {name: value for name, value in body.items() if value is not None}
     if given.pop("stream", False):
@@ -304,17 +303,7 @@ class Bridge(ThreadingHTTPServer):
     request_queue_size = 128
 
     def __init__(self, model: Model, host: str = "127.0.0.1", port: int = 8000, key: str | None = None) -> None:
-        """Listen; `serve_forever()` answers.
-
-        Args:
-            model: What is served.
-            host: The address to listen on.
-            port: 0 for any that is free.
-            key: The API key that clients must send, or None.
-
-        Raises:
-            BridgeError: If the address is taken, or not one of this machine's.
-        """
+        """Listen at an address (port 0: any that is free) for clients with the API key; `serve_forever()` answers."""
         self.model, self.key = model, key
         self.hosts = LOOPBACK if host in LOOPBACK else None  # None: clients may know this machine by any name
         self.started = int(time.time())
@@ -357,11 +346,7 @@ class Bridge(ThreadingHTTPServer):
             self.connections.release()
 
     def check_alive(self) -> None:
-        """Raise an error if the model does not answer any more.
-
-        Raises:
-            BridgeError: If its thread has ended.
-        """
+        """Raise an error if the thread in which the model answers has ended."""
         if self.failure is not None:
             message = (
                 f"the model has stopped ({type(self.failure).__name__}); the bridge's log says more: start it anew"
@@ -384,11 +369,7 @@ class Bridge(ThreadingHTTPServer):
         return {"object": "list", "data": [one]}
 
     def complete(self, body: Any, gone: Callable[[], bool]) -> dict[str, Any]:
-        """Return the response to the JSON of a request; `gone` tells whether the client has left.
-
-        Raises:
-            BridgeError: If the request is impossible.
-        """
+        """Return the response to the JSON of a request; `gone` tells whether the client has left."""
         name = self.model.served_name
         if not isinstance(body, dict):
             raise BridgeError("the body is no JSON object")
@@ -465,11 +446,7 @@ def _listening(host: str, port: int) -> Iterator[None]:
 
 
 def check_address(host: str, port: int) -> None:
-    """Check that a server can listen at an address, before a model is loaded for it.
-
-    Raises:
-        BridgeError: If the address is taken, or not one of this machine's.
-    """
+    """Check that a server can listen at an address, before a model is loaded for it."""
     with _listening(host, port), socket.socket() as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         tried.bind((host, port))
@@ -562,11 +539,7 @@ class Handler(BaseHTTPRequestHandler):
         return self.server.complete(content, self._gone)
 
     def _check_sender(self) -> None:
-        """Refuse requests without the key, and requests that a web page sends from a browser.
-
-        Raises:
-            BridgeError: If the request is one of them.
-        """
+        """Refuse requests without the key, and requests that a web page sends from a browser."""
         host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
         if host and self.server.hosts is not None and name.strip("[]").lower() not in self.server.hosts:
@@ -654,11 +627,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def serve(model: Model, host: str, port: int) -> None:
-    """Serve a model until the process is interrupted or terminated; the environment's AMBI_BRIDGE_KEY is the API key.
-
-    Raises:
-        BridgeError: If the address is taken, or not one of this machine's.
-    """
+    """Serve a model until the process is interrupted or terminated; AMBI_BRIDGE_KEY in the environment is the key."""
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     key = os.environ.get("AMBI_BRIDGE_KEY") or None
     try:
@@ -674,11 +643,7 @@ def serve(model: Model, host: str, port: int) -> None:
 
 
 def load_function(name: str) -> Callable[..., Any]:
-    """Return the function that `module:function` names; modules in the working directory are found.
-
-    Raises:
-        BridgeError: If there is none.
-    """
+    """Return the function that `module:function` names; modules in the working directory are found."""
     module, _, function = name.partition(":")
     sys.path.insert(0, str(Path.cwd()))
     try:

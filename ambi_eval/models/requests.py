@@ -20,9 +20,6 @@ def asked_questions(requests: Sequence[Instance]) -> dict[Question, list[int]]:
     """Return one question for each different request to generate, with its positions in the list of requests.
 
     The repeats of a request are the same object several times in the list.
-
-    Raises:
-        AmbiError: If an audio is missing, `<audio>` is not in the prompt once for each, or the settings are impossible.
     """
     positions: dict[int, list[int]] = {}
     for position, request in enumerate(requests):

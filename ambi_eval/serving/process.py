@@ -42,11 +42,7 @@ class ServerProcess:
     seconds_to_leave: ClassVar[float] = 15.0
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
-        """Start a program with its arguments, these environment variables alone, and a log for its output.
-
-        Raises:
-            AmbiError: If the log cannot be written.
-        """
+        """Start a program with its arguments, these environment variables alone, and a log for its output."""
         self.name, self.log = name, log
         try:
             log.parent.mkdir(parents=True, exist_ok=True)

@@ -43,16 +43,11 @@ OURS = ("--host", "--port", "--api-key", "--served-model-name", "--uds")
 class Address:
     """The address of a server, and what a client must know."""
 
-    base_url: str
-    """The URL, which ends with `/v1`."""
-    key: str
-    """The API key that clients must send."""
-    model: str
-    """The name of the model on the server."""
-    log: str
-    """The file of the server's output."""
-    serves: list[str]
-    """The arguments of `vllm`, without address and log."""
+    base_url: str  # the URL, which ends with `/v1`
+    key: str  # the API key that clients must send
+    model: str  # the name of the model on the server
+    log: str  # the file of the server's output
+    serves: list[str]  # the arguments of `vllm`, without address and log
 
 
 class VLLMServer:
@@ -126,9 +121,6 @@ def executable(given: str | None) -> str:
     """Return the program `vllm`. The argument `vllm=` names the program, its environment, or the environment's Python.
 
     Without the argument it is the program in this environment, else the first one on PATH.
-
-    Raises:
-        AmbiError: If there is none.
     """
     if given is None:
         here = Path(sys.executable).parent / "vllm"

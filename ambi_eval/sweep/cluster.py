@@ -26,11 +26,7 @@ class RayRunner:
     """
 
     def __init__(self, models: Mapping[str, GridModel], address: str | None = None) -> None:
-        """Connect to the cluster at an address, or to this machine's (`auto`); None starts one here.
-
-        Raises:
-            AmbiError: If Ray is not installed, no cluster answers, or it has too few GPUs for a model.
-        """
+        """Connect to the cluster at an address, or to this machine's (`auto`); None starts one here."""
         try:
             import ray
             from ray.util.queue import Queue

@@ -28,35 +28,22 @@ from ambi_eval.paths import tasks_dir
 class Cell:
     """One run of the grid."""
 
-    name: str
-    """Its name and its folder below that of the grid: model, task, and what differs from other runs."""
-    model_name: str
-    """The model's name in the grid."""
+    name: str  # its name and its folder below that of the grid: model, task, and what differs from other runs
+    model_name: str  # the model's name in the grid
     model: GridModel
     task: str
-    source: Path
-    """File of the task."""
+    source: Path  # file of the task
     corpus: str
-    pool: str
-    """As in the task's YAML."""
-    seed: int
-    """As `lm_eval --seed`."""
-    metadata: Mapping[str, Any]
-    """As `--metadata`."""
-    limit: int | None
-    """As `--limit`; None for all clips."""
-    clips: int
-    """Number of clips that are asked about."""
-    answers: int
-    """Number of answers to generate for all clips together, without those that an earlier cell generates."""
-    max_tokens: int
-    """Largest number of tokens of one answer, with its thinking."""
-    audio_seconds: float
-    """Total length of the audio, each clip heard once; NaN if unknown."""
-    prepared: bool
-    """Whether its corpus is prepared; if not, the numbers come from its published size."""
-    identity: Mapping[str, Any]
-    """Everything that the results depend on, as plain JSON."""
+    pool: str  # as in the task's YAML
+    seed: int  # as `lm_eval --seed`
+    metadata: Mapping[str, Any]  # as `--metadata`
+    limit: int | None  # as `--limit`; None for all clips
+    clips: int  # number of clips that are asked about
+    answers: int  # number of answers to generate for all clips together, without those that an earlier cell generates
+    max_tokens: int  # largest number of tokens of one answer, with its thinking
+    audio_seconds: float  # total length of the audio, each clip heard once; NaN if unknown
+    prepared: bool  # whether its corpus is prepared; if not, the numbers come from its published size
+    identity: Mapping[str, Any]  # everything that the results depend on, as plain JSON
 
     @property
     def group(self) -> str:

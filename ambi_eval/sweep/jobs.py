@@ -37,12 +37,9 @@ class SweepJob:
 
     name: str
     cells: tuple[Cell, ...]
-    folder: Path
-    """Folder of the grid."""
-    store: Path
-    """File for the answers; no other process has it open."""
-    share: tuple[int, int] | None = None
-    """`(i, n)` for clips i, i + n, i + 2n ... of each cell; None for all clips."""
+    folder: Path  # folder of the grid
+    store: Path  # file for the answers; no other process has it open
+    share: tuple[int, int] | None = None  # `(i, n)` for clips i, i + n, i + 2n ... of each cell; None for all clips.
 
     @property
     def log(self) -> str:
@@ -55,19 +52,14 @@ class Event:
     """An event in a job."""
 
     job: str
+    # A cell has `started`, makes `progress`, is `done`, `waits` for a service or has `failed`; or the job has `ended`.
     kind: Literal["started", "progress", "done", "waits", "failed", "ended"]
-    """A cell has `started`, makes `progress`, is `done`, `waits` for a service or has `failed`; or the job has `ended`.
-    """
-    cell: str = ""
-    """Name of the cell; empty for `ended`."""
-    fraction: float = 0.0
-    """Share of the cell's clips that is done, 0 to 1."""
-    answers_per_second: float = 0.0
-    """Mean rate since the cell's first answer."""
-    reason: str = ""
-    """Why the cell failed or waits, or why the process of the job was lost; else empty."""
+    cell: str = ""  # name of the cell; empty for `ended`
+    fraction: float = 0.0  # share of the cell's clips that is done, 0 to 1
+    answers_per_second: float = 0.0  # mean rate since the cell's first answer
+    reason: str = ""  # why the cell failed or waits, or why the process of the job was lost; else empty
+    # For `done`: `jsd_bits` by pipeline; empty for a share of the clips.
     jsd: Mapping[str, float] = field(default_factory=dict)
-    """For `done`: `jsd_bits` by pipeline; empty for a share of the clips."""
 
 
 Report = Callable[[Event], None]

@@ -35,10 +35,8 @@ _SPELLINGS = str.maketrans(
 class Spoken(NamedTuple):
     """The language of a task's prompts and answers."""
 
-    language: str = "en"
-    """Its ISO 639-1 code."""
-    words: tuple[tuple[str, str], ...] = ()
-    """The words for the labels in the prompts, each with its label."""
+    language: str = "en"  # its ISO 639-1 code
+    words: tuple[tuple[str, str], ...] = ()  # the words for the labels in the prompts, each with its label
 
 
 ENGLISH = Spoken()

@@ -96,12 +96,8 @@ def prepare(
 
     The votes are those of `processedResults/tabulatedVotes.csv`, from which the authors left out answers whose first
     click came after more than 10 seconds. If the release has the single ratings and they add up to these votes, the
-    clip gets them, with each rater's intensity of the emotion (0 to 100). The corpus has no official split.
-
-    Instead of the release, a mirror or audb's `crema-d` may be used; audb has the published votes, and its own splits.
-
-    Raises:
-        AmbiError: If the release is not complete, or no clip is left.
+    clip gets them, with each rater's intensity of the emotion (0 to 100). The corpus has no official split; audb's
+    `crema-d`, which has the published votes, has its own.
     """
     counting = "one vote a rater; the authors left out answers that took more than 10 seconds"
     if from_audb is not None:
@@ -229,9 +225,6 @@ def _settle_differing(preparation: Preparation, leave_out: bool) -> None:
 
 def describe(name: str) -> dict[str, Any]:
     """Return the facts in the name of a clip: speaker, sentence, transcript, acted emotion and folds.
-
-    Raises:
-        AmbiError: If this is no name of a CREMA-D clip.
 
     >>> describe("1002_DFA_ANG_XX")["transcript"]
     "Don't forget a jacket."

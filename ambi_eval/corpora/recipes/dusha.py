@@ -34,9 +34,6 @@ def prepare(source: Path, out: Path, *, allow_missing_audio: options.AllowMissin
     """Prepare the crowd part of Dusha from its unpacked archive (the podcast part has no audio).
 
     A row with a `golden_emo` is a control question for the workers: it is no vote.
-
-    Raises:
-        AmbiError: If the release is not complete, a label is not one of the corpus, or no clip is left.
     """
     preparation = Preparation(out, CORPUS, allow_missing_audio)
     for split in SPLITS:

@@ -52,9 +52,6 @@ def prepare(
     """Prepare Emozionalmente from the folder that its archive holds, or from audb (which lacks the single ratings).
 
     The corpus has no official split; audb's is by speaker.
-
-    Raises:
-        AmbiError: If the release is not complete, `splits` is another file, or no clip is left.
     """
     if from_audb is not None:
         options.refuse_together("--from-audb", source=source, splits=splits)

@@ -68,11 +68,7 @@ def prepare(
     count_each: options.CountEach = False,
     allow_missing_audio: options.AllowMissingAudio = False,
 ) -> Preparation:
-    """Prepare IEMOCAP from its release, or from a mirror (which lacks the single ratings and the label `other`).
-
-    Raises:
-        AmbiError: If the folder is no release of IEMOCAP, or no turn is left.
-    """
+    """Prepare IEMOCAP from its release, or from a mirror (which lacks the single ratings and the label `other`)."""
     if from_hub is not None:
         options.refuse_together(
             "--from-hub", source=source, count_each=count_each, allow_missing_audio=allow_missing_audio
@@ -114,9 +110,6 @@ def prepare(
 
 def describe(name: str) -> dict[str, Any]:
     """Return the facts in the name of a turn: session, dialogue, style, speaker, sex and folds.
-
-    Raises:
-        AmbiError: If this is no name of an IEMOCAP turn.
 
     >>> describe("Ses01F_script01_1b_M003")["speaker"]
     'Ses01_M'

@@ -48,16 +48,10 @@ def prepare(
     count_each: options.CountEach = False,
     allow_missing_audio: options.AllowMissingAudio = False,
 ) -> Preparation:
-    """Prepare MSP-IMPROV from its release.
+    """Prepare MSP-IMPROV from its release, in which the audio may lie anywhere.
 
     `arousal` is 6 minus the published activation, which is lower for a more active voice. `folds` holds the six folds
     of EMO-SUPERB, by session.
-
-    The audio may lie anywhere below the folder of the release.
-
-    Raises:
-        AmbiError: If the folder is no release of MSP-IMPROV, no turn is left, or `count_each` is given with primary
-            emotions.
     """
     refuse_count_each(count_each, labels)
     preparation = Preparation(out, CORPUS, allow_missing_audio, how_counted(count_each), count_each)
@@ -73,9 +67,6 @@ def prepare(
 
 def describe(name: str) -> dict[str, Any]:
     """Return the facts in the name of a turn: speaker, sex, session, sentence, style, folds and the scenario's emotion.
-
-    Raises:
-        AmbiError: If this is no name of an MSP-IMPROV turn.
 
     >>> describe("MSP-IMPROV-S01A-F02-R-FF01")["style"]
     'scripted'

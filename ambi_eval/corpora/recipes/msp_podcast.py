@@ -40,12 +40,7 @@ def prepare(
     release: Annotated[str | None, typer.Option(help="Number of the release, such as 1.11, for the manifest.")] = None,
     allow_missing_audio: options.AllowMissingAudio = False,
 ) -> Preparation:
-    """Prepare MSP-Podcast, any release from 1.6 to 2.0.
-
-    Raises:
-        AmbiError: If the folder is no release of MSP-Podcast, no clip is left, or `count_each` is given with primary
-            emotions.
-    """
+    """Prepare MSP-Podcast, any release from 1.6 to 2.0."""
     refuse_count_each(count_each, labels)
     preparation = Preparation(out, CORPUS, allow_missing_audio, how_counted(count_each), count_each)
     folder = find_folder(source, "Labels", "labels", "label")

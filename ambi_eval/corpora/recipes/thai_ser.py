@@ -34,16 +34,11 @@ def prepare(
     count_each: options.CountEach = False,
     allow_missing_audio: options.AllowMissingAudio = False,
 ) -> Preparation:
-    """Prepare THAI-SER from its unpacked archives and its two label files.
+    """Prepare THAI-SER from its unpacked archives and its two label files, beside which the audio may lie anywhere.
 
     The release does not name its raters, so raters are distinguished within a clip only: `<clip>/1`, `<clip>/2` ...
     Emotions beyond the five are `other`. Two actors play each session; `folds` holds the eight partitions by studio
     that the authors' experiments use.
-
-    The audio may lie anywhere below the folder of the label files.
-
-    Raises:
-        AmbiError: If a file is missing or not as released, or no turn is left.
     """
     preparation = Preparation(out, CORPUS, allow_missing_audio, how_counted(count_each), count_each)
     labels_path = source / "emotion_label.json"
@@ -80,9 +75,6 @@ def prepare(
 
 def describe(name: str) -> dict[str, Any]:
     """Return the facts in the name of a turn: session, style, speaker and the folds of its studio.
-
-    Raises:
-        AmbiError: If this is no name of a THAI-SER turn.
 
     >>> describe("s001_con_actor001_impro1_1")["speaker"]
     '001'

@@ -41,13 +41,8 @@ def prepare(
 ) -> Preparation:
     """Prepare WHiSER from its labels and the audio of the laboratory's page, or of a mirror on the hub.
 
-    Speakers are not published. Clips of one tape depend on each other: `dialogue` holds the tape.
-
-    A mirror without label files needs the labels beside it, in `source`.
-
-    Raises:
-        AmbiError: If the folder is no release of WHiSER, no clip is left, or `count_each` is given with primary
-            emotions.
+    Speakers are not published. Clips of one tape depend on each other: `dialogue` holds the tape. A mirror without
+    label files needs the labels beside it, in `source`.
     """
     refuse_count_each(count_each, labels)
     preparation = Preparation(out, CORPUS, allow_missing_audio, how_counted(count_each), count_each)

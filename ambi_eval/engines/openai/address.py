@@ -14,11 +14,7 @@ SHORTEST_SECRET = 8
 
 
 def server_address(base_url: str) -> str:
-    """Return the address of a server in a uniform form: scheme and host in lower case, no slash at its end.
-
-    Raises:
-        AmbiError: If it is not valid, or holds a key or a password.
-    """
+    """Return the address of a server, which may hold no key: scheme and host in lower case, no slash at its end."""
     shown = re.sub(r"//[^/@]*@", "//", base_url).partition("?")[0]
     try:
         url = urlsplit(base_url)
@@ -32,12 +28,9 @@ def server_address(base_url: str) -> str:
 
 
 def key_of(variable: str) -> str:
-    """Return the key that an environment variable holds; `none` if it is empty.
-
-    Raises:
-        AmbiError: If the key holds characters that cannot be sent; HTTP libraries would print the key in their error.
-    """
+    """Return the key that an environment variable holds; `none` if it is empty."""
     key = os.environ.get(variable) or "none"
+    # Libraries for HTTP would print a key that cannot be sent in their error.
     if not all(" " < character <= "~" for character in key):
         what = "a blank, a line break or another character that no key has"
         raise AmbiError(f"the key in {variable} holds {what}; remove it")

@@ -30,10 +30,8 @@ class Part:
 
     job: Job
     numbers: Sequence[int]
-    attempt: int = 0
-    """How often the server has failed to give them."""
-    alone: bool = False
-    """Whether each answer needs a request of its own."""
+    attempt: int = 0  # how often the server has failed to give them
+    alone: bool = False  # whether each answer needs a request of its own
 
 
 class ChatBatches:

@@ -78,9 +78,6 @@ class ChatServer:
         """Set up by the `--model_args`; the server is not asked before the first question.
 
         `key` is that of a server that this process has started; None: an environment variable holds it.
-
-        Raises:
-            AmbiError: If the SDK is not installed, the key is missing or unusable, or the address is not valid.
         """
         try:
             import openai
@@ -136,11 +133,7 @@ class ChatServer:
 
     @cached_property
     def served(self) -> dict[str, ServedModel]:
-        """The models that the server lists; empty where it lists none.
-
-        Raises:
-            AmbiError: If no server answers, or it has an error: its kind must be known before the first request.
-        """
+        """The models that the server lists; empty where it lists none, AmbiError if no server answers."""
         for attempt in range(self.given.max_retries + 1):
             try:
                 # A list comes at once, so its time limit is shorter than that of an answer.
@@ -167,10 +160,7 @@ class ChatServer:
         """The kind of server: `bridge` (our own) and `vllm` do more than the chat protocol, `chat` does not.
 
         If no server answers, it is the kind that an earlier run noted, because a run whose answers are all stored needs
-        no server.
-
-        Raises:
-            AmbiError: If no server answers, and no earlier run noted its kind.
+        no server; an AmbiError if no run did.
         """
         try:
             owners = [model.owned_by for model in self.served.values()]

@@ -19,14 +19,10 @@ ENOUGH_CLIPS = 3
 class _Doubt:
     """Equal answers to one request."""
 
-    text: str
-    """The answer."""
-    awaited: set[int]
-    """The numbers of the answers that are drawn again one by one."""
-    rest: dict[int, Candidate]
-    """The other answers, which count if the first one of these is equal, too."""
-    differs: bool = False
-    """Whether one of these was another answer."""
+    text: str  # the answer
+    awaited: set[int]  # the numbers of the answers that are drawn again one by one
+    rest: dict[int, Candidate]  # the other answers, which count if the first one of these is equal, too
+    differs: bool = False  # whether one of these was another answer
 
 
 class Copies:

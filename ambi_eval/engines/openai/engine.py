@@ -48,11 +48,7 @@ class OpenAIEngine(Engine):
     library: ClassVar[str] = "openai"  # the package that sends the requests
 
     def __init__(self, arguments: ChatServerArguments, device: torch.device | None = None) -> None:
-        """Set up; the server is not asked before the first job.
-
-        Raises:
-            AmbiError: If the address is not valid, a key is missing, or the SDK is not installed.
-        """
+        """Set up; the server is not asked before the first job."""
         super().__init__(arguments, device)
         self.server = self._connect()
         self.vllm = VLLM(self.server)
@@ -130,8 +126,6 @@ class OpenAIEngine(Engine):
         why = f"a model behind a chat server {what}, and {self.server.base_url} is neither vLLM nor an ambi-eval bridge"
         fix = f"use {instead}, or serve the model with `vllm serve` or `ambi-eval bridge`"
         return AmbiError(f"{job.task}: {why}; {fix}")
-
-    # ------------------------------------------------------------------------------------------- answers
 
     def generate(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, dict[int, Candidate]]]:
         """Ask for answers, and yield those of each reply as soon as it is there."""
@@ -298,8 +292,6 @@ class OpenAIEngine(Engine):
         drawn = (settings.temperature, settings.top_k, settings.top_p)
         return row_key(job.seed, self.server.model, job.prompt, *job.heard, *drawn) % 2**30
 
-    # ------------------------------------------------------------------------------------------- likelihoods
-
     def loglikelihoods(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, list[Likelihood]]]:
         """Yield each job with the likelihoods of its continuations, which only vLLM and our bridge give."""
         if not self.capabilities.likelihoods:
@@ -323,8 +315,6 @@ class OpenAIEngine(Engine):
             what = f"the model behind {self.server.base_url} gives no likelihoods of given answers"
             raise AmbiError(f"{job.task}: {what}; use sc, which samples answers to the same question")
         return reply.ambi_loglikelihoods
-
-    # ------------------------------------------------------------------------------------------- results
 
     def counts(self) -> dict[str, int]:
         """Return the counts of requests and tokens."""

@@ -21,24 +21,17 @@ class VLLM:
         self.server = server
         self._tokens: dict[str, list[int]] = {}
 
-    # ------------------------------------------------------------------------------------------- beams
-
     def beam_fields(self, job: Job) -> dict[str, Any]:
-        """Return the fields of a request for all beams of a job.
+        """Return the fields of a request for all beams of a job, which may have no length penalty.
 
         The beams go on after a stop string, and include the token that ends the turn. So the log-likelihood of an
         answer is complete; `choices.cut` cuts the answer.
-
-        Raises:
-            AmbiError: If the job has a length penalty: vLLM's counts the tokens of the prompt, too.
         """
         if penalty := job.settings.length_penalty:
             why = f"length_penalty is {penalty:g}, and vLLM would count the tokens of the prompt too"
             raise AmbiError(f"{job.task}: {why}; leave it out (0)")
         ending = {"stop": None, "include_stop_str_in_output": True}
         return {"use_beam_search": True, "n": job.settings.num_beams, "length_penalty": 0.0, **ending}
-
-    # ------------------------------------------------------------------------------------------- likelihoods
 
     def loglikelihoods(self, job: Job, question: Mapping[str, Any]) -> list[Likelihood]:
         """Return the likelihoods of the continuations of a job, with one request for each."""
@@ -77,8 +70,6 @@ class VLLM:
         places = reply.prompt_logprobs[-len(wanted) :]
         read = [place[str(token)] for place, token in zip(places, chosen, strict=False) if place is not None]
         return sum(each.logprob for each in read), all(each.rank == 1 for each in read)
-
-    # ------------------------------------------------------------------------------------------- tokens
 
     def tokens(self, text: str) -> list[int]:
         """Return the tokens of a text by the server's own tokenizer."""
