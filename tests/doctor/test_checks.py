@@ -156,7 +156,7 @@ def have_no_identity(engine):
 
 
 def break_down(engine):
-    engine.scheduler.decoder.prefill = lambda *args, **kwargs: 1 / 0
+    engine.scheduler.generate = engine.scheduler.loglikelihoods = lambda *args, **kwargs: 1 / 0
 
 
 @pytest.mark.parametrize(
