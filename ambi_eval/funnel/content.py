@@ -102,11 +102,7 @@ class Funnel:
 
 
 def funnels_in(folder: Path) -> list[Funnel]:
-    """Return the funnels in a folder and its subfolders.
-
-    Raises:
-        AmbiError: If a file is broken, or of another version.
-    """
+    """Return the funnels in a folder and its subfolders; an `AmbiError` if a file is broken, or of another version."""
     return [read_funnel(file) for file in sorted(folder.rglob(FILE))]
 
 

@@ -38,11 +38,7 @@ def table(funnel: Funnel) -> Table:
 
 
 def write_page(funnel: Funnel, path: Path) -> None:
-    """Write the page: one file that needs no network.
-
-    Raises:
-        AmbiError: If the file cannot be written.
-    """
+    """Write the page: one file that needs no network; an `AmbiError` if the file cannot be written."""
     template = environment(TEMPLATES).get_template("funnel.html.j2")
     page = template.render(
         funnel=funnel, sentences=sentences(funnel), way=way(funnel), depth=depth(funnel), **page_parts()

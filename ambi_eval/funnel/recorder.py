@@ -34,11 +34,7 @@ class StateRecorder:
     """Records the states of a transformers model; use it as a context manager."""
 
     def __init__(self, family: Family) -> None:
-        """Find the places of a model.
-
-        Raises:
-            AmbiError: If the model's layers are not where its family says.
-        """
+        """Find the places of a model; an `AmbiError` if the model's layers are not where its family says."""
         self.family = family
         layers = family.model.get_decoder().layers
         self.layers = {number: layers[number - 1] for number in recorded_layers(len(layers))}

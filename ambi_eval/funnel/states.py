@@ -69,11 +69,7 @@ class StateFolder:
             self.flush()
 
     def flush(self) -> None:
-        """Write the clips that are not written yet.
-
-        Raises:
-            AmbiError: If it cannot be written.
-        """
+        """Write the clips that are not written yet; an `AmbiError` if it cannot be written."""
         if not self._waiting:
             return
         keys, rows = list(self._waiting), list(self._waiting.values())

@@ -36,11 +36,7 @@ PUBLISHED_LIST: TypeAdapter[list[Published]] = TypeAdapter(list[Published])
 
 
 def read_published(path: Path) -> list[Published]:
-    """Return the published numbers; none where there is no file.
-
-    Raises:
-        AmbiError: If the file does not fit the schema.
-    """
+    """Return the published numbers, none without a file; an `AmbiError` if the file does not fit the schema."""
     if not path.is_file():
         return []
     found: list[Published] = check(PUBLISHED_LIST, read_yaml(path), path.name)

@@ -181,7 +181,7 @@ def _section(asked: Sequence[ModelTask]) -> Section:
     given = variants(asked)
     distinct = without_copies(given)
     real, controls = systems(distinct, binned)
-    by_name = {f"{v.model}: {v.name}" if v.name else v.model: v for v in distinct}
+    by_name = {variant.full_name: variant for variant in distinct}
     left_out = dict(task.left_out)
     if len(votes) < task.clips_of_task:
         left_out["not asked in this run"] = task.clips_of_task - len(votes)

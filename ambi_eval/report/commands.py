@@ -82,11 +82,11 @@ def _tasks(paths: list[Path]) -> list[list[ModelTask]]:
 
 def generalizability(runs: Runs, json_file: JsonFile = None) -> None:
     """Show how sure a ranking is: what scores vary with, and how many clips, wordings or seeds would make it sure."""
-    from ambi_eval.report import ranking, ranking_table
+    from ambi_eval.report import ranking
     from ambi_eval.web.pages import write_json
 
     found = ranking.rankings(_tasks(runs))
-    print_tables(ranking_table.in_terminal(found))
+    print_tables(ranking.in_terminal(found))
     if json_file is not None:
         write_json(found, json_file)
 

@@ -12,7 +12,7 @@ from ambi_eval.analysis.raters.study import REFERENCES
 from ambi_eval.funnel.page import TEMPLATES as FUNNEL_TEMPLATES
 from ambi_eval.funnel.page import depth, way
 from ambi_eval.funnel.sentence import sentences
-from ambi_eval.report import budget, columns, plots, ranking_table, verdict
+from ambi_eval.report import budget, columns, plots, ranking, verdict
 from ambi_eval.report.build import BEST_CLIPS, FAILED_CLIPS, WORST_CLIPS
 from ambi_eval.report.content import ClipPrediction, Content, Section, ShownClip, System
 from ambi_eval.votes import shares
@@ -33,11 +33,7 @@ QUESTIONS = {
 
 
 def write_page(content: Content, path: Path) -> None:
-    """Write the report as one HTML file.
-
-    Raises:
-        AmbiError: If the file cannot be written.
-    """
+    """Write the report as one HTML file; an `AmbiError` if the file cannot be written."""
     write_text(render(content), path)
 
 
@@ -59,7 +55,7 @@ def render(content: Content) -> str:
             predictions=_predictions,
             shares=shares,
             ten_times_sentences=budget.ten_times_sentences,
-            of_ranking=ranking_table,
+            of_ranking=ranking,
             max_entropy=lambda section: math.log2(len(section.labels)),
             metrics=metrics() | {WORTH: WORDS["worth raters"]},
             strategies=STRATEGIES,

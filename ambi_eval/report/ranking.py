@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Group
+from rich.table import Table
 from scipy.special import softmax
 
 from ambi_eval.analysis.estimate import Estimate, of_mean
 from ambi_eval.analysis.generalizability import Kind, Study, study
 from ambi_eval.analysis.position_bias import position_bias
+from ambi_eval.analysis.raters.ballots import named_ballots
 from ambi_eval.answers.languages import spoken_in
 from ambi_eval.answers.lexicon import freeze_synonyms
 from ambi_eval.answers.pool import Reader
 from ambi_eval.corpora.selection import Selection
+from ambi_eval.errors import counted
 from ambi_eval.harness.results import TaskRun
 from ambi_eval.metrics import HEADLINE, METRICS
 from ambi_eval.report.content import Ranking, Wordings
 from ambi_eval.report.systems import ModelTask, Variant, variants, without_copies
-from ambi_eval.votes import Array, select_labels, shares
+from ambi_eval.votes import Array, shares
+from ambi_eval.web.format import short, with_interval
+
+NAMES = {"clip": "clips", "speaker": "speakers"}
+# The title of a study, by the factor that varies besides systems, speakers and clips.
+TITLES = {
+    "": "Systems on clips",
+    "seed": "Seeds of the sampling",
+    "wording": "Wordings of the prompt",
+    "label order": "Orders of the labels",
+    "answer": "Single sampled answers",
+    "rater": "Raters: squared error against single ballots",
+}
 
 
 def ranking(given: Sequence[Variant], distinct: Sequence[Variant]) -> Ranking:
@@ -147,10 +165,10 @@ def _ballots(task: TaskRun) -> tuple[Array, NDArray[np.int64] | None] | None:
     for clip, panel in zip(selection.clips, selection.panels, strict=True):
         if panel is None:
             return None
-        ratings = [(r.rater, dict.fromkeys(r.labels, 1 / len(r.labels))) for r in clip.ratings]
-        inside = [(who, select_labels(one, settings.labels, settings.merge, "renormalise")) for who, one in ratings]
-        named = [(who, shares(ballot)) for who, ballot in inside if ballot is not None]
-        given.append(named or [("", ballot) for ballot in np.repeat(shares(panel.ballots), panel.raters, axis=0)])
+        given.append(
+            named_ballots(clip, settings)
+            or [("", ballot) for ballot in np.repeat(shares(panel.ballots), panel.raters, axis=0)]
+        )
     numbers = {who: number for number, who in enumerate(sorted({who for of_clip in given for who, _ in of_clip}))}
     ballots = np.full((len(given), max(map(len, given)), len(settings.labels)), np.nan)
     raters = np.zeros(ballots.shape[:2], dtype=np.int64)
@@ -158,3 +176,67 @@ def _ballots(task: TaskRun) -> tuple[Array, NDArray[np.int64] | None] | None:
         for place, (who, ballot) in enumerate(of_clip):
             ballots[clip_number, place], raters[clip_number, place] = ballot, numbers[who]
     return ballots, None if "" in numbers else raters
+
+
+def in_terminal(rankings: Mapping[str, Ranking]) -> Group:
+    """Return the tables and sentences on the ranking of each corpus."""
+    return Group(*chain.from_iterable(_blocks(corpus, ranking) for corpus, ranking in rankings.items()))
+
+
+def sentences(study: Study) -> list[str]:
+    """Return the reliability of the ranking and what would raise it to .9; empty for one system."""
+    if math.isnan(study.generalizability.value):
+        return []
+    said = [
+        f"Reliability of the ranking of {len(study.systems)} systems (generalizability coefficient): "
+        f"{with_interval(study.generalizability)}; of the scores themselves (dependability): "
+        f"{with_interval(study.dependability)}."
+    ]
+    for name, needed in study.needed.items():
+        there, plural = study.levels[name], NAMES.get(name, f"{name}s")
+        each = " a clip" if name in ("rater", "answer", "seed") else ""
+        if math.isinf(needed.value):
+            most = with_interval(study.most_by[name])
+            said.append(f"With any number of {plural}{each} it stays below .9: it tends to {most}.")
+        else:
+            said.append(f"It is .9 with {_number(needed)} {plural}{each}; there are {_count(there)}.")
+    return said
+
+
+def _count(number: float) -> str:
+    return f"{number:,.1f}".removesuffix(".0")
+
+
+def _number(needed: Estimate) -> str:
+    high = "infinity" if math.isinf(needed.high) else f"{needed.high:,.0f}"
+    return f"{needed.value:,.0f} [{needed.low:,.0f}, {high}]"
+
+
+def wordings_sentence(wordings: Wordings) -> str:
+    """Return the scores of the single wordings of a prompt ensemble, as a sentence."""
+    scores = ", ".join(short(score.value) for score in wordings.scores)
+    return f"{wordings.system}: JSD of each wording alone {scores}; standard deviation {short(wordings.spread)}."
+
+
+def position_sentences(ranking: Ranking) -> list[str]:
+    """Return the gain in probability of a label that the prompt names first, one sentence for each system."""
+    return [
+        f"{name}: a label gains {with_interval(bias.first)} of probability when it stands first in the prompt"
+        f" ({', '.join(f'{label} {short(gain.value)}' for label, gain in bias.by_label.items())})."
+        for name, bias in ranking.position_bias.items()
+    ]
+
+
+def _blocks(corpus: str, ranking: Ranking) -> list[Table | str]:
+    blocks: list[Table | str] = [f"{corpus}: how sure is the ranking?", ""]
+    for found in ranking.studies:
+        levels = ", ".join(f"{_count(number)} {NAMES.get(name, f'{name}s')}" for name, number in found.levels.items())
+        systems = counted(len(found.systems), "system") if len(found.systems) > 1 else found.systems[0]
+        table = Table("share of variance", "", "95 % interval", box=None)
+        blocks.append(f"{TITLES[found.factor]}: {systems}, {levels}")
+        for share in found.shares:
+            of = share.share
+            table.add_row(" x ".join(share.effect), short(of.value), f"[{short(of.low)}, {short(of.high)}]")
+        blocks += [table, *sentences(found), ""]
+    blocks += [wordings_sentence(wordings) for wordings in ranking.wordings]
+    return [*blocks, *position_sentences(ranking), *ranking.missing, ""]

@@ -169,20 +169,18 @@ def systems(given: Sequence[Variant], binned: Binned) -> tuple[list[System], lis
             for asked, pipeline in variant.members
         ]
         found.append(_merged(variant, of_seeds))
-    order = sorted(range(len(given)), key=lambda number: (found[number].scores[HEADLINE].value, number))
-    real = [number for number in order if given[number].control == "none"]
-    errors = {number: given[number].errors for number in order}
-    pairs = compare_all_pairs(np.array([errors[number] for number in real]), selection.clusters).comparisons
-    against_best = {number: pairs.get((place, 0)) for place, number in enumerate(real)}
-    heard = {id(found[number]): errors[number] for number in real}
+    ranked = sorted(zip(found, given, strict=True), key=lambda pair: pair[0].scores[HEADLINE].value)
+    real = [(system, variant.errors) for system, variant in ranked if variant.control == "none"]
+    pairs = compare_all_pairs(np.array([errors for _, errors in real]), selection.clusters).comparisons
     controls = []
-    for number in order:
-        if number not in real:
+    for control, variant in ranked:
+        if variant.control != "none":
             # A control is no system, so its test is not corrected for the number of systems.
-            twin = counterpart(found[number], [found[n] for n in real])
-            alone = compare({"": errors[number] - heard[id(twin)]}, selection.clusters) if twin else {}
-            controls.append(replace(found[number], against_best=alone.get("")))
-    return [replace(found[n], against_best=against_best[n]) for n in real], controls
+            twin = counterpart(control, [system for system, _ in real])
+            heard = [errors for system, errors in real if system is twin]
+            alone = compare({"": variant.errors - heard[0]}, selection.clusters) if heard else {}
+            controls.append(replace(control, against_best=alone.get("")))
+    return [replace(system, against_best=pairs.get((place, 0))) for place, (system, _) in enumerate(real)], controls
 
 
 def _merged(variant: Variant, of_seeds: Sequence[System]) -> System:

@@ -107,12 +107,7 @@ def in_terminal(lines: Sequence[str]) -> str:
 
 def verdicts(content: Content) -> list[str]:
     """Return the warnings and verdicts of every corpus of a report."""
-    return [line for section in content.sections for line in of_section(section)]
-
-
-def of_section(section: Section) -> list[str]:
-    """Return the warnings of one corpus, and the verdicts on its models."""
-    return [*section_warnings(section), *of_models(section)]
+    return [line for each in content.sections for line in (*section_warnings(each), *of_models(each))]
 
 
 def of_models(section: Section) -> list[str]:

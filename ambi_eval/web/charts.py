@@ -34,32 +34,30 @@ SHAPES = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down"
 FONT_SIZE = 12
 # An outline in the color of the page for text among lines; the style sheet paints it before the letters.
 HALO = {"stroke": "var(--bg)", "strokeWidth": 4}
+_TEXTS = {
+    "labelColor": "var(--fg)",
+    "titleColor": "var(--muted)",
+    "labelFontSize": FONT_SIZE,
+    "titleFontSize": FONT_SIZE,
+    "titleFontWeight": "normal",
+    "labelLimit": 1000,
+}
 CONFIG: Spec = {
     "background": None,
     "font": "system-ui, sans-serif",
     "aria": False,
     "view": {"stroke": None},
     "axis": {
-        "labelColor": "var(--fg)",
-        "titleColor": "var(--muted)",
+        **_TEXTS,
         "gridColor": "var(--line)",
         "domainColor": "var(--muted)",
         "tickColor": "var(--muted)",
-        "labelFontSize": FONT_SIZE,
-        "titleFontSize": FONT_SIZE,
-        "titleFontWeight": "normal",
-        "labelLimit": 1000,
         "labelOverlap": "greedy",
         "labelSeparation": 6,
         "titlePadding": 14,
     },
     "legend": {
-        "labelColor": "var(--fg)",
-        "titleColor": "var(--muted)",
-        "labelFontSize": FONT_SIZE,
-        "titleFontSize": FONT_SIZE,
-        "titleFontWeight": "normal",
-        "labelLimit": 1000,
+        **_TEXTS,
         "orient": "bottom",
         "direction": "vertical",
         "symbolOpacity": 1,

@@ -62,11 +62,7 @@ def page_parts() -> dict[str, str]:
 
 
 def write_json(content: Any, path: Path) -> None:
-    """Write content as JSON, see `as_json`.
-
-    Raises:
-        AmbiError: If the file cannot be written.
-    """
+    """Write content as JSON, see `as_json`; an `AmbiError` if the file cannot be written."""
     write_text(json.dumps(as_json(content), indent=1, allow_nan=False), path)
 
 

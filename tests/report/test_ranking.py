@@ -12,8 +12,7 @@ from ambi_eval.cli import app
 from ambi_eval.harness.results import read_runs
 from ambi_eval.metrics import METRICS
 from ambi_eval.report.build import by_clips
-from ambi_eval.report.ranking import rankings, single_answers
-from ambi_eval.report.ranking_table import sentences
+from ambi_eval.report.ranking import rankings, sentences, single_answers
 
 
 @pytest.fixture(scope="module")

@@ -33,11 +33,7 @@ class Folds:
     """
 
     def __init__(self, votes: Array, clusters: Sequence[Hashable]) -> None:
-        """Make the folds.
-
-        Raises:
-            AmbiError: If there are fewer than three known speakers.
-        """
+        """Make the folds; an `AmbiError` if there are fewer than three known speakers."""
         self.votes, self.clusters = votes, list(clusters)
         known = np.array([cluster != UNKNOWN for cluster in clusters])
         names = {cluster: number for number, cluster in enumerate(dict.fromkeys(clusters)) if cluster != UNKNOWN}

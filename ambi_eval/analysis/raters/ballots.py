@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from ambi_eval.analysis import estimate
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.config.corpus_settings import CorpusSettings
+from ambi_eval.corpora.manifest import Clip
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.metrics import METRICS
 from ambi_eval.metrics.clustered import two_way_standard_error
-from ambi_eval.votes import Array, select_labels
+from ambi_eval.votes import Array, select_labels, shares
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +102,13 @@ class Ballots:
         return estimate.interval(value, error, groups, bounds)
 
 
+def named_ballots(clip: Clip, settings: CorpusSettings) -> list[tuple[str, Array]]:
+    """Return the raters of a clip who named a label of the task, each with a ballot, shape (labels,), of sum 1."""
+    given = [(rating.rater, dict.fromkeys(rating.labels, 1.0)) for rating in clip.ratings]
+    inside = [(who, select_labels(votes, settings.labels, settings.merge, "renormalise")) for who, votes in given]
+    return [(who, shares(votes)) for who, votes in inside if votes is not None]
+
+
 def ballots_of(selection: Selection, settings: CorpusSettings) -> Ballots | None:
     """Return the ballots on the clips of a selection, over the task's labels.
 
@@ -109,13 +117,8 @@ def ballots_of(selection: Selection, settings: CorpusSettings) -> Ballots | None
     """
     rows: list[tuple[int, str, Array]] = []
     for number, clip in enumerate(selection.clips):
-        of_clip = []
-        for rating in clip.ratings:
-            parts = dict.fromkeys(rating.labels, 1.0)
-            inside = select_labels(parts, settings.labels, settings.merge, "renormalise")
-            if inside is not None:
-                of_clip.append((number, rating.rater, inside / inside.sum()))
-        rows += of_clip if len(of_clip) > 1 else []
+        named = named_ballots(clip, settings)
+        rows += [(number, rater, votes) for rater, votes in named] if len(named) > 1 else []
     if not rows:
         return None
     names = sorted({rater for _, rater, _ in rows})
