@@ -82,6 +82,8 @@ def _checked(run: Mapping[str, Any]) -> dict[str, Any]:
     gen_kwargs = run.get("gen_kwargs") or {}
     given = simple_parse_args_string(gen_kwargs) if isinstance(gen_kwargs, str) else gen_kwargs
     samples = run.get("samples") or {}
+    if ours and not isinstance(samples, dict):
+        raise AmbiError(f'--samples: give numbers of clips by task, {{"{ours[0].config.task}": [0, 1]}}, not {samples}')
     for name in samples.keys() - loaded["tasks"].keys() if ours else ():
         raise AmbiError(f"--samples names the task '{name}', which does not run{did_you_mean(name, loaded['tasks'])}")
     for task in ours:

@@ -124,7 +124,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
         gen_kwargs: Mapping[str, Any],
         limit: float | None,
         num_fewshot: int | None,
-        samples: Sequence[int] | None = None,
+        samples: object = None,
     ) -> None:
         """Check everything that a run with these options of `lm_eval` needs, before the model is loaded.
 
@@ -136,13 +136,11 @@ class AmbiguousEmotionTask(ConfigurableTask):
         if limit is not None and limit <= 0:
             raise AmbiError(f"--limit {limit:g} leaves no clip: give a number of clips, or a share of them below 1")
         every = range(len(self.asked))
-        if wrong := [number for number in samples or () if number not in every]:
-            raise AmbiError(f"--samples: {self.config.task} has clips 0 to {every[-1]}, and no clip {wrong[0]}")
+        rows = every[: int(limit) if limit and limit >= 1 else None] if samples is None else self._rows(samples)
         if self.settings.pool != "labels":
             self.settings.generation({**self.config.generation_kwargs, **gen_kwargs})
         elif gen_kwargs:
             self._warn("--gen_kwargs has no effect: the task generates no answers, it reads the labels' likelihoods")
-        rows = samples or every[: int(limit) if limit and limit >= 1 else None]
         before = self.selection.before
         audios = [[self.asked[row][1], *(before[row] if row < len(before) else ())] for row in rows]
         check_files_exist(AudioSpan.from_dict(audio) for audio in chain.from_iterable(audios) if audio)
@@ -150,6 +148,17 @@ class AmbiguousEmotionTask(ConfigurableTask):
         self._prompts({"id": self.selection.clips[0].id})
         if self.settings.verifier:
             self.prompts.rating(transcript, CANDIDATE_MARK)
+
+    def _rows(self, samples: object) -> list[int]:
+        """Return the numbers of clips that `--samples` gives this task; raise an `AmbiError` if they are none."""
+        task, last = self.config.task, len(self.asked) - 1
+        if not isinstance(samples, list | tuple) or not samples:
+            raise AmbiError(f'--samples: give {task} a list of numbers of clips, {{"{task}": [0, 1]}}, not {samples}')
+        if wrong := [number for number in samples if type(number) is not int or not 0 <= number <= last]:
+            raise AmbiError(f"--samples: {task} has clips 0 to {last}, and no clip {wrong[0]}")
+        if len(set(samples)) < len(samples):
+            raise AmbiError(f"--samples names a clip of {task} twice, so it would count twice; name each once")
+        return list(samples)
 
     @cached_property
     def generation_kwargs(self) -> dict[str, Any]:

@@ -82,6 +82,11 @@ def evaluate(folder, tasks=("mine",), **run):
         ({}, {"limit": 0}, "--limit 0 leaves no clip"),
         ({}, {"limit": -0.5}, "--limit -0.5 leaves no clip"),
         ({}, {"samples": {"mine": [0, 4]}}, "--samples: mine has clips 0 to 3, and no clip 4"),
+        ({}, {"samples": {"mine": ["a"]}}, "--samples: mine has clips 0 to 3, and no clip a"),
+        ({}, {"samples": {"mine": 3}}, r'give mine a list of numbers of clips, \{"mine": \[0, 1\]\}, not 3'),
+        ({}, {"samples": {"mine": []}}, r'give mine a list of numbers of clips, \{"mine": \[0, 1\]\}, not \[\]'),
+        ({}, {"samples": {"mine": [0, 0]}}, "names a clip of mine twice, so it would count twice; name each once"),
+        ({}, {"samples": [0]}, r'give numbers of clips by task, \{"mine": \[0, 1\]\}, not \[0\]'),
         ({}, {"samples": {"mime": [0]}}, "--samples names the task 'mime', which does not run, did you mean 'mine'?"),
     ],
 )
