@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from ambi_eval.config.load import corpus_overrides
 from ambi_eval.corpora.registry import corpus_names
-from ambi_eval.errors import AmbiError, counted
+from ambi_eval.errors import AmbiError, counted, print_in_any_encoding
 from ambi_eval.leaderboard.commands import leaderboard
 from ambi_eval.report.commands import budget, generalizability, report
 from ambi_eval.sweep.commands import sweep
@@ -26,6 +26,7 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
+        print_in_any_encoding()
         try:
             return super().invoke(ctx)
         except AmbiError as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from io import TextIOWrapper
 
 # How alike two names must be, 0 to 1: `gender` is no misspelled `end` (.67).
 NEAR = 0.7
@@ -37,6 +39,12 @@ class NotYetError(AmbiError):
     """Nothing is wrong, but what was asked for is not there yet: the same command later goes on; exit code 4."""
 
     exit_code = 4
+
+
+def print_in_any_encoding() -> None:
+    """Let a terminal that lacks a character (LC_ALL=C lacks ± and ≥) show `?`; else the command would end there."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

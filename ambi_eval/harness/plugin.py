@@ -116,11 +116,13 @@ def _end_in_one_line(harness: ModuleType) -> None:
     def execute(self: Any, args: Any) -> None:
         from contextlib import nullcontext
 
-        from ambi_eval.errors import AmbiError
+        from ambi_eval.errors import AmbiError, print_in_any_encoding
         from ambi_eval.harness import ending
         from ambi_eval.harness.garbage import paused_until_started
 
         ending.end_at_ctrl_c(only_if=lambda: ending.is_ours() or ending.is_named())
+        if ending.is_named():
+            print_in_any_encoding()
         try:
             with paused_until_started() if ending.is_named() else nullcontext():
                 plain_execute(self, args)
