@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import wraps
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ambi_eval.engines.base import find_engine
 from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.harness.aggregation import without_errors_of_errors
 from ambi_eval.harness.garbage import started
 from ambi_eval.paths import check_can_write
-
-if TYPE_CHECKING:
-    from ambi_eval.models.audio_lm import AudioLM
 
 # Options of the harness that would make our scores wrong, and why.
 REFUSED = {
@@ -90,8 +87,15 @@ def _checked(run: Mapping[str, Any]) -> dict[str, Any]:
         task.check(given, run.get("limit"), run.get("num_fewshot"), samples.get(task.config.task))
     manager.load = lambda _: loaded
     changed = {"task_manager": manager}
-    kind = _audio_model(run.get("model"))
-    if kind is None:
+    from ambi_eval.models.audio_lm import AudioLM
+
+    kind = _model_class(run.get("model"))
+    if ours and not getattr(kind, "MULTIMODAL", False):  # the harness would load the model before it asks this
+        raise AmbiError(
+            f"{ours[0].config.task}: --model {run.get('model')} hears no audio; give hf-audio for a checkpoint of "
+            "transformers, or openai-audio for a server"
+        )
+    if not issubclass(kind, AudioLM):
         return changed
     find_engine(kind.engine_name)  # imports the engine while the garbage collection is paused
     return {**changed, "apply_chat_template": True}
@@ -110,14 +114,12 @@ def _has_a_class(spec: Any, manager: Any) -> bool:
     return kind == "PY_TASK" or any(_has_a_class(member, manager) for member in members if member != name)
 
 
-def _audio_model(model: Any) -> type[AudioLM] | None:
-    """Return the class of a model, given by name or itself, if it is one of ours; None for every other model."""
+def _model_class(model: Any) -> type:
+    """Return the class of a model, given by name or itself."""
     import lm_eval.models  # noqa: F401 - fills the registry
     from lm_eval.api.registry import get_model, model_registry
 
-    from ambi_eval.models.audio_lm import AudioLM
-
     if isinstance(model, str) and model not in model_registry:
         raise AmbiError(f"--model: there is no model '{model}'{did_you_mean(model, model_registry.keys())}")
-    kind: Callable[..., Any] = get_model(model) if isinstance(model, str) else type(model)
-    return kind if isinstance(kind, type) and issubclass(kind, AudioLM) else None
+    kind: type = get_model(model) if isinstance(model, str) else type(model)
+    return kind

@@ -79,6 +79,7 @@ def evaluate(folder, tasks=("mine",), **run):
         ({}, {"cache_requests": True}, "leave out --cache_requests: it would give a task the prompts that were cached"),
         ({}, {"use_cache": "cache"}, "leave out --use_cache: it keeps one answer for the whole pool of a clip"),
         ({}, {"model": "hf-audio", "model_args": "pretrained=x,dtipe=y"}, "unknown key 'dtipe', did you mean 'dtype'"),
+        ({}, {"model": "hf"}, "mine: --model hf hears no audio; give hf-audio for a checkpoint of transformers"),
         ({}, {"limit": 0}, "--limit 0 leaves no clip"),
         ({}, {"limit": -0.5}, "--limit -0.5 leaves no clip"),
         ({}, {"samples": {"mine": [0, 4]}}, "--samples: mine has clips 0 to 3, and no clip 4"),
