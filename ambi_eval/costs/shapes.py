@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,8 @@ class Shape(Tensor):
 
     meta: Tensor
     counted = 0  # FLOPs of all operations so far, by torch's formulas
+    # Result and FLOPs of each operation on each kind of arguments: the layers of a model repeat the same operations.
+    known: ClassVar[dict[Hashable, tuple[Any, int]]] = {}
 
     @staticmethod
     def __new__(cls, meta: Tensor) -> Shape:
@@ -52,15 +54,27 @@ class Shape(Tensor):
         if func.overloadpacket in (torch.ops.aten.index, torch.ops.aten.index_put, torch.ops.aten.index_put_):
             # The shape of a masked selection depends on the values of the mask.
             args = args[0], [part for index in args[1] for part in _numbers(index)], *args[2:]
-        args, kwargs = tree_map_only(
-            Tensor, lambda each: each.meta if isinstance(each, Shape) else each.to("meta"), (args, kwargs or {})
-        )
-        if "device" in kwargs:
-            kwargs["device"] = torch.device("meta")
-        found = func(*args, **kwargs)
-        if (formula := flop_registry.get(func.overloadpacket)) is not None:
-            Shape.counted += formula(*args, **kwargs, out_val=found)
-        return tree_map_only(Tensor, Shape, found)
+        kwargs = kwargs or {}
+        key = func, _kind(args), _kind([*kwargs.items()])
+        if key not in cls.known or func._schema.is_mutable:
+            given, options = tree_map_only(
+                Tensor, lambda each: each.meta if isinstance(each, Shape) else each.to("meta"), (args, kwargs)
+            )
+            if "device" in options:
+                options["device"] = torch.device("meta")
+            found = func(*given, **options)
+            formula = flop_registry.get(func.overloadpacket)
+            cls.known[key] = found, formula(*given, **options, out_val=found) if formula else 0
+        found, flops = cls.known[key]
+        Shape.counted += flops
+        return tree_map_only(Tensor, lambda meta: Shape(meta.detach()), found)
+
+
+def _kind(argument: Any) -> Hashable:
+    """Return all of an operation's argument on which shape, type and FLOPs of its result depend."""
+    if isinstance(argument, Tensor):
+        return argument.shape, argument.stride(), argument.dtype
+    return tuple(map(_kind, argument)) if isinstance(argument, list | tuple) else (type(argument), argument)
 
 
 def _numbers(index: Tensor | None) -> tuple[Tensor | None, ...]:
