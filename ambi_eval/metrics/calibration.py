@@ -122,11 +122,13 @@ def _rank_correlation(x: Array, y: Array, weights: NDArray[Any]) -> Array:
 def _centered_ranks(values: Array, weights: NDArray[Any]) -> Array:
     """Return the ranks of the values minus their mean, shape of `weights`; ties share the average of their ranks."""
     order = np.argsort(values, kind="stable")
-    starts = np.flatnonzero(np.diff(values[order], prepend=-np.inf))
+    rising = values[order]
+    first = np.append(True, rising[1:] != rising[:-1])[: len(values)]
+    starts = np.flatnonzero(first)
     counts = np.add.reduceat(weights[..., order], starts, axis=-1)
     ranks = np.cumsum(counts, axis=-1) - (counts + counts.sum(axis=-1, keepdims=True)) / 2
     level = np.empty(len(values), dtype=int)
-    level[order] = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(values)))
+    level[order] = np.cumsum(first) - 1
     return ranks[..., level]
 
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import os
+import pickle
 import shutil
 import ssl
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
+from hashlib import sha256
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +24,8 @@ from _pytest.doctest import DoctestModule
 from hypothesis import HealthCheck, settings
 from lm_eval.api.instance import Instance
 
+from ambi_eval.analysis import estimate, evaluate
+from ambi_eval.analysis.references import baselines
 from ambi_eval.config.load import load_corpus
 from ambi_eval.corpora.manifest import read_manifest
 from ambi_eval.corpora.recipes import crema_d as crema_d_recipe
@@ -46,8 +53,13 @@ if FAMILY_PACKAGES.is_dir():
     for operator in ("nms", "qnms"):
         TORCHVISION.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
+# These import transformers.
+from transformers import PreTrainedConfig  # noqa: E402
 
-from support.checkpoints import build_qwen2_audio, sharpen  # noqa: E402 - it imports transformers
+from ambi_eval.engines import base  # noqa: E402
+from ambi_eval.leaderboard import board  # noqa: E402
+from ambi_eval.models import of_engines  # noqa: E402
+from support.checkpoints import build_qwen2_audio, sharpen  # noqa: E402
 
 
 @pytest.hookimpl(wrapper=True)
@@ -58,9 +70,15 @@ def pytest_collect_file(file_path: Path) -> Iterator[None]:
 
 
 def pytest_collection_finish() -> None:
-    """Search for garbage from here on, and not in what is there by now: it stays until the end."""
+    """Search for garbage from here on, and not in what is there by now: it stays until the end.
+
+    The loggers of torch pass on what they get: else pytest adds a handler to each of them, six times a test.
+    """
     gc.freeze()
     gc.enable()
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.startswith("torch") and isinstance(logger, logging.Logger):
+            logger.propagate = True
 
 
 @pytest.fixture
@@ -96,6 +114,32 @@ def _no_certificates():
     """Each client would read those of the system, for the servers of the tests, which have none."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ssl.SSLContext, "load_verify_locations", lambda *_, **__: None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _what_is_installed_is_looked_up_once():
+    """Each model that is loaded asks for entry points and versions: a fifth of the time of loading a tiny one."""
+    entry_points, found = metadata.entry_points, {}
+
+    def found_before(**group):
+        key = *sys.path, *group.items()  # a test adds a folder with a package
+        if key not in found:
+            found[key] = entry_points(**group)
+        return found[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metadata, "version", cache(metadata.version))
+        for module in (base, of_engines):
+            patch.setattr(module, "entry_points", found_before)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _configurations_are_not_written_out():
+    """transformers does it several times for each model, for a log and for errors that nobody reads."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PreTrainedConfig, "__repr__", object.__repr__)
         yield
 
 
@@ -136,6 +180,25 @@ def _equal_plots_are_drawn_once():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vl_convert, "vegalite_to_svg", drawn_before)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _equal_predictions_are_scored_once():
+    """Most reports of the tests show the same runs beside the same references: scores are half of their time."""
+    scored = {}
+
+    class ScoredOnce(evaluate.Scorer):
+        def score(self, trials, p):
+            of_clips = [*self.metrics], self.clusters, self.groups, self.one_rater
+            key = sha256(pickle.dumps((of_clips, trials, p, evaluate.DRAWS, estimate.RESAMPLES))).digest()
+            if key not in scored:
+                scored[key] = super().score(trials, p)
+            return [dict(of_group) for of_group in scored[key]]
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (baselines, board, evaluate):  # not in the tests of the scores
+            patch.setattr(module, "Scorer", ScoredOnce)
         yield
 
 
