@@ -28,6 +28,7 @@ WHISPER = {
     "num_attention_heads": 2,
     "num_mel_bins": 128,
 }
+WINDOW = 10  # seconds, of which an encoder hears each as 50 positions; the families' own windows are of 30 s
 
 
 def template(begin: str, end: str, audio: str, first: str = "") -> str:
@@ -51,12 +52,12 @@ def ended(model: Any, *ends: int) -> Any:
 def audio_flamingo_3() -> tuple[Any, Any]:
     tokenizer = tiny.train_tokenizer(["<|endoftext|>", "<|im_end|>", "<sound>"], end="<|im_end|>")
     config = hf.AudioFlamingo3Config(
-        audio_config=WHISPER,
+        audio_config={**WHISPER, "max_source_positions": 50 * WINDOW},
         text_config={"model_type": "qwen2", "vocab_size": len(tokenizer), **TEXT},
         audio_token_id=2,
     )
     chat = template("<|im_start|>ROLE\n", "<|im_end|>\n", "<sound>")
-    processor = hf.AudioFlamingo3Processor(whisper_extractor(), tokenizer, chat_template=chat)
+    processor = hf.AudioFlamingo3Processor(whisper_extractor(WINDOW), tokenizer, chat_template=chat)
     return ended(hf.AudioFlamingo3ForConditionalGeneration(config), 1), processor
 
 
@@ -64,26 +65,26 @@ def music_flamingo() -> tuple[Any, Any]:
     special = ["<|endoftext|>", "<|im_end|>", "<sound>", "<|sound_bos|>", "<|sound_eos|>"]
     tokenizer = tiny.train_tokenizer(special, end="<|im_end|>")
     config = hf.MusicFlamingoConfig(
-        audio_config={"model_type": "audioflamingo3_encoder", **WHISPER},
+        audio_config={"model_type": "audioflamingo3_encoder", "max_source_positions": 50 * WINDOW, **WHISPER},
         text_config={"model_type": "qwen2", "vocab_size": len(tokenizer), **TEXT},
         audio_token_id=2,
         audio_bos_token_id=3,
         audio_eos_token_id=4,
     )
     chat = template("<|im_start|>ROLE\n", "<|im_end|>\n", "<sound>")
-    processor = hf.MusicFlamingoProcessor(whisper_extractor(), tokenizer, chat_template=chat)
+    processor = hf.MusicFlamingoProcessor(whisper_extractor(WINDOW), tokenizer, chat_template=chat)
     return ended(hf.MusicFlamingoForConditionalGeneration(config), 1), processor
 
 
 def glm_asr() -> tuple[Any, Any]:
     tokenizer = tiny.train_tokenizer(["<|endoftext|>", "<|user|>", "<|assistant|>", "<|pad|>"], end="<|user|>")
     config = hf.GlmAsrConfig(
-        audio_config={**WHISPER, "num_key_value_heads": 2, "max_position_embeddings": 1500},
+        audio_config={**WHISPER, "num_key_value_heads": 2, "max_position_embeddings": 50 * WINDOW},
         text_config={"model_type": "llama", "vocab_size": len(tokenizer), **TEXT},
         audio_token_id=3,
     )
     chat = template("<|ROLE|>\n", "", "<|pad|>")
-    processor = hf.GlmAsrProcessor(whisper_extractor(), tokenizer, chat_template=chat)
+    processor = hf.GlmAsrProcessor(whisper_extractor(WINDOW), tokenizer, chat_template=chat)
     return ended(hf.GlmAsrForConditionalGeneration(config), 1), processor
 
 
