@@ -57,9 +57,8 @@ class Stated:
         """Return whether another one states the same."""
         if self.several or other.several:
             return False
-        mine, theirs = (
-            {label: n.value / (each.total or 1.0) for label, n in each.numbers.items()} for each in (self, other)
-        )
+        shares = ({label: n.value / (each.total or 1.0) for label, n in each.numbers.items()} for each in (self, other))
+        mine, theirs = shares
         apart = (abs(mine.get(label, 0.0) - theirs.get(label, 0.0)) for label in mine.keys() | theirs.keys())
         return self.label == other.label and max(apart, default=0.0) < 1e-6
 
@@ -231,12 +230,8 @@ def _interpret(entries: Sequence[tuple[str | None, str | _Part]], lexicon: Lexic
 
 
 def _numbers_of_others(entries: Sequence[tuple[str | None, str | _Part]]) -> dict[str, Number]:
-    """Return the numbers above 0 of an object, by key."""
-    return {
-        key: number
-        for key, value in entries
-        if key and isinstance(value, str) and (number := number_of(value)).value > 0 and value != "true"
-    }
+    numbers = [(key, number_of(value)) for key, value in entries if key and isinstance(value, str) and value != "true"]
+    return {key: number for key, number in numbers if number.value > 0}
 
 
 def labels_in(text: str, lexicon: Lexicon) -> Iterator[int]:
@@ -248,7 +243,6 @@ def labels_in(text: str, lexicon: Lexicon) -> Iterator[int]:
 def _labeled(
     labeled: Sequence[tuple[int, str | _Part]], entries: Sequence[tuple[str | None, str | _Part]], lexicon: Lexicon
 ) -> Stated:
-    """Return the content of an object with labels as keys."""
     stated = Stated()
     if all(isinstance(value, _Part) for _, value in labeled):
         cells = [(label, _cells(value.cells)) for label, value in labeled if isinstance(value, _Part)]
@@ -289,11 +283,8 @@ def _rows(rows: Sequence[_Part], lexicon: Lexicon) -> Stated | None:
     columns: list[tuple[int, dict[str, Number]]] = []
     others: dict[str, Number] = {}
     for row in rows:
-        names = [
-            (key, value)
-            for key, value in row.cells
-            if math.isnan(number_of(value).value) and (key is None or _NAME_KEYS.fullmatch(key))
-        ]
+        texts = [(key, value) for key, value in row.cells if math.isnan(number_of(value).value)]
+        names = [(key, value) for key, value in texts if key is None or _NAME_KEYS.fullmatch(key)]
         labels = {found for _, value in names if (found := lexicon.find(value)) is not None}
         numbers = _cells([(key, value) for key, value in row.cells if (key, value) not in names])
         if len(labels) == 1:
@@ -315,9 +306,8 @@ def _parallel(rows: Sequence[_Part], lexicon: Lexicon) -> Stated | None:
     labels = [lexicon.find(value) for _, value in rows[0].cells]
     if None in labels or len(set(labels)) < len(labels):
         return None
-    return Stated(
-        {label: number_of(n) for label, (_, n) in zip(labels, rows[1].cells, strict=True) if label is not None}
-    )
+    numbers = zip(labels, (number_of(cell) for _, cell in rows[1].cells), strict=True)
+    return Stated({label: number for label, number in numbers if label is not None})
 
 
 def _choose(inner: Sequence[tuple[str, Stated]]) -> Stated:

@@ -106,10 +106,9 @@ class Reader:
 
     def _read(self, answers: Sequence[str]) -> ReadPool:
         reader = READERS[self.readout]
-        read = [
-            reader(str(answer), self.labels, self.synonyms, getattr(answer, "finish", None) == "length", self.spoken)
-            for answer in answers
-        ]
+        cut = [getattr(answer, "finish", None) == "length" for answer in answers]
+        asked = zip(map(str, answers), cut, strict=True)
+        read = [reader(text, self.labels, self.synonyms, is_cut, self.spoken) for text, is_cut in asked]
         nothing = (np.nan,) * len(self.labels)
         pool = Pool(
             shares=np.array([answer.shares or nothing for answer in read]).reshape(len(read), len(self.labels)),

@@ -104,9 +104,8 @@ def score_clips(
             columns["oracle_jsd_bits"] = _nearest(these, their_votes)
             # The control uses the clip half the corpus away, which has another speaker; a single clip has no control.
             others = np.roll(of_size, len(of_size) // 2)[of_size.index(chunk[0]) :][: len(chunk)]
-            columns["oracle_control_jsd_bits"] = (
-                _nearest([predictions[number] for number in others], their_votes) if len(of_size) > 1 else [np.nan]
-            )
+            apart = _nearest([predictions[number] for number in others], their_votes)
+            columns["oracle_control_jsd_bits"] = apart if len(of_size) > 1 else [np.nan]
         for row, (number, prediction) in enumerate(zip(chunk, these, strict=True)):
             scored[number] = {name: column[row] for name, column in columns.items()} | dict(prediction.diagnostics)
     return [scored[number] for number in range(len(predictions))]
@@ -186,7 +185,6 @@ def _sampled_curves(
 
 
 def _wordings(predictions: Sequence[Prediction], votes: Array, metrics: Sequence[str], wordings: int) -> Columns:
-    """Return the scores of the answer to each wording alone."""
     shares = Pool.stack([prediction.pool for prediction in predictions]).shares
     alone = [_clip_metric(name).per_clip(shares, votes[:, None]) for name in CURVE_METRICS if name in metrics]
     columns = [of_wording for of_metric in alone for of_wording in of_metric.T.tolist()]

@@ -86,7 +86,6 @@ def _unquote(quote: re.Match[str], words: Lexicon) -> str:
 
 
 def _sentence(piece: str, *, carried: bool) -> Sentence:
-    """Read one sentence."""
     if "\0" not in piece:
         cue = grammar.CUE.search(piece)
         return Sentence([], is_cue=cue is not None, is_final=cue is not None and cue["final"] is not None)
@@ -115,7 +114,6 @@ def _sentence(piece: str, *, carried: bool) -> Sentence:
 
 
 def _mentions(body: str) -> list[tuple[int, State]]:
-    """Return the labels of a sentence in order, each with its state."""
     parts: list[tuple[str, int, str]] = []  # the divider before a part, its start, its text
     start, divider = 0, ""
     for found in grammar.PART.finditer(body):
@@ -142,9 +140,8 @@ def _mentions(body: str) -> list[tuple[int, State]]:
             and not grammar.WORD.search(re.sub(r"\b(?:and|or|nor)\b", "", part[: labels[0].start()]))
         ):
             states = ["denied"] * len(states)
-        states = _in_context(
-            body, start + labels[0].start(), states, divider, is_conclusion=divider == ":" and number == last
-        )
+        is_last, at = divider == ":" and number == last, start + labels[0].start()
+        states = _in_context(body, at, states, divider, is_conclusion=is_last)
         carries, named = "denied" in states, len(states)
         if states[-1] == "asserted" and grammar.CONTRAST.search(body[:start]):
             mentions = [(label, "denied" if state == "open" else state) for label, state in mentions]

@@ -106,7 +106,6 @@ def _lead(text: str) -> str:
 
 
 def _of_objects(plain: str, objects: list[Found], words: Lexicon) -> Answer:
-    """Read the answer from the objects of a text."""
     end = 0
     candidates: list[tuple[str, Found, Stated]] = []  # the sentence before an object, the object, what it states
     for found in objects:
@@ -224,7 +223,6 @@ _GRADED = re.compile(
 
 
 def _of_prose(plain: str, words: Lexicon) -> Answer:
-    """Read the answer of a text without objects."""
     table = read_table(plain, words) or read_listeners(plain, words)
     if table:
         return _answer(table, words)

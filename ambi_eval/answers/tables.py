@@ -36,11 +36,8 @@ def read_table(plain: str, words: Lexicon) -> Stated | None:
     for row, found in zip(rows, labels, strict=True):
         across = {i: label for i, label in enumerate(found) if label is not None}
         if len(set(across.values())) > 1:
-            values = [
-                r
-                for r in rows
-                if r is not row and len(r) == len(row) and all(not math.isnan(number_of(r[i]).value) for i in across)
-            ]
+            alike = [other for other in rows if other is not row and len(other) == len(row)]
+            values = [other for other in alike if not any(math.isnan(number_of(other[i]).value) for i in across)]
             if len(values) == 1:
                 return Stated({label: number_of(values[0][i]) for i, label in across.items()})
             return Stated(several=True) if values else None
@@ -59,11 +56,7 @@ def read_table(plain: str, words: Lexicon) -> Stated | None:
         if len(named) == 1:
             conflict |= named[0] in {label for label, _ in columns}
             columns.append((named[0], numbers))
-        elif (
-            numbers
-            and any(n.value > 0 for n in numbers.values())
-            and not re.match(r"\W*(?:total|sum)\b", " ".join(row))
-        ):
+        elif any(n.value > 0 for n in numbers.values()) and not re.match(r"\W*(?:total|sum)\b", " ".join(row)):
             if any(words.label.search(cell) for cell in row):
                 return Stated(several=True)
             others[" ".join(row)] = max(numbers.values())

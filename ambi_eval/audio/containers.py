@@ -128,7 +128,6 @@ def _piped(path: Path) -> Iterator[Stream]:
 
 
 def _mp3_states_length(path: Path) -> bool:
-    """Return whether the first frame of an mp3 states its length."""
     with path.open("rb") as file:
         head = file.read(10)
         if head.startswith(b"ID3"):

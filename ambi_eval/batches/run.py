@@ -125,7 +125,6 @@ def _settle(service: Service, journal: Journal, batch: Batch) -> None:
 def _send(
     service: Service, journal: Journal, lines: Mapping[str, Callable[[], bytes]], pay: Callable[[str], None]
 ) -> None:
-    """Send requests in as few batches as the service allows."""
     left = list(lines)
     while left:
         batch = Batch(service.address, [])

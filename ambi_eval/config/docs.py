@@ -46,10 +46,7 @@ def tables() -> dict[str, str]:
         "models": known_models.table(),
         "model_args": _keys(ModelArguments, ModelArguments.model_fields),
         "service": _own_keys(ServiceArguments, ModelArguments),
-        **{
-            name: _own_keys(kind, next(each for each in BASES if issubclass(kind, each)))
-            for name, kind in ARGUMENTS.items()
-        },
+        **{name: _own_keys(kind, next(b for b in BASES if issubclass(kind, b))) for name, kind in ARGUMENTS.items()},
     }
 
 
@@ -62,11 +59,13 @@ def written(page: str, known: Mapping[str, str] | None = None) -> str:
 
 
 def _keys(kind: type[Settings], names: Iterable[str]) -> str:
-    rows = [
-        f"| `{name}` | {_type(field)} | {' '.join((field.description or '').split())} | {_default(field)} |"
-        for name, field in ((name, kind.model_fields[name]) for name in names)
-    ]
+    rows = [_row(name, kind.model_fields[name]) for name in names]
     return "\n".join(["| key | value | meaning | default |", "|---|---|---|---|", *rows, ""])
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    value, meaning = " or ".join(_words(field.annotation)), " ".join((field.description or "").split())
+    return f"| `{name}` | {value} | {meaning} | {_default(field)} |"
 
 
 def _own_keys(kind: type[ModelArguments], beyond: type[ModelArguments]) -> str:
@@ -82,10 +81,6 @@ def _overrides() -> str:
         for key, place in key_of(name.removeprefix(prefix), kind).overrides.items()
     ]
     return "\n".join(["| option | sets | reaches |", "|---|---|---|", *rows, ""])
-
-
-def _type(field: FieldInfo) -> str:
-    return " or ".join(_words(field.annotation))
 
 
 def _words(annotation: Any) -> list[str]:

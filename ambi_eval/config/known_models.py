@@ -71,16 +71,13 @@ def table() -> str:
 
 def _row(model: KnownModel, engine: Any) -> str:
     name = f"**{model.name}**" if model.paper else model.name
-    reached = f"`{model.engine}`" + (
-        f", `{model.checkpoint or model.model}`" if model.checkpoint or model.model else ""
-    )
+    called = model.checkpoint or model.model
+    reached = f"`{model.engine}`" + (f", `{called}`" if called else "")
     honored = {"ignored": "temperature ignored", "honored": "honored", None: ""}[model.temperature]
     state = model.state + (f"; then {model.successor}" if model.successor else "")
     state += f" ({model.source})" if model.source else ""
-    price = _price(model)
-    return (
-        f"| {name} | {reached} | {_strategies(engine, model.server)} | {honored} | {model.window} | {price} | {state} |"
-    )
+    told = f"{honored} | {model.window} | {_price(model)} | {state}"
+    return f"| {name} | {reached} | {_strategies(engine, model.server)} | {told} |"
 
 
 def _price(model: KnownModel) -> str:

@@ -68,9 +68,8 @@ def read_yaml(path: Path, _above: tuple[Path, ...] = ()) -> Config:
     lower: Config = {}
     for include in includes if isinstance(includes, list) else [includes]:
         if not isinstance(include, str):
-            raise AmbiError(
-                f"{path}: include is {show_value(include)}; it must be the name of a file, or a list of them"
-            )
+            shown = show_value(include)
+            raise AmbiError(f"{path}: include is {shown}; it must be the name of a file, or a list of them")
         lower = lay_over(lower, read_yaml(path.parent / include, (*_above, path)))
     return lay_over(lower, content)
 
@@ -270,7 +269,6 @@ def _check_keys(config: Config, where: str) -> None:
 
 
 def _apply_overrides(config: Config, where: str) -> None:
-    """Set the keys of `--metadata` that apply to this task."""
     given = config["metadata"]
     for key in given.keys() - OVERRIDES.keys():
         if near := get_close_matches(str(key), OVERRIDES, n=1, cutoff=NEARLY):

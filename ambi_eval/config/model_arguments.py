@@ -202,9 +202,7 @@ class LiteLLMAudioArguments(ServiceArguments, ChatServerArguments):
     @classmethod
     def _one_by_one(cls, value: bool) -> bool:
         if value:
-            raise ValueError(
-                "false: litellm-audio sends requests one by one; openai-audio and gemini-audio have batches"
-            )
+            raise ValueError("false: litellm-audio sends single requests; openai-audio and gemini-audio have batches")
         return value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import jinja2
 
@@ -34,12 +35,10 @@ class Prompts:
             AmbiError: If a template uses an unknown variable.
         """
         examples = "".join(self._example(votes) for votes in shown)
-        labels, turns = self.settings.asked_labels, range(self.settings.rotations)
-        return [
-            examples + self._render(template, transcript, labels=labels[turn:] + labels[:turn])
-            for template in self.templates
-            for turn in turns
-        ]
+        labels = self.settings.asked_labels
+        orders = [labels[turn:] + labels[:turn] for turn in range(self.settings.rotations)]
+        asked = product(self.templates, orders)
+        return [examples + self._render(template, transcript, labels=order) for template, order in asked]
 
     def _example(self, votes: Sequence[float]) -> str:
         """Return the line of an example: with the shares of its votes, or the label that most raters chose."""

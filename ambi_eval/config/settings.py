@@ -138,7 +138,6 @@ def _names(error: ErrorDetails) -> list[str]:
 
 
 def _known_keys(kind: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
-    """Return the keys of the settings at a path within `kind`."""
     for step in path:
         if step in kind.model_fields:
             kind = next(_models_in(kind.model_fields[step].annotation), kind)

@@ -40,7 +40,7 @@ def generated_files() -> dict[Path, str]:
     )
     files[tasks_dir() / "ambi_open.yaml"] = _group(
         "ambi_open",
-        [f"ambi_{corpus}" for corpus, base in corpus_files().items() if _is_open(base)],
+        [f"ambi_{name}" for name, base in corpus_files().items() if read_yaml(base).get("metadata", {}).get("open")],
         "Every task on a corpus that needs no signature.",
     )
     files[tasks_dir() / "ambi_paper.yaml"] = _group(
@@ -62,11 +62,6 @@ def stale_files() -> list[Path]:
 def _group(name: str, members: Iterable[str], about: str = "") -> str:
     lines = [HEADER, *([f"# {about}"] if about else []), f"group: {name}", "task:"]
     return "\n".join([*lines, *(f"  - {member}" for member in members), "metadata: {version: 1.0}\n"])
-
-
-def _is_open(base: Path) -> bool:
-    """Return whether the YAML of a corpus says `metadata: {open: true}`: it can be used without a signature."""
-    return bool(read_yaml(base).get("metadata", {}).get("open"))
 
 
 def write() -> None:

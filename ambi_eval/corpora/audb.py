@@ -22,10 +22,8 @@ VOTES = r"emotion\.categories\.(train|dev|test)\.votes"
 _SPLITS = {"dev": "development"}
 _SPEAKER_TRAITS = {"sex": "sex", "gender": "sex", "age": "age"}
 
-FromAudb = Annotated[
-    str | None,
-    typer.Option(help="A database of audb: its name, name@version, or the folder of one. Needs pip install audb."),
-]
+_DATABASE = "A database of audb: its name, name@version, or the folder of one. Needs pip install audb."
+FromAudb = Annotated[str | None, typer.Option(help=_DATABASE)]
 
 
 def command(
@@ -72,9 +70,8 @@ def load(name: str, tables: str) -> Any:
     # audb raises errors of any type, from its servers, files and YAML.
     except Exception as error:
         reason = str(error).split("\n")[0].rstrip(".")
-        raise AmbiError(
-            f"cannot load '{name}' by audb ({reason}): check the name and the network, or give the folder of a database"
-        ) from error
+        fix = "check the name and the network, or give the folder of a database"
+        raise AmbiError(f"cannot load '{name}' by audb ({reason}): {fix}") from error
 
 
 def read_audb(

@@ -15,16 +15,12 @@ from ambi_eval.errors import AmbiError, counted
 from ambi_eval.paths import manifest_path
 
 Source = Annotated[Path | None, typer.Option(help="The folder that the release was unpacked to.")]
-FromHub = Annotated[
-    str | None, typer.Option(help="A mirror that has the shares of the votes: Hugging Face id, or folder of a copy.")
-]
+_MIRROR = "A mirror that has the shares of the votes: Hugging Face id, or folder of a copy."
+FromHub = Annotated[str | None, typer.Option(help=_MIRROR)]
 Out = Annotated[Path | None, typer.Option(help="Folder for the manifest; by default in the data directory.")]
-CountEach = Annotated[
-    bool, typer.Option("--count-each", help="Count each of a rater's k labels as a whole vote, not as 1/k.")
-]
-AllowMissingAudio = Annotated[
-    bool, typer.Option("--allow-missing-audio", help="Keep clips without audio, for work on the votes alone.")
-]
+CountEach = Annotated[bool, typer.Option("--count-each", help="Count each of a rater's k labels as one vote, not 1/k.")]
+_KEEP = typer.Option("--allow-missing-audio", help="Keep clips without audio, for work on the votes alone.")
+AllowMissingAudio = Annotated[bool, _KEEP]
 
 
 def command_of(name: str) -> Callable[..., None]:

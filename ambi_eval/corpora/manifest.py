@@ -136,9 +136,8 @@ def write_manifest(path: Path, clips: Iterable[Clip], about: Mapping[str, Any] |
     """
     ordered = sorted(clips, key=lambda clip: clip.id)
     columns: dict[str, list[Any]] = {name: [getattr(clip, name) for clip in ordered] for name in COLUMNS}
-    columns["ratings"] = [
-        [{name: getattr(rating, name) for name in _RATING} for rating in ratings] for ratings in columns["ratings"]
-    ]
+    rated = [[{name: getattr(each, name) for name in _RATING} for each in clip.ratings] for clip in ordered]
+    columns["ratings"] = rated
     table = _checked(path, columns)
     if not table["folds"].type.num_fields:
         table = table.drop_columns(["folds"])  # parquet has no struct without fields
@@ -299,9 +298,8 @@ def _wrong_ids(table: pa.Table) -> Iterator[str]:
 
 
 def _wrong_votes(table: pa.Table) -> Iterator[str]:
-    counts = [
-        column.fill_null(0.0).to_numpy(zero_copy_only=False) for column in table["votes"].combine_chunks().flatten()
-    ]
+    columns = table["votes"].combine_chunks().flatten()
+    counts = [column.fill_null(0.0).to_numpy(zero_copy_only=False) for column in columns]
     matrix = np.stack(counts, axis=1) if counts else np.zeros((len(table), 1))
     good = np.isfinite(matrix).all(axis=1) & (matrix >= 0).all(axis=1) & (matrix.sum(axis=1) > 0)
     withheld = pc.is_valid(table["votes_hash"]).to_numpy(zero_copy_only=False)
@@ -322,9 +320,8 @@ def _wrong_spans(table: pa.Table) -> Iterator[str]:
 
 
 def _clips(table: pa.Table, folder: Path) -> list[Clip]:
-    columns: dict[str, Sequence[Any]] = {
-        name: table[name].to_pylist() for name in COLUMNS if name not in (*_STRUCTS, "ratings")
-    }
+    plain = [name for name in COLUMNS if name not in (*_STRUCTS, "ratings")]
+    columns: dict[str, Sequence[Any]] = {name: table[name].to_pylist() for name in plain}
     # Not `folder / audio`: for 250,000 clips, Path objects take longer than reading the file.
     columns["audio"] = [audio and os.path.join(folder, audio) for audio in columns["audio"]]  # noqa: PTH118
     columns |= {name: _mappings(table[name].combine_chunks()) for name in _STRUCTS}

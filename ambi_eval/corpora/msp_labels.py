@@ -123,7 +123,6 @@ def _of_columns(file: str, worker: str, row: dict[str, Any]) -> Annotation:
 
 
 def _attributes(row: dict[str, Any]) -> tuple[float | None, ...]:
-    """Return arousal, valence and dominance."""
     return tuple(number_of(row.get(column)) for column in ("EmoAct", "EmoVal", "EmoDom"))
 
 
@@ -138,15 +137,12 @@ def _primary_and_secondary(detail: str) -> tuple[str, str]:
     """
     if detail.lower().startswith("other"):
         primary, _, last = detail.rpartition(";")
-        if primary and all(_is_emotion(word.strip().lower()) for word in last.split(",")):
+        words = [_MISSPELT.get(word, word) for word in map(str.strip, last.lower().split(","))]
+        if primary and all(not word or word.startswith("other") or word in SECONDARY_LABELS for word in words):
             return primary, last.strip()
         return detail, ""
     primary, _, secondary = detail.partition(";")
     return primary, secondary.strip()
-
-
-def _is_emotion(word: str) -> bool:
-    return not word or word.startswith("other") or _MISSPELT.get(word, word) in SECONDARY_LABELS
 
 
 def _known(value: str | None) -> str | None:

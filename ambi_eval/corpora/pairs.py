@@ -47,10 +47,8 @@ def matched_pairs(settings: CorpusSettings, selection: Selection) -> Selection:
             else:
                 ordered += [(one, other), (other, one)]
     if not ordered:
-        raise AmbiError(
-            f"{settings.task}: no two clips of one speaker differ in their share of '{settings.pairs.label}', so there "
-            "is no pair"
-        )
+        what = f"no two clips of one speaker differ in their share of '{settings.pairs.label}'"
+        raise AmbiError(f"{settings.task}: {what}, so there is no pair")
     seconds = selection.at([second for _, second in ordered])
     votes = np.array([[float(shared[a] > shared[b]), float(shared[b] > shared[a])] for a, b in ordered])
     return replace(

@@ -48,7 +48,11 @@ class Preparation:
     def panel(self, ratings: Iterable[Rating]) -> dict[str, Any]:
         """Return the `ratings` of a clip, one per rater, and the `votes` that they give."""
         ratings = tuple(ratings)
-        merged = merge_ratings(ratings)
+        # So a rater who rated a clip twice has the same weight as the others.
+        by_rater: defaultdict[str, list[Rating]] = defaultdict(list)
+        for rating in ratings:
+            by_rater[rating.rater].append(rating)
+        merged = tuple(each[0] if len(each) == 1 else _merged(each) for each in by_rater.values())
         if repeated := len(ratings) - len(merged):
             self.remarks["ratings by a rater who had rated the clip before, counted as one rating"] += repeated
         return {"votes": count_votes(merged, self.count_each), "ratings": merged}
@@ -71,7 +75,10 @@ class Preparation:
 
     def save(self) -> Preparation:
         """Write the manifest, with the SHA-256 of each audio file; unusable audio files count as missing."""
-        hashes = hash_audio(self.out / clip.audio for clip in self.clips if clip.audio)
+        files = list(dict.fromkeys(self.out / clip.audio for clip in self.clips if clip.audio))
+        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+            found = tqdm(pool.map(_sha256, files), "audio", len(files), unit="file", disable=None)
+            hashes = dict(zip(files, found, strict=True))
         problem = next((each for each in hashes.values() if isinstance(each, AmbiError)), None)
         clips, self.clips = self.clips, []
         for clip in clips:
@@ -158,23 +165,13 @@ def count_votes(ratings: Iterable[Rating], count_each: bool) -> dict[str, float]
     return dict(votes)
 
 
-def merge_ratings(ratings: Sequence[Rating]) -> tuple[Rating, ...]:
-    """Return one rating for each rater: all labels that the rater chose, and the mean of the rated numbers.
-
-    So a rater who rated a clip twice has the same weight as the others.
-    """
-    by_rater: defaultdict[str, list[Rating]] = defaultdict(list)
-    for rating in ratings:
-        by_rater[rating.rater].append(rating)
-    return tuple(each[0] if len(each) == 1 else _merged(each) for each in by_rater.values())
-
-
 def _merged(ratings: Sequence[Rating]) -> Rating:
+    """Return one rating of a rater: all labels that the rater chose, and the mean of the rated numbers."""
     labels = tuple(dict.fromkeys(label for rating in ratings for label in rating.labels))
-    given = {
-        name: [value for rating in ratings if (value := getattr(rating, name)) is not None] for name in RATED_NUMBERS
-    }
-    means = {name: sum(values) / len(values) for name, values in given.items() if values}
+    means = {}
+    for name in RATED_NUMBERS:
+        if values := [value for rating in ratings if (value := getattr(rating, name)) is not None]:
+            means[name] = sum(values) / len(values)
     return Rating(ratings[0].rater, labels, **means)
 
 
@@ -183,15 +180,8 @@ def how_counted(count_each: bool) -> str:
     return "a rater's k labels are " + ("a whole vote each" if count_each else "1/k of a vote each")
 
 
-def hash_audio(paths: Iterable[Path]) -> dict[Path, str | AmbiError]:
-    """Return the SHA-256 (hexadecimal) of each file, or the error that `check_audio_file` finds in its header."""
-    files = list(dict.fromkeys(paths))
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        hashes = tqdm(pool.map(_sha256, files), "audio", len(files), unit="file", disable=None)
-        return dict(zip(files, hashes, strict=True))
-
-
 def _sha256(path: Path) -> str | AmbiError:
+    """Return the SHA-256 (hexadecimal) of a file, or the error that `check_audio_file` finds in its header."""
     try:
         check_audio_file(path)
     except AmbiError as error:

@@ -152,14 +152,12 @@ def _having(settings: CorpusSettings, key: str, wanted: object, values: Sequence
         known = sorted({str(value) for _, value in values if value is not None})
         hint = did_you_mean(str(wanted), known)
         there = f"there are: {', '.join(known)}" if known else f"no clip says its {key}"
-        raise AmbiError(
-            f"{settings.task}: no clip of the manifest '{settings.manifest}' has the {key} '{wanted}'{hint} ({there})"
-        )
+        none = f"no clip of the manifest '{settings.manifest}' has the {key} '{wanted}'"
+        raise AmbiError(f"{settings.task}: {none}{hint} ({there})")
     return kept
 
 
 def _lost_votes(settings: CorpusSettings, clips: Iterable[Clip]) -> list[str]:
-    """Return the sentences of `Selection.lost_votes` for the clips of a manifest."""
     labels, merge = settings.vote_labels, settings.merge
     votes: Counter[str] = Counter()
     for clip in clips:

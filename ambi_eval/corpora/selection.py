@@ -81,11 +81,9 @@ class Selection:
         skipped = "".join(f", {count} left out ({reason})" for reason, count in sorted(self.left_out.items()))
         withheld = f" and {len(self.withheld)} whose votes are withheld" if self.withheld else ""
         best = majority(self.votes).max(axis=1).mean()
-        return (
-            f"{counted(len(self.clips), 'clip')}{withheld}{skipped}; "
-            f"{counted(len(set(self.clusters) - {UNKNOWN}), 'cluster')}; "
-            f"best reachable accuracy {best:.3f} (ties in the votes)"
-        )
+        clusters = counted(len(set(self.clusters) - {UNKNOWN}), "cluster")
+        clips = f"{counted(len(self.clips), 'clip')}{withheld}{skipped}"
+        return f"{clips}; {clusters}; best reachable accuracy {best:.3f} (ties in the votes)"
 
     @property
     def is_partial(self) -> bool:
@@ -100,15 +98,11 @@ class Selection:
 
     def _unknown_clusters(self) -> list[str]:
         if list(self.clusters) == [clip.id for clip in self.clips]:
-            return [
-                "no two clips are known to share a speaker, a dialogue or a file: error bars take all clips for "
-                "independent, and are too narrow if they are not"
-            ]
+            use = "error bars take all clips for independent, and are too narrow if they are not"
+            return [f"no two clips are known to share a speaker, a dialogue or a file: {use}"]
         unknown = sum(cluster == UNKNOWN for cluster in self.clusters)
         if unknown <= MANY_UNKNOWN * len(self.clusters):
             return []
         share = f"{unknown:,} of {len(self.clusters):,} clips ({unknown / len(self.clusters):.0%})"
-        return [
-            f"{share} have no known speaker: they count in the scores, but error bars use the other clips alone, "
-            "and are wider"
-        ]
+        use = "they count in the scores, but error bars use the other clips alone, and are wider"
+        return [f"{share} have no known speaker: {use}"]

@@ -203,10 +203,8 @@ def agrees_with_generate(subject: Subject) -> str:
     most = TOLERANCE if subject.exact else HALF_TOLERANCE
     _require(off <= most, f"its likelihoods are {off:.2g} nats per token off those of generate()")
     same = str(answer) == text and abs((answer.logprob or 0.0) - expected) <= TOLERANCE * len(tokens)
-    _require(
-        same or not subject.exact,
-        f"answers {str(answer)!r} ({answer.logprob} nats) where generate() answers {text!r} ({expected:.4f} nats)",
-    )
+    differs = f"answers {str(answer)!r} ({answer.logprob} nats) where generate() answers {text!r} ({expected:.4f} nats)"
+    _require(same or not subject.exact, differs)
     return f"{text!r}: {off:.1g} nats per token apart"
 
 
@@ -228,10 +226,8 @@ def stops_at_strings(subject: Subject) -> str:
     _require(readable != "", f"answers {str(whole)!r}, with nothing to stop at")
     stop = readable[len(readable) // 2]
     ((cut,),) = subject.answers(asked, {**GREEDY, "until": [stop]})
-    _require(
-        str(cut) == whole[: whole.find(stop)] and cut.finish == "stop",
-        f"answers {str(cut)!r} ({cut.finish}) where {str(whole)!r} is to end before {stop!r}",
-    )
+    differs = f"answers {str(cut)!r} ({cut.finish}) where {str(whole)!r} is to end before {stop!r}"
+    _require(str(cut) == whole[: whole.find(stop)] and cut.finish == "stop", differs)
     return f"{str(whole)!r} ends before {stop!r} when told to"
 
 

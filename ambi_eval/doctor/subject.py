@@ -58,9 +58,8 @@ class Subject:
     ) -> list[list[Candidate]]:
         """Return `count` answers to each pair of prompt and audio file, which are all asked about together."""
         generation = GenerationSettings.read(settings, "generation_kwargs")
-        jobs = [
-            Job(prompt, (AudioSpan(path),), generation, numbers=range(count), task="doctor") for prompt, path in asked
-        ]
+        wanted = range(count)
+        jobs = [Job(prompt, (AudioSpan(path),), generation, numbers=wanted, task="doctor") for prompt, path in asked]
         self.engine.check(jobs)
         found: dict[Job, dict[int, Candidate]] = {job: {} for job in jobs}
         for job, made in self.engine.generate(jobs):
@@ -102,7 +101,6 @@ class Subject:
 
 @cache
 def _speech(number: int, samples: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Return this number of samples of a voice's speech."""
     rng, spoken = np.random.default_rng(number), [np.zeros(0, np.float32)]
     while sum(map(len, spoken)) < samples:
         spoken.append(synthesize(*VOICES[number], rng))

@@ -104,9 +104,8 @@ def _tell(path: Path, settings: TaskSettings, selection: Selection, found: Findi
     if any(each.stem == settings.task and each != path.resolve() for each in tasks_dir().resolve().glob("*/*.yaml")):
         found.remarks.append(f"the suite has a task '{settings.task}', too, and lm_eval would run this one: rename it")
     if "version" not in settings.metadata:
-        found.remarks.append(
-            "the task has no version, so results show 0: `metadata: {version: 1}`, counted up when it changes"
-        )
+        fix = "`metadata: {version: 1}`, counted up when it changes"
+        found.remarks.append(f"the task has no version, so results show 0: {fix}")
     if len({*selection.clusters} - {UNKNOWN}) < 2:
         found.remarks.append(f"fewer than two {settings.cluster}s are known, so the scores get no error bars (N/A)")
 

@@ -43,10 +43,8 @@ def generation_requests(
         wanted["verifier"] = rating
     if rule := settings.stop_rule:
         wanted["stop_rule"] = {**rule.model_dump(), **{key: getattr(settings, key) for key in READING_KEYS}}
-    return [
-        Instance("generate_until", doc, (context, kwargs, wanted), number, metadata)
-        for number, context in enumerate(contexts)
-    ]
+    asked = [(context, kwargs, wanted) for context in contexts]
+    return [Instance("generate_until", doc, each, number, metadata) for number, each in enumerate(asked)]
 
 
 def likelihood_requests(
@@ -59,11 +57,9 @@ def likelihood_requests(
     spans = [heard(doc)]
     if settings.calibration == "silence":
         spans.append([*doc.get("before", ()), silence] if silence and doc["audio"] else [])
-    asked = [(context, label, span) for span in spans for context in contexts for label in settings.asked_labels]
-    return [
-        Instance("loglikelihood", doc, (context, label, {"audio": span, "end_of_turn": True}), number, metadata)
-        for number, (context, label, span) in enumerate(asked)
-    ]
+    wanted = [(context, {"audio": span, "end_of_turn": True}) for span in spans for context in contexts]
+    asked = [(context, label, more) for context, more in wanted for label in settings.asked_labels]
+    return [Instance("loglikelihood", doc, each, number, metadata) for number, each in enumerate(asked)]
 
 
 def heard(doc: Mapping[str, Any]) -> list[Audio]:

@@ -45,8 +45,6 @@ class _Prediction(TypedDict):
 
 @with_config(READ_BACK)
 class _Candidates(TypedDict):
-    """The logged attributes of a clip's answers."""
-
     n_tokens: NotRequired[list[int | None]]
     finish: NotRequired[list[Finish | None]]
     thinking_tokens: NotRequired[list[int | None]]
@@ -54,8 +52,6 @@ class _Candidates(TypedDict):
 
 @with_config(READ_BACK)
 class _Document(TypedDict):
-    """A clip."""
-
     id: str
     answers_digest: NotRequired[str]
     candidates: NotRequired[_Candidates | None]
@@ -88,8 +84,6 @@ class _TaskConfig(TypedDict):
 
 @with_config(READ_BACK)
 class _Results(TypedDict):
-    """The part of a results file that we read."""
-
     config: dict[str, Any]
     configs: dict[str, dict[str, Any]]
     task_hashes: dict[str, str]

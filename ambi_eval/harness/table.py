@@ -28,7 +28,6 @@ class _Key(str):
 
 
 def _place(key: str) -> tuple[str, int, str, int]:
-    """Return the sort key of a name: the pipeline, the place of its metric, the pool size."""
     name, _, pipeline = key.partition(",")
     metric, _, size = name.partition("@")
     order = [*METRICS, "invalid_rate"]

@@ -18,7 +18,7 @@ from lm_eval.api.task import ConfigurableTask
 from ambi_eval.answers.candidate import Candidate, answers_digest
 from ambi_eval.answers.lexicon import freeze_synonyms
 from ambi_eval.answers.pool import Answers
-from ambi_eval.answers.reducers import Prediction
+from ambi_eval.answers.reducers import Prediction, drawn
 from ambi_eval.answers.score import check_metrics, score_clips
 from ambi_eval.audio import AudioSpan, check_files_exist
 from ambi_eval.config.load import for_harness, for_results, resolve
@@ -203,10 +203,8 @@ class AmbiguousEmotionTask(ConfigurableTask):
         for instance in self.instances:
             del instance.resps[instance.repeats :]  # a data-parallel run pads with further repeats
             clips.setdefault(instance.doc_id, []).append(instance)
-        pools = [
-            replace(group[0], resps=Answers(chain.from_iterable(i.resps for i in group)), filtered_resps={})
-            for group in clips.values()
-        ]
+        joined = ((group[0], Answers(chain.from_iterable(each.resps for each in group))) for group in clips.values())
+        pools = [replace(first, resps=answers, filtered_resps={}) for first, answers in joined]
         self._notice_equal_answers(pools)
         ids = [pool.doc["id"] for pool in pools]
         rows = [self.rows[clip] for clip in ids]
@@ -237,7 +235,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
         if self.settings.pool != "samples" or n == 1:
             return
         sampled = self.settings.generation(self.config.generation_kwargs).sampled
-        if sampled and all(len({str(each) for each in pool.resps if not _not_drawn(each)}) == 1 for pool in pools):
+        if sampled and all(len(set(map(str, drawn(pool.resps)))) == 1 for pool in pools):
             self._warn(f"the {n} answers about a clip are the same one, for each of the {len(pools)} clips asked about")
 
     def score_answers(self, answers: Mapping[str, Sequence[Candidate]]) -> dict[str, PipelineScores]:
@@ -295,10 +293,6 @@ class AmbiguousEmotionTask(ConfigurableTask):
         if self.settings.source != "inline":  # lm_eval gives a path relative to where it runs; a report runs elsewhere
             config["metadata"] = {**config["metadata"], "config_source": str(Path(self.settings.source).absolute())}
         return {**config, **for_results(self.settings), **asked, **more}
-
-
-def _not_drawn(answer: Any) -> bool:
-    return getattr(answer, "finish", None) == "not_drawn"
 
 
 def _logged(answers: Sequence[Any]) -> dict[str, Any]:

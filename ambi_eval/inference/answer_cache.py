@@ -65,9 +65,8 @@ class AnswerCache:
             return {question: {} for question in pools}
         searched = {question: pool for question, pool in pools.items() if question.settings.num_beams > 1}
         sets = self.store.beams(searched.values())
-        samples = self.store.samples(
-            {pool: range(question.n_answers) for question, pool in pools.items() if question not in searched}
-        )
+        drawn = [question for question in pools if question not in searched]
+        samples = self.store.samples({pools[question]: range(question.n_answers) for question in drawn})
         found = {
             question: dict(enumerate(sets.get(pool, []))) if question in searched else samples[pool]
             for question, pool in pools.items()
@@ -102,12 +101,10 @@ class AnswerCache:
         self._note_origins(wanted)
         return found
 
-    def keep_likelihoods(
-        self, key: str, continuations: Sequence[Continuation], likelihoods: Sequence[Likelihood]
-    ) -> None:
+    def keep_likelihoods(self, key: str, continuations: Sequence[Continuation], made: Sequence[Likelihood]) -> None:
         """Store the likelihoods of one prompt's continuations."""
         if self.store is not None:
-            named = {_name(*each): likelihood for each, likelihood in zip(continuations, likelihoods, strict=True)}
+            named = {_name(*each): likelihood for each, likelihood in zip(continuations, made, strict=True)}
             self.store.add_likelihoods({key: named}, self._provenance())
 
     def ratings(self, key: str, texts: Sequence[str]) -> dict[str, float]:

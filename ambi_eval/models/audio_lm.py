@@ -205,7 +205,6 @@ class AudioLM(DataParallelLM):
         return {"ambi": {**store, "verifier": other, **own, **_info(self, self.totals)}}
 
     def _counts(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Return the counts of this process and those of its verifier."""
         own, verifier = (
             {
                 **{"store_hits": each.cache.hits, "content_filtered": each.cache.withheld},
@@ -215,17 +214,14 @@ class AudioLM(DataParallelLM):
         )
         return {**own, "clipped_audio": len(clipped)}, verifier
 
-    def _add_up_counts(self) -> None:
-        """Add up the counts of all processes; the first process keeps them, because it writes the results."""
+    def _refuse_gaps(self, done: int, asked: int) -> None:
+        """Add up the counts, and raise an error if the engine failed on some prompts."""
+        # The first process keeps the sums, because it writes the results.
         if gathered := self.gather_object(self._counts()):
             self.totals, self.verifier_totals = (
                 {name: sum(counts[name] for counts in of_all) for name in of_all[0]}
                 for of_all in zip(*gathered, strict=True)
             )
-
-    def _refuse_gaps(self, done: int, asked: int) -> None:
-        """Add up the counts, and raise an error if the engine failed on some prompts."""
-        self._add_up_counts()
         if done < asked:
             kept = "kept in the candidate store" if self.cache.store else "lost (store=none)"
             failed = f"{self.name} failed on {asked - done} of {counted(asked, 'prompt')} ({self.engine.last_failure})"

@@ -170,10 +170,8 @@ class Function:
         for chat in chats:
             for name in ("top_k", "ambi_beams", "ambi_continuations"):
                 if getattr(chat, name):
-                    message = (
-                        f"{self.served_name} takes no {name}: it only answers and samples (direct, cot, sc, ens ...)"
-                    )
-                    raise BridgeError(message, code="unsupported")
+                    instead = "it only answers and samples (direct, cot, sc, ens ...)"
+                    raise BridgeError(f"{self.served_name} takes no {name}: {instead}", code="unsupported")
             if len(chat.audios) > 1:
                 raise BridgeError(f"{self.served_name} hears one audio, not {len(chat.audios)}", code="unsupported")
             returned = self.generate(
@@ -234,7 +232,6 @@ def read_chat(body: dict[str, Any], folder: Path) -> Chat:
 
 
 def _read_messages(messages: Any, folder: Path) -> tuple[str | None, list[str | Audio]]:
-    """Return the system message and the parts of the user's."""
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
         raise BridgeError("`messages` is no list of messages")
     roles = [message.get("role") for message in messages]
@@ -348,9 +345,8 @@ class Bridge(ThreadingHTTPServer):
     def check_alive(self) -> None:
         """Raise an error if the thread in which the model answers has ended."""
         if self.failure is not None:
-            message = (
-                f"the model has stopped ({type(self.failure).__name__}); the bridge's log says more: start it anew"
-            )
+            failed = type(self.failure).__name__
+            message = f"the model has stopped ({failed}); the bridge's log says more: start it anew"
             raise BridgeError(message, HTTPStatus.SERVICE_UNAVAILABLE, "model_stopped")
 
     def health(self) -> dict[str, Any]:
@@ -604,9 +600,8 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body.encode())
 
     def _refuse(self, status: int, message: str, code: str) -> None:
-        kind = {401: "authentication_error", 500: "server_error", 503: "server_error"}.get(
-            status, "invalid_request_error"
-        )
+        kinds = {401: "authentication_error", 500: "server_error", 503: "server_error"}
+        kind = kinds.get(status, "invalid_request_error")
         self._send(status, json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}}))
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:

@@ -102,7 +102,6 @@ class GeminiServer(ChatServer):
         return to_chat_reply(reply.model_dump(mode="json", exclude_none=True, exclude={"sdk_http_response", "parsed"}))
 
     def _as_sdk_error(self, error: Any) -> Exception:
-        """Return the error of the OpenAI SDK with the same status as an error of google-genai."""
         told, sdk = str(error.message or error), self._sdk
         if not hasattr(error.response, "headers"):
             return ConnectionError(told)

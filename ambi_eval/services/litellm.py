@@ -69,9 +69,8 @@ class LiteLLMServer(ChatServer):
         # Without a key of our own, litellm looks for the one that the provider takes.
         key = {"api_key": self._key} if self._key != "none" or reached else {}
         try:
-            reply = self._litellm.completion(
-                **body, **reached, **key, timeout=self.given.timeout, num_retries=0, max_retries=0, drop_params=False
-            )
+            options = {"timeout": self.given.timeout, "num_retries": 0, "max_retries": 0, "drop_params": False}
+            reply = self._litellm.completion(**body, **reached, **key, **options)
         except self._sdk.APIError as error:
             # litellm's errors are those of the SDK, but for some fields.
             body_of_error = getattr(error, "body", None)

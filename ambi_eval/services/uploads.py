@@ -94,10 +94,8 @@ class Uploads:
         file = data_dir() / "uploads.sqlite"
         file.parent.mkdir(parents=True, exist_ok=True)
         database = sqlite3.connect(file, timeout=60)
-        database.execute(
-            "CREATE TABLE IF NOT EXISTS uploads "
-            "(account TEXT, digest TEXT, uri TEXT, expires REAL, PRIMARY KEY (account, digest))"
-        )
+        columns = "account TEXT, digest TEXT, uri TEXT, expires REAL, PRIMARY KEY (account, digest)"
+        database.execute(f"CREATE TABLE IF NOT EXISTS uploads ({columns})")
         return database
 
 

@@ -28,7 +28,6 @@ class VLLMEngine(OpenAIEngine):
     Arguments: ClassVar[type[ModelArguments]] = VLLMAudioArguments
 
     def _connect(self) -> ChatServer:
-        """Return the client of the server, which need not run yet."""
         self.arguments: VLLMAudioArguments = pinned(self.arguments)
         self._weights = weights_of(self.arguments)
         self._own: VLLMServer | None = None
@@ -60,9 +59,8 @@ class VLLMEngine(OpenAIEngine):
     @property
     def identity(self) -> dict[str, Any]:
         """The weights, their precision, and the other arguments that change answers."""
-        told = self.arguments.model_dump(
-            include={"dtype", "max_model_len", "serve_args", "extra_body", "max_audio_seconds"}, exclude_defaults=True
-        )
+        change = {"dtype", "max_model_len", "serve_args", "extra_body", "max_audio_seconds"}
+        told = self.arguments.model_dump(include=change, exclude_defaults=True)
         return {"kind": "vllm", **self._weights, "model": self.address.model, **told, **self.thinking_identity}
 
     def generate(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, dict[int, Candidate]]]:

@@ -65,7 +65,8 @@ class VLLMServer:
         self._arguments = arguments
         self._program = executable(arguments.vllm)
         model, url = served_name(arguments), f"http://127.0.0.1:{free_port()}/v1"
-        log = arguments.serve_log or str(_new_log(model))
+        new = f"vllm-{model.replace('/', '--')}-{time.strftime('%Y-%m-%dT%H-%M-%S')}-{os.getpid()}.log"
+        log = arguments.serve_log or str(cache_dir() / "serving" / new)
         self.address = Address(url, secrets.token_urlsafe(24), model, log, serve_arguments(arguments))
 
     def start(self) -> None:
@@ -162,8 +163,3 @@ def shared_address(arguments: VLLMAudioArguments) -> Address | None:
     if "error" in found:
         raise AmbiError(found["error"])
     return Address(**found) if found and found["serves"] == serve_arguments(arguments) else None
-
-
-def _new_log(model: str) -> Path:
-    name = f"vllm-{model.replace('/', '--')}-{time.strftime('%Y-%m-%dT%H-%M-%S')}-{os.getpid()}.log"
-    return cache_dir() / "serving" / name

@@ -31,12 +31,8 @@ def sweep(
     address: Annotated[
         str | None, typer.Option(help="A running Ray cluster, or `auto` for this machine's; else a new one.")
     ] = None,
-    replicas: Annotated[
-        int, typer.Option(min=1, help="Processes of each model that share the clips (--engine ray).")
-    ] = 1,
-    corpora: Annotated[
-        str | None, typer.Option(help="Only these corpora of the grid: crema_d, or several with commas.")
-    ] = None,
+    replicas: Annotated[int, typer.Option(min=1, help="Processes of a model that share the clips (--engine ray).")] = 1,
+    corpora: Annotated[str | None, typer.Option(help="Only these corpora of the grid, with commas between.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and what it would cost.")] = False,
     probe: Annotated[
         int | None, typer.Option(min=1, help="With --dry-run: measure tokens on this many clips of each run.")
@@ -94,7 +90,6 @@ def _runner(name: str, address: str | None, cells: Sequence[Cell]) -> Runner:
 
 
 def _run(cells: Sequence[Cell], out: Path, runner: Runner, console: Console, replicas: int) -> Progress:
-    """Run the cells and return what became of them."""
     from ambi_eval.sweep.jobs import results_file
     from ambi_eval.sweep.progress import Progress
     from ambi_eval.sweep.scheduler import run_cells

@@ -148,8 +148,6 @@ def _changes(plain: TaskSettings, overridden: TaskSettings) -> bool:
 
 
 class _Asked(NamedTuple):
-    """The clips that a task asks about."""
-
     clips: int
     digest: str  # of their ids, votes, clusters and audio
     seconds: float  # of audio

@@ -166,7 +166,6 @@ class _Worker:
             self._save(cell, results, tracker, before)
 
     def _counts(self) -> dict[str, float]:
-        """Return the model's counters: tokens, encodes, money."""
         names = {*getattr(self.lm, "totals", ()), *SPENT}
         return {name: count for name, count in self._info().items() if name in names}
 
@@ -199,7 +198,6 @@ class _Worker:
 
 @contextmanager
 def _output_to(log: Path) -> Iterator[None]:
-    """Append everything that this process prints to a file."""
     sys.stdout.flush()
     sys.stderr.flush()
     kept = [os.dup(descriptor) for descriptor in (1, 2)]

@@ -124,7 +124,6 @@ class Progress(AbstractContextManager["Progress"]):
         return 1.0 if name in self.done else min(1.0, sum(self.parts[name].values()))
 
     def _time_left(self) -> str:
-        """Return the time left at the mean speed of this sweep so far."""
         work = {name: _work(cell) for name, cell in self.cells.items() if name not in self.skipped}
         done = sum(amount * self._fraction(name) for name, amount in work.items())
         left = sum(work.values()) - done

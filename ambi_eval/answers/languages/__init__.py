@@ -27,9 +27,8 @@ _LETTERS = {"ru": re.compile("[\u0400-\u04ff]+"), "th": re.compile("[\u0e00-\u0e
 # The comma before "that", which does not separate two statements.
 _RUSSIAN_COMMA = re.compile(",(?= (?:что|чтобы|будто|как)\\b)")
 # The Russian yo is often written as ye, accents mark the stress, and Thai has its own digits.
-_SPELLINGS = str.maketrans(
-    {"\u0451": "\u0435", "\u0301": None, **{chr(0x0E50 + digit): str(digit) for digit in range(10)}}
-)
+_THAI_DIGITS = {chr(0x0E50 + digit): str(digit) for digit in range(10)}
+_SPELLINGS = str.maketrans({"\u0451": "\u0435", "\u0301": None, **_THAI_DIGITS})
 
 
 class Spoken(NamedTuple):

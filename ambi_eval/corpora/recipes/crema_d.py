@@ -107,9 +107,8 @@ def prepare(
         labels = {"anger": "angry", "happiness": "happy", "sadness": "sad"}
         read_audb(preparation, load(from_audb, tables), tables, labels, describe, unheard={SILENT: IS_SILENT})
     elif from_hub is not None:
-        options.refuse_together(
-            "--from-hub", source=source, modality=modality != "voice", allow_missing_audio=allow_missing_audio
-        )
+        other = modality != "voice"
+        options.refuse_together("--from-hub", source=source, modality=other, allow_missing_audio=allow_missing_audio)
         counting = "the smallest panel that fits the mirror's shares, answers that took more than 10 seconds included"
         preparation = Preparation(out, CORPUS, counting=counting)
         read_mirror(preparation, from_hub, LABELS, describe, unheard={SILENT: IS_SILENT})
@@ -123,7 +122,6 @@ def prepare(
 
 
 def _read_release(preparation: Preparation, source: Path, modality: str) -> None:
-    """Read the clips of a checkout of the official repository into a preparation."""
     audio = _audio_files(source, preparation.allow_missing_audio)
     demographics = source / "VideoDemographics.csv"
     ratings = _single_ratings(source, modality)
@@ -165,9 +163,8 @@ def _single_ratings(source: Path, modality: str) -> dict[str, list[Rating]] | No
     finished, first_clicks = source / "finishedResponses.csv", source / "finishedEmoResponses.csv"
     if not (finished.is_file() and first_clicks.is_file()):
         return None
-    late = {
-        _question(row) for row in read_rows(first_clicks, *_QUESTION, "ttr") if _number(row["ttr"]) > LATEST_FIRST_CLICK
-    }
+    clicks = read_rows(first_clicks, *_QUESTION, "ttr")
+    late = {_question(row) for row in clicks if _number(row["ttr"]) > LATEST_FIRST_CLICK}
     ratings: defaultdict[str, list[Rating]] = defaultdict(list)
     for row in read_rows(finished, *_QUESTION, "localid", "clipName", "respEmo", "respLevel"):
         if row["queryType"] == modality and _question(row) not in late:

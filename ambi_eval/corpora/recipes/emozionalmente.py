@@ -89,7 +89,6 @@ def prepare(
 
 
 def _splits(path: Path) -> dict[str, str]:
-    """Return the split of each actor."""
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))
         return {actor: {"dev": "development"}.get(split, split) for split, actors in listed.items() for actor in actors}
@@ -98,7 +97,6 @@ def _splits(path: Path) -> dict[str, str]:
 
 
 def _ratings(path: Path) -> dict[str, list[Rating]]:
-    """Return the ratings of each file."""
     ratings: defaultdict[str, list[Rating]] = defaultdict(list)
     for row in read_rows(path, "file_name", "evaluator", "emotion_recognized"):
         label = LABELS[known_label(path, row["emotion_recognized"], LABELS)]

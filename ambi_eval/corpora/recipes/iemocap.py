@@ -70,9 +70,8 @@ def prepare(
 ) -> Preparation:
     """Prepare IEMOCAP from its release, or from a mirror (which lacks the single ratings and the label `other`)."""
     if from_hub is not None:
-        options.refuse_together(
-            "--from-hub", source=source, count_each=count_each, allow_missing_audio=allow_missing_audio
-        )
+        others = {"count_each": count_each, "allow_missing_audio": allow_missing_audio}
+        options.refuse_together("--from-hub", source=source, **others)
         counting = (
             "each label that a rater chose is a whole vote, as EMO-SUPERB counted, and votes for `other` are lost; "
             "the release (--source) counts 1/k for each of a rater's k labels, so the votes of a clip may differ"

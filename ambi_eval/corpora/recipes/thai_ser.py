@@ -56,9 +56,8 @@ def prepare(
             ]
             acted = _label(entry["assigned_emo"]) if entry["assigned_emo"] else None
         except (KeyError, IndexError, TypeError, AttributeError) as error:
-            raise AmbiError(
-                f"{labels_path}: '{file}' is not as released ({error!r}): take the official file."
-            ) from error
+            what = f"'{file}' is not as released ({error!r})"
+            raise AmbiError(f"{labels_path}: {what}: take the official file.") from error
         actor = actors.get(traits["speaker"], {})
         clip = Clip(
             id=name,

@@ -111,24 +111,20 @@ class ChatServer:
         return "OPENAI_API_KEY"
 
     def _needs_key(self) -> bool:
-        """Return whether the server takes no request without a key."""
         return self.base_url == OPENAI
 
     def _price(self) -> Price | None:
-        """Return the price of the model's tokens, if it is known."""
         return self.given.price(self.base_url)
 
     def _open(self) -> Any:
-        """Return the SDK's client."""
+        local = urlsplit(self.base_url).hostname in LOOPBACK
         return self._sdk.OpenAI(
             api_key=self._key,
             base_url=self.base_url,
             timeout=self.given.timeout,
             max_retries=0,
             # A server on this machine is asked directly, without a proxy.
-            http_client=self._sdk.DefaultHttpxClient(
-                follow_redirects=False, trust_env=urlsplit(self.base_url).hostname not in LOOPBACK
-            ),
+            http_client=self._sdk.DefaultHttpxClient(follow_redirects=False, trust_env=not local),
         )
 
     @cached_property
@@ -277,7 +273,6 @@ class ChatServer:
         return {**sent, "max_completion_tokens": body["max_tokens"]} if "max_tokens" in self.refused else sent
 
     def _with_retries(self, body: Mapping[str, Any]) -> Reply:
-        """Post a request, and repeat it up to `max_retries` times."""
         wanted = body.get("ambi_continuations")
         for attempt in range(self.given.max_retries + 1):
             self._wait_for_turn()

@@ -31,7 +31,7 @@ from ambi_eval.sampling.keys import row_key
 logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
+Out = TypeVar("Out")
 
 
 class OpenAIEngine(Engine):
@@ -58,7 +58,6 @@ class OpenAIEngine(Engine):
         self._answered_as: str | None = None  # the model's name in the reply whose answers were handed out last
 
     def _connect(self) -> ChatServer:
-        """Return the server that the arguments name."""
         return self.Server(self.arguments)
 
     @property
@@ -142,16 +141,18 @@ class OpenAIEngine(Engine):
 
         for part, choices in self._choices(take):
             if len(choices) < len(part.numbers):
-                self._note_fewer(len(part.numbers), len(choices))
+                if len(choices) < self.per_request:
+                    what = "%s gives %d of %d answers to one request (n): the others are asked for by further requests"
+                    logger.warning(what, self.server.base_url, len(choices), len(part.numbers))
+                    self.per_request = len(choices)
                 queue.appendleft(replace(part, numbers=part.numbers[len(choices) :]))
             failed = [number for number, each in zip(part.numbers, choices, strict=False) if each is None]
             if failed and part.attempt < self.arguments.max_retries:
                 queue.appendleft(replace(part, numbers=failed, attempt=part.attempt + 1))
             elif failed:
                 self._note_failure(self.server.note_failure("the server could not finish the answer"))
-            answers: Mapping[int, Candidate] = {
-                number: each for number, each in zip(part.numbers, choices, strict=False) if each is not None
-            }
+            numbered = zip(part.numbers, choices, strict=False)
+            answers: Mapping[int, Candidate] = {number: each for number, each in numbered if each is not None}
             if answers and part.job.settings.sampled and not self.server.is_bridge:
                 answers, again = self.copies.sift(part.job, answers)
                 if again:
@@ -194,12 +195,10 @@ class OpenAIEngine(Engine):
             together = next((i for i in range(1, together) if numbers[i] != numbers[0] + i), together)
         return together
 
-    def _ask_all(
-        self, work: Callable[[Item], Result], take: Callable[[], Item | None]
-    ) -> Iterator[tuple[Item, Result]]:
+    def _ask_all(self, work: Callable[[Item], Out], take: Callable[[], Item | None]) -> Iterator[tuple[Item, Out]]:
         """Work on several items at the same time, and leave out those whose requests fail."""
 
-        def attempt(item: Item) -> Result | RequestFailedError:
+        def attempt(item: Item) -> Out | RequestFailedError:
             try:
                 return work(item)
             except RequestFailedError as failure:
@@ -217,15 +216,7 @@ class OpenAIEngine(Engine):
             raise failure
         self.last_failure = str(failure)
 
-    def _note_fewer(self, asked: int, given: int) -> None:
-        """Ask for no more answers at once than the server gives, and log each new number."""
-        if given < self.per_request:
-            what = "%s gives %d of %d answers to one request (n): the others are asked for by further requests"
-            logger.warning(what, self.server.base_url, given, asked)
-            self.per_request = given
-
     def _body(self, part: Part) -> dict[str, Any]:
-        """Return the request for the answers of a part."""
         job, numbers = part.job, part.numbers
         settings = job.settings
         body = {

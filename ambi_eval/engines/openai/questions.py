@@ -39,7 +39,5 @@ def wav_file(samples: Samples, subtype: str) -> bytes:
 
 def audio_part(samples: Samples, subtype: str) -> dict[str, Any]:
     """Return an audio as a part of a message: a wav file in base64."""
-    return {
-        "type": "input_audio",
-        "input_audio": {"data": base64.b64encode(wav_file(samples, subtype)).decode(), "format": "wav"},
-    }
+    data = base64.b64encode(wav_file(samples, subtype)).decode()
+    return {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}
