@@ -126,7 +126,7 @@ def split_panels(panels: Sequence[Panel | None], guessers: Callable[[int], int])
             hands = rng.multivariate_hypergeometric(raters, size, min(most, MOST_RANDOM))
             probability = np.full(len(hands), 1 / len(hands))
         else:
-            if _number_of_compositions(size, len(raters)) < prod(raters + 1):
+            if _number_of_compositions(size, len(raters)) < prod(n + 1 for n in panel.raters):
                 every = _compositions(size, len(raters))
             else:
                 every = np.indices([n + 1 for n in panel.raters]).reshape(len(raters), -1).T

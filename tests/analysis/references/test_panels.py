@@ -95,6 +95,12 @@ def test_one_rater_of_a_huge_panel_is_exact_and_its_halves_are_random_cases(monk
     assert len(split_panels(huge, lambda n: n // 2).votes) == len(resampled_panels(huge).votes) == 50
 
 
+def test_one_rater_of_a_panel_whose_splits_exceed_64_bits_is_exact():
+    kinds = tuple(tuple(float(one == other) for other in range(12)) for one in range(12))
+    trials = split_panels([Panel(kinds, (60,) * 12)], lambda _: 1)
+    np.testing.assert_allclose(trials.probability, [1 / 12] * 12)
+
+
 def test_tied_labels_are_equally_likely():
     trials = tied_labels(selection_of([[2.0, 2, 1], [0, 0, 3], [1, 1, 1]]))
     assert trials.given.tolist() == np.eye(3)[[0, 1, 2, 0, 1, 2]].tolist()
