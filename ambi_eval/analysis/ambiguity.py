@@ -62,10 +62,8 @@ def bin_clips(selection: Selection, edges: Sequence[float] | None = None) -> Bin
     and there a correct prediction of disagreement looks wrong. On CREMA-D, the prior would beat half a panel by .07
     bits in the most ambiguous bin; it does not if other raters choose the bins. So three raters of each clip (two of a
     panel of four) choose the bin, and the others score. They are drawn without replacement, the same in every run. If
-    fewer than three quarters of the clips have four known raters, all votes do both, and the note says so.
-
-    Raises:
-        AmbiError: See `ambiguity_bins`.
+    fewer than three quarters of the clips have four known raters, all votes do both, and the note says so. Edges and
+    errors are those of `ambiguity_bins`.
     """
     least = FEWEST_BINNING + FEWEST_JUDGING
     panels = {number: panel for number, panel in enumerate(selection.panels) if panel and panel.size >= least}
@@ -91,18 +89,12 @@ def bin_clips(selection: Selection, edges: Sequence[float] | None = None) -> Bin
 
 
 def ambiguity_bins(votes: ArrayLike, edges: Sequence[float] | None = None) -> list[Bin]:
-    """Return the clips in bins of rising ambiguity, which is the entropy of their votes.
+    """Return the clips in bins of rising ambiguity, which is the entropy of their votes; every clip is in one of them.
 
     The bins are tertiles. If more than a third of the clips have the same entropy, as with small panels, each value
-    that at least 5 % of the clips have makes one bin, and the other clips go to the nearest of these.
-
-    Args:
-        votes: Votes, shape (clips, labels).
-        edges: Upper edges in bits of all bins but the last, rising; a clip on an edge belongs to the lower bin. None:
-            as described above.
-
-    Returns:
-        The bins, the least ambiguous first; every clip is in one of them.
+    that at least 5 % of the clips have makes one bin, and the other clips go to the nearest of these. `edges` are other
+    upper edges in bits, rising, of all bins but the last; a clip on an edge belongs to the lower bin. `votes` have
+    shape (clips, labels).
 
     Raises:
         AmbiError: If the edges do not rise, or leave a bin without clips.

@@ -46,16 +46,11 @@ class _LineError(Exception):
 def read_predictions(
     path: Path | Mapping[str, Any], clips: Sequence[Clip], labels: Sequence[str], *, allow_partial: bool = False
 ) -> Predictions:
-    """Read lines of `{"id": ..., "distribution": {label: share}}`.
+    """Read lines of `{"id": ..., "distribution": {label: share}}` from a file, or such a mapping of ids.
 
     Labels that a distribution does not mention get 0. `"distribution": null` means that the model gave no valid answer;
-    such a clip gets the worst score. A file is complete if it has all clips, or all clips with audio.
-
-    Args:
-        path: The file, or its content as a mapping from ids to distributions or None.
-        clips: The clips of the corpus.
-        labels: Its labels.
-        allow_partial: Whether to ignore missing and unknown clips; notes then count them.
+    such a clip gets the worst score. A file is complete if it has all clips, or all clips with audio. With
+    `allow_partial`, missing and unknown clips are ignored; notes then count them.
 
     Raises:
         AmbiError: For invalid lines, repeated or unknown ids, unknown labels, shares that are no distribution, and

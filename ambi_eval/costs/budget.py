@@ -119,10 +119,8 @@ class Budget:
     def release(self, most: float, audio_seconds: float = 0.0, cost: float | None = None) -> None:
         """Note that a request which `reserve` admitted is no longer under way.
 
-        Args:
-            most: What was reserved for it; 0 if an earlier run has sent it.
-            audio_seconds: Length of its audio.
-            cost: The cost of its reply; None if it got none, or if its tokens are not known.
+        `most` is what was reserved for it, 0 if an earlier run has sent it. Its cost is None if it got no reply, or if
+        the tokens are not known.
         """
         with self._lock:
             self._under_way -= most

@@ -113,10 +113,9 @@ def forward_flops(
 ) -> ForwardFlops:
     """Return the cost of a model's forward passes; a mixture-of-experts layer counts the experts that a token uses.
 
-    Args:
-        shapes: The model, as `without_weights` returns it.
-        inputs_of: Function from the length of an audio in seconds to the inputs of a prompt with that audio.
-        longest: Longest audio that the model hears, in seconds; None if there is no limit.
+    `shapes` is the model, as `without_weights` returns it. `inputs_of` is a function from the length of an audio in
+    seconds to the inputs of a prompt with that audio. `longest` is the longest audio that the model hears; None if
+    there is no limit.
 
     Raises:
         Exception: Of any kind, if the model's forward pass depends on values of floats.

@@ -48,9 +48,8 @@ class Utterance:
 def deliver(mood: Array, rng: np.random.Generator) -> Delivery:
     """Return the delivery of a mood: arousal raises pitch, pace and loudness, valence brightens the tone.
 
-    Args:
-        mood: Arousal (0 calm to 1 excited) and valence (-1 unpleasant to 1 pleasant), shape (2,).
-        rng: Adds the small differences between two deliveries of the same mood.
+    The mood is arousal (0 calm to 1 excited) and valence (-1 unpleasant to 1 pleasant). `rng` adds the small
+    differences between two deliveries of the same mood.
     """
     arousal, valence = mood
     jitter = rng.normal(0, 1, 5)

@@ -66,20 +66,12 @@ def draw_speakers(prefix: str, count: int, seed: int) -> list[Speaker]:
 
 
 def synthesize(speaker: Speaker, delivery: Delivery, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return an utterance of five to eight syllables: mono, 16 kHz, within -1..1.
+    """Return an utterance of five to eight syllables: mono, 16 kHz, within -1..1, between two margins of silence.
 
     A source-filter model: glottal pulses follow the pitch contour, get the spectral tilt, and pass through the formants
-    of one vowel per syllable.
+    of one vowel per syllable. `rng` chooses the number of syllables, their vowels and the size of the accents.
 
     Source: Fant (1960), Acoustic theory of speech production.
-
-    Args:
-        speaker: Who speaks.
-        delivery: How the utterance is spoken.
-        rng: Chooses the number of syllables, their vowels and the size of the accents.
-
-    Returns:
-        Samples, shape (seconds * 16000,): the syllables at the given rate, between two margins of 0.1 s of silence.
     """
     syllables = int(rng.integers(5, 9))
     length = round(SAMPLE_RATE / delivery.rate)  # samples per syllable

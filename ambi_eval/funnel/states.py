@@ -53,11 +53,7 @@ class StateFolder:
         return key in self._rows or key in self._waiting
 
     def add(self, key: str, states: Mapping[str, States]) -> None:
-        """Add the states of one clip.
-
-        Args:
-            key: The key of the clip and the prompt.
-            states: By place, shape (numbers,); the same places in the same order for every clip.
+        """Add the states of one clip by place, shape (numbers,); the places and their order are those of every clip.
 
         Raises:
             AmbiError: If a shard cannot be written.

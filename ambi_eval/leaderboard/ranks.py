@@ -30,13 +30,10 @@ def rank_intervals(errors: NDArray[np.float64], clusters: Sequence[str]) -> list
     The lower end of the interval is 1 + the number of systems that are significantly better; the upper end is 1 + the
     number of other systems that are not significantly worse. All pairs of systems are tested together, so that with
     probability 95% the intervals of all systems hold their true ranks. With one cluster every rank is possible.
+    `errors`, lower is better, have shape (systems, clips).
 
     Source: Mogstad, Romano, Shaikh and Wilhelm (2024), Inference for ranks with applications to mobility across
     neighbourhoods and academic achievement across countries.
-
-    Args:
-        errors: Error of each clip, lower is better, shape (systems, clips).
-        clusters: Cluster of each clip, such as its speaker, shape (clips,).
     """
     values = rankdata(errors.mean(axis=1).round(DECIMALS), method="min").astype(int).tolist()
     pairs = compare_all_pairs(errors, clusters)

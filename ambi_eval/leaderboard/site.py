@@ -51,12 +51,9 @@ class Site:
 def build(submissions: Path, out: Path, record: Path) -> Site:
     """Verify all submissions and write the site.
 
-    Args:
-        submissions: The folder of all submissions. Its parent folder may hold `published.yaml`, and the rules in
-            `README.md`.
-        out: The folder of the site: `index.html`, `results.json`, a page for each corpus, model and submission. Pages
-            of an earlier build that this one lacks are deleted.
-        record: The maintainers' record of checks that are not possible on this machine.
+    The parent folder of the submissions may hold `published.yaml`, and the rules in `README.md`. The site, in `out`,
+    has `index.html`, `results.json`, and a page for each corpus, model and submission; pages of an earlier build that
+    this one lacks are deleted. `record` is the maintainers' record of checks that are not possible on this machine.
 
     Raises:
         AmbiError: If there are no submissions, or the site cannot be written.

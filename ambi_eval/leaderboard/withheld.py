@@ -47,15 +47,9 @@ class Withheld(BaseModel):
 def withhold(path: Path, out: Path, seed: int) -> tuple[int, int]:
     """Write a manifest without the votes of half of its speakers, and these votes in a separate file.
 
-    The new manifest replaces the whole one: its audio paths start at the whole one's folder.
-
-    Args:
-        path: The whole manifest.
-        out: The folder for `manifest.parquet`, which may be published, and `private.jsonl`, which must not.
-        seed: Seed of the choice of speakers. A clip without a speaker counts as its own speaker.
-
-    Returns:
-        The numbers of clips with votes and without.
+    The seed chooses the speakers; a clip without a speaker counts as its own speaker. The folder `out` gets
+    `manifest.parquet`, which may be published, and `private.jsonl`, which must not. The new manifest replaces the whole
+    one: its audio paths start at the whole one's folder. Return the numbers of clips with votes and without.
 
     Raises:
         AmbiError: If the manifest cannot be read, withholds votes already, or has one speaker, or if one of the two

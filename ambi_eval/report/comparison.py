@@ -113,8 +113,7 @@ def table(pairs: list[Pair]) -> Group:
 def find(named: str) -> Found:
     """Return the run that an argument of `--compare` names, and its systems.
 
-    Args:
-        named: A folder or results file of `lm_eval`; a suffix `:TASK` or `:TASK:PIPELINE` chooses a part of it.
+    The argument is a folder or results file of `lm_eval`; a suffix `:TASK` or `:TASK:PIPELINE` chooses a part of it.
 
     Raises:
         AmbiError: If the run cannot be read, or has no such part.

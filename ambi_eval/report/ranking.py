@@ -154,11 +154,10 @@ def single_answers(task: TaskRun) -> Array:
 
 
 def _ballots(task: TaskRun) -> tuple[Array, NDArray[np.int64] | None] | None:
-    """Return the ballots on each clip and the indices of their raters.
+    """Return the ballots on each clip, shape (clips, most raters, labels), padded with NaN, and their raters' indices.
 
-    Returns:
-        Ballots, shape (clips, most raters, labels), padded with NaN; and the indices, shape (clips, most raters), which
-        are None if the raters have no names. None instead of both if the ballots of some clip are unknown.
+    The indices, shape (clips, most raters), are None if the raters have no names. The result is None if the ballots of
+    some clip are unknown.
     """
     settings, selection = task.settings, task.selection
     given: list[list[tuple[str, Array]]] = []

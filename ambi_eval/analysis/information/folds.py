@@ -78,14 +78,11 @@ def split_by_group(groups: NDArray[np.intp], clips: Rows, folds: int) -> list[tu
 def bits_gained(p: Array, prior: Array, votes: Array) -> Array:
     """Return the bits per vote gained over a prior, the sum over labels of q log2(p / prior), shape (clips,).
 
-    This is the difference of two mean log-likelihoods of the votes; it is below 0 where p is worse than the prior.
+    This is the difference of two mean log-likelihoods of the votes, whose shares are q; it is below 0 where p is worse
+    than the prior. Shares below `NLL_FLOOR` are raised to it. `p` and `votes` have shape (clips, labels), and the prior
+    that or (labels,).
 
     Source: Xu et al. (2020), A theory of usable information under computational constraints.
-
-    Args:
-        p: Predicted distributions, shape (clips, labels); shares below `NLL_FLOOR` are raised to it.
-        prior: The prediction without listening, shape (clips, labels) or (labels,).
-        votes: Votes, shape (clips, labels); q are their shares.
 
     >>> bits_gained(np.array([[1.0, 0.0]]), np.array([0.5, 0.5]), np.array([[4, 0]])).tolist()
     [1.0]

@@ -17,14 +17,11 @@ def krippendorff_alpha(panels: Sequence[Panel | None]) -> float:
     raters; D_e is the mean disagreement of any two ballots. Two ballots a and b disagree by |a - b|^2 / 2: 1 for two
     different labels, 0 for the same label, and between 0 and 1 if a rater splits the vote between several labels.
 
+    It is 1 if all raters of each clip agree, 0 if they agree as often as by chance, negative if less often. Clips of
+    unknown raters (None) or of one rater do not count. It is NaN if no clip has two raters, or if all ballots name the
+    same label.
+
     Source: Krippendorff (2011), Computing Krippendorff's alpha-reliability.
-
-    Args:
-        panels: The raters of each clip; None (unknown raters) and panels of one rater do not count.
-
-    Returns:
-        Alpha: 1 if all raters of each clip agree, 0 if they agree as often as by chance, negative if less often. NaN if
-        no clip has two raters, or if all ballots name the same label.
 
     >>> yes, no = (1.0, 0.0), (0.0, 1.0)
     >>> round(krippendorff_alpha([Panel((yes,), (4,)), Panel((yes, no), (1, 3)), Panel((no,), (4,))]), 4)

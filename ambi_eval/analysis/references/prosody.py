@@ -46,19 +46,15 @@ RIDGE = 10.0
 
 
 def prosody(samples: ArrayLike) -> Array:
-    """Return the features named in `FEATURES` of one clip.
+    """Return the features named in `FEATURES` of one clip, shape (8,), all finite.
 
-    The pitch of a voiced frame is at the highest peak of its autocorrelation, divided by that of the window, between 60
-    and 500 Hz. Pitch and level are medians over frames, and ranges go from the 10th to the 90th percentile. Level peaks
-    approximate syllables and have a prominence of at least 3 dB. Without a voiced frame, pitch and its range are 0.
+    The samples are mono at 16 kHz, nominally -1..1, at least 40 ms of them. The pitch of a voiced frame is at the
+    highest peak of its autocorrelation, divided by that of the window, between 60 and 500 Hz. Pitch and level are
+    medians over frames, and ranges go from the 10th to the 90th percentile. Level peaks approximate syllables and have
+    a prominence of at least 3 dB. Without a voiced frame, pitch and its range are 0. The level of digital silence is
+    -100 dB.
 
     Source: Boersma (1993), Accurate short-term analysis of the fundamental frequency.
-
-    Args:
-        samples: Mono samples at 16 kHz, nominally -1..1, shape (samples,), at least 40 ms of them.
-
-    Returns:
-        Features, shape (8,), all finite; the level of digital silence is -100 dB.
 
     >>> tone = 0.1 * np.sin(2 * np.pi * 220 * np.arange(16_000) / 16_000)
     >>> round(float(prosody(tone)[1])), round(12 * np.log2(220))
