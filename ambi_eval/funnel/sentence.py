@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ambi_eval.analysis.estimate import Estimate
 from ambi_eval.funnel.content import RANDOM, Funnel
+from ambi_eval.web.glossary import SIMULATED
 
 # A probe may gain this many bits by chance on few clips: all clips of a fold share one fit, which the intervals ignore.
 CHANCE = 0.05
@@ -24,8 +25,7 @@ HOLDERS = {
 def sentences(funnel: Funnel) -> list[str]:
     """Return the sentences about where the model loses information."""
     said = [_holds(funnel), _loss(funnel), _reasons(funnel), _controls(funnel)]
-    warning = "SIMULATED RATERS: synthetic speech, judged by a program. This says nothing about people or models."
-    return ([warning] if funnel.simulated else []) + [" ".join(part for part in said if part)]
+    return ([SIMULATED] if funnel.simulated else []) + [" ".join(part for part in said if part)]
 
 
 def _holds(funnel: Funnel) -> str:

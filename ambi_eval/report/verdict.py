@@ -16,6 +16,7 @@ from ambi_eval.analysis.significance import Comparison
 from ambi_eval.analysis.systems import SystemScores
 from ambi_eval.report.content import Content, Section, System, counterpart
 from ambi_eval.web.format import short, with_interval
+from ambi_eval.web.glossary import CONTROLS, SIMULATED
 
 SIGNIFICANT = 0.05
 # If the upper end of a number of raters is more than this many times the lower end, only the lower end is stated.
@@ -24,16 +25,6 @@ HALF_PANEL = "half a panel of raters"
 PRIOR = "the prior, which hears nothing"
 # Strategies that count as the plain one, in order of preference.
 PLAIN = ("direct", "cot", "exact")
-# Controls, the one that tells most about listening first.
-LISTENING = (
-    "shuffle",
-    "shuffle_same_sentence",
-    "shuffle_same_speaker",
-    "silence_fixed",
-    "silence",
-    "noise",
-    "transcript",
-)
 
 
 @dataclass(frozen=True)
@@ -139,9 +130,8 @@ def section_warnings(section: Section) -> list[str]:
 
 def warnings(simulated: bool, partial: Sequence[str], other_models: Sequence[str] = ()) -> list[str]:
     """Return the warnings that come before any score: simulated raters, missing clips or answers, other models."""
-    said = ["SIMULATED RATERS: synthetic speech, judged by a program. This says nothing about people or models."]
     return [
-        *(said if simulated else []),
+        *([SIMULATED] if simulated else []),
         *(f"ANOTHER MODEL: {sentence}" for sentence in other_models),
         *(f"PARTIAL: {sentence}" for sentence in partial),
     ]
@@ -183,7 +173,7 @@ def standing_of(section: Section, best: System) -> Standing:
 def _control(section: Section, best: System) -> System | None:
     """Return the control of the model that tells most about listening, if possible one of the best strategy."""
     own = [system for system in section.controls if system.model == best.model and system.against_best]
-    own.sort(key=lambda each: (counterpart(each, section.systems) is not best, LISTENING.index(each.control)))
+    own.sort(key=lambda each: (counterpart(each, section.systems) is not best, [*CONTROLS].index(each.control)))
     return own[0] if own else None
 
 

@@ -33,13 +33,15 @@ WORDS = {
     "invalid clips": "Clips without any usable answer. They score the worst value and are never left out.",
     "spread": "Standard deviation of the divergence over runs with different seeds.",
 }
+SIMULATED = "SIMULATED RATERS: synthetic speech, judged by a program. This says nothing about people or models."
+# The control that tells most about listening comes first.
 CONTROLS = {
-    "silence": "Digital silence of the clip's length: keeps how long the clip is.",
-    "silence_fixed": "Digital silence of one length for all clips: keeps nothing of the clip.",
-    "noise": "Noise of the clip's length and level: keeps how long and how loud the clip is.",
     "shuffle": "Another clip of the corpus: keeps what all clips have in common.",
     "shuffle_same_sentence": "Another speaker's clip of the same sentence: keeps the words.",
     "shuffle_same_speaker": "Another clip of the same speaker: keeps the speaker.",
+    "silence_fixed": "Digital silence of one length for all clips: keeps nothing of the clip.",
+    "silence": "Digital silence of the clip's length: keeps how long the clip is.",
+    "noise": "Noise of the clip's length and level: keeps how long and how loud the clip is.",
     "transcript": "The words in writing and no audio: keeps what is said.",
 }
 
