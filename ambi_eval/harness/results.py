@@ -116,8 +116,8 @@ class TaskRun:
     curves: Mapping[str, Json]  # its curves over the pool size, by metric, as in the results file
     selection: Selection  # the clips that were asked about, with their votes, in the order of the manifest
     pipelines: dict[str, Pipeline]  # the results, by pipeline
-    # The answers of each clip, and why each ended. For `exact`, the log-likelihood of each label, for each prompt (and
-    # for silence, if calibrated).
+    # The answers of each clip, with all that is logged about them. For `exact`, each label with its log-likelihood, for
+    # each prompt (and for silence, if calibrated).
     texts: Sequence[Sequence[Candidate]]
     # Generated tokens of all answers about each clip, thinking included, shape (clips,): 0 for `exact`, NaN where the
     # model does not count them.
@@ -231,9 +231,9 @@ def _read_task(file: Path, name: str, config: Json, results: Json) -> TaskRun:
     first = next(iter(ordered.values()))
     try:
         pipelines = {key: _pipeline(key, of_clips, settings.labels) for key, of_clips in ordered.items()}
-        texts = [_texts(sample, settings) for sample in first]
-        thinking = np.array([_thinking(sample) for sample in first])
-        tokens = np.array([_tokens(sample, settings) for sample in first]) + thinking
+        texts = [logged_answers(sample, settings) for sample in first]
+        thinking = np.array([_thinking(pool) for pool in texts])
+        counted = np.zeros(len(texts)) if settings.pool == "labels" else np.array([_tokens(pool) for pool in texts])
     except (LookupError, ValueError, TypeError, ArithmeticError) as error:
         raise AmbiError(f"{path} lacks a label or a number of a clip ({error!r:.200}): repeat the run.") from error
     _check_votes(path, settings, selection, next(iter(pipelines.values())))
@@ -247,7 +247,7 @@ def _read_task(file: Path, name: str, config: Json, results: Json) -> TaskRun:
         selection=selection,
         pipelines=pipelines,
         texts=texts,
-        tokens=tokens,
+        tokens=counted + thinking,
         thinking=thinking,
         failed=sum((Counter(sample["prediction"]["failed"]) for sample in first), Counter()),
     )
@@ -318,28 +318,25 @@ def _check_votes(path: Path, settings: TaskSettings, selection: Selection, pipel
                 )
 
 
-def _texts(sample: Json, settings: TaskSettings) -> list[Candidate]:
+def logged_answers(sample: Json, settings: TaskSettings) -> list[Candidate]:
+    """Return the answers in a logged sample, with all that is logged about them; for `exact` the labels."""
     if settings.pool == "labels":
         # All labels again for each prompt, and for silence if calibrated.
         answers = zip(cycle(settings.asked_labels), sample["resps"], strict=False)
-        read = [(label, float(logprob)) for label, [(logprob, _)] in answers]
-        return [Candidate(f"{label}: log-likelihood {logprob:.3f}", logprob) for label, logprob in read]
+        return [Candidate(label, float(logprob)) for label, [(logprob, _)] in answers]
     texts = [answer for request in sample["resps"] for answer in request]
-    finish = (sample["doc"].get("candidates") or {}).get("finish") or [None] * len(texts)
-    return [Candidate(text, finish=how) for text, how in zip(texts, finish, strict=True)]
+    logged = sample["doc"].get("candidates") or {}
+    known = {name: logged[name] for name in Candidate.__slots__ if logged.get(name)}
+    rows = zip(texts, *known.values(), strict=True)
+    return [Candidate(text, **dict(zip(known, row, strict=True))) for text, *row in rows]
 
 
-def _tokens(sample: Json, settings: TaskSettings) -> float:
+def _tokens(pool: Sequence[Candidate]) -> float:
     """Return the tokens of all drawn answers, without thinking; NaN if those of one are not counted."""
-    if settings.pool == "labels":
-        return 0.0
-    candidates = sample["doc"].get("candidates") or {}
-    counts = candidates.get("n_tokens", [])
-    finish = candidates.get("finish") or [None] * len(counts)
-    drawn = [count for count, how in zip(counts, finish, strict=True) if how != "not_drawn"]
-    return float(sum(drawn)) if drawn and None not in drawn else math.nan
+    counts = [answer.n_tokens for answer in pool if answer.finish != "not_drawn"]
+    return math.nan if not counts or None in counts else float(sum(count or 0 for count in counts))
 
 
-def _thinking(sample: Json) -> float:
-    counts = (sample["doc"].get("candidates") or {}).get("thinking_tokens", [])
-    return math.nan if None in counts else float(sum(counts))
+def _thinking(pool: Sequence[Candidate]) -> float:
+    counts = [answer.thinking_tokens for answer in pool]
+    return math.nan if None in counts else float(sum(count or 0 for count in counts))

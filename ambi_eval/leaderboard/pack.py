@@ -8,18 +8,16 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ambi_eval.answers.candidate import Candidate
 from ambi_eval.config.model_names import other_models
 from ambi_eval.config.task_settings import OVERRIDES
 from ambi_eval.engines.base import find_engine
 from ambi_eval.errors import AmbiError
-from ambi_eval.harness.results import Run, TaskRun, read_runs
+from ambi_eval.harness.results import Run, TaskRun, logged_answers, read_runs
 from ambi_eval.leaderboard.rescore import task_settings
 from ambi_eval.leaderboard.schema import CARD, FOLDER, Claims, check
 from ambi_eval.leaderboard.submission import Pools, write_submission
@@ -145,14 +143,5 @@ def _pools(run: Run, task: TaskRun) -> Pools:
         for line in lines:
             sample = json.loads(line)
             if sample["filter"] == first:
-                pools[sample["doc"]["id"]] = _pool(sample, task)
+                pools[sample["doc"]["id"]] = logged_answers(sample, task.settings)
     return pools
-
-
-def _pool(sample: Mapping[str, Any], task: TaskRun) -> list[Candidate]:
-    if task.settings.pool == "labels":
-        answers = zip(cycle(task.settings.asked_labels), sample["resps"], strict=False)
-        return [Candidate(label, logprob=float(logprob)) for label, [(logprob, _)] in answers]
-    texts = [text for request in sample["resps"] for text in request]
-    known = sample["doc"].get("candidates") or {}
-    return [Candidate(text, **{name: of_all[k] for name, of_all in known.items()}) for k, text in enumerate(texts)]

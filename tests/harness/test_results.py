@@ -17,7 +17,7 @@ from lm_eval.tasks import TaskManager
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.errors import AmbiError
 from ambi_eval.harness.repeat import command
-from ambi_eval.harness.results import _tokens, read_runs
+from ambi_eval.harness.results import _tokens, logged_answers, read_runs
 
 CLIPS = [
     {"id": "c3", "audio": "a.wav", "speaker": "ben", "votes": {"calm": 2, "tense": 2}},
@@ -142,8 +142,13 @@ def test_tokens_are_unknown_if_those_of_one_answer_are(corpus, tmp_path):
 
 
 def test_samples_that_were_not_drawn_cost_no_tokens():
-    sample = {"doc": {"candidates": {"n_tokens": [2, 3, None], "finish": ["stop", "length", "not_drawn"]}}}
-    assert _tokens(sample, SimpleNamespace(pool="samples")) == 5
+    logged = {
+        "n_tokens": [2, 3, None],
+        "finish": ["stop", "length", "not_drawn"],
+        "of_later": [1, 2, 3],
+    }
+    sample = {"resps": [["a"], ["b"], ["c"]], "doc": {"candidates": logged}}
+    assert _tokens(logged_answers(sample, SimpleNamespace(pool="samples"))) == 5
 
 
 def test_a_run_without_thinking_says_nothing_of_it(corpus):
@@ -166,7 +171,8 @@ def test_likelihoods_and_several_wordings_are_answers_too(corpus):
     exact = found.tasks["mine_exact"]
     np.testing.assert_allclose(exact.pipelines["likelihood"].p, [[0.75, 0.25]] * 3)
     np.testing.assert_allclose(exact.pipelines["likelihood"].logged["label_mass"], 0.8)
-    assert exact.texts[0] == ["calm: log-likelihood -0.511", "tense: log-likelihood -1.609"]
+    assert exact.texts[0] == ["calm", "tense"]
+    np.testing.assert_allclose([answer.logprob for answer in exact.texts[0]], [-0.511, -1.609], atol=1e-3)
     assert (exact.tokens.tolist(), exact.pool_size) == ([0, 0, 0], 0)
     assert found.tasks["mine_ens"].pool_size == 5
 
