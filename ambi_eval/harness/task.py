@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -35,6 +36,8 @@ from ambi_eval.harness.requests import Audio, Documents, generation_requests, he
 from ambi_eval.inference.question import CANDIDATE_MARK
 
 logger = logging.getLogger(__name__)
+
+MANY_UNREAD = 0.1  # a larger share of answers that could not be read is told
 
 
 class AmbiguousEmotionTask(ConfigurableTask):
@@ -218,6 +221,8 @@ class AmbiguousEmotionTask(ConfigurableTask):
             predictions = [pool.filtered_resps[pipeline.name] for pool in pools]
             if not all(isinstance(prediction, Prediction) for prediction in predictions):
                 raise AmbiError(f"{self.config.task}: the pipeline '{pipeline.name}' must end with an ambi_* filter")
+            if number == 0:
+                self._notice_unread_answers(pools, predictions)
             scores = iter(scored_clips(predictions=list(compress(predictions, has_votes)), oracle=number == 0))
             for clip, row, has, pool, prediction in zip(ids, rows, has_votes, pools, predictions, strict=True):
                 scored = ScoredClip(prediction, {}, _logged(pool.resps) if number == 0 else {})
@@ -237,6 +242,24 @@ class AmbiguousEmotionTask(ConfigurableTask):
         sampled = self.settings.generation(self.config.generation_kwargs).sampled
         if sampled and all(len(set(map(str, drawn(pool.resps)))) == 1 for pool in pools):
             self._warn(f"the {n} answers about a clip are the same one, for each of the {len(pools)} clips asked about")
+
+    def _notice_unread_answers(self, pools: Sequence[Instance], predictions: Sequence[Prediction]) -> None:
+        """Warn if many answers could not be read beside others that could: `invalid_rate` does not count them."""
+        failed = sum((Counter(each.failed) for each in predictions), Counter[str]())
+        answers, unread = sum(each.pool.size for each in predictions), failed.total()
+        if unread <= MANY_UNREAD * answers or all(each.pool.size == 1 or each.invalid for each in predictions):
+            return
+        reasons = ", ".join(f"{number:,} {reason.replace('_', ' ')}" for reason, number in failed.most_common())
+        texts = (
+            str(text)
+            for pool, each in zip(pools, predictions, strict=True)
+            for text, valid in zip(pool.resps, each.pool.valid, strict=False)
+            if not valid
+        )
+        self._warn(
+            f"{unread:,} of {answers:,} answers could not be read ({reasons}) and are left out, such as "
+            f"{next(texts)!r:.80}"
+        )
 
     def score_answers(self, answers: Mapping[str, Sequence[Candidate]]) -> dict[str, PipelineScores]:
         """Return the results of each pipeline for the answers about every clip (by its id), by the pipeline's name.

@@ -205,6 +205,7 @@ def _section(asked: Sequence[ModelTask]) -> Section:
         controls=controls,
         partial=[*_partial(selection, left_out, real), *_cut_audio(asked)],
         other_models=list(dict.fromkeys(told for one in asked for told in other_models(one.info))),
+        cautions=_cautions(asked),
         shown=[],
         rater_study=study_raters(
             selection, settings, {system.full_name: by_name[system.full_name].p for system in real}
@@ -240,6 +241,17 @@ def _cut_audio(asked: Sequence[ModelTask]) -> list[str]:
         for model, count in cut
         if count
     ]
+
+
+def _cautions(asked: Sequence[ModelTask]) -> list[str]:
+    """Return the warnings of the runs that `_partial` does not repeat; those about answers name model and task."""
+    found = []
+    for one in asked:
+        of_clips = one.task.selection.warnings
+        said = [warning for warning in one.task.warnings if not warning.startswith("PARTIAL: ")]
+        named = [warning if warning in of_clips else f"{one.model}, {one.task.name}: {warning}" for warning in said]
+        found += [each for each in named if each not in one.task.selection.lost_votes]
+    return list(dict.fromkeys(found))
 
 
 def _samplers(curves: Sequence[Mapping[str, Curve]]) -> dict[str, dict[str, dict[int, Estimate]]]:

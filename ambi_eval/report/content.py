@@ -267,6 +267,7 @@ class Section:
         partial: Sentences about missing clips or answers, because of which scores do not describe the corpus; usually
             empty.
         other_models: Sentences about servers that answered with another model than the one asked for; usually empty.
+        cautions: Further warnings of the runs about their clips, settings and answers; usually empty.
         shown: The clips with the largest errors of the best system of each model, those without usable answers, and
             those with the smallest errors.
     """
@@ -289,6 +290,7 @@ class Section:
     controls: list[System]
     partial: list[str]
     other_models: list[str]
+    cautions: list[str]
     shown: list[ShownClip]
     rater_study: RaterStudy | None
     notes: list[str]

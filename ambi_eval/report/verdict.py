@@ -125,7 +125,8 @@ def _title(system: System) -> str:
 
 def section_warnings(section: Section) -> list[str]:
     """Return the warnings of one corpus."""
-    return warnings(section.simulated, section.partial, section.other_models)
+    cautions = [f"CAUTION: {sentence}" for sentence in section.cautions]
+    return [*warnings(section.simulated, section.partial, section.other_models), *cautions]
 
 
 def warnings(simulated: bool, partial: Sequence[str], other_models: Sequence[str] = ()) -> list[str]:

@@ -166,10 +166,15 @@ def test_a_system_instruction_is_the_same_prompt_with_the_chat_template_and_with
         (("calm",), {"do_sample": False}, "nothing is sampled .* so all 20 answers about a clip are the same one"),
         (("calm",), {"temperature": 0}, "nothing is sampled"),
         (("calm",), None, "the 20 answers about a clip are the same one, for each of the 4 clips asked about"),
+        (
+            ("calm", "wütend", ""),
+            None,
+            r"53 of 80 answers could not be read \(27 no label, 26 empty\) and are left out, such as 'wütend'",
+        ),
         (("calm", "tense"), None, None),
     ],
 )
-def test_twenty_equal_answers_are_said(folder, caplog, answers, gen_kwargs, warning):
+def test_answers_that_are_equal_or_cannot_be_read_are_said(folder, caplog, answers, gen_kwargs, warning):
     task(folder)
     with caplog.at_level("WARNING", logger="ambi_eval"):
         results = evaluate(folder, model=Answering(*answers), gen_kwargs=gen_kwargs)

@@ -180,6 +180,18 @@ def test_clips_that_were_not_prepared_and_clips_that_were_cut_are_said_to_be_par
     ]
 
 
+def test_what_a_run_warned_of_is_told_once_before_any_score(runs):
+    run = runs[0]
+    task = run.tasks["mine_direct"]
+    warned = replace(
+        task, warnings=[*task.selection.warnings, "PARTIAL: told elsewhere", "all answers are the same one"]
+    )
+    content = build([replace(run, tasks={"mine_direct": warned})])
+    told = "CAUTION: good/model, mine_direct: all answers are the same one"
+    assert [line for line in verdicts(content) if line.startswith("CAUTION")] == [told]
+    assert told.replace("CAUTION:", '<p class="warning"><strong>CAUTION</strong>') in render(content)
+
+
 def test_a_server_that_answered_with_another_model_is_told_before_any_score(runs):
     told = "ANOTHER MODEL: 'good' was asked for, but the server named another model: 'cheap' (7 replies)."
     config = {**runs[0].results["config"], "ambi": {"model": "good", "answered_as": {"good-latest": 2, "cheap": 7}}}
