@@ -15,7 +15,7 @@ from transformers import DynamicCache
 from ambi_eval.answers.candidate import Finish
 from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.engines.hf.attention import Prefixes, mask
-from ambi_eval.engines.hf.cache import ROOM, GrowingLayer, attending, joined, keys_and_values
+from ambi_eval.engines.hf.cache import FREE_ROWS, ROOM, GrowingLayer, attending, joined, keys_and_values
 from ambi_eval.engines.hf.prompts import Prefilled
 
 
@@ -191,16 +191,24 @@ class Batch:
         for number, (row, branch) in enumerate(zip(self.rows, self.branches, strict=True)):
             alike.setdefault((branch, row.tokens[-1]), []).append(number)
         origins = [branch for branch, _ in alike]
-        # Whenever branches come or go, the others are copied.
-        if len(set(origins)) == len(origins) > MOST_USED * len(self.prompts):
+        before, used = len(self.prompts), len(set(origins))
+        dropped = used <= MOST_USED * before
+        if len(origins) == used and not dropped:
             return
-        for branch, numbers in enumerate(alike.values()):
+        places = [*range(len(origins))]
+        if added := not dropped and len(origins) - used <= before // FREE_ROWS:  # the others stay where they are
+            first = {branch: place for place, branch in reversed([*enumerate(origins)])}
+            more = [place for place in places if first[origins[place]] != place]
+            places = [before + more.index(place) if place in more else origins[place] for place in places]
+            origins = [*range(before), *(origins[place] for place in more)]
+        for place, numbers in zip(places, alike.values(), strict=True):
             for number in numbers:
-                self.branches[number] = branch
+                self.branches[number] = place
         self.prompts = [self.prompts[branch] for branch in origins]
         kept = torch.tensor(origins, device=self.keys.device)
         self._positions, self._lengths = self._positions[kept], self._lengths[kept]
-        self.cache.batch_select_indices(kept)
+        for layer in self.cache.layers:
+            layer.add_copies(kept[before:]) if added else layer.batch_select_indices(kept)
         self._branches_changed(self.prefixes is not None)
         self._place()
 

@@ -16,6 +16,8 @@ from ambi_eval.engines.hf.prompts import KeysAndValues, Prefilled
 
 # Free columns to allocate at a time; when they are used up, the cache is copied. More columns take more memory.
 ROOM = 32
+# There is a free row for every so many rows.
+FREE_ROWS = 4
 
 
 class GrowingLayer(DynamicLayer):
@@ -37,18 +39,17 @@ class GrowingLayer(DynamicLayer):
         self.number = number
         self.prefixes = prefixes
         self.lazy_initialization(keys, values)
-        self._hold(keys, values, keys.shape[2] - ROOM)
+        self._buffers = (keys, values)
+        self._show(len(keys), 0, keys.shape[2] - ROOM)
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> KeysAndValues:
         """Add the keys and values of new tokens, and return all; the keys carry the prefixes to `attention.attend`."""
-        held, new = self.keys.shape[2], key_states.shape[2]
+        rows, new = len(self.keys), key_states.shape[2]
         if self._end + new > self._buffers[0].shape[2]:
-            self._move(self.keys, self.values, new)
+            self._copy(torch.arange(rows, device=self.keys.device), new)
         for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
-            buffer[:, :, self._end : self._end + new] = states
-        self._end += new
-        # This view may not begin at the first column, because `drop_columns` drops columns that no row needs.
-        self.keys, self.values = (buffer[:, :, self._end - new - held : self._end] for buffer in self._buffers)
+            buffer[:rows, :, self._end : self._end + new] = states
+        self._show(rows, self._first, self._end + new)
         if self.prefixes is not None:
             self.keys.shared = self.prefixes, self.number  # type: ignore[attr-defined]
         return self.keys, self.values
@@ -59,33 +60,41 @@ class GrowingLayer(DynamicLayer):
 
     def drop_columns(self, most: int) -> None:
         """Keep at most this many columns, the newest ones."""
-        first = max(self.keys.shape[2] - most, 0)
-        self.keys, self.values = self.keys[:, :, first:], self.values[:, :, first:]
+        self._show(len(self.keys), max(self._end - most, self._first), self._end)
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep these rows, with the free columns at their end."""
-        held = self.keys.shape[2]
-        kept = []
-        for buffer, states in zip(self._buffers, (self.keys, self.values), strict=True):
-            columns = held + buffer.shape[2] - self._end
-            kept.append(buffer.new_empty(len(indices), buffer.shape[1], columns, buffer.shape[3]))
-            torch.index_select(states, 0, indices, out=kept[-1][:, :, :held])
-        self._hold(kept[0], kept[1], held)
+        """Keep these rows."""
+        self._copy(indices)
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Replace every row by the row of another beam; the prefix stays, because all beams of a prompt share it."""
-        self.batch_select_indices(beam_idx)
+        self._copy(beam_idx)
 
-    def _move(self, keys: Tensor, values: Tensor, new: int) -> None:
-        """Copy keys and values to a new place with free columns at the end."""
-        room = max(ROOM, new)
-        self._hold(_right_aligned([keys], room), _right_aligned([values], room), keys.shape[2])
+    def add_copies(self, indices: Tensor) -> None:
+        """Add copies of these rows at the end; the others do not move as long as there are free rows."""
+        before, rows = len(self.keys), len(self.keys) + len(indices)
+        if rows > len(self._buffers[0]):
+            self._copy(torch.cat([torch.arange(before, device=indices.device), indices]))
+            return
+        for buffer, states in zip(self._buffers, (self.keys, self.values), strict=True):
+            buffer[before:rows, :, self._first : self._end] = states[indices]
+        self._show(rows, self._first, self._end)
 
-    def _hold(self, keys: Tensor, values: Tensor, tokens: int) -> None:
-        """Use these tensors as buffers; they hold the keys and values of this many tokens."""
-        self._buffers = (keys, values)
-        self._end = tokens
-        self.keys, self.values = keys[:, :, : self._end], values[:, :, : self._end]
+    def _copy(self, indices: Tensor, new: int = 0) -> None:
+        """Copy these rows to a new place with free rows and columns at the end."""
+        rows, held = len(indices), self.keys.shape[2]
+        copies = []
+        for states in (self.keys, self.values):
+            shape = rows + rows // FREE_ROWS, states.shape[1], held + max(ROOM, new), states.shape[3]
+            copies.append(states.new_empty(shape))
+            torch.index_select(states, 0, indices, out=copies[-1][:rows, :, :held])
+        self._buffers = (copies[0], copies[1])
+        self._show(rows, 0, held)
+
+    def _show(self, rows: int, first: int, end: int) -> None:
+        """Let `keys` and `values` be these rows, and the columns from `first` up to `end`, of the buffers."""
+        self._first, self._end = first, end
+        self.keys, self.values = (buffer[:rows, :, first:end] for buffer in self._buffers)
 
 
 class SharedCache(DynamicCache):
