@@ -117,7 +117,6 @@ class Batch:
         number = {prompt: len(self.prompts) + new for new, prompt in enumerate(prompts)}
         rows = [row for _, new in arrivals for row in new]
         branches = [number[prompt] for prompt, new in arrivals for _ in new]
-        caches = [prompt.expanded(1, 0 if share_prefixes else None) for prompt in prompts]
         device = prompts[0].logits.device
         logits = torch.stack([prompt.logits for prompt in prompts])
         keys = torch.tensor([row.key for row in rows], device=device)
@@ -126,18 +125,23 @@ class Batch:
         lengths = torch.tensor([0 if share_prefixes else prompt.length for prompt in prompts], device=device)
         logprobs = torch.zeros(len(rows), dtype=precise(device), device=device)
         if self.rows:
-            caches.insert(0, keys_and_values(self.cache))
             logits = torch.cat([self.logits, logits])
             keys, steps = torch.cat([self.keys, keys]), torch.cat([self.steps, steps])
             positions, lengths = torch.cat([self._positions, positions]), torch.cat([self._lengths, lengths])
             logprobs = torch.cat([self.logprobs, logprobs])
         self.logits, self.keys, self.steps, self.logprobs = logits, keys, steps, logprobs
         self._positions, self._lengths = positions, lengths
+        if self.rows and share_prefixes:
+            for layer in self.cache.layers:
+                layer.add_copies(keys.new_zeros(len(prompts)))  # of any row: the mask hides them as padding
+        else:
+            caches = [keys_and_values(self.cache)] if self.rows else []
+            caches += [prompt.expanded(1, 0 if share_prefixes else None) for prompt in prompts]
+            self.cache = DynamicCache()
+            self.cache.layers = [GrowingLayer(*states, number) for number, states in enumerate(joined(caches, ROOM))]
         self.rows += rows
         self.branches += branches
         self.prompts += prompts
-        self.cache = DynamicCache()
-        self.cache.layers = [GrowingLayer(*states, number) for number, states in enumerate(joined(caches, ROOM))]
         self._branches_changed(share_prefixes)
         self._rows_changed()
 

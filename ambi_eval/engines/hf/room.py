@@ -67,7 +67,7 @@ class Room:
         clips = int(self._bytes / (self._prompt_bytes + widest * self._row_bytes))
         self.rows = self.beams = min(clips, self.max_batch_size) * widest
 
-    def holds(self, prompts: int, rows: int) -> bool:
+    def holds(self, prompts: float, rows: float) -> bool:
         """Whether there is room for this many prompts with this many answers in all."""
         return self.rows is not None and rows <= self.rows and self._fits_memory(prompts, rows)
 
@@ -75,7 +75,7 @@ class Room:
         """Whether there is room for the searches of this many prompts with this many beams in all."""
         return self.beams is not None and beams <= self.beams and self._fits_memory(prompts, beams)
 
-    def _fits_memory(self, prompts: int, rows: int) -> bool:
+    def _fits_memory(self, prompts: float, rows: float) -> bool:
         return self._bytes is None or prompts * self._prompt_bytes + rows * self._row_bytes <= self._bytes
 
     def halve(self, prompts: Sequence[Prompt], error: torch.OutOfMemoryError) -> None:
@@ -130,7 +130,7 @@ class Pace:
 
 
 # Answers that are decoded together at first: a step reads all weights, so fewer answers take nearly as long.
-FIRST_ROWS = 96
+FIRST_ROWS = 256
 # Least time and steps for which each number of answers is tried, and the speed-up that twice as many must give.
 PACE_SECONDS = 1.0
 PACE_STEPS = 16

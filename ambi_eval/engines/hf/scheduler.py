@@ -6,7 +6,6 @@ state of its own, so that one call can go on while another one waits for its cal
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import chain
@@ -73,7 +72,7 @@ class Scheduler:
             prompts: Taken as they are needed. Those about one audio share the work on it if they follow one another.
             widest: The most answers that one prompt has. By default the number of answers of the first prompt.
             of_a_clip: The most answers that all prompts about one clip have together: there is room for `batch_size`
-                times as many. The first prompt to enter when half of the room is free may exceed the room by half. By
+                times as many. A prompt that enters when half of the room is free may exceed the room by half. By
                 default `widest`.
 
         Raises:
@@ -221,17 +220,18 @@ class _Generation:
         if prompt.settings.num_beams > 1:
             return not self._is_full(prompt.settings)
         rows, prompts = len(self.batch.rows), len(self.answers) - len(self.entering)
-        # All other rows are copied whenever rows enter. So wait until half of the room is free, then fill all of it.
-        if not self.room.holds(2 * prompts, 2 * rows) or 2 * rows > self.most_rows:
-            return False
         entering = [each for each in self.entering if each in self.answers]
-        rows += sum(map(_rows, entering)) + prompt.rows
-        return not entering or (self.room.holds(len(self.answers) + 1, rows) and rows <= self.most_rows)
+        fits = self._holds(len(self.answers) + 1, rows + sum(map(_rows, entering)) + prompt.rows)
+        if entering:
+            return fits
+        # All other rows are copied whenever rows enter. So wait until enough of the room is free, then fill all of it.
+        # Where prefixes are shared, copies are short.
+        few = self.decoder.shares_prefixes and self._holds(4 / 3 * prompts, 4 / 3 * rows)
+        return (fits and few) or self._holds(2 * prompts, 2 * rows)
 
-    @property
-    def most_rows(self) -> float:
-        """The number of answers beyond which larger batches are not faster, as far as is known."""
-        return math.inf if self.pace is None else self.pace.rows
+    def _holds(self, prompts: float, rows: float) -> bool:
+        """Whether there is room for these answers, and as many are faster than fewer, as far as is known."""
+        return self.room.holds(prompts, rows) and (self.pace is None or rows <= self.pace.rows)
 
     def _is_full(self, settings: GenerationSettings) -> bool:
         """Whether no other beam search can join those with these settings."""
