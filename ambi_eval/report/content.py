@@ -97,6 +97,7 @@ class System:
         curves: By metric, the score at each pool size; empty if a part of the pool is no valid smaller pool (beams).
         extrapolated: By metric, the limit of the curve for large N; empty for pipelines that do not average answers.
         asymptote: Full name of the system to which the curve tends (`exact` with the same model and prompt), if it ran.
+        confusion: Clips by majority label and by predicted label or none (`classification.expected_confusion`).
         reliability: Confidence against agreement.
         ambiguity_auroc: How well its entropy detects the clips of the most ambiguous bin.
         calibration: The effect of scaling that is fitted on other speakers; None for fewer than three speakers.
@@ -270,6 +271,7 @@ class Section:
         cautions: Further warnings of the runs about their clips, settings and answers; usually empty.
         shown: The clips with the largest errors of the best system of each model, those without usable answers, and
             those with the smallest errors.
+        rater_study: How the single raters score these systems; None if the corpus does not name its raters.
     """
 
     corpus: str

@@ -35,6 +35,8 @@ class Trials:
         noise: The sampling noise of the shares of these votes, shape (R,): `Panel.noise`.
         probability: Probability of each case among the cases of its panel, shape (R,).
         first: Index of the first case of each panel, shape (D,); its last case is just before the next panel's first.
+        clips: Indices of the clips that have cases, shape (clips,).
+        panel: Index of the panel of each of these clips, shape (clips,).
     """
 
     given: Array
