@@ -36,7 +36,7 @@ class Predictions:
 
 
 class _LineError(Exception):
-    """A mistake in one line: its kind with the way to correct it, the same for all of its kind, and the wrong text."""
+    """A mistake in one line: its kind, with the way to correct it, and the wrong text of this line."""
 
     def __init__(self, kind: tuple[str, str], value: str) -> None:
         super().__init__(kind, value)

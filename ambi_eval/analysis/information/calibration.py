@@ -48,7 +48,7 @@ class Calibration:
 
 @dataclass(frozen=True, eq=False)
 class Calibrated:
-    """Predictions after vector scaling, shape (clips, labels), NaN for clips of unknown speakers, and the gains by it.
+    """Predictions `p` after vector scaling, shape (clips, labels), NaN for clips of unknown speakers, and their gains.
 
     `bits`, shape (clips,), are those per vote gained over the prior of the other speakers.
     """

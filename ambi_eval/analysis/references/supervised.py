@@ -43,9 +43,10 @@ def save_supervised(name: str, p: Array, selection: Selection, settings: CorpusS
 
 
 def supervised(selection: Selection, settings: CorpusSettings, notes: list[str]) -> Iterator[tuple[str, Array]]:
-    """Yield the stored references of a corpus with the same labels and votes: a name, and predictions as above.
+    """Yield name and predictions, shape (clips, labels), of each stored reference with the same labels and votes.
 
-    A sentence is added to `notes` for each reference that was fitted to other votes.
+    Clips without a prediction are NaN. A sentence is added to `notes` for each reference that was fitted to other
+    votes.
 
     Raises:
         AmbiError: If a file cannot be read or holds something else.
