@@ -38,18 +38,26 @@ def pytest_xdist_auto_num_workers(config):
 @cache
 def starts_processes(file):
     """Whether the fork server of support/processes.py starts processes for this test file or for its fixtures."""
-    files = [each for each in (file, file.with_name("conftest.py")) if each.exists()]
-    return any("support.processes" in each.read_text() for each in files)
+    files = {file, file.with_name("conftest.py")} - {Path(__file__)}
+    return any("support.processes" in each.read_text() for each in files if each.exists())
 
 
 def pytest_xdist_make_scheduler(config, log):
-    """Give each worker whole files, and all files with processes to one: it starts one fork server and mostly waits."""
+    """Give each worker whole files, and whole folders with a conftest.py, whose files share what is dear to make.
+
+    All files with processes go to one worker: it starts one fork server and mostly waits.
+    """
     from xdist.scheduler import LoadFileScheduling
+
+    tests = config.rootpath / "tests"
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid):
-            file = super()._split_scope(nodeid)
-            return "processes" if starts_processes(config.rootpath / file) else file
+            file = config.rootpath / super()._split_scope(nodeid)
+            if starts_processes(file):
+                return "processes"
+            folder = tests / file.relative_to(tests).parts[0] if file.is_relative_to(tests) else file
+            return str(folder if (folder / "conftest.py").exists() else file)
 
     return Scheduling(config, log)
 
