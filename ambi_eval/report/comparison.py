@@ -86,14 +86,6 @@ def table(pairs: list[Pair]) -> Group:
     blocks: list[Table | str] = []
     for pair in pairs:
         missing = f"{counted(pair.left_out, 'clip')} that only one of the two has: left out" if pair.left_out else ""
-        title = "\n".join(
-            [
-                *verdict.warnings(pair.simulated, [missing] if missing else [], pair.other_models),
-                f"A: {pair.first}",
-                f"B: {pair.second}",
-                f"{counted(pair.clips, 'clip')}. {pair.verdict}",
-            ]
-        )
         shown = Table("", "A minus B [95 % interval]", "p", "p corrected", box=None)
         for name, comparison in pair.metrics.items():
             up = "higher is better" if METRICS[name].higher_is_better else "lower is better"
@@ -101,7 +93,10 @@ def table(pairs: list[Pair]) -> Group:
             shown.add_row(f"{name} ({up})", with_interval(comparison.difference), *p_values)
         any_metric = next(iter(pair.metrics.values()))
         blocks += [
-            title,
+            *verdict.warnings(pair.simulated, [missing] if missing else [], pair.other_models),
+            f"A: {pair.first}",
+            f"B: {pair.second}",
+            f"{counted(pair.clips, 'clip')}. {pair.verdict}",
             shown,
             f"Sign-flip test over {counted(any_metric.clusters, 'cluster')} (least possible p: "
             f"{any_metric.smallest_p:.2g}), corrected for {counted(len(pair.metrics), 'metric')} (max-T).",
