@@ -24,8 +24,8 @@ docs: .venv/package
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 	@echo "The site: $(CURDIR)/site/index.html"
 
-# Models as small as those of the tests are slower on several threads than on one. Each worker takes whole files, those
-# with slow tests first.
+# Models as small as those of the tests are slower on several threads than on one. Each worker takes whole files or
+# folders, those with slow tests first (tests/conftest.py).
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test test-quick: export OMP_NUM_THREADS ?= 1
