@@ -60,35 +60,27 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy takes
 class GridModel(Settings):
     """A model of the grid."""
 
-    model: str = "hf-audio"
-    """The harness's name for its kind, as after `lm_eval --model`."""
-    model_args: Annotated[dict[str, Any], BeforeValidator(_arguments)] = {}
-    """As after `--model_args`."""
+    model: str = "hf-audio"  # the harness's name for its kind, as after `lm_eval --model`
+    model_args: Annotated[dict[str, Any], BeforeValidator(_arguments)] = {}  # as after `--model_args`
+    # As after `--batch_size`.
     batch_size: Annotated[int, Field(ge=1)] | Annotated[str, Field(pattern="^auto(:\\d+)?$")] = 1
-    """As after `--batch_size`."""
+    # GPUs of one replica where an engine shares them out; a part of one may be enough.
     gpus: Annotated[float, Field(ge=0)] = 1
-    """GPUs of one replica where an engine shares them out; a part of one may be enough."""
-    strategies: list[Strategy] | None = None
-    """Those of the grid's strategies that it runs; by default all."""
+    strategies: list[Strategy] | None = None  # those of the grid's strategies that it runs; by default all
 
 
 class Grid(Settings):
     """Models, each with each corpus and strategy, each with each seed and override."""
 
-    models: Annotated[dict[ModelName, GridModel], Field(min_length=1)]
-    """The models, by the names of their folders."""
-    corpora: list[Corpus] = []
-    """Corpora of ours."""
-    strategies: list[Strategy] = []
-    """Strategies of ours; each runs on each corpus."""
-    tasks: list[str] = []
-    """Task files of one's own, relative to the grid's file."""
+    models: Annotated[dict[ModelName, GridModel], Field(min_length=1)]  # the models, by the names of their folders
+    corpora: list[Corpus] = []  # corpora of ours
+    strategies: list[Strategy] = []  # strategies of ours; each runs on each corpus
+    tasks: list[str] = []  # task files of one's own, relative to the grid's file
+    # As after `--seed`; one run for each where answers are sampled.
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
-    """As after `--seed`; one run for each where answers are sampled."""
+    # As after `--metadata`; one run for each that has an effect.
     metadata: Annotated[list[Override], Field(min_length=1)] = [{}]
-    """As after `--metadata`; one run for each that has an effect."""
-    limit: Annotated[int | None, Field(ge=1)] = None
-    """Number of clips of each task, the first ones; by default all."""
+    limit: Annotated[int | None, Field(ge=1)] = None  # number of clips of each task, the first ones; by default all
 
     @model_validator(mode="after")
     def _runs_something(self) -> Grid:

@@ -22,28 +22,17 @@ SERVERS = {"openai-audio": ("vllm", "bridge", "chat")}
 class KnownModel(Settings):
     """A model: the engine that runs it, and what is known about it."""
 
-    name: str
-    """What people call it."""
-    engine: str
-    """The engine that reaches it."""
-    server: str = ""
-    """What serves it, where the engine asks a server: `vllm`, `chat`."""
-    checkpoint: str | None = None
-    """Its repository on the Hugging Face hub."""
-    model: str | None = None
-    """Its name for the service."""
-    paper: bool = False
-    """Whether arXiv 2602.03873 has it."""
-    state: str = "current"
-    """Whether it can be had."""
-    successor: str | None = None
-    """What its maker offers instead."""
-    window: str = ""
-    """The longest audio that it hears."""
-    temperature: Honored | None = None
-    """What it makes of a temperature, where that is known."""
-    source: str | None = None
-    """Where its state was read."""
+    name: str  # what people call it
+    engine: str  # the engine that reaches it
+    server: str = ""  # what serves it, where the engine asks a server: `vllm`, `chat`
+    checkpoint: str | None = None  # its repository on the Hugging Face hub
+    model: str | None = None  # its name for the service
+    paper: bool = False  # whether arXiv 2602.03873 has it
+    state: str = "current"  # whether it can be had
+    successor: str | None = None  # what its maker offers instead
+    window: str = ""  # the longest audio that it hears
+    temperature: Honored | None = None  # what it makes of a temperature, where that is known
+    source: str | None = None  # where its state was read
 
 
 def known_models() -> list[KnownModel]:

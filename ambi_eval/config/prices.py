@@ -24,22 +24,15 @@ TEMPLATE_TOKENS = 256
 class Price(Settings):
     """The price of a million tokens of one model."""
 
-    host: str | None = None
-    """The host that asks this price; none for any."""
-    input: Annotated[float, Field(ge=0)] = 0.0
-    """Of a million prompt tokens."""
-    audio: Annotated[float | None, Field(ge=0)] = None
-    """Of a million audio tokens; none: as `input`."""
-    output: Annotated[float, Field(ge=0)] = 0.0
-    """Of a million generated tokens, thinking included."""
-    batch: Annotated[float | None, Field(gt=0, le=1)] = None
-    """What batch mode multiplies a price by; none: unknown."""
+    host: str | None = None  # the host that asks this price; none for any
+    input: Annotated[float, Field(ge=0)] = 0.0  # of a million prompt tokens
+    audio: Annotated[float | None, Field(ge=0)] = None  # of a million audio tokens; none: as `input`
+    output: Annotated[float, Field(ge=0)] = 0.0  # of a million generated tokens, thinking included
+    batch: Annotated[float | None, Field(gt=0, le=1)] = None  # what batch mode multiplies a price by; none: unknown
+    # Tokens that a second of audio becomes; none: unknown.
     audio_tokens_per_second: Annotated[float | None, Field(gt=0)] = None
-    """Tokens that a second of audio becomes; none: unknown."""
-    source: str = "given by the user"
-    """Where the price was read."""
-    date: Annotated[str | None, Field(pattern="^\\d{4}-\\d{2}-\\d{2}$")] = None
-    """The day on which it was true."""
+    source: str = "given by the user"  # where the price was read
+    date: Annotated[str | None, Field(pattern="^\\d{4}-\\d{2}-\\d{2}$")] = None  # the day on which it was true
 
     def of(self, prompt_tokens: float, audio_tokens: float, generated_tokens: float, *, batch: bool = False) -> float:
         """Return the price of the tokens of prompts (those of audio included), and of answers (thinking included).
@@ -60,10 +53,8 @@ class Price(Settings):
 class PriceList(Settings):
     """A file of prices: each model has the name that its service gives it."""
 
-    currency: str = "USD"
-    """Of all prices."""
-    models: dict[str, Price]
-    """The price of each model."""
+    currency: str = "USD"  # of all prices
+    models: dict[str, Price]  # the price of each model
 
     def find(self, model: str, address: str) -> Price | None:
         """Return the price of a model at the service with this address; None if it is not known.

@@ -123,11 +123,7 @@ class AmbiguousEmotionTask(ConfigurableTask):
         return self.prompts.about(self._transcript(doc), shown)
 
     def check(
-        self,
-        gen_kwargs: Mapping[str, Any],
-        limit: float | None,
-        num_fewshot: int | None,
-        samples: object = None,
+        self, gen_kwargs: Mapping[str, Any], limit: float | None, num_fewshot: int | None, samples: object = None
     ) -> None:
         """Check everything that a run with these options of `lm_eval` needs, before the model is loaded.
 

@@ -13,8 +13,7 @@ from typing import Any
 from ambi_eval.batches.run import Result, State, answers_of
 from ambi_eval.engines.base import Job
 from ambi_eval.engines.openai.client import ChatServer, RequestFailedError
-from ambi_eval.engines.openai.optional import OPTIONAL, is_about
-from ambi_eval.engines.openai.questions import AUDIO_SECONDS, most_tokens, text_of
+from ambi_eval.engines.openai.questions import AUDIO_SECONDS, OPTIONAL, is_about, most_tokens, text_of
 from ambi_eval.engines.openai.replies import WITHHELD, Reply, why_unreadable, withheld_reply
 from ambi_eval.errors import AmbiError
 from ambi_eval.paths import data_dir

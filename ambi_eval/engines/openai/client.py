@@ -19,8 +19,15 @@ from ambi_eval.costs.budget import Budget
 from ambi_eval.engines.base import Job
 from ambi_eval.engines.openai.address import key_of, masked, server_address, without_key
 from ambi_eval.engines.openai.known_servers import known, note
-from ambi_eval.engines.openai.optional import OPTIONAL, is_about
-from ambi_eval.engines.openai.questions import AUDIO_SECONDS, SAMPLE_RATE, audio_part, most_tokens, text_of
+from ambi_eval.engines.openai.questions import (
+    AUDIO_SECONDS,
+    OPTIONAL,
+    SAMPLE_RATE,
+    audio_part,
+    is_about,
+    most_tokens,
+    text_of,
+)
 from ambi_eval.engines.openai.replies import (
     WITHHELD,
     Reply,
