@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import NotRequired, TypedDict
 
+from ambi_eval.answers.candidate import Finish
 from ambi_eval.config.generation import GenerationSettings
 from ambi_eval.config.settings import Settings, show_value
 from ambi_eval.config.task_settings import OVERRIDES
@@ -146,7 +147,8 @@ class AnswerLine(TypedDict):
         clip: Id of the clip.
         sample: Number of the answer in its clip's pool, from 0.
         answer: The whole text as the model gave it; for `exact` the label.
-        finish: Why it ended: `stop`, `length`, or `not_drawn` if an adaptive strategy did not need it.
+        finish: Why it ended: `stop`, `length`, `content_filter` if the provider withheld it, or `not_drawn` if an
+            adaptive strategy did not need it.
         tokens: Number of generated tokens, without thinking.
         logprob: Natural log-likelihood of the answer.
         rating: The verifier's rating.
@@ -156,7 +158,7 @@ class AnswerLine(TypedDict):
     clip: Annotated[str, Field(min_length=1, max_length=200)]
     sample: Annotated[int, Field(ge=0, lt=1000)]
     answer: Annotated[str, Field(max_length=20_000)]
-    finish: Literal["stop", "length", "not_drawn"] | None
+    finish: Finish | None
     tokens: Annotated[int, Field(ge=0, le=10**6)] | None
     logprob: Annotated[float, Field(ge=-1e6, le=1e-3)] | None
     rating: Number | None

@@ -1,11 +1,13 @@
 """A key that is not known, missing, of another type or out of range is refused by name."""
 
 import json
+from typing import get_args
 
 import jsonschema
 import pytest
 import yaml
 
+from ambi_eval.answers.candidate import Finish
 from ambi_eval.errors import AmbiError
 from ambi_eval.leaderboard.schema import ANSWER, CARD, CLAIMS, check, json_schema
 
@@ -91,6 +93,11 @@ def test_an_answer_with_anything_odd_is_refused(changed, message):
 
 
 @pytest.mark.parametrize("claims", [[], {"ambi_x": 1}, {"ambi_x": {"dist": {"jsd_bits": "0.1"}}}, {"X": {}}])
+def test_an_answer_may_end_in_every_way_that_a_run_logs():
+    for finish in (*get_args(Finish), None):
+        assert check(ANSWER, {**ANSWERED, "finish": finish}, "line 1")["finish"] == finish
+
+
 def test_claims_are_numbers_by_task_pipeline_and_metric(claims):
     with pytest.raises(AmbiError, match=r"^results\.json: "):
         check(CLAIMS, claims, "results.json")
