@@ -137,7 +137,10 @@ class AmbiguousEmotionTask(ConfigurableTask):
         every = range(len(self.asked))
         rows = every[: int(limit) if limit and limit >= 1 else None] if samples is None else self._rows(samples)
         if self.settings.pool != "labels":
-            self.settings.generation({**self.config.generation_kwargs, **gen_kwargs})
+            beams = self.settings.generation({**self.config.generation_kwargs, **gen_kwargs}).num_beams
+            if self.settings.pool == "beams" and beams < self.settings.repeats:
+                what = f"{self.config.task}: num_beams is {beams}, but {self.settings.repeats} beams are compared"
+                raise AmbiError(f"{what}; set both numbers by --metadata beams=N")
         elif gen_kwargs:
             self._warn("--gen_kwargs has no effect: the task generates no answers, it reads the labels' likelihoods")
         before = self.selection.before

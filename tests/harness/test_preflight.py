@@ -75,6 +75,7 @@ def evaluate(folder, tasks=("mine",), **run):
         ({"lines": ["doc_to_text: '<audio> {{ lables }}'"]}, {}, "a prompt names what there is not: 'lables'"),
         ({}, {"gen_kwargs": "temprature=2"}, "generation_kwargs: unknown key 'temprature', did you mean 'temperature'"),
         ({}, {"gen_kwargs": {"temperature": -1}}, "temperature is -1; it must be at least 0"),
+        ({"strategy": "bon"}, {"gen_kwargs": "num_beams=1"}, "num_beams is 1, but 5 beams are compared; set both"),
         ({}, {"num_fewshot": 2}, "no few-shot examples with audio; leave out --num_fewshot"),
         ({}, {"cache_requests": True}, "leave out --cache_requests: it would give a task the prompts that were cached"),
         ({}, {"use_cache": "cache"}, "leave out --use_cache: it keeps one answer for the whole pool of a clip"),
@@ -92,7 +93,7 @@ def evaluate(folder, tasks=("mine",), **run):
     ],
 )
 def test_a_mistake_is_said_before_the_model_is_loaded(folder, given, run, message):
-    task(folder, *given.get("lines", ()), manifest=given.get("manifest", "mine.jsonl"))
+    task(folder, *given.pop("lines", ()), **given)
     with pytest.raises(AmbiError, match=message):
         evaluate(folder, **{**NO_MODEL, **run})
 

@@ -68,6 +68,11 @@ def test_a_card_that_lacks_a_key_is_refused(card, key):
         check(CARD, card, "submission.yaml")
 
 
+def test_an_answer_may_end_in_every_way_that_a_run_logs():
+    for finish in (*get_args(Finish), None):
+        assert check(ANSWER, {**ANSWERED, "finish": finish}, "line 1")["finish"] == finish
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -93,11 +98,6 @@ def test_an_answer_with_anything_odd_is_refused(changed, message):
 
 
 @pytest.mark.parametrize("claims", [[], {"ambi_x": 1}, {"ambi_x": {"dist": {"jsd_bits": "0.1"}}}, {"X": {}}])
-def test_an_answer_may_end_in_every_way_that_a_run_logs():
-    for finish in (*get_args(Finish), None):
-        assert check(ANSWER, {**ANSWERED, "finish": finish}, "line 1")["finish"] == finish
-
-
 def test_claims_are_numbers_by_task_pipeline_and_metric(claims):
     with pytest.raises(AmbiError, match=r"^results\.json: "):
         check(CLAIMS, claims, "results.json")
