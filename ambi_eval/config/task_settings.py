@@ -74,7 +74,7 @@ class TaskSettings(CorpusSettings):
     """Words that the prompts fill in: `{clip: this recording, raters: listeners}`."""
     generation_kwargs: Annotated[dict[str, Any] | None, Key(merged=True, answers=True, reported=True)] = None
     """How answers are generated: see the keys of generation below."""
-    repeats: Annotated[int, Field(ge=1), Key({"repeats": "samples", "beams": "beams"}, reported=True)] = 1
+    repeats: Annotated[int, Field(ge=1, le=10_000), Key({"repeats": "samples", "beams": "beams"}, reported=True)] = 1
     """How many answers a pool of samples or beams has."""
     rotations: Annotated[int, Field(ge=1), Key({"rotations": "labels"}, answers=True, reported=True)] = 1
     """For `pool: labels`: ask with the labels in this many orders, and take the mean."""

@@ -75,6 +75,7 @@ def evaluate(folder, tasks=("mine",), **run):
         ({"lines": ["doc_to_text: '<audio> {{ lables }}'"]}, {}, "a prompt names what there is not: 'lables'"),
         ({}, {"gen_kwargs": "temprature=2"}, "generation_kwargs: unknown key 'temprature', did you mean 'temperature'"),
         ({}, {"gen_kwargs": {"temperature": -1}}, "temperature is -1; it must be at least 0"),
+        ({"lines": ["repeats: 10001"]}, {}, "repeats is 10001; it must be at most 10000"),
         ({"strategy": "bon"}, {"gen_kwargs": "num_beams=1"}, "num_beams is 1, but 5 beams are compared; set both"),
         ({}, {"num_fewshot": 2}, "no few-shot examples with audio; leave out --num_fewshot"),
         ({}, {"cache_requests": True}, "leave out --cache_requests: it would give a task the prompts that were cached"),
