@@ -228,10 +228,8 @@ class CorpusSettings(Settings):
         if self.pairs is not None:
             if self.pairs.label not in self.pairs.among:
                 hint = did_you_mean(self.pairs.label, self.pairs.among)
-                raise ValueError(
-                    f"pairs asks about '{self.pairs.label}', which is no label of the corpus{hint}; write "
-                    f"`pairs: {{label: ...}}` into the corpus' YAML"
-                )
+                what = f"pairs asks about '{self.pairs.label}', which is no label of the corpus{hint}"
+                raise ValueError(f"{what}; write `pairs: {{label: ...}}` into the corpus' YAML")
             if tuple(self.labels) != FIRST_OR_SECOND:
                 raise ValueError("the labels of a task about pairs are first and second")
             if self.transcript == "given" or self.control == "transcript" or self.shots is not None:

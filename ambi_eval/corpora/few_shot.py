@@ -29,10 +29,8 @@ def with_examples(settings: CorpusSettings, selection: Selection) -> Selection:
     for cluster in dict.fromkeys(selection.clusters[number] for number in known):
         others = [number for number in known if selection.clusters[number] != cluster]
         if len(others) < wanted:
-            raise AmbiError(
-                f"{settings.task}: shots asks for {wanted} clips of other {settings.cluster}s than '{cluster}', and "
-                f"there are {len(others)}; take fewer"
-            )
+            what = f"shots asks for {wanted} clips of other {settings.cluster}s than '{cluster}'"
+            raise AmbiError(f"{settings.task}: {what}, and there are {len(others)}; take fewer")
         drawn = np.random.default_rng([settings.shots.seed, *cluster.encode()]).permutation(others).tolist()
         first_of_each = {selection.clusters[number]: number for number in reversed(drawn)}
         firsts = [number for number in drawn if first_of_each[selection.clusters[number]] == number]

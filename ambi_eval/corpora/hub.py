@@ -148,10 +148,8 @@ def _local(mirror: str, *patterns: str) -> tuple[Path, str | None]:
         folder = snapshot_download(name, repo_type="dataset", revision=revision or None, allow_patterns=list(patterns))
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         reason = str(error).split("\n")[0].rstrip(".")
-        raise AmbiError(
-            f"cannot get '{mirror}' from the Hugging Face hub ({reason}): check the id and the network, or give the "
-            f"folder of a copy to --from-hub."
-        ) from error
+        fix = "check the id and the network, or give the folder of a copy to --from-hub."
+        raise AmbiError(f"cannot get '{mirror}' from the Hugging Face hub ({reason}): {fix}") from error
     return Path(folder), f"{name}@{Path(folder).name}"  # a snapshot's folder is named after its commit
 
 

@@ -112,10 +112,8 @@ def _annotations(folder: Path, remarks: Counter[str]) -> Iterator[Annotation]:
         elif worker and "EmoClass_Major" in row:
             yield _of_columns(row["FileName"], worker, row)
         else:
-            raise AmbiError(
-                f"{path} has the columns {', '.join(map(str, row))}; a release of the MSP laboratory has EmoDetail, or "
-                f"EmoClass_Major and Workers or WorkerID: take the official file."
-            )
+            ours = "a release of the MSP laboratory has EmoDetail, or EmoClass_Major and Workers or WorkerID"
+            raise AmbiError(f"{path} has the columns {', '.join(map(str, row))}; {ours}: take the official file.")
 
 
 def _of_columns(file: str, worker: str, row: dict[str, Any]) -> Annotation:

@@ -27,10 +27,9 @@ def target_votes(settings: CorpusSettings, against: Against = "voice") -> Select
         return select(settings, _acted(settings, corpus_clips(settings)), hear=False)
     name = f"{settings.manifest}_{against}"
     if not manifest_path(name).is_file():
-        raise AmbiError(
-            f"no '{against}' votes of {settings.task}, there is no manifest {manifest_path(name)}; for CREMA-D make it "
-            f"with ambi-eval prepare crema_d --modality {against} --source DIR"
-        )
+        fix = f"for CREMA-D make it with ambi-eval prepare crema_d --modality {against} --source DIR"
+        none = f"no '{against}' votes of {settings.task}, there is no manifest {manifest_path(name)}"
+        raise AmbiError(f"{none}; {fix}")
     return select(settings, read_manifest(manifest_path(name)), hear=False)
 
 

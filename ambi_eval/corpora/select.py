@@ -80,10 +80,8 @@ def select(settings: CorpusSettings, clips: Iterable[Clip], *, hear: bool = True
     if not scored:
         why = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
         voted = sorted({label for clip in whole for label, count in clip.votes.items() if count})
-        raise AmbiError(
-            f"{settings.task}: no clip of the manifest '{settings.manifest}' is left ({why}); its votes are for "
-            f"{', '.join(voted):.200}"
-        )
+        none = f"no clip of the manifest '{settings.manifest}' is left ({why})"
+        raise AmbiError(f"{settings.task}: {none}; its votes are for {', '.join(voted):.200}")
     selection = Selection(
         clips=[clip for clip, _ in scored],
         votes=np.array([votes for _, votes in scored]),
@@ -192,10 +190,8 @@ def _shared_key(settings: CorpusSettings, clips: Iterable[Clip]) -> str | None:
         return None
     key = control.removeprefix("shuffle_same_")
     if all(getattr(clip, key) is None for clip in clips):
-        raise AmbiError(
-            f"{settings.task}: control={control} needs the {key} of the clips, which the manifest "
-            f"'{settings.manifest}' does not know; use control=shuffle"
-        )
+        unknown = f"the {key} of the clips, which the manifest '{settings.manifest}' does not know"
+        raise AmbiError(f"{settings.task}: control={control} needs {unknown}; use control=shuffle")
     return str(key)
 
 

@@ -91,10 +91,8 @@ def _checked(run: Mapping[str, Any]) -> dict[str, Any]:
 
     kind = _model_class(run.get("model"))
     if ours and not getattr(kind, "MULTIMODAL", False):  # the harness would load the model before it asks this
-        raise AmbiError(
-            f"{ours[0].config.task}: --model {run.get('model')} hears no audio; give hf-audio for a checkpoint of "
-            "transformers, or openai-audio for a server"
-        )
+        fix = "give hf-audio for a checkpoint of transformers, or openai-audio for a server"
+        raise AmbiError(f"{ours[0].config.task}: --model {run.get('model')} hears no audio; {fix}")
     if not issubclass(kind, AudioLM):
         return changed
     find_engine(kind.engine_name)  # imports the engine while the garbage collection is paused

@@ -287,10 +287,8 @@ def _selection(path: Path, settings: TaskSettings, samples: Mapping[str, Json]) 
     here = [number for number, clip in enumerate(whole.clips) if clip.id in samples]
     lost = sorted(samples.keys() - {clip.id for clip in whole.clips} - {clip.id for clip, _ in whole.withheld})
     if lost:
-        raise AmbiError(
-            f"{path}: {len(lost)} of its clips are not in the manifest '{settings.manifest}', the first is "
-            f"'{lost[0]}': prepare the corpus as it was, or repeat the run."
-        )
+        what = f"{len(lost)} of its clips are not in the manifest '{settings.manifest}', the first is '{lost[0]}'"
+        raise AmbiError(f"{path}: {what}: prepare the corpus as it was, or repeat the run.")
     return whole.at(here)
 
 
@@ -311,11 +309,9 @@ def _check_votes(path: Path, settings: TaskSettings, selection: Selection, pipel
         if scores is not None and name in pipeline.logged:
             changed = np.flatnonzero(~np.isclose(scores, pipeline.logged[name], atol=1e-6, equal_nan=True))
             if len(changed):
-                raise AmbiError(
-                    f"{path}: {len(changed)} of its clips have other votes in the manifest '{settings.manifest}' than "
-                    f"when they were scored, the first is '{selection.clips[changed[0]].id}': prepare the corpus as it "
-                    "was, or repeat the run."
-                )
+                what = f"{len(changed)} of its clips have other votes in the manifest '{settings.manifest}'"
+                first = f"than when they were scored, the first is '{selection.clips[changed[0]].id}'"
+                raise AmbiError(f"{path}: {what} {first}: prepare the corpus as it was, or repeat the run.")
 
 
 def logged_answers(sample: Json, settings: TaskSettings) -> list[Candidate]:

@@ -74,10 +74,8 @@ def _release(
         where = source or where
     labels = next((path.parent for path in sorted(where.rglob("labels_detailed.*"))), None)
     if labels is None and mirror is not None:
-        raise AmbiError(
-            f"{mirror} has no labels_detailed.csv: give the folder of https://github.com/msplabresearch/WHiSER, which "
-            f"holds Labels/, to --source"
-        )
+        fix = f"give the folder of {CORPUS.homepage}, which holds Labels/, to --source"
+        raise AmbiError(f"{mirror} has no labels_detailed.csv: {fix}")
     tapes = next(iter(sorted(where.rglob("Annotation_wav_files_ref.txt"))), where / "Annotation_wav_files_ref.txt")
     return audio, labels or find_folder(where, "Labels"), _tapes(tapes), release
 
