@@ -25,7 +25,8 @@ from ambi_eval.corpora.select import corpus_clips, select
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.errors import AmbiError, counted
 from ambi_eval.harness.repeat import command, our_configs
-from ambi_eval.metrics import METRICS
+from ambi_eval.metrics import HEADLINE, METRICS
+from ambi_eval.metrics.clustered import clustered_standard_error, influence_on_mean
 from ambi_eval.votes import Array
 
 logger = logging.getLogger(__name__)
@@ -236,13 +237,15 @@ def _read_task(file: Path, name: str, config: Json, results: Json) -> TaskRun:
         counted = np.zeros(len(texts)) if settings.pool == "labels" else np.array([_tokens(pool) for pool in texts])
     except (LookupError, ValueError, TypeError, ArithmeticError) as error:
         raise AmbiError(f"{path} lacks a label or a number of a clip ({error!r:.200}): repeat the run.") from error
-    _check_votes(path, settings, selection, next(iter(pipelines.values())))
+    scored = next(iter(pipelines.values()))
+    _check_votes(path, settings, selection, scored)
+    changed = _other_clusters(settings, selection, scored, results.get("results", {}).get(name, {}))
     return TaskRun(
         name=name,
         settings=settings,
         clips_of_task=config["clips"],
         left_out=config["left_out"],
-        warnings=config.get("warnings", []),
+        warnings=[*config.get("warnings", []), *changed],
         curves=config.get("curve", {}),
         selection=selection,
         pipelines=pipelines,
@@ -312,6 +315,20 @@ def _check_votes(path: Path, settings: TaskSettings, selection: Selection, pipel
                 what = f"{len(changed)} of its clips have other votes in the manifest '{settings.manifest}'"
                 first = f"than when they were scored, the first is '{selection.clips[changed[0]].id}'"
                 raise AmbiError(f"{path}: {what} {first}: prepare the corpus as it was, or repeat the run.")
+
+
+def _other_clusters(settings: TaskSettings, selection: Selection, pipeline: Pipeline, row: Json) -> list[str]:
+    """Return a warning if the error bar of the run is not that of the speakers whom the manifest names now."""
+    written = row.get(f"{HEADLINE}_stderr,{pipeline.name}")
+    if written is None or HEADLINE not in pipeline.logged:
+        return []
+    now, _ = clustered_standard_error(influence_on_mean(pipeline.logged[HEADLINE]), selection.clusters)
+    if math.isclose(now, written, abs_tol=1e-6) if isinstance(written, float) else math.isnan(now):
+        return []
+    return [
+        f"the manifest '{settings.manifest}' names other {settings.cluster}s than when the run was scored: error bars "
+        "and intervals are those of now"
+    ]
 
 
 def logged_answers(sample: Json, settings: TaskSettings) -> list[Candidate]:

@@ -253,12 +253,10 @@ class AmbiguousEmotionTask(ConfigurableTask):
             str(text)
             for pool, each in zip(pools, predictions, strict=True)
             for text, valid in zip(pool.resps, each.pool.valid, strict=False)
-            if not valid
+            if not valid and text.strip()
         )
-        self._warn(
-            f"{unread:,} of {answers:,} answers could not be read ({reasons}) and are left out, such as "
-            f"{next(texts)!r:.80}"
-        )
+        example = next((f", such as {text!r:.80}" for text in texts), "")
+        self._warn(f"{unread:,} of {answers:,} answers could not be read ({reasons}) and are left out{example}")
 
     def score_answers(self, answers: Mapping[str, Sequence[Candidate]]) -> dict[str, PipelineScores]:
         """Return the results of each pipeline for the answers about every clip (by its id), by the pipeline's name.

@@ -327,6 +327,20 @@ def with_other_votes(folder):
     set_manifest(folder, str(other))
 
 
+def test_a_manifest_with_other_speakers_than_in_the_run_is_told(copied):
+    (run,) = read_runs(copied)
+    before = run.tasks["mine_sc"].warnings
+    other = copied / "other.jsonl"
+    other.write_text("\n".join(json.dumps({**clip, "speaker": "one"}) for clip in CLIPS))
+    set_manifest(copied, str(other))
+    (run,) = read_runs(copied)
+    assert run.tasks["mine_sc"].warnings == [
+        *before,
+        f"the manifest '{other}' names other speakers than when the run was scored: error bars and intervals are those "
+        "of now",
+    ]
+
+
 def without_hashes(folder):
     file = only(folder, "samples_mine_sc_*.jsonl")
     file.write_text(file.read_text().replace("doc_hash", "hash"))
