@@ -249,6 +249,9 @@ class AmbiguousEmotionTask(ConfigurableTask):
         if unread <= MANY_UNREAD * answers or all(each.pool.size == 1 or each.invalid for each in predictions):
             return
         reasons = ", ".join(f"{number:,} {reason.replace('_', ' ')}" for reason, number in failed.most_common())
+        every = chain.from_iterable(pool.resps for pool in pools)
+        if withheld := sum(getattr(answer, "finish", None) == "content_filter" for answer in every):
+            reasons += f"; {withheld:,} withheld by the provider"
         texts = (
             str(text)
             for pool, each in zip(pools, predictions, strict=True)

@@ -34,7 +34,8 @@ class Answering(LM):
 
     def generate_until(self, requests, disable_tqdm=False):
         self.prompts += [request.args[0] for request in requests]
-        return [Candidate(self.answers[number % len(self.answers)]) for number, _ in enumerate(requests)]
+        given = [self.answers[number % len(self.answers)] for number, _ in enumerate(requests)]
+        return [each if isinstance(each, Candidate) else Candidate(each) for each in given]
 
     def loglikelihood(self, requests, disable_tqdm=False):
         raise NotImplementedError
@@ -172,6 +173,11 @@ def test_a_system_instruction_is_the_same_prompt_with_the_chat_template_and_with
             ("calm", "wütend", ""),
             None,
             r"53 of 80 answers could not be read \(27 no label, 26 empty\) and are left out, such as 'wütend'",
+        ),
+        (
+            ("calm", Candidate("", finish="content_filter")),
+            None,
+            r"40 of 80 answers could not be read \(40 empty; 40 withheld by the provider\) and are left out$",
         ),
         (("calm", "tense"), None, None),
     ],
