@@ -127,7 +127,7 @@ def test_claims_that_rounding_moved_are_accepted(copy, edit):
         (lambda task: task.update(n=10), "a clip has 20 answers in this task, the submission says n: 10"),
         (lambda task: task.update(strategy="exact"), "the strategy is sc, .* says exact"),
         (lambda task: task.update(overrides={"repeats": 10}), "a clip has 10 answers in this task"),
-        (lambda task: task.update(overrides={"repeats": 10**5}), "a clip has 100,000 answers"),
+        (lambda task: task.update(overrides={"repeats": 10**4}), "a clip has 10,000 answers"),
         (lambda task: task.update(overrides={"control": "deaf"}), "control is 'deaf'"),
         (lambda task: task.update(overrides={"repeats": "many"}), "repeats is .many.; it must be a whole number"),
     ],
