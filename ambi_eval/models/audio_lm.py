@@ -233,7 +233,9 @@ class AudioLM(DataParallelLM):
 
 
 def _info(answering: AudioLM | Verifier, totals: dict[str, int]) -> dict[str, Any]:
-    return {**totals, "stored_answers_from": dict(answering.cache.origins), **answering.engine.info()}
+    cache = answering.cache
+    origins = {"stored_answers_from": dict(cache.origins), "set_ups": list(cache.set_ups)}
+    return {**totals, **origins, **answering.engine.info()}
 
 
 def open_engine(name: str, model_args: str, **defaults: Any) -> Engine:

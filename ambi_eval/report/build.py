@@ -251,6 +251,8 @@ def _cautions(asked: Sequence[ModelTask]) -> list[str]:
         said = [warning for warning in one.task.warnings if not warning.startswith("PARTIAL: ")]
         named = [warning if warning in of_clips else f"{one.model}, {one.task.name}: {warning}" for warning in said]
         found += [each for each in named if each not in one.task.selection.lost_votes]
+        if len(set_ups := one.info.get("set_ups", ())) > 1:
+            found.append(f"{one.model}: the answers come from {len(set_ups)} set-ups: {', '.join(set_ups)}")
     return list(dict.fromkeys(found))
 
 

@@ -251,7 +251,9 @@ def test_a_continued_run_tells_of_another_set_up_and_counts_all_stored_answers(l
     assert [record.message.partition(":")[0] for record in caplog.records] == [
         "the answers come from 2 different set-ups"
     ]
-    assert list(lm.get_model_info()["ambi"]["stored_answers_from"].values()) == [2]
+    info = lm.get_model_info()["ambi"]
+    assert list(info["stored_answers_from"].values()) == [2]
+    assert ["eager" in set_up for set_up in info["set_ups"]] == [False, True]
 
 
 @pytest.mark.parametrize("beams", [2, 4])

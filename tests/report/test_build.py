@@ -186,9 +186,11 @@ def test_what_a_run_warned_of_is_told_once_before_any_score(runs):
     warned = replace(
         task, warnings=[*task.selection.warnings, "PARTIAL: told elsewhere", "all answers are the same one"]
     )
-    content = build([replace(run, tasks={"mine_direct": warned})])
+    mixed = {**run.results, "config": {**run.results["config"], "ambi": {"set_ups": ["cpu", "cuda"]}}}
+    content = build([replace(run, tasks={"mine_direct": warned}, results=mixed)])
     told = "CAUTION: good/model, mine_direct: all answers are the same one"
-    assert [line for line in verdicts(content) if line.startswith("CAUTION")] == [told]
+    of_both = "CAUTION: good/model: the answers come from 2 set-ups: cpu, cuda"
+    assert [line for line in verdicts(content) if line.startswith("CAUTION")] == [told, of_both]
     assert told.replace("CAUTION:", '<p class="warning"><strong>CAUTION</strong>') in render(content)
 
 
