@@ -6,6 +6,7 @@ import math
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,9 @@ def _joined(runs: Sequence[Run], name: str) -> Run:
     infos = [run.info for run in runs]
     counts = {key for key, value in infos[0].items() if type(value) is int or key in SPENT} - {"seed"}
     names = {key: dict(ChainMap(*(each.get(key, {}) for each in infos))) for key in NAMED if key in infos[0]}
-    info = {**infos[0], **names, **{key: sum(each.get(key, 0) for each in infos) for key in counts}}
+    set_ups = list(dict.fromkeys(chain.from_iterable(each.get("set_ups", ()) for each in infos)))
+    summed = {key: sum(each.get(key, 0) for each in infos) for key in counts}
+    info = {**infos[0], **names, **summed, "set_ups": set_ups}
     results = {
         **first,
         "model_name": name,

@@ -87,6 +87,7 @@ class TestOneMachine:
         assert "--tasks ambi_demo_direct,ambi_demo_sc,ambi_demo_asc,ambi_demo_exact" in joined.command
         assert "--seed 0,0,0,0" in joined.command
         assert joined.results["config"]["ambi"]["encodes"] >= 2 * CLIPS
+        assert len(joined.results["config"]["ambi"]["set_ups"]) == 1
 
     def test_a_second_sweep_runs_nothing(self, killed, cells, folder, run, losing):
         engine = losing(LocalRunner())
