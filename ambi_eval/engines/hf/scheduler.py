@@ -85,8 +85,8 @@ class Scheduler:
                 generation.advance()
             except torch.OutOfMemoryError as error:
                 generation.begin_again(error)
-            self.finished = generation.finished
-            while self.finished:  # the caller may go on with their audio, with a verifier for example
+            while generation.finished:  # the caller may go on with their audio, with a verifier for example
+                self.finished = generation.finished  # another call may have changed it
                 prompt = next(iter(self.finished))
                 yield prompt, self.finished.pop(prompt)
             generation.drop_audio()

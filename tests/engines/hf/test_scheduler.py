@@ -512,6 +512,15 @@ def test_prompts_are_taken_as_they_are_needed(family, prompts):
     assert taken == [0, 1, 2]  # one is always ready
 
 
+def test_a_call_goes_on_after_another_one_that_its_caller_made_between_two_answers(family, prompts):
+    scheduler, settings = Scheduler(family, 2), GenerationSettings(max_gen_toks=1)
+    asked, between = prompts()[4:], prompts()[4]
+    for prompt in (*asked, between):
+        prompt.settings = settings
+    answered = [(prompt.owner, len(list(scheduler.generate([between])))) for prompt, _ in scheduler.generate(asked)]
+    assert answered == [(4, 1), (5, 1)]
+
+
 def test_a_verifier_that_rates_answers_as_they_come_needs_no_encoding_of_its_own(family, prompts):
     scheduler, asked = Scheduler(family, 2), prompts(2)
     for prompt in asked:
