@@ -152,7 +152,8 @@ def span_seconds(span: AudioSpan) -> float:
                 frames = sum(map(len, read_blocks(files, MOST_SECONDS * rate)))
     except (AmbiError, soundfile.SoundFileError):
         return 0.0
-    return max(0.0, min(frames / rate, math.inf if span.end is None else span.end) - (span.start or 0.0))
+    seconds = min(frames / rate, math.inf if span.end is None else span.end) - (span.start or 0.0)
+    return max(0.0, round(seconds, 9))  # 32.02 - 2.02 is more than 30
 
 
 def _clip(path: str, samples: Samples) -> Samples:

@@ -8,7 +8,7 @@ import soxr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ambi_eval.audio import AudioSpan, audio_digest, check_files_exist, load_ahead, load_audio, spans
+from ambi_eval.audio import AudioSpan, audio_digest, check_files_exist, load_ahead, load_audio, span_seconds, spans
 from ambi_eval.errors import AmbiError
 
 RATE = 16000
@@ -40,6 +40,12 @@ def test_channels_are_mixed_by_their_mean(write, channels):
     samples = np.random.default_rng(0).uniform(-1, 1, (RATE, channels)).astype(np.float32)
     loaded = load_audio(AudioSpan(write("a.wav", samples, subtype="FLOAT")), RATE)
     np.testing.assert_allclose(loaded, samples.mean(axis=1), atol=1e-7)
+
+
+def test_the_length_of_a_span_is_that_of_its_samples(write):
+    path = write("a.wav", tone(1))
+    for span, seconds in [((), 1), ((0.2, 0.3), 0.1), ((0.75,), 0.25), ((0.1, 0.8), 0.7)]:
+        assert span_seconds(AudioSpan(path, *span)) == seconds
 
 
 @pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])
