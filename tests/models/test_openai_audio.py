@@ -370,6 +370,14 @@ def test_what_the_provider_refuses_of_the_sampling_is_in_the_results(load, asked
     assert from_store.get_model_info()["ambi"]["sampling"] == "fixed by the provider"
 
 
+def test_what_the_provider_refuses_is_in_the_results_where_notes_cannot_be_written(load, tmp_path, monkeypatch):
+    (tmp_path / "servers.json").mkdir()
+    monkeypatch.setenv("AMBI_DATA", str(tmp_path))
+    lm = load()
+    lm.engine.server.refused.add("temperature")
+    assert lm.engine.capabilities.sampling_is == "fixed by the provider"
+
+
 def test_an_answer_that_a_filter_withheld_is_an_answer(load, asked, chat_server):
     chat_server.faults = [(200, {}, {"choices": [{"message": {"content": None}, "finish_reason": "content_filter"}]})]
     lm = load()

@@ -94,6 +94,7 @@ class OpenAIEngine(Engine):
         """Return whether the server follows the sampling settings: as this run saw, else as `doctor` noted."""
         if self.server.refused & {"temperature", "top_p"}:
             self.note_sampling("fixed by the provider")  # a later run from stored answers asks nothing
+            return "fixed by the provider"  # also where notes cannot be written
         found = known(self._known_as).get("sampling")
         return SAMPLING.get(found.get(self.name), "unknown") if isinstance(found, dict) else "unknown"
 
