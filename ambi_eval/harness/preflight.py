@@ -89,10 +89,12 @@ def _checked(run: Mapping[str, Any]) -> dict[str, Any]:
     changed = {"task_manager": manager}
     from ambi_eval.models.audio_lm import AudioLM
 
-    kind = _model_class(run.get("model"))
-    if ours and not getattr(kind, "MULTIMODAL", False):  # the harness would load the model before it asks this
+    model = run.get("model")
+    kind = _model_class(model)
+    # The harness would load the model before it asks this.
+    if ours and not getattr(kind if isinstance(model, str) else model, "MULTIMODAL", False):
         fix = "give hf-audio for a checkpoint of transformers, or openai-audio for a server"
-        raise AmbiError(f"{ours[0].config.task}: --model {run.get('model')} hears no audio; {fix}")
+        raise AmbiError(f"{ours[0].config.task}: --model {model} hears no audio; {fix}")
     if not issubclass(kind, AudioLM):
         return changed
     find_engine(kind.engine_name)  # imports the engine while the garbage collection is paused

@@ -133,6 +133,15 @@ def test_without_a_mistake_the_model_is_next(folder):
         evaluate(folder, **NO_MODEL)
 
 
+def test_a_model_that_is_given_as_an_object_says_itself_whether_it_hears(folder):
+    task(folder)
+    model = type("Plain", (Answering,), {"MULTIMODAL": False})("calm", "tense")
+    with pytest.raises(AmbiError, match="hears no audio"):
+        evaluate(folder, model=model)
+    model.MULTIMODAL = True
+    assert evaluate(folder, model=model)["results"]["mine"]
+
+
 def test_members_of_a_group_and_of_a_tag_are_checked(folder):
     task(folder, "tag: mine_tag", manifest="gone.jsonl")
     (folder / "group.yaml").write_text("group: mine_group\ntask: [mine]\n")
