@@ -225,8 +225,9 @@ class _Generation:
         if entering:
             return fits
         # All other rows are copied whenever rows enter. So wait until enough of the room is free, then fill all of it.
-        # Where prefixes are shared, copies are short.
-        few = self.decoder.shares_prefixes and self._holds(4 / 3 * prompts, 4 / 3 * rows)
+        # Where prefixes are shared, copies are short. In the large batches of `auto`, rows of very different lengths
+        # cost more padding than an emptier step.
+        few = self.decoder.shares_prefixes and self.pace is None and self._holds(4 / 3 * prompts, 4 / 3 * rows)
         return (fits and few) or self._holds(2 * prompts, 2 * rows)
 
     def _holds(self, prompts: float, rows: float) -> bool:
