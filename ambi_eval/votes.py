@@ -43,7 +43,9 @@ def shares(votes: ArrayLike) -> Array:
 
 
 def entropy_bits(p: ArrayLike) -> Array:
-    """Return the Shannon entropy, shape (...), of distributions, shape (..., labels), in bits; 0 log 0 counts as 0.
+    """Return the Shannon entropy, shape (...), of distributions, shape (..., labels): 0 to log2(labels) bits.
+
+    0 log 0 counts as 0.
 
     >>> float(entropy_bits([0.5, 0.5, 0.0]))
     1.0

@@ -82,7 +82,10 @@ class AudioSpan:
 
     @classmethod
     def from_dict(cls, doc: Mapping[str, Any]) -> AudioSpan:
-        """Build a span from a document's `{"path": ..., "start": ..., "end": ..., "control": ...}`."""
+        """Build a span from a document's `{"path": ..., "start": ..., "end": ..., "control": ...}`.
+
+        An unknown key and a missing path are an AmbiError.
+        """
         known = [field.name for field in fields(cls)]
         for key in doc:
             if key not in known:
@@ -139,7 +142,7 @@ def load_audio(span: AudioSpan, sample_rate: int) -> Samples:
 def span_seconds(span: AudioSpan) -> float:
     """Return the length of a span in seconds, from the header of its file; 0 if it cannot be read.
 
-    A file whose header does not state its length is decoded.
+    A file whose header does not state its length is decoded; a missing file is an AmbiError.
     """
     if span.control == "silence_fixed":
         return FIXED_SECONDS
@@ -214,7 +217,7 @@ def _frames(span: AudioSpan, frames: int, rate: int) -> tuple[int, int]:
 def audio_digest(span: AudioSpan) -> str:
     """Return the sha256 (hex) of what the model hears: the file's bytes, the span and the control, but not the path.
 
-    `silence_fixed`, which sounds the same for every clip, has one digest for all clips.
+    `silence_fixed`, which sounds the same for every clip, has one digest for all clips. A missing file is an AmbiError.
     """
     if span.control == "silence_fixed":
         return hashlib.sha256(f"{span.control}|{FIXED_SECONDS}".encode()).hexdigest()

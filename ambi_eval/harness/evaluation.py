@@ -58,7 +58,10 @@ def write_results(results: Mapping[str, Any], tracker: EvaluationTracker) -> Non
 
 
 def strategy_task(corpus: str, strategy: str, metadata: Mapping[str, Any]) -> AmbiguousEmotionTask:
-    """Return the task of a corpus (one of ours, or the path of a YAML) and one of our strategies."""
+    """Return the task of a corpus (one of ours, or the path of a YAML) and one of our strategies.
+
+    An AmbiError says that there is no such corpus, or no such part of it as `metadata` names.
+    """
     path = corpus_path(corpus)
     config = {**read_yaml(path), "strategy": strategy, "task": f"ambi_{path.stem.removeprefix('_')}_{strategy}"}
     return AmbiguousEmotionTask(with_metadata(config, path, metadata))

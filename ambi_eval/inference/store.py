@@ -124,7 +124,8 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
     def add_samples(self, samples: Mapping[str, Mapping[int, Candidate]], provenance: Mapping[str, Any]) -> None:
         """Store samples: for each pool, samples by index (`Candidate.number` itself is not stored).
 
-        The provenance is plain JSON: what should not change the samples, such as the device and library versions.
+        The provenance is plain JSON: what should not change the samples, such as the device and library versions. A
+        sample that is no answer of the model, such as one that was `not_drawn`, is a ValueError.
         """
         rows = [candidate_row(pool, k, None, one) for pool, by_k in samples.items() for k, one in by_k.items()]
         self._add("candidates", rows, provenance)
@@ -308,7 +309,8 @@ def _has_locks(folder: Path) -> bool:
 def merge(paths: Iterable[str | Path], into: str | Path) -> int:
     """Add the answers of several stores to one, which is made if it does not exist, and return how many were new.
 
-    If two stores hold the same answer, the first one stays. If one is missing or unusable, those before it are merged.
+    If two stores hold the same answer, the first one stays. A missing or unusable one is an AmbiError, raised after the
+    stores before it are merged.
     """
     sources = [Path(path) for path in paths]
     for source in sources:

@@ -239,7 +239,10 @@ def _info(answering: AudioLM | Verifier, totals: dict[str, int]) -> dict[str, An
 
 
 def open_engine(name: str, model_args: str, **defaults: Any) -> Engine:
-    """Return an engine that is set up from `--model_args`, for use without the harness."""
+    """Return an engine that is set up from `--model_args`, for use without the harness.
+
+    An AmbiError says that there is no such engine, that an argument is impossible, or why the engine cannot be used.
+    """
     kind, stated = find_engine(name), simple_parse_args_string(model_args)
     given = kind.Arguments.read({**defaults, **stated}, name)
     if unread := stated.keys() & {"seed", "store", "verifier", "verifier_base_url", "verifier_api_key_env"}:
