@@ -221,13 +221,13 @@ class Engine(ABC):
             if span in self.is_cut or (window := self.window_seconds) is None:
                 continue
             seconds = span_seconds(span)
-            self.is_cut[span] = seconds > window
-            if self.is_cut[span]:
+            if seconds > window:
                 what = f"{span.path}: {seconds:.1f} s of audio, of which {self.name} hears {window:g} s"
                 if getattr(self.arguments, "long_audio", "cut") == "refuse":
                     raise AmbiError(f"{what}; give long_audio=cut to go on with these")
-                if sum(self.is_cut.values()) == 1:
+                if not any(self.is_cut.values()):
                     logger.warning("%s; the rest is cut off, for this and all other long audios", what)
+            self.is_cut[span] = seconds > window
 
     @property
     def may_think(self) -> bool:
