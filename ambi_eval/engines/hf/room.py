@@ -67,7 +67,7 @@ class Room:
         clips = int(self._bytes / (self._prompt_bytes + widest * self._row_bytes))
         self.rows = self.beams = min(clips, self.max_batch_size) * widest
 
-    def holds(self, prompts: float, rows: float) -> bool:
+    def holds(self, prompts: int, rows: int) -> bool:
         """Whether there is room for this many prompts with this many answers in all."""
         return self.rows is not None and rows <= self.rows and self._fits_memory(prompts, rows)
 

@@ -221,16 +221,12 @@ class _Generation:
             return not self._is_full(prompt.settings)
         rows, prompts = len(self.batch.rows), len(self.answers) - len(self.entering)
         entering = [each for each in self.entering if each in self.answers]
-        fits = self._holds(len(self.answers) + 1, rows + sum(map(_rows, entering)) + prompt.rows)
         if entering:
-            return fits
-        # All other rows are copied whenever rows enter. So wait until enough of the room is free, then fill all of it.
-        # Where prefixes are shared, copies are short. In the large batches of `auto`, rows of very different lengths
-        # cost more padding than an emptier step.
-        few = self.decoder.shares_prefixes and self.pace is None and self._holds(4 / 3 * prompts, 4 / 3 * rows)
-        return (fits and few) or self._holds(2 * prompts, 2 * rows)
+            return self._holds(len(self.answers) + 1, rows + sum(map(_rows, entering)) + prompt.rows)
+        # Prompts cost a forward pass whenever some enter. So wait until half of the room is free, then fill all of it.
+        return self._holds(2 * prompts, 2 * rows)
 
-    def _holds(self, prompts: float, rows: float) -> bool:
+    def _holds(self, prompts: int, rows: int) -> bool:
         """Whether there is room for these answers, and as many are faster than fewer, as far as is known."""
         return self.room.holds(prompts, rows) and (self.pace is None or rows <= self.pace.rows)
 
