@@ -43,8 +43,9 @@ class Runs:
         """Return one row for each clip of each system (a pipeline of a task of a run).
 
         The columns are `model`, `task`, `pipeline`, `control`, `id`, `speaker`, `votes` and `predicted` (a dict of
-        label to number; `predicted` is None where no answer could be read), `answers` (a list of texts), `tokens`, and
-        each metric that the run logged, such as `jsd_bits`.
+        label to number; `predicted` is None where no answer could be read), `answers` (a list of texts; for
+        `exact`, of labels with their log-likelihoods), `tokens`, and each metric that the run logged, such as
+        `jsd_bits`.
         """
         return pd.DataFrame([row for run in self.runs for task in run.tasks.values() for row in _rows(run, task)])
 
@@ -157,7 +158,7 @@ def _rows(run: Run, task: TaskRun) -> Iterator[dict[str, Any]]:
                 "speaker": clip.speaker,
                 "votes": dict(zip(labels, task.votes[number].tolist(), strict=True)),
                 "predicted": None if np.isnan(p).any() else dict(zip(labels, p.tolist(), strict=True)),
-                "answers": list(task.texts[number]),
+                "answers": task.shown_answers(number),
                 "tokens": task.tokens[number],
                 **({"thinking_tokens": task.thinking[number]} if task.thinking.any() else {}),
                 **{name: values[number] for name, values in sorted(pipeline.logged.items())},

@@ -131,6 +131,12 @@ class TaskRun:
         """Votes of each clip, shape (clips, labels)."""
         return self.selection.votes
 
+    def shown_answers(self, clip: int) -> list[str]:
+        """Return the texts of the answers to a clip, given by its index; for `exact`, labels with log-likelihoods."""
+        if self.settings.pool != "labels":
+            return [*self.texts[clip]]
+        return [f"{label}: log-likelihood {label.logprob:.3f}" for label in self.texts[clip]]
+
     @property
     def pool_size(self) -> int:
         """Number of answers about a clip, N; 0 for `exact`."""

@@ -23,7 +23,6 @@ from ambi_eval.analysis.raters.study import study_raters
 from ambi_eval.analysis.references.agreement import krippendorff_alpha
 from ambi_eval.analysis.references.baselines import PROBE, baselines, description
 from ambi_eval.analysis.scaling import Curve
-from ambi_eval.answers.candidate import Candidate
 from ambi_eval.audio import AudioSpan, load_audio
 from ambi_eval.config.model_names import other_models
 from ambi_eval.config.task_settings import TaskSettings
@@ -314,9 +313,7 @@ def _shown(section: Section, by_name: Mapping[str, Variant], selection: Selectio
                     jsd_bits=float(errors[id(variant)][number]),
                     predicted=_mean_prediction(variant, number),
                     answers=Counter(
-                        _shown_answer(answer, asked.task.settings)
-                        for asked, _ in variant.members
-                        for answer in asked.task.texts[number]
+                        answer for asked, _ in variant.members for answer in asked.task.shown_answers(number)
                     ).most_common(),
                 )
                 for system, variant in zip(section.systems, ordered, strict=True)
@@ -324,10 +321,6 @@ def _shown(section: Section, by_name: Mapping[str, Variant], selection: Selectio
         )
         for number in dict.fromkeys([*worst, *failed, *best])
     ]
-
-
-def _shown_answer(answer: Candidate, settings: TaskSettings) -> str:
-    return f"{answer}: log-likelihood {answer.logprob:.3f}" if settings.pool == "labels" else answer
 
 
 def _mean_prediction(variant: Variant, clip: int) -> list[float] | None:

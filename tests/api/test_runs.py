@@ -1,4 +1,5 @@
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -36,6 +37,11 @@ def test_a_run_becomes_a_row_for_each_clip_and_system(folder):
     votes, predicted = (pd.DataFrame(table[name].tolist()) for name in ("votes", "predicted"))
     assert np.allclose(METRICS["jsd_bits"].per_clip(predicted.to_numpy(), votes.to_numpy()), table["jsd_bits"])
     assert {len(answers) for answers in table[table["task"] == "ambi_demo_sc"]["answers"]} == {20}
+    exact = table[table["task"] == "ambi_demo_exact"]
+    read = [[answer.split(": log-likelihood ") for answer in answers] for answers in exact["answers"]]
+    likelihoods = pd.DataFrame([{label: math.exp(float(number)) for label, number in of_clip} for of_clip in read])
+    shares = likelihoods.div(likelihoods.sum(axis=1), axis=0)
+    np.testing.assert_allclose(shares, pd.DataFrame(exact["predicted"].tolist()), atol=1e-3)
 
 
 def test_the_mean_of_the_table_is_the_score_of_the_run(folder):
