@@ -255,6 +255,8 @@ def hears_its_window(subject: Subject) -> str:
     else:
         (one,), (other,) = subject.answers([(QUESTION, path) for path in paths], GREEDY)
         same = one == other
+        if not same and subject.engine.capabilities.sampling_is == "fixed by the provider":
+            raise RemarkError("its greedy answers differ by themselves, so what it hears of longer audio is not known")
     _require(same, f"hears something of what follows after the {window:.0f} s that it is said to hear")
     return f"hears {window:.0f} s, and nothing of what follows"
 

@@ -302,6 +302,15 @@ def test_a_provider_that_fixes_the_sampling_is_known_to_later_runs(server_that):
     assert lm.get_model_info()["ambi"]["sampling"] == "fixed by the provider"
 
 
+def test_a_provider_that_fixes_the_sampling_is_not_blamed_for_hearing_more_than_its_window(server_that, tmp_path):
+    engine = open_engine("openai-audio", f"{server_that('ignores temperature')},max_audio_seconds=1")
+    with pytest.raises(CheckError, match="hears something of what follows after the 1 s"):
+        check.hears_its_window(Subject(engine, tmp_path))
+    engine.note_sampling("fixed by the provider")
+    with pytest.raises(check.RemarkError, match="its greedy answers differ by themselves"):
+        check.hears_its_window(Subject(engine, tmp_path))
+
+
 def test_without_likelihoods_a_model_that_says_the_same_about_everything_counts_as_deaf(engine, tmp_path):
     hear_silence(engine)
     with pytest.raises(CheckError, match="to a deep slow voice and to a high fast one"):
