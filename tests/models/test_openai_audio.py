@@ -280,6 +280,49 @@ def test_copies_are_found_after_clips_of_which_the_model_was_sure(load, asked, c
     assert all(pool in (["sad"] * 4, expected[4 * n : 4 * n + 4]) for n, pool in enumerate(pools))
 
 
+def test_answers_that_equal_the_copies_by_chance_are_drawn_again_when_copies_are_found_later(load, asked, chat_server):
+    """Clips 0 to 2 are easy; of clip 3 the first two answers are equal by chance; clip 4 shows that they are copies."""
+    wanted = [["sad"] * 4, ["sad"] * 4, ["sad"] * 4, ["sad", "sad", "happy", "angry"], ["sad", "happy", "sad", "sad"]]
+    clips, first_seeds = [], {}
+
+    def copy(body):
+        clip = json.dumps(body["messages"])
+        if clip not in clips:
+            clips.append(clip)
+        number = body["seed"] - first_seeds.setdefault(clip, body["seed"])
+        return {"choices": sampled(*[wanted[clips.index(clip)][number]] * body.get("n", 1), finish_reason="stop")}
+
+    chat_server.answer = copy
+    drawn = load(num_concurrent=1).generate_until(asked(clips=5, repeats=4))
+    pools = [drawn[start : start + 4] for start in range(0, 20, 4)]
+    assert sorted(pools) == sorted(wanted)
+    sent = len(chat_server.bodies)
+    assert load().generate_until(asked(clips=5, repeats=4)) == drawn
+    assert len(chat_server.bodies) == sent
+
+
+def test_answers_that_are_held_back_are_stored_as_soon_as_a_request_brings_different_ones(load, asked, chat_server):
+    """Clips 0 to 3 are easy, so some answers to clip 3 are held back; clip 4 shows that the server draws."""
+    answers = [["sad"] * 4, ["sad"] * 4, ["sad"] * 4, ["sad"] * 4, ["sad", "happy", "sad", "angry"], None]
+    clips = []
+
+    def draw(body):
+        clip = json.dumps(body["messages"])
+        if clip not in clips:
+            clips.append(clip)
+        drawn = answers[clips.index(clip)]
+        return {"choices": sampled(*drawn[: body.get("n", 1)], finish_reason="stop")} if drawn else {"no": "answer"}
+
+    chat_server.answer = draw
+    with pytest.raises(AmbiError):
+        load(num_concurrent=1, max_retries=0).generate_until(asked(clips=6, repeats=4))
+    sent = len(chat_server.bodies)
+    chat_server.answer = lambda body: {"choices": sampled(*["sad"] * body.get("n", 1), finish_reason="stop")}
+    load(num_concurrent=1).generate_until(asked(clips=6, repeats=4))
+    again = [json.dumps(body["messages"]) for body in chat_server.bodies[sent:]]
+    assert {*again} == {clips[5]}
+
+
 def test_what_a_filter_withheld_is_not_taken_for_copies(load, asked, chat_server):
     refused = {"error": {"message": "withheld", "code": "content_filter"}}
     chat_server.faults = [lambda body: (400, {}, refused)]

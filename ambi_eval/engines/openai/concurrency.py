@@ -41,8 +41,10 @@ def concurrently(
     with ThreadPoolExecutor(at_once, thread_name_prefix="ask") as threads:
         try:
             while True:
-                if _ending and (not running or time.monotonic() > _ending[0]):
+                if _ending and (not _running or time.monotonic() > _ending[0]):
                     _ending[1]()
+                if _ending and not running:
+                    return  # a verifier's requests are done; the answers of the requests around them are still to come
                 item = take() if error is None and _ending is None and len(running) < at_once else None
                 if item is not None:
                     running[future := threads.submit(work, item)] = item

@@ -21,7 +21,7 @@ class _Doubt:
 
     text: str  # the answer
     awaited: set[int]  # the numbers of the answers that are drawn again one by one
-    rest: dict[int, Candidate]  # the other answers, which count if the first one of these is equal, too
+    rest: dict[int, Candidate]  # the other answers, which are held back if the first one of these is equal, too
     differs: bool = False  # whether one of these was another answer
 
 
@@ -30,12 +30,14 @@ class Copies:
 
     Different answers to one request show that the server draws each. Equal answers may be copies, or the model may be
     sure. So one of them is kept, and the others are drawn again by requests of their own. If these are equal, too, for
-    several clips, then only one answer of each further clip is drawn again, until one differs.
+    several clips, then only one answer of each further clip is drawn again, until one differs; the others are held back
+    until a request brings different answers, or the run ends.
 
     Attributes:
         draws: Whether a request has brought different answers.
         copied: The clips with equal answers to one request, and different ones to requests of their own.
         sure: The clips with equal answers to both.
+        held: The answers that are held back, with their jobs.
     """
 
     def __init__(self, server: str) -> None:
@@ -43,8 +45,14 @@ class Copies:
         self.server = server
         self.draws = False
         self.copied = self.sure = 0
+        self.held: list[tuple[Job, dict[int, Candidate]]] = []
         self._told = ""
         self._doubts: dict[tuple[Job, int], _Doubt] = {}
+
+    def take_held(self) -> list[tuple[Job, dict[int, Candidate]]]:
+        """Return the answers that are held back; none is held back then."""
+        held, self.held = self.held, []
+        return held
 
     @property
     def found(self) -> bool:
@@ -59,7 +67,7 @@ class Copies:
         if len(answers) == 1:
             ((number, answer),) = answers.items()
             doubt = self._doubts.pop((job, number), None)
-            return self._settled(doubt, number, answer) if doubt else (answers, ())
+            return self._settled(job, doubt, number, answer) if doubt else (answers, ())
         self.draws |= len(set(answers.values())) > 1
         if self.draws or all(answer.finish == "content_filter" for answer in answers.values()):
             return answers, ()
@@ -75,7 +83,9 @@ class Copies:
         self._doubts |= {(job, number): doubt for number in checked}
         return {first: answers[first]}, checked
 
-    def _settled(self, doubt: _Doubt, number: int, answer: Candidate) -> tuple[Mapping[int, Candidate], Sequence[int]]:
+    def _settled(
+        self, job: Job, doubt: _Doubt, number: int, answer: Candidate
+    ) -> tuple[Mapping[int, Candidate], Sequence[int]]:
         """Return what `sift` returns for an answer that was drawn again."""
         doubt.awaited.discard(number)
         doubt.differs |= answer != doubt.text
@@ -86,4 +96,6 @@ class Copies:
                 logger.warning("%s copies one answer n times: each answer takes a request of its own", self.server)
         if doubt.differs:
             return {number: answer}, list(doubt.rest)
-        return {number: answer, **doubt.rest}, ()
+        if doubt.rest:
+            self.held.append((job, doubt.rest))
+        return {number: answer}, ()

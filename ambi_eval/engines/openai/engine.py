@@ -129,7 +129,18 @@ class OpenAIEngine(Engine):
 
     def generate(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, dict[int, Candidate]]]:
         """Ask for answers, and yield those of each reply as soon as it is there."""
-        queue = deque(Part(job, job.numbers) for job in jobs)
+        for answered in self._generate([Part(job, job.numbers) for job in jobs]):
+            yield answered
+            if self.copies.draws:
+                yield from self.copies.take_held()
+        held = self.copies.take_held()
+        if self.copies.copied and not self.copies.draws:
+            yield from self._generate([Part(job, list(answers), alone=True) for job, answers in held])
+        else:
+            yield from held
+
+    def _generate(self, parts: Sequence[Part]) -> Iterator[tuple[Job, dict[int, Candidate]]]:
+        queue = deque(parts)
 
         def take() -> Part | None:
             if not queue:
