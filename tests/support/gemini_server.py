@@ -119,8 +119,9 @@ class GeminiTestServer:
         budget = next(iter(config.get("thinkingConfig", {}).values()), 5)
         candidates = []
         for number in range(config.get("candidateCount", 1)):
-            drawn = f"{heard}{config.get('seed', 0) + number if config.get('temperature', 1) else ''}"
-            word = random.Random(drawn).choice(["angry", "happy", "neutral", "sad"])
+            # Neighboring seeds give different words: equal candidates would be taken for copies.
+            drawn = config.get("seed", 0) + number if config.get("temperature", 1) else 0
+            word = ["angry", "happy", "neutral", "sad"][(random.Random(str(heard)).randrange(4) + drawn) % 4]
             thought = {"text": "It sounds like a voice.", "thought": True}
             candidate = {"index": number, "content": {"parts": [thought, {"text": word}]}, "finishReason": "STOP"}
             if config.get("responseLogprobs"):
