@@ -26,7 +26,10 @@ ENOUGH_CLIPS = 0.75
 
 @dataclass(frozen=True, eq=False)
 class Bin:
-    """Clips of similar ambiguity: the smallest and the largest entropy in bits, and their mask, shape (clips,)."""
+    """Clips of similar ambiguity.
+
+    The entropy of their votes is from `low` to `high` bits; `members` is their mask, shape (clips,).
+    """
 
     low: float
     high: float

@@ -29,7 +29,7 @@ class Tree:
         self._after: dict[tuple[int, int], int] = {}
 
     def add(self, sequence: Sequence[int]) -> list[int]:
-        """Add a sequence, and return the place of each of its tokens."""
+        """Add a sequence, and return the index of each of its tokens in `tokens`."""
         places: list[int] = []
         for token in sequence:
             step = places[-1] if places else -1, token

@@ -86,8 +86,8 @@ class Prefiller:
             return len(name[1]) - begun[name].length
 
         def fit(some: Sequence[tuple[Prefilled, tuple[int, ...]]]) -> bool:
-            beginnings = 1 if self.shares_prefixes else len({audio for audio, _ in some})
-            return len(some) * unread(some[-1]) <= TOKENS_AT_ONCE and beginnings == 1
+            of_one_audio = len({audio for audio, _ in some}) == 1
+            return len(some) * unread(some[-1]) <= TOKENS_AT_ONCE and (self.shares_prefixes or of_one_audio)
 
         others = sorted(filter(unread, different), key=unread)
         if not self.shares_prefixes:  # copies in one pass have one length

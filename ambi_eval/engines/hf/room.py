@@ -75,7 +75,7 @@ class Room:
         """Whether there is room for the searches of this many prompts with this many beams in all."""
         return self.beams is not None and beams <= self.beams and self._fits_memory(prompts, beams)
 
-    def _fits_memory(self, prompts: float, rows: float) -> bool:
+    def _fits_memory(self, prompts: int, rows: int) -> bool:
         return self._bytes is None or prompts * self._prompt_bytes + rows * self._row_bytes <= self._bytes
 
     def halve(self, prompts: Sequence[Prompt], error: torch.OutOfMemoryError) -> None:

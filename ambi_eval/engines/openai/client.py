@@ -82,7 +82,7 @@ class ChatServer:
     """
 
     def __init__(self, given: PaidArguments, key: str | None = None) -> None:
-        """Set up by the `--model_args`; the server is not asked before the first question.
+        """Set up from the `--model_args`; the server is not asked before the first question.
 
         `key` is that of a server that this process has started; None: an environment variable holds it.
         """
