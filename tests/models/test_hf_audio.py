@@ -2,6 +2,7 @@ import json
 import logging
 import pickle
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -174,6 +175,29 @@ def test_all_strategies_about_a_clip_share_its_encoding(lm, ask, voice):
     lm.generate_until(clones(greedy, sampled, beams))
     info = lm.get_model_info()["ambi"]
     assert (info["encodes"], info["prefills"]) == (1, 3)
+
+
+def test_features_are_made_on_one_thread_each_and_the_model_keeps_its_own(lm, ask, voice, monkeypatch):
+    def watch(kind, method):
+        threads, call = set(), getattr(kind, method)
+
+        def watched(*args, **kwargs):
+            threads.add(torch.get_num_threads())
+            return call(*args, **kwargs)
+
+        monkeypatch.setattr(kind, method, watched)
+        return threads
+
+    for_features, for_the_model = watch(type(lm.engine.family), "model_inputs"), watch(torch.nn.Embedding, "forward")
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        lm.generate_until([ask("<audio>Which?", voice(1.0), max_gen_toks=4)])
+        with ThreadPoolExecutor(1) as later:
+            assert later.submit(torch.get_num_threads).result() == 2
+        assert (for_features, for_the_model) == ({1}, {2})
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_data_parallel_padding_repeats_the_last_answer_and_generates_nothing(lm, ask, voice):

@@ -174,14 +174,27 @@ class HFEngine(Engine):
             yield prompt.owner, likelihoods
 
     def _inputs(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, BatchFeature]]:
-        """Yield each job with what the model reads, while threads prepare the next ones."""
+        """Yield each job with what the model reads, while threads prepare the next ones.
+
+        If these used further threads of their own, there would be more threads than cores. OpenMP would then let those
+        of the model sleep between any two operations, and wake them for each: a small model took twice as long.
+        """
         about_one_clip = [list(group) for _, group in groupby(jobs, lambda job: job.spans or id(job))]
-        ready = load_ahead(self._read, about_one_clip, CLIPS_AHEAD)
-        for group, inputs in zip(about_one_clip, ready, strict=True):
-            for job, each in zip(group, inputs, strict=True):
-                count, tokens = self.prompts.get(job.task, (0, 0))
-                self.prompts[job.task] = count + 1, tokens + each["input_ids"].shape[1]
-                yield job, each
+        threads = torch.get_num_threads()
+
+        def read(group: Sequence[Job]) -> list[BatchFeature]:
+            torch.set_num_threads(1)  # of this thread, and of all that begin later
+            return self._read(group)
+
+        try:
+            ready = load_ahead(read, about_one_clip, CLIPS_AHEAD)
+            for group, inputs in zip(about_one_clip, ready, strict=True):
+                for job, each in zip(group, inputs, strict=True):
+                    count, tokens = self.prompts.get(job.task, (0, 0))
+                    self.prompts[job.task] = count + 1, tokens + each["input_ids"].shape[1]
+                    yield job, each
+        finally:
+            torch.set_num_threads(threads)
 
     def _read(self, jobs: Sequence[Job]) -> list[BatchFeature]:
         """Return what the model reads for jobs about one clip; audio is cut after the model's window.
