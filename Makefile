@@ -13,7 +13,7 @@ export AMBI_TEST_DATA
 .PHONY: test-vllm demo docs test test-quick lint clean
 
 demo: .venv/package
-	$(BIN)/lm_eval --model hf-audio --model_args pretrained=ambi-tiny --tasks ambi_demo --log_samples --output_path runs/demo
+	$(BIN)/lm_eval --model hf-audio --model_args pretrained=ambi-tiny --tasks ambi_demo --batch_size auto --log_samples --output_path runs/demo
 	$(BIN)/ambi-eval report runs/demo -o runs/demo/report.html
 	@echo "Results: $(CURDIR)/runs/demo  Report: $(CURDIR)/runs/demo/report.html"
 
