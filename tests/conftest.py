@@ -45,7 +45,7 @@ def starts_processes(file):
 def pytest_xdist_make_scheduler(config, log):
     """Give each worker whole files, and whole folders with a conftest.py, whose files share what is dear to make.
 
-    All files with processes go to one worker: it starts one fork server and mostly waits.
+    All other files with processes go to one worker: it starts one fork server and mostly waits.
     """
     from xdist.scheduler import LoadFileScheduling
 
@@ -54,10 +54,10 @@ def pytest_xdist_make_scheduler(config, log):
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid):
             file = config.rootpath / super()._split_scope(nodeid)
-            if starts_processes(file):
-                return "processes"
             folder = tests / file.relative_to(tests).parts[0] if file.is_relative_to(tests) else file
-            return str(folder if (folder / "conftest.py").exists() else file)
+            if (folder / "conftest.py").exists():
+                return str(folder)
+            return "processes" if starts_processes(file) else str(file)
 
     return Scheduling(config, log)
 
