@@ -114,17 +114,20 @@ def _end_in_one_line(harness: ModuleType) -> None:
     plain_execute = harness.HarnessCLI.execute
 
     def execute(self: Any, args: Any) -> None:
-        from contextlib import nullcontext
+        from contextlib import ExitStack
 
         from ambi_eval.errors import AmbiError, print_in_any_encoding
         from ambi_eval.harness import ending
         from ambi_eval.harness.garbage import paused_until_started
+        from ambi_eval.harness.refused_options import told_in_one_sentence
 
         ending.end_at_ctrl_c(only_if=lambda: ending.is_ours() or ending.is_named())
-        if ending.is_named():
-            print_in_any_encoding()
         try:
-            with paused_until_started() if ending.is_named() else nullcontext():
+            with ExitStack() as stack:
+                if ending.is_named():
+                    print_in_any_encoding()
+                    stack.enter_context(paused_until_started())
+                    stack.enter_context(told_in_one_sentence())
                 plain_execute(self, args)
         except AmbiError as mistake:
             sys.stderr.write(f"ambi_eval: {mistake}\n")

@@ -12,7 +12,9 @@ from typing import Any
 from ambi_eval.engines.base import find_engine
 from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.harness.aggregation import without_errors_of_errors
+from ambi_eval.harness.ending import is_named
 from ambi_eval.harness.garbage import started
+from ambi_eval.harness.refused_options import run_starts
 from ambi_eval.paths import check_can_write
 
 # Options of the harness that would make our scores wrong, and why.
@@ -31,6 +33,7 @@ def check_before_loading(evaluator: Any) -> None:
         run = signature(plain).bind(*args, **kwargs).arguments
         run |= _checked(run)
         started()
+        run_starts()
         return without_errors_of_errors(plain(**run))
 
     evaluator.simple_evaluate = simple_evaluate
@@ -64,6 +67,8 @@ def _checked(run: Mapping[str, Any]) -> dict[str, Any]:
     arguments = simple_parse_args_string(model_args) if isinstance(model_args, str) else model_args
     manager = run.get("task_manager") or TaskManager(metadata={**arguments, **(run.get("metadata") or {})})
     tasks = run.get("tasks") or []
+    if not tasks and is_named():
+        raise AmbiError("--tasks: name at least one task; `lm_eval ls tasks` lists all")
     if not any(_has_a_class(each, manager) for each in tasks):
         return {"task_manager": manager}
     loaded = manager.load(tasks)
@@ -79,6 +84,8 @@ def _checked(run: Mapping[str, Any]) -> dict[str, Any]:
     gen_kwargs = run.get("gen_kwargs") or {}
     given = simple_parse_args_string(gen_kwargs) if isinstance(gen_kwargs, str) else gen_kwargs
     samples = run.get("samples") or {}
+    if ours and samples and run.get("limit") is not None:
+        raise AmbiError(f"{ours[0].config.task}: --samples and --limit exclude each other; leave out one of the two")
     if ours and not isinstance(samples, dict):
         raise AmbiError(f'--samples: give numbers of clips by task, {{"{ours[0].config.task}": [0, 1]}}, not {samples}')
     for name in samples.keys() - loaded["tasks"].keys() if ours else ():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -132,8 +133,10 @@ class AmbiguousEmotionTask(ConfigurableTask):
                 impossible, few-shot examples, and clips that are not there.
         """
         self._refuse_fewshot(num_fewshot)
-        if limit is not None and limit <= 0:
-            raise AmbiError(f"--limit {limit:g} leaves no clip: give a number of clips, or a share of them below 1")
+        if limit is not None and not 0 < limit < math.inf:
+            raise AmbiError(
+                f"--limit {limit:g} is no number of clips: give a number of clips, or a share of them below 1"
+            )
         every = range(len(self.asked))
         rows = every[: int(limit) if limit and limit >= 1 else None] if samples is None else self._rows(samples)
         if self.settings.pool != "labels":
