@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ambi_eval.errors import counted
 from ambi_eval.harness.evaluation import evaluate_tasks
 from ambi_eval.harness.results import Run, TaskRun, read_runs
 from ambi_eval.report import page, verdict
-from ambi_eval.report.build import build
+from ambi_eval.report.build import build, by_clips, notices
 from ambi_eval.report.content import Content
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,8 @@ def load(*paths: str | Path) -> Runs:
     """
     runs = [run for path in paths for run in read_runs(Path(path))]
     for run in runs:
-        for sentence in run.other_models:
+        told = chain.from_iterable(chain(*notices(asked, {})) for asked in by_clips([run]))
+        for sentence in dict.fromkeys(told):
             logger.warning("%s: %s", run.file, sentence)
     return Runs(runs)
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
@@ -30,7 +30,7 @@ from ambi_eval.corpora.manifest import Clip
 from ambi_eval.corpora.selection import Selection
 from ambi_eval.errors import AmbiError, counted
 from ambi_eval.funnel.content import Funnel
-from ambi_eval.harness.results import Pipeline, Run
+from ambi_eval.harness.results import Pipeline, Run, TaskRun
 from ambi_eval.report.budget import budget
 from ambi_eval.report.content import (
     BinFacts,
@@ -40,7 +40,6 @@ from ambi_eval.report.content import (
     RunFacts,
     Section,
     ShownClip,
-    System,
 )
 from ambi_eval.report.ranking import ranking
 from ambi_eval.report.systems import ModelTask, Variant, curves_of, shown_config, systems, variants, without_copies
@@ -182,15 +181,13 @@ def _section(asked: Sequence[ModelTask]) -> Section:
     distinct = without_copies(given)
     real, controls = systems(distinct, binned)
     by_name = {variant.full_name: variant for variant in distinct}
-    left_out = dict(task.left_out)
-    if len(votes) < task.clips_of_task:
-        left_out["not asked in this run"] = task.clips_of_task - len(votes)
+    told = notices(asked, {system.full_name: system.invalid_rate.value for system in real})
     section = Section(
         corpus=settings.clips_name,
         simulated=task.selection.simulated,
         labels=settings.labels,
         clips=len(votes),
-        left_out=left_out,
+        left_out=_left_out(task),
         clusters=len(set(selection.clusters)),
         cluster=settings.cluster,
         raters=(float(raters.min()), float(raters.mean()), float(raters.max())),
@@ -202,9 +199,9 @@ def _section(asked: Sequence[ModelTask]) -> Section:
         samplers=_samplers([curves_of(one.task) for one in asked]),
         systems=real,
         controls=controls,
-        partial=[*_partial(selection, left_out, real), *_cut_audio(asked)],
-        other_models=list(dict.fromkeys(told for one in asked for told in other_models(one.info))),
-        cautions=_cautions(asked),
+        partial=told.partial,
+        other_models=told.other_models,
+        cautions=told.cautions,
         shown=[],
         rater_study=study_raters(
             selection, settings, {system.full_name: by_name[system.full_name].p for system in real}
@@ -216,8 +213,29 @@ def _section(asked: Sequence[ModelTask]) -> Section:
     return replace(section, shown=_shown(section, by_name, selection))
 
 
-def _partial(selection: Selection, left_out: Mapping[str, int], found: Sequence[System]) -> list[str]:
-    """Return the warnings that come before any score: clips that are left out, lost votes, systems that failed."""
+class Notices(NamedTuple):
+    """What a reader must know before any score of some runs: the sentences of a `Section` under the same names."""
+
+    partial: list[str]
+    other_models: list[str]
+    cautions: list[str]
+
+
+def notices(asked: Sequence[ModelTask], invalid_rates: Mapping[str, float]) -> Notices:
+    """Return the warnings of runs about the same clips, and of systems that failed, given their invalid rates."""
+    others = dict.fromkeys(told for one in asked for told in other_models(one.info))
+    return Notices([*_partial(asked[0].task, invalid_rates), *_cut_audio(asked)], list(others), _cautions(asked))
+
+
+def _left_out(task: TaskRun) -> dict[str, int]:
+    here = len(task.selection.clips)
+    left = {"not asked in this run": task.clips_of_task - here} if here < task.clips_of_task else {}
+    return {**task.left_out, **left}
+
+
+def _partial(task: TaskRun, invalid_rates: Mapping[str, float]) -> list[str]:
+    """Return the warnings about clips that are left out, lost votes, and systems that failed."""
+    selection, left_out = task.selection, _left_out(task)
     clips, missing = len(selection.clips), sum(left_out.values())
     said = list(selection.lost_votes)
     if left_out.get("not asked in this run") or missing > LEFT_OUT * (clips + missing):
@@ -226,9 +244,9 @@ def _partial(selection: Selection, left_out: Mapping[str, int], found: Sequence[
     if selection.corpus_size > clips + missing and selection.is_partial:
         said.append(f"{clips:,} of the {selection.corpus_size:,} clips of the corpus are scored.")
     return said + [
-        f"{system.full_name} gave no usable answer to {system.invalid_rate.value:.0%} of the clips."
-        for system in found
-        if system.invalid_rate.value > FAILED
+        f"{name} gave no usable answer to {rate:.0%} of the clips."
+        for name, rate in invalid_rates.items()
+        if rate > FAILED
     ]
 
 

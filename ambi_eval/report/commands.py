@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,14 +71,16 @@ def report(
 
 
 def _tasks(paths: list[Path]) -> list[list[ModelTask]]:
-    """Return the tasks of runs, grouped by their clips, and warn of runs in which another model answered."""
+    """Return the tasks of runs, grouped by their clips, and print the warnings that come before any score."""
     from ambi_eval.harness.results import read_runs
-    from ambi_eval.report.build import by_clips
+    from ambi_eval.report.build import by_clips, notices
+    from ambi_eval.report.verdict import warnings
 
-    runs = [run for path in paths for run in read_runs(path)]
-    for sentence in dict.fromkeys(sentence for run in runs for sentence in run.other_models):
-        typer.echo(f"ANOTHER MODEL: {sentence}", err=True)
-    return by_clips(runs)
+    groups = by_clips([run for path in paths for run in read_runs(path)])
+    told = (warnings(asked[0].task.selection.simulated, *notices(asked, {})) for asked in groups)
+    for line in dict.fromkeys(chain.from_iterable(told)):
+        typer.echo(line, err=True)
+    return groups
 
 
 def generalizability(runs: Runs, json_file: JsonFile = None) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
+import numpy as np
 from rich.console import Group
 from rich.table import Table
 
@@ -14,10 +16,12 @@ from ambi_eval.errors import AmbiError, counted, did_you_mean
 from ambi_eval.harness.results import Pipeline, Run, TaskRun, read_runs
 from ambi_eval.metrics import HEADLINE, METRICS
 from ambi_eval.report import verdict
+from ambi_eval.report.build import by_clips, notices
+from ambi_eval.report.systems import ModelTask
 from ambi_eval.web.format import with_interval
 
-# A name to print, the task of a run, and one of its pipelines.
-Side = tuple[str, TaskRun, Pipeline]
+# A name to print, a task of a run, and one of its pipelines.
+Side = tuple[str, ModelTask, Pipeline]
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,9 @@ class Pair:
         second: Those of the second.
         verdict: Which of the two is better, if the difference is significant.
         left_out: Number of clips that only one of them was asked about.
+        partial: Warnings about clips and answers that are missing; those of one system only begin with A or B.
         other_models: Sentences about servers that answered with another model than the one asked for.
+        cautions: Further warnings of the runs.
         metrics: First minus second, by metric; p-values are corrected for all metrics of the pair.
     """
 
@@ -39,7 +45,9 @@ class Pair:
     clips: int
     left_out: int
     simulated: bool
+    partial: list[str]
     other_models: list[str]
+    cautions: list[str]
     metrics: dict[str, Comparison]
 
 
@@ -67,9 +75,8 @@ def compare_runs(first: Found, second: Found) -> list[Pair]:
         AmbiError: If there is nothing to compare.
     """
     a, b = first.systems, second.systems
-    told = list(dict.fromkeys(sentence for each in (first, second) for sentence in each.run.other_models))
     if len(a) == len(b) == 1:
-        return [_pair(next(iter(a.values())), next(iter(b.values())), told)]
+        return [_pair(next(iter(a.values())), next(iter(b.values())))]
     common = [name for name in a if name in b]
     if not common:
         name = next(iter(a))
@@ -78,14 +85,15 @@ def compare_runs(first: Found, second: Found) -> list[Pair]:
             f"{first.named} and {second.named} have no task and pipeline in common ({', '.join(a)}; {', '.join(b)}): "
             f"name one of each, such as {run}:{name}."
         )
-    return [_pair(a[name], b[name], told) for name in common]
+    return [_pair(a[name], b[name]) for name in common]
 
 
 def table(pairs: list[Pair]) -> Group:
     """Return the tables for the terminal."""
     blocks: list[Table | str] = []
     for pair in pairs:
-        missing = f"{counted(pair.left_out, 'clip')} that only one of the two has: left out" if pair.left_out else ""
+        left = f"{counted(pair.left_out, 'clip')} that only one of the two has: left out"
+        missing = [left] if pair.left_out else []
         shown = Table("", "A minus B [95 % interval]", "p", "p corrected", box=None)
         for name, comparison in pair.metrics.items():
             up = "higher is better" if METRICS[name].higher_is_better else "lower is better"
@@ -93,7 +101,7 @@ def table(pairs: list[Pair]) -> Group:
             shown.add_row(f"{name} ({up})", with_interval(comparison.difference), *p_values)
         any_metric = next(iter(pair.metrics.values()))
         blocks += [
-            *verdict.warnings(pair.simulated, [missing] if missing else [], pair.other_models),
+            *verdict.warnings(pair.simulated, [*missing, *pair.partial], pair.other_models, pair.cautions),
             f"A: {pair.first}",
             f"B: {pair.second}",
             f"{counted(pair.clips, 'clip')}. {pair.verdict}",
@@ -120,9 +128,9 @@ def find(named: str) -> Found:
     if len(runs) > 1:
         raise AmbiError(f"{path} holds {len(runs)} runs: name one of their folders, such as {runs[0].file.parent}.")
     systems = {
-        f"{task.name}:{pipeline.name}": (_name(runs[0], task, pipeline), task, pipeline)
-        for task in runs[0].tasks.values()
-        for pipeline in task.pipelines.values()
+        f"{one.task.name}:{pipeline.name}": (_name(runs[0], one.task, pipeline), one, pipeline)
+        for one in chain.from_iterable(by_clips(runs))
+        for pipeline in one.task.pipelines.values()
     }
     found = {name: system for name, system in systems.items() if f"{name}:".startswith(f"{wanted}:") or not wanted}
     if not found:
@@ -135,8 +143,9 @@ def _name(run: Run, task: TaskRun, pipeline: Pipeline) -> str:
     return f"{run.model} {task.name}:{pipeline.name}{control} ({run.file.parent})"
 
 
-def _pair(first: Side, second: Side, told: list[str]) -> Pair:
-    (first_name, a, p), (second_name, b, q) = first, second
+def _pair(first: Side, second: Side) -> Pair:
+    (first_name, one, p), (second_name, other, q) = first, second
+    a, b = one.task, other.task
     rows_a, rows_b = ({clip.id: row for row, clip in enumerate(task.selection.clips)} for task in (a, b))
     common = [clip for clip in rows_a if clip in rows_b]
     here, there = [rows_a[clip] for clip in common], [rows_b[clip] for clip in common]
@@ -151,6 +160,7 @@ def _pair(first: Side, second: Side, told: list[str]) -> Pair:
         if of_first is not None and of_second is not None:
             differences[name] = of_first - of_second
     clusters = [a.selection.clusters[row] for row in here]
+    told = [notices([asked], {name: float(np.isnan(of.p).any(axis=1).mean())}) for name, asked, of in (first, second)]
     headline = compare({HEADLINE: differences[HEADLINE]}, clusters)[HEADLINE]  # one metric, so no correction
     return Pair(
         first=first_name,
@@ -159,6 +169,15 @@ def _pair(first: Side, second: Side, told: list[str]) -> Pair:
         clips=len(common),
         left_out=len(rows_a) + len(rows_b) - 2 * len(common),
         simulated=a.selection.simulated,
-        other_models=told,
+        partial=_either(told[0].partial, told[1].partial),
+        other_models=_either(told[0].other_models, told[1].other_models),
+        cautions=_either(told[0].cautions, told[1].cautions),
         metrics=compare(differences, clusters),
     )
+
+
+def _either(of_first: Sequence[str], of_second: Sequence[str]) -> list[str]:
+    """Return the sentences about both systems, and after `A:` or `B:` those about one of them."""
+    both = [each for each in of_first if each in of_second]
+    sides = {"A": of_first, "B": of_second}
+    return both + [f"{side}: {each}" for side, said in sides.items() for each in said if each not in both]

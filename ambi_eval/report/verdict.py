@@ -125,16 +125,18 @@ def _title(system: System) -> str:
 
 def section_warnings(section: Section) -> list[str]:
     """Return the warnings of one corpus."""
-    cautions = [f"CAUTION: {sentence}" for sentence in section.cautions]
-    return [*warnings(section.simulated, section.partial, section.other_models), *cautions]
+    return warnings(section.simulated, section.partial, section.other_models, section.cautions)
 
 
-def warnings(simulated: bool, partial: Sequence[str], other_models: Sequence[str] = ()) -> list[str]:
-    """Return the warnings that come before any score: simulated raters, missing clips or answers, other models."""
+def warnings(
+    simulated: bool, partial: Sequence[str], other_models: Sequence[str] = (), cautions: Sequence[str] = ()
+) -> list[str]:
+    """Return the warnings that come before any score, as `Section` has them, each with what it is."""
     return [
         *([SIMULATED] if simulated else []),
         *(f"ANOTHER MODEL: {sentence}" for sentence in other_models),
         *(f"PARTIAL: {sentence}" for sentence in partial),
+        *(f"CAUTION: {sentence}" for sentence in cautions),
     ]
 
 

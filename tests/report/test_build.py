@@ -1,11 +1,14 @@
 """The content of the report against what the harness itself computed, and what is left for the report to work out."""
 
+import io
 import json
 import shutil
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy.special import logit
 from typer.testing import CliRunner
 
@@ -16,11 +19,12 @@ from ambi_eval.api.runs import load
 from ambi_eval.cli import app
 from ambi_eval.harness.results import read_runs
 from ambi_eval.metrics import METRICS
-from ambi_eval.report.build import BEST_CLIPS, FAILED_CLIPS, WORST_CLIPS, build
+from ambi_eval.report.build import BEST_CLIPS, FAILED_CLIPS, WORST_CLIPS, build, by_clips
 from ambi_eval.report.columns import ANSWERS
-from ambi_eval.report.comparison import Found, compare_runs
+from ambi_eval.report.comparison import Found, compare_runs, table
 from ambi_eval.report.page import render
 from ambi_eval.report.systems import asymptotes, system_name
+from ambi_eval.report.table import as_csv, latex, markdown, tables
 from ambi_eval.report.verdict import verdicts
 from ambi_eval.votes import shares
 
@@ -202,22 +206,66 @@ def test_a_server_that_answered_with_another_model_is_told_before_any_score(runs
     assert verdicts(content)[0] == told
     shown = told.replace("ANOTHER MODEL:", '<p class="warning"><strong>ANOTHER MODEL</strong>').replace("'", "&#39;")
     assert shown in render(content)
-    found = Found("x", run, {"a": ("A", run.tasks["mine_sc"], run.tasks["mine_sc"].pipelines["dist"])})
-    (pair,) = compare_runs(found, replace(found, run=runs[1]))
-    assert [f"ANOTHER MODEL: {each}" for each in pair.other_models] == [told]
 
 
-def test_every_command_that_reads_runs_tells_of_another_model(folders, tmp_path, caplog):
+def test_a_comparison_tells_what_was_warned_of_and_of_which_side(runs):
+    run = runs[0]
+    task = run.tasks["mine_sc"]
+    ambi = {"model": "good", "answered_as": {"cheap": 7}, "truncated_audio": 3, "set_ups": ["cpu", "cuda"]}
+    warned = replace(
+        run,
+        tasks={"mine_sc": replace(task, clips_of_task=60, warnings=[*task.warnings, "all answers are the same one"])},
+        results={**run.results, "config": {**run.results["config"], "ambi": ambi}},
+    )
+    sides = [
+        Found(name, of, {"mine_sc:dist": ("x", asked, asked.task.pipelines["dist"])})
+        for name, of in (("a", warned), ("b", runs[1]))
+        for asked in chain(*by_clips([of]))
+        if asked.task.name == "mine_sc"
+    ]
+    (pair,) = compare_runs(*sides)
+    other = "A: 'good' was asked for, but the server named another model: 'cheap' (7 replies)."
+    assert pair.other_models == [other]
+    partial = [
+        "A: 48 of 60 clips are scored (12 not asked in this run).",
+        "A: good/model heard only the beginning of 3 audios: its window is shorter.",
+    ]
+    assert pair.partial == partial
+    cautions = [
+        "A: good/model, mine_sc: all answers are the same one",
+        "A: good/model: the answers come from 2 set-ups: cpu, cuda",
+    ]
+    assert pair.cautions == cautions
+    assert compare_runs(sides[0], sides[0])[0].cautions == [each.removeprefix("A: ") for each in cautions]
+    (swapped,) = compare_runs(sides[1], sides[0])
+    assert swapped.cautions == [each.replace("A: ", "B: ", 1) for each in cautions]
+    console = Console(width=200, file=io.StringIO())
+    console.print(table([pair]))
+    told = [f"ANOTHER MODEL: {other}", *(f"PARTIAL: {each}" for each in partial), *(f"CAUTION: {e}" for e in cautions)]
+    assert [line.rstrip() for line in console.file.getvalue().splitlines()[:5]] == told
+    for write in (latex, markdown, as_csv):
+        text = write([each for section in build([warned]).sections for each in tables(section)])
+        assert "all answers are the same one" in text
+        assert "heard only the beginning of 3 audios" in text
+
+
+def test_every_command_that_reads_runs_tells_what_was_warned_of(folders, tmp_path, caplog):
     copied = shutil.copytree(folders[0], tmp_path / "run")
     (file,) = copied.rglob("results_*.json")
     results = json.loads(file.read_text())
-    results["config"]["ambi"] = {"model": "good", "answered_as": {"cheap": 7}}
+    results["config"]["ambi"] = {"model": "good", "answered_as": {"cheap": 7}, "set_ups": ["cpu", "cuda"]}
+    results["configs"]["mine_sc"]["warnings"] = ["all answers are the same one"]
     file.write_text(json.dumps(results))
     told = "'good' was asked for, but the server named another model: 'cheap' (7 replies)."
+    cautions = [
+        "good/model: the answers come from 2 set-ups: cpu, cuda",
+        "good/model, mine_sc: all answers are the same one",
+    ]
     for command in ("budget", "generalizability"):
-        assert f"ANOTHER MODEL: {told}\n" in CliRunner().invoke(app, [command, str(copied)]).stderr
+        said = CliRunner().invoke(app, [command, str(copied)]).stderr.splitlines()
+        assert {f"ANOTHER MODEL: {told}", *(f"CAUTION: {each}" for each in cautions)} <= {*said}
     load(copied)
-    assert caplog.messages == [f"{file}: {told}"]
+    assert sorted(caplog.messages) == sorted(f"{file}: {each}" for each in (told, *cautions))
 
 
 def test_other_clips_make_another_section_and_are_counted(lm_eval, runs, tmp_path):
