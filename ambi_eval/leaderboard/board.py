@@ -44,6 +44,7 @@ class RankedSystem:
         sampling: Whether the model follows the sampling settings, as the run says; None if nothing is sampled.
         rank: Rank by divergence; None for controls, and if scores are only claimed.
         efficient: Whether no other system of the board is at least as good with at most as many tokens.
+        notices: What the run warned of, and replies that named another model.
     """
 
     submission: str
@@ -63,6 +64,7 @@ class RankedSystem:
     rank: Rank | None = None
     efficient: bool = False
     prompt_language: str = "en"
+    notices: Sequence[str] = ()
 
     @property
     def method(self) -> str:
@@ -239,6 +241,7 @@ def _row(entry: _Entry, pipeline: str, scores: Mapping[str, Estimate], binned: S
         thinking=entry.findings.thinking,
         sampling=entry.card.backend.sampling if settings.pool == "samples" else None,
         prompt_language=settings.prompt_language,
+        notices=[*entry.card.backend.other_models, *entry.findings.notices],
     )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from ambi_eval.engines.base import find_engine
 from ambi_eval.errors import AmbiError
 from ambi_eval.harness.results import Run, TaskRun, logged_answers, read_runs
 from ambi_eval.leaderboard.rescore import task_settings
-from ambi_eval.leaderboard.schema import CARD, FOLDER, Claims, check
+from ambi_eval.leaderboard.schema import CARD, FOLDER, LONGEST_LINE, Claims, check
 from ambi_eval.leaderboard.submission import Pools, write_submission
 from ambi_eval.leaderboard.untrusted import printable
 from ambi_eval.leaderboard.verify import verify
+from ambi_eval.report.build import by_clips, notices
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ def _card(run: Run, statement: Statement, pools: Mapping[str, Pools]) -> dict[st
     results, config = run.results, run.results["config"]
     about = config.get("ambi", {})
     others = other_models(about)
+    told = {asked.task.name: notices([asked], {}) for asked in chain.from_iterable(by_clips([run]))}
     published = find_engine(config["model"]).Arguments.published()
     arguments = {key: value for key, value in (config.get("model_args") or {}).items() if key in published}
     versions = {"lm_eval": results["lm_eval_version"], **about.get("versions", {})}
@@ -92,7 +95,7 @@ def _card(run: Run, statement: Statement, pools: Mapping[str, Pools]) -> dict[st
             "device": about.get("device"),
             "versions": versions,
             "sampling": about.get("sampling"),
-            **({"other_models": [printable(f"{told:.300}") for told in others]} if others else {}),
+            **({"other_models": _lines(others)} if others else {}),
         },
         "system_instruction": results.get("system_instruction"),
         "tasks": {
@@ -101,6 +104,7 @@ def _card(run: Run, statement: Statement, pools: Mapping[str, Pools]) -> dict[st
                 "n": max(map(len, pools[name].values())),
                 "overrides": {key: value for key, value in task.settings.metadata.items() if key in OVERRIDES},
                 "generation": task.settings.generation_kwargs,
+                **({"notices": _lines(said)} if (said := [*told[name].partial, *told[name].cautions]) else {}),
             }
             for name, task in run.tasks.items()
         },
@@ -114,6 +118,11 @@ def _card(run: Run, statement: Statement, pools: Mapping[str, Pools]) -> dict[st
         "contact": statement.contact,
         "training_data": dict(statement.training_data),
     }
+
+
+def _lines(sentences: Sequence[str]) -> list[str]:
+    """Return sentences as a card takes them; the end of a longer one is left out."""
+    return [printable(each if len(each) <= LONGEST_LINE else f"{each:.{LONGEST_LINE - 1}}…") for each in sentences]
 
 
 def _hardware(environment: str) -> str:

@@ -31,7 +31,8 @@ def _overridable(key: str) -> str:
     return key
 
 
-Line = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(_printable)]
+LONGEST_LINE = 300
+Line = Annotated[str, Field(min_length=1, max_length=LONGEST_LINE), AfterValidator(_printable)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.@-]{1,60}$")]
 TaskName = Annotated[str, Field(pattern=r"^ambi_[a-z0-9_]{1,60}$")]
 Override = Annotated[str, AfterValidator(_overridable)]
@@ -89,12 +90,14 @@ class SubmittedTask(Settings):
         n: Answers per clip; for `exact` the number of likelihoods.
         overrides: The keys that `--metadata` changed.
         generation: Generation settings, after `--gen_kwargs`; null for `exact`.
+        notices: What the run warned of: audio that was cut, equal or unread answers, several set-ups ...
     """
 
     strategy: Name
     n: Annotated[int, Field(ge=1, le=1000)]
     overrides: dict[Override, Line | bool | Whole | Number]
     generation: GenerationSettings | None
+    notices: Annotated[tuple[Line, ...], Field(max_length=50)] = Field(default=(), strict=False)
 
 
 class Seeds(Settings):

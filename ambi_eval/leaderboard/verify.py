@@ -68,6 +68,7 @@ class TaskFindings:
         pipelines: Scores of the answers; empty if the votes are not on this machine.
         tokens: Mean of generated tokens per clip, thinking included; NaN if they were not counted.
         thinking: Mean of thinking tokens per clip; NaN if they are unknown.
+        notices: What the run warned of, and how many answers the provider withheld; usually empty.
     """
 
     status: Status
@@ -78,6 +79,7 @@ class TaskFindings:
     tokens: float
     thinking: float
     preview: Mapping[str, Sequence[str]]
+    notices: Sequence[str] = ()
 
 
 @dataclass(eq=False)
@@ -147,6 +149,7 @@ def _examine(folder: Path, *, rescoring: bool) -> Verdict:
     for name, pools in submission.pools.items():
         try:
             verdict.tasks[name] = _examine_task(submission, name, pools, verdict, rescoring)
+            verdict.notes += [each for each in verdict.tasks[name].notices if each not in verdict.notes]
         except Exception as error:
             verdict.problems.append(f"{name}: {_told(error)}")
     return verdict
@@ -186,6 +189,7 @@ def _examine_task(submission: Submission, name: str, pools: Pools, verdict: Verd
             clip: [f"{answer!s:.{PREVIEWED_LETTERS}}" for answer in pools[clip][:PREVIEWED_ANSWERS]]
             for clip in sorted(pools)[:PREVIEWED_CLIPS]
         },
+        notices=[*stated.notices, *_withheld(name, pools)],
     )
     if task is None:
         if rescoring:
@@ -194,6 +198,12 @@ def _examine_task(submission: Submission, name: str, pools: Pools, verdict: Verd
     pipelines = task.score_answers(pools)
     _check_claims(submission.claims[name], pipelines)
     return replace(findings, status="re-scored", pipelines=pipelines)
+
+
+def _withheld(name: str, pools: Pools) -> list[str]:
+    finishes = [answer.finish for pool in pools.values() for answer in pool]
+    withheld = finishes.count("content_filter")
+    return [f"{name}: {withheld:,} of {len(finishes):,} answers were withheld by the provider"] if withheld else []
 
 
 def _check_clips(pools: Pools, settings: TaskSettings, task: ScoringTask | None, verdict: Verdict) -> None:

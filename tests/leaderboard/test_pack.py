@@ -82,6 +82,24 @@ def test_what_the_run_was_is_said(packed):
     assert card["hardware"].startswith("CPU")
 
 
+def test_what_the_run_warned_of_comes_with_each_task(run, statement, tmp_path):
+    copied = shutil.copytree(run, tmp_path / "run")
+    (file,) = copied.rglob("results_*.json")
+    results = json.loads(file.read_text())
+    results["config"]["ambi"] |= {"truncated_audio": 3, "set_ups": ["cpu" * 60, "cuda" * 60]}
+    results["configs"]["ambi_demo_sc"]["warnings"] = ["all answers are\x1b the same one"]
+    file.write_text(json.dumps(results))
+    packed = tmp_path / "submissions" / NAME
+    pack(copied, statement, packed)
+    card = yaml.safe_load((packed / "submission.yaml").read_text())
+    cut = "ambi-tiny heard only the beginning of 3 audios: its window is shorter."
+    mixed = f"ambi-tiny: the answers come from 2 set-ups: {'cpu' * 60}, {'cuda' * 60}"[:299] + "…"
+    same = "ambi-tiny, ambi_demo_sc: all answers are\N{REPLACEMENT CHARACTER} the same one"
+    assert card["tasks"]["ambi_demo_sc"]["notices"] == [cut, same, mixed]
+    assert card["tasks"]["ambi_demo_exact"]["notices"] == [cut, mixed]
+    assert verify(packed).notes == [cut, mixed, same]
+
+
 def test_no_audio_no_path_no_prompt_and_no_vote_is_in_it(packed):
     everything = (packed / "submission.yaml").read_text() + (packed / "results.json").read_text()
     for path in (packed / "samples").iterdir():

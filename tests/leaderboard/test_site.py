@@ -96,6 +96,29 @@ def test_thinking_has_a_column_if_a_system_thinks(built, copy, edit, tmp_path):
         assert "of these thinking" in Page(page).text
 
 
+def test_what_a_run_warned_of_stands_with_its_system(built, copy, edit, tmp_path):
+    told = "heard only the beginning of 3 audios: <its window> is shorter"
+    other = "'a' was asked for, but the server named another model: 'b' (7 replies)."
+    folder = copy("cheap")
+
+    def warn(card):
+        card["backend"]["other_models"] = [other]
+        for task in card["tasks"].values():
+            task["notices"] = [told]
+
+    edit.card(folder, warn)
+    build(folder.parent, tmp_path / "site", tmp_path / "none.json")
+    board = (tmp_path / "site" / "index.html").read_text()
+    for each in (told.replace("<", "&lt;").replace(">", "&gt;"), other.replace("'", "&#39;")):
+        assert f'<small><span class="chip">CAUTION</span> {each}</small>' in board
+        assert each in (tmp_path / "site" / "submissions" / f"{folder.name}.html").read_text()
+        (page,) = (tmp_path / "site" / "models").iterdir()
+        assert each in page.read_text()
+    results = json.loads((tmp_path / "site" / "results.json").read_text())
+    assert results["boards"][0]["systems"][0]["notices"] == [other, told]
+    assert "CAUTION" not in (built[1] / "index.html").read_text()
+
+
 def test_a_model_has_a_page_over_all_corpora_and_published_numbers_stand_apart(copy, tmp_path):
     folder = copy("sc").parent
     theirs = {"system": "theirs", "metric": "JS", "split": "all", "source": "a paper", "checked": "second-hand"}

@@ -33,6 +33,28 @@ def test_replies_that_named_another_model_are_told_with_the_submission(copy, edi
     assert (verdict.problems, verdict.notes) == ([], [told])
 
 
+def test_what_the_run_warned_of_and_what_the_provider_withheld_are_told_with_the_submission(copy, edit):
+    folder = copy("sc")
+    (task,) = edit_notices(edit, folder, ["heard only the beginning of 3 audios", "the answers come from 2 set-ups"])
+    edit.answers(folder, lambda lines: lines[3].update(finish="content_filter"))
+    edit.forge(folder)
+    verdict = verify(folder)
+    withheld = f"{task}: 1 of 1,440 answers were withheld by the provider"
+    told = ["heard only the beginning of 3 audios", "the answers come from 2 set-ups", withheld]
+    assert (verdict.problems, verdict.notes, verdict.tasks[task].notices) == ([], told, told)
+
+
+def edit_notices(edit, folder, notices):
+    def add(card):
+        for task in card["tasks"].values():
+            task["notices"] = notices
+        names.extend(card["tasks"])
+
+    names = []
+    edit.card(folder, add)
+    return names
+
+
 def change_one(lines):
     lines[0]["answer"] = "angry"
 
