@@ -17,7 +17,7 @@ from ambi_eval.metrics.distribution import jensen_shannon_divergence_bits
 from ambi_eval.votes import Array, majority
 
 MERITS = ("logprob", "mean_logprob", "rating")
-# The weights count as uniform if the effective pool size is above this share of the pool's size.
+# The weights count as uniform if the effective pool size is above this share of the answers that could be read.
 NEAR_UNIFORM = 0.98
 POOLS_AT_ONCE = 256
 
@@ -196,21 +196,22 @@ class Weighting(Reducer):
     def diagnose(self, pool: Pool, distribution: Array) -> dict[str, float]:
         """Return numbers that show whether the weights mattered; none for an invalid clip.
 
-        `ess`: the effective pool size, 1 / sum of squared weights. `near_uniform`: whether it is over 0.98 of the pool
-        (if that holds for over half of the clips, the strategy is indistinguishable from the unweighted mean).
-        `distinct`: the number of different distributions in the pool. `jsd_to_mean`, `jsd_to_best`: the divergence in
-        bits from the unweighted mean and from the answer with the highest merit. `unrated`: the number of answers that
-        were read but have no merit (a verifier that failed, a server that gives no log-probabilities).
+        `ess`: the effective pool size, 1 / sum of squared weights. `near_uniform`: whether it is over 0.98 of the
+        answers that could be read (if that holds for over half of the clips, the strategy is indistinguishable from the
+        unweighted mean). `distinct`: the number of different distributions in the pool. `jsd_to_mean`, `jsd_to_best`:
+        the divergence in bits from the unweighted mean and from the answer with the highest merit (the mean of tied
+        ones). `unrated`: the number of answers that were read but have no merit (a verifier that failed, a server that
+        gives no log-probabilities).
         """
         everyone = subsets(pool.size, pool.size)
         weights = self.weights(pool, everyone)[0]
         if not weights.any():
             return {}
         ess = float(weights.sum() ** 2 / np.square(weights).sum())
-        mean, best = weighted_mean(pool.shares, everyone)[0], pool.shares[weights.argmax()]
+        mean, best = weighted_mean(pool.shares, np.stack([everyone[0], weights == weights.max()]))
         return {
             "ess": ess,
-            "near_uniform": float(ess > NEAR_UNIFORM * pool.size),
+            "near_uniform": float(ess > NEAR_UNIFORM * pool.valid.sum()),
             "distinct": float(len(np.unique(pool.shares[pool.valid].round(6), axis=0))),
             "jsd_to_mean": float(jensen_shannon_divergence_bits(distribution, mean)),
             "jsd_to_best": float(jensen_shannon_divergence_bits(distribution, best)),

@@ -227,7 +227,7 @@ def r2_of_classes(p: ArrayLike, votes: ArrayLike) -> float:
     0.96
     """
     error, spread = (each.sum(axis=0) for each in _errors_and_spreads(p, votes))
-    constant = np.where(error > 0, 0.0, 1.0)
+    constant = np.where(error > TIE_TOLERANCE**2, 0.0, 1.0)
     return float(np.where(spread > 0, 1 - error / np.where(spread > 0, spread, 1.0), constant).mean())
 
 
@@ -249,4 +249,5 @@ def _errors_and_spreads(p: ArrayLike, votes: ArrayLike) -> tuple[Array, Array]:
     p, q = np.asarray(p, dtype=float), shares(votes)
     invalid = np.isnan(p).any(axis=-1, keepdims=True)
     error = np.where(invalid, np.square(np.maximum(q, 1 - q)), np.square(q - p))
-    return error, np.square(q - q.mean(axis=0))
+    varies = np.ptp(q, axis=0) > TIE_TOLERANCE  # the mean of equal shares may differ from them by rounding
+    return error, np.square(q - q.mean(axis=0)) * varies

@@ -97,6 +97,7 @@ class ClipMetric(Metric):
         invalid = np.isnan(p).any(axis=-1)
         given = np.where(invalid[..., None], 0.0, p)  # NaN in the scores can then come from the votes only
         scores = self.of_clip(given, votes, noise) if self.needs_noise else self.of_clip(given, votes)
+        scores = np.clip(scores, *self.bounds(p.shape[-1]))  # rounding leaves a divergence of 1 + 1e-15
         return np.where(invalid & ~np.isnan(scores), self.worst(p.shape[-1]), scores)
 
     def value(self, p: ArrayLike, votes: ArrayLike, noise: ArrayLike | None = None) -> float:

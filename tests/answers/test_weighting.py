@@ -88,6 +88,20 @@ def test_five_beams_that_are_nearly_as_likely_are_called_uniform():
     assert diagnostics["jsd_to_mean"] < 1e-6 < diagnostics["jsd_to_best"]
 
 
+def test_answers_that_cannot_be_read_do_not_make_equal_weights_unequal():
+    answers = [answer(0.0, -10.0), answer(1.0, -10.0), answer(None, -1.0), answer(None, -2.0)]
+    diagnostics = predict(Weighted, answers, by="logprob").diagnostics
+    assert diagnostics["ess"] == pytest.approx(2)
+    assert diagnostics["near_uniform"] == 1
+    assert predict(Weighted, [*answers, answer(0.5)], by="logprob").diagnostics["near_uniform"] == 0  # unrated
+
+
+def test_answers_that_tie_for_the_best_are_compared_with_in_any_order():
+    answers = [answer(0.0, -1.0), answer(0.75, -1.0), answer(1.0, -2.0)]
+    for order in (answers, answers[::-1]):
+        assert predict(Best, order, by="logprob").diagnostics["jsd_to_best"] == 0
+
+
 @pytest.mark.parametrize(
     ("cls", "options", "message"),
     [

@@ -240,3 +240,25 @@ def test_the_calibration_error_in_five_bins_is_that_of_merged_bins():
     number = np.ceil(confidence * 5 - 1e-9)
     gaps = [abs((confidence - hit)[number == each].sum()) for each in range(1, 6)]
     assert METRICS["ece_majority_5"].value(p, votes) == pytest.approx(sum(gaps) / 200)
+
+
+@pytest.mark.parametrize("clips", [3, 10, 15, 199])
+def test_r2_of_shares_that_never_vary_is_0_or_1(clips):
+    votes = np.column_stack([np.arange(clips), clips - np.arange(clips), np.full(clips, clips / 2)])
+    p = np.full((clips, 3), 1 / 3)
+    varying = r2_score(shares(votes)[:, :2], p[:, :2], multioutput="raw_values")
+    assert METRICS["r2_classes"].value(p, votes) == pytest.approx((varying.sum() + 1) / 3)
+    assert METRICS["r2_classes"].value(p, np.ones((clips, 3))) == 1
+    assert METRICS["r2_classes"].value(np.eye(3)[[0] * clips], np.ones((clips, 3))) == 0
+    assert not METRICS["r2_classes"].influence(np.eye(3)[[0] * clips], np.ones((clips, 3))).any()
+
+
+def test_rounding_leads_no_clip_out_of_the_range():
+    rng = np.random.default_rng(0)
+    votes = rng.integers(0, 9, size=(2000, 20)) + np.eye(20)[0]
+    unvoted = np.where(votes > 0, 0.0, 1.0) + np.where((votes > 0).all(axis=1, keepdims=True), np.eye(20)[0], 0.0)
+    for metric in METRICS.values():
+        low, high = metric.bounds(20)
+        for p in (shares(votes), shares(unvoted)):
+            scores = metric.per_clip(p, votes)
+            assert scores is None or ((low <= scores).all() and (scores <= high).all()), metric.name
