@@ -94,8 +94,9 @@ def record(
             listening = tqdm(engine.loglikelihoods(missing), "states", len(missing), unit="clip", disable=None)
             for job, likelihoods in listening:
                 kept.add(key_of[job], recorder.take(job.prompt_tokens))
-                pool = cache.key(job.prompt, job.spans, method="likelihood")
+                pool = cache.likelihood_key(job)
                 cache.keep_likelihoods(pool, job.continuations, likelihoods)
+                cache.keep_prompt(pool, job.prompt_tokens)
         kept.flush()
     return kept, keys
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.audio import AudioSpan, audio_digest
-from ambi_eval.engines.base import Continuation, Engine, Likelihood
+from ambi_eval.engines.base import Continuation, Engine, Job, Likelihood
 from ambi_eval.inference.question import Question
 from ambi_eval.inference.rows import canonical_json, pool_key
 from ambi_eval.inference.store import CandidateStore
@@ -32,6 +32,8 @@ class AnswerCache:
     withheld: int = 0  # number of answers, stored and new, that the model's provider withheld
     origins: Counter[str] = field(default_factory=Counter)  # number of stored answers by their provenance (JSON)
     set_ups: dict[str, None] = field(default_factory=dict)  # the provenances of stored and new answers
+    prompt_tokens: dict[str, int] = field(default_factory=dict)  # length of the prompt of each pool, where known
+    pools_of: dict[str, set[str]] = field(default_factory=dict)  # the keys of the pools that each task asks for
 
     def key(self, prompt: str, spans: Sequence[AudioSpan], **decoding: Any) -> str:
         """Return the key of a pool: a hash of exactly what its answers depend on.
@@ -42,6 +44,12 @@ class AnswerCache:
         self.engine.note_audio(spans)
         heard = [audio_digest(span) for span in spans]
         return pool_key(model=dict(self.engine.identity), prompt=prompt, audio=heard, decoding=decoding)
+
+    def likelihood_key(self, job: Job) -> str:
+        """Return the key of the likelihoods of any continuations of a job's prompt."""
+        key = self.key(job.prompt, job.spans, method="likelihood")
+        self.pools_of.setdefault(job.task, set()).add(key)
+        return key
 
     def pool_key(self, question: Question, seed: int) -> str:
         """Return the key of a pool of generated answers; settings that its decoding method ignores do not count."""
@@ -57,7 +65,21 @@ class AnswerCache:
             decoding |= {"method": "beams", "size": question.pool_size, **ranked}
         else:
             decoding |= {"method": "greedy"}
-        return self.key(question.prompt, question.spans, **decoding)
+        key = self.key(question.prompt, question.spans, **decoding)
+        self.pools_of.setdefault(question.task, set()).add(key)
+        return key
+
+    def prompt_tokens_by_task(self) -> dict[str, float]:
+        """Return the mean length of each task's prompts in tokens; tasks with prompts of unknown length are missing."""
+        known = {task: keys for task, keys in self.pools_of.items() if keys <= self.prompt_tokens.keys()}
+        return {task: sum(self.prompt_tokens[key] for key in keys) / len(keys) for task, keys in known.items()}
+
+    def keep_prompt(self, key: str, tokens: int | None) -> None:
+        """Keep the length of a pool's prompt, if the engine knows it; stored answers then cost what new ones do."""
+        if tokens is not None and key not in self.prompt_tokens:
+            self.prompt_tokens[key] = tokens
+            if self.store is not None:
+                self.store.add_prompt_tokens(key, tokens)
 
     def answers(self, pools: Mapping[Question, str]) -> dict[Question, dict[int, Candidate]]:
         """Return the stored answers of each pool by number; of a beam set, all or none."""
@@ -75,6 +97,7 @@ class AnswerCache:
             if answer.thinking_tokens is None and not self.engine.may_think:
                 answer.thinking_tokens = 0
         self.hits += sum(map(len, found.values()))
+        self.prompt_tokens |= self.store.prompt_tokens(pools.values())
         self._note_origins(pools.values())
         for answers in found.values():
             self._count_withheld(answers)
@@ -98,6 +121,7 @@ class AnswerCache:
         stored = self.store.likelihoods(names)
         found = {key: [stored[key].get(name) for name in names[key]] for key in names}
         self.hits += sum(each is not None for likelihoods in found.values() for each in likelihoods)
+        self.prompt_tokens |= self.store.prompt_tokens(wanted)
         self._note_origins(wanted)
         return found
 

@@ -13,7 +13,7 @@ def loglikelihoods(cache: AnswerCache, jobs: Sequence[Job]) -> Iterator[tuple[Jo
 
     Jobs on which the engine fails are left out.
     """
-    keys = {job: cache.key(job.prompt, job.spans, method="likelihood") for job in jobs}
+    keys = {job: cache.likelihood_key(job) for job in jobs}
     known = cache.likelihoods({key: job.continuations for job, key in keys.items()})
     to_do = []
     for job in jobs:
@@ -24,4 +24,5 @@ def loglikelihoods(cache: AnswerCache, jobs: Sequence[Job]) -> Iterator[tuple[Jo
             to_do.append(job)
     for job, made in cache.engine.loglikelihoods(to_do) if to_do else ():
         cache.keep_likelihoods(keys[job], job.continuations, made)
+        cache.keep_prompt(keys[job], job.prompt_tokens)
         yield job, made

@@ -43,6 +43,7 @@ class Pools:
             for job, made in self.cache.engine.generate(sorted(jobs, key=lambda job: str(job.spans))) if jobs else ():
                 key = jobs[job]
                 self.cache.keep_answers(groups[key][0], key, made)
+                self.cache.keep_prompt(key, job.prompt_tokens)
                 known[key] |= made
                 if not _missing(groups[key], known[key]):
                     del pending[key]

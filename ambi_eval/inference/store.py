@@ -47,6 +47,8 @@ _SCHEMA = (
 )
 # Turns a store of version 1 into one of version 2; the thinking tokens of its answers are unknown (NULL).
 _FROM_VERSION_1 = "ALTER TABLE candidates ADD COLUMN thinking_tokens INTEGER"
+# Releases before this table ignore it.
+_PROMPTS = "CREATE TABLE IF NOT EXISTS prompts (pool TEXT PRIMARY KEY, tokens INTEGER, checksum INTEGER) WITHOUT ROWID"
 _ANSWERS = ("candidates", "likelihoods", "ratings")
 # The columns that the checksum covers, in their order. It leaves out a last column that is NULL, so that the checksums
 # of version 1 stay valid.
@@ -55,6 +57,7 @@ _COLUMNS = {
     "candidates": ("pool", "k", "set_size", "text", "logprob", "n_tokens", "finish", "provenance", "thinking_tokens"),
     "likelihoods": ("pool", "continuation", "logprob", "is_greedy", "provenance"),
     "ratings": ("pool", "text", "rating", "provenance"),
+    "prompts": ("pool", "tokens"),
 }
 _POOLS_PER_QUERY = 500  # SQLite before 3.32 takes at most 999 variables
 
@@ -186,6 +189,16 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         ]
         self._add("ratings", rows, provenance)
 
+    def prompt_tokens(self, pools: Iterable[str]) -> dict[str, int]:
+        """Return the lengths in tokens of these pools' prompts, as far as they are stored."""
+        chunks = ((f"WHERE pool IN ({_marks(len(chunk))})", chunk) for chunk in _chunks(pools))
+        return {pool: tokens for which, chunk in chunks for pool, tokens in self._rows("prompts", which, chunk)}
+
+    def add_prompt_tokens(self, pool: str, tokens: int) -> None:
+        """Store the length of a pool's prompt."""
+        with self._transaction():
+            self._insert("prompts", [(pool, tokens)])
+
     def origins(self, pools: Iterable[str]) -> dict[str, int]:
         """Return the number of answers in these pools by their provenance (JSON)."""
         counts: Counter[int] = Counter()
@@ -216,6 +229,7 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
                 self._db.execute(_FROM_VERSION_1)
             elif version != SCHEMA_VERSION:
                 raise self._unusable(f"its schema version is {version}, this ambi_eval reads {SCHEMA_VERSION}")
+            self._db.execute(_PROMPTS)
             # Write it each time, so that a read-only file is noticed now and not after the first batch.
             self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         self._write_ahead()
@@ -320,7 +334,8 @@ def merge(paths: Iterable[str | Path], into: str | Path) -> int:
     with CandidateStore(into) as store:
         for source in sources:
             with CandidateStore(source) as worker, store._transaction():
-                store._insert("provenances", worker._rows("provenances"))
+                for table in ("provenances", "prompts"):
+                    store._insert(table, worker._rows(table))
                 for table in _ANSWERS:
                     added += store._insert(table, worker._rows(table))
     return added

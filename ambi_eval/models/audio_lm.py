@@ -235,7 +235,8 @@ class AudioLM(DataParallelLM):
 def _info(answering: AudioLM | Verifier, totals: dict[str, int]) -> dict[str, Any]:
     cache = answering.cache
     origins = {"stored_answers_from": dict(cache.origins), "set_ups": list(cache.set_ups)}
-    return {**totals, **origins, **answering.engine.info()}
+    prompts = {"prompt_tokens_by_task": found} if (found := cache.prompt_tokens_by_task()) else {}
+    return {**totals, **origins, **prompts, **answering.engine.info()}
 
 
 def open_engine(name: str, model_args: str, **defaults: Any) -> Engine:

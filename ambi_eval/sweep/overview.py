@@ -23,7 +23,7 @@ from ambi_eval.sweep.jobs import SPENT, results_file
 from ambi_eval.web.format import count, short, with_interval
 
 # Counts by name in what a model writes into its results.
-NAMED = ("answered_as", "stored_answers_from")
+NAMED = ("answered_as", "stored_answers_from", "prompt_tokens_by_task")
 
 
 def probed_tokens(cells: Sequence[Cell], folder: Path) -> dict[str, float]:
@@ -127,7 +127,8 @@ def _joined(runs: Sequence[Run], name: str) -> Run:
     seconds = sum(float(run.results["total_evaluation_time_seconds"]) for run in runs)
     infos = [run.info for run in runs]
     counts = {key for key, value in infos[0].items() if type(value) is int or key in SPENT} - {"seed"}
-    names = {key: dict(ChainMap(*(each.get(key, {}) for each in infos))) for key in NAMED if key in infos[0]}
+    joined = {key: dict(ChainMap(*(each.get(key, {}) for each in infos))) for key in NAMED}
+    names = {key: found for key, found in joined.items() if found}
     set_ups = list(dict.fromkeys(chain.from_iterable(each.get("set_ups", ()) for each in infos)))
     summed = {key: sum(each.get(key, 0) for each in infos) for key in counts}
     info = {**infos[0], **names, **summed, "set_ups": set_ups}

@@ -3,7 +3,9 @@
 import os
 import shutil
 import signal
+import sqlite3
 import time
+from contextlib import closing
 
 import pytest
 import soundfile
@@ -11,6 +13,7 @@ from peft import LoraConfig, get_peft_model
 from support.processes import Script
 
 from ambi_eval.errors import AmbiError
+from ambi_eval.inference.store import merge
 from ambi_eval.models.hf_audio import HFAudio
 
 SAMPLED = {"do_sample": True, "temperature": 1.0, "max_gen_toks": 6}
@@ -236,6 +239,29 @@ def test_a_run_from_the_store_counts_its_cut_audio_as_the_first_one_did(load, as
         lm.loglikelihood([ask("<audio>Which?", voice(31.0), continuation="happy", end_of_turn=True)])
         assert lm.get_model_info()["ambi"]["truncated_audio"] == 2
         assert [" hears 30 s; the rest is cut off" in record.message for record in caplog.records] == [True]
+
+
+def test_prompts_of_stored_answers_have_the_length_that_new_ones_had(load, ask, voice, tmp_path):
+    def lengths(lm, *seconds):
+        heard = [voice(each) for each in seconds]
+        lm.generate_until([ask("<audio>Which?", each, max_gen_toks=2) for each in heard])
+        generated = lm.get_model_info()["ambi"]["prompt_tokens_by_task"]
+        lm.loglikelihood([ask("<audio>Which?", each, continuation="happy", end_of_turn=True) for each in heard])
+        return generated, lm.get_model_info()["ambi"]["prompt_tokens_by_task"]
+
+    short, long, both = (lengths(load(store="none"), *seconds) for seconds in ((1.0,), (3.0,), (1.0, 3.0)))
+    ((task, tokens),) = both[0].items()
+    assert tokens == (short[0][task] + long[0][task]) / 2 > short[0][task]
+    assert lengths(load(), 1.0) == short
+    assert lengths(load(), 1.0, 3.0) == both
+    assert lengths(load(), 1.0, 3.0) == both, "nothing was asked"
+    merge([tmp_path / "store"], tmp_path / "merged")
+    assert lengths(load(store=str(tmp_path / "merged")), 1.0, 3.0) == both
+    with closing(sqlite3.connect(tmp_path / "store")) as old:  # as an older version left it
+        old.execute("DROP TABLE prompts")
+    lm = load()
+    lm.generate_until([ask("<audio>Which?", voice(1.0), max_gen_toks=2)])
+    assert "prompt_tokens_by_task" not in lm.get_model_info()["ambi"]
 
 
 def test_a_continued_run_tells_of_another_set_up_and_counts_all_stored_answers(load, ask, voice, caplog):

@@ -48,7 +48,6 @@ class HFEngine(Engine):
     Attributes:
         family: The loaded model with its processor.
         digest: Digest of its weights.
-        prompts: By task, how many prompts were read, and their tokens together.
         widest: Number of answers of the largest job of a run.
         answers_to_a_clip: Number of answers of all jobs of a run about one clip, at most.
     """
@@ -90,7 +89,6 @@ class HFEngine(Engine):
         self.scheduler = Scheduler(
             self.family, batch_size, arguments.max_batch_size, think_end_token=arguments.think_end_token
         )
-        self.prompts: dict[str, tuple[int, int]] = {}
 
     @classmethod
     def check_arguments(cls, arguments: HFAudioArguments) -> None:
@@ -189,10 +187,7 @@ class HFEngine(Engine):
         try:
             ready = load_ahead(read, about_one_clip, CLIPS_AHEAD)
             for group, inputs in zip(about_one_clip, ready, strict=True):
-                for job, each in zip(group, inputs, strict=True):
-                    count, tokens = self.prompts.get(job.task, (0, 0))
-                    self.prompts[job.task] = count + 1, tokens + each["input_ids"].shape[1]
-                    yield job, each
+                yield from zip(group, inputs, strict=True)
         finally:
             torch.set_num_threads(threads)
 
@@ -248,8 +243,6 @@ class HFEngine(Engine):
             "model_type": self.family.model.config.model_type,
             "dtype": str(self.family.model.dtype).removeprefix("torch."),
             "suppressed_tokens": self.family.placeholder_ids,
-            # Mean tokens of a prompt, by task; tasks whose answers were all stored are missing.
-            "prompt_tokens_by_task": {task: tokens / count for task, (count, tokens) in self.prompts.items()},
             "flops": asdict(self.flops) if self.flops else None,
             **self.provenance,
         }
