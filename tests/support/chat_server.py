@@ -82,9 +82,11 @@ class ChatTestServer:
         digits = "Rate it" in asked
         choices = []
         for number in range(min(body.get("n") or 1, self.most)):
-            drawn = f"{asked}{body.get('seed', 0) + number if body.get('temperature', 1) else ''}"
+            drawn = body.get("seed", 0) + number if body.get("temperature", 1) else 0
             words = "12345" if digits else ["angry", "happy", "neutral", "sad"]
-            word = random.Random(drawn).choice(words)
+            # Even seeds give one word, odd ones another: only equal choices would be taken for copies.
+            other = random.Random(f"{asked}{drawn}").randrange(1, len(words)) if drawn % 2 else 0
+            word = words[(random.Random(asked).randrange(len(words)) + other) % len(words)]
             others = [("1", -1.0), (" 5", -1.0), ("x", 0.0)] if "top_logprobs" in body else []
             alternatives = [{"token": token, "logprob": logprob} for token, logprob in others]
             token = {"token": word, "logprob": -0.5, "top_logprobs": alternatives}
