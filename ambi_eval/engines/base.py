@@ -115,7 +115,8 @@ class Engine(ABC):
         jobs_at_once: How many jobs it works on at the same time, where they come one after the other.
         ready: How many answered jobs `generate` hands over before it computes again.
         last_failure: Why the engine left out a job, the last time it did.
-        is_cut: For each audio of the jobs, whether the model hears only its beginning.
+        cut_audio: Number of audios of the jobs of which the model hears only the beginning.
+        is_cut: Whether it is cut, for each audio that is not counted again; whoever serves for long may clear it.
     """
 
     Arguments: ClassVar[type[ModelArguments]] = ModelArguments
@@ -134,6 +135,7 @@ class Engine(ABC):
             AmbiError: If the model cannot be loaded or reached.
         """
         self.arguments = arguments
+        self.cut_audio = 0
         self.is_cut: dict[AudioSpan, bool] = {}
 
     @classmethod
@@ -225,8 +227,9 @@ class Engine(ABC):
                 what = f"{span.path}: {seconds:.1f} s of audio, of which {self.name} hears {window:g} s"
                 if getattr(self.arguments, "long_audio", "cut") == "refuse":
                     raise AmbiError(f"{what}; give long_audio=cut to go on with these")
-                if not any(self.is_cut.values()):
+                if not self.cut_audio:
                     logger.warning("%s; the rest is cut off, for this and all other long audios", what)
+                self.cut_audio += 1
             self.is_cut[span] = seconds > window
 
     @property

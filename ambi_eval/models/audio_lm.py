@@ -208,7 +208,7 @@ class AudioLM(DataParallelLM):
         own, verifier = (
             {
                 **{"store_hits": each.cache.hits, "content_filtered": each.cache.withheld},
-                **{"truncated_audio": sum(each.engine.is_cut.values()), **each.engine.counts()},
+                **{"truncated_audio": each.engine.cut_audio, **each.engine.counts()},
             }
             for each in (self, self.verifier)
         )

@@ -37,6 +37,7 @@ class BridgedEngine:
         try:
             for job in asked:
                 self.engine.note_audio(job.spans)
+            self.engine.is_cut.clear()  # the audio of another request has another path
             scored = [job for job in asked if job.continuations]
             for job, likelihoods in self.engine.loglikelihoods(scored) if scored else ():
                 yield asked[job], Reply(loglikelihoods=likelihoods)

@@ -182,6 +182,14 @@ def test_questions_about_one_audio_that_wait_together_encode_it_once(bridged, vo
     assert bridged.engine.scheduler.counts["encodes"] == before + 1
 
 
+def test_a_bridge_counts_cut_audio_and_keeps_nothing_of_earlier_requests(bridged, ask_bridge, voice, caplog):
+    before = bridged.engine.cut_audio
+    for path in (voice(31.0), voice(1.0), voice(31.0), voice(32.0)):
+        ask_bridge(path, temperature=0, max_tokens=2)
+    assert (bridged.engine.cut_audio - before, bridged.engine.is_cut) == (3, {})
+    assert sum("the rest is cut off" in record.message for record in caplog.records) == (not before)
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
