@@ -20,6 +20,7 @@ from ambi_eval.engines.openai.client import LOOPBACK, ChatServer
 from ambi_eval.engines.openai.engine import OpenAIEngine
 from ambi_eval.engines.openai.questions import AUDIO_SECONDS, SAMPLE_RATE, wav_file
 from ambi_eval.engines.openai.replies import ServedModel
+from ambi_eval.engines.openai.transport import keep_error
 from ambi_eval.engines.prompt import as_messages
 from ambi_eval.errors import AmbiError
 from ambi_eval.services.gemini_batches import GeminiBatches
@@ -59,7 +60,7 @@ class GeminiServer(ChatServer):
             base_url=self.base_url,
             timeout=max(1, round(self.given.timeout * 1000)),
             retry_options=types.HttpRetryOptions(attempts=1),
-            client_args={"trust_env": False} if local else None,
+            client_args={"event_hooks": {"response": [keep_error]}, **({"trust_env": False} if local else {})},
         )
         client = genai.Client(api_key=self._key, vertexai=False, http_options=options)
         account = f"{self.base_url} {hashlib.sha256(self._key.encode()).hexdigest()[:16]}"

@@ -98,6 +98,7 @@ def to_chat_reply(reply: Mapping[str, Any]) -> bytes:
     choices = [_choice(number, candidate) for number, candidate in enumerate(candidates)]
     version = reply.get("model_version")
     chat = {"choices": choices, "usage": usage, "model": version, "system_fingerprint": version}
+    chat["prompt_withheld"] = bool(blocked and not reply.get("candidates"))
     return json.dumps(chat).encode()
 
 

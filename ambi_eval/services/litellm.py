@@ -7,11 +7,12 @@ import os
 from collections.abc import Mapping
 from importlib import metadata
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 from ambi_eval.config.model_arguments import LiteLLMAudioArguments
 from ambi_eval.config.prices import MILLION, Price
 from ambi_eval.engines.openai.address import server_address
-from ambi_eval.engines.openai.client import ChatServer
+from ambi_eval.engines.openai.client import LOOPBACK, ChatServer
 from ambi_eval.engines.openai.engine import OpenAIEngine
 from ambi_eval.engines.openai.replies import ServedModel
 from ambi_eval.errors import AmbiError
@@ -51,9 +52,19 @@ class LiteLLMServer(ChatServer):
         return server_address(base_url) if base_url else LITELLM
 
     def _usual_key_variable(self) -> str:
-        missing = self._litellm.validate_environment(self.model)["missing_keys"]
-        wanted = [name for name in missing if name.endswith("_API_KEY")]
+        """Return the variable that litellm misses, or would miss without."""
+        keys = self._missing() or [name for name in os.environ if self._missing(name)]
+        wanted = [name for name in keys if name.endswith("_API_KEY")]
         return wanted[-1] if wanted else f"{self.provider.upper()}_API_KEY"
+
+    def _missing(self, without: str = "") -> list[str]:
+        """Return the variables that litellm misses in this environment, or in one that lacks a variable."""
+        kept = os.environ.pop(without, None)
+        try:
+            return list(self._litellm.validate_environment(self.model)["missing_keys"])
+        finally:
+            if kept is not None:
+                os.environ[without] = kept
 
     def _needs_key(self) -> bool:
         return self.base_url == LITELLM and not self._litellm.validate_environment(self.model)["keys_in_environment"]
@@ -62,7 +73,11 @@ class LiteLLMServer(ChatServer):
         return super()._price() or (listed_price(self.model) if self.base_url == LITELLM else None)
 
     def _open(self) -> Any:
-        return None
+        """Give litellm the client with which it reaches providers that speak OpenAI's protocol."""
+        local = urlsplit(self.base_url).hostname in LOOPBACK
+        client = self._sdk.DefaultHttpxClient(follow_redirects=False, trust_env=not local)
+        vars(self._litellm)["client_session"] = client
+        return client
 
     def _post(self, body: Mapping[str, Any]) -> bytes:
         reached = {} if self.base_url == LITELLM else {"api_base": self.base_url}

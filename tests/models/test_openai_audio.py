@@ -13,6 +13,7 @@ from support.processes import Script
 import ambi_eval
 from ambi_eval.config.model_names import other_models
 from ambi_eval.demo.corpus import prepare
+from ambi_eval.engines.openai import concurrency
 from ambi_eval.errors import AmbiError
 from ambi_eval.harness.table import cost_line, readable
 from ambi_eval.models.hf_audio import HFAudio
@@ -198,9 +199,10 @@ def sampled(*texts, **more):
     return [{"index": n, "message": {"content": text}, **more} for n, text in enumerate(texts)]
 
 
-def test_a_choice_that_failed_is_not_kept_and_asked_for_again(load, asked, chat_server):
+@pytest.mark.parametrize("reason", ["error", "abort", "insufficient_system_resource"])
+def test_a_choice_that_failed_is_not_kept_and_asked_for_again(reason, load, asked, chat_server):
     choices = sampled("happy", "half an ans", "sad", finish_reason="stop")
-    choices[1]["finish_reason"] = "error"
+    choices[1]["finish_reason"] = reason
     chat_server.faults = [(200, {}, {"choices": choices})]
     lm = load(max_retries=1)
     answers = lm.generate_until(asked(clips=1, repeats=3))
@@ -321,6 +323,39 @@ def test_answers_that_are_held_back_are_stored_as_soon_as_a_request_brings_diffe
     sent = len(chat_server.bodies)
     load(num_concurrent=1).generate_until(asked(clips=6, repeats=4))
     assert {json.dumps(body["messages"]) for body in chat_server.bodies[sent:]} == {clips[5]}
+
+
+@pytest.mark.parametrize("end", ["error", "Ctrl-C"])
+def test_answers_that_are_held_back_are_stored_when_the_run_ends_early(end, load, asked, chat_server, monkeypatch):
+    """Clips 0 to 2 are sure, so answers to clip 3 are held back; the run ends at clip 4."""
+    monkeypatch.setattr(concurrency, "_ending", None)
+    clips = []
+
+    def draw(body):
+        clip = json.dumps(body["messages"])
+        if clip not in clips:
+            clips.append(clip)
+            if len(clips) == 5 and end == "Ctrl-C":
+                concurrency.finish(10, lambda: pytest.fail("ended"))
+            elif len(clips) == 5:
+                chat_server.faults = [(401, {}, {"error": {"message": "no such key"}})]
+        return {"choices": sampled(*["sad"] * body.get("n", 1), finish_reason="stop")}
+
+    chat_server.answer = draw
+    with pytest.raises((AmbiError, pytest.fail.Exception), match=r"no such key|ended"):
+        load(num_concurrent=1).generate_until(asked(clips=6, repeats=4))
+    monkeypatch.setattr(concurrency, "_ending", None)
+    sent = len(chat_server.bodies)
+    load(num_concurrent=1).generate_until(asked(clips=6, repeats=4))
+    assert {json.dumps(body["messages"]) for body in chat_server.bodies[sent:]} == {clips[4], clips[5]}
+
+
+def test_one_withheld_answer_for_several_does_not_show_that_a_server_gives_only_one(load, asked, chat_server):
+    withheld = {"choices": sampled("", finish_reason="content_filter")}
+    chat_server.faults = [(200, {}, withheld)]
+    answers = load(num_concurrent=1).generate_until(asked(clips=2, repeats=4))
+    assert [body["n"] for body in chat_server.bodies] == [4, 3, 4]
+    assert [answer.finish for answer in answers].count("content_filter") == 1
 
 
 def test_what_a_filter_withheld_is_not_taken_for_copies(load, asked, chat_server):

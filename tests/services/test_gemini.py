@@ -176,7 +176,9 @@ def test_a_lasting_fault_is_one_sentence(load, asked, gemini, fault, sentence):
 )
 def test_a_withheld_answer_is_an_empty_one(load, asked, gemini, content):
     gemini.faults = [lambda body: (200, content)]
-    assert [answer.finish for answer in load().generate_until(asked(clips=1))] == ["content_filter"] * 4
+    lm = load()
+    assert [answer.finish for answer in lm.generate_until(asked(clips=1))] == ["content_filter"] * 4
+    assert lm.get_model_info()["ambi"]["requests"] == 1
 
 
 def test_a_system_message_and_a_field_of_ones_own_are_sent(load, ask, voice, gemini):

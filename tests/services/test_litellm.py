@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from support.chat_server import ChatTestServer
 
 from ambi_eval.config.model_arguments import LiteLLMAudioArguments
 from ambi_eval.errors import AmbiError
@@ -126,6 +127,25 @@ def test_a_lasting_fault_is_one_sentence(load, asked, chat_server, fault, senten
     with pytest.raises(AmbiError, match=sentence) as error:
         load().generate_until(asked(clips=1))
     assert KEY not in str(error.value)
+
+
+def test_a_redirect_is_not_followed_and_a_local_server_is_asked_without_a_proxy(load, asked, chat_server, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    with ChatTestServer() as other:
+        chat_server.faults = [(307, {"Location": f"{other.url}/chat/completions"}, {})]
+        with pytest.raises(AmbiError, match="Error code: 307"):
+            load(max_retries=0).generate_until(asked(clips=1))
+        assert other.bodies == []
+    assert len(load().generate_until(asked(clips=1))) == 4
+
+
+@pytest.mark.parametrize("variable", ["TOGETHERAI_API_KEY", "PERPLEXITYAI_API_KEY", "GOOGLE_API_KEY"])
+def test_the_key_that_litellm_finds_is_known_so_that_it_can_be_masked(variable, monkeypatch):
+    monkeypatch.setenv(variable, KEY)
+    provider = {"TOGETHERAI": "together_ai", "PERPLEXITYAI": "perplexity", "GOOGLE": "gemini"}[variable[:-8]]
+    server = open_engine("litellm-audio", f"model={provider}/m").server
+    assert server.key_variable == variable
+    assert server.told(ValueError(f"bad key {KEY}")) == "a reply that is no chat completion: bad key [key]"
 
 
 def test_a_content_filter_is_an_empty_answer(load, asked, chat_server):

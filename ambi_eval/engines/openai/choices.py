@@ -14,9 +14,15 @@ from ambi_eval.engines.openai.replies import Choice, GeneratedToken, Reply, Usag
 FINISHES: dict[str, Finish] = {
     "stop": "stop",
     "end_turn": "stop",
+    "stop_sequence": "stop",
+    "eos": "stop",
+    "eos_token": "stop",
     "length": "length",
     "max_tokens": "length",
+    "model_length": "length",
     "content_filter": "content_filter",
+    "safety": "content_filter",
+    "sensitive": "content_filter",
 }
 
 

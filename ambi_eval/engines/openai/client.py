@@ -40,7 +40,7 @@ from ambi_eval.engines.openai.replies import (
     withheld_reply,
 )
 from ambi_eval.engines.openai.tally import Tally
-from ambi_eval.engines.openai.transport import body_of, pause_after, transport_errors, within
+from ambi_eval.engines.openai.transport import body_of, keep_error, pause_after, transport_errors, within
 from ambi_eval.engines.prompt import as_messages
 from ambi_eval.errors import AmbiError, did_you_mean
 
@@ -107,7 +107,12 @@ class ChatServer:
         self._lock = Lock()
         self._seconds_between = 60.0 / given.requests_per_minute if given.requests_per_minute else 0.0
         self._next_slot = 0.0
-        self.client = self._open()
+        try:
+            self.client = self._open()
+        except (ImportError, ValueError, OSError) as error:
+            what = f"no connection to {self.base_url} can be set up ({masked(str(error), self._key)})"
+            fix = "correct the environment variables of the proxy (HTTPS_PROXY ...) and of certificates (SSL_CERT_FILE)"
+            raise AmbiError(f"{what}; {fix}") from error
 
     def _address(self, base_url: str | None) -> str:
         """Return the address of the server; clients of other services have another default."""
@@ -131,7 +136,9 @@ class ChatServer:
             timeout=self.given.timeout,
             max_retries=0,
             # A server on this machine is asked directly, without a proxy.
-            http_client=self._sdk.DefaultHttpxClient(follow_redirects=False, trust_env=not local),
+            http_client=self._sdk.DefaultHttpxClient(
+                follow_redirects=False, trust_env=not local, event_hooks={"response": [keep_error]}
+            ),
         )
 
     @cached_property
@@ -200,6 +207,8 @@ class ChatServer:
         except Exception as error:
             if not self._is_failure(error):
                 raise
+            if isinstance(error, self._sdk.NotFoundError):
+                raise AmbiError(f"{address} is not there ({self.told(error)}); give vLLM's own base_url") from error
             raise self._failure(error) from error
 
     def question(self, job: Job, audios: Sequence[Samples]) -> dict[str, Any]:
@@ -317,11 +326,13 @@ class ChatServer:
         """Return whether the same request may succeed later."""
         if isinstance(error, WithheldError):
             return False
-        if isinstance(error, self._sdk.APIStatusError):
-            if getattr(error, "code", None) == "insufficient_quota":
-                return False
-            return error.status_code in PASSING or error.status_code >= 500
+        if status := getattr(error, "status_code", None):
+            return not self._no_quota(error) and (status in PASSING or status >= 500)
         return self._is_failure(error)
+
+    def _no_quota(self, error: Any) -> bool:
+        """Return whether the account is empty."""
+        return getattr(error, "status_code", None) == 402 or getattr(error, "code", None) == "insufficient_quota"
 
     def _failure(self, error: Exception) -> Exception:
         """Return the error to raise: an `AmbiError` ends the run, a `RequestFailedError` concerns this request only."""
@@ -334,7 +345,7 @@ class ChatServer:
         if isinstance(error, sdk.APIStatusError) and 300 <= error.status_code < 400:
             where = f"{self.base_url} redirects to another address ({told}), to which neither audio nor key are sent"
             return AmbiError(f"{where}; give it as base_url if it is the right one")
-        if isinstance(error, sdk.RateLimitError) and error.code == "insufficient_quota":
+        if self._no_quota(error):
             return AmbiError(f"{self.base_url}: the account has no quota left ({told}); add some, then run again")
         if getattr(error, "code", None) == "unsupported":
             return AmbiError(f"{self.base_url} cannot do what this strategy needs ({told}); leave the strategy out")
@@ -362,5 +373,5 @@ class ChatServer:
             told = str(error)
             if told == f"Error code: {getattr(error, 'status_code', None)}":
                 told += f" - {error.body}"  # a body in a form that the SDK does not know
-            told += f" {error.__cause__}" if error.__cause__ else ""
+            told += f" {error.__cause__}" if error.__cause__ and str(error.__cause__) not in told else ""
         return re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", masked(told, self._key))[:300]

@@ -27,6 +27,11 @@ def finish(within: float, then: Callable[[], NoReturn]) -> int:
     return len(_running)
 
 
+def is_ending() -> bool:
+    """Return whether the running work is the last one (`finish`)."""
+    return _ending is not None
+
+
 def concurrently(
     work: Callable[[Item], Result], take: Callable[[], Item | None], at_once: int
 ) -> Iterator[tuple[Item, Result]]:

@@ -19,7 +19,7 @@ from ambi_eval.engines.base import SAMPLING, Capabilities, Engine, Job, Likeliho
 from ambi_eval.engines.openai.batches import MANY, Part, in_batches
 from ambi_eval.engines.openai.choices import candidates_of
 from ambi_eval.engines.openai.client import ChatServer, RequestFailedError
-from ambi_eval.engines.openai.concurrency import concurrently
+from ambi_eval.engines.openai.concurrency import concurrently, is_ending
 from ambi_eval.engines.openai.copies import Copies
 from ambi_eval.engines.openai.known_servers import known, note
 from ambi_eval.engines.openai.replies import Reply
@@ -128,11 +128,19 @@ class OpenAIEngine(Engine):
         return AmbiError(f"{job.task}: {why}; {fix}")
 
     def generate(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, dict[int, Candidate]]]:
-        """Ask for answers, and yield those of each reply as soon as it is there."""
-        for answered in self._generate([Part(job, job.numbers) for job in jobs]):
-            yield answered
-            if self.copies.draws:
+        """Ask for answers, and yield those of each reply as soon as it is there.
+
+        If the run ends early, the answers that are held back are yielded, too, unless they may be copies.
+        """
+        try:
+            for answered in self._generate([Part(job, job.numbers) for job in jobs]):
+                yield answered
+                if self.copies.draws or (is_ending() and not self.copies.copied):
+                    yield from self.copies.take_held()
+        except AmbiError:
+            if not self.copies.copied:
                 yield from self.copies.take_held()
+            raise
         held = self.copies.take_held()
         if self.copies.copied and not self.copies.draws:
             yield from self._generate([Part(job, list(answers), alone=True) for job, answers in held])
@@ -153,7 +161,10 @@ class OpenAIEngine(Engine):
 
         for part, choices in self._choices(take):
             if len(choices) < len(part.numbers):
-                if len(choices) < self.per_request:
+                # A server may give one withheld answer for all that were asked for.
+                if len(choices) < self.per_request and not all(
+                    each is not None and each.finish == "content_filter" for each in choices
+                ):
                     what = "%s gives %d of %d answers to one request (n): the others are asked for by further requests"
                     logger.warning(what, self.server.base_url, len(choices), len(part.numbers))
                     self.per_request = len(choices)
@@ -258,6 +269,8 @@ class OpenAIEngine(Engine):
     def _read(self, part: Part, reply: Reply) -> list[Candidate | None]:
         """Return the answers in a reply, which may be fewer than asked for; None for those that failed."""
         job, numbers, settings = part.job, part.numbers, part.job.settings
+        if reply.prompt_withheld:
+            reply = reply.model_copy(update={"choices": reply.choices * len(numbers)})
         answers = candidates_of(reply, job, self.arguments.think_end_token)[: len(numbers)]
         ranked = len(answers) == len(numbers) and all(each and each.logprob is not None for each in answers)
         searched = self.server.is_vllm or reply.ambi_beams == settings.num_beams

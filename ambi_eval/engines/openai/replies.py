@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, FiniteFloat, ValidationError
@@ -19,12 +20,17 @@ def _whole_number(value: Any) -> int | None:
 
 
 def _log_probability(value: Any) -> Any:
-    """Return a log-probability; None if it is above 0, where rounding cannot have put it."""
-    return None if isinstance(value, (int, float)) and value > LARGEST_LOGPROB else value
+    """Return a log-probability; None if it is infinite, or above 0, where rounding cannot have put it."""
+    return None if isinstance(value, (int, float)) and not -math.inf < value <= LARGEST_LOGPROB else value
 
 
 def _object_or_none(value: Any) -> Any:
     return value if isinstance(value, dict) else None
+
+
+def _error(value: Any) -> Any:
+    """Return an error as an object; some servers give its message alone."""
+    return {"message": value} if isinstance(value, str) and value else _object_or_none(value)
 
 
 def _text_or_none(value: Any) -> Any:
@@ -45,6 +51,8 @@ def _joined(content: Any) -> Any:
 
 
 LARGEST_LOGPROB = 1e-3
+# Reasons for which servers end an answer that they could not finish: "abort" is SGLang's and vLLM's, for example.
+FAILED = ("error", "abort", "network_error", "insufficient_system_resource")
 # Codes of errors by which a content filter withholds an answer.
 WITHHELD = ("content_filter", "content_policy_violation")
 
@@ -113,7 +121,7 @@ class Choice(_Reply):
     @property
     def failed(self) -> bool:
         """Whether the server says that it could not finish this answer."""
-        return self.finish_reason == "error"
+        return (self.finish_reason or "").lower() in FAILED
 
 
 class PromptTokens(_Reply):
@@ -187,11 +195,12 @@ class ServerError(_Reply):
 class Reply(_Reply):
     """A chat completion; the fields with `ambi_` are our bridge's, those with `prompt_` are vLLM's."""
 
-    choices: list[Choice] = []
-    error: Annotated[ServerError | None, BeforeValidator(_object_or_none)] = None
+    choices: Annotated[list[Choice], BeforeValidator(lambda value: [] if value is None else value)] = []
+    error: Annotated[ServerError | None, BeforeValidator(_error)] = None
     usage: Annotated[Usage | None, BeforeValidator(_object_or_none)] = None
     model: Annotated[str | None, BeforeValidator(_text_or_none)] = None
-    system_fingerprint: str | None = None
+    system_fingerprint: Annotated[str | None, BeforeValidator(_text_or_none)] = None
+    prompt_withheld: bool = False  # set by `gemini-audio`: the one choice stands for all answers that were asked for
     prompt_token_ids: list[int] | None = None
     prompt_logprobs: list[dict[str, PromptToken] | None] | None = None
     ambi_beams: int | None = None

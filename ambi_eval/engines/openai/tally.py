@@ -7,7 +7,7 @@ from collections import Counter
 from threading import Lock
 
 from ambi_eval.config.model_names import is_same_model
-from ambi_eval.engines.openai.choices import thinking_length
+from ambi_eval.engines.openai.choices import FINISHES, thinking_length
 from ambi_eval.engines.openai.replies import Reply, Usage
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ class Tally:
         self.fingerprints: Counter[str] = Counter()
         self.names: Counter[str] = Counter()
         self._told_of_thinking = False
+        self._unknown_finishes: set[str] = set()
         self._lock = Lock()
 
     def add(self, reply: Reply) -> bool:
@@ -56,6 +57,11 @@ class Tally:
         if reply.model and reply.model not in self.names and not is_same_model(reply.model, self.model):
             what = "%s answers as '%s', but '%s' was asked for: make sure that it does not ask another model"
             logger.warning(what, self.server, reply.model, self.model)
+        reasons = {each.finish_reason for each in reply.choices if each.finish_reason and not each.failed}
+        for reason in {each for each in reasons if each.lower() not in FINISHES} - self._unknown_finishes:
+            self._unknown_finishes.add(reason)
+            what = "%s ends an answer with finish_reason '%s', which we do not know: it counts as an answer"
+            logger.warning(what, self.server, reason)
         if not self._told_of_thinking and any(each.thought_apart and not each.text for each in reply.choices):
             self._told_of_thinking = True
             what = "%s gives thinking without an answer, which counts as an empty answer: allow more tokens (%s); %s"

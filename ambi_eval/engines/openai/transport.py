@@ -52,6 +52,12 @@ def body_of(response: Any) -> bytes:
     return bytes(content)
 
 
+def keep_error(response: Any) -> None:
+    """Read the body of an error, which the SDK would read to its end, however long it is (a hook of httpx)."""
+    if not response.is_success:
+        vars(response)["_content"] = body_of(response)
+
+
 def pause_after(error: Exception, attempt: int) -> float:
     """Return the seconds to wait before the next attempt: those of `Retry-After`, else more after each attempt."""
     asked = getattr(getattr(error, "response", None), "headers", {}).get("retry-after")

@@ -89,4 +89,8 @@ class VLLM:
         return ended[len(open_ended) :]
 
     def _tokenized(self, body: Mapping[str, Any]) -> list[int]:
-        return list(self.server.post("/tokenize", body)["tokens"])
+        reply = self.server.post("/tokenize", body)
+        if not isinstance(reply, dict) or not isinstance(reply.get("tokens"), list):
+            what = f"{self.server.base_url} gives no tokens of a text (/tokenize)"
+            raise AmbiError(f"{what}, as vLLM does: give vLLM's own address as base_url; {INSTEAD}")
+        return list(reply["tokens"])

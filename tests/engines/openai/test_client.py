@@ -2,6 +2,8 @@ import base64
 import contextlib
 import io
 import json
+import math
+import re
 import socket
 import threading
 import time
@@ -115,7 +117,6 @@ def test_a_prompt_without_audio_is_plain_text(connect):
         (200, {}, {"choices": [{"message": {"content": "x"}, "logprobs": {"content": [{"token": 1}]}}]}),
         (200, {}, {"choices": [{"message": {"content": "x"}, "ambi_logprob": "low"}]}),
         (200, {}, b'{"choices": [{"message": {"content": "x"}, "ambi_logprob": NaN}]}'),
-        (200, {}, {"choices": [{"message": {"content": "x"}}], "system_fingerprint": {"a": 1}}),
         (200, {}, {"choices": [{"message": {"content": "x"}}], "ambi_beams": "three"}),
         (200, {}, {"ambi_loglikelihoods": [[-1.0, True]]}),
         (200, {}, {"error": {"message": "overloaded", "code": 502}}),
@@ -125,6 +126,7 @@ def test_a_prompt_without_audio_is_plain_text(connect):
         (200, {}, b""),
         (200, {}, b"null"),
         (200, {}, b'{"choices": [{"message": {"content": "' + 11_000_000 * b"a" + b'"}}]}'),
+        (500, {}, 11_000_000 * b"a"),
     ],
     ids=lambda fault: str(fault)[:80],
 )
@@ -167,10 +169,12 @@ def test_an_answer_is_not_asked_for_again_because_its_tokens_are_miscounted(usag
         ({"message": {"content": [{"type": "thinking", "thinking": "sad?"}, {"type": "text", "text": None}]}}, ""),
         ({"message": {"content": "happy", "reasoning_content": {"text": "hm"}}}, "happy"),
         ({"message": {"content": "happy"}, "index": "first"}, "happy"),
+        ({"message": {"content": "happy"}, "logprobs": {"content": [{"token": "", "logprob": -math.inf}]}}, "happy"),
     ],
 )
 def test_an_answer_in_an_odd_form_is_read(choice, text, connect, chat_server):
-    chat_server.faults = [(200, {}, b"\xef\xbb\xbf" + json.dumps({"choices": [choice]}).encode())]
+    content = {"choices": [choice], "system_fingerprint": 7, "error": ""}
+    chat_server.faults = [(200, {}, b"\xef\xbb\xbf" + json.dumps(content).encode())]
     assert connect().ask(BODY).choices[0].text == text
     assert len(chat_server.bodies) == 1
 
@@ -193,11 +197,29 @@ def test_an_error_with_status_200_is_told_in_the_servers_words(connect, chat_ser
     chat_server.faults = [lambda body: (200, {}, {"error": {"message": "upstream overloaded", "code": 502}})]
     with pytest.raises(RequestFailedError, match="no chat completion: it is the error upstream overloaded"):
         connect(max_retries=0).ask(BODY)
+    chat_server.faults = [lambda body: (200, {}, {"error": "upstream overloaded", "choices": None})]
+    with pytest.raises(RequestFailedError, match="no chat completion: it is the error upstream overloaded"):
+        connect(max_retries=0).ask(BODY)
     chat_server.faults = [lambda body: (200, {}, {"error": {"message": "no", "code": "content_filter"}})]
     server = connect()
     reply = server.ask({**BODY, "n": 3})
     assert [(each.text, each.finish_reason) for each in reply.choices] == [("", "content_filter")] * 3
     assert server.counts["retries"] == 0
+
+
+def test_an_error_of_any_length_is_read_no_further_than_a_reply(connect, chat_server):
+    chat_server.faults = [lambda body: (400, {"Content-Type": "text/html"}, 11_000_000 * b"a")]
+    with pytest.raises(RequestFailedError, match=r"^a reply that is no chat completion: it is larger than 10 MB$"):
+        connect(max_retries=0).ask(BODY)
+
+
+def test_a_reason_for_an_end_that_is_not_known_is_said_once(connect, chat_server, caplog):
+    choices = [{"message": {"content": "sad"}, "finish_reason": reason} for reason in ("odd", "STOP", "error", None)]
+    chat_server.faults = [lambda body: (200, {}, {"choices": choices})]
+    server = connect()
+    for _ in range(2):
+        server.ask(BODY)
+    assert re.findall("finish_reason '(.*)'", caplog.text) == ["odd"]
 
 
 def test_a_log_probability_above_0_is_unknown(connect, chat_server):
@@ -310,6 +332,7 @@ def test_retry_after_is_waited_for(connect, chat_server):
         (error(403, "country"), "refuses the key in LISTENER_KEY"),
         (error(404, "model_not_found"), "has no model 'listenre', did you mean 'listener'"),
         (error(429, "insufficient_quota"), "has no quota left"),
+        (error(402), "has no quota left"),
         (error(400, "unsupported"), "cannot do what this strategy needs"),
     ],
 )
@@ -507,6 +530,13 @@ def test_a_key_that_the_server_repeats_is_masked_in_errors_and_answers(write, co
     with pytest.raises(RequestFailedError, match=r"bad: \[key\]!"):
         server.ask(BODY)
     assert server.ask(BODY).choices[0].text == "[key]"
+
+
+def test_a_connection_that_cannot_be_set_up_is_one_sentence(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "ftp://me:secret@x")
+    with pytest.raises(AmbiError, match=r"no connection to https://x/v1 can be set up \(Unknown scheme") as told:
+        server_at("https://x/v1")
+    assert "secret" not in str(told.value)
 
 
 def test_openai_and_named_variables_need_a_key(monkeypatch):

@@ -77,7 +77,16 @@ def test_thinking_that_a_server_counts_beside_the_answer_is_counted_too(made, th
 
 @pytest.mark.parametrize(
     ("reason", "finish"),
-    [("LENGTH", "length"), ("max_tokens", "length"), ("end_turn", "stop"), ("eos", None), (None, None)],
+    [
+        ("LENGTH", "length"),
+        ("max_tokens", "length"),
+        ("model_length", "length"),
+        ("end_turn", "stop"),
+        ("eos", "stop"),
+        ("SAFETY", "content_filter"),
+        ("odd", None),
+        (None, None),
+    ],
 )
 def test_why_an_answer_ended_is_read_in_several_words(reason, finish, ask):
     assert ask({**choice("sad"), "finish_reason": reason}, None)[0].finish == finish
