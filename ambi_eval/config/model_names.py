@@ -1,4 +1,4 @@
-"""Compares the model that was asked for with the names that replies give, because a router may ask another model."""
+"""Names of models: as pages show them, and whether a reply names the model that was asked for."""
 
 from __future__ import annotations
 
@@ -7,12 +7,22 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 from ambi_eval.errors import counted
 
 # A name, and at its end the version: a revision, a date, a number of three digits or more, or the word latest.
 _VERSIONED = re.compile(r"(.+?)(?:[-:@](latest|\d{4}-\d\d-\d\d|\d\d-\d{4}|\d\d-\d\d|\d{3,8})|@(.+))?")
+
+
+def folder_name(model: str) -> str:
+    """Return a model's name, and of a path to a folder its last part: nobody else has that path.
+
+    >>> folder_name("/home/anna/my-model/"), folder_name("Qwen/Qwen2-Audio-7B-Instruct")
+    ('my-model', 'Qwen/Qwen2-Audio-7B-Instruct')
+    """
+    return Path(model).name or model if model.startswith(("/", "./", "../", "~/")) else model
 
 
 def is_same_model(named: str, asked: str) -> bool:

@@ -266,7 +266,7 @@ def tells_what_it_is(subject: Subject) -> str:
     told = [dict(each) for each in (subject.engine.identity, subject.engine.provenance, subject.engine.info())]
     json.dumps(told, allow_nan=False)
     _require(bool(told[0]), "has no identity: stored answers of two models would be taken for one another")
-    return f"{sum(map(len, told))} entries"
+    return counted(sum(map(len, told)), "entry", "entries")
 
 
 CHECKS: tuple[Callable[[Subject], str], ...] = (
@@ -331,7 +331,8 @@ def table(outcomes: Sequence[Outcome]) -> Any:
 def verdict(outcomes: Sequence[Outcome]) -> str:
     """Return one line that sums up all outcomes."""
     counts = Counter(each.status for each in outcomes)
-    seen = f"{counts['passed']} of {len(outcomes)} checks passed, {counts['refused']} do not apply to it"
+    refused = counted(counts["refused"], "does", "do")
+    seen = f"{counts['passed']} of {len(outcomes)} checks passed, {refused} not apply to it"
     seen += "".join(f"; {each.sentence}" for each in outcomes if each.status == "remark")
     if failed := [f"'{each.name}'" for each in outcomes if each.status == "failed"]:
         return f"ill: {counted(len(failed), 'check')} failed ({', '.join(failed)}); {seen}"

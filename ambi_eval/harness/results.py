@@ -19,7 +19,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from ambi_eval.answers.candidate import Candidate, Finish, answers_digest
 from ambi_eval.config.load import read_back
-from ambi_eval.config.model_names import other_models
+from ambi_eval.config.model_names import folder_name, other_models
 from ambi_eval.config.task_settings import TaskSettings
 from ambi_eval.corpora.select import corpus_clips, select
 from ambi_eval.corpora.selection import Selection
@@ -153,7 +153,12 @@ class Run:
 
     @property
     def model(self) -> str:
-        """The model's name."""
+        """The model's name; that of a checkpoint in a folder is the folder's, without the path to it."""
+        return folder_name(self.full_name)
+
+    @property
+    def full_name(self) -> str:
+        """The model's name as it was given, with the path to a checkpoint in a folder."""
         return str(self.results.get("model_name") or self.results["config"]["model"])
 
     @property

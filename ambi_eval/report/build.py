@@ -110,7 +110,7 @@ def _model_names(runs: Sequence[Run]) -> list[str]:
     places = []
     for run in runs:
         info = run.info
-        weights = (info.get("model_digest"), info.get("dtype"))
+        weights = (run.full_name, info.get("model_digest"), info.get("dtype"))
         tasks = {(info.get("seed"), name, str(shown_config(task))) for name, task in run.tasks.items()}
         of_name = models.setdefault(run.model, [])
         fits = (n for n, (same, known) in enumerate(of_name) if same == weights and not known & tasks)

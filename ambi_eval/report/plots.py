@@ -32,6 +32,8 @@ REFERENCE_NAMES = {
     "one_human": "one rater",
     "prior": "the prior, hears nothing",
 }
+# The names in narrow plots; the color of a row is that of its model.
+WITHOUT_MODEL = {"labelExpr": "slice(datum.label, lastindexof(': ' + datum.label, ': '))"}
 DASHED = [5, 4]
 DOTTED = [2, 3]
 
@@ -57,9 +59,11 @@ def number_line(section: Section) -> Chart:
     far = max(float(row["end"]) for row in ordered)
 
     def spec(width: int) -> Spec:
-        y = {"field": "row", "type": "nominal", "sort": names, "title": None, "axis": names_axis(width)}
+        axis = names_axis(width) | (WITHOUT_MODEL if width == PHONE else {})
+        y = {"field": "row", "type": "nominal", "sort": names, "title": None, "axis": axis}
         x = x_axis("value", JSD, width, scale={"domain": [0, far * 1.12], "nice": False})
-        looks = series([*models, "reference"], colors=[*colors_of(models), "var(--muted)"], legend=len(models) > 1)
+        colors = [*colors_of(models), "var(--muted)"]
+        looks = series([*models, "reference"], int(0.8 * width), colors=colors, legend=len(models) > 1)
         return {
             "height": ROW_HEIGHT * len(ordered),
             "data": {"values": ordered},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -149,16 +150,29 @@ def _latex_table(table: Table, label: str) -> str:
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table*}", ""])
 
 
-_SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", DASH: "--"}
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    DASH: "--",
+    "\N{RIGHT SINGLE QUOTATION MARK}": "'",
+}
 _SPECIAL |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"} | {
     each: "\\" + each for each in "&%$#_{}"
 }
+# Letters that the standard fonts of LaTeX have beside ASCII and its letters with one accent.
+_LATIN = "ßæøłœÆØŁŒ“”…—†"
 _MINUS = re.compile(r"(?<![\w.])-(?=\d)")
 
 
 def _tex(text: str) -> str:
-    """Return plain text as LaTeX."""
-    return _MINUS.sub("$-$", "".join(_SPECIAL.get(letter, letter) for letter in text))
+    """Return plain text as LaTeX, with `?` for letters that pdflatex refuses, as a quoted answer may have."""
+    return _MINUS.sub("$-$", "".join(_SPECIAL.get(letter) or (letter if _has(letter) else "?") for letter in text))
+
+
+def _has(letter: str) -> bool:
+    parts = unicodedata.normalize("NFD", letter)
+    return letter in _LATIN or (len(parts) < 3 and parts[0].isascii() and parts[0].isprintable())
 
 
 def markdown(found: Sequence[Table]) -> str:

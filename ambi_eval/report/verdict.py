@@ -113,7 +113,8 @@ def between_models(section: Section) -> list[str]:
     for other in others:
         if other.against_best:
             difference = with_interval(other.against_best.difference)
-            said.setdefault(surely(other.against_best), []).append(f"{_title(other)} (difference {difference})")
+            line = f"{_title(other)} (difference {difference}, corrected for all pairs)"
+            said.setdefault(surely(other.against_best), []).append(line)
     parts = {True: f"{_title(first)} is better than", False: f"Nothing shows that {_title(first)} is better than"}
     lines = [f"{begins} {' and '.join(said[clear])}." for clear, begins in parts.items() if clear in said]
     return [" ".join(lines)] if lines else []

@@ -157,13 +157,15 @@ def tokens_axis(nothing: float, highest: float) -> Spec:
 
     Systems without generated tokens stand at its start, `nothing`, where the axis says `none`.
     """
+    steps = (1, 2, 5) if highest < 1000 * nothing else (1,)
+    marks = [step * 10**power for power in range(7) for step in steps]
     return {
         "field": "at",
         "type": "quantitative",
         "title": "generated tokens per clip",
         "scale": {"type": "log", "domain": [nothing, highest], "nice": False},
         "axis": {
-            "values": [nothing, *(10.0**power for power in range(6) if nothing * 1.5 < 10.0**power <= highest)],
+            "values": [nothing, *(each for each in marks if nothing * 1.5 < each <= highest)],
             "labelExpr": f"datum.value <= {nothing} ? 'none' : format(datum.value, ',')",
             "grid": False,
         },
@@ -175,13 +177,14 @@ def series(
 ) -> dict[str, Spec]:
     """Return color and shape of series, with one legend for both.
 
-    With a width in pixels, the legend has as many columns as fit, else one. The colors repeat if there are more series.
+    With a width in pixels, the legend has as many columns as fit, else one, and cuts longer names. The colors repeat if
+    there are more series.
     """
     scale = {"domain": list(names)}
     colored = [colors[number % len(colors)] for number in range(len(names))]
     shaped = [SHAPES[(number + number // len(colors)) % len(SHAPES)] for number in range(len(names))]
-    columns = {"columns": max(1, int(width / (8 * max(map(len, names)) + 50)))} if width and names else {}
-    shown = {"title": None, **columns} if legend else None
+    fit = {"columns": max(1, int(width / (8 * max(map(len, names)) + 50))), "labelLimit": width - 100}
+    shown = {"title": None, **(fit if width else {})} if legend else None
     return {
         "color": {"field": "series", "type": "nominal", "scale": {**scale, "range": colored}, "legend": shown},
         "shape": {"field": "series", "type": "nominal", "scale": {**scale, "range": shaped}, "legend": shown},

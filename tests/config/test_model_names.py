@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from ambi_eval.config.model_names import is_same_model, other_models
+from ambi_eval.config.model_names import folder_name, is_same_model, other_models
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,19 @@ def test_several_versions_of_the_model_that_was_asked_for_are_told():
     assert other_models({"model": "gpt-4o", "answered_as": names}) == []
     (told,) = other_models({"model": "gpt-4o", "answered_as": {**names, "gpt-4o-2024-08-06": 1}})
     assert told.startswith("several versions of 'gpt-4o' answered: 'gpt-4o-2024-05-13' (2 replies), ")
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("/home/anna/runs/checkpoint-1500/", "checkpoint-1500"),
+        ("./mine", "mine"),
+        ("~/models/mine", "mine"),
+        ("/", "/"),
+        ("Qwen/Qwen2-Audio-7B-Instruct", "Qwen/Qwen2-Audio-7B-Instruct"),
+        ("openrouter/google/gemini", "openrouter/google/gemini"),
+        ("ambi-tiny", "ambi-tiny"),
+    ],
+)
+def test_a_checkpoint_in_a_folder_is_shown_without_the_path_to_it(given, shown):
+    assert folder_name(given) == shown

@@ -50,7 +50,7 @@ def test_a_healthy_model_passes_every_check():
     outcomes = examine("hf-audio", "pretrained=ambi-tiny,device=cpu,dtype=float32")
     assert [outcome.name for outcome in outcomes] == [each.__name__.replace("_", " ") for each in CHECKS]
     assert [outcome.name for outcome in outcomes if outcome.status != "passed"] == ["gives several answers"]
-    assert verdict(outcomes) == f"healthy: {len(CHECKS) - 1} of {len(CHECKS)} checks passed, 1 do not apply to it"
+    assert verdict(outcomes) == f"healthy: {len(CHECKS) - 1} of {len(CHECKS)} checks passed, 1 does not apply to it"
 
 
 @pytest.mark.slow

@@ -44,6 +44,13 @@ def test_a_single_model_is_not_named_in_every_row(content):
     assert plots.row_name(section, section.systems[0]) == section.systems[0].full_name
 
 
+def test_a_long_name_of_a_model_does_not_hide_its_strategies_on_a_phone(content):
+    section = content.sections[0]
+    named = [replace(s, model=f"Qwen/Qwen2.5-Omni-7B, {s.model}") for s in section.systems]
+    texts = ElementTree.fromstring(plots.number_line(replace(section, systems=named)).narrow).itertext()
+    assert {system.name for system in named} <= set(texts)
+
+
 def test_what_predicts_the_same_is_counted_in_the_row(content):
     section = content.sections[0]
     assert plots.row_name(section, replace(section.systems[0], same_as=["a", "b"])).endswith(" (= 2 more)")

@@ -126,6 +126,10 @@ def test_names_cannot_break_latex():
     )
 
 
+def test_letters_that_latex_refuses_become_question_marks():
+    assert table._tex("Müllers čaj: \ufffd\x02 злость โกรธ 😀 ế") == "Müllers čaj: ?? ?????? ???? ? ?"
+
+
 def test_an_interval_without_an_end_is_inf_and_an_unknown_one_is_empty():
     open_, unknown = Estimate(12.0, 10.7, float("inf")), Estimate(0.5, float("nan"), float("nan"))
     assert list(table._numbers("x", open_, ends=True).values()) == [12.0, 10.7, float("inf")]

@@ -185,9 +185,10 @@ def test_the_best_model_is_compared_with_each_other_one_by_the_test_for_all_pair
     clear, open_ = (replace(other, against_best=difference(0.1, p=p)) for p in (0.05, 0.051))
     first, second = (f"{y.model} with {y.name}" for y in (best, other))
     section = replace(content.sections[0], systems=[best, clear, replace(open_, model="third")])
+    by = "difference 0.100 [0.090, 0.110], corrected for all pairs"
     assert between_models(section) == [
-        f"{first} is better than {second} (difference 0.100 [0.090, 0.110]). "
-        f"Nothing shows that {first} is better than third with {other.name} (difference 0.100 [0.090, 0.110])."
+        f"{first} is better than {second} ({by}). "
+        f"Nothing shows that {first} is better than third with {other.name} ({by})."
     ]
     assert between_models(replace(section, systems=[best])) == []
 

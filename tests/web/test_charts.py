@@ -6,7 +6,18 @@ from xml.etree import ElementTree
 import pytest
 
 from ambi_eval.analysis.estimate import UNDEFINED, Estimate
-from ambi_eval.web.charts import FULL, PHONE, chart, frontier, packed_script, point, script_hash, series, values_of
+from ambi_eval.web.charts import (
+    FULL,
+    PHONE,
+    chart,
+    frontier,
+    packed_script,
+    point,
+    script_hash,
+    series,
+    tokens_axis,
+    values_of,
+)
 
 TROUBLE = '</script><img src=x onerror=alert(1)>&"'
 
@@ -70,6 +81,14 @@ def test_an_interval_that_is_not_defined_has_no_length():
         "score": "0.500",
     }
     assert values_of(UNDEFINED)["short"] == "\N{EN DASH}"
+
+
+@pytest.mark.parametrize(
+    ("nothing", "highest", "marks"),
+    [(10, 755, [20, 50, 100, 200, 500]), (1, 5000, [10, 100, 1000]), (1, 13, [2, 5, 10])],
+)
+def test_an_axis_of_tokens_has_enough_marks_to_read_it(nothing, highest, marks):
+    assert tokens_axis(nothing, highest)["axis"]["values"] == [nothing, *marks]
 
 
 def test_the_frontier_holds_what_nothing_beats_for_as_little():
