@@ -27,6 +27,12 @@ def report(
         Path | None,
         typer.Option("--table", help="Tables for a paper; the ending .tex (booktabs), .md or .csv says how."),
     ] = None,
+    figure_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--figure", help="The first plot of each corpus, for a paper; the ending .pdf, .svg or .png says how."
+        ),
+    ] = None,
     compare: Annotated[
         tuple[str, str] | None,
         typer.Option(help="Print the differences of two systems instead: each RUN, RUN:TASK or RUN:TASK:PIPELINE."),
@@ -39,17 +45,22 @@ def report(
     """Show what runs of lm_eval mean: a verdict, and one page of scores, references, curves and clips."""
     from ambi_eval.funnel.content import funnels_in
     from ambi_eval.harness.results import read_runs
-    from ambi_eval.report import comparison, page, table, verdict
+    from ambi_eval.report import comparison, page, plots, table, verdict
     from ambi_eval.report.build import build
+    from ambi_eval.web import charts
     from ambi_eval.web.pages import write_json
 
     if (compare is None) == (not runs):
         raise AmbiError("ambi-eval report: name the folders of runs, or two systems with --compare A B.")
     if table_file is not None:
         table.writer(table_file)  # refuses an ending before anything is computed
+    if figure_file is not None:
+        charts.figure_format(figure_file)
     if compare is not None:
-        if beside or table_file:
-            raise AmbiError("ambi-eval report: --with and --table go with the folders of runs, not with --compare.")
+        if beside or table_file or figure_file:
+            raise AmbiError(
+                "ambi-eval report: --with, --table and --figure go with folders of runs, not with --compare."
+            )
         sides = [comparison.find(named) for named in compare]
         pairs = comparison.compare_runs(*sides)
         print_tables(comparison.table(pairs))
@@ -68,6 +79,12 @@ def report(
     if table_file is not None:
         table.write_tables(content, table_file)
         typer.echo(f"wrote {table_file}")
+    if figure_file is not None:
+        for place, section in enumerate(content.sections, start=1):
+            several = f"-{place}" if len(content.sections) > 1 else ""
+            path = figure_file.with_stem(figure_file.stem + several)
+            charts.write_figure(plots.number_line(section), path)
+            typer.echo(f"wrote {path}")
 
 
 def _tasks(paths: list[Path]) -> list[list[ModelTask]]:

@@ -13,14 +13,17 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import vl_convert
 from markupsafe import Markup
 
 from ambi_eval.analysis.estimate import Estimate
+from ambi_eval.errors import AmbiError
+from ambi_eval.paths import writing
 from ambi_eval.web.format import short, with_interval
 
 Spec = dict[str, Any]
@@ -141,6 +144,32 @@ def svg(spec: Spec, description: str) -> Markup:
     return Markup('<svg role="img" aria-label="{}" ').format(description) + Markup(drawn)
 
 
+def write_figure(drawn: Chart, path: Path) -> None:
+    """Write a plot for a paper, in the light colors of the page; the ending of the path says the format.
+
+    Raises:
+        AmbiError: If the ending is none of `.pdf`, `.svg` and `.png`, or the file cannot be written.
+    """
+    style = (Path(__file__).parent / "templates" / "page.css").read_text(encoding="utf-8")
+    light = dict(reversed(re.findall(r"(--\w+): (#\w+)", style)))  # the first ones in the style sheet
+    spec = re.sub(r"var\((--\w+)\)", lambda name: light[name[1]], drawn.spec.replace("var(--bg)", "transparent"))
+    made = figure_format(path)(spec, vl_version=VERSION)
+    with writing(path, "name another file.") as unfinished:
+        unfinished.write_bytes(made.encode() if isinstance(made, str) else made)
+
+
+def figure_format(path: Path) -> Callable[..., str | bytes]:
+    """Return the function that draws the format of this path; an `AmbiError` if its ending is none of the three."""
+    known: dict[str, Callable[..., str | bytes]] = {
+        ".pdf": vl_convert.vegalite_to_pdf,
+        ".svg": vl_convert.vegalite_to_svg,
+        ".png": partial(vl_convert.vegalite_to_png, ppi=300),
+    }
+    if path.suffix.lower() not in known:
+        raise AmbiError(f"--figure {path}: its ending says the format, and must be one of {', '.join(known)}.")
+    return known[path.suffix.lower()]
+
+
 def x_axis(field: str, title: str, width: int, **more: Any) -> Spec:
     """Return the encoding of a quantity along the horizontal axis; phones get fewer ticks."""
     ticks = {"tickCount": 3 if width == PHONE else 6}
@@ -157,6 +186,7 @@ def tokens_axis(nothing: float, highest: float) -> Spec:
 
     Systems without generated tokens stand at its start, `nothing`, where the axis says `none`.
     """
+    beside = nothing * (highest / nothing) ** 0.2  # as far as `none` reaches on a phone
     steps = (1, 2, 5) if highest < 1000 * nothing else (1,)
     marks = [step * 10**power for power in range(7) for step in steps]
     return {
@@ -165,7 +195,7 @@ def tokens_axis(nothing: float, highest: float) -> Spec:
         "title": "generated tokens per clip",
         "scale": {"type": "log", "domain": [nothing, highest], "nice": False},
         "axis": {
-            "values": [nothing, *(each for each in marks if nothing * 1.5 < each <= highest)],
+            "values": [nothing, *(each for each in marks if beside < each <= highest)],
             "labelExpr": f"datum.value <= {nothing} ? 'none' : format(datum.value, ',')",
             "grid": False,
         },

@@ -97,6 +97,16 @@ def test_systems_sort_by_a_click_and_back_by_another(opened, column):
         assert len(set(values)) > 2
 
 
+def test_texts_sort_by_all_numbers_in_them(opened):
+    changed = "cell.textContent = `1 to ${k + 5}`; delete cell.dataset.value;"
+    opened.js(f"{ROWS}.map(row => row.cells[3]).forEach((cell, k) => {{ {changed} }})")
+    texts = [f"1 to {k + 5}" for k in range(opened.js(f"return {ROWS}.length"))]
+    assert len(texts) > 6  # so that some have two digits
+    for ordered in (texts, texts[::-1]):
+        opened.js(f"{BOARD}.querySelectorAll('thead button')[3].click()")
+        assert opened.js(f"return {ROWS}.map(row => row.cells[3].textContent)") == ordered
+
+
 @pytest.mark.parametrize(
     ("name", "value", "matches"),
     [

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from ambi_eval.analysis.estimate import UNDEFINED, Estimate
+from ambi_eval.errors import AmbiError
 from ambi_eval.web.charts import (
     FULL,
     PHONE,
@@ -17,6 +18,7 @@ from ambi_eval.web.charts import (
     series,
     tokens_axis,
     values_of,
+    write_figure,
 )
 
 TROUBLE = '</script><img src=x onerror=alert(1)>&"'
@@ -66,6 +68,22 @@ def test_drawing_twice_gives_the_same_bytes():
     assert drawn() == drawn()
 
 
+@pytest.mark.parametrize(("ending", "begins"), [(".pdf", b"%PDF"), (".svg", b"<svg"), (".png", b"\x89PNG")])
+def test_a_figure_for_a_paper_has_the_light_colors_and_no_variables(tmp_path, ending, begins):
+    write_figure(drawn(), tmp_path / f"figure{ending}")
+    content = (tmp_path / f"figure{ending}").read_bytes()
+    assert content.startswith(begins)
+    assert b"var(" not in content
+    assert (b"#0072b2" in content) == (ending == ".svg")
+
+
+def test_a_figure_of_another_ending_is_refused(tmp_path):
+    with pytest.raises(
+        AmbiError, match=r"--figure \S+\.jpg: its ending says the format, and must be one of \.pdf, \.svg"
+    ):
+        write_figure(drawn(), tmp_path / "figure.jpg")
+
+
 def test_series_are_told_apart_without_colors():
     looks = series([str(number) for number in range(12)])
     pairs = list(zip(looks["color"]["scale"]["range"], looks["shape"]["scale"]["range"], strict=True))
@@ -85,7 +103,7 @@ def test_an_interval_that_is_not_defined_has_no_length():
 
 @pytest.mark.parametrize(
     ("nothing", "highest", "marks"),
-    [(10, 755, [20, 50, 100, 200, 500]), (1, 5000, [10, 100, 1000]), (1, 13, [2, 5, 10])],
+    [(10, 755, [50, 100, 200, 500]), (1, 5000, [10, 100, 1000]), (1, 13, [2, 5, 10])],
 )
 def test_an_axis_of_tokens_has_enough_marks_to_read_it(nothing, highest, marks):
     assert tokens_axis(nothing, highest)["axis"]["values"] == [nothing, *marks]

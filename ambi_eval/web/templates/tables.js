@@ -14,9 +14,9 @@ for (const table of document.querySelectorAll("table.sortable")) {
       head.setAttribute("aria-sort", falling ? "descending" : "ascending");
       const key = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
       const compare = (a, b) => {
-        const [x, y] = [key(a), key(b)], [m, n] = [parseFloat(x), parseFloat(y)];
+        const [x, y] = [key(a), key(b)], [m, n] = [Number(x), Number(y)];
         if (x === "" || y === "") return (x === "") - (y === "");  // nothing to compare goes last, both ways
-        const order = Number.isNaN(m) || Number.isNaN(n) ? x.localeCompare(y) : m - n;
+        const order = Number.isNaN(m) || Number.isNaN(n) ? x.localeCompare(y, undefined, { numeric: true }) : m - n;
         return falling ? -order : order;
       };
       body.append(...[...body.rows].sort(compare));
