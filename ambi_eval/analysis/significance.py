@@ -65,7 +65,8 @@ def compare(differences: Mapping[str, ArrayLike], clusters: Sequence[str]) -> di
     If two systems are equally good, exchanging them changes nothing, so the signs of all differences in a cluster may
     be flipped. The p-value is the share of flips whose mean is at least as far from 0 as the observed mean. For up to
     14 clusters all 2^G flips are enumerated, and the smallest possible value is 2^(1 - G): 0.0625 for five sessions.
-    For more clusters 10,000 seeded flips are drawn, and the observed signs count as one more flip.
+    For more clusters 10,000 seeded flips are drawn, and the observed signs count as one more flip. A difference that is
+    undefined on every clip has NaN as its p-values.
 
     Sources: Fisher (1935), The design of experiments; Phipson and Smyth (2010), Permutation p-values should never be
     zero.
@@ -80,6 +81,7 @@ def compare(differences: Mapping[str, ArrayLike], clusters: Sequence[str]) -> di
     """
     values = [np.asarray(of_clips, dtype=float) for of_clips in differences.values()]
     tested = _flip_signs(_sums(values, clusters))
+    known = np.where([np.isnan(of_clips).all() for of_clips in values], np.nan, 1.0)
     return {
         name: Comparison(
             difference=estimate.of_mean(of_clips, clusters),
@@ -88,7 +90,9 @@ def compare(differences: Mapping[str, ArrayLike], clusters: Sequence[str]) -> di
             smallest_p=tested.smallest_p,
             clusters=tested.clusters,
         )
-        for name, of_clips, p, corrected in zip(differences, values, tested.p, tested.p_corrected, strict=True)
+        for name, of_clips, p, corrected in zip(
+            differences, values, known * tested.p, known * tested.p_corrected, strict=True
+        )
     }
 
 

@@ -18,7 +18,7 @@ from ambi_eval.metrics import HEADLINE, METRICS
 from ambi_eval.report import verdict
 from ambi_eval.report.build import by_clips, notices
 from ambi_eval.report.systems import ModelTask
-from ambi_eval.web.format import with_interval
+from ambi_eval.web.format import DASH, with_interval
 
 # A name to print, a task of a run, and one of its pipelines.
 Side = tuple[str, ModelTask, Pipeline]
@@ -97,7 +97,7 @@ def table(pairs: list[Pair]) -> Group:
         shown = Table("", "A minus B [95 % interval]", "p", "p corrected", box=None)
         for name, comparison in pair.metrics.items():
             up = "higher is better" if METRICS[name].higher_is_better else "lower is better"
-            p_values = f"{comparison.p:.2g}", f"{comparison.p_corrected:.2g}"
+            p_values = (f"{p:.2g}".replace("nan", DASH) for p in (comparison.p, comparison.p_corrected))
             shown.add_row(f"{name} ({up})", with_interval(comparison.difference), *p_values)
         any_metric = next(iter(pair.metrics.values()))
         blocks += [

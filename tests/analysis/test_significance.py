@@ -195,3 +195,10 @@ def test_linearized_values_average_to_the_metric_and_vary_as_it_does(name):
 
 def test_metrics_without_an_influence_are_not_linearized():
     assert linearized(METRICS["ece_votes"], [[1.0, 0.0]], [[2, 1]]) is None
+
+
+def test_a_difference_that_is_defined_on_no_clip_has_no_p_value_and_leaves_the_others_alone():
+    differences, speakers = {"bc": [0.1, 0.2, 0.3, 0.1]}, ["anna", "ben", "carl", "dora"]
+    found = compare({**differences, "sq_debiased": [np.nan] * 4}, speakers)
+    assert np.isnan([found["sq_debiased"].p, found["sq_debiased"].p_corrected]).all()
+    assert found["bc"] == compare(differences, speakers)["bc"]
