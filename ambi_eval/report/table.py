@@ -121,7 +121,9 @@ def latex(found: Sequence[Table]) -> str:
     names = [re.sub("[^a-z0-9]+", "-", f"{table.section.corpus}-{table.kind}".lower()) for table in found]
     labels = [name if names.index(name) == place else f"{name}-{place}" for place, name in enumerate(names)]
     parts = map(_latex_table, found, labels)
-    return "% Tables of ambi_eval. In the preamble: \\usepackage{booktabs,graphicx}\n" + "\n".join(parts)
+    lost = "".join(sorted({each for each in markdown(found) if _tex(each) == "?" != each and each.isprintable()}))
+    told = f"% pdfLaTeX has no {lost}: they are ? here, and as they should be in --table FILE.md\n" if lost else ""
+    return "% Tables of ambi_eval. In the preamble: \\usepackage{booktabs,graphicx}\n" + told + "\n".join(parts)
 
 
 def _latex_table(table: Table, label: str) -> str:

@@ -130,6 +130,14 @@ def test_letters_that_latex_refuses_become_question_marks():
     assert table._tex("Müllers čaj: \ufffd\x02 злость โกรธ 😀 ế") == "Müllers čaj: ?? ?????? ???? ? ?"
 
 
+def test_latex_says_which_letters_of_names_it_lacks(section):
+    plain, thai = (table.latex(table.tables(replace(section, corpus=name))) for name in ("café łódź", "อารมณ์ 感情 X"))
+    assert "% pdfLaTeX" not in plain
+    told = f"% pdfLaTeX has no {''.join(sorted({*'อารมณ์感情'}))}: they are ? here, and as they should be in --table FILE.md"
+    assert thai.splitlines()[1] == told
+    assert thai.count("??????? ?? X") == 2
+
+
 def test_an_interval_without_an_end_is_inf_and_an_unknown_one_is_empty():
     open_, unknown = Estimate(12.0, 10.7, float("inf")), Estimate(0.5, float("nan"), float("nan"))
     assert list(table._numbers("x", open_, ends=True).values()) == [12.0, 10.7, float("inf")]

@@ -76,8 +76,9 @@ class Copies:
         checked = others[:1] if few else others
         which = "from here on, one answer of each such clip is" if few else "each of the others is"
         if which != self._told or not few:
-            what = "%s gives %d equal answers to one request (n), which may be copies: %s asked for again by itself"
-            logger.warning(what, self.server, len(answers), which)
+            what = "%s gives %d equal answers to one request (n), which may be copies: %s asked for again by itself%s"
+            kept = "; the others are stored when some differ, or at the end, and lost if the run is killed before"
+            logger.warning(what, self.server, len(answers), which, kept * few)
         self._told = which
         doubt = _Doubt(answers[first], set(checked), {number: answers[number] for number in others[len(checked) :]})
         self._doubts |= {(job, number): doubt for number in checked}
