@@ -56,9 +56,9 @@ def read_yaml(path: Path, _above: tuple[Path, ...] = ()) -> Config:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         by = f"{_above[-1]} includes a file that is not there: {path}" if _above else f"{path} is not there"
-        raise AmbiError(by) from error
+        raise AmbiError(f"{by}; correct the path") from error
     except (OSError, ValueError) as error:
-        raise AmbiError(f"{show_value(str(path))} cannot be read as text: {error}") from error
+        raise AmbiError(f"{show_value(str(path))} cannot be read as text: {error}; give a YAML file") from error
     if path in _above:
         raise AmbiError(f"{_above[-1]}: `include: {path.name}` closes a circle of includes; take it out")
     content = parse_yaml(text, str(path), trusted=True)

@@ -104,7 +104,7 @@ def _transformers(encoder: str, device: str | None) -> tuple[Mapping[str, Any], 
         config = AutoConfig.from_pretrained(encoder)
         extractor = AutoFeatureExtractor.from_pretrained(encoder)
         identity = {"digest": weights_digest(encoder), "processor": processor_digest(encoder)}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise AmbiError(
             f"--encoder {encoder} cannot be loaded ({str(error).splitlines()[0]}); give {EGEMAPS}, or a folder or "
             "repository of an audio encoder with its feature extractor"

@@ -94,7 +94,7 @@ def record(
             listening = tqdm(engine.loglikelihoods(missing), "states", len(missing), unit="clip", disable=None)
             for job, likelihoods in listening:
                 kept.add(key_of[job], recorder.take(job.prompt_tokens))
-                pool = cache.likelihood_key(job)
+                pool = cache.key(job.prompt, job.spans, job.task, method="likelihood")
                 cache.keep_likelihoods(pool, job.continuations, likelihoods)
                 cache.keep_prompt(pool, job.prompt_tokens)
         kept.flush()

@@ -11,7 +11,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_starting = False
+starting = False  # whether a run of ours is being prepared
 
 
 @contextmanager
@@ -29,9 +29,9 @@ def paused() -> Iterator[None]:
 @contextmanager
 def paused_until_started() -> Iterator[None]:
     """Collect nothing inside this context until `started` is called."""
-    global _starting
+    global starting
     gc.unfreeze()  # objects of an earlier command of this process; to do it at the end of a process would cost time
-    _starting = gc.isenabled()
+    starting = gc.isenabled()
     gc.disable()
     try:
         yield
@@ -41,8 +41,8 @@ def paused_until_started() -> Iterator[None]:
 
 def started() -> None:
     """End the pause, as all imports are done; later collections do not search the objects that exist now."""
-    global _starting
-    if _starting:
+    global starting
+    if starting:
         gc.freeze()
         gc.enable()
-        _starting = False
+        starting = False

@@ -14,7 +14,6 @@ from ambi_eval.errors import AmbiError, did_you_mean
 from ambi_eval.harness.aggregation import without_errors_of_errors
 from ambi_eval.harness.ending import is_named
 from ambi_eval.harness.garbage import started
-from ambi_eval.harness.refused_options import run_starts
 from ambi_eval.paths import check_can_write
 
 # Options of the harness that would make our scores wrong, and why.
@@ -33,7 +32,6 @@ def check_before_loading(evaluator: Any) -> None:
         run = signature(plain).bind(*args, **kwargs).arguments
         run |= _checked(run)
         started()
-        run_starts()
         return without_errors_of_errors(plain(**run))
 
     evaluator.simple_evaluate = simple_evaluate

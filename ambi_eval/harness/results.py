@@ -19,7 +19,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from ambi_eval.answers.candidate import Candidate, Finish, answers_digest
 from ambi_eval.config.load import read_back
-from ambi_eval.config.model_names import folder_name, other_models
+from ambi_eval.config.model_names import folder_name
 from ambi_eval.config.task_settings import TaskSettings
 from ambi_eval.corpora.select import corpus_clips, select
 from ambi_eval.corpora.selection import Selection
@@ -167,11 +167,6 @@ class Run:
         return dict(self.results["config"].get("ambi", {}))
 
     @property
-    def other_models(self) -> list[str]:
-        """Sentences about servers that answered with another model than the one asked for; usually empty."""
-        return other_models(self.info)
-
-    @property
     def command(self) -> str:
         """The command line that repeats the run."""
         return command(self.results, self.file.parent.parent)
@@ -208,7 +203,8 @@ def _content(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise AmbiError(f"{file} cannot be read ({error}): repeat the run.") from error
+        what = f"{file} cannot be read ({error})"
+        raise AmbiError(f"{what}: give a results_*.json of lm_eval; if this is one, repeat the run.") from error
 
 
 def _read_run(file: Path, results: Any) -> Run:

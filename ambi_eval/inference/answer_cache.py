@@ -11,7 +11,7 @@ from typing import Any
 
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.audio import AudioSpan, audio_digest
-from ambi_eval.engines.base import Continuation, Engine, Job, Likelihood
+from ambi_eval.engines.base import Continuation, Engine, Likelihood
 from ambi_eval.inference.question import Question
 from ambi_eval.inference.rows import canonical_json, pool_key
 from ambi_eval.inference.store import CandidateStore
@@ -35,20 +35,17 @@ class AnswerCache:
     prompt_tokens: dict[str, int] = field(default_factory=dict)  # length of the prompt of each pool, where known
     pools_of: dict[str, set[str]] = field(default_factory=dict)  # the keys of the pools that each task asks for
 
-    def key(self, prompt: str, spans: Sequence[AudioSpan], **decoding: Any) -> str:
-        """Return the key of a pool: a hash of exactly what its answers depend on.
+    def key(self, prompt: str, spans: Sequence[AudioSpan], task: str | None = None, **decoding: Any) -> str:
+        """Return the key of a pool: a hash of exactly what its answers depend on; note the task that asks for it.
 
         Raises:
             AmbiError: If an audio is missing, or longer than the model hears where that is refused.
         """
         self.engine.note_audio(spans)
         heard = [audio_digest(span) for span in spans]
-        return pool_key(model=dict(self.engine.identity), prompt=prompt, audio=heard, decoding=decoding)
-
-    def likelihood_key(self, job: Job) -> str:
-        """Return the key of the likelihoods of any continuations of a job's prompt."""
-        key = self.key(job.prompt, job.spans, method="likelihood")
-        self.pools_of.setdefault(job.task, set()).add(key)
+        key = pool_key(model=dict(self.engine.identity), prompt=prompt, audio=heard, decoding=decoding)
+        if task is not None:
+            self.pools_of.setdefault(task, set()).add(key)
         return key
 
     def pool_key(self, question: Question, seed: int) -> str:
@@ -65,9 +62,7 @@ class AnswerCache:
             decoding |= {"method": "beams", "size": question.pool_size, **ranked}
         else:
             decoding |= {"method": "greedy"}
-        key = self.key(question.prompt, question.spans, **decoding)
-        self.pools_of.setdefault(question.task, set()).add(key)
-        return key
+        return self.key(question.prompt, question.spans, question.task, **decoding)
 
     def prompt_tokens_by_task(self) -> dict[str, float]:
         """Return the mean length of each task's prompts in tokens; tasks with prompts of unknown length are missing."""

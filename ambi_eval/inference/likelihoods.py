@@ -13,7 +13,7 @@ def loglikelihoods(cache: AnswerCache, jobs: Sequence[Job]) -> Iterator[tuple[Jo
 
     Jobs on which the engine fails are left out.
     """
-    keys = {job: cache.likelihood_key(job) for job in jobs}
+    keys = {job: cache.key(job.prompt, job.spans, job.task, method="likelihood") for job in jobs}
     known = cache.likelihoods({key: job.continuations for job, key in keys.items()})
     to_do = []
     for job in jobs:

@@ -60,7 +60,7 @@ class Verifier:
                 if question.scale is None:
                     continue
                 named = {"method": "rating", "ratings": list(question.scale.ratings)}
-                key = self.cache.key(question.scale.prompt, question.spans, **named)
+                key = self.cache.key(question.scale.prompt, question.spans, None, **named)
                 # An empty answer says nothing that could be rated.
                 texts = list(dict.fromkeys(str(each) for each in answers if each))
                 rated[number] = self.cache.ratings(key, texts)

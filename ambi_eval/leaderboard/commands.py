@@ -117,6 +117,8 @@ def build(
     from ambi_eval.leaderboard.record import RECORD
     from ambi_eval.leaderboard.site import build as build_site
 
+    if record is not None and not record.is_file():
+        raise AmbiError(f"--record {record} is no file: give the one that `leaderboard verify --record` wrote.")
     site = build_site(submissions, out, record or submissions.parent / RECORD)
     for verdict in site.refused:
         typer.echo(f"not shown: {verdict.name}: {verdict.problems[0]}", err=True)

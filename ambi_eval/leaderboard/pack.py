@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from ambi_eval.config.model_names import other_models
 from ambi_eval.config.task_settings import OVERRIDES
 from ambi_eval.engines.base import find_engine
 from ambi_eval.errors import AmbiError
@@ -71,7 +70,6 @@ def pack(path: Path, statement: Statement, out: Path) -> None:
 def _card(run: Run, statement: Statement, pools: Mapping[str, Pools]) -> dict[str, Any]:
     results, config = run.results, run.results["config"]
     about = config.get("ambi", {})
-    others = other_models(about)
     told = {asked.task.name: notices([asked], {}) for asked in chain.from_iterable(by_clips([run]))}
     published = find_engine(config["model"]).Arguments.published()
     arguments = {key: value for key, value in (config.get("model_args") or {}).items() if key in published}
@@ -95,7 +93,7 @@ def _card(run: Run, statement: Statement, pools: Mapping[str, Pools]) -> dict[st
             "device": about.get("device"),
             "versions": versions,
             "sampling": about.get("sampling"),
-            **({"other_models": _lines(others)} if others else {}),
+            **({"other_models": _lines(others)} if (others := next(iter(told.values()))[1]) else {}),
         },
         "system_instruction": results.get("system_instruction"),
         "tasks": {
@@ -104,7 +102,7 @@ def _card(run: Run, statement: Statement, pools: Mapping[str, Pools]) -> dict[st
                 "n": max(map(len, pools[name].values())),
                 "overrides": {key: value for key, value in task.settings.metadata.items() if key in OVERRIDES},
                 "generation": task.settings.generation_kwargs,
-                **({"notices": _lines(said)} if (said := [*told[name].partial, *told[name].cautions]) else {}),
+                **({"notices": _lines(said)} if (said := [*told[name][0], *told[name][2]]) else {}),
             }
             for name, task in run.tasks.items()
         },

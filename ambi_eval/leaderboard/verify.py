@@ -31,7 +31,7 @@ from ambi_eval.leaderboard.rescore import (
     votes_are_here,
 )
 from ambi_eval.leaderboard.schema import FOLDER, Card, Claims, SubmittedTask
-from ambi_eval.leaderboard.submission import Pools, Submission, read_submission
+from ambi_eval.leaderboard.submission import CARD_FILE, Pools, Submission, read_submission
 from ambi_eval.leaderboard.untrusted import printable
 from ambi_eval.metrics import HEADLINE, METRICS
 
@@ -107,7 +107,9 @@ class Verdict:
 
 
 def verify(folder: Path) -> Verdict:
-    """Return the verdict on one submission, compared with the others beside it."""
+    """Return the verdict on one submission, compared with the others beside it; an AmbiError if it is no folder."""
+    if not folder.is_dir():
+        raise AmbiError(f"{folder} is no folder: give the folder of a submission.")
     beside = [
         other
         for other in sorted(folder.absolute().parent.iterdir())
@@ -122,6 +124,8 @@ def verify_all(folder: Path) -> list[Verdict]:
     """Return the verdicts on all submissions in a folder, each compared with all others."""
     if folder.is_symlink() or not folder.is_dir():
         raise AmbiError(f"{folder} is no folder: give the folder of the submissions.")
+    if (folder / CARD_FILE).is_file():
+        raise AmbiError(f"{folder} is one submission: give the folder that holds it.")
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     # Links and special files are never followed; each is refused later.
     submissions = [path for path in entries if path.is_symlink() or not path.is_file()]

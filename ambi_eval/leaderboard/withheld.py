@@ -91,11 +91,14 @@ def read_withheld(path: Path) -> dict[str, Withheld]:
     except (OSError, UnicodeDecodeError) as error:
         raise AmbiError(f"{path} cannot be read ({error}): give the {PRIVATE} that `withhold` wrote.") from error
     found = {}
+    if not lines:
+        raise AmbiError(f"{path} is empty: give the {PRIVATE} that `withhold` wrote.")
     for number, line in enumerate(lines, start=1):
         try:
             each = Withheld.model_validate_json(line)
         except ValidationError as error:
-            raise AmbiError(f"{path}, line {number}: {error.errors(include_url=False)[0]['msg']}.") from error
+            what = f"{path}, line {number}: {error.errors(include_url=False)[0]['msg']}"
+            raise AmbiError(f"{what}: give the {PRIVATE} that `withhold` wrote.") from error
         found[each.id] = each
     return found
 

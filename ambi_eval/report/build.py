@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -181,7 +181,7 @@ def _section(asked: Sequence[ModelTask]) -> Section:
     distinct = without_copies(given)
     real, controls = systems(distinct, binned)
     by_name = {variant.full_name: variant for variant in distinct}
-    told = notices(asked, {system.full_name: system.invalid_rate.value for system in real})
+    partial, others, cautions = notices(asked, {system.full_name: system.invalid_rate.value for system in real})
     section = Section(
         corpus=settings.clips_name,
         simulated=task.selection.simulated,
@@ -199,9 +199,9 @@ def _section(asked: Sequence[ModelTask]) -> Section:
         samplers=_samplers([curves_of(one.task) for one in asked]),
         systems=real,
         controls=controls,
-        partial=told.partial,
-        other_models=told.other_models,
-        cautions=told.cautions,
+        partial=partial,
+        other_models=others,
+        cautions=cautions,
         shown=[],
         rater_study=study_raters(
             selection, settings, {system.full_name: by_name[system.full_name].p for system in real}
@@ -213,18 +213,10 @@ def _section(asked: Sequence[ModelTask]) -> Section:
     return replace(section, shown=_shown(section, by_name, selection))
 
 
-class Notices(NamedTuple):
-    """What a reader must know before any score of some runs: the sentences of a `Section` under the same names."""
-
-    partial: list[str]
-    other_models: list[str]
-    cautions: list[str]
-
-
-def notices(asked: Sequence[ModelTask], invalid_rates: Mapping[str, float]) -> Notices:
-    """Return the warnings of runs about the same clips, and of systems that failed, given their invalid rates."""
+def notices(asked: Sequence[ModelTask], invalid_rates: Mapping[str, float]) -> tuple[list[str], list[str], list[str]]:
+    """Return `partial`, `other_models` and `cautions` of a `Section`; systems that failed have large invalid rates."""
     others = dict.fromkeys(told for one in asked for told in other_models(one.info))
-    return Notices([*_partial(asked[0].task, invalid_rates), *_cut_audio(asked)], list(others), _cautions(asked))
+    return [*_partial(asked[0].task, invalid_rates), *_cut_audio(asked)], list(others), _cautions(asked)
 
 
 def _left_out(task: TaskRun) -> dict[str, int]:

@@ -160,7 +160,8 @@ def _pair(first: Side, second: Side) -> Pair:
         if of_first is not None and of_second is not None:
             differences[name] = of_first - of_second
     clusters = [a.selection.clusters[row] for row in here]
-    told = [notices([asked], {name: float(np.isnan(of.p).any(axis=1).mean())}) for name, asked, of in (first, second)]
+    told = (notices([asked], {name: float(np.isnan(of.p).any(axis=1).mean())}) for name, asked, of in (first, second))
+    partial, others, cautions = (_either(*both) for both in zip(*told, strict=True))
     headline = compare({HEADLINE: differences[HEADLINE]}, clusters)[HEADLINE]  # one metric, so no correction
     return Pair(
         first=first_name,
@@ -169,9 +170,9 @@ def _pair(first: Side, second: Side) -> Pair:
         clips=len(common),
         left_out=len(rows_a) + len(rows_b) - 2 * len(common),
         simulated=a.selection.simulated,
-        partial=_either(told[0].partial, told[1].partial),
-        other_models=_either(told[0].other_models, told[1].other_models),
-        cautions=_either(told[0].cautions, told[1].cautions),
+        partial=partial,
+        other_models=others,
+        cautions=cautions,
         metrics=compare(differences, clusters),
     )
 

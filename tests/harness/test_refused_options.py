@@ -3,7 +3,8 @@
 import pytest
 
 from ambi_eval.errors import AmbiError
-from ambi_eval.harness.refused_options import run_starts, told_in_one_sentence
+from ambi_eval.harness import garbage
+from ambi_eval.harness.refused_options import told_in_one_sentence
 
 MODEL = ["--model", "hf-audio", "--model_args", "pretrained=no/such-model"]
 OURS = [*MODEL, "--tasks", "ambi_demo_sc"]
@@ -15,21 +16,21 @@ CLIP = '{"ambi_demo_sc": [0]}'
     [
         ([*OURS, "--samples", CLIP, "--limit", "1"], "--limit must be None): leave out one of the two"),
         ([*OURS, "--log_samples"], "--log_samples or --predict_only): add --output_path FOLDER"),
-        ([*OURS, "--fewshot_as_multiturn"], "must be set): leave out --fewshot_as_multiturn"),
+        ([*OURS, "--fewshot_as_multiturn"], "must be set): correct that, or leave the option out"),
         ([*OURS, "--samples", "broken file"], "line 1 column 2 (char 1)): the file after --samples must be JSON"),
-        ([*MODEL, "--tasks", "gone.yaml"], "gone.yaml): correct the path after --tasks"),
+        ([*MODEL, "--tasks", "gone.yaml"], "gone.yaml): correct that, or"),
         ([*OURS, "ambi_demo"], "found in both 'ambi_demo_sc' and 'ambi_demo'): name each task once"),
         (MODEL, "--tasks: name at least one task; `lm_eval ls tasks` lists all"),
-        ([*OURS, "--config", "gone.yaml"], "gone.yaml): correct the path after --config"),
-        ([*OURS, "--config", "broken file"], "): correct the file after --config"),
-        ([*MODEL, "--config", "typo.yaml"], "keyword argument 'limt'): correct the key in the file after --config"),
+        ([*OURS, "--config", "gone.yaml"], "gone.yaml): correct that, or"),
+        ([*OURS, "--config", "broken file"], "): correct that, or"),
+        ([*MODEL, "--config", "typo.yaml"], "keyword argument 'limt'): correct that key in the file after --config"),
         ([*MODEL, "--config", "both.yaml"], "--limit must be None): leave out one of the two"),
         ([*OURS, "--wandb_args", "project=x"], "pip install wandb, or leave out --wandb_args"),
         (
             [*OURS, "--hf_hub_log_args", "push_results_to_hub=True"],
-            "HF_TOKEN environment variable): mend that, or leave",
+            "HF_TOKEN environment variable): correct that, or",
         ),
-        ([*OURS, "--hf_hub_log_args", "foo=1"], "unexpected keyword argument 'foo'): correct --hf_hub_log_args"),
+        ([*OURS, "--hf_hub_log_args", "foo=1"], "unexpected keyword argument 'foo'): correct that, or"),
     ],
     ids=lambda value: " ".join(value[4:]) if isinstance(value, list) else "",
 )
@@ -50,17 +51,11 @@ def test_the_harness_itself_ends_as_it_always_did(lm_eval_run, tmp_path):
     assert done.returncode == 1
 
 
-def fail_in(module, *, started):
-    with told_in_one_sentence():
-        if started:
-            run_starts()
-        exec("raise ValueError('no')", {"__name__": module})
-
-
 @pytest.mark.parametrize(
-    ("module", "started", "kind"),
-    [("lm_eval.x", False, AmbiError), ("lm_eval.x", True, ValueError), ("ambi_eval.x", False, ValueError)],
+    ("module", "starting", "kind"),
+    [("lm_eval.x", True, AmbiError), ("lm_eval.x", False, ValueError), ("ambi_eval.x", True, ValueError)],
 )
-def test_errors_of_our_own_code_and_of_a_run_keep_their_traceback(module, started, kind):
-    with pytest.raises(kind, match="no"):
-        fail_in(module, started=started)
+def test_errors_of_our_own_code_and_of_a_run_keep_their_traceback(module, starting, kind, monkeypatch):
+    monkeypatch.setattr(garbage, "starting", starting)
+    with pytest.raises(kind, match="no"), told_in_one_sentence():
+        exec("raise ValueError('no')", {"__name__": module})

@@ -63,12 +63,24 @@ def test_a_record_is_written_of_one_accepted_submission(copy, edit, tmp_path):
         (("verify", "{empty}", "--rerun", "3"), "--rerun and --record are about one submission"),
         (("verify", "{empty}", "--seed", "3"), "--seed chooses the answers of a re-run: it goes with --rerun"),
         (("build", "--submissions", "{empty}"), "holds no submissions: make one with `ambi-eval leaderboard pack`"),
-        (("card", "{missing}", "--dataset", "a/b"), "did not pass: the folder 'missing' must be named"),
+        (("build", "--submissions", "{one}"), "is one submission: give the folder that holds it"),
+        (("build", "--submissions", "{several}", "--record", "{missing}"), "missing is no file: give the one that"),
+        (("build", "--submissions", "{several}", "--record", "{empty}"), "empty is no file: give the one that"),
+        (
+            ("verify", "{one}", "--private", "{nothing}"),
+            "nothing is empty: give the private.jsonl that `withhold` wrote",
+        ),
+        (("verify", "{one}", "--private", "{card}"), "line 1: Invalid JSON: "),
+        (("card", "{missing}", "--dataset", "a/b"), "missing is no folder: give the folder of a submission"),
+        (("card", "{empty}", "--dataset", "a/b"), "did not pass: the folder 'empty' must be named"),
     ],
 )
-def test_mistakes_are_one_line_and_exit_code_2(tmp_path, arguments, message):
+def test_mistakes_are_one_line_and_exit_code_2(tmp_path, shipped, arguments, message):
     (tmp_path / "empty").mkdir()
-    places = {"empty": tmp_path / "empty", "missing": tmp_path / "missing"}
+    (tmp_path / "nothing").touch()
+    one = next(shipped.glob("*-cheap"))
+    places = {name: tmp_path / name for name in ("empty", "missing", "nothing")}
+    places |= {"several": shipped, "one": one, "card": one / "submission.yaml"}
     said = run(*(argument.format(**places) for argument in arguments), exit_code=2).stderr
     assert said.startswith("ambi_eval: ")
     assert message in said

@@ -90,6 +90,7 @@ def test_impossible_arguments_are_refused(load, options, sentence):
     ("options", "sentence"),
     [
         ({"pretrained": "/no/such"}, "/no/such cannot be loaded .there is no such folder."),
+        ({"pretrained": __file__}, r"test_hf_audio\.py cannot be loaded .there is no such folder."),
         ({"peft": "/no/such"}, "/no/such is no adapter .*give the folder or the repository of one with peft="),
         ({"verifier": "/no/such"}, "/no/such cannot be loaded"),
         ({"verifier": "openai:gpt-audio-1.5"}, "needs a key; set the environment variable OPENAI_API_KEY"),

@@ -78,7 +78,8 @@ def read_config(pretrained: str, **source: Any) -> Any:
     Raises:
         AmbiError: If there is no such checkpoint, or if its family needs a package that is not installed.
     """
-    if pretrained.startswith(("/", "./", "../", "~")) and not Path(pretrained).is_dir():
+    named = Path(pretrained)
+    if named.is_file() or (pretrained.startswith(("/", "./", "../", "~")) and not named.is_dir()):
         raise AmbiError(f"{pretrained} cannot be loaded (there is no such folder); correct the path of the checkpoint")
     with _errors_told(pretrained):
         config = AutoConfig.from_pretrained(pretrained, **source)
