@@ -213,7 +213,7 @@ def series(
     scale = {"domain": list(names)}
     colored = [colors[number % len(colors)] for number in range(len(names))]
     shaped = [SHAPES[(number + number // len(colors)) % len(SHAPES)] for number in range(len(names))]
-    fit = {"columns": max(1, int(width / (8 * max(map(len, names)) + 50))), "labelLimit": width - 100}
+    fit = {"columns": max(1, int(width / (8 * max(map(len, names), default=0) + 50))), "labelLimit": width - 100}
     shown = {"title": None, **(fit if width else {})} if legend else None
     return {
         "color": {"field": "series", "type": "nominal", "scale": {**scale, "range": colored}, "legend": shown},
