@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -244,12 +245,22 @@ def open_engine(name: str, model_args: str, **defaults: Any) -> Engine:
 
     An AmbiError says that there is no such engine, that an argument is impossible, or why the engine cannot be used.
     """
-    kind, stated = find_engine(name), simple_parse_args_string(model_args)
+    kind, stated = find_engine(name), _stated(model_args)
     given = kind.Arguments.read({**defaults, **stated}, name)
     if unread := stated.keys() & {"seed", "store", "verifier", "verifier_base_url", "verifier_api_key_env"}:
         logger.warning("--model_args %s: only lm_eval reads this, here it has no effect", ", ".join(sorted(unread)))
     kind.check_arguments(given)
     return _open(kind, given, None)
+
+
+def _stated(model_args: str) -> dict[str, Any]:
+    """Return `--model_args`, which are `key=value,...` or JSON, as for `lm_eval`."""
+    if not model_args.lstrip().startswith("{"):
+        return dict(simple_parse_args_string(model_args))
+    try:
+        return dict(json.loads(model_args))
+    except ValueError as error:
+        raise AmbiError(f"--model_args {model_args} is no JSON ({error}); correct it, or give key=value,...") from error
 
 
 def _open(kind: type[Engine], arguments: ModelArguments, device: torch.device | None) -> Engine:

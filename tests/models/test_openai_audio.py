@@ -16,6 +16,7 @@ from ambi_eval.demo.corpus import prepare
 from ambi_eval.engines.openai import concurrency
 from ambi_eval.errors import AmbiError
 from ambi_eval.harness.table import cost_line, readable
+from ambi_eval.models.audio_lm import open_engine
 from ambi_eval.models.hf_audio import HFAudio
 from ambi_eval.models.openai_audio import OpenAIAudio
 from ambi_eval.models.requests import asked_questions
@@ -46,6 +47,13 @@ def asked(ask, voice):
 
 def refuse(words):
     return 400, {}, {"error": {"message": words}}
+
+
+def test_an_engine_takes_its_arguments_as_json_too_as_lm_eval_does(chat_server):
+    given = {"model": "listener", "base_url": chat_server.url, "extra_body": {"stop": None}}
+    assert open_engine("openai-audio", json.dumps(given)).arguments.extra_body == {"stop": None}
+    with pytest.raises(AmbiError, match=r"--model_args \{'model': 'x'\} is no JSON \(.*\); correct it"):
+        open_engine("openai-audio", "{'model': 'x'}")
 
 
 # ---------------------------------------------------------------------------------------------- answers

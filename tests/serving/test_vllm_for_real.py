@@ -15,6 +15,7 @@ import pytest
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 from support.long_window import with_long_window
+from support.relay import Relay
 from support.vllm_environment import SERVE_ARGS, VARIABLES, make, why_not
 from support.vllm_equalities import EqualsHFAudio
 from support.vllm_replies import TASKS
@@ -76,11 +77,11 @@ def server(arguments, tmp_path_factory):
 def run(server, arguments, tiny):
     manager = TaskManager()
 
-    def evaluate(model="vllm-audio", tasks=TASKS, metadata=None, limit=CLIPS, **more):
-        given = arguments if model == "vllm-audio" else {"pretrained": str(tiny), "store": "none", "seed": 0}
+    def evaluate(kind="vllm-audio", tasks=TASKS, metadata=None, limit=CLIPS, **more):
+        own = {"vllm-audio": arguments, "hf-audio": {"pretrained": str(tiny), "store": "none", "seed": 0}}
         found = TaskManager(metadata=metadata) if metadata else manager
         options = {"limit": limit, "bootstrap_iters": 0, "task_manager": found, "metadata": metadata}
-        return simple_evaluate(model, {**given, **more}, tasks=tasks, **options)
+        return simple_evaluate(kind, {**own.get(kind, {}), **more}, tasks=tasks, **options)
 
     return evaluate
 
@@ -119,6 +120,43 @@ def test_another_clips_voice_gives_worse_likelihoods(run, runs):
 def test_samples_do_not_depend_on_how_many_requests_there_are_at_once(run):
     alone, together = (run(tasks=["ambi_demo_sc"], limit=3, num_concurrent=number) for number in (1, 8))
     assert answers(alone, "ambi_demo_sc") == answers(together, "ambi_demo_sc")
+
+
+@pytest.fixture
+def chat(run, server, monkeypatch):
+    """Evaluate with `openai-audio`, which asks the server as one that runs already."""
+    monkeypatch.setenv("VLLM_KEY", server["key"])
+    given = {"model": server["model"], "base_url": server["base_url"], "api_key_env": "VLLM_KEY", "seed": 0}
+
+    def evaluate(tasks, store="none", **more):
+        options = {**given, "store": str(store), "timeout": 900.0, **more}
+        return run("openai-audio", tasks, **options)
+
+    return evaluate
+
+
+def test_openai_audio_gives_the_answers_of_vllm_audio(chat, runs):
+    assert answers(chat(["ambi_demo_sc"]), "ambi_demo_sc") == answers(runs[0], "ambi_demo_sc")
+
+
+def test_after_the_server_was_killed_nothing_is_asked_again_and_the_scores_are_those_of_an_undisturbed_run(
+    chat, runs, server, tmp_path
+):
+    store, tasks = tmp_path / "store.sqlite", ["ambi_demo_sc", "ambi_demo_exact"]
+    with Relay(server["base_url"]) as relay:
+        relay.dies_when(lambda: answers_in(store) > 0)
+        with pytest.raises(AmbiError, match="failed"):
+            chat(tasks, store, base_url=relay.url, num_concurrent=2, max_retries=0)
+        kept = answers_in(store)
+        assert 0 < kept < CLIPS * 20
+        relay.lives()
+        again = chat(tasks, store, base_url=relay.url)
+    assert again["config"]["ambi"]["store_hits"] == kept
+    for task in tasks:
+        assert answers(again, task) == answers(runs[0], task)
+        scores = {name: score for name, score in runs[0]["results"][task].items() if name.startswith("jsd_bits,")}
+        assert scores
+        assert {name: again["results"][task][name] for name in scores} == scores
 
 
 def answers_in(store):
