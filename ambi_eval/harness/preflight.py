@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping
+from copy import copy
 from functools import wraps
 from inspect import signature
 from pathlib import Path
@@ -90,6 +91,7 @@ def _checked(run: Mapping[str, Any]) -> dict[str, Any]:
         raise AmbiError(f"--samples names the task '{name}', which does not run{did_you_mean(name, loaded['tasks'])}")
     for task in ours:
         task.check(given, run.get("limit"), run.get("num_fewshot"), samples.get(task.config.task))
+    manager = copy(manager)  # the caller may load other tasks with it later
     manager.load = lambda _: loaded
     changed = {"task_manager": manager}
     from ambi_eval.models.audio_lm import AudioLM

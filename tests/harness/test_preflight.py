@@ -136,6 +136,15 @@ def test_without_a_mistake_the_model_is_next(folder):
         evaluate(folder, **NO_MODEL)
 
 
+def test_one_task_manager_loads_the_tasks_of_each_run(folder):
+    task(folder)
+    (folder / "other.yaml").write_text((folder / "mine.yaml").read_text().replace("task: mine", "task: other"))
+    manager = TaskManager(include_path=str(folder), include_defaults=False)
+    for name in ("mine", "other", "mine"):
+        run = evaluate(folder, [name], model=Answering("calm", "tense"), task_manager=manager)
+        assert list(run["results"]) == [name]
+
+
 def test_a_model_that_is_given_as_an_object_says_itself_whether_it_hears(folder):
     task(folder)
     model = type("Plain", (Answering,), {"MULTIMODAL": False})("calm", "tense")

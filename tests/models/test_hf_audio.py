@@ -77,6 +77,7 @@ def test_model_args_override_what_the_harness_says_itself(qwen2_audio_checkpoint
         ({"seed": "x"}, "seed is 'x'; it must be a"),
         ({"dtype": "float23"}, "dtype is 'float23', did you mean 'float32'"),
         ({"device": "gpu7"}, "device=gpu7 is no device"),
+        ({"device": "cuda:97"}, r"device=cuda:97 is not there, as torch sees \d+ GPUs?; give another one, or cpu"),
         ({"long_audio": "split"}, "long_audio is 'split'.* one of cut, refuse"),
         ({"pretrained": "no/such-model"}, "no/such-model cannot be loaded"),
     ],

@@ -152,7 +152,7 @@ def test_an_answer_is_cut_at_a_stop_string_that_the_server_overlooked(load, aske
     reply = {"choices": [{"message": {"content": "happy\nbecause"}, "finish_reason": "length"}]}
     chat_server.faults = [(200, {}, reply)]
     (answer,) = load().generate_until(asked(clips=1, repeats=1))
-    assert (answer, answer.logprob, answer.n_tokens) == ("happy", None, None)
+    assert (answer, answer.logprob, answer.n_tokens, answer.finish) == ("happy", None, None, "stop")
 
 
 # ---------------------------------------------------------------------------------------------- the store

@@ -136,7 +136,9 @@ def chat(run, server, monkeypatch):
 
 
 def test_openai_audio_gives_the_answers_of_vllm_audio(chat, runs):
-    assert answers(chat(["ambi_demo_sc"]), "ambi_demo_sc") == answers(runs[0], "ambi_demo_sc")
+    found = chat(["ambi_demo_sc"])
+    assert found["config"]["ambi"]["requests"] == CLIPS
+    assert answers(found, "ambi_demo_sc") == answers(runs[0], "ambi_demo_sc")
 
 
 def test_after_the_server_was_killed_nothing_is_asked_again_and_the_scores_are_those_of_an_undisturbed_run(

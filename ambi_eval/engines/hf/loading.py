@@ -24,7 +24,7 @@ import ambi_eval
 from ambi_eval.engines.hf.cache import why_not_decoded
 from ambi_eval.engines.hf.families import FAMILIES, Family, Voxtral, audio_extractor
 from ambi_eval.engines.hf.layout import lay_out_for_cpu
-from ambi_eval.errors import AmbiError
+from ambi_eval.errors import AmbiError, counted
 from ambi_eval.paths import cache_dir
 
 logger = logging.getLogger(__name__)
@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 LARGE_FILE = 16 << 20
 HASHED_BLOCK = 1 << 22
 HASHING_THREADS = 8
+HARNESS_DEVICE = "cuda:0"
 PROCESSOR_FILES = (".jinja", ".json", ".model", ".py", ".txt")
 
 
@@ -58,14 +59,18 @@ def torch_device(name: str | None) -> torch.device:
     Raises:
         AmbiError: If there is no such device.
     """
-    if name is None or (name.startswith("cuda") and not torch.cuda.is_available()):
+    if name is None or (name == HARNESS_DEVICE and not torch.cuda.is_available()):
         if not torch.cuda.is_available():
             logger.info("there is no CUDA here: computing on the CPU")
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(name)
+        device = torch.device(name)
     except RuntimeError as error:
         raise AmbiError(f"device={name} is no device; give cuda, cuda:1, cpu or mps") from error
+    gpus = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        raise AmbiError(f"device={name} is not there, as torch sees {counted(gpus, 'GPU')}; give another one, or cpu")
+    return device
 
 
 def read_config(pretrained: str, **source: Any) -> Any:

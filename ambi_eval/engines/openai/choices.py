@@ -60,7 +60,8 @@ def candidate_of(
         thought = (thinking_length(choice, think_end) or None) if apart else 0
     if n_tokens is None and thought is not None:
         n_tokens = tokens
-    finish = FINISHES.get((choice.finish_reason or "").lower())
+    # A server that knows no stop strings goes on after one, up to the limit of tokens.
+    finish = FINISHES.get((choice.finish_reason or "").lower()) if text == whole else "stop"
     if not job.alternatives:
         return Candidate(text, logprob, n_tokens, finish, thinking_tokens=thought)
     answer = TokenizedAnswer(text, logprob, n_tokens, finish, thinking_tokens=thought)
