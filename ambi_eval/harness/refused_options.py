@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from traceback import walk_tb
@@ -16,18 +17,22 @@ FIXES = {
     "Duplicate task": "name each task once",
     "EvaluatorConfig": "correct that key in the file after --config",
     "(char ": "the file after --samples must be JSON",
+    "trackio is not": "or leave out --trackio_args",
     "'wandb'": "pip install wandb, or leave out --wandb_args",
 }
 
 
 @contextmanager
 def told_in_one_sentence() -> Iterator[None]:
-    """Raise an `AmbiError` for an error of lm_eval itself in this context, before `garbage.started` is called."""
+    """Raise an `AmbiError` for an error of lm_eval itself in this context, before `garbage.started` is called.
+
+    Errors of other code keep their traceback: of a package that lm_eval imports, and of functions in a task's folder.
+    """
     try:
         yield
     except (ValueError, TypeError, OSError, ImportError, NameError) as error:
         modules = [frame.f_globals.get("__name__", "").partition(".")[0] for frame, _ in walk_tb(error.__traceback__)]
-        raiser = next((name for name in reversed(modules) if name in ("lm_eval", "ambi_eval")), "")
+        raiser = next((name for name in reversed(modules) if name not in sys.stdlib_module_names), "")
         if not garbage.starting or raiser != "lm_eval":
             raise
         said = " ".join(str(error).split()).rstrip(".")

@@ -59,3 +59,12 @@ def test_errors_of_our_own_code_and_of_a_run_keep_their_traceback(module, starti
     monkeypatch.setattr(garbage, "starting", starting)
     with pytest.raises(kind, match="no"), told_in_one_sentence():
         exec("raise ValueError('no')", {"__name__": module})
+
+
+@pytest.mark.parametrize("module", ["utils", "torch.x"])
+def test_errors_of_a_tasks_own_functions_and_of_other_packages_keep_their_traceback(module, monkeypatch):
+    monkeypatch.setattr(garbage, "starting", True)
+    names = {"__name__": "lm_eval.x"}
+    exec("def call(run): run()", names)
+    with pytest.raises(NameError, match="'gone' is not defined"), told_in_one_sentence():
+        names["call"](lambda: exec("gone()", {"__name__": module}))
