@@ -162,8 +162,10 @@ _SPECIAL = {
 _SPECIAL |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"} | {
     each: "\\" + each for each in "&%$#_{}"
 }
-# Letters that the standard fonts of LaTeX have beside ASCII and its letters with one accent.
-_LATIN = "ßæøłœÆØŁŒ“”…—†"
+# Letters that the standard fonts of LaTeX have beside ASCII and its letters with one accent, which ends before Latin
+# Extended-B, and is no ogonek.
+_LATIN = "ßæøłœıÆØŁŒ“”…—†"
+_LAST_ACCENTED, _OGONEK = "\N{LATIN SMALL LETTER Z WITH CARON}", "\N{COMBINING OGONEK}"
 _MINUS = re.compile(r"(?<![\w.])-(?=\d)")
 
 
@@ -174,7 +176,8 @@ def _tex(text: str) -> str:
 
 def _has(letter: str) -> bool:
     parts = unicodedata.normalize("NFD", letter)
-    return letter in _LATIN or (len(parts) < 3 and parts[0].isascii() and parts[0].isprintable())
+    plain = parts[0].isascii() and parts[0].isprintable() and letter <= _LAST_ACCENTED and _OGONEK not in parts
+    return plain or letter in _LATIN
 
 
 def markdown(found: Sequence[Table]) -> str:

@@ -2,8 +2,10 @@
 
 import csv
 import re
+import subprocess
 from dataclasses import replace
 from html import unescape
+from shutil import which
 
 import pytest
 from markdown_it import MarkdownIt
@@ -128,6 +130,21 @@ def test_names_cannot_break_latex():
 
 def test_letters_that_latex_refuses_become_question_marks():
     assert table._tex("Müllers čaj: \ufffd\x02 злость โกรธ 😀 ế") == "Müllers čaj: ?? ?????? ???? ? ?"
+
+
+def test_letters_that_look_plain_but_that_latex_lacks_become_question_marks():
+    assert table._tex("ąğıơỏşǹ≠\N{KELVIN SIGN}\N{ANGSTROM SIGN}ż") == "?ğı??ş????ż"
+
+
+@pytest.mark.skipif(not which("pdflatex"), reason="pdflatex is not installed")
+def test_pdflatex_has_every_letter_that_is_written(tmp_path):
+    letters = {table._tex(chr(code)) for code in range(0x20, 0x3000)}
+    lines = ["\\documentclass{article}", "\\begin{document}", *sorted(letters), "\\end{document}"]
+    (tmp_path / "letters.tex").write_text("\n\n".join(lines))
+    command = ["pdflatex", "-halt-on-error", "-draftmode", "letters.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout[-1000:].decode(errors="replace")
+    assert len(letters) > 200
 
 
 def test_latex_says_which_letters_of_names_it_lacks(section):
