@@ -97,10 +97,11 @@ def test_systems_sort_by_a_click_and_back_by_another(opened, column):
         assert len(set(values)) > 2
 
 
-def test_texts_sort_by_all_numbers_in_them(opened):
-    changed = "cell.textContent = `1 to ${k + 5}`; delete cell.dataset.value;"
+@pytest.mark.parametrize(("begin", "first", "end"), [("1 to ", 5, ""), ("", -5, " ± 0.1")])
+def test_texts_sort_by_all_numbers_in_them(opened, begin, first, end):
+    changed = f"cell.textContent = `{begin}${{k + {first}}}{end}`; delete cell.dataset.value;"
     opened.js(f"{ROWS}.map(row => row.cells[3]).forEach((cell, k) => {{ {changed} }})")
-    texts = [f"1 to {k + 5}" for k in range(opened.js(f"return {ROWS}.length"))]
+    texts = [f"{begin}{k + first}{end}" for k in range(opened.js(f"return {ROWS}.length"))]
     assert len(texts) > 6  # so that some have two digits
     for ordered in (texts, texts[::-1]):
         opened.js(f"{BOARD}.querySelectorAll('thead button')[3].click()")

@@ -14,9 +14,10 @@ for (const table of document.querySelectorAll("table.sortable")) {
       head.setAttribute("aria-sort", falling ? "descending" : "ascending");
       const key = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
       const compare = (a, b) => {
-        const [x, y] = [key(a), key(b)], [m, n] = [Number(x), Number(y)];
+        const [x, y] = [key(a), key(b)];
         if (x === "" || y === "") return (x === "") - (y === "");  // nothing to compare goes last, both ways
-        const order = Number.isNaN(m) || Number.isNaN(n) ? x.localeCompare(y, undefined, { numeric: true }) : m - n;
+        // by the numbers that they begin with (-0.2 ± 0.1); where these are equal, or one has none, by all of the text
+        const order = parseFloat(x) - parseFloat(y) || x.localeCompare(y, undefined, { numeric: true });
         return falling ? -order : order;
       };
       body.append(...[...body.rows].sort(compare));
