@@ -7,16 +7,16 @@ import os
 from collections.abc import Mapping
 from importlib import metadata
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 from ambi_eval.config.model_arguments import LiteLLMAudioArguments
 from ambi_eval.config.prices import MILLION, Price
 from ambi_eval.engines.openai.address import server_address
-from ambi_eval.engines.openai.client import LOOPBACK, ChatServer
+from ambi_eval.engines.openai.client import ChatServer
 from ambi_eval.engines.openai.engine import OpenAIEngine
 from ambi_eval.engines.openai.replies import ServedModel
 from ambi_eval.errors import AmbiError
 
+KEY = "_API_KEY"  # how the names of variables with a key end
 LITELLM = "litellm"  # stands for the address of a provider, which only litellm knows
 
 
@@ -53,9 +53,9 @@ class LiteLLMServer(ChatServer):
 
     def _usual_key_variable(self) -> str:
         """Return the variable that litellm misses, or would miss without."""
-        keys = self._missing() or [name for name in os.environ if self._missing(name)]
-        wanted = [name for name in keys if name.endswith("_API_KEY")]
-        return wanted[-1] if wanted else f"{self.provider.upper()}_API_KEY"
+        keys = self._missing() or [name for name in os.environ if name.endswith(KEY) and self._missing(name)]
+        wanted = [name for name in keys if name.endswith(KEY)]
+        return wanted[-1] if wanted else self.provider.upper() + KEY
 
     def _missing(self, without: str = "") -> list[str]:
         """Return the variables that litellm misses in this environment, or in one that lacks a variable."""
@@ -74,8 +74,7 @@ class LiteLLMServer(ChatServer):
 
     def _open(self) -> Any:
         """Give litellm the client with which it reaches providers that speak OpenAI's protocol."""
-        local = urlsplit(self.base_url).hostname in LOOPBACK
-        client = self._sdk.DefaultHttpxClient(follow_redirects=False, trust_env=not local)
+        client = self._http_client()
         vars(self._litellm)["client_session"] = client
         return client
 

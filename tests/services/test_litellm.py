@@ -139,6 +139,12 @@ def test_a_redirect_is_not_followed_and_a_local_server_is_asked_without_a_proxy(
     assert len(load().generate_until(asked(clips=1))) == 4
 
 
+def test_an_error_of_any_length_is_read_no_further_than_a_reply(load, asked, chat_server):
+    chat_server.faults = [lambda body: (400, {"Content-Type": "text/html"}, 11_000_000 * b"a")]
+    with pytest.raises(AmbiError, match="it is larger than 10 MB"):
+        load(max_retries=0).generate_until(asked(clips=1))
+
+
 @pytest.mark.parametrize("variable", ["TOGETHERAI_API_KEY", "PERPLEXITYAI_API_KEY", "GOOGLE_API_KEY"])
 def test_the_key_that_litellm_finds_is_known_so_that_it_can_be_masked(variable, monkeypatch):
     monkeypatch.setenv(variable, KEY)

@@ -129,17 +129,19 @@ class ChatServer:
         return self.given.price(self.base_url)
 
     def _open(self) -> Any:
-        local = urlsplit(self.base_url).hostname in LOOPBACK
         return self._sdk.OpenAI(
             api_key=self._key,
             base_url=self.base_url,
             timeout=self.given.timeout,
             max_retries=0,
-            # A server on this machine is asked directly, without a proxy.
-            http_client=self._sdk.DefaultHttpxClient(
-                follow_redirects=False, trust_env=not local, event_hooks={"response": [keep_error]}
-            ),
+            http_client=self._http_client(),
         )
+
+    def _http_client(self) -> Any:
+        """Return a client that follows no redirect, and asks a server on this machine directly, without a proxy."""
+        local = urlsplit(self.base_url).hostname in LOOPBACK
+        hooks = {"response": [keep_error]}
+        return self._sdk.DefaultHttpxClient(follow_redirects=False, trust_env=not local, event_hooks=hooks)
 
     @cached_property
     def served(self) -> dict[str, ServedModel]:
