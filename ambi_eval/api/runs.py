@@ -152,7 +152,7 @@ def _rows(run: Run, task: TaskRun) -> Iterator[dict[str, Any]]:
         for number, clip in enumerate(task.selection.clips):
             p = pipeline.p[number]
             yield {
-                "model": run.model,
+                "model": run.full_name,  # two checkpoints may be in folders of one name
                 "task": task.name,
                 "pipeline": pipeline.name,
                 "control": task.settings.control,

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
@@ -238,7 +238,7 @@ def _file_digest(path: str, modified_ns: int, size: int) -> str:
     return digest.hexdigest()
 
 
-def load_ahead(load: Callable[[Item], Loaded], items: Iterable[Item], ahead: int) -> Iterator[Loaded]:
+def load_ahead(load: Callable[[Item], Loaded], items: Iterable[Item], ahead: int) -> Generator[Loaded, None, None]:
     """Yield `load(item)` for each item in order, while threads load up to `ahead` further items.
 
     An error of `load` is raised when its item is due.

@@ -95,8 +95,8 @@ def record(
             for job, likelihoods in listening:
                 kept.add(key_of[job], recorder.take(job.prompt_tokens))
                 pool = cache.key(job.prompt, job.spans, job.task, method="likelihood")
-                cache.keep_likelihoods(pool, job.continuations, likelihoods)
                 cache.keep_prompt(pool, job.prompt_tokens)
+                cache.keep_likelihoods(pool, job.continuations, likelihoods)
         kept.flush()
     return kept, keys
 

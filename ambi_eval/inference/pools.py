@@ -42,8 +42,8 @@ class Pools:
             # Prompts about the same audio come one after the other, so that the audio is encoded once.
             for job, made in self.cache.engine.generate(sorted(jobs, key=lambda job: str(job.spans))) if jobs else ():
                 key = jobs[job]
+                self.cache.keep_prompt(key, job.prompt_tokens)  # first, so that a kill leaves no answers without it
                 self.cache.keep_answers(groups[key][0], key, made)
-                self.cache.keep_prompt(key, job.prompt_tokens)
                 known[key] |= made
                 if not _missing(groups[key], known[key]):
                     del pending[key]

@@ -1,11 +1,13 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import ambi_eval
+from ambi_eval.api.runs import Runs
 from ambi_eval.errors import AmbiError
 from ambi_eval.metrics import METRICS
 
@@ -42,6 +44,13 @@ def test_a_run_becomes_a_row_for_each_clip_and_system(folder):
     likelihoods = pd.DataFrame([{label: math.exp(float(number)) for label, number in of_clip} for of_clip in read])
     shares = likelihoods.div(likelihoods.sum(axis=1), axis=0)
     np.testing.assert_allclose(shares, pd.DataFrame(exact["predicted"].tolist()), atol=1e-3)
+
+
+def test_checkpoints_in_folders_of_one_name_are_told_apart(folder):
+    (run,) = ambi_eval.load(folder).runs
+    both = [replace(run, results={**run.results, "model_name": f"/{of}/best"}) for of in "ab"]
+    assert [each.model for each in both] == ["best", "best"]
+    assert set(Runs(both).to_pandas()["model"]) == {"/a/best", "/b/best"}
 
 
 def test_the_mean_of_the_table_is_the_score_of_the_run(folder):

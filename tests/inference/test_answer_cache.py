@@ -13,6 +13,7 @@ from peft import LoraConfig, get_peft_model
 from support.processes import Script
 
 from ambi_eval.errors import AmbiError
+from ambi_eval.inference.answer_cache import AnswerCache
 from ambi_eval.inference.store import merge
 from ambi_eval.models.hf_audio import HFAudio
 
@@ -262,6 +263,20 @@ def test_prompts_of_stored_answers_have_the_length_that_new_ones_had(load, ask, 
     lm = load()
     lm.generate_until([ask("<audio>Which?", voice(1.0), max_gen_toks=2)])
     assert "prompt_tokens_by_task" not in lm.get_model_info()["ambi"]
+
+
+def test_a_kill_leaves_no_answers_without_the_length_of_their_prompt(load, ask, voice, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(AnswerCache, "keep_answers", killed)
+    monkeypatch.setattr(AnswerCache, "keep_likelihoods", killed)
+    lm = load()
+    with pytest.raises(KeyboardInterrupt):
+        lm.generate_until([ask("<audio>Which?", voice(1.0), max_gen_toks=2)])
+    with pytest.raises(KeyboardInterrupt):
+        lm.loglikelihood([ask("<audio>Which?", voice(1.0), continuation="happy", end_of_turn=True)])
+    assert len(lm.cache.store.prompt_tokens(set.union(*lm.cache.pools_of.values()))) == 2
 
 
 def test_a_continued_run_tells_of_another_set_up_and_counts_all_stored_answers(load, ask, voice, caplog):

@@ -2,6 +2,7 @@ import json
 import logging
 import pickle
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -17,6 +18,7 @@ import ambi_eval
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.audio import AudioSpan, load_audio
 from ambi_eval.costs import shapes
+from ambi_eval.engines.base import Job
 from ambi_eval.errors import AmbiError
 from ambi_eval.models.hf_audio import HFAudio
 
@@ -198,6 +200,22 @@ def test_features_are_made_on_one_thread_each_and_the_model_keeps_its_own(lm, as
         with ThreadPoolExecutor(1) as later:
             assert later.submit(torch.get_num_threads).result() == 2
         assert (for_features, for_the_model) == ({1}, {2})
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_run_that_ends_early_leaves_the_number_of_threads_as_it_was(lm, voice, monkeypatch):
+    read, before = lm.engine._read, torch.get_num_threads()
+    monkeypatch.setattr(lm.engine, "_read", lambda jobs: (time.sleep(0.02), read(jobs))[1])
+    jobs = [Job("<audio>Which?", (AudioSpan(voice(0.5, n)),)) for n in range(8)]
+    try:
+        torch.set_num_threads(2)
+        running = lm.engine._inputs(jobs)
+        next(running)
+        running.close()
+        time.sleep(0.1)
+        with ThreadPoolExecutor(1) as later:
+            assert later.submit(torch.get_num_threads).result() == 2
     finally:
         torch.set_num_threads(before)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from functools import cached_property
 from importlib import metadata
@@ -185,9 +186,9 @@ class HFEngine(Engine):
             return self._read(group)
 
         try:
-            ready = load_ahead(read, about_one_clip, CLIPS_AHEAD)
-            for group, inputs in zip(about_one_clip, ready, strict=True):
-                yield from zip(group, inputs, strict=True)
+            with closing(load_ahead(read, about_one_clip, CLIPS_AHEAD)) as ready:  # no thread is left when it ends
+                for group, inputs in zip(about_one_clip, ready, strict=True):
+                    yield from zip(group, inputs, strict=True)
         finally:
             torch.set_num_threads(threads)
 
