@@ -92,7 +92,10 @@ class AudioLM(DataParallelLM):
         cls: type[AnyAudioLM], arg_string: str, additional_config: dict[str, Any] | None = None
     ) -> AnyAudioLM:
         """Set up from `--model_args` as text."""
-        return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
+        stated = simple_parse_args_string(arg_string)
+        if "store" in stated and stated["store"] is None:  # lm_eval reads `none` as None, which is the default store
+            stated["store"] = "none"
+        return cls.create_from_arg_obj(stated, additional_config)
 
     @classmethod
     def create_from_arg_obj(

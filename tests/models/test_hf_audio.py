@@ -89,6 +89,12 @@ def test_impossible_arguments_are_refused(load, options, sentence):
         load(**options)
 
 
+def test_store_none_in_a_text_is_no_store(qwen2_audio_checkpoint):
+    assert (
+        HFAudio.create_from_arg_string(f"pretrained={qwen2_audio_checkpoint},device=cpu,store=none").cache.store is None
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
