@@ -148,11 +148,12 @@ def test_an_adaptive_clip_is_asked_for_in_rounds_until_it_is_settled(load, asked
     assert all(one == other for one, other in zip(adaptive, everything, strict=True) if one.finish != "not_drawn")
 
 
-def test_an_answer_is_cut_at_a_stop_string_that_the_server_overlooked(load, asked, chat_server):
-    reply = {"choices": [{"message": {"content": "happy\nbecause"}, "finish_reason": "length"}]}
+@pytest.mark.parametrize(("reason", "finish"), [("length", "stop"), ("content_filter", "content_filter")])
+def test_an_answer_is_cut_at_a_stop_string_that_the_server_overlooked(reason, finish, load, asked, chat_server):
+    reply = {"choices": [{"message": {"content": "happy\nbecause"}, "finish_reason": reason}]}
     chat_server.faults = [(200, {}, reply)]
     (answer,) = load().generate_until(asked(clips=1, repeats=1))
-    assert (answer, answer.logprob, answer.n_tokens, answer.finish) == ("happy", None, None, "stop")
+    assert (answer, answer.logprob, answer.n_tokens, answer.finish) == ("happy", None, None, finish)
 
 
 # ---------------------------------------------------------------------------------------------- the store

@@ -60,8 +60,9 @@ def candidate_of(
         thought = (thinking_length(choice, think_end) or None) if apart else 0
     if n_tokens is None and thought is not None:
         n_tokens = tokens
-    # A server that knows no stop strings goes on after one, up to the limit of tokens.
-    finish = FINISHES.get((choice.finish_reason or "").lower()) if text == whole else "stop"
+    finish = FINISHES.get((choice.finish_reason or "").lower())
+    if text != whole and finish != "content_filter":
+        finish = "stop"  # a server that knows no stop strings goes on after one, up to the limit of tokens
     if not job.alternatives:
         return Candidate(text, logprob, n_tokens, finish, thinking_tokens=thought)
     answer = TokenizedAnswer(text, logprob, n_tokens, finish, thinking_tokens=thought)
