@@ -74,7 +74,8 @@ class Runs:
 def load(*paths: str | Path) -> Runs:
     """Return the runs that `lm_eval --log_samples --output_path` left in these folders, the newest of each.
 
-    A warning names the runs in which another model answered than the one that was asked for.
+    What a run has warned of is logged as a warning, with its file: another model that answered, missing clips, cut
+    audio, equal answers.
 
     Raises:
         AmbiError: If a folder holds no run of our tasks, or a broken one.

@@ -78,7 +78,7 @@ class Copies:
         if which != self._told or not few:
             what = "%s gives %d equal answers to one request (n), which may be copies: %s asked for again by itself%s"
             kept = "; the others are stored when some differ, or at the end, and lost if the run is killed before"
-            logger.warning(what, self.server, len(answers), which, kept * few)
+            logger.warning(what, self.server, len(answers), which, kept if few else "")
         self._told = which
         doubt = _Doubt(answers[first], set(checked), {number: answers[number] for number in others[len(checked) :]})
         self._doubts |= {(job, number): doubt for number in checked}
