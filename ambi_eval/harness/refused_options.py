@@ -17,7 +17,7 @@ FIXES = {
     "Duplicate task": "name each task once",
     "EvaluatorConfig": "correct that key in the file after --config",
     "(char ": "the file after --samples must be JSON",
-    "trackio is not": "or leave out --trackio_args",
+    "trackio is not": "install it, or leave out --trackio_args",
     "'wandb'": "pip install wandb, or leave out --wandb_args",
 }
 

@@ -26,6 +26,7 @@ CLIP = '{"ambi_demo_sc": [0]}'
         ([*MODEL, "--config", "typo.yaml"], "keyword argument 'limt'): correct that key in the file after --config"),
         ([*MODEL, "--config", "both.yaml"], "--limit must be None): leave out one of the two"),
         ([*OURS, "--wandb_args", "project=x"], "pip install wandb, or leave out --wandb_args"),
+        ([*OURS, "--trackio_args", "project=x"], "): install it, or leave out --trackio_args"),
         (
             [*OURS, "--hf_hub_log_args", "push_results_to_hub=True"],
             "HF_TOKEN environment variable): correct that, or",
