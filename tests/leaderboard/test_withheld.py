@@ -124,7 +124,7 @@ def other_votes(row):
         (lambda rows: rows[0].update(salt="0" * 64), r"are not those that its votes_hash stands for"),
         (lambda rows: rows[0].update(salt="0"), r"line 1: String should have at least 32 characters"),
         (lambda rows: rows[0].update(votes={}), r"line 1: Dictionary should have at least 1 item"),
-        (lambda rows: rows.clear(), r"private\.jsonl lacks the votes"),
+        (lambda rows: rows.clear(), r"private\.jsonl is empty: give the private\.jsonl that `withhold` wrote"),
     ],
 )
 def test_votes_that_are_not_the_withheld_ones_are_refused(split, copy, edit, change, message):
