@@ -17,7 +17,7 @@ from ambi_eval.metrics.distribution import jensen_shannon_divergence_bits
 from ambi_eval.votes import Array, majority
 
 MERITS = ("logprob", "mean_logprob", "rating")
-# The weights count as uniform if the effective pool size is above this share of the answers that could be read.
+# Weights count as uniform if the effective pool size is more than this times the number of answers that could be read.
 NEAR_UNIFORM = 0.98
 POOLS_AT_ONCE = 256
 

@@ -7,7 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import entry_points, version
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from ambi_eval.answers.candidate import Candidate
@@ -102,6 +103,12 @@ class Capabilities:
     """The most answers that one request brings; None is any number."""
 
 
+@cache
+def versions(*packages: str) -> dict[str, str]:
+    """Return the versions of installed packages; they are looked up once, as this takes milliseconds."""
+    return {name: version(name) for name in packages}
+
+
 class Engine(ABC):
     """Something that answers jobs about audio: a model in this process, on a server, or anywhere else.
 
@@ -116,7 +123,8 @@ class Engine(ABC):
         ready: How many answered jobs `generate` hands over before it computes again.
         last_failure: Why the engine left out a job, the last time it did.
         cut_audio: Number of audios of the jobs of which the model hears only the beginning.
-        is_cut: Whether it is cut, for each audio that is not counted again; whoever serves for long may clear it.
+        is_cut: For each audio that was looked at, whether it is cut. An audio in here is not counted again; a server
+            that runs for long may clear it.
     """
 
     Arguments: ClassVar[type[ModelArguments]] = ModelArguments

@@ -24,7 +24,7 @@ FIXES = {
 
 @contextmanager
 def told_in_one_sentence() -> Iterator[None]:
-    """Raise an `AmbiError` for an error of lm_eval itself in this context, before `garbage.started` is called.
+    """Turn errors that lm_eval itself raises in this context into an `AmbiError`, until `garbage.started` is called.
 
     Errors of other code keep their traceback: of a package that lm_eval imports, and of functions in a task's folder.
     """

@@ -36,7 +36,7 @@ class AnswerCache:
     pools_of: dict[str, set[str]] = field(default_factory=dict)  # the keys of the pools that each task asks for
 
     def key(self, prompt: str, spans: Sequence[AudioSpan], task: str | None = None, **decoding: Any) -> str:
-        """Return the key of a pool: a hash of exactly what its answers depend on; note the task that asks for it.
+        """Return the key of a pool: a hash of exactly what its answers depend on; remember the task that asks.
 
         Raises:
             AmbiError: If an audio is missing, or longer than the model hears where that is refused.

@@ -23,6 +23,6 @@ def loglikelihoods(cache: AnswerCache, jobs: Sequence[Job]) -> Iterator[tuple[Jo
         else:
             to_do.append(job)
     for job, made in cache.engine.loglikelihoods(to_do) if to_do else ():
-        cache.keep_prompt(keys[job], job.prompt_tokens)  # first, so that a kill leaves no likelihoods without it
+        cache.keep_prompt(keys[job], job.prompt_tokens)  # stored together with the likelihoods
         cache.keep_likelihoods(keys[job], job.continuations, made)
         yield job, made

@@ -42,7 +42,7 @@ class Pools:
             # Prompts about the same audio come one after the other, so that the audio is encoded once.
             for job, made in self.cache.engine.generate(sorted(jobs, key=lambda job: str(job.spans))) if jobs else ():
                 key = jobs[job]
-                self.cache.keep_prompt(key, job.prompt_tokens)  # first, so that a kill leaves no answers without it
+                self.cache.keep_prompt(key, job.prompt_tokens)  # stored together with the answers
                 self.cache.keep_answers(groups[key][0], key, made)
                 known[key] |= made
                 if not _missing(groups[key], known[key]):

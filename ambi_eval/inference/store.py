@@ -84,6 +84,7 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
             AmbiError: If the file cannot be written, is no candidate store, or has a schema version of a later release.
         """
         self.path = Path(path).expanduser().absolute()
+        self._prompts: list[Row] = []  # lengths of prompts that are stored with the next answers
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self.path.is_dir():
@@ -195,9 +196,8 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
         return {pool: tokens for which, chunk in chunks for pool, tokens in self._rows("prompts", which, chunk)}
 
     def add_prompt_tokens(self, pool: str, tokens: int) -> None:
-        """Store the length of a pool's prompt."""
-        with self._transaction():
-            self._insert("prompts", [(pool, tokens)])
+        """Store the length of a pool's prompt, in the same transaction as the next answers."""
+        self._prompts.append((pool, tokens))
 
     def origins(self, pools: Iterable[str]) -> dict[str, int]:
         """Return the number of answers in these pools by their provenance (JSON)."""
@@ -274,6 +274,8 @@ class CandidateStore(AbstractContextManager["CandidateStore"]):
             self._insert("provenances", [(origin, text)])
             place = _COLUMNS[table].index("provenance")
             added = self._insert(table, ((*row[:place], origin, *row[place:]) for row in rows))
+            self._insert("prompts", self._prompts)
+        self._prompts = []
         kept_here[self.path] += added
 
     def _insert(self, table: str, rows: Iterable[Row]) -> int:

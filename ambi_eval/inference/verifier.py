@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.config.generation import GenerationSettings
@@ -59,8 +60,8 @@ class Verifier:
             for number, (question, answers) in enumerate(group):
                 if question.scale is None:
                     continue
-                named = {"method": "rating", "ratings": list(question.scale.ratings)}
-                key = self.cache.key(question.scale.prompt, question.spans, None, **named)
+                named: dict[str, Any] = {"method": "rating", "ratings": list(question.scale.ratings)}
+                key = self.cache.key(question.scale.prompt, question.spans, **named)
                 # An empty answer says nothing that could be rated.
                 texts = list(dict.fromkeys(str(each) for each in answers if each))
                 rated[number] = self.cache.ratings(key, texts)

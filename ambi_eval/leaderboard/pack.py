@@ -70,7 +70,11 @@ def pack(path: Path, statement: Statement, out: Path) -> None:
 def _card(run: Run, statement: Statement, pools: Mapping[str, Pools]) -> dict[str, Any]:
     results, config = run.results, run.results["config"]
     about = config.get("ambi", {})
-    told = {asked.task.name: notices([asked], {}) for asked in chain.from_iterable(by_clips([run]))}
+    others: list[str] = []
+    warned = {}
+    for asked in chain.from_iterable(by_clips([run])):
+        partial, others, cautions = notices([asked], {})
+        warned[asked.task.name] = [*partial, *cautions]
     published = find_engine(config["model"]).Arguments.published()
     arguments = {key: value for key, value in (config.get("model_args") or {}).items() if key in published}
     versions = {"lm_eval": results["lm_eval_version"], **about.get("versions", {})}
@@ -93,7 +97,7 @@ def _card(run: Run, statement: Statement, pools: Mapping[str, Pools]) -> dict[st
             "device": about.get("device"),
             "versions": versions,
             "sampling": about.get("sampling"),
-            **({"other_models": _lines(others)} if (others := next(iter(told.values()))[1]) else {}),
+            **({"other_models": _lines(others)} if others else {}),
         },
         "system_instruction": results.get("system_instruction"),
         "tasks": {
@@ -102,7 +106,7 @@ def _card(run: Run, statement: Statement, pools: Mapping[str, Pools]) -> dict[st
                 "n": max(map(len, pools[name].values())),
                 "overrides": {key: value for key, value in task.settings.metadata.items() if key in OVERRIDES},
                 "generation": task.settings.generation_kwargs,
-                **({"notices": _lines(said)} if (said := [*told[name][0], *told[name][2]]) else {}),
+                **({"notices": _lines(warned[name])} if warned[name] else {}),
             }
             for name, task in run.tasks.items()
         },

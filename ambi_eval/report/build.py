@@ -214,7 +214,13 @@ def _section(asked: Sequence[ModelTask]) -> Section:
 
 
 def notices(asked: Sequence[ModelTask], invalid_rates: Mapping[str, float]) -> tuple[list[str], list[str], list[str]]:
-    """Return `partial`, `other_models` and `cautions` of a `Section`; systems that failed have large invalid rates."""
+    """Return the warnings `partial`, `other_models` and `cautions` of a `Section`.
+
+    Args:
+        asked: Tasks about the same clips, with their models.
+        invalid_rates: For each system, the share of clips whose answers could not be read, from 0 to 1. A system that
+            failed on many is named in `partial`; without entries, none is.
+    """
     others = dict.fromkeys(told for one in asked for told in other_models(one.info))
     return [*_partial(asked[0].task, invalid_rates), *_cut_audio(asked)], list(others), _cautions(asked)
 

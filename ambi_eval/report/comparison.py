@@ -20,7 +20,7 @@ from ambi_eval.report.build import by_clips, notices
 from ambi_eval.report.systems import ModelTask
 from ambi_eval.web.format import DASH, with_interval
 
-# A name to print, a task of a run, and one of its pipelines.
+# One system: its name in the output, its task in a run, and one pipeline of the task.
 Side = tuple[str, ModelTask, Pipeline]
 
 

@@ -162,15 +162,15 @@ _SPECIAL = {
 _SPECIAL |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"} | {
     each: "\\" + each for each in "&%$#_{}"
 }
-# Letters that the standard fonts of LaTeX have beside ASCII and its letters with one accent, which ends before Latin
-# Extended-B, and is no ogonek.
+# pdflatex takes ASCII, ASCII letters with one accent (but not an ogonek) up to the last letter of Latin Extended-A, and
+# these letters.
 _LATIN = "ßæøłœıÆØŁŒ“”…—†"
 _LAST_ACCENTED, _OGONEK = "\N{LATIN SMALL LETTER Z WITH CARON}", "\N{COMBINING OGONEK}"
 _MINUS = re.compile(r"(?<![\w.])-(?=\d)")
 
 
 def _tex(text: str) -> str:
-    """Return plain text as LaTeX, with `?` for letters that pdflatex refuses, as a quoted answer may have."""
+    """Return plain text as LaTeX. Letters that pdflatex refuses become `?`: a quoted answer may have some."""
     return _MINUS.sub("$-$", "".join(_SPECIAL.get(letter) or (letter if _has(letter) else "?") for letter in text))
 
 

@@ -58,7 +58,7 @@ class LiteLLMServer(ChatServer):
         return wanted[-1] if wanted else self.provider.upper() + KEY
 
     def _missing(self, without: str = "") -> list[str]:
-        """Return the variables that litellm misses in this environment, or in one that lacks a variable."""
+        """Return the environment variables that litellm says are missing, as if the variable `without` were not set."""
         kept = os.environ.pop(without, None)
         try:
             return list(self._litellm.validate_environment(self.model)["missing_keys"])
@@ -75,7 +75,7 @@ class LiteLLMServer(ChatServer):
     def _open(self) -> Any:
         """Give litellm the client with which it reaches providers that speak OpenAI's protocol."""
         client = self._http_client()
-        vars(self._litellm)["client_session"] = client
+        self._litellm.client_session = client
         return client
 
     def _post(self, body: Mapping[str, Any]) -> bytes:

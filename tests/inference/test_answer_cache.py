@@ -266,11 +266,15 @@ def test_prompts_of_stored_answers_have_the_length_that_new_ones_had(load, ask, 
 
 
 def test_a_kill_leaves_no_answers_without_the_length_of_their_prompt(load, ask, voice, monkeypatch):
-    def killed(*_):
-        raise KeyboardInterrupt
+    def killed_after(keep):
+        def kept(*arguments):
+            keep(*arguments)
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr(AnswerCache, "keep_answers", killed)
-    monkeypatch.setattr(AnswerCache, "keep_likelihoods", killed)
+        return kept
+
+    monkeypatch.setattr(AnswerCache, "keep_answers", killed_after(AnswerCache.keep_answers))
+    monkeypatch.setattr(AnswerCache, "keep_likelihoods", killed_after(AnswerCache.keep_likelihoods))
     lm = load()
     with pytest.raises(KeyboardInterrupt):
         lm.generate_until([ask("<audio>Which?", voice(1.0), max_gen_toks=2)])

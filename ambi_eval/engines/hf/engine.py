@@ -8,7 +8,6 @@ from collections.abc import Hashable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from functools import cached_property
-from importlib import metadata
 from itertools import groupby
 from typing import Any
 
@@ -20,7 +19,7 @@ from ambi_eval.answers.candidate import Candidate
 from ambi_eval.audio import load_ahead, load_audio
 from ambi_eval.config.model_arguments import HFAudioArguments
 from ambi_eval.costs.flops import ForwardFlops
-from ambi_eval.engines.base import Capabilities, Engine, Job, Likelihood
+from ambi_eval.engines.base import Capabilities, Engine, Job, Likelihood, versions
 from ambi_eval.engines.hf.loading import (
     check_adapter,
     checkpoint,
@@ -173,16 +172,16 @@ class HFEngine(Engine):
             yield prompt.owner, likelihoods
 
     def _inputs(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, BatchFeature]]:
-        """Yield each job with what the model reads, while threads prepare the next ones.
+        """Yield each job with what the model reads for it. Meanwhile, threads prepare what it reads for the next jobs.
 
-        If these used further threads of their own, there would be more threads than cores. OpenMP would then let those
-        of the model sleep between any two operations, and wake them for each: a small model took twice as long.
+        Each of these threads computes alone. With OpenMP threads of its own, there would be more threads than cores.
+        OpenMP would then let the model's threads sleep after each operation, and small models would take twice as long.
         """
         about_one_clip = [list(group) for _, group in groupby(jobs, lambda job: job.spans or id(job))]
         threads = torch.get_num_threads()
 
         def read(group: Sequence[Job]) -> list[BatchFeature]:
-            torch.set_num_threads(1)  # of this thread, and of all that begin later
+            torch.set_num_threads(1)  # for this thread, and for all threads that begin later
             return self._read(group)
 
         try:
@@ -234,7 +233,7 @@ class HFEngine(Engine):
         return {
             "device": self.family.model.device.type,
             "attn_implementation": self.family.model.config._attn_implementation,
-            "versions": {name: metadata.version(name) for name in ("ambi-eval", "torch", "transformers")},
+            "versions": versions("ambi-eval", "torch", "transformers"),
         }
 
     def info(self) -> dict[str, Any]:

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 LARGE_FILE = 16 << 20
 HASHED_BLOCK = 1 << 22
 HASHING_THREADS = 8
-HARNESS_DEVICE = "cuda:0"
+HARNESS_DEVICE = "cuda:0"  # what lm_eval says if the user names no device
 PROCESSOR_FILES = (".jinja", ".json", ".model", ".py", ".txt")
 
 

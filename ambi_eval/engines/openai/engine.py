@@ -8,14 +8,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from importlib import metadata
 from typing import Any, ClassVar, TypeVar
 
 import torch
 
 from ambi_eval.answers.candidate import Candidate
 from ambi_eval.config.model_arguments import ChatServerArguments, ModelArguments, OpenAIAudioArguments
-from ambi_eval.engines.base import SAMPLING, Capabilities, Engine, Job, Likelihood, Sampling
+from ambi_eval.engines.base import SAMPLING, Capabilities, Engine, Job, Likelihood, Sampling, versions
 from ambi_eval.engines.openai.batches import MANY, Part, in_batches
 from ambi_eval.engines.openai.choices import candidates_of
 from ambi_eval.engines.openai.client import ChatServer, RequestFailedError
@@ -161,7 +160,7 @@ class OpenAIEngine(Engine):
 
         for part, choices in self._choices(take):
             if len(choices) < len(part.numbers):
-                # A server may give one withheld answer for all that were asked for.
+                # A server that withholds its answers may give one choice instead of n.
                 if len(choices) < self.per_request and not all(
                     each is not None and each.finish == "content_filter" for each in choices
                 ):
@@ -340,7 +339,7 @@ class OpenAIEngine(Engine):
     def provenance(self) -> dict[str, Any]:
         """Versions of the local packages, and the model's name in the reply if it is not the one that was asked for."""
         named = {"answered_as": self._answered_as} if self._answered_as not in (None, self.name) else {}
-        return {"versions": {name: metadata.version(name) for name in ("ambi-eval", self.library)}, **named}
+        return {"versions": versions("ambi-eval", self.library), **named}
 
     def info(self) -> dict[str, Any]:
         """Return the model, its server, and what the answers cost."""

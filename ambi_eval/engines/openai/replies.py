@@ -51,7 +51,7 @@ def _joined(content: Any) -> Any:
 
 
 LARGEST_LOGPROB = 1e-3
-# Reasons for which servers end an answer that they could not finish: "abort" is SGLang's and vLLM's, for example.
+# Values of `finish_reason` by which servers say that they could not finish an answer; SGLang and vLLM say "abort".
 FAILED = ("error", "abort", "network_error", "insufficient_system_resource")
 # Codes of errors by which a content filter withholds an answer.
 WITHHELD = ("content_filter", "content_policy_violation")

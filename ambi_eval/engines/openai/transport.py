@@ -55,7 +55,7 @@ def body_of(response: Any) -> bytes:
 def keep_error(response: Any) -> None:
     """Read the body of an error, which the SDK would read to its end, however long it is (a hook of httpx)."""
     if not response.is_success:
-        vars(response)["_content"] = body_of(response)
+        response._content = body_of(response)
 
 
 def pause_after(error: Exception, attempt: int) -> float:
